@@ -1,0 +1,385 @@
+//! The checked configuration: types that cannot be wrong.
+//!
+//! Everything here has been parsed and checked against everything else; the program never looks at the file
+//! again. Durations and sizes are values, names are resolved, patterns are compiled.
+
+use std::{
+    collections::BTreeMap,
+    fmt,
+    net::SocketAddr,
+    path::{Path, PathBuf},
+    time::Duration,
+};
+
+use http::{HeaderName, HeaderValue, Method, StatusCode};
+use ipnet::IpNet;
+use regex::Regex;
+
+/// A whole configuration that may take effect.
+#[derive(Debug, Clone)]
+pub struct Config {
+    /// Settings of the process.
+    pub server: Server,
+    /// Where operators look.
+    pub admin: Admin,
+    /// What is written down, and where.
+    pub log: Log,
+    /// Sockets that clients connect to; never empty.
+    pub listen: Vec<Listen>,
+    /// Sites in the order of the file; the first one without `host` answers for unknown names.
+    pub sites: Vec<Site>,
+    /// Groups of workers by name. Every name that a route uses is here.
+    pub upstreams: BTreeMap<String, Upstream>,
+}
+
+/// `[server]`
+#[derive(Debug, Clone, PartialEq)]
+pub struct Server {
+    /// Threads of the event loop; never 0 (`0` in the file means one per core and is resolved here).
+    pub threads: usize,
+    /// How long shutdown waits for requests in flight.
+    pub grace: Duration,
+    /// Where to write the process id.
+    pub pid_file: Option<PathBuf>,
+    /// Total time for the head of a request.
+    pub client_header_timeout: Duration,
+    /// Longest pause between two reads of a request body.
+    pub client_body_timeout: Duration,
+    /// Longest pause between two successful writes to a client.
+    pub send_timeout: Duration,
+    /// How long an idle connection is kept for its next request.
+    pub keepalive_timeout: Duration,
+    /// Most client connections at once; past it new ones wait in the listen queue.
+    pub max_connections: usize,
+}
+
+/// `[admin]`
+#[derive(Debug, Clone, PartialEq)]
+pub struct Admin {
+    /// The socket of `/metrics`, `/status.json` and `/health`.
+    pub listen: Address,
+}
+
+/// `[log]`
+#[derive(Debug, Clone, PartialEq)]
+pub struct Log {
+    /// The least severe message that is written.
+    pub level: Level,
+    /// How messages look on standard error.
+    pub format: LogFormat,
+    /// One line per request, or none.
+    pub access: Option<AccessLog>,
+}
+
+/// `log.level`, from most to least severe.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Level {
+    /// Only what an operator must act on.
+    Error,
+    /// And what an operator should know.
+    Warn,
+    /// And what happens in the large.
+    Info,
+    /// And what happens to single requests.
+    Debug,
+    /// And everything else.
+    Trace,
+}
+
+/// `log.format`
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum LogFormat {
+    /// Lines for people.
+    Text,
+    /// Lines for programs.
+    Json,
+}
+
+/// `log.access`
+#[derive(Debug, Clone, PartialEq)]
+pub struct AccessLog {
+    /// Where the lines go.
+    pub to: AccessTarget,
+    /// What a line looks like.
+    pub format: AccessFormat,
+}
+
+/// Where access log lines go.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum AccessTarget {
+    /// Standard output.
+    Stdout,
+    /// Appended to a file.
+    File(PathBuf),
+}
+
+/// What an access log line looks like.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum AccessFormat {
+    /// The combined format of Apache and nginx.
+    Combined,
+    /// One JSON object per line.
+    Json,
+}
+
+/// `[[listen]]`
+#[derive(Debug, Clone, PartialEq)]
+pub struct Listen {
+    /// The socket.
+    pub address: Address,
+    /// Whose forwarded headers are believed here.
+    pub trust: Trust,
+    /// Permission bits of a unix socket; `None` leaves them to the umask.
+    pub mode: Option<u32>,
+}
+
+/// An address to listen on.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Address {
+    /// A TCP address.
+    Tcp(SocketAddr),
+    /// The path of a unix socket.
+    Unix(PathBuf),
+}
+
+impl fmt::Display for Address {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Tcp(address) => address.fmt(f),
+            Self::Unix(path) => write!(f, "unix:{}", path.display()),
+        }
+    }
+}
+
+/// Whose forwarded headers a listener believes. The default believes nobody.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Trust {
+    /// Every peer of this (unix) socket.
+    pub all: bool,
+    /// Peers from these networks; also proxies to walk past in `X-Forwarded-For`.
+    pub networks: Vec<IpNet>,
+    /// Peers of a unix socket that run as these users.
+    pub uids: Vec<u32>,
+}
+
+/// `[[site]]`
+#[derive(Debug, Clone)]
+pub struct Site {
+    /// The first host as written, or `default`; the `site` label of metrics.
+    pub name: String,
+    /// The names it answers for; empty for the default site.
+    pub hosts: Vec<HostPattern>,
+    /// Its routes, in the order of the file.
+    pub routes: Vec<Route>,
+}
+
+/// One entry of `site.host`.
+#[derive(Debug, Clone)]
+pub enum HostPattern {
+    /// `galaxy.example.org`, in lower case.
+    Exact(String),
+    /// `*.example.org`, kept as `.example.org` in lower case.
+    Suffix(String),
+    /// `~regex`, matched against the lower-case name.
+    Regex(Regex),
+}
+
+/// One entry of `[site.routes]`, with what it inherits from its site.
+#[derive(Debug, Clone)]
+pub struct Route {
+    /// The key as written; the `route` label of metrics.
+    pub key: String,
+    /// Which paths it is for.
+    pub pattern: PathPattern,
+    /// What it does.
+    pub action: Action,
+    /// Only reachable from inside (`X-Accel-Redirect`); clients get 404.
+    pub internal: bool,
+    /// `Expires` and `Cache-Control: max-age` of its answers.
+    pub expires: Option<Duration>,
+    /// Headers set on its answers: the site's, then the route's; one value per name.
+    pub headers: Vec<(HeaderName, HeaderValue)>,
+    /// Longest pause of the upstream; `None` takes the upstream's own.
+    pub read_timeout: Option<Duration>,
+    /// Largest request body in bytes; `None` is no limit.
+    pub max_body: Option<u64>,
+    /// The only methods allowed; `None` allows all. `GET` includes `HEAD`.
+    pub methods: Option<Vec<Method>>,
+}
+
+/// The key of a route, by nginx's location words.
+#[derive(Debug, Clone)]
+pub enum PathPattern {
+    /// `"= /exact"`
+    Exact(String),
+    /// `"/prefix"` and `"^~ /prefix"`: whole segments.
+    Prefix {
+        /// The prefix, without a trailing slash except for `/` itself.
+        path: String,
+        /// `^~`: no regex is tried when this is the longest prefix.
+        before_regex: bool,
+    },
+    /// `"~ regex"` and `"~* regex"` (case-insensitive, already compiled so).
+    Regex(Regex),
+}
+
+/// What a route does; exactly one.
+#[derive(Debug, Clone)]
+pub enum Action {
+    /// `proxy = "upstream"`: the name is a key of [`Config::upstreams`].
+    Proxy(String),
+    /// `files = "/dir"`
+    Files(Files),
+    /// `redirect = "https://…{path}"`
+    Redirect {
+        /// The target; `{path}` is the path and query as the client sent them, `{host}` the host.
+        to: Template,
+        /// 301, 302, 303, 307 or 308; 302 when not written.
+        status: StatusCode,
+    },
+    /// `answer = 404`
+    Answer {
+        /// The status.
+        status: StatusCode,
+        /// The body; `None` takes the proxy's own page for errors and nothing otherwise.
+        body: Option<String>,
+        /// `Content-Type` of the body; `text/plain; charset=utf-8` when not written.
+        content_type: HeaderValue,
+    },
+}
+
+/// `files = "/dir"` with its modifiers.
+#[derive(Debug, Clone)]
+pub struct Files {
+    /// The directory that replaces the prefix (nginx's `alias`), or for exact and regex keys the file itself.
+    pub root: Template,
+    /// The only directories that files may come from, symlinks followed; empty means the root alone.
+    pub within: Vec<PathBuf>,
+}
+
+/// Text with `{captures}` in it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Template(pub Vec<Part>);
+
+/// A piece of a [`Template`].
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Part {
+    /// As it stands.
+    Text(String),
+    /// `{name}`: a capture of the route's regex, or a word the action knows.
+    Capture(String),
+}
+
+impl Template {
+    /// Fills in the captures; a name that `lookup` does not know becomes nothing.
+    pub fn render<'a>(&'a self, lookup: impl Fn(&str) -> Option<&'a str>) -> String {
+        let mut text = String::new();
+        for part in &self.0 {
+            text.push_str(match part {
+                Part::Text(literal) => literal,
+                Part::Capture(name) => lookup(name).unwrap_or_default(),
+            });
+        }
+        text
+    }
+
+    /// The text when there is no capture in it.
+    pub fn literal(&self) -> Option<&str> {
+        match self.0.as_slice() {
+            [] => Some(""),
+            [Part::Text(text)] => Some(text),
+            _ => None,
+        }
+    }
+}
+
+impl fmt::Display for Template {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.iter().try_for_each(|part| match part {
+            Part::Text(text) => f.write_str(text),
+            Part::Capture(name) => write!(f, "{{{name}}}"),
+        })
+    }
+}
+
+/// `[upstream.NAME]`
+#[derive(Debug, Clone, PartialEq)]
+pub struct Upstream {
+    /// Its name in the file and in metrics.
+    pub name: String,
+    /// Its workers; may be empty (requests then wait for a reload that brings some).
+    pub servers: Vec<UpstreamServer>,
+    /// How long a request waits for a usable worker; zero does not wait.
+    pub hold: Duration,
+    /// How many requests may wait at once.
+    pub queue: usize,
+    /// How to ask a worker whether it is well; `None` asks only for a connection.
+    pub health: Option<Health>,
+    /// Time for connecting to one worker.
+    pub connect_timeout: Duration,
+    /// Longest pause of a worker before and within its answer.
+    pub read_timeout: Duration,
+    /// Longest pause between two writes to a worker.
+    pub send_timeout: Duration,
+    /// How long an idle connection to a worker is kept; zero keeps none.
+    pub keepalive: Duration,
+}
+
+/// One entry of `upstream.servers`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct UpstreamServer {
+    /// Where it listens.
+    pub address: ServerAddress,
+    /// Its share of the load; at least 1.
+    pub weight: u32,
+    /// Used only while no other can be connected to.
+    pub backup: bool,
+    /// Most requests in flight on it; the rest wait.
+    pub max_requests: Option<usize>,
+}
+
+/// Where a worker listens. Its [`Display`](fmt::Display) form is its name in metrics and commands.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum ServerAddress {
+    /// An address and port.
+    Tcp(SocketAddr),
+    /// The path of a unix socket.
+    Unix(PathBuf),
+    /// A host name, resolved while running, and a port.
+    Name(String, u16),
+}
+
+impl fmt::Display for ServerAddress {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Tcp(address) => address.fmt(f),
+            Self::Unix(path) => write!(f, "unix:{}", path.display()),
+            Self::Name(host, port) => write!(f, "{host}:{port}"),
+        }
+    }
+}
+
+/// `upstream.health`
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Health {
+    /// The path that is asked for; any 2xx is well.
+    pub path: String,
+    /// Pause between two questions to a worker that is well.
+    pub every: Duration,
+    /// Time for an answer.
+    pub timeout: Duration,
+}
+
+/// A configuration file, as told on the command line or found.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ConfigPath(pub PathBuf);
+
+impl ConfigPath {
+    /// `bowshock.toml` in the current directory when it exists, else `/etc/bowshock/bowshock.toml`.
+    pub fn find(given: Option<PathBuf>) -> Self {
+        let here = Path::new("bowshock.toml");
+        Self(given.unwrap_or_else(|| {
+            if here.exists() { here.into() } else { "/etc/bowshock/bowshock.toml".into() }
+        }))
+    }
+}

@@ -1,0 +1,3 @@
+//! bowshock: the front door of a Galaxy server.
+
+pub mod config;

@@ -1,0 +1,2 @@
+//! bowshock
+fn main() {}
