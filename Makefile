@@ -1,12 +1,81 @@
 # Two commands, each from a plain clone on a fresh machine: `make run` and `make test`.
+# Both install what they miss (Debian, as root); everything else stays below target/.
 
-.PHONY: run build
-run: build
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+.ONESHELL:
+.DEFAULT_GOAL := help
+
+# Where the tests find gunicorn and uvicorn.
+BOWSHOCK_VENV ?= $(CURDIR)/target/venv
+export BOWSHOCK_VENV
+
+# Programs that building needs, that the tests need, and the Debian packages they come from.
+BUILD_TOOLS := cmake:cmake
+TEST_TOOLS := cmake:cmake curl:curl nginx:nginx-light promtool:prometheus
+
+# need(program:package ...): one apt-get for all programs that are missing; their services are not started.
+define need
+missing=()
+for tool in $(1); do command -v "$${tool%%:*}" >/dev/null || missing+=("$${tool#*:}"); done
+if [ "$${#missing[@]}" -gt 0 ]; then
+	echo "== installing $${missing[*]}"
+	policy=/usr/sbin/policy-rc.d
+	if [ ! -e "$$policy" ]; then
+		printf '#!/bin/sh\nexit 101\n' >"$$policy"
+		chmod 755 "$$policy"
+		trap 'rm -f "$$policy"' EXIT
+	fi
+	export DEBIAN_FRONTEND=noninteractive
+	apt-get update -qq
+	apt-get install -y -qq --no-install-recommends "$${missing[@]}" >/dev/null
+fi
+endef
+
+.PHONY: help
+help: ## Print this list.
+	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 18
+
+.PHONY: run
+run: build ## Build and show it: an embedded application with several workers, the proxy in front.
 	./target/debug/bowshock demo
 
-build: cmake
+.PHONY: build
+build: build-tools ## Build the program.
 	cargo build
 
-.PHONY: cmake
-cmake:
-	@command -v cmake >/dev/null || { apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends cmake; }
+.PHONY: test
+test: tools venv format lint check ## Everything that must hold: format, lints, all tests.
+
+.PHONY: format
+format: ## Is the code formatted?
+	@echo "== cargo fmt --check"
+	cargo fmt --check
+
+.PHONY: lint
+lint: build-tools ## Lints; a warning fails.
+	@echo "== cargo clippy (the first time builds the dependencies: a minute or two)"
+	cargo clippy --all-targets -- -D warnings
+
+.PHONY: check
+check: tools venv ## All tests: units, and the built program between real clients and real gunicorns.
+	@echo "== cargo nextest (builds first; the longest scenario takes about 25 seconds)"
+	cargo nextest run --all-targets --no-fail-fast
+
+.PHONY: tools
+tools: ## Install the Debian packages that the tests need and the machine lacks.
+	@$(call need,$(TEST_TOOLS))
+
+.PHONY: build-tools
+build-tools:
+	@$(call need,$(BUILD_TOOLS))
+
+.PHONY: venv
+venv: $(BOWSHOCK_VENV)/.installed ## Install gunicorn and uvicorn for the tests into target/venv.
+
+$(BOWSHOCK_VENV)/.installed: integration/requirements.txt
+	@echo "== gunicorn and uvicorn into $(@D)"
+	python3 -c 'import ensurepip' 2>/dev/null || { $(call need,no-such-program:python3-venv) ; }
+	python3 -m venv "$(@D)"
+	"$(@D)/bin/pip" install --quiet --disable-pip-version-check --requirement integration/requirements.txt
+	touch "$@"
