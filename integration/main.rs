@@ -1,1 +1,10 @@
-//! tests
+//! Scenarios: the built program between real clients and real workers.
+//!
+//! Each module is one concern and each test one promise, readable as its specification. Tests share nothing
+//! and run at the same time, each in its own process; what they need is in [`fixtures`].
+
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::print_stderr, reason = "a test may fail")]
+#![allow(missing_docs, reason = "names of fixtures say it; nothing here is public")]
+
+mod fixtures;
+mod harness;
