@@ -6,5 +6,17 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::print_stderr, reason = "a test may fail")]
 #![allow(missing_docs, reason = "names of fixtures say it; nothing here is public")]
 
+mod accel;
+mod balance;
+mod cli;
+mod files;
 mod fixtures;
+mod forwarded;
 mod harness;
+mod hold;
+mod http1;
+mod observe;
+mod reload;
+mod resilience;
+mod routing;
+mod shutdown;

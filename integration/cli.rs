@@ -1,0 +1,124 @@
+//! The command line.
+
+use crate::fixtures::{Gunicorn, Proxy, Scratch, run};
+
+const GOOD: &str = r#"
+[[listen]]
+address = "127.0.0.1:0"
+[[site]]
+host = "galaxy.example.org"
+[site.routes]
+"/" = { proxy = "galaxy" }
+[upstream.galaxy]
+servers = ["unix:/nonexistent/galaxy.sock"]
+"#;
+
+/// Runs `bowshock WORD -c FILE` on a file with this content.
+fn on_file(word: &str, content: &str) -> (Option<i32>, String, String) {
+    let scratch = Scratch::new();
+    let file = scratch.write("site.toml", content);
+    run(Proxy::command([word, "-c"]).arg(file))
+}
+
+#[test]
+fn a_good_file_is_good() {
+    let (code, out, err) = on_file("check", GOOD);
+    assert_eq!(code, Some(0), "{out}{err}");
+}
+
+#[test]
+fn every_error_of_a_bad_file_is_shown_at_once_with_place_and_help() {
+    let bad = GOOD
+        .replace("{ proxy = \"galaxy\" }", "{ proxy = \"galaxi\" }")
+        .replace("servers = [", "hold = \"5 minutes\"\nserver = [");
+    let (code, out, err) = on_file("check", &bad);
+    let words = format!("{out}{err}");
+    assert_eq!(code, Some(1), "{words}");
+    for part in [
+        "site.toml:7:18",
+        "galaxi",
+        "galaxy", // an unknown upstream, and the one that was meant
+        "5 minutes",
+        "5m", // a duration, and how it is written
+        "site.toml:10",
+        "server",
+        "servers", // an unknown key, and the one that was meant
+        "^",
+    ] {
+        assert!(words.contains(part), "{part:?} is missing in\n{words}");
+    }
+}
+
+#[test]
+fn a_file_that_is_not_toml_is_bad_and_one_that_is_not_there_unreadable() {
+    let (code, out, err) = on_file("check", "[[site\n");
+    assert_eq!(code, Some(1), "{out}{err}");
+    assert!(format!("{out}{err}").contains("site.toml:1"), "{out}{err}");
+    for word in ["check", "run", "print"] {
+        let (code, out, err) =
+            run(Proxy::command([word, "-c", "/nonexistent/bowshock.toml"]).env_remove("NOTIFY_SOCKET"));
+        assert_eq!(code, Some(2), "{word}: {out}{err}");
+        assert!(err.contains("/nonexistent/bowshock.toml"), "{err}");
+    }
+}
+
+#[test]
+fn run_refuses_a_bad_file() {
+    let (code, out, err) = on_file("run", &GOOD.replace("host =", "hots ="));
+    assert_eq!(code, Some(1), "{out}{err}");
+    assert!(err.contains("hots") && err.contains("host"), "{err}");
+}
+
+#[test]
+fn print_shows_what_is_in_effect_and_can_be_read_again() {
+    let (code, out, err) = on_file("print", GOOD);
+    assert_eq!(code, Some(0), "{err}");
+    for part in ["galaxy.example.org", "unix:/nonexistent/galaxy.sock", "hold", "keepalive_timeout"] {
+        assert!(out.contains(part), "{part:?} is missing in\n{out}");
+    }
+    let (code, again, err) = on_file("print", &out);
+    assert_eq!(code, Some(0), "what is printed is a configuration: {err}\n{out}");
+    assert_eq!(out, again, "and means the same");
+}
+
+#[test]
+fn the_help_of_every_command_has_an_example() {
+    let (code, out, _) = run(&mut Proxy::command(["--help"]));
+    assert_eq!(code, Some(0));
+    for word in ["run", "check", "print", "reload", "status"] {
+        assert!(out.contains(word), "{word} is missing in\n{out}");
+        let (code, out, _) = run(&mut Proxy::command([word, "--help"]));
+        assert_eq!(code, Some(0));
+        assert!(out.contains("xample"), "{out}");
+        assert!(out.contains(&format!("bowshock {word}")), "{out}");
+    }
+    let (code, out, _) = run(&mut Proxy::command(["--version"]));
+    assert_eq!((code, out.trim()), (Some(0), concat!("bowshock ", env!("CARGO_PKG_VERSION"))));
+}
+
+#[test]
+fn an_unknown_command_is_refused() {
+    let (code, _, err) = run(&mut Proxy::command(["reboot"]));
+    assert_eq!(code, Some(2), "{err}");
+}
+
+#[tokio::test]
+async fn status_is_a_table_of_servers() {
+    let scratch = Scratch::new();
+    let worker = Gunicorn::member(&scratch, 0).start().await;
+    let proxy = Proxy::to([worker.address()]).start().await;
+    let (code, out, err) = proxy.ctl("status");
+    assert_eq!(code, Some(0), "{err}");
+    assert!(out.contains(&worker.address()) && out.contains("up"), "{out}");
+}
+
+#[tokio::test]
+async fn commands_say_so_when_no_proxy_runs() {
+    let mut proxy = Proxy::to(["127.0.0.1:1"]).start().await;
+    proxy.process().kill();
+    for word in ["status", "reload"] {
+        let (code, out, err) = proxy.ctl(word);
+        assert!(code.is_some_and(|code| code != 0), "{word}: {out}");
+        assert!(err.contains("admin.sock"), "{word} tells where it looked: {err}");
+    }
+}
