@@ -1,0 +1,285 @@
+//! Static files, as nginx serves them where nginx is right.
+
+use crate::fixtures::{Answer, Nginx, Proxy, Scratch, noise};
+
+const STATIC: &str = r#"
+[[site]]
+[site.routes]
+"/static" = { files = "@ROOT@", expires = "24h" }
+"#;
+
+/// A folder `root` to serve, and beside it what must never be served.
+fn tree() -> Scratch {
+    let scratch = Scratch::new();
+    for (name, content) in [
+        ("root/style.css", "body { color: black }"),
+        ("root/app.js", "console.log(1)"),
+        ("root/module.mjs", "export {}"),
+        ("root/code.wasm", "\0asm"),
+        ("root/page.html", "<p>page</p>"),
+        ("root/data.json", "{}"),
+        ("root/picture.svg", "<svg xmlns=\"http://www.w3.org/2000/svg\"/>"),
+        ("root/notes.txt", "0123456789"),
+        ("root/unknown.zzz", "who knows"),
+        ("root/empty.css", ""),
+        ("root/with space+plus.css", "a {}"),
+        ("root/caf\u{e9}.css", "b {}"),
+        ("root/percent%41.css", "c {}"),
+        ("root/sub/deep.css", "d {}"),
+        ("root/.hidden", "SECRET"),
+        ("root/.git/config", "SECRET"),
+        ("secret.txt", "SECRET"),
+        ("root-secret.txt", "SECRET"),
+    ] {
+        scratch.write(name, content);
+    }
+    scratch.link("root/out.txt", scratch.path("secret.txt"));
+    scratch.link("root/in.css", scratch.path("root/style.css"));
+    scratch
+}
+
+async fn serving(scratch: &Scratch) -> Proxy {
+    Proxy::toml(STATIC).fill("ROOT", scratch.path("root").display()).start().await
+}
+
+#[tokio::test]
+async fn files_have_their_type_validators_and_expiry() {
+    let scratch = tree();
+    let proxy = serving(&scratch).await;
+    for (name, kinds) in [
+        ("style.css", &["text/css"][..]),
+        ("app.js", &["text/javascript", "application/javascript"]),
+        ("module.mjs", &["text/javascript", "application/javascript"]),
+        ("code.wasm", &["application/wasm"]),
+        ("page.html", &["text/html"]),
+        ("data.json", &["application/json"]),
+        ("picture.svg", &["image/svg+xml"]),
+        ("unknown.zzz", &["application/octet-stream"]),
+    ] {
+        let answer = proxy.get(&format!("/static/{name}")).await.expect(200);
+        let kind = answer.header("content-type");
+        assert!(kinds.iter().any(|known| kind.split(';').next() == Some(known)), "{name} is {kind}");
+        assert_eq!(answer.body, std::fs::read(scratch.path("root").join(name)).unwrap());
+        assert!(answer.header("cache-control").contains("max-age=86400"), "{answer:?}");
+        assert!(answer.header("etag").starts_with('"'), "{answer:?}");
+        assert!(!answer.header("last-modified").is_empty());
+        assert_eq!(answer.header("accept-ranges"), "bytes");
+        assert!(!answer.header("x-request-id").is_empty());
+    }
+}
+
+#[tokio::test]
+async fn a_changed_file_has_another_etag() {
+    let scratch = tree();
+    let proxy = serving(&scratch).await;
+    let first = proxy.get("/static/style.css").await.header("etag");
+    scratch.write("root/style.css", "body { color: white }");
+    let answer = proxy.get("/static/style.css").header("if-none-match", &first).await.expect(200);
+    assert_ne!(answer.header("etag"), first);
+    assert!(answer.text().contains("white"));
+}
+
+#[tokio::test]
+async fn only_get_and_head_are_allowed() {
+    let scratch = tree();
+    let proxy = serving(&scratch).await;
+    for method in ["POST", "PUT", "DELETE", "PROPFIND"] {
+        let answer = proxy.request(method, "/static/style.css").await.expect(405);
+        assert!(answer.header("allow").contains("GET"), "{answer:?}");
+        assert!(answer.header("allow").contains("HEAD"), "{answer:?}");
+    }
+}
+
+#[tokio::test]
+async fn no_spelling_of_a_path_leaves_the_folder() {
+    let scratch = tree();
+    let proxy = serving(&scratch).await;
+    let absolute = scratch.path("secret.txt").display().to_string();
+    let paths = [
+        "/static/../secret.txt".to_owned(),
+        "/static/%2e%2e/secret.txt".into(),
+        "/static/.%2e/secret.txt".into(),
+        "/static/%2E%2E%2Fsecret.txt".into(),
+        "/static/..%2fsecret.txt".into(),
+        "/static/..\\secret.txt".into(),
+        "/static/..%5csecret.txt".into(),
+        "/static/%252e%252e/secret.txt".into(),
+        "/static/%c0%ae%c0%ae/secret.txt".into(),
+        "/static/sub/../../secret.txt".into(),
+        "/static/sub/%2e%2e/%2e%2e/secret.txt".into(),
+        "/static/./.././secret.txt".into(),
+        "/static//../secret.txt".into(),
+        "/static/....//secret.txt".into(),
+        "/static/..;/secret.txt".into(),
+        "/static../secret.txt".into(),
+        "/static..%2fsecret.txt".into(),
+        "/static-secret.txt".into(),
+        "/../secret.txt".into(),
+        "/static/../../../../../../../../etc/passwd".into(),
+        "/static/style.css%00.txt".into(),
+        "/static/%00".into(),
+        "/static/..%00/secret.txt".into(),
+        format!("/static/{absolute}"),
+        format!("/static{absolute}"),
+        format!("/static/{}", absolute.replace('/', "%2f")),
+        "/static/out.txt".into(),
+        "/static/.hidden".into(),
+        "/static/%2ehidden".into(),
+        "/static/.git/config".into(),
+        "/static/sub/../.hidden".into(),
+    ];
+    for path in paths {
+        let mut wire = proxy.wire().await;
+        wire.send(format!("GET {path} HTTP/1.1\r\nHost: x\r\n\r\n")).await;
+        let answer = wire.answer().await.unwrap_or_else(|| panic!("no answer to {path}"));
+        assert!((400..500).contains(&answer.status), "{path}: {answer:?}");
+        assert!(!answer.text().contains("SECRET") && !answer.text().contains("root:"), "{path}: {answer:?}");
+        assert!(!answer.text().contains("/tmp/"), "where files are is nobody's business: {answer:?}");
+    }
+}
+
+#[tokio::test]
+async fn folders_and_missing_files_are_404() {
+    let scratch = tree();
+    let proxy = serving(&scratch).await;
+    for path in [
+        "/static",
+        "/static/",
+        "/static/sub",
+        "/static/sub/",
+        "/static/none.css",
+        "/static/style.css/",
+        "/static/style.css/x",
+    ] {
+        proxy.get(path).await.expect(404);
+    }
+    assert_eq!(
+        proxy.get("/static/in.css").await.expect(200).text(),
+        "body { color: black }",
+        "a link within"
+    );
+}
+
+#[tokio::test]
+async fn a_large_file_is_equal_and_the_connection_goes_on() {
+    let scratch = tree();
+    let content = noise(5 << 20);
+    scratch.write("root/large.bin", &content);
+    let proxy = serving(&scratch).await;
+    let mut connection = proxy.connect().await;
+    for _ in 0..3 {
+        let answer = connection.send(connection.get("/static/large.bin")).await.expect("a whole answer");
+        assert!(answer.expect(200).body == content);
+    }
+    connection.send(connection.get("/static/style.css")).await.expect("still in order").expect(200);
+}
+
+#[tokio::test]
+async fn files_of_every_size_around_the_limits_are_whole() {
+    let scratch = tree();
+    let proxy = serving(&scratch).await;
+    let sizes = [1, 4095, 4096, 16384, 32767, 32768, 32769, 65535, 65536, 65537, 262_145, 1_048_577];
+    let mut connection = proxy.connect().await;
+    for size in sizes {
+        let content = noise(size);
+        scratch.write("root/sized.bin", &content);
+        let answer =
+            connection.send(connection.get("/static/sized.bin")).await.expect("a whole answer").expect(200);
+        assert!(answer.body == content, "{size} bytes are {} bytes", answer.body.len());
+        assert_eq!(answer.header("content-length"), size.to_string());
+    }
+}
+
+#[tokio::test]
+async fn several_ranges_are_parts_or_the_whole() {
+    let scratch = tree();
+    let proxy = serving(&scratch).await;
+    let answer = proxy.get("/static/notes.txt").header("range", "bytes=0-1,4-5").await.expect(206);
+    let kind = answer.header("content-type");
+    let boundary =
+        kind.strip_prefix("multipart/byteranges; boundary=").unwrap_or_else(|| panic!("{answer:?}"));
+    let text = answer.text();
+    assert_eq!(text.matches(&format!("--{boundary}")).count(), 3, "{text}");
+    assert!(text.contains("bytes 0-1/10") && text.contains("bytes 4-5/10"), "{text}");
+    assert_eq!(answer.header("content-length"), answer.body.len().to_string());
+    let many = (0..2000).map(|_| "0-9").collect::<Vec<_>>().join(",");
+    let answer = proxy.get("/static/notes.txt").header("range", &format!("bytes={many}")).await;
+    assert!(
+        answer.body.len() < 10_000,
+        "two thousand times the same is not sent: {} bytes",
+        answer.body.len()
+    );
+}
+
+/// What must be equal to nginx: status, kind of content, range, and the body of a success.
+fn essence(answer: &Answer) -> (u16, String, String, String) {
+    let good = answer.status < 300;
+    let kind = answer.header("content-type").split(';').next().unwrap_or_default().to_owned();
+    // nginx 1.22 has the older name of the same type.
+    let kind = kind.replace("application/javascript", "text/javascript");
+    let only_good = |text: String| if good { text } else { String::new() };
+    (answer.status, only_good(kind), answer.header("content-range"), only_good(answer.text()))
+}
+
+#[tokio::test]
+async fn answers_are_those_of_nginx() {
+    let scratch = tree();
+    let (proxy, nginx) = (serving(&scratch).await, Nginx::serving(&scratch.path("root")).await);
+    let modified = nginx.request("GET", "/static/notes.txt").await.header("last-modified");
+    assert_eq!(proxy.get("/static/notes.txt").await.header("last-modified"), modified);
+    let long_ago = "Sat, 01 Jan 2000 00:00:00 GMT";
+    let nothing: &[(&str, &str)] = &[];
+    let table = [
+        ("GET", "/static/style.css", nothing),
+        ("GET", "/static/app.js", nothing),
+        ("GET", "/static/page.html", nothing),
+        ("GET", "/static/data.json", nothing),
+        ("GET", "/static/picture.svg", nothing),
+        ("GET", "/static/empty.css", nothing),
+        ("GET", "/static/sub/deep.css?version=1", nothing),
+        ("GET", "/static/with%20space+plus.css", nothing),
+        ("GET", "/static/caf%C3%A9.css", nothing),
+        ("GET", "/static/percent%2541.css", nothing),
+        ("GET", "/static/percent%41.css", nothing),
+        ("GET", "/static/%73tyle.css", nothing),
+        ("GET", "/static/none.css", nothing),
+        ("GET", "/elsewhere", nothing),
+        ("HEAD", "/static/style.css", nothing),
+        ("HEAD", "/static/none.css", nothing),
+        ("POST", "/static/style.css", nothing),
+        ("GET", "/static/notes.txt", &[("range", "bytes=0-0")]),
+        ("GET", "/static/notes.txt", &[("range", "bytes=2-5")]),
+        ("GET", "/static/notes.txt", &[("range", "bytes=5-")]),
+        ("GET", "/static/notes.txt", &[("range", "bytes=-4")]),
+        ("GET", "/static/notes.txt", &[("range", "bytes=-400")]),
+        ("GET", "/static/notes.txt", &[("range", "bytes=0-400")]),
+        ("GET", "/static/notes.txt", &[("range", "bytes=10-")]),
+        ("GET", "/static/notes.txt", &[("range", "bytes=100-200")]),
+        ("GET", "/static/notes.txt", &[("range", "lines=1-2")]),
+        ("HEAD", "/static/notes.txt", &[("range", "bytes=2-5")]),
+        ("GET", "/static/notes.txt", &[("if-modified-since", &modified)]),
+        ("GET", "/static/notes.txt", &[("if-modified-since", long_ago)]),
+        ("GET", "/static/notes.txt", &[("if-modified-since", "yesterday")]),
+        ("GET", "/static/notes.txt", &[("if-unmodified-since", long_ago)]),
+        ("GET", "/static/notes.txt", &[("if-unmodified-since", &modified)]),
+        ("GET", "/static/notes.txt", &[("if-none-match", "\"x\"")]),
+        ("GET", "/static/notes.txt", &[("if-none-match", "*")]),
+        ("GET", "/static/notes.txt", &[("if-match", "\"x\"")]),
+        ("GET", "/static/notes.txt", &[("if-match", "*")]),
+        ("GET", "/static/notes.txt", &[("if-none-match", "\"x\""), ("if-modified-since", &modified)]),
+        ("GET", "/static/notes.txt", &[("range", "bytes=0-1"), ("if-range", &modified)]),
+        ("GET", "/static/notes.txt", &[("range", "bytes=0-1"), ("if-range", long_ago)]),
+        ("GET", "/static/notes.txt", &[("range", "bytes=0-1"), ("if-range", "\"x\"")]),
+    ];
+    for (method, path, headers) in table {
+        let mut answers = Vec::new();
+        for target in [proxy.target(), nginx.target()] {
+            let mut request = target.request(method, path);
+            for (name, value) in headers {
+                request = request.header(name, value);
+            }
+            answers.push(essence(&request.await));
+        }
+        assert_eq!(answers[0], answers[1], "{method} {path} {headers:?}: ours, nginx's");
+    }
+}
