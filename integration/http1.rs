@@ -1,0 +1,301 @@
+//! The protocol itself, byte by byte.
+
+use std::time::{Duration, Instant};
+
+use crate::fixtures::{Backend, Gunicorn, Proxy, Wire, ms, noise, pass, run};
+
+async fn before_app(server: &str) -> (Gunicorn, Proxy) {
+    let worker = Gunicorn::app().start().await;
+    let proxy = Proxy::to([worker.address()]).server(server).start().await;
+    (worker, proxy)
+}
+
+#[tokio::test]
+async fn a_connection_serves_many_requests() {
+    let (_worker, proxy) = before_app("").await;
+    let mut connection = proxy.connect().await;
+    for number in 0..20 {
+        let path = format!("/echo?{number}");
+        let answer = connection.send(connection.get(&path)).await.expect("kept alive").expect(200);
+        assert_eq!(answer.json()["query"], number.to_string());
+    }
+    assert_eq!(proxy.metrics().await.sum("bowshock_connections_total", &[]).round() as u32, 1);
+}
+
+#[tokio::test]
+async fn pipelined_requests_are_answered_in_order() {
+    let (_worker, proxy) = before_app("").await;
+    let mut wire = proxy.wire().await;
+    let mut requests = String::from("GET /slow?s=0.3 HTTP/1.1\r\nHost: x\r\n\r\n");
+    for number in 1..5 {
+        requests += &format!("POST /echo?{number} HTTP/1.1\r\nHost: x\r\nContent-Length: 3\r\n\r\nabc");
+    }
+    wire.send(requests).await;
+    wire.answer().await.expect("the slow one first").expect(200);
+    for number in 1..5 {
+        let echo = wire.answer().await.expect("all are answered").expect(200).json();
+        assert_eq!(echo["query"], number.to_string());
+    }
+}
+
+#[tokio::test]
+async fn connection_close_closes() {
+    let (_worker, proxy) = before_app("").await;
+    let mut wire = proxy.wire().await;
+    wire.send("GET /pid HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n").await;
+    wire.answer().await.expect("an answer").expect(200);
+    assert!(wire.closes(ms(2000)).await.is_some());
+}
+
+#[tokio::test]
+async fn expect_100_continue_is_answered_before_the_body_is_sent() {
+    let (_worker, proxy) = before_app("").await;
+    let mut wire = proxy.wire().await;
+    wire.send("POST /upload HTTP/1.1\r\nHost: x\r\nExpect: 100-continue\r\nContent-Length: 5\r\n\r\n").await;
+    wire.answer().await.expect("to go on").expect(100);
+    wire.send("hello").await;
+    let mut answer = wire.answer().await.expect("an answer");
+    if answer.status == 100 {
+        answer = wire.answer().await.expect("an answer");
+    }
+    assert_eq!(answer.expect(200).json()["length"], 5);
+}
+
+#[tokio::test]
+async fn chunked_uploads_arrive_whole() {
+    let (_worker, proxy) = before_app("").await;
+    let mut wire = proxy.wire().await;
+    wire.send("POST /upload HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n").await;
+    for piece in [
+        "5\r\nhello\r\n",
+        "6;extension=1\r\n world\r\n",
+        "a\r\n",
+        "0123456789\r\n",
+        "0\r\nX-Trailer: 1\r\n\r\n",
+    ] {
+        wire.send(piece).await;
+        pass(ms(20)).await;
+    }
+    let answer = wire.answer().await.expect("an answer").expect(200).json();
+    assert_eq!(answer["length"], 21);
+    wire.send("GET /pid HTTP/1.1\r\nHost: x\r\n\r\n").await;
+    wire.answer().await.expect("the connection is in order").expect(200);
+}
+
+#[tokio::test]
+async fn a_client_of_http_1_0_gets_what_it_understands() {
+    let (_worker, proxy) = before_app("").await;
+    let mut wire = proxy.wire().await;
+    wire.send("GET /stream?n=3&s=0 HTTP/1.0\r\n\r\n").await;
+    let head = wire.head().await.expect("an answer").to_ascii_lowercase();
+    assert!(head.starts_with("http/1.") && head.contains(" 200 "), "{head}");
+    assert!(!head.contains("transfer-encoding"), "{head}");
+    assert_eq!(wire.rest().await, b"piece 0\npiece 1\npiece 2\n", "until the connection closes");
+}
+
+#[tokio::test]
+async fn a_head_that_dribbles_is_cut_in_time() {
+    let (_worker, proxy) = before_app("client_header_timeout = \"1s\"").await;
+    let mut wire = proxy.wire().await;
+    let start = Instant::now();
+    wire.send("GET / HTTP/1.1\r\nHost: x\r\nX-Slow: ").await;
+    while wire.try_send("x").await.is_ok() && start.elapsed() < Duration::from_secs(5) {
+        if let Some(closed) = wire.closes(ms(100)).await {
+            assert!(closed < ms(100));
+            break;
+        }
+    }
+    assert!(start.elapsed() > ms(800), "{:?}", start.elapsed());
+    assert!(start.elapsed() < ms(3000), "every byte must not begin the time anew: {:?}", start.elapsed());
+    let mut silent = proxy.wire().await;
+    assert!(silent.closes(ms(3000)).await.is_some(), "nor does saying nothing at all help");
+}
+
+#[tokio::test]
+async fn an_idle_connection_is_closed_after_keepalive_timeout() {
+    let (_worker, proxy) = before_app("keepalive_timeout = \"500ms\"").await;
+    let mut wire = proxy.wire().await;
+    wire.send("GET /pid HTTP/1.1\r\nHost: x\r\n\r\n").await;
+    wire.answer().await.expect("an answer").expect(200);
+    let idle = wire.closes(ms(3000)).await.expect("it closes");
+    assert!(idle > ms(300), "{idle:?}");
+}
+
+#[tokio::test]
+async fn a_body_that_stops_coming_is_cut_in_time() {
+    let (_worker, proxy) = before_app("client_body_timeout = \"500ms\"").await;
+    let mut wire = proxy.wire().await;
+    wire.send("POST /upload HTTP/1.1\r\nHost: x\r\nContent-Length: 100\r\n\r\nonly this").await;
+    assert!(wire.closes(ms(4000)).await.is_some());
+    proxy.get("/pid").await.expect(200);
+}
+
+#[tokio::test]
+async fn an_oversized_head_is_431() {
+    let (_worker, proxy) = before_app("").await;
+    for head in [
+        format!("GET / HTTP/1.1\r\nHost: x\r\nX-Large: {}\r\n\r\n", "x".repeat(2 << 20)),
+        format!("GET / HTTP/1.1\r\nHost: x\r\n{}\r\n", "X-Many: x\r\n".repeat(50_000)),
+    ] {
+        let mut wire = proxy.wire().await;
+        // It may be cut before all of it is sent.
+        let _ = wire.try_send(head).await;
+        if let Some(answer) = wire.answer().await {
+            answer.expect(431);
+        }
+    }
+    proxy.get("/pid").await.expect(200);
+}
+
+#[tokio::test]
+async fn what_two_programs_could_read_in_two_ways_is_400_and_reaches_nobody() {
+    let backend = Backend::saying("reached").await;
+    let proxy = Proxy::to([backend.address()]).start().await;
+    for request in [
+        "GET / HTTP/1.1\r\n\r\n",
+        "GET / HTTP/1.1\r\nHost: a\r\nHost: b\r\n\r\n",
+        "GET / HTTP/1.1\r\nHost: a b\r\n\r\n",
+        "GET /\r\nHost: x\r\n\r\n",
+        "GET / HTTP/9.9\r\nHost: x\r\n\r\n",
+        "GET  / HTTP/1.1\r\nHost: x\r\n\r\n",
+        "G@T / HTTP/1.1\r\nHost: x\r\n\r\n",
+        "\u{16}\u{3}\u{1}\u{2}\u{0}\u{1}\u{0}\u{1}\r\n\r\n",
+        "GET / HTTP/1.1\r\nHost: x\r\nX-A : b\r\n\r\n",
+        "GET / HTTP/1.1\r\nHost: x\r\nX-A: b\r\n folded\r\n\r\n",
+        "GET / HTTP/1.1\r\nHost: x\r\nX-A: b\0c\r\n\r\n",
+        "GET / HTTP/1.1\r\nHost: x\r\nX-A: b\rX-C: d\r\n\r\n",
+        "GET / HTTP/1.1\r\nHost: x\r\nno colon\r\n\r\n",
+        "POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 5\r\nContent-Length: 6\r\n\r\nhello!",
+        "POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 5, 6\r\n\r\nhello!",
+        "POST / HTTP/1.1\r\nHost: x\r\nContent-Length: -5\r\n\r\nhello",
+        "POST / HTTP/1.1\r\nHost: x\r\nContent-Length: +5\r\n\r\nhello",
+        "POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 0x5\r\n\r\nhello",
+        "POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 5\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
+        "POST / HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked, identity\r\n\r\n0\r\n\r\n",
+        "POST / HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: xchunked\r\n\r\n0\r\n\r\n",
+        "POST / HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
+        "POST / HTTP/1.0\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
+    ] {
+        let mut wire = proxy.wire().await;
+        wire.send(request).await;
+        wire.finish().await;
+        let answer = wire.answer().await.unwrap_or_else(|| panic!("a clear answer to {request:?}"));
+        assert!((400..=505).contains(&answer.status) && answer.status != 502, "{request:?}: {answer:?}");
+        assert!(wire.closes(ms(3000)).await.is_some(), "what follows cannot be trusted: {request:?}");
+    }
+    assert_eq!(backend.heads(), Vec::<String>::new());
+    proxy.get("/").await.expect(200);
+}
+
+#[tokio::test]
+async fn an_answer_that_smuggles_is_not_passed_on() {
+    let backend = Backend::answering(|_| {
+        b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\nContent-Length: 50\r\n\r\nhello".to_vec()
+    })
+    .await;
+    let proxy = Proxy::to([backend.address()]).start().await;
+    proxy.post("/", "").await.expect(502);
+}
+
+#[tokio::test]
+async fn curl_sees_that_an_answer_was_cut() {
+    let (_worker, proxy) = before_app("").await;
+    let address = proxy.status().await["listeners"][0]["address"].as_str().unwrap().to_owned();
+    for path in ["/truncate", "/cut-chunked"] {
+        let url = format!("http://{address}{path}");
+        let curl = tokio::task::spawn_blocking(move || {
+            run(std::process::Command::new("curl").args(["--silent", "--max-time", "10", &url]))
+        });
+        assert_eq!(curl.await.unwrap().0, Some(18), "{path}: a partial file");
+    }
+}
+
+#[tokio::test]
+async fn bodiless_answers_leave_the_connection_in_order() {
+    let backend = Backend::answering(|head| {
+        match head.split(' ').nth(1).unwrap() {
+            "/204" => "HTTP/1.1 204 No Content\r\n\r\n".into(),
+            "/304" => "HTTP/1.1 304 Not Modified\r\nETag: \"x\"\r\n\r\n".into(),
+            "/103" => {
+                "HTTP/1.1 103 Early Hints\r\nLink: </x>\r\n\r\nHTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
+                    .into()
+            }
+            _ => String::from("HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"),
+        }
+        .into_bytes()
+    })
+    .await;
+    let proxy = Proxy::to([backend.address()]).start().await;
+    let mut connection = proxy.connect().await;
+    for (path, status) in
+        [("/204", 204), ("/304", 304), ("/200", 200), ("/103", 200), ("/204", 204), ("/200", 200)]
+    {
+        connection.send(connection.get(path)).await.expect("in order").expect(status);
+    }
+}
+
+#[tokio::test]
+async fn an_answer_may_have_large_headers() {
+    let backend = Backend::answering(|_| {
+        format!("HTTP/1.1 200 OK\r\nContent-Length: 2\r\nX-Large: {}\r\n\r\nok", "x".repeat(31 << 10))
+            .into_bytes()
+    })
+    .await;
+    let proxy = Proxy::to([backend.address()]).start().await;
+    assert_eq!(proxy.get("/").await.expect(200).header("x-large").len(), 31 << 10);
+}
+
+#[tokio::test]
+async fn a_websocket_is_passed_in_both_directions() {
+    let (_worker, proxy) = before_app("").await;
+    let mut wire: Wire = proxy.wire().await;
+    wire.send(
+        "GET /ws HTTP/1.1\r\nHost: x\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\
+         Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n",
+    )
+    .await;
+    let head = wire.read_until("\r\n\r\n").await.to_ascii_lowercase();
+    assert!(head.starts_with("http/1.1 101"), "{head}");
+    assert!(head.contains("upgrade: websocket") && head.contains("s3pplmbitxaq9kygzzhzrbk+xoo="), "{head}");
+    for text in ["hi", "there"] {
+        let length = u8::try_from(text.len()).unwrap();
+        // FIN and text; masked with zeros; the text as it is.
+        let frame = [&[0x81, 0x80 | length, 0, 0, 0, 0], text.as_bytes()].concat();
+        wire.send(frame).await;
+        let back = wire.read(2 + text.len()).await;
+        assert_eq!(back, [&[0x81, length], text.as_bytes()].concat());
+    }
+    wire.send([0x88, 0x82, 0, 0, 0, 0, 0x03, 0xe8]).await;
+    assert!(wire.closes(ms(5000)).await.is_some());
+}
+
+#[tokio::test]
+async fn events_arrive_as_they_are_sent() {
+    let (_worker, proxy) = before_app("").await;
+    // The second event is not due before this test has given up.
+    let mut events = proxy.get("/sse?s=60").open().await.unwrap();
+    assert_eq!(events.status(), 200);
+    assert_eq!(events.piece().await.unwrap().unwrap(), "data: 0\n\n");
+    let mut pieces = proxy.get("/stream?n=3&s=0.3").open().await.unwrap();
+    let start = Instant::now();
+    for number in 0..3 {
+        assert_eq!(pieces.piece().await.unwrap().unwrap(), format!("piece {number}\n"));
+    }
+    assert!(start.elapsed() > ms(400), "not all at once");
+}
+
+#[tokio::test]
+async fn a_slow_client_gets_all_of_a_large_answer() {
+    let body = noise(8 << 20);
+    let head = format!("HTTP/1.1 200 OK\r\nContent-Length: {}\r\n\r\n", body.len());
+    let answer = [head.as_bytes(), &body].concat();
+    let backend = Backend::answering(move |_| answer.clone()).await;
+    let proxy = Proxy::to([backend.address()]).start().await;
+    let before = proxy.resident();
+    let mut wire = proxy.wire().await;
+    wire.send("GET / HTTP/1.1\r\nHost: x\r\n\r\n").await;
+    pass(ms(700)).await;
+    let grown = proxy.resident().saturating_sub(before);
+    assert!(grown < 6 << 20, "the worker waits, not our memory: {grown} bytes");
+    assert!(wire.answer().await.expect("an answer").expect(200).body == body);
+}
