@@ -1,0 +1,200 @@
+//! What an operator sees: metrics, logs, request ids, the state of things.
+
+use regex::Regex;
+use serde_json::Value;
+
+use crate::fixtures::{Gunicorn, Prometheus, Proxy, Scratch, eventually, free_port, promtool};
+
+#[tokio::test]
+async fn the_metrics_are_there_and_promtool_finds_no_fault() {
+    let scratch = Scratch::new();
+    let worker = Gunicorn::member(&scratch, 0).start().await;
+    let proxy = Proxy::to([worker.address()]).start().await;
+    for _ in 0..3 {
+        proxy.get("/pid").await.expect(200);
+    }
+    proxy.get("/status?code=404").await.expect(404);
+    eventually("nothing is in flight", async || proxy.inflight().await == [0]).await;
+    let answer = proxy.admin().get("/metrics").await.expect(200);
+    assert!(answer.header("content-type").starts_with("text/plain"), "{answer:?}");
+    let (code, words) = promtool(&answer.text());
+    assert_eq!(code, Some(0), "{words}");
+
+    let metrics = proxy.metrics().await;
+    let count = |name: &str, labels: &[&str]| metrics.sum(name, labels).round() as i64;
+    let route = ["site=\"default\"", "route=\"/\"", "method=\"GET\""];
+    assert_eq!(count("bowshock_requests_total", &[&route[..], &["code=\"200\""]].concat()), 3);
+    assert_eq!(count("bowshock_requests_total", &[&route[..], &["code=\"404\""]].concat()), 1);
+    assert_eq!(count("bowshock_request_duration_seconds_count", &["route=\"/\""]), 4);
+    let server = format!("server=\"{}\"", worker.address());
+    let server = ["upstream=\"app\"", server.as_str()];
+    assert_eq!(count("bowshock_upstream_requests_total", &server), 4);
+    assert_eq!(count("bowshock_upstream_inflight", &server), 0);
+    assert_eq!(count("bowshock_upstream_up", &server), 1);
+    assert!(count("bowshock_response_bytes_total", &["how=\"proxy\""]) > 0);
+    assert!(count("bowshock_connections_total", &[]) >= 4);
+    assert_eq!(count("bowshock_held_requests", &[]), 0);
+    assert_eq!(count("bowshock_config_last_reload_successful", &[]), 1);
+    for name in [
+        "bowshock_connections",
+        "bowshock_upstream_response_seconds_count",
+        "bowshock_config_last_reload_success_timestamp_seconds",
+        "bowshock_build_info",
+        "process_resident_memory_bytes",
+        "process_open_fds",
+    ] {
+        assert!(metrics.has(name), "{name} is missing");
+    }
+}
+
+#[tokio::test]
+async fn waiting_and_failing_show_in_the_metrics() {
+    let scratch = Scratch::new();
+    let mut worker = Gunicorn::member(&scratch, 0).start().await;
+    let proxy = Proxy::to([worker.address()]).start().await;
+    worker.kill().await;
+    let request = proxy.get("/pid").spawn();
+    eventually("it waits", async || proxy.waiting().await == 1).await;
+    let metrics = proxy.metrics().await;
+    assert_eq!(metrics.sum("bowshock_held_requests", &["upstream=\"app\""]).round() as u32, 1);
+    assert_eq!(metrics.sum("bowshock_upstream_up", &["upstream=\"app\""]).round() as u32, 0);
+    assert!(metrics.sum("bowshock_upstream_connect_failures_total", &["upstream=\"app\""]) >= 1.0);
+    assert_eq!(proxy.states().await, ["failing"]);
+    worker.restart().await;
+    request.await.unwrap().unwrap().expect(200);
+    let metrics = proxy.metrics().await;
+    let served = metrics.sum("bowshock_hold_outcomes_total", &["upstream=\"app\"", "outcome=\"served\""]);
+    assert_eq!(served.round() as u32, 1);
+    assert_eq!(metrics.sum("bowshock_hold_seconds_count", &["upstream=\"app\""]).round() as u32, 1);
+    assert_eq!(proxy.states().await, ["up"]);
+}
+
+#[tokio::test]
+async fn paths_and_methods_of_clients_do_not_become_labels_without_bound() {
+    let scratch = Scratch::new();
+    let worker = Gunicorn::member(&scratch, 0).start().await;
+    let proxy = Proxy::to([worker.address()]).start().await;
+    let before = proxy.admin().get("/metrics").await.text().lines().count();
+    for number in 0..50 {
+        proxy
+            .request(&format!("M{number}"), &format!("/path{number}"))
+            .header("host", &format!("h{number}"))
+            .await;
+    }
+    let text = proxy.admin().get("/metrics").await.text();
+    assert!(!text.contains("path17") && !text.contains("M17") && !text.contains("h17"), "{text}");
+    assert!(text.lines().count() < before + 40, "{before} lines became {}", text.lines().count());
+}
+
+#[tokio::test]
+async fn prometheus_scrapes_it() {
+    let scratch = Scratch::new();
+    let worker = Gunicorn::member(&scratch, 0).start().await;
+    let admin = format!("127.0.0.1:{}", free_port());
+    let proxy = Proxy::to([worker.address()]).admin(&admin).start().await;
+    for _ in 0..5 {
+        proxy.get("/pid").await.expect(200);
+    }
+    let mut prometheus = Prometheus::scraping(&admin).await;
+    assert_eq!(prometheus.value("bowshock_upstream_up").await.round() as u32, 1);
+    assert_eq!(prometheus.value("sum(bowshock_requests_total)").await.round() as u32, 5);
+    assert_eq!(prometheus.value("up").await.round() as u32, 1);
+}
+
+#[tokio::test]
+async fn health_and_status_are_answered() {
+    let scratch = Scratch::new();
+    let worker = Gunicorn::member(&scratch, 0).start().await;
+    let mut proxy = Proxy::to([worker.address()]).start().await;
+    proxy.admin().get("/health").await.expect(200);
+    proxy.admin().get("/nothing").await.expect(404);
+    let status = proxy.status().await;
+    assert_eq!(status["version"], env!("CARGO_PKG_VERSION"));
+    assert_eq!(status["pid"], proxy.process().pid());
+    assert_eq!(status["listeners"][0]["configured"], "127.0.0.1:0");
+    let server = &status["upstreams"][0]["servers"][0];
+    assert_eq!(server["address"], worker.address());
+    assert_eq!(
+        (&server["state"], &server["weight"], &server["backup"]),
+        (&"up".into(), &1.into(), &false.into())
+    );
+    assert!(status["config"]["path"].as_str().unwrap().ends_with("bowshock.toml"));
+    proxy.get("/metrics").await.expect(200).json(); // The application's: clients never see ours.
+}
+
+/// A proxy before a worker with an access log of this format, and the log.
+async fn logging(format: &str) -> (Gunicorn, Proxy, std::path::PathBuf, Scratch) {
+    let scratch = Scratch::new();
+    let worker = Gunicorn::member(&scratch, 0).start().await;
+    let path = scratch.path("access.log");
+    let log = format!("[log]\naccess = {{ to = {:?}, format = {format:?} }}", path.display().to_string());
+    let proxy = Proxy::to([worker.address()]).with(&log).start().await;
+    (worker, proxy, path, scratch)
+}
+
+async fn lines(path: &std::path::Path, count: usize) -> Vec<String> {
+    let read = || std::fs::read_to_string(path).unwrap_or_default();
+    eventually("the lines are written", async || read().lines().count() >= count).await;
+    read().lines().map(str::to_owned).collect()
+}
+
+#[tokio::test]
+async fn the_combined_access_log_is_what_log_readers_expect() {
+    let (_worker, proxy, path, _scratch) = logging("combined").await;
+    let request =
+        proxy.get("/status?code=404").header("user-agent", "a \"b\"\\").header("referer", "http://r/");
+    let answer = request.await.expect(404);
+    let line = lines(&path, 1).await.remove(0);
+    let pattern = r#"^127\.0\.0\.1 - - \[\d\d/[A-Z][a-z]{2}/\d{4}:\d\d:\d\d:\d\d [+-]\d{4}\] "GET /status\?code=404 HTTP/1\.1" 404 (\d+) "http://r/" "(.*)"$"#;
+    let captures = Regex::new(pattern).unwrap().captures(&line).unwrap_or_else(|| panic!("{line}"));
+    assert_eq!(captures[1].parse::<usize>().unwrap(), answer.body.len());
+    assert!(
+        !captures[2].replace("\\\"", "").replace("\\x22", "").contains('"'),
+        "quotes are escaped: {line}"
+    );
+}
+
+#[tokio::test]
+async fn the_json_access_log_is_one_object_for_each_line() {
+    let (_worker, proxy, path, _scratch) = logging("json").await;
+    let answer = proxy.get("/pid?x=\"%0a").send().await;
+    let answer = match answer {
+        Ok(answer) => answer.expect(200),
+        Err(error) => panic!("{error:?}"),
+    };
+    let line: Value = serde_json::from_str(&lines(&path, 1).await[0]).unwrap();
+    let object = line.as_object().unwrap();
+    let has = |value: Value| object.values().any(|other| *other == value);
+    assert!(has(200.into()), "the status: {line}");
+    assert!(has("GET".into()), "the method: {line}");
+    assert!(has(answer.header("x-request-id").into()), "the request id: {line}");
+    assert!(line.to_string().contains("/pid?x="), "the path: {line}");
+}
+
+#[tokio::test]
+async fn a_client_that_leaves_is_in_the_log_too() {
+    let (_worker, proxy, path, _scratch) = logging("json").await;
+    let request = proxy.get("/slow?s=30").spawn();
+    eventually("it is in flight", async || proxy.inflight().await == [1]).await;
+    request.abort();
+    assert!(lines(&path, 1).await[0].contains("/slow?s=30"));
+}
+
+#[tokio::test]
+async fn each_request_has_an_id_of_its_own() {
+    let scratch = Scratch::new();
+    let worker = Gunicorn::member(&scratch, 0).start().await;
+    let proxy = Proxy::to([worker.address()]).start().await;
+    let mut ids = Vec::new();
+    for _ in 0..10 {
+        let answer = proxy.get("/echo").header("x-request-id", "mine").await.expect(200);
+        let id = answer.header("x-request-id");
+        assert!(id.len() >= 16, "{id}");
+        assert_ne!(id, "mine", "an untrusted client does not choose it");
+        assert!(answer.text().contains(&id), "the application gets the same");
+        ids.push(id);
+    }
+    ids.sort();
+    ids.dedup();
+    assert_eq!(ids.len(), 10);
+}
