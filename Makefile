@@ -10,6 +10,9 @@ SHELL := /bin/bash
 BOWSHOCK_VENV ?= $(CURDIR)/target/venv
 export BOWSHOCK_VENV
 
+# Scenarios wait more than they work, so there are more of them at once than cores.
+TEST_THREADS ?= 4
+
 # Programs that building needs, that the tests need, and the Debian packages they come from.
 BUILD_TOOLS := cmake:cmake
 TEST_TOOLS := cmake:cmake curl:curl nginx:nginx-light promtool:prometheus
@@ -60,7 +63,7 @@ lint: build-tools ## Lints; a warning fails.
 .PHONY: check
 check: tools venv ## All tests: units, and the built program between real clients and real gunicorns.
 	@echo "== cargo nextest (builds first; the longest scenario takes about 25 seconds)"
-	cargo nextest run --all-targets --no-fail-fast
+	cargo nextest run --all-targets --no-fail-fast --test-threads $(TEST_THREADS)
 
 .PHONY: tools
 tools: ## Install the Debian packages that the tests need and the machine lacks.

@@ -35,7 +35,7 @@ fn every_error_of_a_bad_file_is_shown_at_once_with_place_and_help() {
     let words = format!("{out}{err}");
     assert_eq!(code, Some(1), "{words}");
     for part in [
-        "site.toml:7:18",
+        "site.toml:7:17",
         "galaxi",
         "galaxy", // an unknown upstream, and the one that was meant
         "5 minutes",

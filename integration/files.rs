@@ -95,6 +95,7 @@ async fn no_spelling_of_a_path_leaves_the_folder() {
     let scratch = tree();
     let proxy = serving(&scratch).await;
     let absolute = scratch.path("secret.txt").display().to_string();
+    let root = scratch.path("root").display().to_string();
     let paths = [
         "/static/../secret.txt".to_owned(),
         "/static/%2e%2e/secret.txt".into(),
@@ -134,7 +135,7 @@ async fn no_spelling_of_a_path_leaves_the_folder() {
         let answer = wire.answer().await.unwrap_or_else(|| panic!("no answer to {path}"));
         assert!((400..500).contains(&answer.status), "{path}: {answer:?}");
         assert!(!answer.text().contains("SECRET") && !answer.text().contains("root:"), "{path}: {answer:?}");
-        assert!(!answer.text().contains("/tmp/"), "where files are is nobody's business: {answer:?}");
+        assert!(!answer.text().contains(&*root), "where files are is nobody's business: {answer:?}");
     }
 }
 

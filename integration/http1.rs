@@ -87,7 +87,7 @@ async fn a_client_of_http_1_0_gets_what_it_understands() {
     let (_worker, proxy) = before_app("").await;
     let mut wire = proxy.wire().await;
     wire.send("GET /stream?n=3&s=0 HTTP/1.0\r\n\r\n").await;
-    let head = wire.head().await.expect("an answer").to_ascii_lowercase();
+    let head = wire.read_until("\r\n\r\n").await.to_ascii_lowercase();
     assert!(head.starts_with("http/1.") && head.contains(" 200 "), "{head}");
     assert!(!head.contains("transfer-encoding"), "{head}");
     assert_eq!(wire.rest().await, b"piece 0\npiece 1\npiece 2\n", "until the connection closes");
@@ -286,7 +286,7 @@ async fn events_arrive_as_they_are_sent() {
 
 #[tokio::test]
 async fn a_slow_client_gets_all_of_a_large_answer() {
-    let body = noise(8 << 20);
+    let body = noise(32 << 20);
     let head = format!("HTTP/1.1 200 OK\r\nContent-Length: {}\r\n\r\n", body.len());
     let answer = [head.as_bytes(), &body].concat();
     let backend = Backend::answering(move |_| answer.clone()).await;
@@ -296,6 +296,6 @@ async fn a_slow_client_gets_all_of_a_large_answer() {
     wire.send("GET / HTTP/1.1\r\nHost: x\r\n\r\n").await;
     pass(ms(700)).await;
     let grown = proxy.resident().saturating_sub(before);
-    assert!(grown < 6 << 20, "the worker waits, not our memory: {grown} bytes");
+    assert!(grown < 12 << 20, "the worker waits, not our memory: {grown} bytes");
     assert!(wire.answer().await.expect("an answer").expect(200).body == body);
 }
