@@ -1,6 +1,12 @@
 //! The least loaded worker gets the request, by exact counts.
 
-use std::collections::HashMap;
+use std::{
+    collections::HashMap,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+};
 
 use crate::fixtures::{Backend, Gunicorn, Proxy, Scratch, eventually};
 
@@ -163,4 +169,28 @@ async fn a_client_that_leaves_is_not_in_flight_any_more() {
     eventually("it is in flight", async || proxy.inflight().await == [1]).await;
     request.abort();
     eventually("it has left", async || proxy.inflight().await == [0]).await;
+}
+
+#[tokio::test]
+async fn a_worker_that_says_it_is_not_ready_gets_no_requests_until_it_is() {
+    let ready = Arc::new(AtomicBool::new(false));
+    let seen = Arc::clone(&ready);
+    let late = Backend::answering(move |head| {
+        let code =
+            if head.contains(" /ready ") && !seen.load(Ordering::SeqCst) { "503 Not Yet" } else { "200 OK" };
+        format!("HTTP/1.1 {code}\r\nContent-Length: 4\r\n\r\nlate").into_bytes()
+    })
+    .await;
+    let well = Backend::saying("well").await;
+    let proxy = Proxy::to([late.address(), well.address()])
+        .with("health = { path = \"/ready\", every = \"100ms\", timeout = \"1s\" }")
+        .start()
+        .await;
+    eventually("the late one is out", async || proxy.states().await == ["failing", "up"]).await;
+    for _ in 0..20 {
+        assert_eq!(proxy.get("/x").await.expect(200).text(), "well");
+    }
+    ready.store(true, Ordering::SeqCst);
+    eventually("the late one is in", async || proxy.states().await == ["up", "up"]).await;
+    eventually("it gets requests", async || proxy.get("/x").await.expect(200).text() == "late").await;
 }

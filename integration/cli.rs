@@ -10,7 +10,7 @@ host = "galaxy.example.org"
 [site.routes]
 "/" = { proxy = "galaxy" }
 [upstream.galaxy]
-servers = ["unix:/nonexistent/galaxy.sock"]
+servers = ["unix:/run/galaxy.sock"]
 "#;
 
 /// Runs `bowshock WORD -c FILE` on a file with this content.
@@ -73,7 +73,7 @@ fn run_refuses_a_bad_file() {
 fn print_shows_what_is_in_effect_and_can_be_read_again() {
     let (code, out, err) = on_file("print", GOOD);
     assert_eq!(code, Some(0), "{err}");
-    for part in ["galaxy.example.org", "unix:/nonexistent/galaxy.sock", "hold", "keepalive_timeout"] {
+    for part in ["galaxy.example.org", "unix:/run/galaxy.sock", "hold", "keepalive_timeout"] {
         assert!(out.contains(part), "{part:?} is missing in\n{out}");
     }
     let (code, again, err) = on_file("print", &out);

@@ -194,9 +194,9 @@ async fn a_unix_client_without_a_believed_address_is_loopback() {
 #[tokio::test]
 async fn unix_peers_may_be_trusted_by_user() {
     let ours = rustix::process::getuid().as_raw();
-    let trusted = through_unix(&format!("trust = [\"uid:{ours}\"]"), Some("203.0.113.7")).await;
+    let trusted = through_unix(&format!("trust = [{ours}]"), Some("203.0.113.7")).await;
     assert_eq!(client(&trusted), "203.0.113.7");
-    let another = through_unix(&format!("trust = [\"uid:{}\"]", ours + 1), Some("203.0.113.7")).await;
+    let another = through_unix(&format!("trust = [{}]", ours + 1), Some("203.0.113.7")).await;
     assert_eq!(client(&another), "127.0.0.1");
 }
 
@@ -248,4 +248,20 @@ async fn connection_cannot_strip_what_the_proxy_says() {
     assert_eq!(got(&echo, "host"), ["x"]);
     assert!(got(&echo, "x-hop").is_empty(), "a named hop-by-hop header ends here");
     assert_eq!(got(&echo, "x-end"), ["two"]);
+}
+
+#[tokio::test]
+async fn the_mode_of_a_unix_socket_is_the_one_that_is_written() {
+    use std::os::unix::fs::PermissionsExt as _;
+    let scratch = Scratch::new();
+    let worker = Backend::saying("ok").await;
+    let socket = scratch.path("p.sock");
+    let proxy = Proxy::toml(UNIX)
+        .fill("SOCKET", socket.display())
+        .fill("TRUST", "mode = \"0660\"")
+        .fill("SERVER", worker.address())
+        .start()
+        .await;
+    assert_eq!(std::fs::metadata(&socket).unwrap().permissions().mode() & 0o777, 0o660);
+    proxy.get("/").await.expect(200);
 }

@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use crate::fixtures::{Gunicorn, Proxy, Scratch, Wire, eventually, ms, noise, pass, sha256};
+use crate::fixtures::{Backend, Gunicorn, Proxy, Scratch, Wire, eventually, ms, noise, pass, sha256};
 
 /// Sends requests 0, 1, 2, … one after the other and sees each of them wait.
 macro_rules! queue_up {
@@ -170,5 +170,15 @@ async fn many_may_wait_at_once() {
     for request in requests {
         let answer = tokio::time::timeout(Duration::from_secs(20), request).await.unwrap();
         answer.unwrap().unwrap().expect(200);
+    }
+}
+
+#[tokio::test]
+async fn a_name_that_does_not_resolve_is_a_worker_that_is_down() {
+    let well = Backend::saying("well").await;
+    let port = well.address().rsplit(':').next().unwrap().to_owned();
+    let proxy = Proxy::to(["nobody.invalid:80".to_owned(), format!("localhost:{port}")]).start().await;
+    for _ in 0..10 {
+        assert_eq!(proxy.get("/").await.expect(200).text(), "well");
     }
 }

@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use crate::fixtures::{Backend, Gunicorn, Proxy, Wire, ms, noise, pass, run};
+use crate::fixtures::{Backend, Gunicorn, Proxy, Wire, eventually, ms, noise, pass, run};
 
 async fn before_app(server: &str) -> (Gunicorn, Proxy) {
     let worker = Gunicorn::app().start().await;
@@ -298,4 +298,31 @@ async fn a_slow_client_gets_all_of_a_large_answer() {
     let grown = proxy.resident().saturating_sub(before);
     assert!(grown < 12 << 20, "the worker waits, not our memory: {grown} bytes");
     assert!(wire.answer().await.expect("an answer").expect(200).body == body);
+}
+
+#[tokio::test]
+async fn a_client_that_does_not_read_is_cut_after_send_timeout() {
+    let answer = [&b"HTTP/1.1 200 OK\r\nContent-Length: 33554432\r\n\r\n"[..], &noise(32 << 20)].concat();
+    let backend = Backend::answering(move |_| answer.clone()).await;
+    let proxy = Proxy::to([backend.address()]).server("send_timeout = \"500ms\"").start().await;
+    let mut wire = proxy.wire().await;
+    wire.send("GET / HTTP/1.1\r\nHost: x\r\n\r\n").await;
+    eventually("it is in flight", async || proxy.inflight().await == [1]).await;
+    eventually("it was given up", async || proxy.inflight().await == [0]).await;
+    assert!(wire.rest().await.len() < 32 << 20);
+}
+
+#[tokio::test]
+async fn past_max_connections_new_ones_wait_until_one_closes() {
+    let (_worker, proxy) = before_app("max_connections = 2").await;
+    let mut connections = vec![proxy.connect().await, proxy.connect().await];
+    for connection in &mut connections {
+        let request = connection.get("/pid");
+        connection.send(request).await.unwrap().expect(200);
+    }
+    let third = proxy.get("/pid").spawn();
+    pass(ms(500)).await;
+    assert!(!third.is_finished(), "there are two");
+    connections.pop();
+    third.await.unwrap().expect("its turn has come").expect(200);
 }

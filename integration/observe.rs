@@ -205,3 +205,27 @@ async fn each_request_has_an_id_of_its_own() {
     ids.dedup();
     assert_eq!(ids.len(), 10);
 }
+
+#[tokio::test]
+async fn the_access_log_may_go_to_standard_output() {
+    let config = "[log]\naccess = \"stdout\"\n[[site]]\nroutes = { \"/\" = { answer = 200, body = \"x\" } }";
+    let mut proxy = Proxy::toml(config).start().await;
+    proxy.get("/here").await.expect(200);
+    eventually("the line is written", async || {
+        proxy.process().stdout().contains("\"GET /here HTTP/1.1\" 200 1 ")
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn messages_may_be_json() {
+    let worker = Gunicorn::app().start().await;
+    let config = "[log]\nlevel = \"debug\"\nformat = \"json\"";
+    let mut proxy = Proxy::to([worker.address()]).with(config).start().await;
+    proxy.get("/pid").await.expect(200);
+    let messages = proxy.process().stderr();
+    assert!(!messages.is_empty());
+    for line in messages.lines() {
+        assert!(serde_json::from_str::<Value>(line).is_ok_and(|value| value.is_object()), "{line}");
+    }
+}
