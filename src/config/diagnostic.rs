@@ -1,0 +1,204 @@
+//! What is wrong with a file, where, and what to write instead; drawn the way rustc draws it.
+
+use std::{fmt, ops::Range};
+
+use annotate_snippets::{AnnotationKind, Group, Level, Origin, Renderer, Snippet, renderer::DecorStyle};
+
+/// Bytes of the file.
+pub type Span = Range<usize>;
+
+/// More than anybody reads in one sitting; the rest is only counted.
+const MOST_SHOWN: usize = 50;
+
+/// What is wrong with a value, before it is known where the value stands.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Problem {
+    /// One line that stands alone.
+    pub title: String,
+    /// What is said beside the caret.
+    pub label: String,
+    /// What to write instead.
+    pub help: Option<String>,
+    /// The bytes of the string that are at fault; all of it when `None`.
+    pub at: Option<Range<usize>>,
+    /// Another place in the file that has to do with it, and why.
+    pub also: Option<(Span, String)>,
+}
+
+impl Problem {
+    /// A problem with its title, and what is said beside the caret.
+    pub fn new(title: impl Into<String>, label: impl Into<String>) -> Self {
+        Self { title: title.into(), label: label.into(), help: None, at: None, also: None }
+    }
+
+    /// Says what to write instead.
+    pub fn help(mut self, help: impl Into<String>) -> Self {
+        self.help = Some(help.into());
+        self
+    }
+
+    /// Narrows the caret to these bytes of the string.
+    pub fn at(mut self, at: Range<usize>) -> Self {
+        self.at = Some(at);
+        self
+    }
+
+    /// Points at a second place.
+    pub fn also(mut self, span: Span, why: impl Into<String>) -> Self {
+        self.also = Some((span, why.into()));
+        self
+    }
+}
+
+/// Text of the file within a message: in backticks, short, and without control characters.
+pub fn show(text: &str) -> String {
+    let clean: String = text.chars().take(60).flat_map(char::escape_debug).collect();
+    let more = if text.chars().nth(60).is_some() { "…" } else { "" };
+    // `escape_debug` also escapes quotes, which are harmless here and common.
+    format!("`{}{more}`", clean.replace("\\\"", "\"").replace("\\'", "'").replace("\\\\", "\\"))
+}
+
+/// A list of words for a message: `a`, `b` or `c`.
+pub fn one_of<S: AsRef<str>>(words: &[S]) -> String {
+    let words: Vec<String> = words.iter().map(|word| format!("`{}`", word.as_ref())).collect();
+    match words.as_slice() {
+        [] => String::new(),
+        [only] => only.clone(),
+        [first @ .., last] => format!("{} or {last}", first.join(", ")),
+    }
+}
+
+/// Whether a configuration with this in it may take effect.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Severity {
+    /// It may not.
+    Error,
+    /// It may, but somebody should look.
+    Warning,
+}
+
+/// A problem at its place.
+#[derive(Debug, Clone)]
+pub struct Diagnostic {
+    /// How bad it is.
+    pub severity: Severity,
+    /// Where; `None` is about the file as a whole.
+    pub span: Option<Span>,
+    /// What.
+    pub problem: Problem,
+}
+
+/// Everything found in one file, in the order of the file.
+///
+/// [`Display`](fmt::Display) draws it without colours; [`Report::render`] with or without.
+#[derive(Debug, Clone)]
+pub struct Report {
+    name: String,
+    text: String,
+    found: Vec<Diagnostic>,
+}
+
+impl Report {
+    /// A report about the file `name` that reads `text`.
+    pub(super) fn new(name: &str, text: &str, mut found: Vec<Diagnostic>) -> Self {
+        found.sort_by_key(|one| one.span.as_ref().map_or(0, |span| span.start));
+        Self { name: name.into(), text: text.into(), found }
+    }
+
+    /// How many errors it holds.
+    pub fn errors(&self) -> usize {
+        self.count(Severity::Error)
+    }
+
+    /// How many warnings it holds.
+    pub fn warnings(&self) -> usize {
+        self.count(Severity::Warning)
+    }
+
+    /// The titles alone, one per diagnostic, for logs that take one line.
+    pub fn titles(&self) -> impl Iterator<Item = &str> {
+        self.found.iter().map(|one| one.problem.title.as_str())
+    }
+
+    /// Draws all of it: title, file:line:column, the line, a caret, help; at the end how many there are.
+    pub fn render(&self, color: bool) -> String {
+        let renderer = if color { Renderer::styled() } else { Renderer::plain() };
+        let renderer = renderer.decor_style(DecorStyle::Ascii);
+        let mut out = String::new();
+        for one in self.found.iter().take(MOST_SHOWN) {
+            out.push_str(&renderer.render(&[self.group(one)]));
+            out.push_str("\n\n");
+        }
+        if let Some(more @ 1..) = self.found.len().checked_sub(MOST_SHOWN) {
+            out.push_str(&format!("({more} more are not shown)\n\n"));
+        }
+        out.push_str(&self.summary());
+        out
+    }
+
+    fn count(&self, severity: Severity) -> usize {
+        self.found.iter().filter(|one| one.severity == severity).count()
+    }
+
+    fn group<'a>(&'a self, one: &'a Diagnostic) -> Group<'a> {
+        let level = match one.severity {
+            Severity::Error => Level::ERROR,
+            Severity::Warning => Level::WARNING,
+        };
+        let Problem { title, label, help, also, .. } = &one.problem;
+        let title = level.primary_title(title);
+        let mut group = match &one.span {
+            None => title.element(Origin::path(&self.name)),
+            Some(span) => {
+                let label = Some(label.as_str()).filter(|label| !label.is_empty());
+                let primary = AnnotationKind::Primary.span(self.within(span)).label(label);
+                let second = also
+                    .iter()
+                    .map(|(span, why)| AnnotationKind::Context.span(self.within(span)).label(why));
+                let snippet = Snippet::source(&self.text).path(&self.name);
+                title.element(snippet.annotation(primary).annotations(second))
+            }
+        };
+        if let Some(help) = help {
+            group = group.element(Level::HELP.message(help));
+        }
+        group
+    }
+
+    /// The renderer panics on spans outside of the text or inside of a character, so none gets there. What is
+    /// about several lines (a whole table) is shown at its first.
+    fn within(&self, span: &Span) -> Span {
+        let mut start = span.start.min(self.text.len());
+        while !self.text.is_char_boundary(start) {
+            start -= 1;
+        }
+        let mut end = span.end.clamp(start, self.text.len());
+        while !self.text.is_char_boundary(end) {
+            end += 1;
+        }
+        let line = self.text.get(start..end).and_then(|text| text.find('\n'));
+        start..line.map_or(end, |length| start + length.max(1))
+    }
+
+    fn summary(&self) -> String {
+        let plural = |count: usize, what: &str| match count {
+            1 => format!("1 {what}"),
+            _ => format!("{count} {what}s"),
+        };
+        let errors = plural(self.errors(), "error");
+        let warnings = plural(self.warnings(), "warning");
+        match (self.errors(), self.warnings()) {
+            (_, 0) => format!("{errors} in {}", self.name),
+            (0, _) => format!("{warnings} in {}", self.name),
+            _ => format!("{errors} and {warnings} in {}", self.name),
+        }
+    }
+}
+
+impl fmt::Display for Report {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.render(false))
+    }
+}
+
+impl std::error::Error for Report {}

@@ -1,0 +1,93 @@
+//! `headers`: what is set on answers.
+
+use http::{HeaderName, HeaderValue};
+
+use super::{
+    diagnostic::{Problem, show},
+    read::Value,
+};
+
+/// Headers with one value per name, in the order of the file.
+pub type Headers = Vec<(HeaderName, HeaderValue)>;
+
+const EXAMPLE: &str = "headers = { X-Frame-Options = \"SAMEORIGIN\" }";
+
+/// Those that say where an answer ends or how the connection goes on; a wrong one breaks the next answer.
+const FRAMING: [&str; 8] = [
+    "connection",
+    "content-length",
+    "keep-alive",
+    "proxy-connection",
+    "te",
+    "trailer",
+    "transfer-encoding",
+    "upgrade",
+];
+
+/// Reads a table of headers.
+pub fn read(value: Value<'_>) -> Option<Headers> {
+    let mut headers = Headers::new();
+    for (key, value) in value.entries(EXAMPLE)? {
+        let name = key.read(|text| {
+            let name = name(text)?;
+            match headers.iter().any(|(other, _)| *other == name) {
+                true => Err(Problem::new(format!("the header `{text}` stands here twice"), "names know no case")),
+                false => Ok(name),
+            }
+        });
+        let content = value.string(EXAMPLE).and_then(|text| value.parse(text, content));
+        headers.extend(name.zip(content));
+    }
+    Some(headers)
+}
+
+/// The headers of a route: its site's, those of the same name replaced by its own.
+pub fn merge(outer: &Headers, inner: Headers) -> Headers {
+    let mut merged: Headers =
+        outer.iter().filter(|(name, _)| inner.iter().all(|(other, _)| other != name)).cloned().collect();
+    merged.extend(inner);
+    merged
+}
+
+/// Reads the value of a header.
+pub fn content(text: &str) -> Result<HeaderValue, Problem> {
+    if text.trim() != text {
+        return Err(Problem::new(format!("{} begins or ends with a space", show(text)), "no space at the ends")
+            .help(format!("write `{:?}`", text.trim())));
+    }
+    HeaderValue::from_str(text).map_err(|_| {
+        Problem::new(format!("{} cannot be the value of a header", show(text)), "only visible ASCII and spaces")
+    })
+}
+
+fn name(text: &str) -> Result<HeaderName, Problem> {
+    let Ok(name) = HeaderName::from_bytes(text.as_bytes()) else {
+        let problem = Problem::new(format!("{} is not the name of a header", show(text)), "no spaces, no colon");
+        return Err(problem.help(format!("write for example `{EXAMPLE}`")));
+    };
+    if FRAMING.contains(&name.as_str()) {
+        let title = format!("the header `{text}` is set by the proxy itself");
+        return Err(Problem::new(title, "tells where an answer ends or a connection goes on").help("take it out"));
+    }
+    Ok(name)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_deeper_replaces_the_same_name_only() {
+        let header = |name, value| (HeaderName::from_static(name), HeaderValue::from_static(value));
+        let merged = merge(&vec![header("a", "1"), header("b", "1")], vec![header("b", "2"), header("c", "2")]);
+        assert_eq!(merged, [header("a", "1"), header("b", "2"), header("c", "2")]);
+    }
+
+    #[test]
+    fn values_are_one_clean_line() {
+        assert!(content("max-age=31536000; includeSubDomains").is_ok() && content("").is_ok());
+        for bad in [" a", "a\n", "a\r\nb: c", "é", "a\0"] {
+            assert!(content(bad).is_err(), "{bad:?}");
+        }
+    }
+}

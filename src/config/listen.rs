@@ -1,0 +1,143 @@
+//! `[[listen]]` and `[admin]`: sockets, and who is believed on them.
+
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+
+use ipnet::IpNet;
+
+use super::{
+    address,
+    diagnostic::{Problem, Span, show},
+    model::{Address, Admin, Listen, Trust},
+    paths,
+    read::{ADMIN, LISTEN, Table, Value, integer, text},
+};
+
+const ADDRESS: &str = "\"[::]:8080\"";
+
+/// Where operators look when the file does not say.
+pub fn default_admin() -> Admin {
+    Admin { listen: Address::Tcp(SocketAddr::from((Ipv4Addr::LOCALHOST, 9180))) }
+}
+
+/// Where clients connect when the file does not say.
+pub fn default_listen() -> Listen {
+    let address = Address::Tcp(SocketAddr::from((Ipv6Addr::UNSPECIFIED, 8080)));
+    Listen { address, trust: Trust::default(), mode: None }
+}
+
+/// The addresses taken so far, and where.
+#[derive(Default)]
+pub struct Taken(Vec<(Address, Span)>);
+
+impl Taken {
+    /// Takes an address, or notes that somebody has it. Port 0 is a new port every time.
+    fn take(&mut self, value: Value<'_>, address: &Address) {
+        if matches!(address, Address::Tcp(socket) if socket.port() == 0) {
+            return;
+        }
+        match self.0.iter().find(|(taken, _)| taken == address) {
+            Some((_, first)) => value.error(
+                Problem::new(format!("`{address}` is listened on twice"), "again here")
+                    .also(first.clone(), "first here")
+                    .help("give one of them another port or path, or take it out"),
+            ),
+            None => self.0.push((address.clone(), value.span())),
+        }
+    }
+}
+
+/// Reads `[admin]`.
+pub fn read_admin(value: Value<'_>, taken: &mut Taken) -> Option<Admin> {
+    let mut table = value.table(&ADMIN, "[admin]")?;
+    let listen = table.optional("listen", |value| socket(value, taken));
+    table.finish();
+    Some(listen.map_or_else(default_admin, |listen| Admin { listen }))
+}
+
+/// Reads one `[[listen]]`.
+pub fn read(value: Value<'_>, taken: &mut Taken) -> Option<Listen> {
+    let mut table = value.table(&LISTEN, "[[listen]]")?;
+    let address = table.required("address", ADDRESS, |value| socket(value, taken));
+    let unix = address.as_ref().is_none_or(|address| matches!(address, Address::Unix(_)));
+    let trust = table.optional("trust", |value| trust(value, unix)).unwrap_or_default();
+    let mode = mode(&mut table, unix);
+    table.finish();
+    Some(Listen { address: address?, trust, mode })
+}
+
+fn socket(value: Value<'_>, taken: &mut Taken) -> Option<Address> {
+    if let Some((port, 10)) = value.as_integer() {
+        return value.wanted("an IP address with a port, in quotes", &format!("{} = \"[::]:{port}\"", value.name));
+    }
+    let address = text(ADDRESS, address::listen)(value)?;
+    if let Address::Unix(path) = &address {
+        paths::need_parent(value, path);
+    }
+    taken.take(value, &address);
+    Some(address)
+}
+
+fn trust(value: Value<'_>, unix: bool) -> Option<Trust> {
+    match value.as_str() {
+        Some("all") if unix => return Some(Trust { all: true, ..Trust::default() }),
+        Some("all") => {
+            let problem = Problem::new("`trust = \"all\"` is only possible on a unix socket", "anybody can connect to a TCP port");
+            value.error(problem.help("list the networks of the proxies in front: `trust = [\"10.0.0.0/8\", \"2001:db8::/32\"]`"));
+            return None;
+        }
+        _ => {}
+    }
+    let mut trust = Trust::default();
+    for item in value.list("trust = [\"10.0.0.0/8\"]")? {
+        if item.as_integer().is_none() {
+            trust.networks.extend(network(item));
+        } else if unix {
+            trust.uids.extend(integer(0..=u32::MAX)(item));
+        } else {
+            let problem = Problem::new("user ids can only be trusted on a unix socket", "who connects over TCP is not known");
+            item.error(problem.help("list the networks of the proxies in front: `trust = [\"10.0.0.0/8\"]`"));
+        }
+    }
+    Some(trust)
+}
+
+fn network(value: Value<'_>) -> Option<IpNet> {
+    let text = value.string("trust = [\"10.0.0.0/8\"]")?;
+    let parsed = text.parse::<IpNet>().ok().or_else(|| text.parse::<IpAddr>().ok().map(IpNet::from));
+    let Some(network) = parsed else {
+        let problem = Problem::new(format!("{} is not a network", show(text)), "needs an IP address or a CIDR");
+        value.error(problem.help("write for example `\"10.0.0.0/8\"`, `\"192.0.2.7\"` or `\"2001:db8::/32\"`; a user id stands without quotes"));
+        return None;
+    };
+    if network.trunc() != network {
+        let problem = Problem::new(format!("`{network}` has bits set past its prefix"), format!("read as `{}`", network.trunc()));
+        value.context.warn(value.span(), problem.help(format!("write `\"{}\"` for the network, or `\"{}\"` for the one address", network.trunc(), network.addr())));
+    }
+    Some(network.trunc())
+}
+
+fn mode(table: &mut Table<'_>, unix: bool) -> Option<u32> {
+    let value = table.take("mode")?;
+    if !unix {
+        let problem = Problem::new("`mode` is only possible on a unix socket", "a TCP port has no permissions");
+        value.error(problem.help("take it out"));
+        return None;
+    }
+    let digits = match (value.as_str(), value.as_integer()) {
+        (Some(text), _) => text.strip_prefix("0o").unwrap_or(text),
+        (_, Some((digits, 8))) => digits,
+        (_, Some((digits, 10))) => {
+            let problem = Problem::new("`mode` is written in octal", "this is a decimal number");
+            value.error(problem.help(format!("write `mode = \"0{}\"`", digits.trim_start_matches('0'))));
+            return None;
+        }
+        _ => return value.wanted("an octal number in quotes", "mode = \"0660\""),
+    };
+    let octal = !digits.is_empty() && digits.bytes().all(|digit| matches!(digit, b'0'..=b'7'));
+    let mode = u32::from_str_radix(digits, 8).ok().filter(|mode| octal && *mode <= 0o777);
+    if mode.is_none() {
+        let problem = Problem::new(format!("{} is not a mode", show(digits)), "needs three octal digits");
+        value.error(problem.help("write for example `mode = \"0660\"`: the owner and the group may connect"));
+    }
+    mode
+}

@@ -1,0 +1,90 @@
+//! Files and directories that a configuration names; those that must be there are looked for.
+
+use std::{
+    io,
+    path::{Path, PathBuf},
+};
+
+use super::{
+    diagnostic::{Problem, show},
+    read::Value,
+};
+
+/// Reads an absolute path without `..`.
+pub fn absolute(text: &str) -> Result<PathBuf, Problem> {
+    shape(text)?;
+    Ok(trimmed(text).into())
+}
+
+/// Refuses what is not an absolute path, also with `{names}` in it.
+pub fn shape(text: &str) -> Result<(), Problem> {
+    if !text.starts_with('/') {
+        let bare = text.trim_start_matches("./").trim_start_matches("~/");
+        return Err(Problem::new(format!("the path {} is not absolute", show(text)), "must start with `/`")
+            .help(format!("write the whole path, for example `{:?}`", format!("/srv/galaxy/{bare}"))));
+    }
+    if text.split('/').any(|segment| segment == "..") {
+        return Err(Problem::new(format!("the path {} has `..` in it", show(text)), "say where it really is"));
+    }
+    if text.contains('\0') {
+        return Err(Problem::new(format!("the path {} has a zero byte in it", show(text)), "no path has that"));
+    }
+    Ok(())
+}
+
+/// A path without the slashes at its end, which mean nothing.
+pub fn trimmed(text: &str) -> &str {
+    match text.trim_end_matches('/') {
+        "" => "/",
+        path => path,
+    }
+}
+
+/// Notes when no directory is at `path`.
+pub fn need_directory(value: Value<'_>, path: &Path) {
+    need(value, path, value.context.system.directory(path));
+}
+
+/// Notes when nothing is at `path`.
+pub fn need_something(value: Value<'_>, path: &Path) {
+    need(value, path, value.context.system.exists(path));
+}
+
+/// Notes when a file cannot be made at `path` because there is no directory for it.
+pub fn need_parent(value: Value<'_>, path: &Path) {
+    if let Some(parent) = path.parent() {
+        need_directory(value, parent);
+    }
+}
+
+fn need(value: Value<'_>, path: &Path, answer: io::Result<()>) {
+    let Err(error) = answer else { return };
+    let shown = show(&path.to_string_lossy());
+    value.error(match error.kind() {
+        io::ErrorKind::NotFound => Problem::new(format!("{shown} does not exist"), "not on this machine")
+            .help(format!("create it, mount it, or correct the path: `ls -ld {}`", path.display())),
+        io::ErrorKind::NotADirectory => Problem::new(format!("{shown} is not a directory"), "must be a directory")
+            .help("name the directory that it is in"),
+        io::ErrorKind::PermissionDenied => {
+            Problem::new(format!("{shown} may not be looked at by this user"), "permission denied").help(format!(
+                "allow it with `chmod o+x` or `setfacl` on the directories above; `namei -l {}` shows which",
+                path.display()
+            ))
+        }
+        _ => Problem::new(format!("{shown} cannot be used: {error}"), "the system refuses"),
+    });
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_absolute_paths() {
+        assert_eq!(absolute("/srv/x//").unwrap(), Path::new("/srv/x"));
+        assert_eq!(absolute("/").unwrap(), Path::new("/"));
+        for bad in ["", "srv", "./srv", "/srv/../etc", "/a\0b"] {
+            assert!(absolute(bad).is_err(), "{bad:?}");
+        }
+    }
+}

@@ -1,0 +1,159 @@
+//! The keys of routes, by nginx's location words.
+
+use regex::{Regex, RegexBuilder};
+
+use super::{
+    diagnostic::{Problem, show},
+    model::PathPattern,
+};
+
+/// Reads `"/prefix"`, `"= /exact"`, `"^~ /prefix"`, `"~ regex"` or `"~* regex"`.
+pub fn path(key: &str) -> Result<PathPattern, Problem> {
+    for (word, make) in WORDS {
+        let Some(rest) = key.strip_prefix(word) else { continue };
+        let text = rest.trim_start_matches(' ');
+        // Before everything else, because `= static` lacks a slash, not a space.
+        if text.len() == rest.len() {
+            return Err(Problem::new(format!("{} has no space after `{word}`", show(key)), "")
+                .help(format!("write `\"{word} {text}\"`")));
+        }
+        let shift = |problem: Problem| match problem.at.clone() {
+            Some(at) => problem.at(at.start + key.len() - text.len()..at.end + key.len() - text.len()),
+            None => problem,
+        };
+        return make(text).map_err(shift);
+    }
+    prefix(key, false)
+}
+
+type Make = fn(&str) -> Result<PathPattern, Problem>;
+
+/// Longest first, so that `~*` is not taken for `~`.
+const WORDS: [(&str, Make); 4] = [
+    ("^~", |text| prefix(text, true)),
+    ("~*", |text| regex(text, true).map(PathPattern::Regex)),
+    ("~", |text| regex(text, false).map(PathPattern::Regex)),
+    ("=", |text| plain(text).map(|()| PathPattern::Exact(text.into()))),
+];
+
+/// What two routes of a site may not have in common.
+pub fn identity(pattern: &PathPattern, key: &str) -> String {
+    match pattern {
+        PathPattern::Exact(path) => format!("= {path}"),
+        // `^~` changes what happens beside it, not which paths it is for.
+        PathPattern::Prefix { path, .. } => path.clone(),
+        PathPattern::Regex(regex) => format!("{} {regex}", if key.starts_with("~*") { "~*" } else { "~" }),
+    }
+}
+
+/// The names of the groups of a route's expression.
+pub fn captures(pattern: &PathPattern) -> Vec<&str> {
+    match pattern {
+        PathPattern::Regex(regex) => regex.capture_names().flatten().collect(),
+        _ => Vec::new(),
+    }
+}
+
+/// Compiles an expression, with the reason in one line when that fails.
+pub fn regex(source: &str, any_case: bool) -> Result<Regex, Problem> {
+    RegexBuilder::new(source).case_insensitive(any_case).build().map_err(|error| {
+        let text = error.to_string();
+        let reason = text.lines().find_map(|line| line.strip_prefix("error: ")).unwrap_or("too large");
+        let problem = Problem::new(format!("{} is not a regular expression", show(source)), reason);
+        if reason.starts_with("look-around") {
+            problem.help("match what is wanted instead, or give what is not wanted its own route before this one")
+        } else if reason.starts_with("backreferences") {
+            problem.help("a backslash before a number repeats a group, which is not possible here")
+        } else {
+            problem.help("the syntax is that of https://docs.rs/regex; in TOML, single quotes leave backslashes alone")
+        }
+    })
+}
+
+fn prefix(text: &str, before_regex: bool) -> Result<PathPattern, Problem> {
+    plain(text)?;
+    let path = match text.trim_end_matches('/') {
+        "" => "/".into(),
+        path => path.to_owned(),
+    };
+    if path.ends_with("/*") {
+        let problem = Problem::new(format!("{} is not a prefix", show(text)), "`*` has no meaning in a prefix");
+        let path = path.trim_end_matches('*').trim_end_matches('/');
+        let path = if path.is_empty() { "/" } else { path };
+        return Err(problem.help(format!("write `\"{path}\"`, which is for everything below it as well")));
+    }
+    Ok(PathPattern::Prefix { path, before_regex })
+}
+
+/// A path that a request can have after decoding.
+fn plain(path: &str) -> Result<(), Problem> {
+    let title = |what: &str| format!("the path {} {what}", show(path));
+    if path.starts_with('@') {
+        return Err(Problem::new(title("is a named location of nginx"), "no such thing here"));
+    }
+    if !path.starts_with('/') {
+        return Err(Problem::new(title("does not start with `/`"), "must start with `/`").help(
+            match path.starts_with('^') {
+                true => format!("for a regular expression write `'~ {path}'`"),
+                false => format!("write `\"/{path}\"`"),
+            },
+        ));
+    }
+    if let Some(at) = path.find('?') {
+        return Err(Problem::new(title("has a query"), "the query is no part of the path")
+            .at(at..path.len())
+            .help(format!("write `\"{}\"`", &path[..at])));
+    }
+    if let Some(at) = path.find('%') {
+        let end = (at + 3).min(path.len());
+        return Err(Problem::new(title("is percent-encoded"), "routes match decoded paths")
+            .at(at..end)
+            .help("write the character itself"));
+    }
+    if path.split('/').any(|segment| segment == ".." || segment == ".") {
+        return Err(Problem::new(title("has `.` or `..` in it"), "no request has such a path").help("write it without"));
+    }
+    if path.contains(char::is_control) {
+        return Err(Problem::new(title("has a control character in it"), "no request has such a path"));
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn location_words() {
+        assert!(matches!(path("/"), Ok(PathPattern::Prefix { path, before_regex: false }) if path == "/"));
+        assert!(matches!(path("/a/b/"), Ok(PathPattern::Prefix { path, .. }) if path == "/a/b"));
+        assert!(matches!(path("^~ /a"), Ok(PathPattern::Prefix { path, before_regex: true }) if path == "/a"));
+        assert!(matches!(path("= /a/"), Ok(PathPattern::Exact(path)) if path == "/a/"));
+        assert!(matches!(path("~ ^/A$"), Ok(PathPattern::Regex(regex)) if !regex.is_match("/a")));
+        assert!(matches!(path("~* ^/A$"), Ok(PathPattern::Regex(regex)) if regex.is_match("/a")));
+    }
+
+    #[test]
+    fn what_was_meant_is_suggested() {
+        for (bad, suggestion) in [
+            ("static", "`\"/static\"`"),
+            ("=/x", "`\"= /x\"`"),
+            ("~^/x", "`\"~ ^/x\"`"),
+            ("^/x", "`'~ ^/x'`"),
+            ("/static/*", "`\"/static\"`"),
+            ("/x?y=1", "`\"/x\"`"),
+            ("/a%20b", "the character itself"),
+            ("~ (?=x)", "its own route"),
+            ("~ (", "single quotes"),
+        ] {
+            let problem = path(bad).unwrap_err();
+            assert!(problem.help.as_deref().is_some_and(|help| help.contains(suggestion)), "{bad} {problem:?}");
+        }
+        assert!(path("/a/../b").is_err() && path("@fallback").is_err() && path("").is_err());
+    }
+
+    #[test]
+    fn the_caret_is_at_the_fault() {
+        assert_eq!(path("= /a%20b").unwrap_err().at, Some(4..7));
+    }
+}

@@ -1,0 +1,226 @@
+//! A configuration written down again: everything that is in effect, defaults included, as a file that reads
+//! the same.
+
+use super::{
+    log,
+    model::*,
+    units::{show_duration, show_size},
+};
+
+/// The effective configuration as TOML.
+pub fn print(config: &Config) -> String {
+    let mut out = Out::default();
+    server(&mut out, &config.server);
+    out.table("[admin]");
+    out.text("listen", &config.admin.listen.to_string());
+    log(&mut out, &config.log);
+    config.listen.iter().for_each(|one| listen(&mut out, one));
+    config.sites.iter().for_each(|one| site(&mut out, one));
+    config.upstreams.values().for_each(|one| upstream(&mut out, one));
+    out.0
+}
+
+#[derive(Default)]
+struct Out(String);
+
+impl Out {
+    fn table(&mut self, header: &str) {
+        if !self.0.is_empty() {
+            self.0.push('\n');
+        }
+        self.0.push_str(header);
+        self.0.push('\n');
+    }
+
+    fn raw(&mut self, key: &str, value: impl std::fmt::Display) {
+        self.0.push_str(&format!("{key} = {value}\n"));
+    }
+
+    fn text(&mut self, key: &str, value: &str) {
+        self.raw(key, quote(value));
+    }
+
+    fn duration(&mut self, key: &str, value: std::time::Duration) {
+        self.text(key, &show_duration(value));
+    }
+}
+
+/// A TOML string in one line: single quotes where they save escapes, as for regular expressions.
+fn quote(text: &str) -> String {
+    let literal = text.contains(['\\', '"']) && !text.contains('\'') && !text.contains(char::is_control);
+    if literal {
+        return format!("'{text}'");
+    }
+    let mut quoted = String::from('"');
+    for c in text.chars() {
+        match c {
+            '"' | '\\' => quoted.extend(['\\', c]),
+            '\n' => quoted.push_str("\\n"),
+            '\t' => quoted.push_str("\\t"),
+            c if c.is_control() => quoted.push_str(&format!("\\u{:04X}", u32::from(c))),
+            c => quoted.push(c),
+        }
+    }
+    quoted.push('"');
+    quoted
+}
+
+fn list(items: impl IntoIterator<Item = String>) -> String {
+    format!("[{}]", items.into_iter().collect::<Vec<_>>().join(", "))
+}
+
+fn inline(pairs: &[(&str, String)]) -> String {
+    let pairs: Vec<String> = pairs.iter().map(|(key, value)| format!("{key} = {value}")).collect();
+    format!("{{ {} }}", pairs.join(", "))
+}
+
+fn path(path: &std::path::Path) -> String {
+    quote(&path.to_string_lossy())
+}
+
+fn word<T: PartialEq>(words: &[(&'static str, T)], value: &T) -> String {
+    words.iter().find(|(_, one)| one == value).map_or_else(String::new, |(word, _)| quote(word))
+}
+
+fn server(out: &mut Out, server: &Server) {
+    out.table("[server]");
+    out.raw("threads", server.threads);
+    out.duration("grace", server.grace);
+    if let Some(file) = &server.pid_file {
+        out.raw("pid_file", path(file));
+    }
+    out.duration("client_header_timeout", server.client_header_timeout);
+    out.duration("client_body_timeout", server.client_body_timeout);
+    out.duration("send_timeout", server.send_timeout);
+    out.duration("keepalive_timeout", server.keepalive_timeout);
+    out.raw("max_connections", server.max_connections);
+}
+
+fn log(out: &mut Out, log: &Log) {
+    out.table("[log]");
+    out.raw("level", word(&log::LEVELS, &log.level));
+    out.raw("format", word(&log::FORMATS, &log.format));
+    match &log.access {
+        None => out.text("access", "off"),
+        Some(access) => {
+            let to = match &access.to {
+                AccessTarget::Stdout => quote("stdout"),
+                AccessTarget::File(file) => path(file),
+            };
+            let format = word(&log::ACCESS_FORMATS, &access.format);
+            out.raw("access", inline(&[("to", to), ("format", format)]));
+        }
+    }
+}
+
+fn listen(out: &mut Out, listen: &Listen) {
+    out.table("[[listen]]");
+    out.text("address", &listen.address.to_string());
+    let Trust { all, networks, uids } = &listen.trust;
+    if *all {
+        out.text("trust", "all");
+    } else {
+        let networks = networks.iter().map(|network| quote(&network.to_string()));
+        out.raw("trust", list(networks.chain(uids.iter().map(u32::to_string))));
+    }
+    if let Some(mode) = listen.mode {
+        out.text("mode", &format!("{mode:04o}"));
+    }
+}
+
+fn site(out: &mut Out, site: &Site) {
+    out.table("[[site]]");
+    let hosts = site.hosts.iter().map(|host| match host {
+        HostPattern::Exact(name) => quote(name),
+        HostPattern::Suffix(suffix) => quote(&format!("*{suffix}")),
+        HostPattern::Regex(regex) => quote(&format!("~{regex}")),
+    });
+    if !site.hosts.is_empty() {
+        out.raw("host", list(hosts));
+    }
+    // What a route takes over from its site is shown in the route.
+    out.table("[site.routes]");
+    for route in &site.routes {
+        out.raw(&quote(&route.key), inline(&route_pairs(route)));
+    }
+}
+
+fn route_pairs(route: &Route) -> Vec<(&'static str, String)> {
+    let mut pairs = Vec::new();
+    match &route.action {
+        Action::Proxy(name) => pairs.push(("proxy", quote(name))),
+        Action::Files(files) => {
+            pairs.push(("files", quote(&files.root.to_string())));
+            if !files.within.is_empty() {
+                pairs.push(("within", list(files.within.iter().map(|one| path(one)))));
+            }
+        }
+        Action::Redirect { to, status } => {
+            pairs.push(("redirect", quote(&to.to_string())));
+            pairs.push(("status", status.as_u16().to_string()));
+        }
+        Action::Answer { status, body, content_type } => {
+            pairs.push(("answer", status.as_u16().to_string()));
+            if let Some(body) = body {
+                pairs.push(("body", quote(body)));
+                pairs.push(("type", quote(content_type.to_str().unwrap_or_default())));
+            }
+        }
+    }
+    if route.internal {
+        pairs.push(("internal", "true".into()));
+    }
+    if let Some(expires) = route.expires {
+        pairs.push(("expires", quote(&show_duration(expires))));
+    }
+    if !route.headers.is_empty() {
+        let header = |(name, value): &(http::HeaderName, http::HeaderValue)| {
+            format!("{name} = {}", quote(value.to_str().unwrap_or_default()))
+        };
+        let headers: Vec<String> = route.headers.iter().map(header).collect();
+        pairs.push(("headers", format!("{{ {} }}", headers.join(", "))));
+    }
+    if let Some(timeout) = route.read_timeout {
+        pairs.push(("read_timeout", quote(&show_duration(timeout))));
+    }
+    pairs.push(("max_body", quote(&show_size(route.max_body))));
+    if let Some(methods) = &route.methods {
+        pairs.push(("methods", list(methods.iter().map(|method| quote(method.as_str())))));
+    }
+    pairs
+}
+
+fn upstream(out: &mut Out, upstream: &Upstream) {
+    out.table(&format!("[upstream.{}]", quote(&upstream.name)));
+    out.raw("servers", list(upstream.servers.iter().map(upstream_server)));
+    out.text("balance", "least_conn");
+    out.text("protocol", "http");
+    out.duration("hold", upstream.hold);
+    out.raw("queue", upstream.queue);
+    if let Some(Health { path, every, timeout }) = &upstream.health {
+        let [every, timeout] = [every, timeout].map(|time| quote(&show_duration(*time)));
+        out.raw("health", inline(&[("path", quote(path)), ("every", every), ("timeout", timeout)]));
+    }
+    out.duration("connect_timeout", upstream.connect_timeout);
+    out.duration("read_timeout", upstream.read_timeout);
+    out.duration("send_timeout", upstream.send_timeout);
+    out.duration("keepalive", upstream.keepalive);
+}
+
+fn upstream_server(server: &UpstreamServer) -> String {
+    let address = quote(&server.address.to_string());
+    if server.weight == 1 && !server.backup && server.max_requests.is_none() {
+        return address;
+    }
+    let mut pairs = vec![("address", address)];
+    if server.weight != 1 {
+        pairs.push(("weight", server.weight.to_string()));
+    }
+    if server.backup {
+        pairs.push(("backup", "true".into()));
+    }
+    if let Some(most) = server.max_requests {
+        pairs.push(("max_requests", most.to_string()));
+    }
+    inline(&pairs)
+}

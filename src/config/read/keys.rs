@@ -1,0 +1,131 @@
+//! Every key of the language by table: those built, and those that the documentation names for later versions.
+
+/// The keys of one table.
+#[derive(Debug)]
+pub struct Keys {
+    /// The table in a message.
+    pub table: &'static str,
+    /// Keys that this version reads.
+    pub now: &'static [&'static str],
+    /// Keys that are documented and not built yet: refused, never ignored.
+    pub later: &'static [&'static str],
+}
+
+/// The top of the file.
+pub const TOP: Keys = Keys {
+    table: "the top of the file",
+    now: &["server", "admin", "log", "listen", "site", "upstream"],
+    later: &["include"],
+};
+
+/// `[server]`
+pub const SERVER: Keys = Keys {
+    table: "`[server]`",
+    now: &[
+        "threads",
+        "grace",
+        "pid_file",
+        "client_header_timeout",
+        "client_body_timeout",
+        "send_timeout",
+        "keepalive_timeout",
+        "max_connections",
+    ],
+    later: &["user", "group", "min_rate", "max_memory", "http2"],
+};
+
+/// `[admin]`
+pub const ADMIN: Keys = Keys { table: "`[admin]`", now: &["listen"], later: &[] };
+
+/// `[log]`
+pub const LOG: Keys = Keys { table: "`[log]`", now: &["level", "format", "access"], later: &[] };
+
+/// `log.access`
+pub const ACCESS: Keys = Keys { table: "`access` of `[log]`", now: &["to", "format"], later: &[] };
+
+/// `[[listen]]`
+pub const LISTEN: Keys = Keys {
+    table: "`[[listen]]`",
+    now: &["address", "trust", "mode"],
+    later: &["tls", "proxy_protocol"],
+};
+
+/// `[[site]]`
+pub const SITE: Keys = Keys {
+    table: "`[[site]]`",
+    now: &["host", "routes", "headers", "max_body"],
+    later: &["tls", "errors", "compress", "allow", "deny", "limits", "galaxy", "redirect_https"],
+};
+
+/// One entry of `[site.routes]`.
+pub const ROUTE: Keys = Keys {
+    table: "a route",
+    now: &[
+        "proxy",
+        "files",
+        "redirect",
+        "answer",
+        "internal",
+        "within",
+        "expires",
+        "headers",
+        "read_timeout",
+        "max_body",
+        "methods",
+        "status",
+        "body",
+        "type",
+    ],
+    later: &[
+        "try",
+        "request_headers",
+        "cors",
+        "path",
+        "send_timeout",
+        "buffer",
+        "compress",
+        "auth",
+        "limit",
+        "limit_rate",
+        "listing",
+        "index",
+        "cache",
+        "errors",
+        "hold",
+        "retry",
+    ],
+};
+
+/// `[upstream.NAME]`
+pub const UPSTREAM: Keys = Keys {
+    table: "`[upstream.NAME]`",
+    now: &[
+        "servers",
+        "balance",
+        "protocol",
+        "hold",
+        "queue",
+        "max_requests",
+        "health",
+        "connect_timeout",
+        "read_timeout",
+        "send_timeout",
+        "keepalive",
+    ],
+    later: &["retry", "slow_start"],
+};
+
+/// One entry of `upstream.servers`.
+pub const UPSTREAM_SERVER: Keys = Keys {
+    table: "an entry of `servers`",
+    now: &["address", "weight", "backup", "max_requests"],
+    later: &[],
+};
+
+/// `upstream.health`
+pub const HEALTH: Keys =
+    Keys { table: "`health` of `[upstream.NAME]`", now: &["path", "every", "timeout"], later: &[] };
+
+/// All tables, to tell in which one a misplaced key belongs.
+pub const ALL: [&Keys; 11] =
+    [&TOP, &SERVER, &ADMIN, &LOG, &ACCESS, &LISTEN, &SITE, &ROUTE, &UPSTREAM, &UPSTREAM_SERVER, &HEALTH];

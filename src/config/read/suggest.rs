@@ -1,0 +1,87 @@
+//! What an unknown word was meant to be.
+
+use crate::config::diagnostic::{Problem, one_of, show};
+
+use super::keys::{ALL, Keys};
+
+/// Words of nginx, and what to write for them here.
+const NGINX: [(&str, &str); 25] = [
+    ("access_log", "`access` in `[log]`"),
+    ("add_header", "`headers = { Name = \"value\" }`"),
+    ("alias", "`files = \"/dir\"` in a route"),
+    ("client_max_body_size", "`max_body`"),
+    ("default_server", "a `[[site]]` without `host`"),
+    ("error_log", "`level` and `format` in `[log]`"),
+    ("keepalive_requests", "nothing: connections live as long as `keepalive_timeout` allows"),
+    ("least_conn", "`balance = \"least_conn\"` in `[upstream.NAME]`"),
+    ("location", "`\"/path\" = { … }` in `[site.routes]`"),
+    ("max_conns", "`max_requests`"),
+    ("max_fails", "nothing: a worker that fails is probed and used again as soon as it answers"),
+    ("fail_timeout", "nothing: a worker that fails is probed and used again as soon as it answers"),
+    ("pid", "`pid_file` in `[server]`"),
+    ("proxy_connect_timeout", "`connect_timeout` in `[upstream.NAME]`"),
+    ("proxy_pass", "`proxy = \"NAME\"` in a route, with the servers in `[upstream.NAME]`"),
+    ("proxy_read_timeout", "`read_timeout`"),
+    ("proxy_send_timeout", "`send_timeout` in `[upstream.NAME]`"),
+    ("return", "`answer = 404` or `redirect = \"https://…\"` in a route"),
+    ("rewrite", "`redirect = \"https://…{path}\"` in a route"),
+    ("root", "`files = \"/dir\"` in a route (as nginx's `alias`: the prefix is replaced)"),
+    ("server_name", "`host` in `[[site]]`"),
+    ("set_real_ip_from", "`trust` in `[[listen]]`"),
+    ("upstreams", "`[upstream.NAME]`"),
+    ("worker_connections", "`max_connections` in `[server]`"),
+    ("worker_processes", "`threads` in `[server]`"),
+];
+
+/// The word of `known` that `word` is a slip of.
+pub fn closest<'a>(word: &str, known: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
+    // A very long word is no slip, and comparing it would take long.
+    let word = (word.len() <= 64).then(|| word.to_lowercase().replace('-', "_"))?;
+    let allowed = (word.chars().count() / 3).clamp(1, 3);
+    known
+        .into_iter()
+        .map(|known| (strsim::damerau_levenshtein(&word, &known.to_lowercase()), known))
+        .filter(|(distance, known)| {
+            *distance <= allowed || (word.len() >= 4 && (known.starts_with(&word) || word.starts_with(known)))
+        })
+        .min_by_key(|(distance, _)| *distance)
+        .map(|(_, known)| known)
+}
+
+/// Says that `key` is not one of `keys`, and what it may have been meant to be.
+pub fn unknown_key(key: &str, keys: &Keys) -> Problem {
+    let title = format!("unknown key {} in {}", show(key), keys.table);
+    if let Some((_, instead)) = NGINX.iter().find(|(word, _)| *word == key) {
+        return Problem::new(title, "a word of nginx").help(format!("write {instead}"));
+    }
+    let elsewhere: Vec<&str> = ALL
+        .iter()
+        .filter(|other| other.now.contains(&key) || other.later.contains(&key))
+        .map(|other| other.table)
+        .collect();
+    if !elsewhere.is_empty() {
+        let help = format!("`{key}` is a key of {}", elsewhere.join(" and of "));
+        return Problem::new(title, "not here").help(help);
+    }
+    if let Some(near) = closest(key, keys.now.iter().chain(keys.later).copied()) {
+        return Problem::new(title, "not known").help(format!("did you mean `{near}`?"));
+    }
+    let help = format!("the keys of {} are {}", keys.table, one_of(keys.now).replace(" or ", " and "));
+    Problem::new(title, "not known").help(help)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn slips_are_found_and_other_words_are_not() {
+        let known = ["host", "headers", "max_body"];
+        assert_eq!(closest("hots", known), Some("host"));
+        assert_eq!(closest("hosts", known), Some("host"));
+        assert_eq!(closest("max-body", known), Some("max_body"));
+        assert_eq!(closest("header", known), Some("headers"));
+        assert_eq!(closest("colour", known), None);
+        assert_eq!(closest("", known), None);
+    }
+}

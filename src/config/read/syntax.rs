@@ -1,0 +1,58 @@
+//! Where the text is no TOML: the parser's findings in words for somebody who does not know TOML.
+
+use toml::de::Error;
+
+use crate::config::diagnostic::{Problem, Span, show};
+
+/// The findings in the order of the file, one per line: what follows on the same line follows from the first.
+pub fn problems(text: &str, errors: &[Error]) -> Vec<(Option<Span>, Problem)> {
+    let mut found: Vec<(Option<Span>, &str)> =
+        errors.iter().map(|error| (error.span(), error.message())).collect();
+    found.sort_by_key(|(span, _)| span.as_ref().map(|span| span.start));
+    let line = |span: &Option<Span>| span.as_ref().map(|span| before(text, span).matches('\n').count());
+    found.dedup_by_key(|(span, _)| line(span));
+    found
+        .into_iter()
+        .map(|(span, message)| {
+            let written = span.clone().and_then(|span| text.get(span)).unwrap_or_default();
+            let problem = problem(message.lines().next().unwrap_or_default(), written);
+            (span, problem)
+        })
+        .collect()
+}
+
+fn before<'a>(text: &'a str, span: &Span) -> &'a str {
+    text.get(..span.start).unwrap_or(text)
+}
+
+fn problem(message: &str, written: &str) -> Problem {
+    let (kind, _) = message.split_once(", expected").unwrap_or((message, ""));
+    match kind {
+        "string values must be quoted" if written.trim().is_empty() => {
+            Problem::new("a value is missing", "nothing after `=`")
+        }
+        "string values must be quoted" => Problem::new(format!("{} must be in quotes", show(written)), "no quotes")
+            .help(format!("write `{written:?}`")),
+        "duplicate key" => Problem::new(format!("{} stands here twice", show(written)), "again here")
+            .help("take one of them out, or put what is below both into one table"),
+        "invalid basic string" | "invalid literal string" => {
+            Problem::new("a string without its closing quote", "ends here without a quote")
+        }
+        "missing escaped value" | "invalid escape sequence" => {
+            Problem::new("a backslash that means nothing", "starts an escape in double quotes")
+                .help("write regular expressions in single quotes, which leave backslashes alone: `'~ ^/\\d+$'`")
+        }
+        "key with no value" | "invalid unquoted key" => Problem::new("this is no TOML", "not `key = value`")
+            .help("write `key = value`, `[table]` or `[[list of tables]]`; a comment starts with `#`, and a key with other characters than letters, digits, `_` and `-` stands in quotes"),
+        "invalid boolean" => Problem::new(format!("{} is no value", show(written)), "neither true nor false")
+            .help("write `true` or `false` in lower case"),
+        "unexpected leading zero" => Problem::new("a number with a leading zero", "not a number in TOML")
+            .help("write it without, or in quotes: `mode = \"0660\"`"),
+        "unclosed table" | "unclosed array table" => Problem::new("a table's header is not closed", message_tail(message)),
+        _ => Problem::new(format!("this is no TOML: {message}"), "here"),
+    }
+}
+
+fn message_tail(message: &str) -> String {
+    message.split_once(", ").map_or(message, |(_, tail)| tail).into()
+}

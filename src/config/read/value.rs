@@ -1,0 +1,216 @@
+//! A value with its place: string, number, list or table, or a note of what it should have been.
+
+use std::{ops::RangeInclusive, time::Duration};
+
+use toml::{
+    Spanned,
+    de::{DeTable, DeValue},
+};
+
+use super::{
+    Context, Table,
+    keys::Keys,
+    suggest::closest,
+    table::{Key, entries},
+};
+use crate::config::{
+    diagnostic::{Problem, Span, one_of, show},
+    units,
+};
+
+/// A value of the file.
+#[derive(Clone, Copy)]
+pub struct Value<'a> {
+    /// What all readers share.
+    pub context: &'a Context<'a>,
+    /// The key it belongs to.
+    pub name: &'a str,
+    node: &'a Spanned<DeValue<'a>>,
+}
+
+impl<'a> Value<'a> {
+    /// The value of the key `name`.
+    pub fn new(context: &'a Context<'a>, name: &'a str, node: &'a Spanned<DeValue<'a>>) -> Self {
+        Self { context, name, node }
+    }
+
+    /// Where it stands.
+    pub fn span(&self) -> Span {
+        self.node.span()
+    }
+
+    /// Notes that the value must be mended.
+    pub fn error(&self, problem: Problem) {
+        let span = self.context.narrow(&self.span(), self.as_str().unwrap_or_default(), &problem);
+        self.context.error(span, problem);
+    }
+
+    /// The string, if it is one.
+    pub fn as_str(&self) -> Option<&'a str> {
+        self.node.get_ref().as_str()
+    }
+
+    /// The text of an integer and its base, if it is one.
+    pub fn as_integer(&self) -> Option<(&'a str, u32)> {
+        self.node.get_ref().as_integer().map(|integer| (integer.as_str(), integer.radix()))
+    }
+
+    /// The boolean, if it is one.
+    pub fn as_bool(&self) -> Option<bool> {
+        self.node.get_ref().as_bool()
+    }
+
+    /// The raw table, if it is one.
+    pub fn as_table(&self) -> Option<&'a DeTable<'a>> {
+        self.node.get_ref().as_table()
+    }
+
+    /// The items of a list, if it is one.
+    pub fn as_list(&self) -> Option<Vec<Self>> {
+        let items = self.node.get_ref().as_array()?;
+        Some(items.iter().map(|node| Self { node, ..*self }).collect())
+    }
+
+    /// Notes that the value is not what it should be, such as `a string`; the example is TOML.
+    pub fn wanted<T>(&self, what: &str, example: &str) -> Option<T> {
+        let is = match self.node.get_ref() {
+            DeValue::String(_) => "a string",
+            DeValue::Integer(_) => "an integer",
+            DeValue::Float(_) => "a float",
+            DeValue::Boolean(_) => "a boolean",
+            DeValue::Datetime(_) => "a date",
+            DeValue::Array(_) => "a list",
+            DeValue::Table(_) => "a table",
+        };
+        let problem = Problem::new(format!("{} must be {what}", show(self.name)), format!("this is {is}"));
+        self.error(problem.help(format!("write for example `{example}`")));
+        None
+    }
+
+    /// Reads a string as something.
+    pub fn parse<T>(self, text: &str, parse: impl FnOnce(&str) -> Result<T, Problem>) -> Option<T> {
+        parse(text).map_err(|problem| self.error(problem)).ok()
+    }
+
+    /// A table with a fixed set of keys.
+    pub fn table(self, keys: &'static Keys, example: &str) -> Option<Table<'a>> {
+        match self.as_table() {
+            Some(table) => Some(Table::new(self.context, table, self.span(), keys)),
+            None => self.wanted("a table", example),
+        }
+    }
+
+    /// A table whose keys the file chooses, in the order of the file.
+    pub fn entries(self, example: &str) -> Option<Vec<(Key<'a>, Self)>> {
+        match self.as_table() {
+            Some(table) => Some(entries(self.context, table)),
+            None => self.wanted("a table", example),
+        }
+    }
+
+    /// A list.
+    pub fn list(self, example: &str) -> Option<Vec<Self>> {
+        self.as_list().or_else(|| match self.as_str() {
+            Some(text) => self.wanted("a list", &format!("{} = [{text:?}]", self.name)),
+            None => self.wanted("a list", example),
+        })
+    }
+
+    /// Any string.
+    pub fn string(self, example: &str) -> Option<&'a str> {
+        self.as_str().or_else(|| match self.as_integer() {
+            Some((number, _)) => self.wanted("a string", &format!("{} = \"{number}\"", self.name)),
+            None => self.wanted("a string", example),
+        })
+    }
+
+    /// `true` or `false`.
+    pub fn boolean(self) -> Option<bool> {
+        self.as_bool().or_else(|| self.wanted("true or false, without quotes", &format!("{} = true", self.name)))
+    }
+
+    /// A duration, which may be zero.
+    pub fn duration(self) -> Option<Duration> {
+        if let Some((number, 10)) = self.as_integer() {
+            return self.wanted("a string with a unit", &format!("{} = \"{number}s\"", self.name));
+        }
+        self.parse(self.string(&format!("{} = \"30s\"", self.name))?, units::duration)
+    }
+
+    /// A duration for which zero makes no sense.
+    pub fn time(self) -> Option<Duration> {
+        let duration = self.duration()?;
+        if duration.is_zero() {
+            let problem = Problem::new(format!("`{}` must not be zero", self.name), "nothing is that fast");
+            self.error(problem.help(format!("write for example `{} = \"30s\"`", self.name)));
+            return None;
+        }
+        Some(duration)
+    }
+
+    /// A size in bytes, `Some(None)` for no limit.
+    pub fn size(self) -> Option<Option<u64>> {
+        if let Some((number, 10)) = self.as_integer() {
+            let number = number.parse().ok().filter(|number| *number > 0);
+            let size = number.map_or_else(|| "1g".into(), |number| units::show_size(Some(number)));
+            return self.wanted("a string with a unit", &format!("{} = {size:?}", self.name));
+        }
+        self.parse(self.string(&format!("{} = \"1g\"", self.name))?, units::size)
+    }
+
+    /// One of a few words; those of `later` are documented and not built yet.
+    pub fn choice<T: Copy>(self, words: &[(&str, T)], later: &[&str]) -> Option<T> {
+        let names: Vec<&str> = words.iter().map(|(word, _)| *word).collect();
+        let example = format!("{} = \"{}\"", self.name, names.first().copied().unwrap_or_default());
+        let text = self.string(&example)?;
+        if let Some((_, value)) = words.iter().find(|(word, _)| *word == text) {
+            return Some(*value);
+        }
+        let here = |word: &str| *word == *text || (word.ends_with(':') && text.starts_with(word));
+        self.error(if later.iter().any(|word| here(word)) {
+            let title = format!("`{}` = {} is not available in this version", self.name, show(text));
+            Problem::new(title, "planned, not built yet").help(format!("write {}", one_of(&names)))
+        } else {
+            let title = format!("{} is not a value of `{}`", show(text), self.name);
+            Problem::new(title, "not known").help(match closest(text, names.iter().copied()) {
+                Some(near) => format!("did you mean `{near}`?"),
+                None => format!("write {}", one_of(&names)),
+            })
+        });
+        None
+    }
+}
+
+/// Reads strings as something, for [`Table::optional`].
+pub fn text<'a, T>(
+    example: &'static str,
+    parse: impl Fn(&str) -> Result<T, Problem>,
+) -> impl Fn(Value<'a>) -> Option<T> {
+    move |value| value.parse(value.string(&format!("{} = {example}", value.name))?, &parse)
+}
+
+/// Reads integers of a range, for [`Table::optional`].
+pub fn integer<'a>(range: RangeInclusive<u32>) -> impl Fn(Value<'a>) -> Option<u32> {
+    move |value| {
+        let (low, high) = (range.start(), range.end());
+        let Some((number, radix)) = value.as_integer() else {
+            let example = match value.as_str().and_then(|text| text.parse().ok()) {
+                Some(number) if range.contains(&number) => number,
+                _ => (*low).max(1),
+            };
+            return value.wanted("an integer, without quotes", &format!("{} = {example}", value.name));
+        };
+        match u32::from_str_radix(number, radix) {
+            Ok(number) if range.contains(&number) => Some(number),
+            _ => {
+                let title = format!("`{}` is out of range", value.name);
+                let label = match high {
+                    &u32::MAX => format!("must be {low} or more"),
+                    _ => format!("must be from {low} to {high}"),
+                };
+                value.error(Problem::new(title, label));
+                None
+            }
+        }
+    }
+}

@@ -1,0 +1,103 @@
+//! One entry of `[site.routes]`: a key, one action, and modifiers.
+
+use http::Method;
+
+use super::{
+    action,
+    diagnostic::{Problem, show},
+    headers::{self, Headers},
+    model::{Action, Route},
+    pattern,
+    read::{Key, ROUTE, Table, Value},
+    upstream::Upstreams,
+};
+
+/// What routes take over from their site.
+pub struct Inherited {
+    /// Headers set on all answers.
+    pub headers: Headers,
+    /// Largest request body in bytes; `None` is no limit.
+    pub max_body: Option<u64>,
+}
+
+/// Reads a route.
+pub fn read(key: Key<'_>, value: Value<'_>, site: &Inherited, upstreams: &Upstreams) -> Option<Route> {
+    let pattern = key.read(pattern::path);
+    let mut table = table(key, value)?;
+    let captures = pattern.as_ref().map(pattern::captures);
+    let action = action::read(&mut table, key, captures.as_deref(), upstreams);
+    let internal = table.optional("internal", Value::boolean).unwrap_or(false);
+    let expires = table.optional("expires", Value::duration);
+    let own_headers = table.optional("headers", headers::read).unwrap_or_default();
+    let read_timeout = table.optional("read_timeout", Value::time);
+    let max_body = table.optional("max_body", Value::size).unwrap_or(site.max_body);
+    let methods = table.optional("methods", methods);
+    table.finish();
+    let (action, pattern) = (action?, pattern?);
+    if internal {
+        warn_without_within(value, key, &action);
+    }
+    Some(Route {
+        key: key.text.into(),
+        pattern,
+        action,
+        internal,
+        expires,
+        headers: headers::merge(&site.headers, own_headers),
+        read_timeout,
+        max_body,
+        methods,
+    })
+}
+
+fn table<'a>(key: Key<'a>, value: Value<'a>) -> Option<Table<'a>> {
+    let example = |action: &str| format!("{:?} = {{ {action} }}", key.text);
+    let example = match (value.as_str(), value.as_integer()) {
+        (Some(path), _) if path.starts_with('/') => example(&format!("files = {path:?}")),
+        (Some(url), _) if url.contains("://") => example(&format!("redirect = {url:?}")),
+        (Some(name), _) => example(&format!("proxy = {name:?}")),
+        (_, Some((status, _))) => example(&format!("answer = {status}")),
+        _ => example("proxy = \"galaxy\""),
+    };
+    value.table(&ROUTE, &example)
+}
+
+fn warn_without_within(value: Value<'_>, key: Key<'_>, action: &Action) {
+    let Action::Files(files) = action else { return };
+    if !files.within.is_empty() {
+        return;
+    }
+    let title = format!("the internal route {} has no `within`", show(key.text));
+    let (label, directories) = match files.root.literal() {
+        Some("/") => ("the application may send every file of this machine".into(), "/srv/galaxy/var".into()),
+        Some(root) => (format!("the application may send every file below {root}"), root.to_owned()),
+        None => ("the application may send every file that fits".into(), "/srv/galaxy/var".into()),
+    };
+    let problem = Problem::new(title, label);
+    value.context.warn(key.span(), problem.help(format!("list the directories that downloads come from: `within = [{directories:?}]`")));
+}
+
+fn methods(value: Value<'_>) -> Option<Vec<Method>> {
+    let example = "methods = [\"GET\", \"POST\"]";
+    let items = value.list(example)?;
+    if items.is_empty() {
+        let problem = Problem::new("`methods` allows none", "empty");
+        value.error(problem.help(format!("write for example `{example}`, or take it out to allow all")));
+    }
+    let mut methods = Vec::new();
+    for item in items {
+        let method = item.string(example).and_then(|text| item.parse(text, method));
+        methods.extend(method.filter(|method| !methods.contains(method)));
+    }
+    Some(methods)
+}
+
+fn method(text: &str) -> Result<Method, Problem> {
+    let upper = text.to_ascii_uppercase();
+    let problem = Problem::new(format!("{} is not a method", show(text)), "a word in upper case");
+    match Method::from_bytes(upper.as_bytes()) {
+        Ok(method) if upper == text => Ok(method),
+        Ok(method) => Err(problem.help(format!("write `\"{method}\"`"))),
+        Err(_) => Err(problem.help("write for example `\"GET\"`")),
+    }
+}

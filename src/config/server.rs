@@ -1,0 +1,57 @@
+//! `[server]`: settings of the process.
+
+use std::time::Duration;
+
+use super::{
+    model::Server,
+    paths,
+    read::{SERVER, Value, integer, text},
+};
+
+/// The settings of a file without `[server]`, on a machine with so many cores.
+pub fn default(cores: usize) -> Server {
+    Server {
+        threads: cores.max(1),
+        grace: Duration::from_secs(30),
+        pid_file: None,
+        client_header_timeout: Duration::from_secs(10),
+        client_body_timeout: Duration::from_secs(60),
+        send_timeout: Duration::from_secs(60),
+        keepalive_timeout: Duration::from_secs(75),
+        max_connections: 16_384,
+    }
+}
+
+/// Reads `[server]`.
+pub fn read(value: Value<'_>) -> Option<Server> {
+    let mut table = value.table(&SERVER, "[server]")?;
+    let default = default(table.context.system.cores());
+    let server = Server {
+        threads: match table.optional("threads", integer(0..=1024)) {
+            None | Some(0) => default.threads,
+            Some(threads) => threads as usize,
+        },
+        grace: table.optional("grace", Value::duration).unwrap_or(default.grace),
+        pid_file: table.optional("pid_file", |value| {
+            let path = text("\"/run/bowshock/bowshock.pid\"", paths::absolute)(value)?;
+            paths::need_parent(value, &path);
+            Some(path)
+        }),
+        client_header_timeout: table
+            .optional("client_header_timeout", Value::time)
+            .unwrap_or(default.client_header_timeout),
+        client_body_timeout: table
+            .optional("client_body_timeout", Value::time)
+            .unwrap_or(default.client_body_timeout),
+        send_timeout: table.optional("send_timeout", Value::time).unwrap_or(default.send_timeout),
+        // Zero is meant: no connection is kept.
+        keepalive_timeout: table
+            .optional("keepalive_timeout", Value::duration)
+            .unwrap_or(default.keepalive_timeout),
+        max_connections: table
+            .optional("max_connections", integer(1..=u32::MAX))
+            .map_or(default.max_connections, |count| count as usize),
+    };
+    table.finish();
+    Some(server)
+}

@@ -1,0 +1,126 @@
+//! `[[site]]`: host names and routes.
+
+use super::{
+    diagnostic::{Problem, Span, show},
+    headers,
+    host::host,
+    model::{HostPattern, Route, Site},
+    pattern,
+    read::{SITE, Value},
+    route::{self, Inherited},
+    upstream::Upstreams,
+};
+
+const HOST: &str = "host = \"galaxy.example.org\"";
+const ROUTES: &str = "[site.routes]\n\"/\" = { proxy = \"galaxy\" }";
+
+/// Bytes; what most Galaxy servers allow for what is not a resumable upload.
+const MAX_BODY: u64 = 1 << 30;
+
+/// The host names taken so far, and where.
+#[derive(Default)]
+pub struct Hosts {
+    names: Vec<(String, Span)>,
+    default: Option<Span>,
+}
+
+/// Reads one `[[site]]`.
+pub fn read(value: Value<'_>, hosts: &mut Hosts, upstreams: &Upstreams) -> Option<Site> {
+    let mut table = value.table(&SITE, "[[site]]")?;
+    let slip = table.unknown().next().is_some();
+    let names = match table.take("host") {
+        Some(value) => hosts.read(value)?,
+        None => {
+            hosts.take_default(value, slip);
+            Vec::new()
+        }
+    };
+    let inherited = Inherited {
+        headers: table.optional("headers", headers::read).unwrap_or_default(),
+        max_body: table.optional("max_body", Value::size).unwrap_or(Some(MAX_BODY)),
+    };
+    let routes = match table.take("routes") {
+        Some(value) => routes(value, &inherited, upstreams),
+        None if slip => Vec::new(),
+        None => {
+            let problem = Problem::new("a site without routes answers nothing", "needs `[site.routes]`");
+            value.error(problem.help(format!("add below it:\n{ROUTES}")));
+            Vec::new()
+        }
+    };
+    table.finish();
+    let name = names.first().map_or_else(|| "default".into(), |(name, _)| name.clone());
+    Some(Site { name, hosts: names.into_iter().map(|(_, host)| host).collect(), routes })
+}
+
+impl Hosts {
+    /// Reads `site.host`: names as written, and what they mean.
+    fn read(&mut self, value: Value<'_>) -> Option<Vec<(String, HostPattern)>> {
+        let items = match value.as_str() {
+            Some(_) => vec![value],
+            None => value.as_list().or_else(|| value.wanted("a string or a list of strings", HOST))?,
+        };
+        if items.is_empty() {
+            let problem = Problem::new("`host` names no host", "empty");
+            value.error(problem.help(format!("write for example `{HOST}`, or take it out: the default site has none")));
+        }
+        let mut names = Vec::new();
+        for item in items {
+            let Some(text) = item.string(HOST) else { continue };
+            let Some(host) = item.parse(text, host) else { continue };
+            let name = match &host {
+                HostPattern::Exact(name) => name.clone(),
+                HostPattern::Suffix(suffix) => format!("*{suffix}"),
+                HostPattern::Regex(_) => text.to_owned(),
+            };
+            match self.names.iter().find(|(taken, _)| *taken == name) {
+                Some((_, first)) => item.error(
+                    Problem::new(format!("the host {} stands here twice", show(&name)), "again here")
+                        .also(first.clone(), "first here")
+                        .help("take one of them out, or put the routes of both into one site"),
+                ),
+                None => self.names.push((name.clone(), item.span())),
+            }
+            names.push((name, host));
+        }
+        Some(names)
+    }
+
+    fn take_default(&mut self, site: Value<'_>, slip: bool) {
+        match &self.default {
+            // With a slip in a key, that may well have been `host`.
+            _ if slip => {}
+            Some(first) => site.error(
+                Problem::new("two sites without `host`", "also for every name that no other site has")
+                    .also(first.clone(), "the default site")
+                    .help(format!("give one of them a name: `{HOST}`")),
+            ),
+            None => self.default = Some(site.span()),
+        }
+    }
+}
+
+fn routes(value: Value<'_>, site: &Inherited, upstreams: &Upstreams) -> Vec<Route> {
+    let Some(entries) = value.entries(ROUTES) else { return Vec::new() };
+    if entries.is_empty() {
+        let problem = Problem::new("a site without routes answers nothing", "empty");
+        value.error(problem.help("write for example `\"/\" = { proxy = \"galaxy\" }`"));
+    }
+    let mut taken: Vec<(String, Span)> = Vec::new();
+    let mut routes = Vec::new();
+    for (key, value) in entries {
+        if let Ok(pattern) = pattern::path(key.text) {
+            let identity = pattern::identity(&pattern, key.text);
+            match taken.iter().find(|(other, _)| *other == identity) {
+                Some((_, first)) => key.error(
+                    Problem::new(format!("two routes for the same paths: {}", show(&identity)), "again here")
+                        .also(first.clone(), "first here")
+                        .help("take one of them out"),
+                ),
+                None => taken.push((identity, key.span())),
+            }
+        }
+        routes.extend(route::read(key, value, site, upstreams));
+    }
+    routes
+}

@@ -1,0 +1,86 @@
+//! Text with `{captures}`: only names that will have a value.
+
+use super::{
+    diagnostic::{Problem, one_of, show},
+    model::{Part, Template},
+    read::closest,
+};
+
+/// Reads a template whose names are `words` of the action or `captures` of the route's expression.
+pub fn template(text: &str, words: &[&str], captures: &[&str]) -> Result<Template, Problem> {
+    let known: Vec<&str> = words.iter().chain(captures).copied().collect();
+    let mut parts = Vec::new();
+    let mut rest = text;
+    while let Some(open) = rest.find(['{', '}']) {
+        let offset = text.len() - rest.len();
+        let (before, from) = rest.split_at(open);
+        let close = from.find('}').filter(|_| from.starts_with('{'));
+        let Some(close) = close else {
+            return Err(Problem::new(format!("{} has a brace without its partner", show(text)), "braces enclose a name")
+                .at(offset + open..offset + open + 1)
+                .help("write for example `{name}`"));
+        };
+        let name = &from[1..close];
+        if !known.contains(&name) {
+            let at = offset + open..offset + open + close + 1;
+            return Err(unknown(name, &known, captures).at(at));
+        }
+        if words.contains(&name) && captures.contains(&name) {
+            return Err(Problem::new(format!("{} may mean two things", show(name)), "a word of its own, and a group of the route")
+                .at(offset + open..offset + open + close + 1)
+                .help(format!("give the group another name: `(?<{name}2>…)`")));
+        }
+        if !before.is_empty() {
+            parts.push(Part::Text(before.into()));
+        }
+        parts.push(Part::Capture(name.into()));
+        rest = &from[close + 1..];
+    }
+    if !rest.is_empty() {
+        parts.push(Part::Text(rest.into()));
+    }
+    Ok(Template(parts))
+}
+
+fn unknown(name: &str, known: &[&str], captures: &[&str]) -> Problem {
+    let problem = Problem::new(format!("nothing is called {} here", show(name)), "not known");
+    if name.bytes().all(|byte| byte.is_ascii_digit()) && !name.is_empty() {
+        return problem.help("groups are used by name: write `(?<name>…)` in the route and `{name}` here");
+    }
+    match closest(name, known.iter().copied()) {
+        Some(near) => problem.help(format!("did you mean `{{{near}}}`?")),
+        None if known.is_empty() => {
+            problem.help("only routes by regular expression have names: `(?<name>…)` in the route gives `{name}`")
+        }
+        None => {
+            let known: Vec<String> = known.iter().map(|name| format!("{{{name}}}")).collect();
+            let more = if captures.is_empty() { "; `(?<name>…)` in a route `\"~ …\"` adds `{name}`" } else { "" };
+            problem.help(format!("write {}{more}", one_of(&known)))
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn texts_and_names_alternate() {
+        let read = template("/a/{x}{y}/b", &[], &["x", "y"]).unwrap();
+        assert_eq!(read.to_string(), "/a/{x}{y}/b");
+        assert_eq!(read.0.len(), 4);
+        assert_eq!(read.render(|name| Some(if name == "x" { "1" } else { "2" })), "/a/12/b");
+        assert_eq!(template("", &[], &[]).unwrap(), Template(vec![]));
+    }
+
+    #[test]
+    fn names_without_a_value_are_refused() {
+        for bad in ["{z}", "{", "}", "a}b{x}", "{x", "{{x}}", "{}", "{1}"] {
+            assert!(template(bad, &[], &["x"]).is_err(), "{bad}");
+        }
+        assert!(template("{path}", &["path"], &["path"]).is_err());
+        assert_eq!(template("é/{hots}", &["host"], &[]).unwrap_err().at, Some(3..9));
+        let help = template("{hots}", &["host"], &[]).unwrap_err().help;
+        assert_eq!(help.as_deref(), Some("did you mean `{host}`?"));
+    }
+}

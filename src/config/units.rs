@@ -1,0 +1,190 @@
+//! Durations (`"1h30m"`) and sizes (`"512k"`): strings with units, never bare numbers.
+
+use std::time::Duration;
+
+use super::diagnostic::{Problem, show};
+
+/// Milliseconds, largest first.
+const DURATIONS: [(&str, u64); 5] =
+    [("d", 86_400_000), ("h", 3_600_000), ("m", 60_000), ("s", 1_000), ("ms", 1)];
+
+/// Bytes, largest first.
+const SIZES: [(&str, u64); 5] = [("t", 1 << 40), ("g", 1 << 30), ("m", 1 << 20), ("k", 1 << 10), ("b", 1)];
+
+/// Ten years. Adding it to any clock is safe, and nobody means more.
+const LONGEST: u64 = 3650 * 86_400_000;
+
+/// Reads `"10m"`, `"500ms"`, `"1h30m"`.
+pub fn duration(text: &str) -> Result<Duration, Problem> {
+    let Some(total) = sum(text, &DURATIONS) else {
+        let example = guess(text, &DURATIONS, long_duration).map(|ms| format!("{:?}", milliseconds(ms)));
+        return Err(Problem::new(format!("{} is not a duration", show(text)), "numbers with units, no spaces")
+            .help(match example {
+                Some(example) => format!("write `{example}`; the units are `ms`, `s`, `m`, `h` and `d`"),
+                None => {
+                    "write for example `\"500ms\"`, `\"30s\"`, `\"10m\"` or `\"1h30m\"`; the units are `ms`, `s`, `m`, `h` and `d`".into()
+                }
+            }));
+    };
+    if total > LONGEST {
+        return Err(Problem::new(format!("{} is too long", show(text)), "at most ten years (`3650d`)"));
+    }
+    Ok(Duration::from_millis(total))
+}
+
+/// Reads `"512k"`, `"1g"`: bytes, a k being 1024 of them; `"none"` is no limit.
+pub fn size(text: &str) -> Result<Option<u64>, Problem> {
+    if text == "none" {
+        return Ok(None);
+    }
+    match sum(&text.to_ascii_lowercase(), &SIZES) {
+        Some(0) => Err(no_limit(text)),
+        Some(bytes) => Ok(Some(bytes)),
+        None => Err(match guess(text, &SIZES, long_size) {
+            Some(0) => no_limit(text),
+            guess => Problem::new(format!("{} is not a size", show(text)), "a number with a unit, no spaces").help(
+                match guess {
+                    Some(bytes) => {
+                        format!("write `{:?}`; the units are `b`, `k`, `m`, `g` and `t`", show_size(Some(bytes)))
+                    }
+                    None => {
+                        "write for example `\"512k\"` or `\"1g\"`, or `\"none\"` to lift the limit; the units are `b`, `k`, `m`, `g` and `t`".into()
+                    }
+                },
+            ),
+        }),
+    }
+}
+
+/// The shortest way to write a duration; whole milliseconds, as every duration of a file is.
+pub fn show_duration(duration: Duration) -> String {
+    milliseconds(u64::try_from(duration.as_millis()).unwrap_or(u64::MAX))
+}
+
+/// The shortest way to write a size.
+pub fn show_size(size: Option<u64>) -> String {
+    let Some(bytes) = size else { return "none".into() };
+    let (unit, factor) =
+        SIZES.into_iter().find(|(_, factor)| bytes >= *factor && bytes % factor == 0).unwrap_or(("b", 1));
+    format!("{}{unit}", bytes / factor)
+}
+
+fn no_limit(text: &str) -> Problem {
+    Problem::new(format!("{} would refuse every body", show(text)), "nothing fits in this")
+        .help("write `\"none\"` to lift the limit")
+}
+
+fn milliseconds(mut left: u64) -> String {
+    if left == 0 {
+        return "0s".into();
+    }
+    let mut text = String::new();
+    for (unit, factor) in DURATIONS {
+        if left >= factor {
+            text.push_str(&format!("{}{unit}", left / factor));
+            left %= factor;
+        }
+    }
+    text
+}
+
+/// Adds up `1h30m`; units must become smaller, so that a slip such as `1m30m` is seen.
+fn sum(text: &str, units: &[(&str, u64)]) -> Option<u64> {
+    let (mut rest, mut units, mut total) = (text, units, 0_u64);
+    while !rest.is_empty() {
+        let (number, after) = rest.split_at(rest.find(|c: char| !c.is_ascii_digit())?);
+        let (unit, next) = after.split_at(after.find(|c: char| c.is_ascii_digit()).unwrap_or(after.len()));
+        let place = units.iter().position(|(name, _)| *name == unit)?;
+        total = total.checked_add(number.parse::<u64>().ok()?.checked_mul(units[place].1)?)?;
+        (rest, units) = (next, &units[place + 1..]);
+    }
+    (!text.is_empty()).then_some(total)
+}
+
+/// What a number with spaces, a fraction, a long word or no unit was meant to be.
+fn guess(text: &str, units: &[(&str, u64)], word: fn(&str) -> Option<&'static str>) -> Option<u64> {
+    let text: String = text.chars().filter(|c| !c.is_whitespace()).collect::<String>().to_ascii_lowercase();
+    let end = text.find(|c: char| !c.is_ascii_digit() && c != '.').unwrap_or(text.len());
+    let (number, unit) = text.split_at(end);
+    let number: f64 = number.parse().ok()?;
+    let unit = word(unit)?;
+    let (_, factor) = units.iter().find(|(name, _)| *name == unit)?;
+    // A float this small converts exactly enough for a suggestion.
+    let total = number * f64::from(u32::try_from((*factor).min(1 << 30)).ok()?);
+    (total < 1e15).then_some(total.round() as u64)
+}
+
+fn long_duration(word: &str) -> Option<&'static str> {
+    Some(match word {
+        "" | "s" | "sec" | "secs" | "second" | "seconds" => "s",
+        "ms" | "msec" | "msecs" | "millisecond" | "milliseconds" => "ms",
+        "m" | "min" | "mins" | "minute" | "minutes" => "m",
+        "h" | "hr" | "hrs" | "hour" | "hours" => "h",
+        "d" | "day" | "days" => "d",
+        _ => return None,
+    })
+}
+
+fn long_size(word: &str) -> Option<&'static str> {
+    Some(match word {
+        "" | "b" | "byte" | "bytes" => "b",
+        "k" | "kb" | "kib" => "k",
+        "m" | "mb" | "mib" => "m",
+        "g" | "gb" | "gib" => "g",
+        _ => return None,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn durations_add_up() {
+        let ms = |text| duration(text).map(|d| d.as_millis()).ok();
+        assert_eq!(ms("0s"), Some(0));
+        assert_eq!(ms("500ms"), Some(500));
+        assert_eq!(ms("10m"), Some(600_000));
+        assert_eq!(ms("1h30m"), Some(5_400_000));
+        assert_eq!(ms("1d2h3m4s5ms"), Some(93_784_005));
+        for bad in ["", "10", "m", "10 m", "1m1h", "1m1m", "-1s", "1.5h", "10M", "3651d", "99999999999999999999d"] {
+            assert_eq!(ms(bad), None, "{bad:?}");
+        }
+    }
+
+    #[test]
+    fn sizes_are_powers_of_1024() {
+        let bytes = |text| size(text).ok();
+        assert_eq!(bytes("none"), Some(None));
+        assert_eq!(bytes("512k"), Some(Some(524_288)));
+        assert_eq!(bytes("1G"), Some(Some(1 << 30)));
+        assert_eq!(bytes("100b"), Some(Some(100)));
+        for bad in ["", "0b", "100", "1gb", "1 g", "k", "-1k", "99999999999t"] {
+            assert_eq!(bytes(bad), None, "{bad:?}");
+        }
+    }
+
+    #[test]
+    fn what_was_meant_is_suggested() {
+        let help = |problem: Problem| problem.help.unwrap_or_default();
+        for (text, suggestion) in
+            [("5 minutes", "5m"), ("10", "10s"), ("1.5h", "1h30m"), ("90 sec", "90s"), ("10M", "10m")]
+        {
+            let suggestion = format!("{:?}", show_duration(duration(suggestion).unwrap()));
+            assert!(help(duration(text).unwrap_err()).contains(&suggestion), "{text} {suggestion}");
+        }
+        for (text, suggestion) in [("1 GB", "\"1g\""), ("1.5g", "\"1536m\""), ("2048", "\"2k\""), ("0", "none")] {
+            assert!(help(size(text).unwrap_err()).contains(suggestion), "{text} {suggestion}");
+        }
+    }
+
+    #[test]
+    fn what_is_shown_reads_the_same() {
+        for text in ["0s", "1ms", "1m30s", "1d12h", "3650d", "1s500ms"] {
+            assert_eq!(show_duration(duration(text).unwrap()), text);
+        }
+        for text in ["none", "1b", "1536m", "1g", "3t", "1025b"] {
+            assert_eq!(show_size(size(text).unwrap()), text);
+        }
+    }
+}
