@@ -1,0 +1,119 @@
+//! Accepting connections, as many as there is room for.
+
+use std::{io, sync::Arc, sync::atomic::Ordering, time::Duration};
+
+use tokio::{
+    net::{TcpListener, UnixListener},
+    sync::{OwnedSemaphorePermit, Semaphore},
+};
+
+use super::{
+    Limits, Listener, Purpose, Serve, connection,
+    peer::{Peer, PeerAddress},
+    socket::Socket,
+    transport::Transport,
+};
+
+/// Pause after the system refuses a connection for want of something (file descriptors, memory).
+const PAUSE: Duration = Duration::from_millis(100);
+
+/// A listening socket.
+pub(super) enum Acceptor {
+    Tcp(TcpListener),
+    Unix(UnixListener),
+}
+
+impl Acceptor {
+    async fn accept(&self) -> io::Result<(Socket, PeerAddress)> {
+        match self {
+            Self::Tcp(listener) => {
+                let (stream, address) = listener.accept().await?;
+                // Answers are coalesced here; waiting for acknowledgements would only delay their ends.
+                stream.set_nodelay(true)?;
+                Ok((Socket::Tcp(stream), PeerAddress::Tcp(address)))
+            }
+            Self::Unix(listener) => {
+                let (stream, _) = listener.accept().await?;
+                let uid = stream.peer_cred()?.uid();
+                Ok((Socket::Unix(stream), PeerAddress::Unix { uid }))
+            }
+        }
+    }
+}
+
+/// A connection's place among all: counted while it is open.
+pub(super) struct Place {
+    listener: Arc<Listener>,
+    _room: OwnedSemaphorePermit,
+}
+
+impl Place {
+    fn take(listener: Arc<Listener>, room: OwnedSemaphorePermit) -> Self {
+        if listener.purpose == Purpose::Sites {
+            listener.metrics.accepted.inc();
+        }
+        listener.open.fetch_add(1, Ordering::Relaxed);
+        Self { listener, _room: room }
+    }
+
+    /// Counts the connection as active until the result is dropped.
+    pub(super) fn active(&self) -> Active<'_> {
+        self.listener.active.fetch_add(1, Ordering::Relaxed);
+        Active(&self.listener)
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        self.listener.open.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+/// A connection with a request in hand.
+pub(super) struct Active<'a>(&'a Listener);
+
+impl Drop for Active<'_> {
+    fn drop(&mut self) {
+        self.0.active.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+/// Accepts on one listener until it closes.
+pub(super) async fn run(
+    acceptor: Acceptor,
+    listener: Arc<Listener>,
+    limits: impl Fn() -> Limits,
+    room: Arc<Semaphore>,
+    serve: Serve,
+) {
+    let mut closing = listener.closing();
+    loop {
+        let accepted = async {
+            let permit = Arc::clone(&room).acquire_owned().await.map_err(io::Error::other)?;
+            acceptor.accept().await.map(|connection| (permit, connection))
+        };
+        let accepted = tokio::select! {
+            _ = closing.wait_for(|closing| *closing) => return,
+            accepted = accepted => accepted,
+        };
+        match accepted {
+            Ok((permit, (socket, address))) => {
+                let peer = Arc::new(Peer { listener: Arc::clone(&listener), address });
+                let limits = limits();
+                let transport = Transport::new(socket, peer, limits.send_timeout);
+                connection::spawn(transport, limits, &serve, Place::take(Arc::clone(&listener), permit));
+            }
+            Err(error) if is_about_one_connection(&error) => {}
+            Err(error) => {
+                tracing::error!(listener = %listener.configured, %error, "cannot accept; trying again");
+                tokio::time::sleep(PAUSE).await;
+            }
+        }
+    }
+}
+
+/// Whether the client alone is concerned: it left before it was accepted.
+fn is_about_one_connection(error: &io::Error) -> bool {
+    use io::ErrorKind::{ConnectionAborted, ConnectionRefused, ConnectionReset, NotConnected};
+    matches!(error.kind(), ConnectionAborted | ConnectionRefused | ConnectionReset | NotConnected)
+}

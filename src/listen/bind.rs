@@ -1,0 +1,128 @@
+//! Opening the sockets to listen on.
+
+use std::{
+    fs,
+    io::{self, ErrorKind},
+    net::SocketAddr,
+    os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt},
+    path::{Path, PathBuf},
+};
+
+use socket2::{Domain, Protocol, Socket, Type};
+use tokio::net::{TcpListener, UnixListener, UnixStream};
+
+use super::accept::Acceptor;
+use crate::config::{Address, Listen};
+
+/// Connections that the kernel keeps for us until they are accepted.
+const BACKLOG: i32 = 4096;
+
+/// An address that cannot be listened on.
+#[derive(Debug, thiserror::Error)]
+#[error("cannot listen on {address}: {source}")]
+pub(crate) struct BindError {
+    address: Address,
+    source: io::Error,
+}
+
+/// A socket that is bound, and what must be removed when it closes.
+pub(super) struct Bound {
+    pub(super) acceptor: Acceptor,
+    /// With the real port where the configuration says 0.
+    pub(super) address: Address,
+    pub(super) file: Option<SocketFile>,
+}
+
+/// Binds and listens.
+///
+/// # Errors
+///
+/// What the system says, and an address that another program listens on.
+pub(super) async fn bind(listen: &Listen) -> Result<Bound, BindError> {
+    bind_any(listen).await.map_err(|source| BindError { address: listen.address.clone(), source })
+}
+
+async fn bind_any(listen: &Listen) -> io::Result<Bound> {
+    match &listen.address {
+        Address::Tcp(address) => {
+            let listener = bind_tcp(*address)?;
+            let address = Address::Tcp(listener.local_addr()?);
+            Ok(Bound { acceptor: Acceptor::Tcp(listener), address, file: None })
+        }
+        Address::Unix(path) => {
+            let (listener, file) = bind_unix(path, listen.mode).await?;
+            Ok(Bound {
+                acceptor: Acceptor::Unix(listener),
+                address: listen.address.clone(),
+                file: Some(file),
+            })
+        }
+    }
+}
+
+fn bind_tcp(address: SocketAddr) -> io::Result<TcpListener> {
+    let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
+    socket.set_reuse_address(true)?;
+    if address.is_ipv6() && address.ip().is_unspecified() {
+        // "[::]" means everybody, IPv4 included, whatever the system's default is.
+        socket.set_only_v6(false)?;
+    }
+    socket.set_nonblocking(true)?;
+    socket.bind(&address.into())?;
+    socket.listen(BACKLOG)?;
+    TcpListener::from_std(socket.into())
+}
+
+/// Binds under another name and moves the socket into place once its mode is right, so that no client ever
+/// finds it closed or with other permissions.
+async fn bind_unix(path: &Path, mode: Option<u32>) -> io::Result<(UnixListener, SocketFile)> {
+    if UnixStream::connect(path).await.is_ok() {
+        return Err(io::Error::new(ErrorKind::AddrInUse, "another program listens on it"));
+    }
+    if fs::symlink_metadata(path).is_ok_and(|found| !found.file_type().is_socket()) {
+        return Err(io::Error::new(
+            ErrorKind::AlreadyExists,
+            "there is a file of that name that is not a socket",
+        ));
+    }
+    let fresh = path.with_extension(format!("{}.new", std::process::id()));
+    if let Err(error) = fs::remove_file(&fresh)
+        && error.kind() != ErrorKind::NotFound
+    {
+        return Err(error);
+    }
+    let socket = Socket::new(Domain::UNIX, Type::STREAM, None)?;
+    socket.set_nonblocking(true)?;
+    socket.bind(&socket2::SockAddr::unix(&fresh)?)?;
+    socket.listen(BACKLOG)?;
+    if let Some(mode) = mode {
+        fs::set_permissions(&fresh, fs::Permissions::from_mode(mode))?;
+    }
+    fs::rename(&fresh, path)?;
+    let inode = fs::symlink_metadata(path)?.ino();
+    Ok((UnixListener::from_std(socket.into())?, SocketFile { path: path.into(), inode }))
+}
+
+/// Gives the socket of a listener that stays the mode that it has in a new configuration.
+pub(super) fn set_mode(listen: &Listen) {
+    if let (Address::Unix(path), Some(mode)) = (&listen.address, listen.mode)
+        && let Err(error) = fs::set_permissions(path, fs::Permissions::from_mode(mode))
+    {
+        tracing::error!(path = %path.display(), %error, "cannot change the mode of the socket");
+    }
+}
+
+/// The file of a unix socket; removed when dropped, unless it is somebody else's by then.
+pub(super) struct SocketFile {
+    path: PathBuf,
+    inode: u64,
+}
+
+impl Drop for SocketFile {
+    fn drop(&mut self) {
+        let ours = fs::symlink_metadata(&self.path).is_ok_and(|found| found.ino() == self.inode);
+        if ours && let Err(error) = fs::remove_file(&self.path) {
+            tracing::warn!(path = %self.path.display(), %error, "cannot remove the socket");
+        }
+    }
+}

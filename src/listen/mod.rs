@@ -1,0 +1,267 @@
+//! Listeners: sockets that clients connect to, opened and closed as the configuration says.
+//!
+//! A connection goes [`accept`] → [`connection`] (waiting for a [`head`]) → the engine, which reads and writes
+//! through [`transport`].
+
+mod accept;
+mod bind;
+mod connection;
+mod engine_io;
+mod head;
+mod inbound;
+mod peer;
+mod sendfile;
+mod socket;
+mod transport;
+
+use std::{
+    future::Future,
+    pin::Pin,
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicUsize, Ordering},
+    },
+    time::Duration,
+};
+
+use arc_swap::ArcSwap;
+use tokio::sync::{Semaphore, watch};
+
+use crate::{
+    config::{self, Address, Config, Listen, Trust},
+    observe::{ListenerMetrics, Metrics},
+};
+pub(crate) use bind::BindError;
+pub use peer::{Peer, PeerAddress};
+pub(crate) use sendfile::FileJob;
+pub(crate) use transport::Transport;
+
+/// What the engine does with a connection that has a request waiting: serves it, and gives the connection back
+/// when it may be used again.
+pub(crate) type Serve = Arc<dyn Fn(Box<Transport>) -> Served + Send + Sync>;
+
+/// The future of one served request.
+pub(crate) type Served = Pin<Box<dyn Future<Output = Option<Box<Transport>>> + Send>>;
+
+/// The times that a connection keeps to.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Limits {
+    client_header_timeout: Duration,
+    keepalive_timeout: Duration,
+    send_timeout: Duration,
+}
+
+impl From<&config::Server> for Limits {
+    fn from(server: &config::Server) -> Self {
+        Self {
+            client_header_timeout: server.client_header_timeout,
+            keepalive_timeout: server.keepalive_timeout,
+            send_timeout: server.send_timeout,
+        }
+    }
+}
+
+/// What a listener is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Purpose {
+    /// Sites, for clients.
+    Sites,
+    /// Metrics and status, for operators.
+    Admin,
+}
+
+/// One socket that is listened on.
+#[derive(Debug)]
+pub struct Listener {
+    /// Its address as the configuration has it; the `listener` label of metrics.
+    pub configured: Address,
+    /// Its address as bound: with a port where the configuration says 0.
+    pub address: Address,
+    /// What it is for.
+    pub purpose: Purpose,
+    trust: ArcSwap<Trust>,
+    closing: watch::Sender<bool>,
+    open: AtomicUsize,
+    active: AtomicUsize,
+    metrics: ListenerMetrics,
+}
+
+impl Listener {
+    /// Whose forwarded headers are believed on it.
+    pub fn trust(&self) -> Arc<Trust> {
+        self.trust.load_full()
+    }
+
+    /// Connections open now, and how many of them have a request in hand.
+    pub fn connections(&self) -> (usize, usize) {
+        (self.open.load(Ordering::Relaxed), self.active.load(Ordering::Relaxed))
+    }
+
+    /// Whether connections are to be closed after the request in hand.
+    pub fn is_closing(&self) -> bool {
+        *self.closing.borrow()
+    }
+
+    fn closing(&self) -> watch::Receiver<bool> {
+        self.closing.subscribe()
+    }
+
+    fn close(&self) {
+        self.closing.send_replace(true);
+    }
+}
+
+/// All listeners of the process.
+pub struct Listeners {
+    open: Mutex<Vec<Open>>,
+    limits: ArcSwap<Limits>,
+    /// Room for clients' connections, and for operators' beside them: they must get in when it is full.
+    room: Arc<Semaphore>,
+    admin_room: Arc<Semaphore>,
+    max_connections: u32,
+    serve: Serve,
+    metrics: Arc<Metrics>,
+}
+
+/// Connections of operators at once.
+const ADMIN_CONNECTIONS: usize = 64;
+
+/// A listener that accepts.
+struct Open {
+    listener: Arc<Listener>,
+    accepting: tokio::task::JoinHandle<()>,
+    /// Removed with the listener.
+    _file: Option<bind::SocketFile>,
+}
+
+impl Listeners {
+    /// No listeners yet; `serve` is given the connections of those to come.
+    pub(crate) fn new(server: &config::Server, serve: Serve, metrics: Arc<Metrics>) -> Self {
+        let max_connections = u32::try_from(server.max_connections).unwrap_or(u32::MAX);
+        Self {
+            open: Mutex::default(),
+            limits: ArcSwap::from_pointee(server.into()),
+            room: Arc::new(Semaphore::new(max_connections as usize)),
+            admin_room: Arc::new(Semaphore::new(ADMIN_CONNECTIONS)),
+            max_connections,
+            serve,
+            metrics,
+        }
+    }
+
+    /// Resolves when no client's connection is left.
+    pub(crate) async fn drained(&self) {
+        // Every connection holds one; fails only for a closed semaphore, which this one never is.
+        let _ = self.room.acquire_many(self.max_connections).await;
+    }
+
+    /// Opens what is new in `config`, keeps what stays, closes what is gone. `take_effect` runs when nothing can
+    /// fail any more and nobody has been accepted on a new socket yet.
+    ///
+    /// # Errors
+    ///
+    /// When one address cannot be bound; nothing has changed then.
+    pub(crate) async fn apply(
+        self: &Arc<Self>,
+        config: &Config,
+        take_effect: impl FnOnce(),
+    ) -> Result<(), BindError> {
+        let admin = Listen { address: config.admin.listen.clone(), trust: Trust::default(), mode: None };
+        let mut wanted: Vec<(&Listen, Purpose)> = vec![(&admin, Purpose::Admin)];
+        wanted.extend(config.listen.iter().map(|listen| (listen, Purpose::Sites)));
+
+        let mut kept: Vec<Arc<Listener>> = Vec::new();
+        let mut fresh = Vec::new();
+        for (listen, purpose) in wanted {
+            match self.find(&listen.address, purpose, &kept) {
+                Some(listener) => kept.push(listener),
+                None => fresh.push((bind::bind(listen).await?, listen, purpose)),
+            }
+        }
+        take_effect();
+        self.limits.store(Arc::new(Limits::from(&config.server)));
+        let mut open = self.lock();
+        let (stay, gone): (Vec<_>, Vec<_>) =
+            open.drain(..).partition(|open| kept.iter().any(|kept| Arc::ptr_eq(kept, &open.listener)));
+        gone.iter().for_each(Open::close);
+        *open = stay;
+        for listener in open.iter().map(|open| &open.listener) {
+            if let Some(listen) = config.listen.iter().find(|listen| listen.address == listener.configured) {
+                listener.trust.store(Arc::new(listen.trust.clone()));
+                bind::set_mode(listen);
+            }
+        }
+        for (bound, listen, purpose) in fresh {
+            open.push(self.start(bound, listen, purpose));
+        }
+        Ok(())
+    }
+
+    /// Stops accepting clients; their connections close after the request in hand. Operators may still look.
+    pub fn close(&self) {
+        self.lock().retain(|open| {
+            let stays = open.listener.purpose == Purpose::Admin;
+            if !stays {
+                open.close();
+            }
+            stays
+        });
+    }
+
+    /// The listeners that accept now.
+    pub fn list(&self) -> Vec<Arc<Listener>> {
+        self.lock().iter().map(|open| Arc::clone(&open.listener)).collect()
+    }
+
+    /// A listener with this address that is not spoken for yet.
+    fn find(&self, address: &Address, purpose: Purpose, taken: &[Arc<Listener>]) -> Option<Arc<Listener>> {
+        let open = self.lock();
+        let mut free = open.iter().map(|open| &open.listener).filter(|listener| {
+            listener.configured == *address
+                && listener.purpose == purpose
+                && !taken.iter().any(|taken| Arc::ptr_eq(taken, listener))
+        });
+        free.next().cloned()
+    }
+
+    fn start(self: &Arc<Self>, bound: bind::Bound, listen: &Listen, purpose: Purpose) -> Open {
+        let listener = Arc::new(Listener {
+            configured: listen.address.clone(),
+            address: bound.address,
+            purpose,
+            trust: ArcSwap::from_pointee(listen.trust.clone()),
+            closing: watch::Sender::new(false),
+            open: AtomicUsize::new(0),
+            active: AtomicUsize::new(0),
+            metrics: self.metrics.listener(&listen.address.to_string()),
+        });
+        tracing::info!(address = %listener.address, ?purpose, "listening");
+        let this = Arc::clone(self);
+        let limits = move || **this.limits.load();
+        let room = match purpose {
+            Purpose::Sites => &self.room,
+            Purpose::Admin => &self.admin_room,
+        };
+        let accepting = tokio::spawn(accept::run(
+            bound.acceptor,
+            Arc::clone(&listener),
+            limits,
+            Arc::clone(room),
+            Arc::clone(&self.serve),
+        ));
+        Open { listener, accepting, _file: bound.file }
+    }
+
+    fn lock(&self) -> std::sync::MutexGuard<'_, Vec<Open>> {
+        self.open.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Open {
+    fn close(&self) {
+        tracing::info!(address = %self.listener.address, "no longer listening");
+        self.listener.close();
+        // The task ends by itself; aborting it closes the socket before this call returns to the event loop.
+        self.accepting.abort();
+    }
+}

@@ -1,0 +1,35 @@
+//! Who is at the other end of a connection, as the kernel tells it.
+
+use std::{fmt, net::SocketAddr, sync::Arc};
+
+use super::Listener;
+
+/// The other end of a client's connection.
+#[derive(Debug)]
+pub struct Peer {
+    /// The listener it came in by.
+    pub listener: Arc<Listener>,
+    /// Its address.
+    pub address: PeerAddress,
+}
+
+/// The address of a peer, by kind of socket.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum PeerAddress {
+    /// A TCP peer.
+    Tcp(SocketAddr),
+    /// A unix peer, known by the user it runs as (SO_PEERCRED).
+    Unix {
+        /// Its user id.
+        uid: u32,
+    },
+}
+
+impl fmt::Display for Peer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.address {
+            PeerAddress::Tcp(address) => address.fmt(f),
+            PeerAddress::Unix { uid } => write!(f, "uid {uid} on {}", self.listener.configured),
+        }
+    }
+}

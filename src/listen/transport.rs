@@ -1,0 +1,280 @@
+//! A client's connection as the engine sees it: bytes of one request in, answers and whole files out.
+
+use std::{
+    fmt, io,
+    os::fd::{AsFd, BorrowedFd},
+    pin::Pin,
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
+    task::{Context, Poll, ready},
+    time::Duration,
+};
+
+use bytes::{Buf, BytesMut};
+use tokio::{
+    io::{AsyncRead, AsyncWrite, ReadBuf},
+    time::{Instant, Sleep},
+};
+
+use super::{inbound::Inbound, peer::Peer, sendfile::FileJob, socket::Socket};
+
+/// Answers up to this size leave in one write; larger writes pass through without a copy.
+const COALESCE: usize = 16 * 1024;
+
+/// Most bytes read ahead of the request in hand (pipelined requests), so that a closing client is noticed.
+const READ_AHEAD: usize = 16 * 1024;
+
+/// A client's connection.
+pub(crate) struct Transport {
+    socket: Socket,
+    /// Who is at the other end, and through which listener.
+    pub(crate) peer: Arc<Peer>,
+    /// Read, and not yet handed to the engine.
+    pub(super) received: BytesMut,
+    /// How much of what comes belongs to the request in hand.
+    pub(super) inbound: Inbound,
+    /// Written by the engine, and not yet sent.
+    outbound: BytesMut,
+    /// A file to send after `outbound`. Set through a shared reference: the engine owns the transport then.
+    file: Mutex<Option<FileJob>>,
+    /// The engine has answered 101: from now on every byte is its.
+    tunnel: AtomicBool,
+    /// Longest pause between two successful writes.
+    send_timeout: Duration,
+    /// Runs while a write waits for the client.
+    stalled: Option<Pin<Box<Sleep>>>,
+    /// Bytes of files sent for the request in hand.
+    file_bytes: u64,
+}
+
+impl Transport {
+    pub(super) fn new(socket: Socket, peer: Arc<Peer>, send_timeout: Duration) -> Self {
+        Self {
+            socket,
+            peer,
+            received: BytesMut::new(),
+            inbound: Inbound::Length(0),
+            outbound: BytesMut::new(),
+            file: Mutex::new(None),
+            tunnel: AtomicBool::new(false),
+            send_timeout,
+            stalled: None,
+            file_bytes: 0,
+        }
+    }
+
+    pub(super) fn socket(&self) -> &Socket {
+        &self.socket
+    }
+
+    /// Sends `job` after what is written so far, at the next flush.
+    pub(crate) fn queue_file(&self, job: FileJob) {
+        *self.file() = Some(job);
+    }
+
+    /// Bytes of files sent for the request in hand; the engine does not see them.
+    pub(crate) fn file_bytes(&self) -> u64 {
+        self.file_bytes
+    }
+
+    /// From now on every byte that comes belongs to the request in hand.
+    pub(crate) fn become_tunnel(&self) {
+        self.tunnel.store(true, Ordering::Relaxed);
+    }
+
+    /// Has the connection end with a reset: where an answer's end is the connection's (HTTP/1.0), that alone tells the
+    /// client that it did not get the whole.
+    pub(crate) fn reset_at_close(&self) {
+        if let Err(error) = socket2::SockRef::from(&self.socket).set_linger(Some(Duration::ZERO)) {
+            tracing::debug!(%error, "cannot reset the connection");
+        }
+    }
+
+    /// Whether the client has closed its side or the connection is broken; reads nothing.
+    pub(crate) fn is_abandoned(&self) -> bool {
+        use rustix::event::{PollFd, PollFlags, Timespec, poll};
+        let mut fds = [PollFd::new(&self.socket, PollFlags::RDHUP)];
+        let broken = PollFlags::RDHUP | PollFlags::HUP | PollFlags::ERR;
+        match poll(&mut fds, Some(&Timespec { tv_sec: 0, tv_nsec: 0 })) {
+            Ok(_) => fds[0].revents().intersects(broken),
+            Err(_) => false,
+        }
+    }
+
+    /// Whether the client may still be sending what nobody will read: closing now could cost it the answer.
+    pub(super) fn has_unread_input(&self) -> bool {
+        !self.received.is_empty() || !self.inbound.is_done()
+    }
+
+    /// Frees what a connection does not need between two requests.
+    pub(super) fn park(&mut self) {
+        self.outbound = BytesMut::new();
+        self.stalled = None;
+        self.file_bytes = 0;
+        if self.received.is_empty() {
+            self.received = BytesMut::new();
+        }
+    }
+
+    fn file(&self) -> MutexGuard<'_, Option<FileJob>> {
+        self.file.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Hands out received bytes that belong to the request; false when there are none.
+    fn hand_out(&mut self, out: &mut ReadBuf<'_>) -> bool {
+        let offered = self.received.len().min(out.remaining());
+        let taken = self.inbound.take(&self.received[..offered]);
+        out.put_slice(&self.received[..taken]);
+        self.received.advance(taken);
+        taken > 0
+    }
+
+    /// Sends what the engine has written, then the queued file.
+    fn poll_send_all(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let file_follows = self.file().is_some();
+        while !self.outbound.is_empty() {
+            let sent = ready!(self.socket.poll_send(cx, &self.outbound, file_follows))?;
+            self.outbound.advance(sent);
+            self.stalled = None;
+        }
+        if !file_follows {
+            return Poll::Ready(Ok(()));
+        }
+        let mut job = self.file().take();
+        let sent = match job.as_mut() {
+            Some(job) => job.poll(cx, &self.socket, |sent| {
+                self.file_bytes += sent;
+                self.stalled = None;
+            }),
+            None => Poll::Ready(Ok(())),
+        };
+        if sent.is_pending() {
+            *self.file() = job;
+        }
+        sent
+    }
+
+    /// Fails a write that has waited for the client too long.
+    fn or_stalled<T>(&mut self, cx: &mut Context<'_>, write: Poll<io::Result<T>>) -> Poll<io::Result<T>> {
+        if write.is_ready() {
+            self.stalled = None;
+            return write;
+        }
+        let deadline = Instant::now() + self.send_timeout;
+        let stalled = self.stalled.get_or_insert_with(|| Box::pin(tokio::time::sleep_until(deadline)));
+        ready!(stalled.as_mut().poll(cx));
+        Poll::Ready(Err(io::Error::new(io::ErrorKind::TimedOut, "the client takes nothing (send_timeout)")))
+    }
+
+    fn poll_receive(&mut self, cx: &mut Context<'_>, out: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        if self.tunnel.load(Ordering::Relaxed) {
+            self.inbound = Inbound::Tunnel;
+        }
+        loop {
+            if out.remaining() == 0 || self.hand_out(out) {
+                return Poll::Ready(Ok(()));
+            }
+            if self.received.is_empty() && !self.inbound.is_done() {
+                // Past the head, bodies go straight to the engine.
+                return self.poll_receive_body(cx, out);
+            }
+            if self.received.len() >= READ_AHEAD {
+                // The client has sent plenty of its next requests: it is there, and nothing more is wanted.
+                return Poll::Pending;
+            }
+            if self.received.capacity() - self.received.len() < 1024 {
+                self.received.reserve(READ_AHEAD - self.received.len().min(READ_AHEAD));
+            }
+            if ready!(self.socket.poll_read_buf(cx, &mut self.received))? == 0 {
+                return Poll::Ready(Ok(()));
+            }
+        }
+    }
+}
+
+impl Transport {
+    /// Reads without a copy as much as surely belongs to the request; chunks have to be looked at.
+    fn poll_receive_body(&mut self, cx: &mut Context<'_>, out: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        let most = match self.inbound {
+            Inbound::Tunnel => out.remaining(),
+            Inbound::Length(left) => out.remaining().min(usize::try_from(left).unwrap_or(usize::MAX)),
+            Inbound::Chunked { .. } => out.remaining().min(READ_AHEAD),
+        };
+        let mut part = ReadBuf::new(out.initialize_unfilled_to(most));
+        ready!(self.socket.poll_read(cx, &mut part))?;
+        let read = part.filled().len();
+        let ours = self.inbound.take(part.filled());
+        // What follows the last chunk is the next request's.
+        self.received.extend_from_slice(&part.filled()[ours..]);
+        debug_assert!(ours > 0 || read == 0);
+        out.advance(ours);
+        Poll::Ready(Ok(()))
+    }
+}
+
+impl AsyncRead for Transport {
+    fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, out: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        let this = self.get_mut();
+        let received = this.poll_receive(cx, out);
+        if received.is_pending() && !this.outbound.is_empty() {
+            // Nothing to read is the moment to send a started answer: the engine flushes only at its end.
+            let sent = this.poll_send_all(cx);
+            if let Poll::Ready(Err(error)) = this.or_stalled(cx, sent) {
+                return Poll::Ready(Err(error));
+            }
+        }
+        received
+    }
+}
+
+impl AsyncWrite for Transport {
+    fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        let this = self.get_mut();
+        if this.outbound.len() + bytes.len() <= COALESCE {
+            this.outbound.extend_from_slice(bytes);
+            return Poll::Ready(Ok(bytes.len()));
+        }
+        let written = loop {
+            let waiting = this.outbound.len();
+            match this.socket.poll_send_both(cx, &this.outbound, bytes) {
+                Poll::Ready(Ok(sent)) if sent <= waiting && waiting > 0 => {
+                    this.outbound.advance(sent);
+                    this.stalled = None;
+                }
+                Poll::Ready(Ok(sent)) => {
+                    this.outbound.clear();
+                    break Poll::Ready(Ok(sent - waiting));
+                }
+                other => break other,
+            }
+        };
+        this.or_stalled(cx, written)
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let this = self.get_mut();
+        let sent = this.poll_send_all(cx);
+        this.or_stalled(cx, sent)
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let this = self.get_mut();
+        let sent = this.poll_send_all(cx);
+        ready!(this.or_stalled(cx, sent))?;
+        this.socket.poll_shutdown(cx)
+    }
+}
+
+impl AsFd for Transport {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.socket.as_fd()
+    }
+}
+
+impl fmt::Debug for Transport {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "connection from {}", self.peer)
+    }
+}
