@@ -1,0 +1,56 @@
+//! What may answer before a route's action: limits on methods and on the size of bodies.
+
+use http::{HeaderValue, Method, StatusCode, header, request};
+
+use crate::{
+    answer::{Answer, Explanation},
+    config::{Action, Route},
+};
+
+/// Refuses what the route does not take.
+pub(crate) fn refuse(route: &Route, request: &request::Parts) -> Option<Answer> {
+    refuse_method(route, request).or_else(|| refuse_body(route, request))
+}
+
+/// TRACE would echo what nobody should see (RFC 9110 §9.3.8); files can only be read.
+fn refuse_method(route: &Route, request: &request::Parts) -> Option<Answer> {
+    const READ: &[Method] = &[Method::GET];
+    let allowed = match (&route.methods, &route.action) {
+        (Some(methods), _) => Some(methods.as_slice()),
+        (None, Action::Files(_)) => Some(READ),
+        (None, _) => None,
+    };
+    let method = &request.method;
+    let implied = if *method == Method::HEAD { &Method::GET } else { method };
+    let fits = |methods: &[Method]| methods.contains(method) || methods.contains(implied);
+    if *method != Method::TRACE && allowed.is_none_or(fits) {
+        return None;
+    }
+    let mut names: Vec<&str> = allowed.unwrap_or_default().iter().map(Method::as_str).collect();
+    if names.contains(&"GET") && !names.contains(&"HEAD") {
+        names.push("HEAD");
+    }
+    let explanation = Explanation::new(
+        StatusCode::METHOD_NOT_ALLOWED,
+        format!("{method} is not allowed for this address."),
+    );
+    let mut answer = explanation.answer(&request.headers);
+    if let Ok(allow) = HeaderValue::from_str(&names.join(", ")) {
+        answer.headers.insert(header::ALLOW, allow);
+    }
+    Some(answer)
+}
+
+fn refuse_body(route: &Route, request: &request::Parts) -> Option<Answer> {
+    let limit = route.max_body?;
+    let length: u64 = request.headers.get(header::CONTENT_LENGTH)?.to_str().ok()?.parse().ok()?;
+    (length > limit).then(|| too_large(limit).answer(&request.headers))
+}
+
+/// The body is, or has turned out to be, larger than the route takes.
+pub(crate) fn too_large(limit: u64) -> Explanation {
+    Explanation::new(
+        StatusCode::PAYLOAD_TOO_LARGE,
+        format!("The body of the request is larger than the {limit} bytes that are taken here (max_body)."),
+    )
+}

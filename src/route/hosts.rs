@@ -1,0 +1,95 @@
+//! From the name in `Host` to a site: exact, the longest `*.suffix`, regexes in order, else the default site.
+
+use std::collections::HashMap;
+
+use regex::Regex;
+
+use crate::config::HostPattern;
+
+/// The names of all sites, arranged for lookup; sites are told by their place in the list.
+#[derive(Debug, Default)]
+pub struct Hosts {
+    exact: HashMap<String, usize>,
+    suffixes: HashMap<String, usize>,
+    regexes: Vec<(Regex, usize)>,
+    default: Option<usize>,
+}
+
+impl Hosts {
+    /// Arranges the names of each site; a site without names is the default.
+    pub fn new<'a>(sites: impl IntoIterator<Item = &'a [HostPattern]>) -> Self {
+        let mut hosts = Self::default();
+        for (site, names) in sites.into_iter().enumerate() {
+            if names.is_empty() {
+                hosts.default.get_or_insert(site);
+            }
+            for name in names {
+                match name {
+                    HostPattern::Exact(name) => {
+                        hosts.exact.insert(name.clone(), site);
+                    }
+                    HostPattern::Suffix(suffix) => {
+                        hosts.suffixes.insert(suffix.clone(), site);
+                    }
+                    HostPattern::Regex(regex) => hosts.regexes.push((regex.clone(), site)),
+                }
+            }
+        }
+        hosts
+    }
+
+    /// The site for the value of a `Host` field.
+    pub fn find(&self, host: &str) -> Option<usize> {
+        let name = name_of(host).to_ascii_lowercase();
+        if let Some(site) = self.exact.get(&name) {
+            return Some(*site);
+        }
+        let mut suffixes =
+            name.char_indices().filter(|(_, letter)| *letter == '.').map(|(at, _)| &name[at..]);
+        suffixes
+            .find_map(|suffix| self.suffixes.get(suffix).copied())
+            .or_else(|| self.regexes.iter().find(|(regex, _)| regex.is_match(&name)).map(|(_, site)| *site))
+            .or(self.default)
+    }
+}
+
+/// The name without a port and without the dot that ends a full name.
+pub(crate) fn name_of(host: &str) -> &str {
+    let end = match host.strip_prefix('[').and_then(|rest| rest.find(']')) {
+        Some(bracket) => bracket + 2,
+        None => host.find(':').unwrap_or(host.len()),
+    };
+    host[..end].trim_end_matches('.')
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_most_precise_name_wins() {
+        let sites = [
+            vec![HostPattern::Suffix(".example.org".into())],
+            vec![HostPattern::Exact("galaxy.example.org".into())],
+            vec![HostPattern::Suffix(".ep.example.org".into())],
+            vec![HostPattern::Regex(Regex::new(r"^g\d+\.net$").unwrap())],
+            vec![],
+        ];
+        let hosts = Hosts::new(sites.iter().map(Vec::as_slice));
+        for (host, site) in [
+            ("galaxy.example.org", 1),
+            ("GALAXY.example.org:8080", 1),
+            ("galaxy.example.org.", 1),
+            ("x.example.org", 0),
+            ("a.b.example.org", 0),
+            ("x.ep.example.org", 2),
+            ("example.org", 4),
+            ("g7.net", 3),
+            ("[::1]:80", 4),
+            ("", 4),
+        ] {
+            assert_eq!(hosts.find(host), Some(site), "{host}");
+        }
+        assert_eq!(Hosts::new(sites[..4].iter().map(Vec::as_slice)).find("other"), None);
+    }
+}

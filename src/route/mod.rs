@@ -1,0 +1,153 @@
+//! From host and path to a route, by nginx's rules: exact, longest prefix, then regexes in the order of the file
+//! unless the prefix says `^~`.
+
+mod hosts;
+mod path;
+mod table;
+
+use std::collections::HashMap;
+
+use regex::Regex;
+
+pub use hosts::Hosts;
+pub use path::normalize;
+pub use table::{Route, Table};
+
+use crate::config::PathPattern;
+
+/// The routes of one site, arranged for lookup; routes are told by their place in the list.
+#[derive(Debug, Default)]
+pub struct Routes {
+    exact: HashMap<String, usize>,
+    prefixes: HashMap<String, Prefix>,
+    regexes: Vec<(Regex, usize)>,
+}
+
+#[derive(Debug)]
+struct Prefix {
+    route: usize,
+    before_regex: bool,
+}
+
+/// A route that was found, and what its pattern left or captured of the path.
+#[derive(Debug)]
+pub struct Found<'p> {
+    /// Its place in the list.
+    pub route: usize,
+    /// How it was found.
+    pub by: By<'p>,
+}
+
+/// How a route was found.
+#[derive(Debug)]
+pub enum By<'p> {
+    /// The whole path.
+    Exact,
+    /// A prefix; this follows it, with its leading slash or empty.
+    Prefix(&'p str),
+    /// A regex with these captures.
+    Regex(regex::Captures<'p>),
+}
+
+impl Routes {
+    /// Arranges `patterns`; the place of each is its number.
+    pub fn new<'a>(patterns: impl IntoIterator<Item = &'a PathPattern>) -> Self {
+        let mut routes = Self::default();
+        for (route, pattern) in patterns.into_iter().enumerate() {
+            match pattern {
+                PathPattern::Exact(path) => {
+                    routes.exact.insert(path.clone(), route);
+                }
+                PathPattern::Prefix { path, before_regex } => {
+                    let path = path.trim_end_matches('/').to_owned();
+                    routes.prefixes.insert(path, Prefix { route, before_regex: *before_regex });
+                }
+                PathPattern::Regex(regex) => routes.regexes.push((regex.clone(), route)),
+            }
+        }
+        routes
+    }
+
+    /// The route for a normalized path.
+    pub fn find<'p>(&self, path: &'p str) -> Option<Found<'p>> {
+        if let Some(route) = self.exact.get(path) {
+            return Some(Found { route: *route, by: By::Exact });
+        }
+        let prefix = self.longest_prefix(path);
+        if !prefix.is_some_and(|(prefix, _)| prefix.before_regex) {
+            let matched = self.regexes.iter().find_map(|(regex, route)| {
+                regex.captures(path).map(|captures| Found { route: *route, by: By::Regex(captures) })
+            });
+            if matched.is_some() {
+                return matched;
+            }
+        }
+        prefix.map(|(prefix, rest)| Found { route: prefix.route, by: By::Prefix(rest) })
+    }
+
+    /// Tries the path and all it is under, from the longest: one lookup per segment, however many routes.
+    fn longest_prefix<'p>(&self, path: &'p str) -> Option<(&Prefix, &'p str)> {
+        let mut end = path.len();
+        loop {
+            if let Some(prefix) = self.prefixes.get(&path[..end]) {
+                return Some((prefix, &path[end..]));
+            }
+            if end == 0 {
+                return None;
+            }
+            end = path[..end].rfind('/')?;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn prefix(path: &str) -> PathPattern {
+        PathPattern::Prefix { path: path.into(), before_regex: false }
+    }
+
+    fn regex(regex: &str) -> PathPattern {
+        PathPattern::Regex(Regex::new(regex).unwrap())
+    }
+
+    #[track_caller]
+    fn finds(routes: &[PathPattern], path: &str) -> Option<usize> {
+        Routes::new(routes).find(path).map(|found| found.route)
+    }
+
+    #[test]
+    fn exact_goes_before_prefix_and_the_longest_prefix_wins() {
+        let routes =
+            [prefix("/"), prefix("/static"), prefix("/static/style"), PathPattern::Exact("/static".into())];
+        assert_eq!(finds(&routes, "/x"), Some(0));
+        assert_eq!(finds(&routes, "/static/x"), Some(1));
+        assert_eq!(finds(&routes, "/static/style/x"), Some(2));
+        assert_eq!(finds(&routes, "/static"), Some(3));
+        assert_eq!(finds(&routes[1..], "/x"), None);
+    }
+
+    #[test]
+    fn prefixes_are_whole_segments() {
+        let routes = [prefix("/static")];
+        assert_eq!(finds(&routes, "/staticky"), None);
+        assert_eq!(finds(&routes, "/static/"), Some(0));
+        let found = Routes::new(&routes).find("/static/a/b").map(|found| match found.by {
+            By::Prefix(rest) => rest.to_owned(),
+            _ => panic!("not a prefix"),
+        });
+        assert_eq!(found.as_deref(), Some("/a/b"));
+    }
+
+    #[test]
+    fn regexes_go_in_order_before_plain_prefixes_but_not_before_caret_ones() {
+        let caret = PathPattern::Prefix { path: "/api".into(), before_regex: true };
+        let routes = [prefix("/"), regex(r"\.js$"), regex(r"^/a"), caret, prefix("/plugins")];
+        assert_eq!(finds(&routes, "/a.js"), Some(1));
+        assert_eq!(finds(&routes, "/abc"), Some(2));
+        assert_eq!(finds(&routes, "/api/x.js"), Some(3));
+        assert_eq!(finds(&routes, "/plugins/x.js"), Some(1));
+        assert_eq!(finds(&routes, "/plugins/x.css"), Some(4));
+    }
+}
