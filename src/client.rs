@@ -1,0 +1,294 @@
+//! Who asks: the address, scheme, host and port of a client, from what the kernel says and, where the listener
+//! trusts its peer, from what the peer says.
+
+use std::net::{IpAddr, Ipv4Addr};
+
+use http::{HeaderMap, HeaderName, HeaderValue, header};
+use ipnet::IpNet;
+
+use crate::{
+    answer::Fields,
+    config::{Address, Trust},
+    listen::{Peer, PeerAddress},
+};
+
+const X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
+const X_FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
+const X_FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
+const X_FORWARDED_PORT: HeaderName = HeaderName::from_static("x-forwarded-port");
+const X_REAL_IP: HeaderName = HeaderName::from_static("x-real-ip");
+
+/// Fields by which an application is told who asks; believed only from a trusted peer. All `X-Forwarded-*`
+/// fields belong to them too.
+const SPOKEN_FOR: [&str; 5] = ["x-real-ip", "forwarded", "x-url-scheme", "remote-user", "gx-secret"];
+
+/// Who asks.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Client {
+    /// The client's address, as far as it can be believed.
+    pub address: IpAddr,
+    /// Proxies between the client and us, nearest last; all trusted.
+    via: Vec<IpAddr>,
+    /// Whether the peer's word is taken.
+    trusted: bool,
+    /// Whether the client spoke TLS.
+    pub https: bool,
+    /// `X-Forwarded-Host` and `-Port` of a trusted peer.
+    host: Option<HeaderValue>,
+    port: Option<HeaderValue>,
+    /// The port that we listen on; none for unix sockets.
+    own_port: Option<u16>,
+}
+
+impl Client {
+    /// Reads who asks from the peer and the head of its request.
+    pub fn identify(peer: &Peer, request: &HeaderMap) -> Self {
+        let trust = peer.listener.trust();
+        let own_port = match peer.listener.address {
+            Address::Tcp(address) => Some(address.port()),
+            Address::Unix(_) => None,
+        };
+        Self::from_parts(peer.address, &trust, own_port, request)
+    }
+
+    fn from_parts(peer: PeerAddress, trust: &Trust, own_port: Option<u16>, request: &HeaderMap) -> Self {
+        let trusted = is_trusted(peer, trust);
+        let believed = |name| if trusted { request.get(name) } else { None };
+        let (address, via) = walk(peer, trusted.then(|| chain(request)), &trust.networks);
+        Self {
+            address,
+            via,
+            trusted,
+            https: believed(X_FORWARDED_PROTO)
+                .is_some_and(|proto| proto.as_bytes().eq_ignore_ascii_case(b"https")),
+            host: believed(X_FORWARDED_HOST).cloned(),
+            port: believed(X_FORWARDED_PORT).cloned(),
+            own_port,
+        }
+    }
+
+    /// Puts into the request for the upstream who asks, in place of anything else that says so.
+    ///
+    /// Names with `_` go in any case: WSGI folds `X_Forwarded_For` and `X-Forwarded-For` into one.
+    pub(crate) fn forward(&self, request: &mut impl Fields) {
+        let spoofs: Vec<HeaderName> =
+            request.fields().keys().filter(|name| self.must_go(name.as_str())).cloned().collect();
+        for name in &spoofs {
+            request.remove(name);
+        }
+        request.set(X_FORWARDED_FOR, self.chain());
+        request.set(X_REAL_IP, text(&self.address.to_string()));
+        request.set(X_FORWARDED_PROTO, HeaderValue::from_static(self.scheme()));
+        if let Some(host) = self.host.clone().or_else(|| request.fields().get(header::HOST).cloned()) {
+            request.set(X_FORWARDED_HOST, host);
+        }
+        let own_port = || HeaderValue::from(self.own_port.unwrap_or(if self.https { 443 } else { 80 }));
+        request.set(X_FORWARDED_PORT, self.port.clone().unwrap_or_else(own_port));
+    }
+
+    /// Whether the peer's word is taken.
+    pub fn is_trusted(&self) -> bool {
+        self.trusted
+    }
+
+    /// `http` or `https`.
+    pub fn scheme(&self) -> &'static str {
+        if self.https { "https" } else { "http" }
+    }
+
+    fn must_go(&self, name: &str) -> bool {
+        // A trusted peer may speak for its users (REMOTE_USER from its login); who the client is we say ourselves.
+        let word_of_the_peer = name.starts_with("x-forwarded-") || SPOKEN_FOR.contains(&name);
+        name.contains('_') || name == "forwarded" || (word_of_the_peer && !self.trusted)
+    }
+
+    /// The client first, then the proxies that it came through.
+    fn chain(&self) -> HeaderValue {
+        let mut chain = self.address.to_string();
+        for proxy in &self.via {
+            chain.push_str(", ");
+            chain.push_str(&proxy.to_string());
+        }
+        text(&chain)
+    }
+}
+
+fn text(value: &str) -> HeaderValue {
+    // Addresses are made of digits, letters, dots, colons and commas.
+    HeaderValue::from_str(value).unwrap_or_else(|_| HeaderValue::from_static("unknown"))
+}
+
+fn is_trusted(peer: PeerAddress, trust: &Trust) -> bool {
+    match peer {
+        PeerAddress::Tcp(address) => trusts(&trust.networks, plain(address.ip())),
+        PeerAddress::Unix { uid } => trust.all || trust.uids.contains(&uid),
+    }
+}
+
+fn trusts(networks: &[IpNet], address: IpAddr) -> bool {
+    networks.iter().any(|network| network.contains(&address))
+}
+
+/// The addresses of all `X-Forwarded-For` fields, the nearest last. What is no address ends it, from the right.
+fn chain(request: &HeaderMap) -> Vec<IpAddr> {
+    let fields: Vec<&str> =
+        request.get_all(X_FORWARDED_FOR).iter().map(|value| value.to_str().unwrap_or("?")).collect();
+    let entries = fields.iter().rev().flat_map(|field| field.rsplit(',')).map(|entry| address(entry.trim()));
+    let mut chain: Vec<IpAddr> = entries.map_while(|address| address).collect();
+    chain.reverse();
+    chain
+}
+
+/// `192.0.2.1`, `2001:db8::1`, and both with a port, as some proxies write them.
+fn address(entry: &str) -> Option<IpAddr> {
+    let bracketed = entry.strip_prefix('[').and_then(|rest| rest.strip_suffix(']'));
+    let address = bracketed.unwrap_or(entry).parse().ok();
+    address.or_else(|| entry.parse::<std::net::SocketAddr>().ok().map(|socket| socket.ip())).map(plain)
+}
+
+/// An IPv4 address that came through an IPv6 socket, as itself.
+fn plain(address: IpAddr) -> IpAddr {
+    address.to_canonical()
+}
+
+/// Walks the chain from the right past trusted proxies: the first address that is not one is the client.
+///
+/// Peers trusted by their socket (`all`, uids) vouch for the nearest entry only; entries further left are
+/// believed when the entry to their right is in a trusted network.
+fn walk(peer: PeerAddress, chain: Option<Vec<IpAddr>>, networks: &[IpNet]) -> (IpAddr, Vec<IpAddr>) {
+    let nearest = match peer {
+        PeerAddress::Tcp(address) => Some(plain(address.ip())),
+        PeerAddress::Unix { .. } => None,
+    };
+    let mut route: Vec<IpAddr> = chain.unwrap_or_default();
+    route.extend(nearest);
+    let client = route.iter().rposition(|address| !trusts(networks, *address)).unwrap_or(0);
+    let via = route.split_off((client + 1).min(route.len()));
+    (route.get(client).copied().unwrap_or(IpAddr::V4(Ipv4Addr::LOCALHOST)), via)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const UNIX: PeerAddress = PeerAddress::Unix { uid: 1000 };
+
+    fn tcp(address: &str) -> PeerAddress {
+        PeerAddress::Tcp(format!("{address}:4000").parse().unwrap())
+    }
+
+    fn networks(networks: &[&str]) -> Trust {
+        Trust {
+            networks: networks.iter().map(|network| network.parse().unwrap()).collect(),
+            ..Trust::default()
+        }
+    }
+
+    fn request(fields: &[(&str, &str)]) -> HeaderMap {
+        let mut request = HeaderMap::new();
+        for (name, value) in fields {
+            request.append(HeaderName::from_bytes(name.as_bytes()).unwrap(), value.parse().unwrap());
+        }
+        request
+    }
+
+    /// What the upstream gets of X-Forwarded-For.
+    fn forwarded(peer: PeerAddress, trust: &Trust, chain: &[&str]) -> String {
+        let fields: Vec<_> = chain.iter().map(|value| ("x-forwarded-for", *value)).collect();
+        let mut request = request(&fields);
+        Client::from_parts(peer, trust, None, &request).forward(&mut request);
+        request[X_FORWARDED_FOR].to_str().unwrap().to_owned()
+    }
+
+    #[test]
+    fn nobody_is_believed_who_is_not_named() {
+        assert_eq!(forwarded(tcp("192.0.2.1"), &Trust::default(), &["10.0.0.1"]), "192.0.2.1");
+        assert_eq!(forwarded(UNIX, &Trust::default(), &["10.0.0.1"]), "127.0.0.1");
+        assert_eq!(forwarded(tcp("192.0.2.1"), &networks(&["10.0.0.0/8"]), &["10.0.0.1"]), "192.0.2.1");
+    }
+
+    #[test]
+    fn the_chain_is_walked_from_the_right_past_trusted_proxies() {
+        let trust = networks(&["10.0.0.0/8"]);
+        let walked = |chain: &[&str]| forwarded(tcp("10.0.0.9"), &trust, chain);
+        assert_eq!(walked(&["192.0.2.1"]), "192.0.2.1, 10.0.0.9");
+        assert_eq!(walked(&["6.6.6.6, 192.0.2.1, 10.0.0.8"]), "192.0.2.1, 10.0.0.8, 10.0.0.9");
+        assert_eq!(walked(&["6.6.6.6", "192.0.2.1"]), "192.0.2.1, 10.0.0.9");
+        assert_eq!(walked(&[]), "10.0.0.9");
+        assert_eq!(walked(&["10.0.0.7"]), "10.0.0.7, 10.0.0.9");
+        assert_eq!(walked(&["192.0.2.1, nonsense, 10.0.0.8"]), "10.0.0.8, 10.0.0.9");
+        assert_eq!(walked(&["192.0.2.1:555, [2001:db8::1]"]), "2001:db8::1, 10.0.0.9");
+    }
+
+    #[test]
+    fn a_trusted_unix_peer_vouches_for_the_nearest_entry() {
+        let all = Trust { all: true, ..Trust::default() };
+        assert_eq!(forwarded(UNIX, &all, &["6.6.6.6, 192.0.2.1"]), "192.0.2.1");
+        assert_eq!(forwarded(UNIX, &all, &[]), "127.0.0.1");
+        let uids = |uids: &[u32]| Trust { uids: uids.into(), ..networks(&["10.0.0.0/8"]) };
+        assert_eq!(forwarded(UNIX, &uids(&[1000]), &["192.0.2.1, 10.0.0.1"]), "192.0.2.1, 10.0.0.1");
+        assert_eq!(forwarded(UNIX, &uids(&[1001]), &["192.0.2.1"]), "127.0.0.1");
+    }
+
+    #[test]
+    fn an_ipv4_client_of_an_ipv6_socket_is_itself() {
+        assert_eq!(forwarded(tcp("[::ffff:192.0.2.1]"), &Trust::default(), &[]), "192.0.2.1");
+        assert_eq!(
+            forwarded(tcp("[::ffff:10.0.0.1]"), &networks(&["10.0.0.0/8"]), &["192.0.2.1"]),
+            "192.0.2.1, 10.0.0.1"
+        );
+    }
+
+    #[test]
+    fn no_spelling_of_a_forwarded_field_passes() {
+        let fields = [
+            ("Host", "galaxy"),
+            ("X_Forwarded_For", "6.6.6.6"),
+            ("x-forwarded-proto", "https"),
+            ("X-Forwarded-Host", "evil"),
+            ("X-Forwarded-Anything", "evil"),
+            ("X-Real-IP", "6.6.6.6"),
+            ("Forwarded", "for=6.6.6.6"),
+            ("X-Url-Scheme", "https"),
+            ("REMOTE_USER", "admin"),
+            ("Remote-User", "admin"),
+            ("GX_SECRET", "x"),
+            ("gx-secret", "x"),
+            ("Accept", "*/*"),
+        ];
+        let mut request = request(&fields);
+        Client::from_parts(tcp("192.0.2.1"), &Trust::default(), Some(8080), &request).forward(&mut request);
+        let mut left: Vec<_> =
+            request.iter().map(|(name, value)| format!("{name}: {}", value.to_str().unwrap())).collect();
+        left.sort();
+        assert_eq!(
+            left,
+            [
+                "accept: */*",
+                "host: galaxy",
+                "x-forwarded-for: 192.0.2.1",
+                "x-forwarded-host: galaxy",
+                "x-forwarded-port: 8080",
+                "x-forwarded-proto: http",
+                "x-real-ip: 192.0.2.1",
+            ]
+        );
+    }
+
+    #[test]
+    fn a_trusted_peer_speaks_for_its_users() {
+        let fields = [
+            ("host", "inner"),
+            ("x-forwarded-proto", "https"),
+            ("x-forwarded-host", "galaxy.example.org"),
+            ("x-forwarded-port", "443"),
+            ("remote-user", "alice"),
+        ];
+        let mut request = request(&fields);
+        Client::from_parts(tcp("10.0.0.1"), &networks(&["10.0.0.0/8"]), Some(80), &request)
+            .forward(&mut request);
+        for (name, value) in &fields {
+            assert_eq!(request[*name], value);
+        }
+    }
+}
