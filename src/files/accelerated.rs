@@ -1,0 +1,146 @@
+//! Accelerated downloads: the application names a file in `X-Accel-Redirect`, the proxy sends it.
+
+use std::path::PathBuf;
+
+use http::{HeaderMap, HeaderName, HeaderValue, header};
+
+use super::{Wanted, wanted};
+use crate::{answer::Fields, config::Files, route::By};
+
+/// The field in which the application names the file.
+pub const X_ACCEL_REDIRECT: HeaderName = HeaderName::from_static("x-accel-redirect");
+
+/// The path that an answer redirects to inside, without a query.
+///
+/// The value is taken as bytes: Galaxy writes names as they are, UTF-8 among them.
+pub fn target(response: &HeaderMap) -> Option<Result<&str, NotText>> {
+    let value = response.get(X_ACCEL_REDIRECT)?;
+    Some(std::str::from_utf8(value.as_bytes()).map_err(|_| NotText))
+}
+
+/// The name of a file that is not UTF-8.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("X-Accel-Redirect is not UTF-8")]
+pub struct NotText;
+
+/// The file that an application names by `rest`, what follows the prefix of the internal route: the literal name
+/// first, and decoded only when that does not exist, because there are applications that quote and others that
+/// do not.
+///
+/// `None` when the name has a `..` segment or a NUL in it.
+pub fn named(files: &Files, rest: &str) -> Option<Wanted> {
+    let decoded = percent_encoding::percent_decode_str(rest).decode_utf8_lossy();
+    let mut both = Wanted { candidates: Vec::new(), within: Vec::new() };
+    for name in [rest, &*decoded] {
+        let path = whole(files, name)?;
+        both.within = path.within;
+        let candidates = path.candidates.into_iter().filter(|path| !both.candidates.contains(path));
+        let fresh: Vec<PathBuf> = candidates.collect();
+        both.candidates.extend(fresh);
+    }
+    Some(both)
+}
+
+/// As for a client's path, but hidden files are the application's own business.
+fn whole(files: &Files, rest: &str) -> Option<Wanted> {
+    if rest.contains('\0') || rest.split('/').any(|segment| segment == "..") {
+        return None;
+    }
+    let mut place = wanted(files, &By::Prefix(""))?;
+    let root = files.root.render(|_| None);
+    place.candidates = vec![format!("{}{rest}", root.trim_end_matches('/')).into()];
+    Some(place)
+}
+
+/// Fields of the application's answer that go to the client: all but those about its (empty) body, the
+/// connection, and its words to the proxy.
+pub fn kept_fields(response: &HeaderMap) -> HeaderMap {
+    let mut kept = HeaderMap::with_capacity(response.len());
+    for (name, value) in response {
+        if !is_about_the_body_or_to_us(name) {
+            kept.append(name.clone(), value.clone());
+        }
+    }
+    kept
+}
+
+fn is_about_the_body_or_to_us(name: &HeaderName) -> bool {
+    const CONNECTION: [HeaderName; 6] = [
+        header::CONNECTION,
+        header::CONTENT_LENGTH,
+        header::TRANSFER_ENCODING,
+        header::TRAILER,
+        header::UPGRADE,
+        HeaderName::from_static("keep-alive"),
+    ];
+    CONNECTION.contains(name) || *name == header::CONTENT_RANGE || name.as_str().starts_with("x-accel-")
+}
+
+/// Removes what is between the application and the proxy alone.
+pub(crate) fn hide(response: &mut impl Fields) {
+    let ours = |name: &&HeaderName| name.as_str().starts_with("x-accel-");
+    let ours: Vec<HeaderName> = response.fields().keys().filter(ours).cloned().collect();
+    for name in &ours {
+        response.remove(name);
+    }
+}
+
+/// `Last-Modified` values without a date in them would only confuse; the file's own date takes their place.
+pub fn drop_bad_dates(fields: &mut HeaderMap) {
+    let readable =
+        |value: &HeaderValue| value.to_str().is_ok_and(|text| httpdate::parse_http_date(text).is_ok());
+    if fields.get(header::LAST_MODIFIED).is_some_and(|value| !readable(value)) {
+        fields.remove(header::LAST_MODIFIED);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::{Part, Template};
+
+    fn files() -> Files {
+        Files { root: Template(vec![Part::Text("/".into())]), within: vec!["/data".into()] }
+    }
+
+    #[test]
+    fn the_literal_name_goes_before_the_decoded_one() {
+        let found = named(&files(), "/data/100%41").unwrap();
+        assert_eq!(found.candidates, [PathBuf::from("/data/100%41"), PathBuf::from("/data/100A")]);
+        assert_eq!(found.within, [PathBuf::from("/data")]);
+        let found = named(&files(), "/data/.cache/ü.txt").unwrap();
+        assert_eq!(found.candidates, [PathBuf::from("/data/.cache/ü.txt")]);
+    }
+
+    #[test]
+    fn no_name_leads_up() {
+        for name in ["/data/../etc/passwd", "/data/%2e%2e/etc/passwd", "/..", "/data/%00"] {
+            assert_eq!(named(&files(), name), None, "{name}");
+        }
+    }
+
+    #[test]
+    fn the_application_keeps_its_fields() {
+        let response: HeaderMap = [
+            ("content-type", "text/plain"),
+            ("content-length", "0"),
+            ("content-disposition", "attachment"),
+            ("set-cookie", "a=b"),
+            ("access-control-allow-origin", "*"),
+            ("etag", "\"app\""),
+            ("x-accel-redirect", "/x"),
+            ("x-accel-buffering", "no"),
+            ("connection", "close"),
+        ]
+        .into_iter()
+        .map(|(name, value)| (HeaderName::from_static(name), HeaderValue::from_static(value)))
+        .collect();
+        let kept = kept_fields(&response);
+        let mut names: Vec<_> = kept.keys().map(HeaderName::as_str).collect();
+        names.sort_unstable();
+        assert_eq!(
+            names,
+            ["access-control-allow-origin", "content-disposition", "content-type", "etag", "set-cookie"]
+        );
+    }
+}

@@ -1,0 +1,64 @@
+//! `Content-Type` by the end of a file's name.
+
+use std::path::Path;
+
+use http::HeaderValue;
+
+/// What Galaxy's users download and common tables lack or have otherwise.
+const OURS: [(&str, &str); 12] = [
+    ("bai", "application/octet-stream"),
+    ("bam", "application/octet-stream"),
+    ("bigbed", "application/octet-stream"),
+    ("bigwig", "application/octet-stream"),
+    ("bw", "application/octet-stream"),
+    ("fa", "text/plain"),
+    ("fasta", "text/plain"),
+    ("fastq", "text/plain"),
+    ("ico", "image/x-icon"),
+    ("mjs", "text/javascript"),
+    ("vcf", "text/plain"),
+    ("wasm", "application/wasm"),
+];
+
+/// The type of a file; `application/octet-stream` when its name tells nothing.
+pub fn content_type(path: &Path) -> HeaderValue {
+    let extension = path.extension().and_then(|extension| extension.to_str()).unwrap_or_default();
+    let ours = OURS.iter().find(|(known, _)| known.eq_ignore_ascii_case(extension));
+    let kind = ours.map(|(_, kind)| *kind).or_else(|| mime_guess::from_ext(extension).first_raw());
+    let kind = kind.unwrap_or("application/octet-stream");
+    if needs_charset(kind) {
+        HeaderValue::from_str(&format!("{kind}; charset=utf-8"))
+            .unwrap_or_else(|_| HeaderValue::from_static("application/octet-stream"))
+    } else {
+        HeaderValue::from_static(kind)
+    }
+}
+
+/// What people read in a browser; files of a web application are UTF-8.
+fn needs_charset(kind: &str) -> bool {
+    matches!(kind, "text/html" | "text/css" | "text/javascript" | "text/plain" | "text/xml" | "text/markdown")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn by_name() {
+        for (name, kind) in [
+            ("a.html", "text/html; charset=utf-8"),
+            ("a.CSS", "text/css; charset=utf-8"),
+            ("a.js", "text/javascript; charset=utf-8"),
+            ("a.mjs", "text/javascript; charset=utf-8"),
+            ("a.wasm", "application/wasm"),
+            ("a.json", "application/json"),
+            ("a.svg", "image/svg+xml"),
+            ("favicon.ico", "image/x-icon"),
+            ("reads.bam", "application/octet-stream"),
+            ("noextension", "application/octet-stream"),
+            ("a.unknown-extension", "application/octet-stream"),
+        ] {
+            assert_eq!(content_type(Path::new(name)), kind, "{name}");
+        }
+    }
+}
