@@ -1,0 +1,106 @@
+//! What a client reads when the proxy itself has to refuse: a sentence, as a page or as JSON.
+
+use http::{HeaderMap, HeaderValue, StatusCode, header};
+
+use super::Answer;
+
+/// Why a request was not served, told so that a person understands.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Explanation {
+    pub(crate) status: StatusCode,
+    /// One or two sentences: what happened, and what to do.
+    pub(crate) sentence: String,
+    /// Seconds after which trying again makes sense (RFC 9110 §10.2.3).
+    pub(crate) retry_after: Option<u32>,
+}
+
+impl Explanation {
+    pub(crate) fn new(status: StatusCode, sentence: impl Into<String>) -> Self {
+        Self { status, sentence: sentence.into(), retry_after: None }
+    }
+
+    pub(crate) fn retry_after(mut self, seconds: u32) -> Self {
+        self.retry_after = Some(seconds);
+        self
+    }
+
+    /// The answer, in the form that the client prefers: Galaxy's API clients read `err_msg`, people a page.
+    pub(crate) fn answer(&self, request: &HeaderMap) -> Answer {
+        let mut answer = if prefers_json(request) {
+            let code = self.status.as_u16();
+            Answer::json(self.status, &serde_json::json!({ "err_code": code, "err_msg": self.sentence }))
+        } else {
+            let html = HeaderValue::from_static("text/html; charset=utf-8");
+            Answer::text(self.status, html, page(self.status, &self.sentence))
+        };
+        answer.headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+        if let Some(seconds) = self.retry_after {
+            answer.headers.insert(header::RETRY_AFTER, seconds.into());
+        }
+        answer
+    }
+}
+
+/// A whole answer as bytes, for a head that could not be read: page, no keep-alive.
+pub(crate) fn bare(status: StatusCode, sentence: &str) -> Vec<u8> {
+    let page = page(status, sentence);
+    let length = page.len();
+    format!(
+        "HTTP/1.1 {status}\r\nContent-Type: text/html; charset=utf-8\r\nContent-Length: {length}\r\n\
+         Connection: close\r\n\r\n{page}"
+    )
+    .into_bytes()
+}
+
+/// Whether JSON stands before HTML in `Accept`. API clients name it; browsers name HTML first.
+fn prefers_json(request: &HeaderMap) -> bool {
+    let accept = request.get(header::ACCEPT).and_then(|value| value.to_str().ok()).unwrap_or_default();
+    let place = |kind: &str| accept.find(kind).unwrap_or(usize::MAX);
+    place("application/json") < place("text/html")
+}
+
+fn page(status: StatusCode, sentence: &str) -> String {
+    let code = status.as_u16();
+    let reason = status.canonical_reason().unwrap_or("Error");
+    let sentence = escape(sentence);
+    format!(
+        "<!doctype html>\n<html lang=\"en\">\n<meta charset=\"utf-8\">\n\
+         <meta name=\"viewport\" content=\"width=device-width, initial-scale=1\">\n\
+         <title>{code} {reason}</title>\n\
+         <style>body{{font:1rem/1.5 system-ui,sans-serif;max-width:36rem;margin:15vh auto;padding:0 1rem;color:#222}}\
+         h1{{font-size:1.4rem}}</style>\n\
+         <h1>{code} {reason}</h1>\n<p>{sentence}</p>\n</html>\n"
+    )
+}
+
+fn escape(text: &str) -> String {
+    text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;").replace('"', "&quot;")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::answer::Body;
+
+    fn body(accept: &str) -> String {
+        let mut request = HeaderMap::new();
+        request.insert(header::ACCEPT, HeaderValue::from_str(accept).unwrap());
+        let answer = Explanation::new(StatusCode::NOT_FOUND, "No <such> page.").answer(&request);
+        let Body::Bytes(bytes) = answer.body else { panic!("no body") };
+        String::from_utf8(bytes.to_vec()).unwrap()
+    }
+
+    #[test]
+    fn people_get_a_page_and_programs_json() {
+        assert!(body("text/html,application/xhtml+xml,*/*").contains("No &lt;such&gt; page."));
+        assert!(body("*/*").starts_with("<!doctype html>"));
+        assert_eq!(body("application/json"), "{\"err_code\":404,\"err_msg\":\"No <such> page.\"}\n");
+        assert!(body("application/json, text/html").starts_with('{'));
+    }
+
+    #[test]
+    fn retry_after_is_told_in_seconds() {
+        let busy = Explanation::new(StatusCode::SERVICE_UNAVAILABLE, "Busy.").retry_after(5);
+        assert_eq!(busy.answer(&HeaderMap::new()).headers[header::RETRY_AFTER], "5");
+    }
+}

@@ -1,0 +1,91 @@
+//! Answers that the proxy makes itself: their heads, bodies and error pages.
+
+mod dress;
+mod error_page;
+mod fields;
+
+use std::{fs::File, sync::Arc};
+
+use bytes::Bytes;
+use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
+
+pub(crate) use dress::dress;
+pub(crate) use error_page::{Explanation, bare};
+pub(crate) use fields::Fields;
+
+/// An answer that needs no upstream.
+#[derive(Debug)]
+pub struct Answer {
+    /// The status.
+    pub status: StatusCode,
+    /// The fields; `Content-Length`, `Date` and `Connection` are set when it is sent.
+    pub headers: HeaderMap,
+    /// What follows the head. For `HEAD` and 304 only its length is told or nothing at all.
+    pub body: Body,
+}
+
+/// The body of an [`Answer`].
+#[derive(Debug)]
+pub enum Body {
+    /// Nothing, with `Content-Length: 0` where a length is due.
+    Empty,
+    /// Bytes in memory.
+    Bytes(Bytes),
+    /// A range of a file, sent by the kernel.
+    File {
+        /// The open file.
+        file: Arc<File>,
+        /// Where it starts.
+        offset: u64,
+        /// Bytes.
+        length: u64,
+    },
+}
+
+impl Body {
+    /// Its length in bytes.
+    pub fn length(&self) -> u64 {
+        match self {
+            Self::Empty => 0,
+            Self::Bytes(bytes) => bytes.len() as u64,
+            Self::File { length, .. } => *length,
+        }
+    }
+}
+
+impl Answer {
+    /// An answer without a body.
+    pub fn empty(status: StatusCode) -> Self {
+        Self { status, headers: HeaderMap::new(), body: Body::Empty }
+    }
+
+    /// An answer with text in it.
+    pub fn text(status: StatusCode, content_type: HeaderValue, body: impl Into<Bytes>) -> Self {
+        Self::empty(status).with(header::CONTENT_TYPE, content_type).body(Body::Bytes(body.into()))
+    }
+
+    /// JSON.
+    pub fn json(status: StatusCode, value: &serde_json::Value) -> Self {
+        Self::text(status, HeaderValue::from_static("application/json"), value.to_string() + "\n")
+    }
+
+    /// A redirect; a target that cannot stand in a header is the site's mistake.
+    pub fn redirect(status: StatusCode, target: &str) -> Self {
+        match HeaderValue::from_str(target) {
+            Ok(target) => Self::empty(status).with(header::LOCATION, target),
+            Err(_) => Self::empty(StatusCode::INTERNAL_SERVER_ERROR),
+        }
+    }
+
+    /// Sets a field.
+    pub fn with(mut self, name: HeaderName, value: HeaderValue) -> Self {
+        self.headers.insert(name, value);
+        self
+    }
+
+    /// Sets the body.
+    pub fn body(mut self, body: Body) -> Self {
+        self.body = body;
+        self
+    }
+}
