@@ -1,0 +1,72 @@
+//! Requests that wait for a server, the oldest first.
+
+use std::collections::VecDeque;
+
+/// A queue by order of arrival. A request that comes back (its server turned out to be down) takes its old place.
+#[derive(Debug)]
+pub(super) struct Queue<T> {
+    waiting: VecDeque<(Ticket, T)>,
+    next: u64,
+}
+
+/// The order of arrival at an upstream.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct Ticket(u64);
+
+impl<T> Default for Queue<T> {
+    fn default() -> Self {
+        Self { waiting: VecDeque::new(), next: 0 }
+    }
+}
+
+impl<T> Queue<T> {
+    /// The next number; lower ones go first.
+    pub(super) fn ticket(&mut self) -> Ticket {
+        self.next += 1;
+        Ticket(self.next)
+    }
+
+    /// Puts a request in its place.
+    pub(super) fn wait(&mut self, ticket: Ticket, waiter: T) {
+        let place = self.waiting.partition_point(|(other, _)| *other < ticket);
+        self.waiting.insert(place, (ticket, waiter));
+    }
+
+    /// Takes the oldest.
+    pub(super) fn pop(&mut self) -> Option<(Ticket, T)> {
+        self.waiting.pop_front()
+    }
+
+    /// Takes out a request that waits no longer; false when it is not there.
+    pub(super) fn leave(&mut self, ticket: Ticket) -> bool {
+        let found = self.waiting.binary_search_by(|(other, _)| other.cmp(&ticket));
+        found.is_ok_and(|place| self.waiting.remove(place).is_some())
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.waiting.len()
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.waiting.is_empty()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_oldest_goes_first_and_who_comes_back_keeps_its_place() {
+        let mut queue = Queue::default();
+        let [first, second, third] = [(); 3].map(|()| queue.ticket());
+        queue.wait(second, "second");
+        queue.wait(third, "third");
+        queue.wait(first, "first");
+        assert!(queue.leave(second));
+        assert!(!queue.leave(second));
+        assert_eq!(queue.pop(), Some((first, "first")));
+        assert_eq!(queue.pop(), Some((third, "third")));
+        assert!(queue.is_empty());
+    }
+}

@@ -1,0 +1,82 @@
+//! One server of an upstream: what is known about it outlives reloads for as long as its address stays.
+
+use std::{
+    net::SocketAddr,
+    path::PathBuf,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicUsize, Ordering},
+    },
+};
+
+use arc_swap::ArcSwapOption;
+use tokio::sync::Notify;
+
+use crate::config::ServerAddress;
+
+/// A server of an upstream.
+#[derive(Debug)]
+pub struct Server {
+    /// Where it listens; its name in metrics and commands.
+    pub address: ServerAddress,
+    /// [`address`](Self::address) as text, made once.
+    pub label: String,
+    /// Requests in flight. Changed only under the lock of its upstream.
+    pub(super) inflight: AtomicUsize,
+    /// Whether it can be used, as far as is known.
+    pub(super) up: AtomicBool,
+    /// It is no longer in the list: nothing new goes to it, and nobody asks about it.
+    pub(super) retired: AtomicBool,
+    /// The address that a host name stands for at present.
+    pub(super) resolved: ArcSwapOption<SocketAddr>,
+    /// Wakes its prober.
+    pub(super) look: Notify,
+}
+
+/// Where to connect to.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Endpoint {
+    /// An address and port.
+    Tcp(SocketAddr),
+    /// The path of a unix socket.
+    Unix(PathBuf),
+}
+
+impl Server {
+    /// A server of which nothing is known is taken to be up, so that the first request finds out; one with a host
+    /// name must be resolved first.
+    pub(super) fn new(address: ServerAddress) -> Arc<Self> {
+        Arc::new(Self {
+            label: address.to_string(),
+            inflight: AtomicUsize::new(0),
+            up: AtomicBool::new(!matches!(address, ServerAddress::Name(..))),
+            retired: AtomicBool::new(false),
+            resolved: ArcSwapOption::empty(),
+            look: Notify::new(),
+            address,
+        })
+    }
+
+    /// Requests in flight on it.
+    pub fn inflight(&self) -> usize {
+        self.inflight.load(Ordering::Relaxed)
+    }
+
+    /// Whether it can be used, as far as is known.
+    pub fn is_up(&self) -> bool {
+        self.up.load(Ordering::Relaxed)
+    }
+
+    pub(super) fn is_retired(&self) -> bool {
+        self.retired.load(Ordering::Relaxed)
+    }
+
+    /// Where to connect to; `None` for a host name that does not resolve.
+    pub fn endpoint(&self) -> Option<Endpoint> {
+        match &self.address {
+            ServerAddress::Tcp(address) => Some(Endpoint::Tcp(*address)),
+            ServerAddress::Unix(path) => Some(Endpoint::Unix(path.clone())),
+            ServerAddress::Name(..) => self.resolved.load().as_deref().copied().map(Endpoint::Tcp),
+        }
+    }
+}

@@ -1,0 +1,154 @@
+//! Scenarios of waiting and counting, on a paused clock.
+
+use super::*;
+use crate::config::{ServerAddress, UpstreamServer};
+
+fn settings(servers: &[(&str, Option<usize>)]) -> config::Upstream {
+    let server = |(path, max_requests): &(&str, Option<usize>)| UpstreamServer {
+        address: ServerAddress::Unix(path.into()),
+        weight: 1,
+        backup: false,
+        max_requests: *max_requests,
+    };
+    config::Upstream {
+        name: "galaxy".into(),
+        servers: servers.iter().map(server).collect(),
+        hold: Duration::from_secs(300),
+        queue: 3,
+        health: None,
+        connect_timeout: Duration::from_secs(5),
+        read_timeout: Duration::from_secs(60),
+        send_timeout: Duration::from_secs(60),
+        keepalive: Duration::from_secs(1),
+    }
+}
+
+fn upstream(servers: &[(&str, Option<usize>)]) -> Arc<Upstream> {
+    let settings = settings(servers);
+    let upstream = Upstream::new(&settings, HoldMetrics::unregistered());
+    upstream.change(&settings);
+    upstream
+}
+
+async fn acquire(upstream: &Arc<Upstream>) -> Result<Lease, NoServer> {
+    upstream.acquire(&mut Turn::default()).await
+}
+
+/// A request that waits in a task of its own, once it is in the queue.
+async fn wait(upstream: &Arc<Upstream>) -> tokio::task::JoinHandle<Result<Lease, NoServer>> {
+    let before = upstream.waiting();
+    let task = tokio::spawn({
+        let upstream = Arc::clone(upstream);
+        async move { acquire(&upstream).await }
+    });
+    while upstream.waiting() == before && !task.is_finished() {
+        tokio::task::yield_now().await;
+    }
+    task
+}
+
+fn inflight(upstream: &Upstream) -> Vec<usize> {
+    upstream.servers().iter().map(|(server, _)| server.inflight()).collect()
+}
+
+#[tokio::test]
+async fn places_go_to_the_least_loaded_and_come_back() {
+    let upstream = upstream(&[("/a", None), ("/b", None)]);
+    let leases = [acquire(&upstream).await.unwrap(), acquire(&upstream).await.unwrap()];
+    assert_eq!(inflight(&upstream), [1, 1]);
+    drop(leases);
+    assert_eq!(inflight(&upstream), [0, 0]);
+}
+
+#[tokio::test]
+async fn a_free_place_goes_to_the_oldest() {
+    let upstream = upstream(&[("/a", Some(1))]);
+    let busy = acquire(&upstream).await.unwrap();
+    let first = wait(&upstream).await;
+    let second = wait(&upstream).await;
+    drop(busy);
+    let first = first.await.unwrap().unwrap();
+    assert!(!second.is_finished());
+    assert_eq!((upstream.waiting(), inflight(&upstream)), (1, vec![1]));
+    drop(first);
+    drop(second.await.unwrap().unwrap());
+    assert_eq!((upstream.waiting(), inflight(&upstream)), (0, vec![0]));
+}
+
+#[tokio::test]
+async fn who_leaves_frees_its_place_in_the_queue() {
+    let upstream = upstream(&[("/a", Some(1))]);
+    let busy = acquire(&upstream).await.unwrap();
+    let leaves = wait(&upstream).await;
+    let stays = wait(&upstream).await;
+    leaves.abort();
+    assert!(leaves.await.unwrap_err().is_cancelled());
+    assert_eq!(upstream.waiting(), 1);
+    drop(busy);
+    assert!(stays.await.unwrap().is_ok());
+}
+
+#[tokio::test]
+async fn past_the_queue_requests_are_refused() {
+    let upstream = upstream(&[("/a", Some(1))]);
+    let _busy = acquire(&upstream).await.unwrap();
+    let _waiting = [wait(&upstream).await, wait(&upstream).await, wait(&upstream).await];
+    assert!(matches!(acquire(&upstream).await, Err(NoServer::QueueFull(3))));
+}
+
+#[tokio::test(start_paused = true)]
+async fn waiting_ends_when_the_hold_is_over() {
+    let upstream = upstream(&[("/a", Some(1))]);
+    let _busy = acquire(&upstream).await.unwrap();
+    let started = Instant::now();
+    assert!(matches!(acquire(&upstream).await, Err(NoServer::Expired(_))));
+    assert_eq!(started.elapsed().as_secs(), 300);
+    assert_eq!(upstream.waiting(), 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn one_hold_covers_all_attempts_of_a_request() {
+    let upstream = upstream(&[("/absent", None)]);
+    let mut turn = Turn::default();
+    let started = Instant::now();
+    let lease = upstream.acquire(&mut turn).await.unwrap();
+    tokio::time::sleep(Duration::from_secs(200)).await;
+    upstream.failed(lease.server(), "test");
+    drop(lease);
+    assert!(matches!(upstream.acquire(&mut turn).await, Err(NoServer::Expired(_))));
+    assert_eq!(started.elapsed().as_secs(), 300);
+}
+
+#[tokio::test]
+async fn a_reload_brings_servers_to_those_who_wait() {
+    let upstream = upstream(&[("/absent", None)]);
+    upstream.failed(&upstream.servers()[0].0, "test");
+    let waiting = wait(&upstream).await;
+    upstream.change(&settings(&[("/new", None)]));
+    let lease = waiting.await.unwrap().unwrap();
+    assert_eq!(lease.server().label, "unix:/new");
+}
+
+#[tokio::test]
+async fn counts_survive_a_reload_and_a_return() {
+    let upstream = upstream(&[("/a", None)]);
+    let lease = acquire(&upstream).await.unwrap();
+    upstream.change(&settings(&[("/b", None), ("/a", None)]));
+    assert_eq!(inflight(&upstream), [0, 1]);
+    upstream.change(&settings(&[("/b", None)]));
+    upstream.change(&settings(&[("/a", None), ("/b", None)]));
+    assert_eq!(inflight(&upstream), [1, 0], "a server that comes back has its requests still");
+    drop(lease);
+    assert_eq!(inflight(&upstream), [0, 0]);
+}
+
+#[tokio::test]
+async fn a_server_is_used_the_moment_it_answers() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("socket");
+    let upstream = upstream(&[(path.to_str().unwrap(), None)]);
+    upstream.failed(&upstream.servers()[0].0, "test");
+    let waiting = wait(&upstream).await;
+    let _listener = tokio::net::UnixListener::bind(&path).unwrap();
+    assert!(waiting.await.unwrap().is_ok());
+}
