@@ -1,0 +1,271 @@
+//! One line per request, written by a thread of its own so that a slow disk delays no request.
+
+use std::{
+    fs::{File, OpenOptions},
+    io::{self, BufWriter, Write},
+    net::IpAddr,
+    path::PathBuf,
+    sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, TrySendError, sync_channel},
+    thread::JoinHandle,
+    time::{Duration, SystemTime},
+};
+
+use http::{Method, Version};
+
+use crate::config::{AccessFormat, AccessLog as Settings, AccessTarget};
+
+/// Lines that may wait to be written; past it they are dropped and counted.
+const WAITING_LINES: usize = 16 * 1024;
+
+/// Lines are written together, at the latest after this time.
+const FLUSH_AFTER: Duration = Duration::from_millis(200);
+
+/// A request that is over, as the log tells it.
+#[derive(Debug)]
+pub struct Entry<'a> {
+    pub time: SystemTime,
+    pub client: Option<IpAddr>,
+    pub method: &'a Method,
+    pub target: &'a str,
+    pub version: Version,
+    pub host: &'a str,
+    pub status: u16,
+    pub bytes: u64,
+    pub referer: Option<&'a str>,
+    pub user_agent: Option<&'a str>,
+    pub request_id: &'a str,
+    pub site: &'a str,
+    pub route: &'a str,
+    pub took: Duration,
+    pub waited: Option<Duration>,
+    pub upstream: Option<&'a str>,
+    pub server: Option<&'a str>,
+    pub upstream_took: Option<Duration>,
+}
+
+/// An open access log. Dropping it has its thread write what is left and close it.
+pub struct AccessLog {
+    settings: Settings,
+    messages: SyncSender<Message>,
+    thread: JoinHandle<()>,
+}
+
+enum Message {
+    Line(String),
+    Reopen,
+}
+
+/// The log could not keep up with the requests.
+#[derive(Debug, Clone, Copy)]
+pub struct Dropped;
+
+impl AccessLog {
+    /// Opens the log and starts its thread.
+    ///
+    /// # Errors
+    ///
+    /// When the file cannot be opened for appending.
+    pub fn open(settings: &Settings) -> io::Result<Self> {
+        let target = Target::open(&settings.to)?;
+        let (messages, receiver) = sync_channel(WAITING_LINES);
+        let thread = std::thread::Builder::new().name("access-log".into());
+        let thread = thread.spawn(move || write_lines(target, &receiver))?;
+        Ok(Self { settings: settings.clone(), messages, thread })
+    }
+
+    /// Waits until everything is written. Blocks.
+    pub fn finish(self) {
+        drop(self.messages);
+        if self.thread.join().is_err() {
+            tracing::error!("the access log's thread has failed");
+        }
+    }
+
+    /// Whether it is as the configuration wants it.
+    pub fn is(&self, settings: &Settings) -> bool {
+        self.settings == *settings
+    }
+
+    /// Writes a line.
+    ///
+    /// # Errors
+    ///
+    /// When too many lines wait to be written; the line is lost.
+    pub fn write(&self, entry: &Entry<'_>) -> Result<(), Dropped> {
+        let line = match self.settings.format {
+            AccessFormat::Combined => combined(entry),
+            AccessFormat::Json => json(entry),
+        };
+        self.messages.try_send(Message::Line(line)).map_err(|error| match error {
+            TrySendError::Full(_) | TrySendError::Disconnected(_) => Dropped,
+        })
+    }
+
+    /// Opens the file again under its name (after logrotate has moved it away).
+    pub fn reopen(&self) {
+        // A full queue means that the thread is busy writing; the next signal will do.
+        let _ = self.messages.try_send(Message::Reopen);
+    }
+}
+
+/// Where lines go.
+struct Target {
+    path: Option<PathBuf>,
+    to: BufWriter<Box<dyn Write + Send>>,
+}
+
+impl Target {
+    fn open(target: &AccessTarget) -> io::Result<Self> {
+        Ok(match target {
+            AccessTarget::Stdout => Self { path: None, to: BufWriter::new(Box::new(io::stdout())) },
+            AccessTarget::File(path) => {
+                Self { path: Some(path.clone()), to: BufWriter::new(Box::new(append(path)?)) }
+            }
+        })
+    }
+
+    fn reopen(&mut self) -> io::Result<()> {
+        self.to.flush()?;
+        if let Some(path) = &self.path {
+            self.to = BufWriter::new(Box::new(append(path)?));
+        }
+        Ok(())
+    }
+}
+
+fn append(path: &PathBuf) -> io::Result<File> {
+    OpenOptions::new().append(true).create(true).open(path)
+}
+
+fn write_lines(mut target: Target, messages: &Receiver<Message>) {
+    let mut dirty = false;
+    loop {
+        let wait = if dirty { FLUSH_AFTER } else { Duration::from_secs(3600) };
+        let result = match messages.recv_timeout(wait) {
+            Ok(Message::Line(line)) => {
+                dirty = true;
+                target.to.write_all(line.as_bytes())
+            }
+            Ok(Message::Reopen) => target.reopen(),
+            Err(RecvTimeoutError::Timeout) => {
+                dirty = false;
+                target.to.flush()
+            }
+            Err(RecvTimeoutError::Disconnected) => {
+                // Nobody is left to tell.
+                let _ = target.to.flush();
+                return;
+            }
+        };
+        if let Err(error) = result {
+            tracing::error!(%error, "cannot write the access log");
+        }
+    }
+}
+
+/// The combined format of Apache and nginx.
+fn combined(entry: &Entry<'_>) -> String {
+    let client = entry.client.map_or_else(|| "-".to_owned(), |client| client.to_string());
+    format!(
+        "{} - - [{}] \"{} {} {:?}\" {} {} \"{}\" \"{}\"\n",
+        client,
+        common_log_time(entry.time),
+        escape(entry.method.as_str()),
+        escape(entry.target),
+        entry.version,
+        entry.status,
+        entry.bytes,
+        escape(entry.referer.unwrap_or("-")),
+        escape(entry.user_agent.unwrap_or("-")),
+    )
+}
+
+/// As nginx: what could end a field or a line is written as `\xHH`.
+fn escape(text: &str) -> String {
+    let mut escaped = String::with_capacity(text.len());
+    for letter in text.chars() {
+        if letter == '"' || letter == '\\' || letter.is_control() {
+            escaped.push_str(&format!("\\x{:02X}", u32::from(letter)));
+        } else {
+            escaped.push(letter);
+        }
+    }
+    escaped
+}
+
+fn json(entry: &Entry<'_>) -> String {
+    let seconds = |duration: Duration| (duration.as_secs_f64() * 1e6).round() / 1e6;
+    let line = serde_json::json!({
+        "time": humantime::format_rfc3339_millis(entry.time).to_string(),
+        "client": entry.client,
+        "method": entry.method.as_str(),
+        "host": entry.host,
+        "target": entry.target,
+        "protocol": format!("{:?}", entry.version),
+        "status": entry.status,
+        "bytes": entry.bytes,
+        "referer": entry.referer,
+        "user_agent": entry.user_agent,
+        "request_id": entry.request_id,
+        "site": entry.site,
+        "route": entry.route,
+        "seconds": seconds(entry.took),
+        "held_seconds": entry.waited.map(seconds),
+        "upstream": entry.upstream,
+        "server": entry.server,
+        "upstream_seconds": entry.upstream_took.map(seconds),
+    });
+    line.to_string() + "\n"
+}
+
+/// `01/May/2026:08:49:37 +0000`, from the parts of `Fri, 01 May 2026 08:49:37 GMT`.
+fn common_log_time(time: SystemTime) -> String {
+    let date = httpdate::fmt_http_date(time);
+    let (day, month, year, clock) = (&date[5..7], &date[8..11], &date[12..16], &date[17..25]);
+    format!("{day}/{month}/{year}:{clock} +0000")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn entry() -> Entry<'static> {
+        Entry {
+            time: SystemTime::UNIX_EPOCH + Duration::from_millis(1_709_210_096_789),
+            client: Some("192.0.2.1".parse().unwrap()),
+            method: &Method::GET,
+            target: "/a?b=\"c\"",
+            version: Version::HTTP_11,
+            host: "galaxy",
+            status: 200,
+            bytes: 12,
+            referer: None,
+            user_agent: Some("curl"),
+            request_id: "id",
+            site: "galaxy",
+            route: "/",
+            took: Duration::from_millis(1500),
+            waited: None,
+            upstream: Some("galaxy"),
+            server: Some("unix:/a"),
+            upstream_took: Some(Duration::from_millis(1499)),
+        }
+    }
+
+    #[test]
+    fn combined_is_as_others_write_it() {
+        assert_eq!(
+            combined(&entry()),
+            "192.0.2.1 - - [29/Feb/2024:12:34:56 +0000] \"GET /a?b=\\x22c\\x22 HTTP/1.1\" 200 12 \"-\" \"curl\"\n"
+        );
+    }
+
+    #[test]
+    fn json_holds_everything() {
+        let line: serde_json::Value = serde_json::from_str(&json(&entry())).unwrap();
+        assert_eq!(line["time"], "2024-02-29T12:34:56.789Z");
+        assert_eq!(line["seconds"], 1.5);
+        assert_eq!(line["target"], "/a?b=\"c\"");
+        assert_eq!(line["held_seconds"], serde_json::Value::Null);
+    }
+}

@@ -1,0 +1,302 @@
+//! Counters and histograms for Prometheus: base units, bounded labels.
+//!
+//! What can be read off the state of the process (connections, requests in flight, who is up) is read when
+//! somebody asks, and costs requests nothing.
+
+use std::time::{Duration, SystemTime};
+
+use http::{Method, StatusCode};
+use prometheus::{
+    Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry,
+    core::Collector,
+};
+
+/// Seconds; Galaxy's requests take from a millisecond to minutes.
+const SECONDS: [f64; 16] =
+    [0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 300.0];
+
+/// All metrics of the process.
+pub struct Metrics {
+    registry: Registry,
+    requests: IntCounterVec,
+    request_duration: HistogramVec,
+    response_bytes: IntCounterVec,
+    upstream_requests: IntCounterVec,
+    upstream_response: HistogramVec,
+    upstream_connect_failures: IntCounterVec,
+    upstream_retries: IntCounterVec,
+    hold_seconds: HistogramVec,
+    hold_outcomes: IntCounterVec,
+    reloads: IntCounterVec,
+    reload_successful: IntGauge,
+    reload_timestamp: IntGauge,
+    /// Access log lines lost because the log could not keep up.
+    pub access_log_dropped: IntCounter,
+    pub(super) connections: IntGaugeVec,
+    connections_total: IntCounterVec,
+    refused_heads: IntCounterVec,
+    pub(super) upstream_inflight: IntGaugeVec,
+    pub(super) upstream_up: IntGaugeVec,
+    pub(super) held: IntGaugeVec,
+}
+
+/// How the body of an answer was made.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum How {
+    /// By an upstream.
+    Proxy,
+    /// By the kernel, from a file.
+    Sendfile,
+    /// From memory.
+    Memory,
+}
+
+impl How {
+    fn label(self) -> &'static str {
+        match self {
+            Self::Proxy => "proxy",
+            Self::Sendfile => "sendfile",
+            Self::Memory => "memory",
+        }
+    }
+}
+
+/// What waiting in one upstream's queue comes to.
+pub struct HoldMetrics {
+    pub(crate) served: IntCounter,
+    pub(crate) expired: IntCounter,
+    pub(crate) left: IntCounter,
+    pub(crate) refused: IntCounter,
+    pub(crate) seconds: Histogram,
+}
+
+/// What one listener counts.
+#[derive(Debug)]
+pub struct ListenerMetrics {
+    pub(crate) accepted: IntCounter,
+    refused: IntCounterVec,
+    label: String,
+}
+
+impl ListenerMetrics {
+    /// Counts a head that was refused.
+    pub(crate) fn refused(&self, code: StatusCode) {
+        self.refused.with_label_values(&[self.label.as_str(), code.as_str()]).inc();
+    }
+}
+
+/// Registers what it makes. The names below are constants: a mistake in one shows in every test.
+struct Maker(Registry);
+
+impl Maker {
+    fn register<C: Collector + Clone + 'static>(&self, made: prometheus::Result<C>) -> C {
+        #[expect(clippy::expect_used, reason = "constant names; any mistake fails the first start")]
+        let collector = made.expect("a valid metric");
+        #[expect(clippy::expect_used, reason = "constant names; any mistake fails the first start")]
+        self.0.register(Box::new(collector.clone())).expect("a new metric");
+        collector
+    }
+
+    fn counters(&self, name: &str, help: &str, labels: &[&str]) -> IntCounterVec {
+        self.register(IntCounterVec::new(Opts::new(format!("bowshock_{name}"), help), labels))
+    }
+
+    fn gauges(&self, name: &str, help: &str, labels: &[&str]) -> IntGaugeVec {
+        self.register(IntGaugeVec::new(Opts::new(format!("bowshock_{name}"), help), labels))
+    }
+
+    fn gauge(&self, name: &str, help: &str) -> IntGauge {
+        self.register(IntGauge::new(format!("bowshock_{name}"), help))
+    }
+
+    fn seconds(&self, name: &str, help: &str, labels: &[&str]) -> HistogramVec {
+        let options = HistogramOpts::new(format!("bowshock_{name}"), help).buckets(SECONDS.into());
+        self.register(HistogramVec::new(options, labels))
+    }
+}
+
+impl Metrics {
+    /// Makes and registers all of them.
+    pub fn new() -> Self {
+        let make = Maker(Registry::new());
+        let route = &["site", "route"];
+        let server = &["upstream", "server"];
+        let metrics = Self {
+            requests: make.counters(
+                "requests_total",
+                "Requests answered.",
+                &["site", "route", "method", "code"],
+            ),
+            request_duration: make.seconds(
+                "request_duration_seconds",
+                "From the whole head of a request to the end of its answer.",
+                route,
+            ),
+            response_bytes: make.counters(
+                "response_bytes_total",
+                "Bytes of answers' bodies, by how they were made.",
+                &["site", "route", "how"],
+            ),
+            upstream_requests: make.counters(
+                "upstream_requests_total",
+                "Answers of servers, by status code.",
+                &["upstream", "server", "code"],
+            ),
+            upstream_response: make.seconds(
+                "upstream_response_seconds",
+                "From choosing a server to the head of its answer.",
+                server,
+            ),
+            upstream_connect_failures: make.counters(
+                "upstream_connect_failures_total",
+                "Connections to servers that failed.",
+                &["upstream", "server", "reason"],
+            ),
+            upstream_retries: make.counters(
+                "upstream_retries_total",
+                "Requests sent again to another server.",
+                &["upstream", "reason"],
+            ),
+            hold_seconds: make.seconds(
+                "hold_seconds",
+                "How long requests waited for a server, of those that had to wait.",
+                &["upstream"],
+            ),
+            hold_outcomes: make.counters(
+                "hold_outcomes_total",
+                "What became of requests that waited for a server.",
+                &["upstream", "outcome"],
+            ),
+            reloads: make.counters("reloads_total", "Reloads of the configuration, by result.", &["result"]),
+            reload_successful: make.gauge(
+                "config_last_reload_successful",
+                "Whether the last reload of the configuration took effect.",
+            ),
+            reload_timestamp: make.gauge(
+                "config_last_reload_success_timestamp_seconds",
+                "When a configuration last took effect.",
+            ),
+            access_log_dropped: make.register(IntCounter::new(
+                "bowshock_access_log_dropped_total",
+                "Access log lines lost because the log could not keep up.",
+            )),
+            connections: make.gauges(
+                "connections",
+                "Client connections open now: active with a request in hand, or idle.",
+                &["listener", "state"],
+            ),
+            connections_total: make.counters(
+                "connections_total",
+                "Client connections accepted.",
+                &["listener"],
+            ),
+            refused_heads: make.counters(
+                "refused_heads_total",
+                "Requests refused because their heads could not be read, by status code.",
+                &["listener", "code"],
+            ),
+            upstream_inflight: make.gauges("upstream_inflight", "Requests in flight on a server.", server),
+            upstream_up: make.gauges("upstream_up", "Whether a server can be used.", server),
+            held: make.gauges("held_requests", "Requests that wait for a server now.", &["upstream"]),
+            registry: make.0.clone(),
+        };
+        let version = Opts::new("bowshock_build_info", "The running version.")
+            .const_label("version", env!("CARGO_PKG_VERSION"));
+        make.register(IntGauge::with_opts(version)).set(1);
+        // Fails only where there is no /proc.
+        let process = prometheus::process_collector::ProcessCollector::for_self();
+        if let Err(error) = metrics.registry.register(Box::new(process)) {
+            tracing::warn!(%error, "no process metrics");
+        }
+        metrics
+    }
+
+    /// Counts a request that is over.
+    pub fn request(&self, site: &str, route: &str, method: &Method, code: StatusCode, took: Duration) {
+        self.requests.with_label_values(&[site, route, method_label(method), code.as_str()]).inc();
+        self.request_duration.with_label_values(&[site, route]).observe(took.as_secs_f64());
+    }
+
+    /// Counts bytes of an answer.
+    pub fn response_bytes(&self, site: &str, route: &str, how: How, bytes: u64) {
+        self.response_bytes.with_label_values(&[site, route, how.label()]).inc_by(bytes);
+    }
+
+    /// Counts the answer of a server.
+    pub fn upstream_answer(&self, upstream: &str, server: &str, code: StatusCode, took: Duration) {
+        self.upstream_requests.with_label_values(&[upstream, server, code.as_str()]).inc();
+        self.upstream_response.with_label_values(&[upstream, server]).observe(took.as_secs_f64());
+    }
+
+    /// Counts a connection to a server that failed.
+    pub fn connect_failure(&self, upstream: &str, server: &str, reason: &str) {
+        self.upstream_connect_failures.with_label_values(&[upstream, server, reason]).inc();
+    }
+
+    /// Counts a request that is sent again.
+    pub fn retry(&self, upstream: &str, reason: &str) {
+        self.upstream_retries.with_label_values(&[upstream, reason]).inc();
+    }
+
+    /// The metrics of one upstream's queue.
+    pub fn hold(&self, upstream: &str) -> HoldMetrics {
+        let outcome = |outcome| self.hold_outcomes.with_label_values(&[upstream, outcome]);
+        HoldMetrics {
+            served: outcome("served"),
+            expired: outcome("expired"),
+            left: outcome("left"),
+            refused: outcome("refused"),
+            seconds: self.hold_seconds.with_label_values(&[upstream]),
+        }
+    }
+
+    /// The metrics of one listener.
+    pub fn listener(&self, label: &str) -> ListenerMetrics {
+        ListenerMetrics {
+            accepted: self.connections_total.with_label_values(&[label]),
+            refused: self.refused_heads.clone(),
+            label: label.to_owned(),
+        }
+    }
+
+    /// Counts a reload, and remembers whether it took effect.
+    pub fn reloaded(&self, successful: bool) {
+        self.reloads.with_label_values(&[if successful { "success" } else { "failure" }]).inc();
+        self.reload_successful.set(successful.into());
+        if successful {
+            let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+            self.reload_timestamp.set(now.as_secs().cast_signed());
+        }
+    }
+
+    /// Everything, in Prometheus' text format.
+    pub fn text(&self) -> String {
+        let families = self.registry.gather();
+        prometheus::TextEncoder::new().encode_to_string(&families).unwrap_or_else(|error| {
+            tracing::error!(%error, "cannot write metrics");
+            String::new()
+        })
+    }
+}
+
+impl Default for Metrics {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl HoldMetrics {
+    /// Metrics that nobody reads.
+    #[cfg(test)]
+    pub(crate) fn unregistered() -> Self {
+        Metrics::new().hold("test")
+    }
+}
+
+/// Methods of RFC 9110 and PATCH as they are; clients invent others, and labels must stay few.
+fn method_label(method: &Method) -> &str {
+    match method.as_str() {
+        known @ ("GET" | "HEAD" | "POST" | "PUT" | "DELETE" | "OPTIONS" | "PATCH") => known,
+        _ => "other",
+    }
+}

@@ -1,0 +1,16 @@
+//! What an operator sees: metrics, the access log, request ids, status.
+
+mod access_log;
+mod admin;
+mod logging;
+mod metrics;
+mod request_id;
+
+pub use access_log::{AccessLog, Entry};
+pub use logging::LogSettings;
+pub use metrics::{HoldMetrics, How, ListenerMetrics, Metrics};
+pub(crate) use {
+    admin::{X_BOWSHOCK, answer as admin_answer},
+    logging::start as start_logging,
+    request_id::{RequestId, X_REQUEST_ID},
+};
