@@ -1,3 +1,36 @@
 //! bowshock: the front door of a Galaxy server.
+//!
+//! The map of the house, in the order of a request's life:
+//!
+//! - [`config`]: the file as typed, checked into types that cannot be wrong
+//! - [`listen`]: sockets, connections, heads, and the transport that the engine reads and writes
+//! - [`client`]: who asks
+//! - [`route`]: from host and path to a route
+//! - [`gate`]: what may answer before the route's action
+//! - [`handler`]: the way of a request through all of these
+//! - [`upstream`]: workers: balance, hold, health, retry
+//! - [`files`]: static files and accelerated downloads
+//! - [`answer`]: answers that the proxy makes itself
+//! - [`observe`]: metrics, logs, status
+//! - [`proxy`]: the engine's callbacks, and only there (and in the transport) the engine's types
+//! - [`server`]: start, reload, stop
+//! - [`demo`]: the embedded application
+//! - [`cli`]: the command line
 
+#![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used, reason = "a test fails by panicking"))]
+
+mod answer;
+pub mod cli;
+mod client;
 pub mod config;
+mod demo;
+mod exchange;
+mod files;
+mod gate;
+mod handler;
+mod listen;
+mod observe;
+mod proxy;
+mod route;
+mod server;
+mod upstream;

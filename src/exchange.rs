@@ -1,0 +1,88 @@
+//! One request and its answer: what is known about them on their way.
+
+use std::{
+    sync::Arc,
+    time::{Duration, SystemTime},
+};
+
+use tokio::time::Instant;
+
+use crate::{
+    client::Client,
+    observe::{How, RequestId},
+    route::Route,
+    upstream::{Lease, Turn},
+};
+
+/// The state of one request.
+pub struct Exchange {
+    /// When its head was there.
+    pub(crate) started: Instant,
+    /// The same, by the calendar.
+    pub(crate) time: SystemTime,
+    /// Its name in logs.
+    pub(crate) id: RequestId,
+    /// Who asks.
+    pub(crate) client: Option<Client>,
+    /// The site it is for; `-` when there is none for its host.
+    pub(crate) site: Arc<str>,
+    /// The route it takes.
+    pub(crate) route: Option<Arc<Route>>,
+    /// Its way through the upstream.
+    pub(crate) turn: Turn,
+    /// Its place on a server, while it has one.
+    pub(crate) lease: Option<Lease>,
+    /// When the server was chosen.
+    pub(crate) sent: Option<Instant>,
+    /// From choosing the server to the head of its answer.
+    pub(crate) upstream_took: Option<Duration>,
+    /// Attempts on which something was sent.
+    pub(crate) tries: u32,
+    /// Connections that failed in a row.
+    pub(crate) failed_connects: u32,
+    /// Whether the head of an answer has come from the server.
+    pub(crate) answered: bool,
+    /// What of the body may still come; `None` when there is no limit.
+    pub(crate) body_left: Option<u64>,
+    /// How the answer is made.
+    pub(crate) how: How,
+    /// Whether the connection to the server had served a request before.
+    pub(crate) reused: bool,
+    /// The server that answered, or was asked last, for the log.
+    pub(crate) server: Option<String>,
+}
+
+impl Exchange {
+    /// A request whose head has just come.
+    pub(crate) fn new() -> Self {
+        Self {
+            started: Instant::now(),
+            time: SystemTime::now(),
+            id: RequestId::random(),
+            client: None,
+            site: Arc::from("-"),
+            route: None,
+            turn: Turn::default(),
+            lease: None,
+            sent: None,
+            upstream_took: None,
+            tries: 0,
+            failed_connects: 0,
+            answered: false,
+            body_left: None,
+            how: How::Memory,
+            reused: false,
+            server: None,
+        }
+    }
+
+    /// The largest body that its route takes.
+    pub(crate) fn max_body(&self) -> u64 {
+        self.route.as_ref().and_then(|route| route.settings.max_body).unwrap_or(u64::MAX)
+    }
+
+    /// The key of its route, `-` when it has none.
+    pub(crate) fn route_key(&self) -> &str {
+        self.route.as_ref().map_or("-", |route| &route.settings.key)
+    }
+}

@@ -1,0 +1,183 @@
+//! The way of a request, from its head to what becomes of it.
+//!
+//! Who asks → which site and route → what the gate says → the route's action. Knows nothing of the engine.
+
+use std::{path::PathBuf, sync::Arc};
+
+use http::{HeaderMap, Method, StatusCode, header, request};
+
+use crate::{
+    answer::{Answer, Explanation, dress},
+    client::Client,
+    config::{Action, Files, Template},
+    exchange::Exchange,
+    files::{self, Wanted, accelerated},
+    gate,
+    listen::Peer,
+    observe::{RequestId, X_REQUEST_ID},
+    route::{By, Route, Table, normalize},
+};
+
+/// Answers a request, or says with `None` that a server of its route's upstream answers it.
+pub(crate) async fn receive(
+    table: &Table,
+    peer: &Peer,
+    request: &request::Parts,
+    exchange: &mut Exchange,
+) -> Option<Answer> {
+    let client = Client::identify(peer, &request.headers);
+    if let Some(given) = request.headers.get(X_REQUEST_ID).filter(|_| client.is_trusted()) {
+        exchange.id = RequestId::given(given).unwrap_or_else(|| exchange.id.clone());
+    }
+    exchange.client = Some(client);
+    route(table, request, exchange).await.err().map(|answer| finish(answer, exchange))
+}
+
+/// Finds the route and does what it says; an answer made here is the `Err` that ends the way early.
+async fn route(table: &Table, request: &request::Parts, exchange: &mut Exchange) -> Result<(), Answer> {
+    let refuse = |status, sentence: String| Explanation::new(status, sentence).answer(&request.headers);
+    let host = host(request);
+    let path = request.uri.path();
+    // OPTIONS * asks about the server as a whole (RFC 9110 §9.3.7).
+    let path = if path == "*" { "/" } else { path };
+    let path = normalize(path).map_err(|bad| refuse(StatusCode::BAD_REQUEST, bad.to_string()))?;
+
+    let Some(matched) = table.find(host, &path) else {
+        return Err(refuse(StatusCode::NOT_FOUND, "No site of that name is served here.".into()));
+    };
+    exchange.site = Arc::clone(matched.site);
+    let Some((route, by)) = matched.route.filter(|(route, _)| !route.settings.internal) else {
+        return Err(refuse(StatusCode::NOT_FOUND, "There is nothing at this address.".into()));
+    };
+    exchange.body_left = route.settings.max_body;
+    exchange.route = Some(Arc::clone(&route));
+    if let Some(answer) = gate::refuse(&route.settings, request) {
+        return Err(answer);
+    }
+    match &route.settings.action {
+        Action::Proxy(_) => Ok(()),
+        Action::Files(files) => {
+            Err(send_file(files::wanted(files, &by), &request.method, &request.headers, HeaderMap::new())
+                .await)
+        }
+        Action::Redirect { to, status } => {
+            Err(Answer::redirect(*status, &redirect_target(to, request, host, &by)))
+        }
+        Action::Answer { status, body: Some(body), content_type } => {
+            Err(Answer::text(*status, content_type.clone(), body.clone()))
+        }
+        Action::Answer { status, body: None, .. } if status.is_client_error() || status.is_server_error() => {
+            Err(refuse(*status, "This is what the site answers here.".into()))
+        }
+        Action::Answer { status, body: None, .. } => Err(Answer::empty(*status)),
+    }
+}
+
+/// What every answer of ours carries.
+pub(crate) fn finish(mut answer: Answer, exchange: &Exchange) -> Answer {
+    if let Some(route) = &exchange.route {
+        dress(&mut answer.headers, answer.status, &route.settings);
+    }
+    answer.headers.entry(X_REQUEST_ID).or_insert_with(|| exchange.id.value());
+    answer
+}
+
+/// The name asked for: that of the target where it has one (RFC 9112 §3.2.2), else `Host`.
+pub(crate) fn host(request: &request::Parts) -> &str {
+    let named = request.headers.get(header::HOST).and_then(|host| host.to_str().ok());
+    request.uri.authority().map(|authority| authority.as_str()).or(named).unwrap_or_default()
+}
+
+fn redirect_target(to: &Template, request: &request::Parts, host: &str, by: &By<'_>) -> String {
+    let target = request.uri.path_and_query().map_or("/", |target| target.as_str());
+    to.render(|name| match (name, by) {
+        ("path", _) => Some(target),
+        ("host", _) => Some(host),
+        (name, By::Regex(captures)) => captures.name(name).map(|capture| capture.as_str()),
+        (_, By::Exact | By::Prefix(_)) => None,
+    })
+}
+
+/// Sends the file that is wanted, or says that there is none.
+async fn send_file(wanted: Option<Wanted>, method: &Method, request: &HeaderMap, base: HeaderMap) -> Answer {
+    let not_found = || Explanation::new(StatusCode::NOT_FOUND, "There is no such file.").answer(request);
+    let Some(wanted) = wanted else { return not_found() };
+    // File systems block, some of them for long; the event loop must not.
+    match tokio::task::spawn_blocking(move || files::open(&wanted)).await {
+        Ok(Ok(opened)) => files::respond(opened, method, request, base),
+        Ok(Err(missing)) => {
+            if missing.is_remarkable() {
+                tracing::error!("{missing}");
+            }
+            not_found()
+        }
+        Err(panic) => {
+            tracing::error!(%panic, "opening a file failed");
+            Explanation::new(StatusCode::INTERNAL_SERVER_ERROR, "The file could not be opened.")
+                .answer(request)
+        }
+    }
+}
+
+/// The answer to a request that the application wants answered with a file: `X-Accel-Redirect` in its `response`.
+pub(crate) async fn accelerate(
+    table: &Table,
+    request: &request::Parts,
+    method: &Method,
+    response: &HeaderMap,
+    exchange: &Exchange,
+) -> Answer {
+    let mut base = accelerated::kept_fields(response);
+    accelerated::drop_bad_dates(&mut base);
+    let answer = match accelerated_file(table, request, response) {
+        Ok(wanted) => {
+            let path = wanted.as_ref().and_then(|wanted| wanted.candidates.first().cloned());
+            let answer = send_file(wanted, method, &request.headers, base).await;
+            if answer.status == StatusCode::NOT_FOUND {
+                log_missing(exchange, path);
+            }
+            answer
+        }
+        Err(problem) => {
+            tracing::error!(request_id = %exchange.id, "{problem}");
+            Explanation::new(StatusCode::NOT_FOUND, "There is no such file.").answer(&request.headers)
+        }
+    };
+    finish(answer, exchange)
+}
+
+fn log_missing(exchange: &Exchange, path: Option<PathBuf>) {
+    let path = path.unwrap_or_default();
+    tracing::error!(request_id = %exchange.id, path = %path.display(), "the application named a file that is not served");
+}
+
+/// Why an accelerated download leads nowhere.
+#[derive(Debug, thiserror::Error)]
+enum Astray {
+    #[error(transparent)]
+    NotText(#[from] accelerated::NotText),
+    #[error("the application sent an X-Accel-Redirect to {0}, and no route with files is there")]
+    NoRoute(String),
+}
+
+fn accelerated_file(
+    table: &Table,
+    request: &request::Parts,
+    response: &HeaderMap,
+) -> Result<Option<Wanted>, Astray> {
+    let target = accelerated::target(response).transpose()?.unwrap_or_default();
+    let matched = table.find(host(request), target).and_then(|matched| matched.route);
+    let (files, rest) = match &matched {
+        Some((route, By::Prefix(rest))) => (files_of(route), *rest),
+        Some((_, By::Exact | By::Regex(_))) | None => (None, ""),
+    };
+    let files = files.ok_or_else(|| Astray::NoRoute(target.to_owned()))?;
+    Ok(accelerated::named(files, rest))
+}
+
+fn files_of(route: &Route) -> Option<&Files> {
+    match &route.settings.action {
+        Action::Files(files) => Some(files),
+        Action::Proxy(_) | Action::Redirect { .. } | Action::Answer { .. } => None,
+    }
+}

@@ -1,0 +1,275 @@
+//! The engine's callbacks: a table of contents of a request's life under pingora.
+//!
+//! Each callback translates between the engine's types and ours and calls the module that knows. Nothing is
+//! decided here.
+
+mod failure;
+mod peer;
+mod send;
+
+use std::{sync::Arc, time::Duration};
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use http::{StatusCode, header};
+use pingora_core::{
+    apps::HttpServerApp,
+    protocols::{Digest, http::ServerSession},
+    server::configuration::ServerConf,
+    upstreams::peer::HttpPeer,
+};
+use pingora_error::{Error, ErrorType, Result};
+use pingora_http::{RequestHeader, ResponseHeader};
+use pingora_proxy::{FailToProxy, HttpProxy, ProxyHttp, ProxyWarnLogContext, Session};
+use tokio::{sync::watch, time::Instant};
+
+use crate::{
+    answer::{Fields, dress},
+    exchange::Exchange,
+    files::accelerated,
+    gate, handler,
+    listen::{Purpose, Serve, Transport},
+    observe::{self, How, X_REQUEST_ID},
+    server::State,
+    upstream,
+};
+use send::transport;
+
+/// The application that the engine calls.
+pub(crate) struct Proxy {
+    state: Arc<State>,
+}
+
+/// What serves connections: one request at a time through the engine.
+pub(crate) fn engine(state: Arc<State>) -> Serve {
+    // Our own policy bounds the tries; the engine's limit must not cut a hold short.
+    let settings = ServerConf { max_retries: usize::MAX, threads: state.threads(), ..ServerConf::default() };
+    let engine = Arc::new(HttpProxy::new(Proxy { state }, Arc::new(settings)));
+    // The engine's way of stopping closes connections that are idle in it; ours are idle outside.
+    let (_, never_stops) = watch::channel(false);
+    Arc::new(move |connection: Box<Transport>| {
+        let engine = Arc::clone(&engine);
+        let never_stops = never_stops.clone();
+        Box::pin(async move {
+            let session = ServerSession::new_http1(connection);
+            let (stream, _) = engine.process_new_http(session, &never_stops).await?.consume();
+            stream.into_any().downcast().ok()
+        })
+    })
+}
+
+#[async_trait]
+impl ProxyHttp for Proxy {
+    type CTX = Exchange;
+
+    fn new_ctx(&self) -> Exchange {
+        Exchange::new()
+    }
+
+    /// Answers what needs no server.
+    async fn request_filter(&self, session: &mut Session, exchange: &mut Exchange) -> Result<bool> {
+        let peer = Arc::clone(&transport(session)?.peer);
+        let settings = self.state.settings();
+        session.set_read_timeout(Some(settings.client_body_timeout));
+        session.set_total_drain_timeout(Some(settings.client_body_timeout));
+        let answer = match peer.listener.purpose {
+            Purpose::Admin => Some(observe::admin_answer(&self.state, session.req_header()).await),
+            Purpose::Sites => {
+                handler::receive(&self.state.table(), &peer, session.req_header(), exchange).await
+            }
+        };
+        match answer {
+            Some(answer) => send::answer(session, answer, exchange).await.map(|()| true),
+            None => Ok(false),
+        }
+    }
+
+    /// Gets the request a place on a server, waiting for one if need be.
+    async fn upstream_peer(&self, session: &mut Session, exchange: &mut Exchange) -> Result<Box<HttpPeer>> {
+        peer::choose(session, exchange).await
+    }
+
+    /// Holds a body to its limit while it streams through.
+    async fn request_body_filter(
+        &self,
+        _session: &mut Session,
+        body: &mut Option<Bytes>,
+        _end: bool,
+        exchange: &mut Exchange,
+    ) -> Result<()> {
+        let (Some(left), Some(bytes)) = (exchange.body_left.as_mut(), body.as_ref()) else { return Ok(()) };
+        match left.checked_sub(bytes.len() as u64) {
+            Some(rest) => *left = rest,
+            None => return Err(failure::refused(gate::too_large(exchange.max_body()))),
+        }
+        Ok(())
+    }
+
+    /// Tells the server who asks.
+    async fn upstream_request_filter(
+        &self,
+        session: &mut Session,
+        request: &mut RequestHeader,
+        exchange: &mut Exchange,
+    ) -> Result<()> {
+        if let (Some(client), Some(lease)) = (&exchange.client, &exchange.lease) {
+            upstream::prepare(request, session.req_header(), client, &exchange.id, &lease.upstream().name);
+        }
+        Ok(())
+    }
+
+    async fn connected_to_upstream(
+        &self,
+        _session: &mut Session,
+        reused: bool,
+        _peer: &HttpPeer,
+        _fd: std::os::unix::io::RawFd,
+        _digest: Option<&Digest>,
+        exchange: &mut Exchange,
+    ) -> Result<()> {
+        exchange.tries += 1;
+        exchange.failed_connects = 0;
+        exchange.reused = reused;
+        Ok(())
+    }
+
+    /// Takes the head of a server's answer; sends a file in its place where the application says so.
+    async fn upstream_response_filter(
+        &self,
+        session: &mut Session,
+        response: &mut ResponseHeader,
+        exchange: &mut Exchange,
+    ) -> Result<()> {
+        if response.status.is_informational() && response.status != StatusCode::SWITCHING_PROTOCOLS {
+            return Ok(());
+        }
+        exchange.answered = true;
+        exchange.how = How::Proxy;
+        self.count_answer(response.status, exchange);
+        if response.status == StatusCode::SWITCHING_PROTOCOLS {
+            transport(session)?.become_tunnel();
+            session.set_read_timeout(Some(peer::read_timeout(exchange)));
+        }
+        if response.headers.contains_key(accelerated::X_ACCEL_REDIRECT) {
+            let (request, table) = (session.req_header(), self.state.table());
+            let answer =
+                handler::accelerate(&table, request, &request.method, &response.headers, exchange).await;
+            // The worker has done its part; it need not be counted for the length of a download.
+            exchange.lease = None;
+            send::answer(session, answer, exchange).await?;
+        }
+        Ok(())
+    }
+
+    /// The server has done its part: its place is free, however long the client takes over the rest.
+    fn upstream_response_body_filter(
+        &self,
+        _session: &mut Session,
+        _body: &mut Option<Bytes>,
+        end: bool,
+        exchange: &mut Exchange,
+    ) -> Result<Option<Duration>> {
+        if end {
+            exchange.lease = None;
+        }
+        Ok(None)
+    }
+
+    /// Takes out what clients must not see, adds what the route adds.
+    async fn response_filter(
+        &self,
+        session: &mut Session,
+        response: &mut ResponseHeader,
+        exchange: &mut Exchange,
+    ) -> Result<()> {
+        if session.response_written().is_some_and(|written| !written.status.is_informational()) {
+            return Ok(());
+        }
+        send::close_if_stopping(session);
+        accelerated::hide(response);
+        if session.req_header().version < http::Version::HTTP_11 {
+            // HTTP/1.0 knows no chunks: the answer ends with the connection.
+            response.remove(&header::TRANSFER_ENCODING);
+        }
+        if let Some(route) = &exchange.route {
+            dress(response, response.status, &route.settings);
+        }
+        if !response.headers.contains_key(X_REQUEST_ID) {
+            response.set(X_REQUEST_ID, exchange.id.value());
+        }
+        Ok(())
+    }
+
+    /// No connection: another server, for every method.
+    fn fail_to_connect(
+        &self,
+        session: &mut Session,
+        _peer: &HttpPeer,
+        exchange: &mut Exchange,
+        error: Box<Error>,
+    ) -> Box<Error> {
+        failure::at_connect(&self.state.metrics, session, exchange, error)
+    }
+
+    /// A connection that broke: again where that is safe.
+    fn error_while_proxy(
+        &self,
+        _peer: &HttpPeer,
+        session: &mut Session,
+        error: Box<Error>,
+        exchange: &mut Exchange,
+        _reused: bool,
+    ) -> Box<Error> {
+        failure::while_proxying(&self.state.metrics, session, exchange, error)
+    }
+
+    /// Tells the client what went wrong, if it can still be told.
+    async fn fail_to_proxy(
+        &self,
+        session: &mut Session,
+        error: &Error,
+        exchange: &mut Exchange,
+    ) -> FailToProxy {
+        failure::explain(session, error, exchange).await
+    }
+
+    /// The request is over, one way or another.
+    async fn logging(&self, session: &mut Session, error: Option<&Error>, exchange: &mut Exchange) {
+        exchange.lease = None;
+        if transport(session).is_ok_and(|transport| transport.peer.listener.purpose == Purpose::Sites) {
+            send::record(&self.state, session, error, exchange);
+        }
+    }
+
+    // What these would log is in the access log and in our own messages.
+
+    fn suppress_error_log(&self, _session: &Session, _exchange: &Exchange, error: &Error) -> bool {
+        tracing::debug!(%error, "request failed");
+        true
+    }
+
+    fn suppress_proxy_warn_log(
+        &self,
+        _session: &Session,
+        _exchange: &Exchange,
+        error: &Error,
+        _context: ProxyWarnLogContext,
+    ) -> bool {
+        tracing::debug!(%error, "trying again");
+        true
+    }
+}
+
+impl Proxy {
+    fn count_answer(&self, status: StatusCode, exchange: &mut Exchange) {
+        let (Some(lease), Some(sent)) = (&exchange.lease, exchange.sent) else { return };
+        let took = Instant::now() - sent;
+        exchange.upstream_took = Some(took);
+        self.state.metrics.upstream_answer(&lease.upstream().name, &lease.server().label, status, took);
+    }
+}
+
+/// An error that ends a request with a status.
+fn status_error(status: StatusCode) -> Box<Error> {
+    Error::new_down(ErrorType::HTTPStatus(status.as_u16()))
+}

@@ -1,0 +1,191 @@
+//! What went wrong, whose fault it is, whether to try again, and what to tell the client.
+
+use http::{StatusCode, Version};
+use pingora_error::{Error, ErrorSource, ErrorType};
+use pingora_proxy::{FailToProxy, Session};
+
+use super::{send, status_error};
+use crate::{
+    answer::Explanation,
+    exchange::Exchange,
+    handler,
+    observe::Metrics,
+    upstream::{
+        NoServer, Upstream,
+        retry::{self, Attempt, Decision, Failure},
+    },
+};
+
+/// Seconds after which a client that found no server may ask again.
+const ASK_AGAIN: u32 = 5;
+
+/// Carries an [`Explanation`] through the engine to [`explain`].
+#[derive(Debug, thiserror::Error)]
+#[error("{}", .0.sentence)]
+struct Told(Explanation);
+
+/// An error that tells the client `explanation`.
+pub(super) fn refused(explanation: Explanation) -> Box<Error> {
+    let mut error = status_error(explanation.status);
+    error.cause = Some(Box::new(Told(explanation)));
+    error
+}
+
+/// No server could be had.
+pub(super) fn no_server(upstream: &Upstream, none: NoServer) -> Box<Error> {
+    let name = &upstream.name;
+    let sentence = match none {
+        NoServer::Expired(held) if held.is_zero() => {
+            format!("No server of \"{name}\" can be reached at the moment. Please try again soon.")
+        }
+        NoServer::Expired(held) => format!(
+            "No server of \"{name}\" could be reached for {} seconds. Please try again soon.",
+            held.as_secs()
+        ),
+        NoServer::QueueFull(_) => {
+            format!("Too many requests are waiting for a server of \"{name}\". Please try again soon.")
+        }
+    };
+    tracing::warn!(upstream = name, reason = %none, "a request got no server");
+    refused(Explanation::new(StatusCode::SERVICE_UNAVAILABLE, sentence).retry_after(ASK_AGAIN))
+}
+
+/// A server could not be connected to: nothing was sent, so another one gets the request, whatever its method.
+pub(super) fn at_connect(
+    metrics: &Metrics,
+    session: &Session,
+    exchange: &mut Exchange,
+    mut error: Box<Error>,
+) -> Box<Error> {
+    exchange.failed_connects += 1;
+    let decision = decide(Failure::Connect, session, exchange);
+    if let Some(lease) = exchange.lease.take() {
+        let reason = connect_reason(&error);
+        let upstream = lease.upstream();
+        metrics.connect_failure(&upstream.name, &lease.server().label, reason);
+        metrics.retry(&upstream.name, "connect");
+        upstream.failed(lease.server(), reason);
+    }
+    error.set_retry(decision == Decision::Retry);
+    error
+}
+
+fn decide(failure: Failure, session: &Session, exchange: &Exchange) -> Decision {
+    retry::decide(&Attempt {
+        failure,
+        method: &session.req_header().method,
+        replayable: !session.as_downstream().retry_buffer_truncated(),
+        tries: exchange.tries,
+    })
+}
+
+fn connect_reason(error: &Error) -> &'static str {
+    match error.root_etype() {
+        ErrorType::ConnectRefused => "refused",
+        ErrorType::ConnectTimedout => "timeout",
+        ErrorType::ConnectNoRoute => "unreachable",
+        _ => "error",
+    }
+}
+
+/// The exchange with a server broke off. Decides whether another one gets the request.
+pub(super) fn while_proxying(
+    metrics: &Metrics,
+    session: &Session,
+    exchange: &mut Exchange,
+    mut error: Box<Error>,
+) -> Box<Error> {
+    error.set_retry(false);
+    if *error.esource() != ErrorSource::Upstream {
+        return error;
+    }
+    let failure = classify(&error, exchange.answered);
+    let decision = decide(failure, session, exchange);
+    if let Some(lease) = &exchange.lease {
+        if failure == Failure::BeforeAnswer && !exchange.reused {
+            // A fresh connection that breaks is evidence; an old one may just have been due.
+            lease.upstream().failed(lease.server(), "closed the connection before an answer");
+        }
+        if decision == Decision::Retry {
+            metrics.retry(&lease.upstream().name, "closed");
+            exchange.turn.avoid(lease.server());
+        }
+    }
+    error.set_retry(decision == Decision::Retry);
+    error
+}
+
+fn classify(error: &Error, answered: bool) -> Failure {
+    match error.etype() {
+        _ if answered => Failure::WithinAnswer,
+        ErrorType::ReadTimedout | ErrorType::WriteTimedout => Failure::Silence,
+        ErrorType::ReadError
+        | ErrorType::WriteError
+        | ErrorType::ConnectionClosed
+        | ErrorType::ConnectError => Failure::BeforeAnswer,
+        _ => Failure::Malformed,
+    }
+}
+
+/// Tells the client, unless its answer has begun: then the connection ends, so that a part is not taken for the
+/// whole.
+pub(super) async fn explain(session: &mut Session, error: &Error, exchange: &mut Exchange) -> FailToProxy {
+    let explanation = explanation(error);
+    exchange.lease = None;
+    session.set_keepalive(None);
+    let begun = session.response_written().is_some_and(|written| !written.status.is_informational());
+    if begun
+        && session.req_header().version < Version::HTTP_11
+        && let Ok(transport) = send::transport(session)
+    {
+        transport.reset_at_close();
+    }
+    let Some(explanation) = explanation.filter(|_| !begun) else {
+        return FailToProxy { error_code: 0, can_reuse_downstream: false };
+    };
+    let code = explanation.status.as_u16();
+    let answer = handler::finish(explanation.answer(&session.req_header().headers), exchange);
+    if let Err(error) = send::answer(session, answer, exchange).await {
+        tracing::debug!(%error, "the client did not take the explanation");
+    }
+    FailToProxy { error_code: code, can_reuse_downstream: false }
+}
+
+/// What to say; `None` when there is nobody to tell.
+fn explanation(error: &Error) -> Option<Explanation> {
+    if let Some(told) = error.cause.as_ref().and_then(|cause| cause.downcast_ref::<Told>()) {
+        return Some(told.0.clone());
+    }
+    let (status, sentence) = match (error.esource(), error.etype()) {
+        (_, ErrorType::HTTPStatus(code)) => (
+            StatusCode::from_u16(*code).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR),
+            "The request was refused.",
+        ),
+        (ErrorSource::Upstream, ErrorType::ReadTimedout | ErrorType::WriteTimedout) => {
+            (StatusCode::GATEWAY_TIMEOUT, "The server took too long to answer.")
+        }
+        (
+            ErrorSource::Upstream,
+            ErrorType::ReadError | ErrorType::WriteError | ErrorType::ConnectionClosed,
+        ) => (
+            StatusCode::BAD_GATEWAY,
+            "The server went away while it was at work on the request. It was not sent again, because that is not \
+             safe: please check whether it took effect.",
+        ),
+        (ErrorSource::Upstream, _) => (StatusCode::BAD_GATEWAY, "The server's answer cannot be understood."),
+        (ErrorSource::Downstream, ErrorType::ReadTimedout) => {
+            (StatusCode::REQUEST_TIMEOUT, "The body of the request took too long to arrive.")
+        }
+        (
+            ErrorSource::Downstream,
+            ErrorType::ReadError | ErrorType::WriteError | ErrorType::ConnectionClosed,
+        ) => {
+            return None;
+        }
+        (ErrorSource::Downstream, _) => (StatusCode::BAD_REQUEST, "The request cannot be understood."),
+        (ErrorSource::Internal | ErrorSource::Unset, _) => {
+            (StatusCode::INTERNAL_SERVER_ERROR, "The proxy could not serve the request.")
+        }
+    };
+    Some(Explanation::new(status, sentence))
+}

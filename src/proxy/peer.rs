@@ -1,0 +1,99 @@
+//! Choosing a server for a request, and telling the engine how to reach it.
+
+use std::{sync::Arc, time::Duration};
+
+use pingora_core::{protocols::l4::socket::SocketAddr, upstreams::peer::HttpPeer};
+use pingora_error::{Error, ErrorType, OkOrErr, Result};
+use pingora_proxy::Session;
+use tokio::time::{Instant, sleep};
+
+use super::{failure, send::transport};
+use crate::{
+    exchange::Exchange,
+    upstream::{Endpoint, Lease, Server, Upstream, retry},
+};
+
+/// How often it is looked whether a client that waits is still there.
+const LOOK_FOR_CLIENT: Duration = Duration::from_secs(1);
+
+/// Connections that may fail in a row without a pause between them.
+const EAGER_CONNECTS: u32 = 4;
+
+/// The pause after that: something is wrong that asking faster does not mend.
+const PAUSE: Duration = Duration::from_millis(50);
+
+/// Gets a place on a server of the route's upstream, waiting for one if need be.
+pub(super) async fn choose(session: &mut Session, exchange: &mut Exchange) -> Result<Box<HttpPeer>> {
+    let upstream = exchange.route.as_ref().and_then(|route| route.upstream.clone());
+    let upstream =
+        upstream.ok_or_else(|| Error::explain(ErrorType::InternalError, "a route without upstream"))?;
+    // The place of an attempt that failed is free for others now.
+    exchange.lease = None;
+    if exchange.failed_connects > EAGER_CONNECTS {
+        sleep(PAUSE).await;
+    }
+    let lease = wait(session, exchange, &upstream).await?;
+    let peer = peer_for(lease.server(), &upstream, session, exchange)?;
+    exchange.server = Some(lease.server().label.clone());
+    exchange.sent = Some(Instant::now());
+    exchange.answered = false;
+    exchange.lease = Some(lease);
+    Ok(peer)
+}
+
+/// Waits for a place for as long as the client does.
+async fn wait(session: &Session, exchange: &mut Exchange, upstream: &Arc<Upstream>) -> Result<Lease> {
+    let transport = transport(session)?;
+    let abandoned = async {
+        loop {
+            sleep(LOOK_FOR_CLIENT).await;
+            if transport.is_abandoned() {
+                return;
+            }
+        }
+    };
+    tokio::select! {
+        biased;
+        lease = upstream.acquire(&mut exchange.turn) => lease.map_err(|none| failure::no_server(upstream, none)),
+        () = abandoned => Err(Error::new_down(ErrorType::ConnectionClosed)),
+    }
+}
+
+fn peer_for(
+    server: &Server,
+    upstream: &Upstream,
+    session: &Session,
+    exchange: &Exchange,
+) -> Result<Box<HttpPeer>> {
+    let endpoint = server.endpoint().or_err(ErrorType::ConnectNoRoute, "the name does not resolve")?;
+    let mut peer = match endpoint {
+        Endpoint::Tcp(address) => HttpPeer::new(address, false, String::new()),
+        Endpoint::Unix(path) => {
+            let path = path.to_str().or_err(ErrorType::InternalError, "a socket path that is not UTF-8")?;
+            HttpPeer::new_uds(path, false, String::new())?
+        }
+    };
+    debug_assert!(!matches!(&peer._address, SocketAddr::Unix(address) if address.is_unnamed()));
+    let settings = upstream.settings();
+    peer.options.connection_timeout = Some(settings.connect_timeout);
+    peer.options.read_timeout = Some(read_timeout(exchange));
+    peer.options.write_timeout = Some(settings.send_timeout);
+    peer.options.idle_timeout = Some(settings.keepalive);
+    // The engine would refuse requests whose Connection names what it protects; we drop the names and keep the rest.
+    peer.options.http_upstream_request_policy.strip_connection_nominated = false;
+    if settings.keepalive.is_zero() || retry::needs_fresh_connection(&session.req_header().method) {
+        // A key that no other connection has: none is found, and this one is not kept for others.
+        peer.group_key = fastrand::u64(1..);
+        peer.options.idle_timeout = Some(Duration::ZERO);
+    }
+    Ok(Box::new(peer))
+}
+
+/// The longest pause that the server may make: the route's, else the upstream's.
+pub(super) fn read_timeout(exchange: &Exchange) -> Duration {
+    let route = exchange.route.as_ref();
+    let own = route.and_then(|route| route.settings.read_timeout);
+    let upstream =
+        || route.and_then(|route| route.upstream.as_ref()).map(|upstream| upstream.settings().read_timeout);
+    own.or_else(upstream).unwrap_or(Duration::from_secs(60))
+}

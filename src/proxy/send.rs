@@ -1,0 +1,120 @@
+//! Sending answers of ours through the engine, and recording what was sent.
+
+use http::{Method, StatusCode, header};
+use pingora_error::{Error, ErrorSource, ErrorType, OkOrErr, Result};
+use pingora_http::ResponseHeader;
+use pingora_proxy::Session;
+
+use crate::{
+    answer::{Answer, Body},
+    exchange::Exchange,
+    handler::host,
+    listen::{FileJob, Transport},
+    observe::{Entry, How},
+    server::State,
+};
+
+/// Our transport under a request of the engine.
+pub(super) fn transport(session: &Session) -> Result<&Transport> {
+    let stream = session.as_downstream().as_http1().map(|session| session.stream().as_any());
+    stream.and_then(|stream| stream.downcast_ref()).or_err(ErrorType::InternalError, "not our transport")
+}
+
+/// Sends an answer.
+pub(super) async fn answer(session: &mut Session, answer: Answer, exchange: &mut Exchange) -> Result<()> {
+    close_if_stopping(session);
+    let method = session.req_header().method.clone();
+    let bodiless = matches!(answer.status, StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED);
+    exchange.how = match answer.body {
+        Body::File { .. } => How::Sendfile,
+        Body::Empty | Body::Bytes(_) => How::Memory,
+    };
+    let mut head = ResponseHeader::build(answer.status, Some(answer.headers.len() + 3))?;
+    for (name, value) in &answer.headers {
+        head.append_header(name, value)?;
+    }
+    if !bodiless {
+        head.insert_header(header::CONTENT_LENGTH, answer.body.length())?;
+    }
+    let head = Box::new(head);
+    match answer.body {
+        Body::Bytes(bytes) if !bodiless && method != Method::HEAD && !bytes.is_empty() => {
+            session.write_response_header(head, false).await?;
+            session.write_response_body(Some(bytes), true).await
+        }
+        Body::File { file, offset, length } if !bodiless && method != Method::HEAD && length > 0 => {
+            transport(session)?.queue_file(FileJob::new(file, offset, length));
+            send_with_file(session, head, method).await
+        }
+        Body::Empty | Body::Bytes(_) | Body::File { .. } => session.write_response_header(head, true).await,
+    }
+}
+
+/// Tells the client not to send another request on a connection whose listener is closing. Must come before the head
+/// of the answer.
+pub(super) fn close_if_stopping(session: &mut Session) {
+    if transport(session).is_ok_and(|transport| transport.peer.listener.is_closing()) {
+        session.set_keepalive(None);
+    }
+}
+
+/// Has the engine write a head whose body the transport sends.
+///
+/// The engine takes an answer to HEAD to be complete with its head and flushes it, whatever its Content-Length; our
+/// transport's flush then sends the queued file. The engine's own count of body bytes stays at zero.
+async fn send_with_file(session: &mut Session, head: Box<ResponseHeader>, method: Method) -> Result<()> {
+    session.req_header_mut().set_method(Method::HEAD);
+    let sent = session.write_response_header(head, true).await;
+    session.req_header_mut().set_method(method);
+    sent
+}
+
+/// Counts and logs a request that is over.
+pub(super) fn record(state: &State, session: &Session, error: Option<&Error>, exchange: &Exchange) {
+    let request = session.req_header();
+    let status = status(session, error);
+    let file_bytes = transport(session).map_or(0, Transport::file_bytes);
+    let bytes = session.body_bytes_sent() as u64 + file_bytes;
+    let took = exchange.started.elapsed();
+    let (site, route) = (&*exchange.site, exchange.route_key());
+    state.metrics.request(site, route, &request.method, status, took);
+    state.metrics.response_bytes(site, route, exchange.how, bytes);
+    let field = |name| request.headers.get(name).and_then(|value| value.to_str().ok());
+    state.log_access(&Entry {
+        time: exchange.time,
+        client: exchange.client.as_ref().map(|client| client.address),
+        method: &request.method,
+        target: request.uri.path_and_query().map_or("-", |target| target.as_str()),
+        version: request.version,
+        host: host(request),
+        status: status.as_u16(),
+        bytes,
+        referer: field(header::REFERER),
+        user_agent: field(header::USER_AGENT),
+        request_id: exchange.id.as_str(),
+        site,
+        route,
+        took,
+        waited: exchange.turn.waited,
+        upstream: exchange
+            .route
+            .as_ref()
+            .and_then(|route| route.upstream.as_ref())
+            .map(|upstream| &*upstream.name),
+        server: exchange.server.as_deref(),
+        upstream_took: exchange.upstream_took,
+    });
+}
+
+/// The status that the client got; 499 (as nginx) when it left before any.
+fn status(session: &Session, error: Option<&Error>) -> StatusCode {
+    const CLIENT_CLOSED_REQUEST: u16 = 499;
+    let written = session.response_written().map(|written| written.status);
+    let left = error.is_some_and(|error| *error.esource() == ErrorSource::Downstream);
+    let fallback = if left {
+        StatusCode::from_u16(CLIENT_CLOSED_REQUEST).unwrap_or(StatusCode::BAD_REQUEST)
+    } else {
+        StatusCode::INTERNAL_SERVER_ERROR
+    };
+    written.unwrap_or(fallback)
+}
