@@ -1,0 +1,89 @@
+//! The demo's workers: each a listener on its own unix socket, which goes away and comes back.
+
+use std::{
+    fs, io,
+    path::{Path, PathBuf},
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
+
+use pingora_core::apps::ServerApp;
+use tokio::{
+    net::UnixListener,
+    sync::watch,
+    task::{JoinHandle, JoinSet},
+    time::sleep,
+};
+
+use super::app::App;
+
+/// How many there are.
+const WORKERS: usize = 4;
+
+/// How long a restarting worker is away: Galaxy takes a minute or more, a demo has less patience.
+const AWAY: Duration = Duration::from_secs(5);
+
+/// Pause before workers stop.
+const SOON: Duration = Duration::from_millis(100);
+
+/// All workers of the demo.
+pub(super) struct Workers {
+    folder: PathBuf,
+    running: Mutex<Vec<JoinHandle<()>>>,
+}
+
+impl Workers {
+    pub(super) fn new(folder: &Path) -> Self {
+        Self { folder: folder.into(), running: Mutex::default() }
+    }
+
+    /// Starts all of them.
+    pub(super) fn start(self: &Arc<Self>) -> io::Result<()> {
+        let started: io::Result<Vec<_>> = (0..WORKERS).map(|number| self.start_one(number)).collect();
+        *self.running.lock().unwrap_or_else(PoisonError::into_inner) = started?;
+        Ok(())
+    }
+
+    /// Stops all of them, and starts them again after a while.
+    pub(super) async fn restart(self: Arc<Self>) {
+        // The request that asked for it is answered first.
+        sleep(SOON).await;
+        for worker in self.running.lock().unwrap_or_else(PoisonError::into_inner).drain(..) {
+            worker.abort();
+        }
+        for number in 0..WORKERS {
+            // As a worker that stops does: its socket is gone.
+            let _ = fs::remove_file(self.socket(number));
+        }
+        sleep(AWAY).await;
+        if let Err(error) = self.start() {
+            tracing::error!(%error, "the demo's workers cannot start again");
+        }
+    }
+
+    /// The dataset that is downloaded.
+    pub(super) fn dataset(&self) -> PathBuf {
+        self.folder.join("datasets/reads.fastq")
+    }
+
+    fn start_one(self: &Arc<Self>, number: usize) -> io::Result<JoinHandle<()>> {
+        let listener = UnixListener::bind(self.socket(number))?;
+        let app = Arc::new(App::new(number, Arc::clone(self)));
+        Ok(tokio::spawn(accept(listener, app)))
+    }
+
+    fn socket(&self, number: usize) -> PathBuf {
+        self.folder.join(format!("worker{number}.sock"))
+    }
+}
+
+/// Serves connections until aborted; then all of them break off, as when a worker is killed.
+async fn accept(listener: UnixListener, app: Arc<App>) {
+    let (_stays, shutdown) = watch::channel(false);
+    let mut connections = JoinSet::new();
+    while let Ok((stream, _)) = listener.accept().await {
+        while connections.try_join_next().is_some() {}
+        let (app, shutdown) = (Arc::clone(&app), shutdown.clone());
+        connections.spawn(async move { app.process_new(Box::new(stream), &shutdown).await });
+    }
+}
