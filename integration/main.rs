@@ -9,6 +9,8 @@
 mod accel;
 mod balance;
 mod cli;
+mod demo;
+mod examples;
 mod files;
 mod fixtures;
 mod forwarded;

@@ -167,7 +167,7 @@ async fn the_combined_access_log_is_what_log_readers_expect() {
 async fn the_json_access_log_is_one_object_for_each_line() {
     let (_worker, proxy, path, _scratch) = logging("json").await;
     let mut wire = proxy.wire().await;
-    wire.send("GET /pid?x=\"%0a HTTP/1.1\r\nHost: x\r\n\r\n").await;
+    wire.send("GET /pid?x=%0a HTTP/1.1\r\nHost: x\r\nUser-Agent: a \"quoted\\\" name\r\n\r\n").await;
     let answer = wire.answer().await.expect("an answer").expect(200);
     let line: Value = serde_json::from_str(&lines(&path, 1).await[0]).unwrap();
     let object = line.as_object().unwrap();
@@ -176,6 +176,7 @@ async fn the_json_access_log_is_one_object_for_each_line() {
     assert!(has("GET".into()), "the method: {line}");
     assert!(has(answer.header("x-request-id").into()), "the request id: {line}");
     assert!(line.to_string().contains("/pid?x="), "the path: {line}");
+    assert!(has("a \"quoted\\\" name".into()), "the user agent: {line}");
 }
 
 #[tokio::test]
