@@ -13,7 +13,8 @@
 //! - [`answer`]: answers that the proxy makes itself
 //! - [`observe`]: metrics, logs, status
 //! - [`proxy`]: the engine's callbacks, and only there (and in the transport) the engine's types
-//! - [`server`]: start, reload, stop
+//! - [`state`]: all that lives as long as the process, and how a reload takes effect in it
+//! - [`server`]: start, signals, stop
 //! - [`demo`]: the embedded application
 //! - [`cli`]: the command line
 
@@ -33,4 +34,5 @@ mod observe;
 mod proxy;
 mod route;
 mod server;
+mod state;
 mod upstream;

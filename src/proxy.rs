@@ -3,6 +3,7 @@
 //! Each callback translates between the engine's types and ours and calls the module that knows. Nothing is
 //! decided here.
 
+mod engine;
 mod failure;
 mod peer;
 mod send;
@@ -12,50 +13,28 @@ use std::{sync::Arc, time::Duration};
 use async_trait::async_trait;
 use bytes::Bytes;
 use http::{StatusCode, header};
-use pingora_core::{
-    apps::HttpServerApp,
-    protocols::{Digest, http::ServerSession},
-    server::configuration::ServerConf,
-    upstreams::peer::HttpPeer,
-};
+use pingora_core::{protocols::Digest, upstreams::peer::HttpPeer};
 use pingora_error::{Error, ErrorType, Result};
 use pingora_http::{RequestHeader, ResponseHeader};
-use pingora_proxy::{FailToProxy, HttpProxy, ProxyHttp, ProxyWarnLogContext, Session};
-use tokio::{sync::watch, time::Instant};
+use pingora_proxy::{FailToProxy, ProxyHttp, ProxyWarnLogContext, Session};
+use tokio::time::Instant;
 
 use crate::{
     answer::{Fields, dress},
     exchange::Exchange,
     files::accelerated,
     gate, handler,
-    listen::{Purpose, Serve, Transport},
+    listen::Purpose,
     observe::{self, How, X_REQUEST_ID},
-    server::State,
+    state::State,
     upstream,
 };
+pub(crate) use engine::engine;
 use send::transport;
 
 /// The application that the engine calls.
-pub(crate) struct Proxy {
+struct Proxy {
     state: Arc<State>,
-}
-
-/// What serves connections: one request at a time through the engine.
-pub(crate) fn engine(state: Arc<State>) -> Serve {
-    // Our own policy bounds the tries; the engine's limit must not cut a hold short.
-    let settings = ServerConf { max_retries: usize::MAX, threads: state.threads(), ..ServerConf::default() };
-    let engine = Arc::new(HttpProxy::new(Proxy { state }, Arc::new(settings)));
-    // The engine's way of stopping closes connections that are idle in it; ours are idle outside.
-    let (_, never_stops) = watch::channel(false);
-    Arc::new(move |connection: Box<Transport>| {
-        let engine = Arc::clone(&engine);
-        let never_stops = never_stops.clone();
-        Box::pin(async move {
-            let session = ServerSession::new_http1(connection);
-            let (stream, _) = engine.process_new_http(session, &never_stops).await?.consume();
-            stream.into_any().downcast().ok()
-        })
-    })
 }
 
 #[async_trait]

@@ -152,9 +152,8 @@ impl Report {
             Some(span) => {
                 let label = Some(label.as_str()).filter(|label| !label.is_empty());
                 let primary = AnnotationKind::Primary.span(self.within(span)).label(label);
-                let second = also
-                    .iter()
-                    .map(|(span, why)| AnnotationKind::Context.span(self.within(span)).label(why));
+                let second =
+                    also.iter().map(|(span, why)| AnnotationKind::Context.span(self.within(span)).label(why));
                 let snippet = Snippet::source(&self.text).path(&self.name);
                 title.element(snippet.annotation(primary).annotations(second))
             }

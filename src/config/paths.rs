@@ -24,10 +24,16 @@ pub fn shape(text: &str) -> Result<(), Problem> {
             .help(format!("write the whole path, for example `{:?}`", format!("/srv/galaxy/{bare}"))));
     }
     if text.split('/').any(|segment| segment == "..") {
-        return Err(Problem::new(format!("the path {} has `..` in it", show(text)), "say where it really is"));
+        return Err(Problem::new(
+            format!("the path {} has `..` in it", show(text)),
+            "say where it really is",
+        ));
     }
     if text.contains('\0') {
-        return Err(Problem::new(format!("the path {} has a zero byte in it", show(text)), "no path has that"));
+        return Err(Problem::new(
+            format!("the path {} has a zero byte in it", show(text)),
+            "no path has that",
+        ));
     }
     Ok(())
 }
@@ -63,14 +69,18 @@ fn need(value: Value<'_>, path: &Path, answer: io::Result<()>) {
     value.error(match error.kind() {
         io::ErrorKind::NotFound => Problem::new(format!("{shown} does not exist"), "not on this machine")
             .help(format!("create it, mount it, or correct the path: `ls -ld {}`", path.display())),
-        io::ErrorKind::NotADirectory => Problem::new(format!("{shown} is not a directory"), "must be a directory")
-            .help("name the directory that it is in"),
-        io::ErrorKind::PermissionDenied => {
-            Problem::new(format!("{shown} may not be looked at by this user"), "permission denied").help(format!(
-                "allow it with `chmod o+x` or `setfacl` on the directories above; `namei -l {}` shows which",
-                path.display()
-            ))
+        io::ErrorKind::NotADirectory => {
+            Problem::new(format!("{shown} is not a directory"), "must be a directory")
+                .help("name the directory that it is in")
         }
+        io::ErrorKind::PermissionDenied => Problem::new(
+            format!("{shown} may not be looked at by this user"),
+            "permission denied",
+        )
+        .help(format!(
+            "allow it with `chmod o+x` or `setfacl` on the directories above; `namei -l {}` shows which",
+            path.display()
+        )),
         _ => Problem::new(format!("{shown} cannot be used: {error}"), "the system refuses"),
     });
 }

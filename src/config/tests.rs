@@ -148,7 +148,10 @@ fn survives(text: &str) {
             let printed = print(&loaded.config);
             let again = parse_here(&printed).unwrap_or_else(|report| panic!("{text}\n{printed}\n{report}"));
             assert_eq!(print(&again.config), printed);
-            loaded.warnings.iter().for_each(|report| assert!(report.warnings() > 0 && !report.render(true).is_empty()));
+            loaded
+                .warnings
+                .iter()
+                .for_each(|report| assert!(report.warnings() > 0 && !report.render(true).is_empty()));
         }
     }
 }

@@ -147,7 +147,9 @@ mod tests {
         assert_eq!(ms("10m"), Some(600_000));
         assert_eq!(ms("1h30m"), Some(5_400_000));
         assert_eq!(ms("1d2h3m4s5ms"), Some(93_784_005));
-        for bad in ["", "10", "m", "10 m", "1m1h", "1m1m", "-1s", "1.5h", "10M", "3651d", "99999999999999999999d"] {
+        for bad in
+            ["", "10", "m", "10 m", "1m1h", "1m1m", "-1s", "1.5h", "10M", "3651d", "99999999999999999999d"]
+        {
             assert_eq!(ms(bad), None, "{bad:?}");
         }
     }
@@ -173,7 +175,9 @@ mod tests {
             let suggestion = format!("{:?}", show_duration(duration(suggestion).unwrap()));
             assert!(help(duration(text).unwrap_err()).contains(&suggestion), "{text} {suggestion}");
         }
-        for (text, suggestion) in [("1 GB", "\"1g\""), ("1.5g", "\"1536m\""), ("2048", "\"2k\""), ("0", "none")] {
+        for (text, suggestion) in
+            [("1 GB", "\"1g\""), ("1.5g", "\"1536m\""), ("2048", "\"2k\""), ("0", "none")]
+        {
             assert!(help(size(text).unwrap_err()).contains(suggestion), "{text} {suggestion}");
         }
     }

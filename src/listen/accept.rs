@@ -1,15 +1,16 @@
 //! Accepting connections, as many as there is room for.
 
-use std::{io, sync::Arc, sync::atomic::Ordering, time::Duration};
+use std::{io, sync::Arc, time::Duration};
 
 use tokio::{
     net::{TcpListener, UnixListener},
-    sync::{OwnedSemaphorePermit, Semaphore},
+    sync::Semaphore,
 };
 
 use super::{
-    Limits, Listener, Purpose, Serve, connection,
+    Limits, Listener, Serve, connection,
     peer::{Peer, PeerAddress},
+    place::Place,
     socket::Socket,
     transport::Transport,
 };
@@ -38,43 +39,6 @@ impl Acceptor {
                 Ok((Socket::Unix(stream), PeerAddress::Unix { uid }))
             }
         }
-    }
-}
-
-/// A connection's place among all: counted while it is open.
-pub(super) struct Place {
-    listener: Arc<Listener>,
-    _room: OwnedSemaphorePermit,
-}
-
-impl Place {
-    fn take(listener: Arc<Listener>, room: OwnedSemaphorePermit) -> Self {
-        if listener.purpose == Purpose::Sites {
-            listener.metrics.accepted.inc();
-        }
-        listener.open.fetch_add(1, Ordering::Relaxed);
-        Self { listener, _room: room }
-    }
-
-    /// Counts the connection as active until the result is dropped.
-    pub(super) fn active(&self) -> Active<'_> {
-        self.listener.active.fetch_add(1, Ordering::Relaxed);
-        Active(&self.listener)
-    }
-}
-
-impl Drop for Place {
-    fn drop(&mut self) {
-        self.listener.open.fetch_sub(1, Ordering::Relaxed);
-    }
-}
-
-/// A connection with a request in hand.
-pub(super) struct Active<'a>(&'a Listener);
-
-impl Drop for Active<'_> {
-    fn drop(&mut self) {
-        self.0.active.fetch_sub(1, Ordering::Relaxed);
     }
 }
 

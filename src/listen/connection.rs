@@ -12,8 +12,8 @@ use tokio::{
 
 use super::{
     Limits, Serve,
-    accept::Place,
     head::{self, MAX_HEAD, Refusal},
+    place::Place,
     transport::Transport,
 };
 use crate::answer;

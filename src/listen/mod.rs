@@ -9,7 +9,9 @@ mod connection;
 mod engine_io;
 mod head;
 mod inbound;
+mod listener;
 mod peer;
+mod place;
 mod sendfile;
 mod socket;
 mod transport;
@@ -17,21 +19,19 @@ mod transport;
 use std::{
     future::Future,
     pin::Pin,
-    sync::{
-        Arc, Mutex, PoisonError,
-        atomic::{AtomicUsize, Ordering},
-    },
+    sync::{Arc, Mutex, PoisonError},
     time::Duration,
 };
 
 use arc_swap::ArcSwap;
-use tokio::sync::{Semaphore, watch};
+use tokio::sync::Semaphore;
 
 use crate::{
     config::{self, Address, Config, Listen, Trust},
-    observe::{ListenerMetrics, Metrics},
+    observe::Metrics,
 };
 pub(crate) use bind::BindError;
+pub use listener::{Listener, Purpose};
 pub use peer::{Peer, PeerAddress};
 pub(crate) use sendfile::FileJob;
 pub(crate) use transport::Transport;
@@ -58,56 +58,6 @@ impl From<&config::Server> for Limits {
             keepalive_timeout: server.keepalive_timeout,
             send_timeout: server.send_timeout,
         }
-    }
-}
-
-/// What a listener is for.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Purpose {
-    /// Sites, for clients.
-    Sites,
-    /// Metrics and status, for operators.
-    Admin,
-}
-
-/// One socket that is listened on.
-#[derive(Debug)]
-pub struct Listener {
-    /// Its address as the configuration has it; the `listener` label of metrics.
-    pub configured: Address,
-    /// Its address as bound: with a port where the configuration says 0.
-    pub address: Address,
-    /// What it is for.
-    pub purpose: Purpose,
-    trust: ArcSwap<Trust>,
-    closing: watch::Sender<bool>,
-    open: AtomicUsize,
-    active: AtomicUsize,
-    metrics: ListenerMetrics,
-}
-
-impl Listener {
-    /// Whose forwarded headers are believed on it.
-    pub fn trust(&self) -> Arc<Trust> {
-        self.trust.load_full()
-    }
-
-    /// Connections open now, and how many of them have a request in hand.
-    pub fn connections(&self) -> (usize, usize) {
-        (self.open.load(Ordering::Relaxed), self.active.load(Ordering::Relaxed))
-    }
-
-    /// Whether connections are to be closed after the request in hand.
-    pub fn is_closing(&self) -> bool {
-        *self.closing.borrow()
-    }
-
-    fn closing(&self) -> watch::Receiver<bool> {
-        self.closing.subscribe()
-    }
-
-    fn close(&self) {
-        self.closing.send_replace(true);
     }
 }
 
@@ -187,8 +137,7 @@ impl Listeners {
         *open = stay;
         for listener in open.iter().map(|open| &open.listener) {
             if let Some(listen) = config.listen.iter().find(|listen| listen.address == listener.configured) {
-                listener.trust.store(Arc::new(listen.trust.clone()));
-                bind::set_mode(listen);
+                listener.change(listen);
             }
         }
         for (bound, listen, purpose) in fresh {
@@ -225,16 +174,8 @@ impl Listeners {
     }
 
     fn start(self: &Arc<Self>, bound: bind::Bound, listen: &Listen, purpose: Purpose) -> Open {
-        let listener = Arc::new(Listener {
-            configured: listen.address.clone(),
-            address: bound.address,
-            purpose,
-            trust: ArcSwap::from_pointee(listen.trust.clone()),
-            closing: watch::Sender::new(false),
-            open: AtomicUsize::new(0),
-            active: AtomicUsize::new(0),
-            metrics: self.metrics.listener(&listen.address.to_string()),
-        });
+        let metrics = self.metrics.listener(&listen.address.to_string());
+        let listener = Arc::new(Listener::new(listen, bound.address, purpose, metrics));
         tracing::info!(address = %listener.address, ?purpose, "listening");
         let this = Arc::clone(self);
         let limits = move || **this.limits.load();

@@ -9,7 +9,7 @@ use super::Metrics;
 use crate::{
     answer::{Answer, Explanation},
     listen::{Listener, Purpose},
-    server::State,
+    state::State,
     upstream::Upstream,
 };
 

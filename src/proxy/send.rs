@@ -11,7 +11,7 @@ use crate::{
     handler::host,
     listen::{FileJob, Transport},
     observe::{Entry, How},
-    server::State,
+    state::State,
 };
 
 /// Our transport under a request of the engine.

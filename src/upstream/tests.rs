@@ -1,7 +1,14 @@
 //! Scenarios of waiting and counting, on a paused clock.
 
-use super::*;
-use crate::config::{ServerAddress, UpstreamServer};
+use std::{sync::Arc, time::Duration};
+
+use tokio::time::Instant;
+
+use super::{Lease, NoServer, Turn, Upstream};
+use crate::{
+    config::{self, ServerAddress, UpstreamServer},
+    observe::HoldMetrics,
+};
 
 fn settings(servers: &[(&str, Option<usize>)]) -> config::Upstream {
     let server = |(path, max_requests): &(&str, Option<usize>)| UpstreamServer {

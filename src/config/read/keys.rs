@@ -44,11 +44,8 @@ pub const LOG: Keys = Keys { table: "`[log]`", now: &["level", "format", "access
 pub const ACCESS: Keys = Keys { table: "`access` of `[log]`", now: &["to", "format"], later: &[] };
 
 /// `[[listen]]`
-pub const LISTEN: Keys = Keys {
-    table: "`[[listen]]`",
-    now: &["address", "trust", "mode"],
-    later: &["tls", "proxy_protocol"],
-};
+pub const LISTEN: Keys =
+    Keys { table: "`[[listen]]`", now: &["address", "trust", "mode"], later: &["tls", "proxy_protocol"] };
 
 /// `[[site]]`
 pub const SITE: Keys = Keys {

@@ -102,7 +102,10 @@ impl<'a> Table<'a> {
     /// Keys that neither this nor a documented later version knows.
     pub fn unknown(&self) -> impl Iterator<Item = &Key<'a>> {
         let Keys { now, later, .. } = self.keys;
-        self.left.iter().map(|(key, _)| key).filter(|key| !now.contains(&key.text) && !later.contains(&key.text))
+        self.left
+            .iter()
+            .map(|(key, _)| key)
+            .filter(|key| !now.contains(&key.text) && !later.contains(&key.text))
     }
 
     /// Notes every key that nobody took.
@@ -110,8 +113,11 @@ impl<'a> Table<'a> {
         for (key, _) in &self.left {
             key.error(if self.keys.later.contains(&key.text) {
                 let now = one_of(self.keys.now).replace(" or ", " and ");
-                Problem::new(format!("`{}` is not available in this version", key.text), "planned, not built yet")
-                    .help(format!("take it out; {} knows {now} so far", self.keys.table))
+                Problem::new(
+                    format!("`{}` is not available in this version", key.text),
+                    "planned, not built yet",
+                )
+                .help(format!("take it out; {} knows {now} so far", self.keys.table))
             } else {
                 unknown_key(key.text, self.keys)
             });

@@ -126,7 +126,8 @@ impl<'a> Value<'a> {
 
     /// `true` or `false`.
     pub fn boolean(self) -> Option<bool> {
-        self.as_bool().or_else(|| self.wanted("true or false, without quotes", &format!("{} = true", self.name)))
+        self.as_bool()
+            .or_else(|| self.wanted("true or false, without quotes", &format!("{} = true", self.name)))
     }
 
     /// A duration, which may be zero.

@@ -1,0 +1,84 @@
+//! One socket that is listened on: what it is for, whom it trusts, and who is connected.
+
+use std::sync::{
+    Arc,
+    atomic::{AtomicUsize, Ordering},
+};
+
+use arc_swap::ArcSwap;
+use tokio::sync::watch;
+
+use super::bind;
+use crate::{
+    config::{Address, Listen, Trust},
+    observe::ListenerMetrics,
+};
+
+/// What a listener is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Purpose {
+    /// Sites, for clients.
+    Sites,
+    /// Metrics and status, for operators.
+    Admin,
+}
+
+/// One socket that is listened on.
+#[derive(Debug)]
+pub struct Listener {
+    /// Its address as the configuration has it; the `listener` label of metrics.
+    pub configured: Address,
+    /// Its address as bound: with a port where the configuration says 0.
+    pub address: Address,
+    /// What it is for.
+    pub purpose: Purpose,
+    trust: ArcSwap<Trust>,
+    closing: watch::Sender<bool>,
+    pub(super) open: AtomicUsize,
+    pub(super) active: AtomicUsize,
+    pub(super) metrics: ListenerMetrics,
+}
+
+impl Listener {
+    pub(super) fn new(listen: &Listen, address: Address, purpose: Purpose, metrics: ListenerMetrics) -> Self {
+        Self {
+            configured: listen.address.clone(),
+            address,
+            purpose,
+            trust: ArcSwap::from_pointee(listen.trust.clone()),
+            closing: watch::Sender::new(false),
+            open: AtomicUsize::new(0),
+            active: AtomicUsize::new(0),
+            metrics,
+        }
+    }
+
+    /// Takes over what a new configuration says of a listener that stays.
+    pub(super) fn change(&self, listen: &Listen) {
+        self.trust.store(Arc::new(listen.trust.clone()));
+        bind::set_mode(listen);
+    }
+
+    /// Whose forwarded headers are believed on it.
+    pub fn trust(&self) -> Arc<Trust> {
+        self.trust.load_full()
+    }
+
+    /// Connections open now, and how many of them have a request in hand.
+    pub fn connections(&self) -> (usize, usize) {
+        (self.open.load(Ordering::Relaxed), self.active.load(Ordering::Relaxed))
+    }
+
+    /// Whether connections are to be closed after the request in hand.
+    pub fn is_closing(&self) -> bool {
+        *self.closing.borrow()
+    }
+
+    pub(super) fn closing(&self) -> watch::Receiver<bool> {
+        self.closing.subscribe()
+    }
+
+    pub(super) fn close(&self) {
+        self.closing.send_replace(true);
+    }
+}

@@ -1,0 +1,44 @@
+//! Counting connections: each has a place while it is open, and is active while it has a request in hand.
+
+use std::sync::{Arc, atomic::Ordering};
+
+use tokio::sync::OwnedSemaphorePermit;
+
+use super::{Listener, Purpose};
+
+/// A connection's place among all: counted while it is open.
+pub(super) struct Place {
+    listener: Arc<Listener>,
+    _room: OwnedSemaphorePermit,
+}
+
+impl Place {
+    pub(super) fn take(listener: Arc<Listener>, room: OwnedSemaphorePermit) -> Self {
+        if listener.purpose == Purpose::Sites {
+            listener.metrics.accepted.inc();
+        }
+        listener.open.fetch_add(1, Ordering::Relaxed);
+        Self { listener, _room: room }
+    }
+
+    /// Counts the connection as active until the result is dropped.
+    pub(super) fn active(&self) -> Active<'_> {
+        self.listener.active.fetch_add(1, Ordering::Relaxed);
+        Active(&self.listener)
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        self.listener.open.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+/// A connection with a request in hand.
+pub(super) struct Active<'a>(&'a Listener);
+
+impl Drop for Active<'_> {
+    fn drop(&mut self) {
+        self.0.active.fetch_sub(1, Ordering::Relaxed);
+    }
+}

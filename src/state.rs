@@ -1,0 +1,242 @@
+//! All that lives as long as the process, and how a new configuration takes effect in it.
+
+use std::{
+    io,
+    sync::{Arc, OnceLock},
+};
+
+use arc_swap::{ArcSwap, ArcSwapOption};
+use sd_notify::NotifyState;
+
+use crate::{
+    config::{self, Config, ConfigPath, LoadError},
+    listen::{BindError, Listener, Listeners, Serve},
+    observe::{AccessLog, Entry, LogSettings, Metrics},
+    route::Table,
+    upstream::Upstreams,
+};
+
+/// All that lives as long as the process.
+pub struct State {
+    source: ConfigPath,
+    table: ArcSwap<Table>,
+    settings: ArcSwap<config::Server>,
+    /// Groups of workers.
+    pub(crate) upstreams: Upstreams,
+    /// Counters.
+    pub(crate) metrics: Arc<Metrics>,
+    access_log: ArcSwapOption<AccessLog>,
+    listeners: OnceLock<Arc<Listeners>>,
+    log: Option<LogSettings>,
+    /// Why the last reload did not take effect.
+    last_error: ArcSwapOption<ReloadError>,
+    /// Reloads go one after the other.
+    reloading: tokio::sync::Mutex<()>,
+}
+
+/// Why a configuration did not take effect; the one before it goes on.
+#[derive(Debug, thiserror::Error)]
+pub enum ReloadError {
+    /// It is bad or unreadable.
+    #[error(transparent)]
+    Config(#[from] LoadError),
+    /// An address cannot be listened on.
+    #[error(transparent)]
+    Listen(#[from] BindError),
+    /// The access log cannot be opened.
+    #[error("cannot open the access log: {0}")]
+    AccessLog(#[source] io::Error),
+}
+
+impl State {
+    pub(crate) fn new(
+        source: ConfigPath,
+        config: &Config,
+        log: Option<LogSettings>,
+    ) -> Result<Self, ReloadError> {
+        let upstreams = Upstreams::default();
+        let metrics = Arc::new(Metrics::new());
+        upstreams.apply(&config.upstreams, &metrics);
+        Ok(Self {
+            source,
+            table: ArcSwap::from_pointee(Table::new(config, &upstreams)),
+            settings: ArcSwap::from_pointee(config.server.clone()),
+            upstreams,
+            metrics,
+            access_log: ArcSwapOption::new(open_access_log(config)?),
+            listeners: OnceLock::new(),
+            log,
+            last_error: ArcSwapOption::empty(),
+            reloading: tokio::sync::Mutex::default(),
+        })
+    }
+
+    /// Opens the listeners of `config`, whose connections `serve` serves.
+    ///
+    /// # Errors
+    ///
+    /// When an address cannot be listened on.
+    pub(crate) async fn open(self: &Arc<Self>, config: &Config, serve: Serve) -> Result<(), ReloadError> {
+        let listeners = Listeners::new(&config.server, serve, Arc::clone(&self.metrics));
+        self.listeners.get_or_init(|| Arc::new(listeners));
+        self.take_over(config).await
+    }
+
+    /// Stops accepting clients, and gives the future of the last of them leaving.
+    pub(crate) async fn close(&self) {
+        if let Some(listeners) = self.listeners.get() {
+            listeners.close();
+            listeners.drained().await;
+        }
+    }
+
+    /// Opens the access log again under its name.
+    pub(crate) fn reopen_logs(&self) {
+        if let Some(log) = &*self.access_log.load() {
+            log.reopen();
+        }
+    }
+
+    /// Waits until the access log is written. Blocks; nothing is logged after it.
+    pub(crate) fn finish_logs(&self) {
+        if let Some(log) = self.access_log.swap(None).and_then(Arc::into_inner) {
+            log.finish();
+        }
+    }
+
+    /// The sites and routes in effect.
+    pub(crate) fn table(&self) -> Arc<Table> {
+        self.table.load_full()
+    }
+
+    /// The settings of the process in effect.
+    pub(crate) fn settings(&self) -> Arc<config::Server> {
+        self.settings.load_full()
+    }
+
+    /// Threads of the event loop.
+    pub(crate) fn threads(&self) -> usize {
+        self.settings.load().threads
+    }
+
+    /// The listeners that accept now.
+    pub(crate) fn listeners(&self) -> Vec<Arc<Listener>> {
+        self.listeners.get().map(|listeners| listeners.list()).unwrap_or_default()
+    }
+
+    /// Why the last reload did not take effect.
+    pub(crate) fn last_error(&self) -> Option<Arc<ReloadError>> {
+        self.last_error.load_full()
+    }
+
+    /// The configuration file.
+    pub(crate) fn config_path(&self) -> String {
+        self.source.0.display().to_string()
+    }
+
+    /// Writes a line of the access log, if there is one.
+    pub(crate) fn log_access(&self, entry: &Entry<'_>) {
+        if let Some(log) = &*self.access_log.load()
+            && log.write(entry).is_err()
+        {
+            self.metrics.access_log_dropped.inc();
+        }
+    }
+
+    /// Reads the configuration again and takes it over, or keeps the one in effect and tells why.
+    ///
+    /// # Errors
+    ///
+    /// See [`ReloadError`]; nothing has changed then.
+    pub(crate) async fn reload(self: &Arc<Self>) -> Result<(), Arc<ReloadError>> {
+        let _one_at_a_time = self.reloading.lock().await;
+        notify(&[
+            NotifyState::Reloading,
+            NotifyState::monotonic_usec_now().unwrap_or(NotifyState::Reloading),
+        ]);
+        let result = match self.read().await {
+            Ok(config) => self.take_over(&config).await,
+            Err(error) => Err(error.into()),
+        };
+        let error = result.err().map(Arc::new);
+        self.last_error.store(error.clone());
+        self.tell_reload(error.as_deref());
+        match error {
+            None => Ok(()),
+            Some(error) => Err(error),
+        }
+    }
+
+    async fn read(&self) -> Result<Config, LoadError> {
+        let path = self.source.0.clone();
+        let loaded = tokio::task::spawn_blocking(move || config::load(&path)).await;
+        let unreadable =
+            |panic| LoadError::Unreadable { path: self.config_path(), source: io::Error::other(panic) };
+        let loaded = loaded.map_err(unreadable)??;
+        if let Some(warnings) = &loaded.warnings {
+            tracing::warn!("{warnings}");
+        }
+        Ok(loaded.config)
+    }
+
+    async fn take_over(self: &Arc<Self>, config: &Config) -> Result<(), ReloadError> {
+        // What can fail goes first.
+        let unchanged = match (&*self.access_log.load(), &config.log.access) {
+            (Some(log), Some(wanted)) => log.is(wanted),
+            (None, None) => true,
+            (Some(_), None) | (None, Some(_)) => false,
+        };
+        let access_log = if unchanged { None } else { Some(open_access_log(config)?) };
+        let take_effect = || {
+            self.upstreams.apply(&config.upstreams, &self.metrics);
+            self.table.store(Arc::new(Table::new(config, &self.upstreams)));
+            self.settings.store(Arc::new(config.server.clone()));
+            if let Some(access_log) = access_log {
+                self.access_log.store(access_log);
+            }
+            if let Some(log) = &self.log {
+                log.change(&config.log);
+            }
+        };
+        match self.listeners.get() {
+            Some(listeners) => listeners.apply(config, take_effect).await?,
+            None => take_effect(),
+        }
+        Ok(())
+    }
+
+    /// Tells whoever wants to know what came of a start or a reload.
+    pub(crate) fn tell_reload(&self, error: Option<&ReloadError>) {
+        match error {
+            None => {
+                self.metrics.reloaded(true);
+                tracing::info!("the configuration is in effect");
+                notify(&[NotifyState::Ready, NotifyState::Status("serving")]);
+            }
+            Some(error) => {
+                self.metrics.reloaded(false);
+                tracing::error!(
+                    "the new configuration does not take effect; the one before goes on:\n{error}"
+                );
+                notify(&[
+                    NotifyState::Ready,
+                    NotifyState::Status("serving; the last reload was refused, see the log"),
+                ]);
+            }
+        }
+    }
+}
+
+fn open_access_log(config: &Config) -> Result<Option<Arc<AccessLog>>, ReloadError> {
+    let settings = config.log.access.as_ref();
+    settings
+        .map(|settings| AccessLog::open(settings).map(Arc::new).map_err(ReloadError::AccessLog))
+        .transpose()
+}
+
+/// Tells systemd, where it is there.
+pub(crate) fn notify(state: &[NotifyState<'_>]) {
+    if let Err(error) = sd_notify::notify(state) {
+        tracing::debug!(%error, "cannot tell systemd");
+    }
+}
