@@ -31,7 +31,9 @@ pub fn read(value: Value<'_>) -> Option<Headers> {
         let name = key.read(|text| {
             let name = name(text)?;
             match headers.iter().any(|(other, _)| *other == name) {
-                true => Err(Problem::new(format!("the header `{text}` stands here twice"), "names know no case")),
+                true => {
+                    Err(Problem::new(format!("the header `{text}` stands here twice"), "names know no case"))
+                }
                 false => Ok(name),
             }
         });
@@ -52,22 +54,32 @@ pub fn merge(outer: &Headers, inner: Headers) -> Headers {
 /// Reads the value of a header.
 pub fn content(text: &str) -> Result<HeaderValue, Problem> {
     if text.trim() != text {
-        return Err(Problem::new(format!("{} begins or ends with a space", show(text)), "no space at the ends")
-            .help(format!("write `{:?}`", text.trim())));
+        return Err(Problem::new(
+            format!("{} begins or ends with a space", show(text)),
+            "no space at the ends",
+        )
+        .help(format!("write `{:?}`", text.trim())));
     }
-    HeaderValue::from_str(text).map_err(|_| {
-        Problem::new(format!("{} cannot be the value of a header", show(text)), "only visible ASCII and spaces")
+    // The type allows more than ASCII, but programs read those bytes in more than one way.
+    HeaderValue::from_str(text).ok().filter(|_| text.is_ascii()).ok_or_else(|| {
+        Problem::new(
+            format!("{} cannot be the value of a header", show(text)),
+            "only visible ASCII and spaces",
+        )
     })
 }
 
 fn name(text: &str) -> Result<HeaderName, Problem> {
     let Ok(name) = HeaderName::from_bytes(text.as_bytes()) else {
-        let problem = Problem::new(format!("{} is not the name of a header", show(text)), "no spaces, no colon");
+        let problem =
+            Problem::new(format!("{} is not the name of a header", show(text)), "no spaces, no colon");
         return Err(problem.help(format!("write for example `{EXAMPLE}`")));
     };
     if FRAMING.contains(&name.as_str()) {
         let title = format!("the header `{text}` is set by the proxy itself");
-        return Err(Problem::new(title, "tells where an answer ends or a connection goes on").help("take it out"));
+        return Err(
+            Problem::new(title, "tells where an answer ends or a connection goes on").help("take it out")
+        );
     }
     Ok(name)
 }
@@ -79,7 +91,8 @@ mod tests {
     #[test]
     fn the_deeper_replaces_the_same_name_only() {
         let header = |name, value| (HeaderName::from_static(name), HeaderValue::from_static(value));
-        let merged = merge(&vec![header("a", "1"), header("b", "1")], vec![header("b", "2"), header("c", "2")]);
+        let merged =
+            merge(&vec![header("a", "1"), header("b", "1")], vec![header("b", "2"), header("c", "2")]);
         assert_eq!(merged, [header("a", "1"), header("b", "2"), header("c", "2")]);
     }
 
