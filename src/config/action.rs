@@ -115,11 +115,14 @@ fn refuse_foreign(table: &mut Table<'_>, action: &str) {
 }
 
 fn root(text: &str, captures: &[&str]) -> Result<Template, Problem> {
-    paths::shape(text)?;
+    paths::shape(text, "/srv/galaxy")?;
     if text.starts_with("/{") {
         // A request could choose any directory of the machine.
-        return Err(Problem::new(format!("{} lets the request choose among all directories", show(text)), "a fixed directory first")
-            .help("write for example `\"/srv/galaxy/{name}\"`"));
+        return Err(Problem::new(
+            format!("{} lets the request choose among all directories", show(text)),
+            "a fixed directory first",
+        )
+        .help("write for example `\"/srv/galaxy/{name}\"`"));
     }
     template(paths::trimmed(text), &[], captures)
 }
@@ -144,7 +147,7 @@ fn within(value: Value<'_>) -> Option<Vec<PathBuf>> {
         value.error(problem.help(format!("write for example `{example}`")));
     }
     let read = |item: Value<'_>| {
-        let path = item.parse(item.string(example)?, paths::absolute)?;
+        let path = item.parse(item.string(example)?, |text| paths::absolute(text, "/srv/galaxy"))?;
         paths::need_directory(item, &path);
         Some(path)
     };
@@ -154,7 +157,10 @@ fn within(value: Value<'_>) -> Option<Vec<PathBuf>> {
 fn target(text: &str, captures: &[&str]) -> Result<Template, Problem> {
     let relative = !["/", "http://", "https://"].iter().any(|start| text.starts_with(start));
     if relative {
-        let problem = Problem::new(format!("{} is not the target of a redirect", show(text)), "neither a URL nor a path");
+        let problem = Problem::new(
+            format!("{} is not the target of a redirect", show(text)),
+            "neither a URL nor a path",
+        );
         return Err(problem.help(match text {
             "" => "write for example `redirect = \"https://galaxy.example.org{path}\"`".into(),
             _ if text.starts_with('{') => format!("write `\"https://{text}\"`"),
@@ -162,9 +168,12 @@ fn target(text: &str, captures: &[&str]) -> Result<Template, Problem> {
         }));
     }
     if let Some(at) = text.find('$') {
-        return Err(Problem::new(format!("{} has a variable of nginx in it", show(text)), "names stand in braces here")
-            .at(at..text.len())
-            .help("`$request_uri` is `{path}`, `$host` is `{host}`"));
+        return Err(Problem::new(
+            format!("{} has a variable of nginx in it", show(text)),
+            "names stand in braces here",
+        )
+        .at(at..text.len())
+        .help("`$request_uri` is `{path}`, `$host` is `{host}`"));
     }
     if !text.bytes().all(|byte| byte.is_ascii_graphic()) {
         return Err(Problem::new(format!("{} is not a URL", show(text)), "no spaces, only ASCII")
@@ -182,13 +191,17 @@ fn redirect_status(value: Value<'_>) -> Option<StatusCode> {
 
 fn status(value: Value<'_>) -> Option<StatusCode> {
     let Some((number, radix)) = value.as_integer() else {
-        let number = value.as_str().filter(|text| text.len() == 3 && text.parse::<u16>().is_ok()).unwrap_or("404");
+        let number =
+            value.as_str().filter(|text| text.len() == 3 && text.parse::<u16>().is_ok()).unwrap_or("404");
         return value.wanted("a status without quotes", &format!("{} = {number}", value.name));
     };
     let number = u16::from_str_radix(number, radix).ok().filter(|number| (200..600).contains(number));
     let status = number.and_then(|number| StatusCode::from_u16(number).ok());
     if status.is_none() {
-        value.error(Problem::new("this is not the status of an answer", "must be from 200 to 599").help(format!("write for example `{} = 404`", value.name)));
+        value.error(
+            Problem::new("this is not the status of an answer", "must be from 200 to 599")
+                .help(format!("write for example `{} = 404`", value.name)),
+        );
     }
     status
 }
@@ -210,7 +223,10 @@ fn answer(table: &mut Table<'_>, value: Value<'_>) -> Option<Action> {
         value.error(problem.help(format!("write `redirect = \"https://…\", status = {}`", status.as_u16())));
     }
     if let (Some(body), 204 | 205 | 304) = (body, status.as_u16()) {
-        body.error(Problem::new(format!("an answer {} has no body", status.as_u16()), "cannot be sent").help("take it out, or write `answer = 200`"));
+        body.error(
+            Problem::new(format!("an answer {} has no body", status.as_u16()), "cannot be sent")
+                .help("take it out, or write `answer = 200`"),
+        );
     }
     Some(Action::Answer { status, body: text_of_body.map(Into::into), content_type })
 }
@@ -218,7 +234,9 @@ fn answer(table: &mut Table<'_>, value: Value<'_>) -> Option<Action> {
 fn content_type(text: &str) -> Result<HeaderValue, Problem> {
     let kind = text.split(';').next().unwrap_or_default().trim();
     match kind.split_once('/') {
-        Some((class, name)) if !class.is_empty() && !name.is_empty() && !kind.contains(' ') => headers::content(text),
+        Some((class, name)) if !class.is_empty() && !name.is_empty() && !kind.contains(' ') => {
+            headers::content(text)
+        }
         _ => Err(Problem::new(format!("{} is not a content type", show(text)), "needs a `/`")
             .help("write for example `type = \"text/html; charset=utf-8\"`")),
     }

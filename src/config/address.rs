@@ -19,8 +19,13 @@ pub fn listen(text: &str) -> Result<Address, Problem> {
         return unix(text, path).map(Address::Unix);
     }
     if text.starts_with("fd:") {
-        return Err(Problem::new(format!("{} is not available in this version", show(text)), "planned, not built yet")
-            .help("write an address and a port, or the path of a unix socket: `\"unix:/run/bowshock/http.sock\"`"));
+        return Err(Problem::new(
+            format!("{} is not available in this version", show(text)),
+            "planned, not built yet",
+        )
+        .help(
+            "write an address and a port, or the path of a unix socket: `\"unix:/run/bowshock/http.sock\"`",
+        ));
     }
     text.parse().map(Address::Tcp).map_err(|_| listen_problem(text))
 }
@@ -46,8 +51,11 @@ pub fn server(text: &str) -> Result<ServerAddress, Problem> {
         // What connects to these reaches this machine by luck of the kernel, elsewhere it fails.
         ServerAddress::Tcp(to) if to.ip().is_unspecified() => {
             let here = if to.is_ipv4() { "127.0.0.1" } else { "[::1]" };
-            Err(Problem::new(format!("{} is no address to connect to", show(text)), "an address to listen on")
-                .help(format!("write `\"{here}:{}\"` for a worker on this machine", to.port())))
+            Err(Problem::new(
+                format!("{} is no address to connect to", show(text)),
+                "an address to listen on",
+            )
+            .help(format!("write `\"{here}:{}\"` for a worker on this machine", to.port())))
         }
         _ => Ok(address),
     }
@@ -66,8 +74,11 @@ pub fn is_name(host: &str) -> bool {
 fn unix(text: &str, path: &str) -> Result<PathBuf, Problem> {
     if !path.starts_with('/') {
         let absolute = path.trim_start_matches("./");
-        return Err(Problem::new(format!("the path of {} is not absolute", show(text)), "must start with `/`")
-            .help(format!("write the whole path, for example `{:?}`", format!("unix:/run/{absolute}"))));
+        return Err(Problem::new(
+            format!("the path of {} is not absolute", show(text)),
+            "must start with `/`",
+        )
+        .help(format!("write the whole path, for example `{:?}`", format!("unix:/run/{absolute}"))));
     }
     if let Some(single) = path.strip_prefix("//") {
         let single = single.trim_start_matches('/');
@@ -87,7 +98,10 @@ fn unix(text: &str, path: &str) -> Result<PathBuf, Problem> {
 }
 
 fn listen_problem(text: &str) -> Problem {
-    let problem = Problem::new(format!("{} is not an address to listen on", show(text)), "needs an IP address and a port");
+    let problem = Problem::new(
+        format!("{} is not an address to listen on", show(text)),
+        "needs an IP address and a port",
+    );
     let port = |text: &str| text.parse::<u16>().is_ok();
     let suggestion = match text.rsplit_once(':') {
         _ if text.starts_with('/') => format!("unix:{text}"),
@@ -97,16 +111,22 @@ fn listen_problem(text: &str) -> Problem {
         _ if port(text) => format!("[::]:{text}"),
         Some(("" | "*", number)) if port(number) => format!("[::]:{number}"),
         Some(("localhost", number)) if port(number) => format!("127.0.0.1:{number}"),
-        Some((host, number)) if port(number) && host.parse::<Ipv6Addr>().is_ok() => format!("[{host}]:{number}"),
+        Some((host, number)) if port(number) && host.parse::<Ipv6Addr>().is_ok() => {
+            format!("[{host}]:{number}")
+        }
         Some((host, number)) if port(number) && is_name(host) => {
             return problem.help(format!(
-                "names are not looked up here: write the IP address of an interface, or `\"[::]:{number}\"` for all of them"
+                "names are not looked up here: write the IP address of an interface, \
+                 or `\"[::]:{number}\"` for all of them"
             ));
         }
         _ => match text.trim_matches(['[', ']']).parse::<IpAddr>() {
             Ok(ip) => SocketAddr::new(ip, 8080).to_string(),
             Err(_) => {
-                return problem.help("write for example `\"[::]:443\"` (all interfaces), `\"127.0.0.1:8080\"` or `\"unix:/run/bowshock/http.sock\"`");
+                return problem.help(
+                    "write for example `\"[::]:443\"` (all interfaces), `\"127.0.0.1:8080\"` \
+                     or `\"unix:/run/bowshock/http.sock\"`",
+                );
             }
         },
     };
@@ -114,11 +134,16 @@ fn listen_problem(text: &str) -> Problem {
 }
 
 fn server_problem(text: &str) -> Problem {
-    let problem = Problem::new(format!("{} is not the address of a server", show(text)), "needs a host and a port");
-    let general = "write for example `\"unix:/run/galaxy/gunicorn.sock\"`, `\"127.0.0.1:8080\"` or `\"worker1:8080\"`";
+    let problem =
+        Problem::new(format!("{} is not the address of a server", show(text)), "needs a host and a port");
+    let general =
+        "write for example `\"unix:/run/galaxy/gunicorn.sock\"`, `\"127.0.0.1:8080\"` or `\"worker1:8080\"`";
     if text.starts_with("https://") {
-        return Problem::new(format!("{} is not available in this version", show(text)), "planned, not built yet")
-            .help("servers are spoken to in plain HTTP so far: write `\"host:port\"`");
+        return Problem::new(
+            format!("{} is not available in this version", show(text)),
+            "planned, not built yet",
+        )
+        .help("servers are spoken to in plain HTTP so far: write `\"host:port\"`");
     }
     if let Some(rest) = text.strip_prefix("http://") {
         let host = rest.split('/').next().unwrap_or_default();

@@ -39,7 +39,9 @@ pub fn read<'a>(context: &'a Context<'a>, root: &'a DeTable<'a>) -> Config {
     let upstreams = table.take("upstream").map(Upstreams::read).unwrap_or_default();
     let mut hosts = Hosts::default();
     let sites = match several(&mut table, "site") {
-        Some(values) => values.into_iter().filter_map(|value| site::read(value, &mut hosts, &upstreams)).collect(),
+        Some(values) => {
+            values.into_iter().filter_map(|value| site::read(value, &mut hosts, &upstreams)).collect()
+        }
         None => {
             if table.unknown().next().is_none() {
                 context.error_of_file(Problem::new("there is no `[[site]]`", "").help(EXAMPLE));

@@ -33,7 +33,8 @@ fn is_ip(name: &str) -> bool {
 }
 
 fn problem(text: &str, name: &str) -> Problem {
-    let problem = Problem::new(format!("{} is not a host name", show(text)), "not a name, `*.suffix` or `~regex`");
+    let problem =
+        Problem::new(format!("{} is not a host name", show(text)), "not a name, `*.suffix` or `~regex`");
     if ["_", "*", "", "default"].contains(&name) {
         return Problem { label: "the default site has no `host`".into(), ..problem }
             .help("leave out `host`: such a site answers for every name that no other site has");
@@ -42,7 +43,8 @@ fn problem(text: &str, name: &str) -> Problem {
         return problem.help(format!("write `[\"{suffix}\", \"*.{suffix}\"]`"));
     }
     if !name.is_ascii() {
-        return problem.help("write the name as browsers send it: in ASCII, such as `\"xn--bcher-kva.example\"`");
+        return problem
+            .help("write the name as browsers send it: in ASCII, such as `\"xn--bcher-kva.example\"`");
     }
     let (scheme, rest) = name.split_once("://").unwrap_or(("", name));
     let bare = rest.split(['/', '?', '#']).next().unwrap_or_default();
@@ -62,7 +64,10 @@ fn problem(text: &str, name: &str) -> Problem {
                 .help(format!("write a regular expression: `'~^{source}$'`"));
         }
     }
-    problem.help("write for example `\"galaxy.example.org\"`, `\"*.example.org\"` or `'~^galaxy[0-9]+\\.example\\.org$'`")
+    problem.help(
+        "write for example `\"galaxy.example.org\"`, `\"*.example.org\"` \
+         or `'~^galaxy[0-9]+\\.example\\.org$'`",
+    )
 }
 
 #[cfg(test)]
@@ -71,7 +76,9 @@ mod tests {
 
     #[test]
     fn names_suffixes_and_expressions() {
-        assert!(matches!(host("Galaxy.Example.org"), Ok(HostPattern::Exact(name)) if name == "galaxy.example.org"));
+        assert!(
+            matches!(host("Galaxy.Example.org"), Ok(HostPattern::Exact(name)) if name == "galaxy.example.org")
+        );
         assert!(matches!(host("*.Example.org"), Ok(HostPattern::Suffix(name)) if name == ".example.org"));
         assert!(matches!(host("~^g[0-9]$"), Ok(HostPattern::Regex(_))));
         assert!(host("localhost").is_ok() && host("127.0.0.1").is_ok() && host("[::1]").is_ok());
@@ -90,7 +97,10 @@ mod tests {
             ("a b", "for example"),
         ] {
             let problem = host(bad).unwrap_err();
-            assert!(problem.help.as_deref().is_some_and(|help| help.contains(suggestion)), "{bad} {problem:?}");
+            assert!(
+                problem.help.as_deref().is_some_and(|help| help.contains(suggestion)),
+                "{bad} {problem:?}"
+            );
         }
     }
 }

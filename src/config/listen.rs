@@ -67,7 +67,8 @@ pub fn read(value: Value<'_>, taken: &mut Taken) -> Option<Listen> {
 
 fn socket(value: Value<'_>, taken: &mut Taken) -> Option<Address> {
     if let Some((port, 10)) = value.as_integer() {
-        return value.wanted("an IP address with a port, in quotes", &format!("{} = \"[::]:{port}\"", value.name));
+        return value
+            .wanted("an IP address with a port, in quotes", &format!("{} = \"[::]:{port}\"", value.name));
     }
     let address = text(ADDRESS, address::listen)(value)?;
     if let Address::Unix(path) = &address {
@@ -81,8 +82,13 @@ fn trust(value: Value<'_>, unix: bool) -> Option<Trust> {
     match value.as_str() {
         Some("all") if unix => return Some(Trust { all: true, ..Trust::default() }),
         Some("all") => {
-            let problem = Problem::new("`trust = \"all\"` is only possible on a unix socket", "anybody can connect to a TCP port");
-            value.error(problem.help("list the networks of the proxies in front: `trust = [\"10.0.0.0/8\", \"2001:db8::/32\"]`"));
+            let problem = Problem::new(
+                "`trust = \"all\"` is only possible on a unix socket",
+                "anybody can connect to a TCP port",
+            );
+            value.error(problem.help(
+                "list the networks of the proxies in front: `trust = [\"10.0.0.0/8\", \"2001:db8::/32\"]`",
+            ));
             return None;
         }
         _ => {}
@@ -94,7 +100,10 @@ fn trust(value: Value<'_>, unix: bool) -> Option<Trust> {
         } else if unix {
             trust.uids.extend(integer(0..=u32::MAX)(item));
         } else {
-            let problem = Problem::new("user ids can only be trusted on a unix socket", "who connects over TCP is not known");
+            let problem = Problem::new(
+                "user ids can only be trusted on a unix socket",
+                "who connects over TCP is not known",
+            );
             item.error(problem.help("list the networks of the proxies in front: `trust = [\"10.0.0.0/8\"]`"));
         }
     }
@@ -105,13 +114,27 @@ fn network(value: Value<'_>) -> Option<IpNet> {
     let text = value.string("trust = [\"10.0.0.0/8\"]")?;
     let parsed = text.parse::<IpNet>().ok().or_else(|| text.parse::<IpAddr>().ok().map(IpNet::from));
     let Some(network) = parsed else {
-        let problem = Problem::new(format!("{} is not a network", show(text)), "needs an IP address or a CIDR");
-        value.error(problem.help("write for example `\"10.0.0.0/8\"`, `\"192.0.2.7\"` or `\"2001:db8::/32\"`; a user id stands without quotes"));
+        let problem =
+            Problem::new(format!("{} is not a network", show(text)), "needs an IP address or a CIDR");
+        value.error(problem.help(
+            "write for example `\"10.0.0.0/8\"`, `\"192.0.2.7\"` or `\"2001:db8::/32\"`; \
+             a user id stands without quotes",
+        ));
         return None;
     };
     if network.trunc() != network {
-        let problem = Problem::new(format!("`{network}` has bits set past its prefix"), format!("read as `{}`", network.trunc()));
-        value.context.warn(value.span(), problem.help(format!("write `\"{}\"` for the network, or `\"{}\"` for the one address", network.trunc(), network.addr())));
+        let problem = Problem::new(
+            format!("`{network}` has bits set past its prefix"),
+            format!("read as `{}`", network.trunc()),
+        );
+        value.context.warn(
+            value.span(),
+            problem.help(format!(
+                "write `\"{}\"` for the network, or `\"{}\"` for the one address",
+                network.trunc(),
+                network.addr()
+            )),
+        );
     }
     Some(network.trunc())
 }
@@ -119,7 +142,8 @@ fn network(value: Value<'_>) -> Option<IpNet> {
 fn mode(table: &mut Table<'_>, unix: bool) -> Option<u32> {
     let value = table.take("mode")?;
     if !unix {
-        let problem = Problem::new("`mode` is only possible on a unix socket", "a TCP port has no permissions");
+        let problem =
+            Problem::new("`mode` is only possible on a unix socket", "a TCP port has no permissions");
         value.error(problem.help("take it out"));
         return None;
     }

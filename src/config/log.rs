@@ -66,14 +66,19 @@ fn target(value: Value<'_>) -> Option<Option<AccessTarget>> {
         "off" => Some(None),
         "stdout" => Some(Some(AccessTarget::Stdout)),
         path if path.starts_with('/') => {
-            let path = value.parse(path, paths::absolute)?;
+            let path = value.parse(path, |text| paths::absolute(text, "/var/log/bowshock"))?;
             paths::need_parent(value, &path);
             Some(Some(AccessTarget::File(path)))
         }
-        syslog if syslog.starts_with("syslog:") => value.choice(&[("stdout", ()), ("off", ())], &["syslog:"]).map(|()| None),
+        syslog if syslog.starts_with("syslog:") => {
+            value.choice(&[("stdout", ()), ("off", ())], &["syslog:"]).map(|()| None)
+        }
         _ => {
             let title = format!("{} is no place for the access log", show(text));
-            value.error(Problem::new(title, "not known").help(format!("write `\"off\"`, `\"stdout\"` or a whole path such as `{EXAMPLE}`")));
+            value.error(
+                Problem::new(title, "not known")
+                    .help(format!("write `\"off\"`, `\"stdout\"` or a whole path such as `{EXAMPLE}`")),
+            );
             None
         }
     }

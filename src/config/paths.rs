@@ -10,24 +10,30 @@ use super::{
     read::Value,
 };
 
-/// Reads an absolute path without `..`.
-pub fn absolute(text: &str) -> Result<PathBuf, Problem> {
-    shape(text)?;
+/// Reads an absolute path without `..`; a relative one was perhaps meant below `home`.
+pub fn absolute(text: &str, home: &str) -> Result<PathBuf, Problem> {
+    shape(text, home)?;
     Ok(trimmed(text).into())
 }
 
 /// Refuses what is not an absolute path, also with `{names}` in it.
-pub fn shape(text: &str) -> Result<(), Problem> {
+pub fn shape(text: &str, home: &str) -> Result<(), Problem> {
     if !text.starts_with('/') {
         let bare = text.trim_start_matches("./").trim_start_matches("~/");
         return Err(Problem::new(format!("the path {} is not absolute", show(text)), "must start with `/`")
-            .help(format!("write the whole path, for example `{:?}`", format!("/srv/galaxy/{bare}"))));
+            .help(format!("write the whole path, for example `{:?}`", format!("{home}/{bare}"))));
     }
     if text.split('/').any(|segment| segment == "..") {
-        return Err(Problem::new(format!("the path {} has `..` in it", show(text)), "say where it really is"));
+        return Err(Problem::new(
+            format!("the path {} has `..` in it", show(text)),
+            "say where it really is",
+        ));
     }
     if text.contains('\0') {
-        return Err(Problem::new(format!("the path {} has a zero byte in it", show(text)), "no path has that"));
+        return Err(Problem::new(
+            format!("the path {} has a zero byte in it", show(text)),
+            "no path has that",
+        ));
     }
     Ok(())
 }
@@ -63,14 +69,18 @@ fn need(value: Value<'_>, path: &Path, answer: io::Result<()>) {
     value.error(match error.kind() {
         io::ErrorKind::NotFound => Problem::new(format!("{shown} does not exist"), "not on this machine")
             .help(format!("create it, mount it, or correct the path: `ls -ld {}`", path.display())),
-        io::ErrorKind::NotADirectory => Problem::new(format!("{shown} is not a directory"), "must be a directory")
-            .help("name the directory that it is in"),
-        io::ErrorKind::PermissionDenied => {
-            Problem::new(format!("{shown} may not be looked at by this user"), "permission denied").help(format!(
-                "allow it with `chmod o+x` or `setfacl` on the directories above; `namei -l {}` shows which",
-                path.display()
-            ))
+        io::ErrorKind::NotADirectory => {
+            Problem::new(format!("{shown} is not a directory"), "must be a directory")
+                .help("name the directory that it is in")
         }
+        io::ErrorKind::PermissionDenied => Problem::new(
+            format!("{shown} may not be looked at by this user"),
+            "permission denied",
+        )
+        .help(format!(
+            "allow it with `chmod o+x` or `setfacl` on the directories above; `namei -l {}` shows which",
+            path.display()
+        )),
         _ => Problem::new(format!("{shown} cannot be used: {error}"), "the system refuses"),
     });
 }
@@ -81,10 +91,10 @@ mod tests {
 
     #[test]
     fn only_absolute_paths() {
-        assert_eq!(absolute("/srv/x//").unwrap(), Path::new("/srv/x"));
-        assert_eq!(absolute("/").unwrap(), Path::new("/"));
+        assert_eq!(absolute("/srv/x//", "").unwrap(), Path::new("/srv/x"));
+        assert_eq!(absolute("/", "").unwrap(), Path::new("/"));
         for bad in ["", "srv", "./srv", "/srv/../etc", "/a\0b"] {
-            assert!(absolute(bad).is_err(), "{bad:?}");
+            assert!(absolute(bad, "").is_err(), "{bad:?}");
         }
     }
 }

@@ -61,11 +61,15 @@ pub fn regex(source: &str, any_case: bool) -> Result<Regex, Problem> {
         let reason = text.lines().find_map(|line| line.strip_prefix("error: ")).unwrap_or("too large");
         let problem = Problem::new(format!("{} is not a regular expression", show(source)), reason);
         if reason.starts_with("look-around") {
-            problem.help("match what is wanted instead, or give what is not wanted its own route before this one")
+            problem.help(
+                "match what is wanted instead, or give what is not wanted its own route before this one",
+            )
         } else if reason.starts_with("backreferences") {
             problem.help("a backslash before a number repeats a group, which is not possible here")
         } else {
-            problem.help("the syntax is that of https://docs.rs/regex; in TOML, single quotes leave backslashes alone")
+            problem.help(
+                "the syntax is that of https://docs.rs/regex; in TOML, single quotes leave backslashes alone",
+            )
         }
     })
 }
@@ -77,7 +81,8 @@ fn prefix(text: &str, before_regex: bool) -> Result<PathPattern, Problem> {
         path => path.to_owned(),
     };
     if path.ends_with("/*") {
-        let problem = Problem::new(format!("{} is not a prefix", show(text)), "`*` has no meaning in a prefix");
+        let problem =
+            Problem::new(format!("{} is not a prefix", show(text)), "`*` has no meaning in a prefix");
         let path = path.trim_end_matches('*').trim_end_matches('/');
         let path = if path.is_empty() { "/" } else { path };
         return Err(problem.help(format!("write `\"{path}\"`, which is for everything below it as well")));
@@ -111,7 +116,8 @@ fn plain(path: &str) -> Result<(), Problem> {
             .help("write the character itself"));
     }
     if path.split('/').any(|segment| segment == ".." || segment == ".") {
-        return Err(Problem::new(title("has `.` or `..` in it"), "no request has such a path").help("write it without"));
+        return Err(Problem::new(title("has `.` or `..` in it"), "no request has such a path")
+            .help("write it without"));
     }
     if path.contains(char::is_control) {
         return Err(Problem::new(title("has a control character in it"), "no request has such a path"));
@@ -127,7 +133,9 @@ mod tests {
     fn location_words() {
         assert!(matches!(path("/"), Ok(PathPattern::Prefix { path, before_regex: false }) if path == "/"));
         assert!(matches!(path("/a/b/"), Ok(PathPattern::Prefix { path, .. }) if path == "/a/b"));
-        assert!(matches!(path("^~ /a"), Ok(PathPattern::Prefix { path, before_regex: true }) if path == "/a"));
+        assert!(
+            matches!(path("^~ /a"), Ok(PathPattern::Prefix { path, before_regex: true }) if path == "/a")
+        );
         assert!(matches!(path("= /a/"), Ok(PathPattern::Exact(path)) if path == "/a/"));
         assert!(matches!(path("~ ^/A$"), Ok(PathPattern::Regex(regex)) if !regex.is_match("/a")));
         assert!(matches!(path("~* ^/A$"), Ok(PathPattern::Regex(regex)) if regex.is_match("/a")));
@@ -147,7 +155,10 @@ mod tests {
             ("~ (", "single quotes"),
         ] {
             let problem = path(bad).unwrap_err();
-            assert!(problem.help.as_deref().is_some_and(|help| help.contains(suggestion)), "{bad} {problem:?}");
+            assert!(
+                problem.help.as_deref().is_some_and(|help| help.contains(suggestion)),
+                "{bad} {problem:?}"
+            );
         }
         assert!(path("/a/../b").is_err() && path("@fallback").is_err() && path("").is_err());
     }

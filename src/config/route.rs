@@ -74,7 +74,10 @@ fn warn_without_within(value: Value<'_>, key: Key<'_>, action: &Action) {
         None => ("the application may send every file that fits".into(), "/srv/galaxy/var".into()),
     };
     let problem = Problem::new(title, label);
-    value.context.warn(key.span(), problem.help(format!("list the directories that downloads come from: `within = [{directories:?}]`")));
+    value.context.warn(
+        key.span(),
+        problem.help(format!("list the directories that downloads come from: `within = [{directories:?}]`")),
+    );
 }
 
 fn methods(value: Value<'_>) -> Option<Vec<Method>> {

@@ -62,7 +62,10 @@ impl Hosts {
         };
         if items.is_empty() {
             let problem = Problem::new("`host` names no host", "empty");
-            value.error(problem.help(format!("write for example `{HOST}`, or take it out: the default site has none")));
+            value.error(
+                problem
+                    .help(format!("write for example `{HOST}`, or take it out: the default site has none")),
+            );
         }
         let mut names = Vec::new();
         for item in items {

@@ -16,9 +16,12 @@ pub fn template(text: &str, words: &[&str], captures: &[&str]) -> Result<Templat
         let (before, from) = rest.split_at(open);
         let close = from.find('}').filter(|_| from.starts_with('{'));
         let Some(close) = close else {
-            return Err(Problem::new(format!("{} has a brace without its partner", show(text)), "braces enclose a name")
-                .at(offset + open..offset + open + 1)
-                .help("write for example `{name}`"));
+            return Err(Problem::new(
+                format!("{} has a brace without its partner", show(text)),
+                "braces enclose a name",
+            )
+            .at(offset + open..offset + open + 1)
+            .help("write for example `{name}`"));
         };
         let name = &from[1..close];
         if !known.contains(&name) {
@@ -26,9 +29,12 @@ pub fn template(text: &str, words: &[&str], captures: &[&str]) -> Result<Templat
             return Err(unknown(name, &known, captures).at(at));
         }
         if words.contains(&name) && captures.contains(&name) {
-            return Err(Problem::new(format!("{} may mean two things", show(name)), "a word of its own, and a group of the route")
-                .at(offset + open..offset + open + close + 1)
-                .help(format!("give the group another name: `(?<{name}2>…)`")));
+            return Err(Problem::new(
+                format!("{} may mean two things", show(name)),
+                "a word of its own, and a group of the route",
+            )
+            .at(offset + open..offset + open + close + 1)
+            .help(format!("give the group another name: `(?<{name}2>…)`")));
         }
         if !before.is_empty() {
             parts.push(Part::Text(before.into()));
@@ -49,12 +55,15 @@ fn unknown(name: &str, known: &[&str], captures: &[&str]) -> Problem {
     }
     match closest(name, known.iter().copied()) {
         Some(near) => problem.help(format!("did you mean `{{{near}}}`?")),
-        None if known.is_empty() => {
-            problem.help("only routes by regular expression have names: `(?<name>…)` in the route gives `{name}`")
-        }
+        None if known.is_empty() => problem
+            .help("only routes by regular expression have names: `(?<name>…)` in the route gives `{name}`"),
         None => {
             let known: Vec<String> = known.iter().map(|name| format!("{{{name}}}")).collect();
-            let more = if captures.is_empty() { "; `(?<name>…)` in a route `\"~ …\"` adds `{name}`" } else { "" };
+            let more = if captures.is_empty() {
+                "; `(?<name>…)` in a route `\"~ …\"` adds `{name}`"
+            } else {
+                ""
+            };
             problem.help(format!("write {}{more}", one_of(&known)))
         }
     }

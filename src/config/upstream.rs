@@ -50,9 +50,9 @@ impl Upstreams {
         }
         let problem = Problem::new(format!("there is no upstream {}", show(text)), "not known");
         if let Some(host) = text.strip_prefix("http://").map(|rest| rest.trim_end_matches('/')) {
-            return Err(Problem { label: "the name of an upstream, not a URL".into(), ..problem }.help(format!(
-                "write `proxy = \"NAME\"`, and in `[upstream.NAME]` `servers = [\"{host}\"]`"
-            )));
+            return Err(Problem { label: "the name of an upstream, not a URL".into(), ..problem }.help(
+                format!("write `proxy = \"NAME\"`, and in `[upstream.NAME]` `servers = [\"{host}\"]`"),
+            ));
         }
         if address::server(text).is_ok() {
             return Err(Problem { label: "the name of an upstream, not an address".into(), ..problem }.help(
@@ -80,15 +80,22 @@ impl Upstreams {
 }
 
 fn quoted(name: &str) -> &str {
-    if name.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'_' || byte == b'-') { name } else { "NAME" }
+    if name.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'_' || byte == b'-') {
+        name
+    } else {
+        "NAME"
+    }
 }
 
 fn all(value: Value<'_>) -> Option<Vec<(Key<'_>, Value<'_>)>> {
-    let entries = value.entries(&format!("[upstream.NAME]\n{SERVERS}"))?;
+    let entries = value.entries("[upstream.NAME]")?;
     // Known keys right here: the name was left out.
     match entries.iter().find(|(key, value)| UPSTREAM.now.contains(&key.text) && value.as_table().is_none()) {
         Some((key, _)) => {
-            key.error(Problem::new("an upstream needs a name", "stands in `[upstream]` itself").help("write `[upstream.galaxy]` above it, and `proxy = \"galaxy\"` in a route"));
+            key.error(
+                Problem::new("an upstream needs a name", "stands in `[upstream]` itself")
+                    .help("write `[upstream.galaxy]` above it, and `proxy = \"galaxy\"` in a route"),
+            );
             None
         }
         None => Some(entries),
@@ -98,7 +105,10 @@ fn all(value: Value<'_>) -> Option<Vec<(Key<'_>, Value<'_>)>> {
 fn name(text: &str) -> Result<String, Problem> {
     let allowed = |byte: u8| byte.is_ascii_alphanumeric() || b"_-.".contains(&byte);
     if text.is_empty() || !text.bytes().all(allowed) {
-        return Err(Problem::new(format!("{} cannot be the name of an upstream", show(text)), "letters, digits, `_`, `-` and `.`"));
+        return Err(Problem::new(
+            format!("{} cannot be the name of an upstream", show(text)),
+            "letters, digits, `_`, `-` and `.`",
+        ));
     }
     Ok(text.into())
 }
@@ -146,7 +156,10 @@ fn servers(value: Value<'_>, max_requests: Option<usize>) -> Option<Vec<Upstream
             Some((_, first)) => item.error(
                 Problem::new(format!("the server `{}` stands here twice", server.address), "again here")
                     .also(first.clone(), "first here")
-                    .help(format!("for a larger share write `{{ address = \"{}\", weight = 2 }}`", server.address)),
+                    .help(format!(
+                        "for a larger share write `{{ address = \"{}\", weight = 2 }}`",
+                        server.address
+                    )),
             ),
             None => servers.push((server, item.span())),
         }
@@ -189,8 +202,11 @@ fn health(value: Value<'_>) -> Option<Health> {
 /// The path goes into a request line as it is.
 fn health_path(text: &str) -> Result<String, Problem> {
     if !text.starts_with('/') {
-        return Err(Problem::new(format!("the path {} does not start with `/`", show(text)), "must start with `/`")
-            .help("write for example `path = \"/api/version\"`"));
+        return Err(Problem::new(
+            format!("the path {} does not start with `/`", show(text)),
+            "must start with `/`",
+        )
+        .help("write for example `path = \"/api/version\"`"));
     }
     if !text.bytes().all(|byte| byte.is_ascii_graphic()) {
         return Err(Problem::new(format!("the path {} cannot be sent", show(text)), "no spaces, only ASCII")
