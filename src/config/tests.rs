@@ -148,7 +148,10 @@ fn survives(text: &str) {
             let printed = print(&loaded.config);
             let again = parse_here(&printed).unwrap_or_else(|report| panic!("{text}\n{printed}\n{report}"));
             assert_eq!(print(&again.config), printed);
-            loaded.warnings.iter().for_each(|report| assert!(report.warnings() > 0 && !report.render(true).is_empty()));
+            loaded
+                .warnings
+                .iter()
+                .for_each(|report| assert!(report.warnings() > 0 && !report.render(true).is_empty()));
         }
     }
 }
@@ -169,8 +172,14 @@ proptest! {
         table in "\\[?\\[(server|admin|log|listen|site|site\\.routes|upstream|upstream\\.x)\\]\\]?",
         lines in prop::collection::vec(
             (
-                "(host|listen|address|trust|mode|servers|hold|max_body|level|access|health|\"/\"|\"~ \\(\\?<a>.\\)\")",
-                "(\"\\PC{0,12}\"|-?[0-9]{1,22}|true|\\[\\]|\\[\"\\PC{0,8}\", 1\\]|\\{(proxy|files|redirect|answer) = (\"\\PC{0,12}\"|[0-9]{3})\\})",
+                concat!(
+                    "(host|listen|address|trust|mode|servers|hold|max_body|level|access|health",
+                    "|\"/\"|\"~ \\(\\?<a>.\\)\")",
+                ),
+                concat!(
+                    "(\"\\PC{0,12}\"|-?[0-9]{1,22}|true|\\[\\]|\\[\"\\PC{0,8}\", 1\\]",
+                    "|\\{(proxy|files|redirect|answer) = (\"\\PC{0,12}\"|[0-9]{3})\\})",
+                ),
             ),
             0..6,
         ),
@@ -189,7 +198,8 @@ proptest! {
         let chars: Vec<char> = input.chars().collect();
         let at = at.index(chars.len());
         let end = (at + cut).min(chars.len());
-        let text: String = chars[..at].iter().copied().chain(put.chars()).chain(chars[end..].iter().copied()).collect();
+        let (before, after) = (&chars[..at], &chars[end..]);
+        let text: String = before.iter().copied().chain(put.chars()).chain(after.iter().copied()).collect();
         survives(&text);
     }
 }
