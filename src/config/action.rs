@@ -115,7 +115,7 @@ fn refuse_foreign(table: &mut Table<'_>, action: &str) {
 }
 
 fn root(text: &str, captures: &[&str]) -> Result<Template, Problem> {
-    paths::shape(text)?;
+    paths::shape(text, "/srv/galaxy")?;
     if text.starts_with("/{") {
         // A request could choose any directory of the machine.
         return Err(Problem::new(
@@ -147,7 +147,7 @@ fn within(value: Value<'_>) -> Option<Vec<PathBuf>> {
         value.error(problem.help(format!("write for example `{example}`")));
     }
     let read = |item: Value<'_>| {
-        let path = item.parse(item.string(example)?, paths::absolute)?;
+        let path = item.parse(item.string(example)?, |text| paths::absolute(text, "/srv/galaxy"))?;
         paths::need_directory(item, &path);
         Some(path)
     };

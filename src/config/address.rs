@@ -116,13 +116,17 @@ fn listen_problem(text: &str) -> Problem {
         }
         Some((host, number)) if port(number) && is_name(host) => {
             return problem.help(format!(
-                "names are not looked up here: write the IP address of an interface, or `\"[::]:{number}\"` for all of them"
+                "names are not looked up here: write the IP address of an interface, \
+                 or `\"[::]:{number}\"` for all of them"
             ));
         }
         _ => match text.trim_matches(['[', ']']).parse::<IpAddr>() {
             Ok(ip) => SocketAddr::new(ip, 8080).to_string(),
             Err(_) => {
-                return problem.help("write for example `\"[::]:443\"` (all interfaces), `\"127.0.0.1:8080\"` or `\"unix:/run/bowshock/http.sock\"`");
+                return problem.help(
+                    "write for example `\"[::]:443\"` (all interfaces), `\"127.0.0.1:8080\"` \
+                     or `\"unix:/run/bowshock/http.sock\"`",
+                );
             }
         },
     };

@@ -22,7 +22,7 @@ pub struct Problem {
     /// The bytes of the string that are at fault; all of it when `None`.
     pub at: Option<Range<usize>>,
     /// Another place in the file that has to do with it, and why.
-    pub also: Option<(Span, String)>,
+    pub also: Option<Box<(Span, String)>>,
 }
 
 impl Problem {
@@ -45,7 +45,7 @@ impl Problem {
 
     /// Points at a second place.
     pub fn also(mut self, span: Span, why: impl Into<String>) -> Self {
-        self.also = Some((span, why.into()));
+        self.also = Some(Box::new((span, why.into())));
         self
     }
 }
@@ -60,11 +60,20 @@ pub fn show(text: &str) -> String {
 
 /// A list of words for a message: `a`, `b` or `c`.
 pub fn one_of<S: AsRef<str>>(words: &[S]) -> String {
+    joined(words, "or")
+}
+
+/// A list of words for a message: `a`, `b` and `c`.
+pub fn all_of<S: AsRef<str>>(words: &[S]) -> String {
+    joined(words, "and")
+}
+
+fn joined<S: AsRef<str>>(words: &[S], by: &str) -> String {
     let words: Vec<String> = words.iter().map(|word| format!("`{}`", word.as_ref())).collect();
     match words.as_slice() {
         [] => String::new(),
         [only] => only.clone(),
-        [first @ .., last] => format!("{} or {last}", first.join(", ")),
+        [first @ .., last] => format!("{} {by} {last}", first.join(", ")),
     }
 }
 
@@ -152,8 +161,10 @@ impl Report {
             Some(span) => {
                 let label = Some(label.as_str()).filter(|label| !label.is_empty());
                 let primary = AnnotationKind::Primary.span(self.within(span)).label(label);
-                let second =
-                    also.iter().map(|(span, why)| AnnotationKind::Context.span(self.within(span)).label(why));
+                let second = also.iter().map(|also| {
+                    let (span, why) = also.as_ref();
+                    AnnotationKind::Context.span(self.within(span)).label(why)
+                });
                 let snippet = Snippet::source(&self.text).path(&self.name);
                 title.element(snippet.annotation(primary).annotations(second))
             }

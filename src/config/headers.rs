@@ -60,7 +60,8 @@ pub fn content(text: &str) -> Result<HeaderValue, Problem> {
         )
         .help(format!("write `{:?}`", text.trim())));
     }
-    HeaderValue::from_str(text).map_err(|_| {
+    // The type allows more than ASCII, but programs read those bytes in more than one way.
+    HeaderValue::from_str(text).ok().filter(|_| text.is_ascii()).ok_or_else(|| {
         Problem::new(
             format!("{} cannot be the value of a header", show(text)),
             "only visible ASCII and spaces",

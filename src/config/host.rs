@@ -64,7 +64,10 @@ fn problem(text: &str, name: &str) -> Problem {
                 .help(format!("write a regular expression: `'~^{source}$'`"));
         }
     }
-    problem.help("write for example `\"galaxy.example.org\"`, `\"*.example.org\"` or `'~^galaxy[0-9]+\\.example\\.org$'`")
+    problem.help(
+        "write for example `\"galaxy.example.org\"`, `\"*.example.org\"` \
+         or `'~^galaxy[0-9]+\\.example\\.org$'`",
+    )
 }
 
 #[cfg(test)]

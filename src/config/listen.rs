@@ -116,7 +116,10 @@ fn network(value: Value<'_>) -> Option<IpNet> {
     let Some(network) = parsed else {
         let problem =
             Problem::new(format!("{} is not a network", show(text)), "needs an IP address or a CIDR");
-        value.error(problem.help("write for example `\"10.0.0.0/8\"`, `\"192.0.2.7\"` or `\"2001:db8::/32\"`; a user id stands without quotes"));
+        value.error(problem.help(
+            "write for example `\"10.0.0.0/8\"`, `\"192.0.2.7\"` or `\"2001:db8::/32\"`; \
+             a user id stands without quotes",
+        ));
         return None;
     };
     if network.trunc() != network {

@@ -66,7 +66,7 @@ fn target(value: Value<'_>) -> Option<Option<AccessTarget>> {
         "off" => Some(None),
         "stdout" => Some(Some(AccessTarget::Stdout)),
         path if path.starts_with('/') => {
-            let path = value.parse(path, paths::absolute)?;
+            let path = value.parse(path, |text| paths::absolute(text, "/var/log/bowshock"))?;
             paths::need_parent(value, &path);
             Some(Some(AccessTarget::File(path)))
         }

@@ -10,18 +10,18 @@ use super::{
     read::Value,
 };
 
-/// Reads an absolute path without `..`.
-pub fn absolute(text: &str) -> Result<PathBuf, Problem> {
-    shape(text)?;
+/// Reads an absolute path without `..`; a relative one was perhaps meant below `home`.
+pub fn absolute(text: &str, home: &str) -> Result<PathBuf, Problem> {
+    shape(text, home)?;
     Ok(trimmed(text).into())
 }
 
 /// Refuses what is not an absolute path, also with `{names}` in it.
-pub fn shape(text: &str) -> Result<(), Problem> {
+pub fn shape(text: &str, home: &str) -> Result<(), Problem> {
     if !text.starts_with('/') {
         let bare = text.trim_start_matches("./").trim_start_matches("~/");
         return Err(Problem::new(format!("the path {} is not absolute", show(text)), "must start with `/`")
-            .help(format!("write the whole path, for example `{:?}`", format!("/srv/galaxy/{bare}"))));
+            .help(format!("write the whole path, for example `{:?}`", format!("{home}/{bare}"))));
     }
     if text.split('/').any(|segment| segment == "..") {
         return Err(Problem::new(
@@ -91,10 +91,10 @@ mod tests {
 
     #[test]
     fn only_absolute_paths() {
-        assert_eq!(absolute("/srv/x//").unwrap(), Path::new("/srv/x"));
-        assert_eq!(absolute("/").unwrap(), Path::new("/"));
+        assert_eq!(absolute("/srv/x//", "").unwrap(), Path::new("/srv/x"));
+        assert_eq!(absolute("/", "").unwrap(), Path::new("/"));
         for bad in ["", "srv", "./srv", "/srv/../etc", "/a\0b"] {
-            assert!(absolute(bad).is_err(), "{bad:?}");
+            assert!(absolute(bad, "").is_err(), "{bad:?}");
         }
     }
 }

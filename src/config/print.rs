@@ -191,7 +191,9 @@ fn route_pairs(route: &Route) -> Vec<(&'static str, String)> {
 }
 
 fn upstream(out: &mut Out, upstream: &Upstream) {
-    out.table(&format!("[upstream.{}]", quote(&upstream.name)));
+    let name = &upstream.name;
+    let name = if name.contains('.') { quote(name) } else { name.clone() };
+    out.table(&format!("[upstream.{name}]"));
     out.raw("servers", list(upstream.servers.iter().map(upstream_server)));
     out.text("balance", "least_conn");
     out.text("protocol", "http");

@@ -5,7 +5,7 @@ use std::time::Duration;
 use super::{
     model::Server,
     paths,
-    read::{SERVER, Value, integer, text},
+    read::{SERVER, Value, integer},
 };
 
 /// The settings of a file without `[server]`, on a machine with so many cores.
@@ -33,7 +33,9 @@ pub fn read(value: Value<'_>) -> Option<Server> {
         },
         grace: table.optional("grace", Value::duration).unwrap_or(default.grace),
         pid_file: table.optional("pid_file", |value| {
-            let path = text("\"/run/bowshock/bowshock.pid\"", paths::absolute)(value)?;
+            let path = value.parse(value.string("pid_file = \"/run/bowshock/bowshock.pid\"")?, |text| {
+                paths::absolute(text, "/run/bowshock")
+            })?;
             paths::need_parent(value, &path);
             Some(path)
         }),

@@ -172,8 +172,14 @@ proptest! {
         table in "\\[?\\[(server|admin|log|listen|site|site\\.routes|upstream|upstream\\.x)\\]\\]?",
         lines in prop::collection::vec(
             (
-                "(host|listen|address|trust|mode|servers|hold|max_body|level|access|health|\"/\"|\"~ \\(\\?<a>.\\)\")",
-                "(\"\\PC{0,12}\"|-?[0-9]{1,22}|true|\\[\\]|\\[\"\\PC{0,8}\", 1\\]|\\{(proxy|files|redirect|answer) = (\"\\PC{0,12}\"|[0-9]{3})\\})",
+                concat!(
+                    "(host|listen|address|trust|mode|servers|hold|max_body|level|access|health",
+                    "|\"/\"|\"~ \\(\\?<a>.\\)\")",
+                ),
+                concat!(
+                    "(\"\\PC{0,12}\"|-?[0-9]{1,22}|true|\\[\\]|\\[\"\\PC{0,8}\", 1\\]",
+                    "|\\{(proxy|files|redirect|answer) = (\"\\PC{0,12}\"|[0-9]{3})\\})",
+                ),
             ),
             0..6,
         ),
@@ -192,7 +198,8 @@ proptest! {
         let chars: Vec<char> = input.chars().collect();
         let at = at.index(chars.len());
         let end = (at + cut).min(chars.len());
-        let text: String = chars[..at].iter().copied().chain(put.chars()).chain(chars[end..].iter().copied()).collect();
+        let (before, after) = (&chars[..at], &chars[end..]);
+        let text: String = before.iter().copied().chain(put.chars()).chain(after.iter().copied()).collect();
         survives(&text);
     }
 }

@@ -16,20 +16,19 @@ const LONGEST: u64 = 3650 * 86_400_000;
 
 /// Reads `"10m"`, `"500ms"`, `"1h30m"`.
 pub fn duration(text: &str) -> Result<Duration, Problem> {
-    let Some(total) = sum(text, &DURATIONS) else {
-        let example = guess(text, &DURATIONS, long_duration).map(|ms| format!("{:?}", milliseconds(ms)));
-        return Err(Problem::new(format!("{} is not a duration", show(text)), "numbers with units, no spaces")
-            .help(match example {
-                Some(example) => format!("write `{example}`; the units are `ms`, `s`, `m`, `h` and `d`"),
-                None => {
-                    "write for example `\"500ms\"`, `\"30s\"`, `\"10m\"` or `\"1h30m\"`; the units are `ms`, `s`, `m`, `h` and `d`".into()
-                }
-            }));
-    };
-    if total > LONGEST {
-        return Err(Problem::new(format!("{} is too long", show(text)), "at most ten years (`3650d`)"));
+    match sum(text, &DURATIONS) {
+        Some(total) if total <= LONGEST => Ok(Duration::from_millis(total)),
+        Some(_) => Err(Problem::new(format!("{} is too long", show(text)), "at most ten years (`3650d`)")),
+        None => {
+            let example = match guess(text, &DURATIONS, long_duration) {
+                Some(meant) => format!("write `{:?}`", milliseconds(meant)),
+                None => "write for example `\"500ms\"`, `\"30s\"`, `\"10m\"` or `\"1h30m\"`".into(),
+            };
+            let problem =
+                Problem::new(format!("{} is not a duration", show(text)), "numbers with units, no spaces");
+            Err(problem.help(format!("{example}; the units are `ms`, `s`, `m`, `h` and `d`")))
+        }
     }
-    Ok(Duration::from_millis(total))
 }
 
 /// Reads `"512k"`, `"1g"`: bytes, a k being 1024 of them; `"none"` is no limit.
@@ -37,23 +36,17 @@ pub fn size(text: &str) -> Result<Option<u64>, Problem> {
     if text == "none" {
         return Ok(None);
     }
-    match sum(&text.to_ascii_lowercase(), &SIZES) {
-        Some(0) => Err(no_limit(text)),
-        Some(bytes) => Ok(Some(bytes)),
-        None => Err(match guess(text, &SIZES, long_size) {
-            Some(0) => no_limit(text),
-            guess => Problem::new(format!("{} is not a size", show(text)), "a number with a unit, no spaces").help(
-                match guess {
-                    Some(bytes) => {
-                        format!("write `{:?}`; the units are `b`, `k`, `m`, `g` and `t`", show_size(Some(bytes)))
-                    }
-                    None => {
-                        "write for example `\"512k\"` or `\"1g\"`, or `\"none\"` to lift the limit; the units are `b`, `k`, `m`, `g` and `t`".into()
-                    }
-                },
-            ),
-        }),
-    }
+    let example = match sum(&text.to_ascii_lowercase(), &SIZES) {
+        Some(0) => return Err(no_limit(text)),
+        Some(bytes) => return Ok(Some(bytes)),
+        None => match guess(text, &SIZES, long_size) {
+            Some(0) => return Err(no_limit(text)),
+            Some(meant) => format!("write `{:?}`", show_size(Some(meant))),
+            None => "write for example `\"512k\"` or `\"1g\"`, or `\"none\"` to lift the limit".into(),
+        },
+    };
+    let problem = Problem::new(format!("{} is not a size", show(text)), "a number with a unit, no spaces");
+    Err(problem.help(format!("{example}; the units are `b`, `k`, `m`, `g` and `t`")))
 }
 
 /// The shortest way to write a duration; whole milliseconds, as every duration of a file is.
@@ -109,8 +102,8 @@ fn guess(text: &str, units: &[(&str, u64)], word: fn(&str) -> Option<&'static st
     let number: f64 = number.parse().ok()?;
     let unit = word(unit)?;
     let (_, factor) = units.iter().find(|(name, _)| *name == unit)?;
-    // A float this small converts exactly enough for a suggestion.
-    let total = number * f64::from(u32::try_from((*factor).min(1 << 30)).ok()?);
+    // Exact enough for a suggestion: no factor here needs more than the 52 bits of a float.
+    let total = number * *factor as f64;
     (total < 1e15).then_some(total.round() as u64)
 }
 

@@ -88,7 +88,7 @@ fn quoted(name: &str) -> &str {
 }
 
 fn all(value: Value<'_>) -> Option<Vec<(Key<'_>, Value<'_>)>> {
-    let entries = value.entries(&format!("[upstream.NAME]\n{SERVERS}"))?;
+    let entries = value.entries("[upstream.NAME]")?;
     // Known keys right here: the name was left out.
     match entries.iter().find(|(key, value)| UPSTREAM.now.contains(&key.text) && value.as_table().is_none()) {
         Some((key, _)) => {

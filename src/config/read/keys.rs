@@ -1,4 +1,4 @@
-//! Every key of the language by table: those built, and those that the documentation names for later versions.
+//! Every key of the language by table: those built, and those documented for later versions.
 
 /// The keys of one table.
 #[derive(Debug)]
@@ -13,7 +13,7 @@ pub struct Keys {
 
 /// The top of the file.
 pub const TOP: Keys = Keys {
-    table: "the top of the file",
+    table: "the file's top level",
     now: &["server", "admin", "log", "listen", "site", "upstream"],
     later: &["include"],
 };

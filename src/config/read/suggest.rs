@@ -1,6 +1,6 @@
 //! What an unknown word was meant to be.
 
-use crate::config::diagnostic::{Problem, one_of, show};
+use crate::config::diagnostic::{Problem, all_of, show};
 
 use super::keys::{ALL, Keys};
 
@@ -42,7 +42,8 @@ pub fn closest<'a>(word: &str, known: impl IntoIterator<Item = &'a str>) -> Opti
         .into_iter()
         .map(|known| (strsim::damerau_levenshtein(&word, &known.to_lowercase()), known))
         .filter(|(distance, known)| {
-            *distance <= allowed || (word.len() >= 4 && (known.starts_with(&word) || word.starts_with(known)))
+            let part = known.starts_with(&word) || word.starts_with(known) || known.ends_with(&word);
+            *distance <= allowed || (word.len() >= 4 && part)
         })
         .min_by_key(|(distance, _)| *distance)
         .map(|(_, known)| known)
@@ -59,15 +60,21 @@ pub fn unknown_key(key: &str, keys: &Keys) -> Problem {
         .filter(|other| other.now.contains(&key) || other.later.contains(&key))
         .map(|other| other.table)
         .collect();
-    if !elsewhere.is_empty() {
-        let help = format!("`{key}` is a key of {}", elsewhere.join(" and of "));
-        return Problem::new(title, "not here").help(help);
+    let somewhere = !elsewhere.is_empty();
+    let near = closest(key, keys.now.iter().chain(keys.later).copied());
+    let elsewhere = format!("`{key}` is a key of {}", elsewhere.join(" and of "));
+    match (near, somewhere) {
+        (Some(near), false) => Problem::new(title, "not known").help(format!("did you mean `{near}`?")),
+        (Some(near), true) => {
+            Problem::new(title, "not here").help(format!("did you mean `{near}`? {elsewhere}"))
+        }
+        (None, true) => Problem::new(title, "not here").help(elsewhere),
+        (None, false) => Problem::new(title, "not known").help(format!(
+            "the keys of {} are {}",
+            keys.table,
+            all_of(keys.now)
+        )),
     }
-    if let Some(near) = closest(key, keys.now.iter().chain(keys.later).copied()) {
-        return Problem::new(title, "not known").help(format!("did you mean `{near}`?"));
-    }
-    let help = format!("the keys of {} are {}", keys.table, one_of(keys.now).replace(" or ", " and "));
-    Problem::new(title, "not known").help(help)
 }
 
 #[cfg(test)]

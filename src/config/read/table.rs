@@ -3,7 +3,7 @@
 use toml::de::DeTable;
 
 use super::{Context, Value, keys::Keys, suggest::unknown_key};
-use crate::config::diagnostic::{Problem, Span, one_of};
+use crate::config::diagnostic::{Problem, Span};
 
 /// A key that the file chose: a route, an upstream's or a header's name.
 #[derive(Clone, Copy)]
@@ -112,12 +112,11 @@ impl<'a> Table<'a> {
     pub fn finish(self) {
         for (key, _) in &self.left {
             key.error(if self.keys.later.contains(&key.text) {
-                let now = one_of(self.keys.now).replace(" or ", " and ");
                 Problem::new(
                     format!("`{}` is not available in this version", key.text),
                     "planned, not built yet",
                 )
-                .help(format!("take it out; {} knows {now} so far", self.keys.table))
+                .help("take it out")
             } else {
                 unknown_key(key.text, self.keys)
             });

@@ -130,8 +130,17 @@ impl<'a> Value<'a> {
             .or_else(|| self.wanted("true or false, without quotes", &format!("{} = true", self.name)))
     }
 
-    /// A duration, which may be zero.
+    /// A duration, which may be zero to turn something off.
     pub fn duration(self) -> Option<Duration> {
+        if let Some(text @ ("off" | "none" | "no" | "never")) = self.as_str() {
+            let problem = Problem::new(format!("{} is not a duration", show(text)), "a word");
+            self.error(problem.help(format!("write `{} = \"0s\"`", self.name)));
+            return None;
+        }
+        self.any_duration()
+    }
+
+    fn any_duration(self) -> Option<Duration> {
         if let Some((number, 10)) = self.as_integer() {
             return self.wanted("a string with a unit", &format!("{} = \"{number}s\"", self.name));
         }
@@ -140,7 +149,7 @@ impl<'a> Value<'a> {
 
     /// A duration for which zero makes no sense.
     pub fn time(self) -> Option<Duration> {
-        let duration = self.duration()?;
+        let duration = self.any_duration()?;
         if duration.is_zero() {
             let problem = Problem::new(format!("`{}` must not be zero", self.name), "nothing is that fast");
             self.error(problem.help(format!("write for example `{} = \"30s\"`", self.name)));
@@ -197,7 +206,7 @@ pub fn integer<'a>(range: RangeInclusive<u32>) -> impl Fn(Value<'a>) -> Option<u
         let Some((number, radix)) = value.as_integer() else {
             let example = match value.as_str().and_then(|text| text.parse().ok()) {
                 Some(number) if range.contains(&number) => number,
-                _ => (*low).max(1),
+                _ => 4.clamp(*low, *high),
             };
             return value.wanted("an integer, without quotes", &format!("{} = {example}", value.name));
         };
