@@ -67,7 +67,7 @@ async fn next_request(transport: &mut Transport, limits: &Limits, idle_until: In
         }
         if !started && !transport.received.is_empty() {
             started = true;
-            deadline = deadline.min(Instant::now() + limits.client_header_timeout);
+            deadline = Instant::now() + limits.client_header_timeout;
         }
         let readable = async {
             tokio::select! {
