@@ -8,7 +8,7 @@ use std::{
     },
 };
 
-use crate::fixtures::{Backend, Gunicorn, Proxy, Scratch, eventually};
+use crate::fixtures::{Backend, Gunicorn, Proxy, Scratch, eventually, ms, pass};
 
 fn addresses(fleet: &[Gunicorn]) -> Vec<String> {
     fleet.iter().map(Gunicorn::address).collect()
@@ -158,6 +158,25 @@ async fn a_worker_that_accepts_and_stays_silent_gets_no_new_requests() {
         assert_eq!(proxy.get("/x").await.expect(200).text(), "well");
     }
     assert!(silent.paths().iter().all(|path| path == "/pid"), "{:?}", silent.paths());
+}
+
+#[tokio::test]
+async fn without_a_health_path_a_silent_worker_gets_no_more_than_it_had() {
+    let (silent, well) = (Backend::silent().await, Backend::saying("well").await);
+    let proxy = Proxy::to([silent.address(), well.address()]).start().await;
+    let mut stuck = Vec::new();
+    while silent.heads().is_empty() {
+        stuck.push(proxy.get("/x").spawn());
+        pass(ms(20)).await;
+    }
+    eventually("it is seen", async || proxy.states().await == ["silent", "up"]).await;
+    let before = silent.heads().len();
+    // Many at once: by their number alone the silent one would get some.
+    let requests: Vec<_> = (0..50).map(|_| proxy.get("/x").spawn()).collect();
+    for request in requests {
+        assert_eq!(request.await.unwrap().unwrap().expect(200).text(), "well");
+    }
+    assert_eq!(silent.heads().len(), before);
 }
 
 #[tokio::test]

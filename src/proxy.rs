@@ -123,6 +123,9 @@ impl ProxyHttp for Proxy {
             return Ok(());
         }
         exchange.answered = true;
+        if let Some(lease) = &mut exchange.lease {
+            lease.answered();
+        }
         exchange.how = How::Proxy;
         self.count_answer(response.status, exchange);
         if response.status == StatusCode::SWITCHING_PROTOCOLS {

@@ -165,9 +165,14 @@ impl ListenerStatus {
 
 impl UpstreamStatus {
     fn of(upstream: &Upstream) -> Self {
+        let now = tokio::time::Instant::now();
         let servers = upstream.servers().into_iter().map(|(server, configured)| ServerStatus {
             address: server.label.clone(),
-            state: if server.is_up() { "up" } else { "failing" },
+            state: match (server.is_up(), server.is_silent(now)) {
+                (false, _) => "failing",
+                (true, true) => "silent",
+                (true, false) => "up",
+            },
             inflight: server.inflight(),
             weight: configured.weight,
             backup: configured.backup,

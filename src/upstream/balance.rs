@@ -15,6 +15,8 @@ pub struct Candidate {
     pub full: bool,
     /// This request has failed there before: another server first.
     pub tried: bool,
+    /// It owes answers and begins none: another server first.
+    pub silent: bool,
 }
 
 /// The place of the chosen candidate; `None` when every usable one is full or none is usable.
@@ -50,10 +52,11 @@ pub fn least_conn(
     best.map(|(place, _)| place)
 }
 
-/// By what was tried before, then by load per weight.
+/// By what was tried before, then by who answers, then by load per weight.
 fn compare(a: Candidate, b: Candidate) -> std::cmp::Ordering {
     let load = |inflight: usize, weight: u32| inflight as u64 * u64::from(weight.max(1));
-    a.tried.cmp(&b.tried).then_with(|| load(a.inflight, b.weight).cmp(&load(b.inflight, a.weight)))
+    let doubts = |candidate: Candidate| (candidate.tried, candidate.silent);
+    doubts(a).cmp(&doubts(b)).then_with(|| load(a.inflight, b.weight).cmp(&load(b.inflight, a.weight)))
 }
 
 #[cfg(test)]
@@ -61,8 +64,15 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
-    const IDLE: Candidate =
-        Candidate { inflight: 0, weight: 1, up: true, backup: false, full: false, tried: false };
+    const IDLE: Candidate = Candidate {
+        inflight: 0,
+        weight: 1,
+        up: true,
+        backup: false,
+        full: false,
+        tried: false,
+        silent: false,
+    };
 
     fn pick(candidates: &[Candidate]) -> Option<usize> {
         least_conn(candidates.iter().copied(), |_| u64::MAX)
@@ -96,6 +106,15 @@ mod tests {
     }
 
     #[test]
+    fn a_silent_server_is_used_when_no_other_can_take_more() {
+        let silent = Candidate { silent: true, ..IDLE };
+        let busy = Candidate { inflight: 50, ..IDLE };
+        assert_eq!(pick(&[silent, busy]), Some(1));
+        assert_eq!(pick(&[silent, Candidate { full: true, ..busy }]), Some(0));
+        assert_eq!(pick(&[silent, Candidate { up: false, ..busy }]), Some(0));
+    }
+
+    #[test]
     fn ties_follow_the_weights() {
         let mut seed = fastrand::Rng::with_seed(7);
         let servers = [Candidate { weight: 3, ..IDLE }, IDLE];
@@ -106,9 +125,9 @@ mod tests {
     }
 
     prop_compose! {
-        fn candidate()(inflight in 0..20usize, weight in 1..5u32, up: bool, backup: bool, full: bool, tried: bool)
+        fn candidate()(inflight in 0..20usize, weight in 1..5u32, up: bool, backup: bool, full: bool, tried: bool, silent: bool)
             -> Candidate {
-            Candidate { inflight, weight, up, backup, full, tried }
+            Candidate { inflight, weight, up, backup, full, tried, silent }
         }
     }
 

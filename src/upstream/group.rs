@@ -3,7 +3,7 @@
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, atomic::Ordering};
 
 use arc_swap::ArcSwap;
-use tokio::sync::oneshot;
+use tokio::{sync::oneshot, time::Instant};
 
 use super::{Lease, Server, balance, health, queue::Queue};
 use crate::{config, observe::HoldMetrics};
@@ -66,6 +66,7 @@ impl Upstream {
 
     /// Chooses a server and counts the request on it.
     pub(super) fn pick(self: &Arc<Self>, state: &State, tried: &[Arc<Server>]) -> Option<Lease> {
+        let now = Instant::now();
         let candidates = state.servers.iter().map(|slot| balance::Candidate {
             inflight: slot.server.inflight(),
             weight: slot.weight,
@@ -73,10 +74,12 @@ impl Upstream {
             backup: slot.backup,
             full: slot.max_requests.is_some_and(|most| slot.server.inflight() >= most),
             tried: tried.iter().any(|tried| Arc::ptr_eq(tried, &slot.server)),
+            silent: slot.server.is_silent(now),
         });
         let place = balance::least_conn(candidates, |n| fastrand::u64(0..n))?;
         let server = Arc::clone(&state.servers[place].server);
         server.inflight.fetch_add(1, Ordering::Relaxed);
+        server.silence().sent(now);
         Some(Lease::new(Arc::clone(self), server))
     }
 

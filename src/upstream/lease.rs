@@ -2,18 +2,28 @@
 
 use std::{fmt, sync::Arc};
 
+use tokio::time::Instant;
+
 use super::{Server, Upstream};
 
 /// The right to have one request on a server; gives the place back when dropped.
 pub struct Lease {
     upstream: Arc<Upstream>,
     server: Arc<Server>,
+    answered: bool,
 }
 
 impl Lease {
     /// `server` counts the request already.
     pub(super) fn new(upstream: Arc<Upstream>, server: Arc<Server>) -> Self {
-        Self { upstream, server }
+        Self { upstream, server, answered: false }
+    }
+
+    /// The server has begun its answer.
+    pub fn answered(&mut self) {
+        if !std::mem::replace(&mut self.answered, true) {
+            self.server.silence().answered(Instant::now());
+        }
     }
 
     /// The server.
@@ -35,6 +45,9 @@ impl fmt::Debug for Lease {
 
 impl Drop for Lease {
     fn drop(&mut self) {
+        if !self.answered {
+            self.server.silence().given_up();
+        }
         self.upstream.free(&self.server);
     }
 }

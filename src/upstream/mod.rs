@@ -13,6 +13,7 @@ mod lease;
 mod queue;
 pub mod retry;
 mod server;
+mod silence;
 
 use std::{
     collections::BTreeMap,

@@ -4,14 +4,15 @@ use std::{
     net::SocketAddr,
     path::PathBuf,
     sync::{
-        Arc,
+        Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicBool, AtomicUsize, Ordering},
     },
 };
 
 use arc_swap::ArcSwapOption;
-use tokio::sync::Notify;
+use tokio::{sync::Notify, time::Instant};
 
+use super::silence::Silence;
 use crate::config::ServerAddress;
 
 /// A server of an upstream.
@@ -31,6 +32,7 @@ pub struct Server {
     pub(super) resolved: ArcSwapOption<SocketAddr>,
     /// Wakes its prober.
     pub(super) look: Notify,
+    silence: Mutex<Silence>,
 }
 
 /// Where to connect to.
@@ -53,6 +55,7 @@ impl Server {
             retired: AtomicBool::new(false),
             resolved: ArcSwapOption::empty(),
             look: Notify::new(),
+            silence: Mutex::default(),
             address,
         })
     }
@@ -65,6 +68,15 @@ impl Server {
     /// Whether it can be used, as far as is known.
     pub fn is_up(&self) -> bool {
         self.up.load(Ordering::Relaxed)
+    }
+
+    /// Whether it owes answers and has begun none for a while: others are preferred.
+    pub fn is_silent(&self, now: Instant) -> bool {
+        self.silence().is_silent(now)
+    }
+
+    pub(super) fn silence(&self) -> MutexGuard<'_, Silence> {
+        self.silence.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     pub(super) fn is_retired(&self) -> bool {
