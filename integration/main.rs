@@ -20,5 +20,6 @@ mod http1;
 mod observe;
 mod reload;
 mod resilience;
+mod review;
 mod routing;
 mod shutdown;

@@ -159,3 +159,63 @@ async fn a_server_is_used_the_moment_it_answers() {
     let _listener = tokio::net::UnixListener::bind(&path).unwrap();
     assert!(waiting.await.unwrap().is_ok());
 }
+
+#[tokio::test]
+async fn who_had_a_place_in_the_queue_is_not_refused_one_when_it_comes_back() {
+    let upstream = upstream(&[("/nowhere/a", None)]);
+    let server = Arc::clone(&upstream.servers()[0].0);
+    upstream.failed(&server, "test");
+    let (mut turn, mut others) = (Turn::default(), Vec::new());
+    let first = tokio::spawn({
+        let upstream = Arc::clone(&upstream);
+        async move {
+            let lease = upstream.acquire(&mut turn).await;
+            (turn, lease)
+        }
+    });
+    while upstream.waiting() == 0 {
+        tokio::task::yield_now().await;
+    }
+    upstream.recovered(&server);
+    let (mut turn, lease) = first.await.unwrap();
+    // The connection fails after all; meanwhile others have filled the queue.
+    upstream.failed(&server, "test");
+    for _ in 0..3 {
+        others.push(wait(&upstream).await);
+    }
+    drop(lease);
+    let again = tokio::time::timeout(Duration::from_millis(50), upstream.acquire(&mut turn)).await;
+    assert!(again.is_err(), "it waits again, and is not answered 503: {again:?}");
+}
+
+#[tokio::test]
+async fn a_server_that_comes_and_goes_is_watched_by_one_prober() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("socket");
+    let with = |servers: &[(&str, Option<usize>)]| {
+        let health = Some(config::Health {
+            path: "/".into(),
+            every: Duration::from_secs(1),
+            timeout: Duration::from_secs(1),
+        });
+        config::Upstream { health, ..settings(servers) }
+    };
+    let both = with(&[(path.to_str().unwrap(), None)]);
+    let upstream = upstream(&[(path.to_str().unwrap(), None)]);
+    upstream.change(&both);
+    let lease = acquire(&upstream).await.unwrap();
+    upstream.failed(lease.server(), "test");
+    tokio::time::sleep(Duration::from_millis(20)).await;
+    for _ in 0..10 {
+        upstream.change(&with(&[]));
+        upstream.change(&both);
+    }
+    let listener = tokio::net::UnixListener::bind(&path).unwrap();
+    let mut asked = 0;
+    let end = Instant::now() + Duration::from_secs(1);
+    // Each question is answered with a broken connection, so that it is asked again.
+    while let Ok(Ok(_)) = tokio::time::timeout_at(end, listener.accept()).await {
+        asked += 1;
+    }
+    assert!(asked <= 12, "{asked} questions in a second, where one prober asks ten");
+}
