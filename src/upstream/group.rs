@@ -1,11 +1,14 @@
 //! One upstream: its servers, and what is known of them at this moment.
 
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, atomic::Ordering};
+use std::{
+    sync::{Arc, Mutex, MutexGuard, PoisonError, atomic::Ordering},
+    time::Duration,
+};
 
 use arc_swap::ArcSwap;
-use tokio::{sync::oneshot, time::Instant};
+use tokio::time::Instant;
 
-use super::{Lease, Server, balance, health, queue::Queue};
+use super::{Lease, Server, balance, health, hold::Waiter, queue::Queue};
 use crate::{config, observe::HoldMetrics};
 
 /// A group of servers that serve the same requests.
@@ -23,7 +26,9 @@ pub(super) struct State {
     servers: Vec<Slot>,
     /// Servers that have left the list with requests still on them; they come back with their counts.
     retired: Vec<Arc<Server>>,
-    pub(super) queue: Queue<oneshot::Sender<Lease>>,
+    pub(super) queue: Queue<Waiter>,
+    /// It is no longer configured: what is in flight ends, and nothing new begins.
+    pub(super) gone: bool,
 }
 
 /// A server's place in the list, with what the configuration says of it.
@@ -32,7 +37,22 @@ struct Slot {
     weight: u32,
     backup: bool,
     max_requests: Option<usize>,
+    /// It has just returned and others have not: until when, and how many of those who wait it may have at once.
+    share: Option<(Instant, usize)>,
 }
+
+/// Why a server is chosen.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Why {
+    /// For a request that has just arrived.
+    Arrived,
+    /// For one that has waited.
+    Waited,
+}
+
+/// How long the first server to return leaves some of those who wait to the others: they are back in a moment, and
+/// should not find that it has everything.
+const OTHERS_RETURN: Duration = Duration::from_secs(2);
 
 impl Upstream {
     pub(super) fn new(settings: &config::Upstream, metrics: HoldMetrics) -> Arc<Self> {
@@ -65,14 +85,19 @@ impl Upstream {
     }
 
     /// Chooses a server and counts the request on it.
-    pub(super) fn pick(self: &Arc<Self>, state: &State, tried: &[Arc<Server>]) -> Option<Lease> {
+    pub(super) fn pick(self: &Arc<Self>, state: &State, tried: &[Arc<Server>], why: Why) -> Option<Lease> {
         let now = Instant::now();
+        let others_down = state.servers.iter().any(|slot| !slot.backup && !slot.server.is_up());
+        let most = |slot: &Slot| {
+            let share = slot.share.filter(|(until, _)| why == Why::Waited && others_down && now < *until);
+            share.map(|(_, share)| share).into_iter().chain(slot.max_requests).min()
+        };
         let candidates = state.servers.iter().map(|slot| balance::Candidate {
             inflight: slot.server.inflight(),
             weight: slot.weight,
             up: slot.server.is_up(),
             backup: slot.backup,
-            full: slot.max_requests.is_some_and(|most| slot.server.inflight() >= most),
+            full: most(slot).is_some_and(|most| slot.server.inflight() >= most),
             tried: tried.iter().any(|tried| Arc::ptr_eq(tried, &slot.server)),
             silent: slot.server.is_silent(now),
         });
@@ -88,16 +113,14 @@ impl Upstream {
         loop {
             let (oldest, lease) = {
                 let mut state = self.lock();
-                if state.queue.is_empty() {
-                    return;
-                }
-                let Some(lease) = self.pick(&state, &[]) else { return };
+                let Some(oldest) = state.queue.front() else { return };
+                let Some(lease) = self.pick(&state, &oldest.tried, Why::Waited) else { return };
                 (state.queue.pop(), lease)
             };
             // A lease that finds nobody (who waited has just left) is given back by being dropped; the lock is not
             // held here.
             if let Some((_, waiter)) = oldest {
-                drop(waiter.send(lease));
+                drop(waiter.sender.send(lease));
             }
         }
     }
@@ -107,7 +130,7 @@ impl Upstream {
         {
             let mut state = self.lock();
             let left = server.inflight.fetch_sub(1, Ordering::Relaxed) - 1;
-            if left == 0 && server.is_retired() {
+            if left == 0 {
                 state.retired.retain(|retired| !Arc::ptr_eq(retired, server));
             }
         }
@@ -120,30 +143,22 @@ impl Upstream {
         let mut fresh = Vec::new();
         {
             let mut state = self.lock();
+            state.gone = false;
             let mut known: Vec<Arc<Server>> = state.servers.drain(..).map(|slot| slot.server).collect();
             known.append(&mut state.retired);
             for configured in &settings.servers {
                 let found = known.iter().position(|server| server.address == configured.address);
-                let server = found.map(|place| known.swap_remove(place)).unwrap_or_else(|| {
-                    let server = Server::new(configured.address.clone());
-                    fresh.push(Arc::clone(&server));
-                    server
-                });
-                if server.retired.swap(false, Ordering::Relaxed) {
+                let server = match found.map(|place| known.swap_remove(place)) {
+                    Some(server) => server,
+                    None => Server::new(configured.address.clone()),
+                };
+                if !server.is_watched() {
                     fresh.push(Arc::clone(&server));
                 }
-                state.servers.push(Slot {
-                    server,
-                    weight: configured.weight,
-                    backup: configured.backup,
-                    max_requests: configured.max_requests,
-                });
+                let config::UpstreamServer { weight, backup, max_requests, .. } = *configured;
+                state.servers.push(Slot { server, weight, backup, max_requests, share: None });
             }
-            for gone in &known {
-                gone.retired.store(true, Ordering::Relaxed);
-                gone.look.notify_one();
-            }
-            state.retired = known.into_iter().filter(|server| server.inflight() > 0).collect();
+            state.retire(known);
         }
         for server in fresh {
             health::watch(self, server);
@@ -151,12 +166,23 @@ impl Upstream {
         self.serve_waiting();
     }
 
-    /// The upstream is no longer configured: what is in flight ends, nobody asks about its servers any more.
+    /// The upstream is no longer configured: those who wait find another route, what is in flight ends.
     pub(super) fn retire(&self) {
-        for slot in &self.lock().servers {
-            slot.server.retired.store(true, Ordering::Relaxed);
-            slot.server.look.notify_one();
-        }
+        let mut state = self.lock();
+        state.gone = true;
+        let servers = state.servers.drain(..).map(|slot| slot.server).collect();
+        state.retire(servers);
+        state.queue.clear();
+    }
+
+    /// Whether it is configured no longer.
+    pub fn is_gone(&self) -> bool {
+        self.lock().gone
+    }
+
+    /// Whether requests are still in flight on servers that have left the list.
+    pub(super) fn is_draining(&self) -> bool {
+        !self.lock().retired.is_empty()
     }
 
     /// Takes note that a server cannot be used, and has it watched until it can.
@@ -171,19 +197,45 @@ impl Upstream {
         }
     }
 
-    /// Takes note that a server can be used again: those who wait go to it at once.
-    pub(super) fn recovered(self: &Arc<Self>, server: &Server) {
+    /// Takes note that a server can be used again: those who wait go to it at once, while others are still away up to
+    /// its share of them.
+    pub(super) fn recovered(self: &Arc<Self>, server: &Arc<Server>) {
         let was_up = {
-            let _state = self.lock();
+            let mut state = self.lock();
+            let servers = state.servers.iter().filter(|slot| !slot.backup).count().max(1);
+            let share = state.queue.len().div_ceil(servers).max(1);
+            if let Some(slot) = state.servers.iter_mut().find(|slot| Arc::ptr_eq(&slot.server, server)) {
+                slot.share = Some((Instant::now() + OTHERS_RETURN, share));
+            }
             server.up.swap(true, Ordering::Relaxed)
         };
         if !was_up {
             tracing::info!(upstream = self.name, server = server.label, "server is up");
             self.serve_waiting();
+            let upstream = Arc::downgrade(self);
+            tokio::spawn(async move {
+                tokio::time::sleep(OTHERS_RETURN).await;
+                if let Some(upstream) = upstream.upgrade() {
+                    upstream.serve_waiting();
+                }
+            });
         }
     }
 
+    /// Everything that changes together.
     pub(super) fn lock(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl State {
+    /// Takes servers out of use; those with requests on them are remembered until these are over.
+    fn retire(&mut self, servers: Vec<Arc<Server>>) {
+        for server in servers {
+            server.unwatch();
+            if server.inflight() > 0 {
+                self.retired.push(server);
+            }
+        }
     }
 }

@@ -32,11 +32,10 @@ pub(crate) fn prepare(
         request.remove(&name);
     }
     if received.version == Version::HTTP_10 && !received.headers.contains_key(header::HOST) {
-        // It goes on as HTTP/1.1, where a host is due; as in nginx, it is the name of the upstream.
-        request.set(
-            header::HOST,
-            HeaderValue::from_str(upstream).unwrap_or(HeaderValue::from_static("localhost")),
-        );
+        // It goes on as HTTP/1.1, where a host is due; as in nginx, it is the name of the upstream when none was said.
+        let named = received.uri.authority().map_or(upstream, |authority| authority.as_str());
+        request
+            .set(header::HOST, HeaderValue::from_str(named).unwrap_or(HeaderValue::from_static("localhost")));
     }
     client.forward(request);
     request.set(X_REQUEST_ID, id.value());

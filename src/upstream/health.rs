@@ -26,20 +26,21 @@ const LONG_GONE: Duration = Duration::from_secs(60);
 /// How often a host name is resolved again while its server is up.
 const RESOLVE_EVERY: Duration = Duration::from_secs(30);
 
+/// How long a name service may take.
+const RESOLVE_WITHIN: Duration = Duration::from_secs(2);
+
 /// Most bytes read of the answer to a question: its first line is enough.
 const STATUS_LINE: usize = 512;
 
 /// Watches a server for as long as it and its upstream are in use.
 pub(super) fn watch(upstream: &Arc<Upstream>, server: Arc<Server>) {
-    tokio::spawn(run(Arc::downgrade(upstream), server));
+    let prober = tokio::spawn(run(Arc::downgrade(upstream), Arc::clone(&server)));
+    server.watched_by(prober.abort_handle());
 }
 
 async fn run(upstream: Weak<Upstream>, server: Arc<Server>) {
     let mut down_since = None;
     while let Some(settings) = upstream.upgrade().map(|upstream| upstream.settings()) {
-        if server.is_retired() {
-            return;
-        }
         if server.is_up() {
             down_since = None;
             let pause = pause_while_up(&server, settings.health.as_ref());
@@ -54,7 +55,7 @@ async fn run(upstream: Weak<Upstream>, server: Arc<Server>) {
             }
         }
         let asked = probe(&server, settings.health.as_ref(), settings.connect_timeout).await;
-        let Some(upstream) = upstream.upgrade().filter(|_| !server.is_retired()) else { return };
+        let Some(upstream) = upstream.upgrade() else { return };
         match asked {
             Ok(()) => upstream.recovered(&server),
             Err(error) => {
@@ -118,7 +119,9 @@ async fn ask(mut stream: impl AsyncRead + AsyncWrite + Unpin, health: Option<&He
 /// Looks up where a host name leads now; keeps the last address while the name service is away.
 async fn resolve(server: &Server) -> io::Result<()> {
     let ServerAddress::Name(host, port) = &server.address else { return Ok(()) };
-    match tokio::net::lookup_host((host.as_str(), *port)).await.map(|mut found| found.next()) {
+    let lookup = timeout(RESOLVE_WITHIN, tokio::net::lookup_host((host.as_str(), *port)));
+    let found = lookup.await.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()));
+    match found.map(|mut found| found.next()) {
         Ok(Some(address)) => server.resolved.store(Some(Arc::new(address))),
         Ok(None) if server.endpoint().is_none() => return Err(io::ErrorKind::NotFound.into()),
         Err(error) if server.endpoint().is_none() => return Err(error),

@@ -4,13 +4,12 @@ use std::{sync::Arc, time::Duration};
 
 use tokio::{sync::oneshot, time::Instant};
 
-use super::{Lease, Server, Upstream, queue::Ticket};
+use super::{Lease, Server, Upstream, group::Why, queue::Ticket};
 
 /// A request's way through an upstream, over all of its attempts.
 #[derive(Default)]
 pub struct Turn {
     ticket: Option<Ticket>,
-    deadline: Option<Instant>,
     tried: Vec<Arc<Server>>,
     /// How long it has waited for a server so far; `None` when it never had to.
     pub waited: Option<Duration>,
@@ -32,10 +31,21 @@ pub enum NoServer {
     /// As many wait as may.
     #[error("{0} requests are waiting already")]
     QueueFull(usize),
+    /// A reload has taken the upstream away: the request needs another route.
+    #[error("the upstream is no longer configured")]
+    Gone,
+}
+
+/// What a request in the queue waits with.
+pub(super) struct Waiter {
+    pub(super) sender: oneshot::Sender<Lease>,
+    /// Servers that have failed it before.
+    pub(super) tried: Vec<Arc<Server>>,
 }
 
 impl Upstream {
-    /// Gets a place on the best server, waiting for one if need be.
+    /// Gets a place on the best server, waiting for one if need be: for as long as `hold` says over all the times
+    /// that the request waits.
     ///
     /// # Errors
     ///
@@ -43,39 +53,49 @@ impl Upstream {
     pub async fn acquire(self: &Arc<Self>, turn: &mut Turn) -> Result<Lease, NoServer> {
         let settings = self.settings();
         let started = Instant::now();
-        let deadline = *turn.deadline.get_or_insert(started + settings.hold);
+        let deadline = started + settings.hold.saturating_sub(turn.waited.unwrap_or_default());
         let (ticket, place) = {
             let mut state = self.lock();
-            let ticket = *turn.ticket.get_or_insert_with(|| state.queue.ticket());
+            if state.gone {
+                return Err(NoServer::Gone);
+            }
             // Who waits already goes first.
             if state.queue.is_empty()
-                && let Some(lease) = self.pick(&state, &turn.tried)
+                && let Some(lease) = self.pick(&state, &turn.tried, Why::Arrived)
             {
                 return Ok(lease);
             }
             if settings.hold.is_zero() {
                 return Err(NoServer::Expired(Duration::ZERO));
             }
-            if state.queue.len() >= settings.queue {
+            // Who has had a place keeps the right to one.
+            if turn.ticket.is_none() && state.queue.len() >= settings.queue {
                 self.metrics.refused.inc();
                 return Err(NoServer::QueueFull(state.queue.len()));
             }
+            let ticket = *turn.ticket.get_or_insert_with(|| state.queue.ticket());
             let (sender, place) = oneshot::channel();
-            state.queue.wait(ticket, sender);
+            state.queue.wait(ticket, Waiter { sender, tried: turn.tried.clone() });
             (ticket, place)
         };
-        let mut waiting = Waiting { upstream: self, ticket, started, turn, served: false };
-        match tokio::time::timeout_at(deadline, place).await {
-            Ok(Ok(lease)) => {
-                waiting.served = true;
-                Ok(lease)
-            }
-            Ok(Err(_)) | Err(_) => {
-                self.metrics.expired.inc();
-                Err(NoServer::Expired(settings.hold))
-            }
-        }
+        let mut waiting = Waiting { upstream: self, ticket, started, turn, outcome: Outcome::Left };
+        let (outcome, result) = match tokio::time::timeout_at(deadline, place).await {
+            Ok(Ok(lease)) => (Outcome::Served, Ok(lease)),
+            Ok(Err(_)) => (Outcome::Gone, Err(NoServer::Gone)),
+            Err(_) => (Outcome::Expired, Err(NoServer::Expired(settings.hold))),
+        };
+        waiting.outcome = outcome;
+        result
     }
+}
+
+/// What becomes of a request in the queue.
+#[derive(Debug, Clone, Copy)]
+enum Outcome {
+    Served,
+    Expired,
+    Left,
+    Gone,
 }
 
 /// A request in the queue; takes itself out, and tells what became of it, however it ends.
@@ -84,7 +104,7 @@ struct Waiting<'a> {
     ticket: Ticket,
     started: Instant,
     turn: &'a mut Turn,
-    served: bool,
+    outcome: Outcome,
 }
 
 impl Drop for Waiting<'_> {
@@ -92,11 +112,14 @@ impl Drop for Waiting<'_> {
         self.upstream.lock().queue.leave(self.ticket);
         let waited = self.started.elapsed();
         *self.turn.waited.get_or_insert_default() += waited;
-        self.upstream.metrics.seconds.observe(waited.as_secs_f64());
-        if self.served {
-            self.upstream.metrics.served.inc();
-        } else if self.turn.deadline.is_some_and(|deadline| Instant::now() < deadline) {
-            self.upstream.metrics.left.inc();
+        let metrics = &self.upstream.metrics;
+        metrics.seconds.observe(waited.as_secs_f64());
+        match self.outcome {
+            Outcome::Served => metrics.served.inc(),
+            Outcome::Expired => metrics.expired.inc(),
+            Outcome::Left => metrics.left.inc(),
+            // It goes on waiting elsewhere, and is counted there. Its number there is another.
+            Outcome::Gone => self.turn.ticket = None,
         }
     }
 }

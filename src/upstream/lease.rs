@@ -26,6 +26,11 @@ impl Lease {
         }
     }
 
+    /// The server has kept the request waiting for as long as it may.
+    pub fn timed_out(&self) {
+        self.server.silence().timed_out(Instant::now());
+    }
+
     /// The server.
     pub fn server(&self) -> &Arc<Server> {
         &self.server

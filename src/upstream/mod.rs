@@ -42,7 +42,8 @@ impl Upstreams {
             if !stays {
                 upstream.retire();
             }
-            stays
+            // One that comes back while requests of its are still in flight has its counts.
+            stays || upstream.is_draining()
         });
         for (name, settings) in configured {
             let upstream =
@@ -58,7 +59,8 @@ impl Upstreams {
 
     /// All of them, by name.
     pub fn list(&self) -> Vec<Arc<Upstream>> {
-        self.by_name.lock().unwrap_or_else(PoisonError::into_inner).values().cloned().collect()
+        let by_name = self.by_name.lock().unwrap_or_else(PoisonError::into_inner);
+        by_name.values().filter(|upstream| !upstream.is_gone()).cloned().collect()
     }
 }
 

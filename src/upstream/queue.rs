@@ -32,6 +32,16 @@ impl<T> Queue<T> {
         self.waiting.insert(place, (ticket, waiter));
     }
 
+    /// The oldest.
+    pub(super) fn front(&self) -> Option<&T> {
+        self.waiting.front().map(|(_, waiter)| waiter)
+    }
+
+    /// Sends everybody away.
+    pub(super) fn clear(&mut self) {
+        self.waiting.clear();
+    }
+
     /// Takes the oldest.
     pub(super) fn pop(&mut self) -> Option<(Ticket, T)> {
         self.waiting.pop_front()

@@ -1,9 +1,22 @@
 //! Whether a request that failed at a server is sent again: a pure function of what is known.
 
+use std::time::Duration;
+
 use http::Method;
 
 /// Tries that a request has in all once something of it was sent; connecting is not a try.
-const TRIES: u32 = 3;
+const TRIES: u32 = 4;
+
+/// The pause before the second try, four times as long before each further one: workers that go together take some
+/// milliseconds over it, and their sockets tell only then that they are gone.
+const PAUSE: Duration = Duration::from_millis(20);
+
+/// Connections that may fail in a row without a pause between them, one for each server of most upstreams.
+const EAGER_CONNECTS: u32 = 4;
+
+/// Connections that may fail in a row. The queue bounds how long a request waits for a server that is down; this
+/// bounds one whose own connections fail while probes succeed.
+const CONNECTS: u32 = 1000;
 
 /// How an attempt failed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -31,6 +44,8 @@ pub struct Attempt<'a> {
     pub replayable: bool,
     /// Attempts so far on which something was sent, this one included.
     pub tries: u32,
+    /// Connections that have failed in a row.
+    pub failed_connects: u32,
 }
 
 /// What to do after a failed attempt.
@@ -47,11 +62,22 @@ pub enum Decision {
 pub fn decide(attempt: &Attempt<'_>) -> Decision {
     let safe = attempt.method.is_idempotent() && attempt.replayable && attempt.tries < TRIES;
     match attempt.failure {
-        Failure::Connect => Decision::Retry,
+        Failure::Connect if attempt.failed_connects < CONNECTS => Decision::Retry,
         Failure::BeforeAnswer if safe => Decision::Retry,
-        Failure::BeforeAnswer | Failure::Silence | Failure::Malformed | Failure::WithinAnswer => {
-            Decision::GiveUp
-        }
+        Failure::Connect
+        | Failure::BeforeAnswer
+        | Failure::Silence
+        | Failure::Malformed
+        | Failure::WithinAnswer => Decision::GiveUp,
+    }
+}
+
+/// How long to wait before the next attempt.
+pub fn pause(tries: u32, failed_connects: u32) -> Duration {
+    match (tries, failed_connects) {
+        (0, connects) if connects <= EAGER_CONNECTS => Duration::ZERO,
+        (0, _) | (_, 1..) => PAUSE,
+        (tries, 0) => PAUSE * 4_u32.saturating_pow(tries.min(TRIES) - 1),
     }
 }
 
@@ -75,7 +101,7 @@ mod tests {
             (Connect, Method::POST, false, 900, Retry),
             (BeforeAnswer, Method::GET, true, 1, Retry),
             (BeforeAnswer, Method::HEAD, true, 2, Retry),
-            (BeforeAnswer, Method::GET, true, 3, GiveUp),
+            (BeforeAnswer, Method::GET, true, 4, GiveUp),
             (BeforeAnswer, Method::PUT, true, 1, Retry),
             (BeforeAnswer, Method::PUT, false, 1, GiveUp),
             (BeforeAnswer, Method::DELETE, true, 1, Retry),
@@ -86,9 +112,19 @@ mod tests {
             (WithinAnswer, Method::GET, true, 1, GiveUp),
         ];
         for (failure, method, replayable, tries, decision) in rows {
-            let attempt = Attempt { failure, method: &method, replayable, tries };
+            let attempt = Attempt { failure, method: &method, replayable, tries, failed_connects: 1 };
             assert_eq!(decide(&attempt), decision, "{attempt:?}");
         }
+    }
+
+    #[test]
+    fn the_first_attempts_follow_at_once_and_later_ones_do_not() {
+        let milliseconds = |tries, connects| pause(tries, connects).as_millis();
+        assert_eq!([milliseconds(0, 0), milliseconds(0, 4), milliseconds(0, 5)], [0, 0, 20]);
+        assert_eq!(
+            [milliseconds(1, 0), milliseconds(2, 0), milliseconds(3, 0), milliseconds(9, 0)],
+            [20, 80, 320, 1280]
+        );
     }
 
     #[test]

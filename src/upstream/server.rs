@@ -10,7 +10,7 @@ use std::{
 };
 
 use arc_swap::ArcSwapOption;
-use tokio::{sync::Notify, time::Instant};
+use tokio::{sync::Notify, task::AbortHandle, time::Instant};
 
 use super::silence::Silence;
 use crate::config::ServerAddress;
@@ -26,13 +26,13 @@ pub struct Server {
     pub(super) inflight: AtomicUsize,
     /// Whether it can be used, as far as is known.
     pub(super) up: AtomicBool,
-    /// It is no longer in the list: nothing new goes to it, and nobody asks about it.
-    pub(super) retired: AtomicBool,
     /// The address that a host name stands for at present.
     pub(super) resolved: ArcSwapOption<SocketAddr>,
     /// Wakes its prober.
     pub(super) look: Notify,
     silence: Mutex<Silence>,
+    /// The task that asks whether it can be used.
+    prober: Mutex<Option<AbortHandle>>,
 }
 
 /// Where to connect to.
@@ -52,10 +52,10 @@ impl Server {
             label: address.to_string(),
             inflight: AtomicUsize::new(0),
             up: AtomicBool::new(!matches!(address, ServerAddress::Name(..))),
-            retired: AtomicBool::new(false),
             resolved: ArcSwapOption::empty(),
             look: Notify::new(),
             silence: Mutex::default(),
+            prober: Mutex::default(),
             address,
         })
     }
@@ -79,8 +79,27 @@ impl Server {
         self.silence.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    pub(super) fn is_retired(&self) -> bool {
-        self.retired.load(Ordering::Relaxed)
+    /// Whether a prober watches it.
+    pub(super) fn is_watched(&self) -> bool {
+        self.prober().is_some()
+    }
+
+    /// From now on this task watches it.
+    pub(super) fn watched_by(&self, prober: AbortHandle) {
+        if let Some(before) = self.prober().replace(prober) {
+            before.abort();
+        }
+    }
+
+    /// Nobody watches it any more.
+    pub(super) fn unwatch(&self) {
+        if let Some(prober) = self.prober().take() {
+            prober.abort();
+        }
+    }
+
+    fn prober(&self) -> MutexGuard<'_, Option<AbortHandle>> {
+        self.prober.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Where to connect to; `None` for a host name that does not resolve.

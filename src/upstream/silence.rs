@@ -12,6 +12,10 @@ use tokio::time::Instant;
 /// How long a server that owes answers may begin none of them before others are preferred.
 const PATIENCE: Duration = Duration::from_secs(2);
 
+/// How long others are preferred after a request has waited in vain. Then one more may find out: a single slow answer
+/// must not starve a server for ever.
+const DOUBT: Duration = Duration::from_secs(10);
+
 /// What a server owes.
 #[derive(Debug, Default)]
 pub(super) struct Silence {
@@ -19,6 +23,8 @@ pub(super) struct Silence {
     owed: usize,
     /// When it last began an answer, or began to owe one.
     since: Option<Instant>,
+    /// A request has waited for its answer as long as it may; until then others are preferred.
+    doubted_until: Option<Instant>,
 }
 
 impl Silence {
@@ -34,6 +40,12 @@ impl Silence {
     pub(super) fn answered(&mut self, now: Instant) {
         self.owed = self.owed.saturating_sub(1);
         self.since = Some(now);
+        self.doubted_until = None;
+    }
+
+    /// A request has waited for its answer as long as it may.
+    pub(super) fn timed_out(&mut self, now: Instant) {
+        self.doubted_until = Some(now + DOUBT);
     }
 
     /// A request is given up without an answer.
@@ -43,7 +55,10 @@ impl Silence {
 
     /// Whether others are preferred.
     pub(super) fn is_silent(&self, now: Instant) -> bool {
-        self.owed > 0 && self.since.is_some_and(|since| now.saturating_duration_since(since) > PATIENCE)
+        let doubted = self.doubted_until.is_some_and(|until| now < until);
+        doubted
+            || self.owed > 0
+                && self.since.is_some_and(|since| now.saturating_duration_since(since) > PATIENCE)
     }
 }
 
@@ -67,5 +82,8 @@ mod tests {
         assert!(silence.is_silent(at(108)));
         silence.given_up();
         assert!(!silence.is_silent(at(200)), "it owes nothing any more");
+        silence.timed_out(at(200));
+        assert!(silence.is_silent(at(209)));
+        assert!(!silence.is_silent(at(211)), "it gets another chance");
     }
 }
