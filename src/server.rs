@@ -1,6 +1,6 @@
 //! The process: start, signals, stop.
 
-use std::{fs, io, path::PathBuf, sync::Arc};
+use std::{fs, io, path::PathBuf, sync::Arc, time::Duration};
 
 use sd_notify::NotifyState;
 use tokio::signal::unix::{Signal, SignalKind, signal};
@@ -62,12 +62,31 @@ pub fn run_with(
     result
 }
 
+/// Raises the soft limit of open files to the hard one, and says when that is too low: a proxied request takes two.
+fn raise_open_files(config: &Config) {
+    use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+    let limit = getrlimit(Resource::Nofile);
+    if let Err(error) = setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, maximum: limit.maximum })
+    {
+        tracing::warn!(%error, "cannot raise the limit of open files");
+    }
+    let enough = 2 * config.server.max_connections as u64 + 64;
+    if let Some(most) = getrlimit(Resource::Nofile).current.filter(|most| *most < enough) {
+        tracing::warn!(
+            "no more than {most} files may be open, and max_connections = {} may need {enough}: raise the limit \
+             (LimitNOFILE= in the systemd unit) or lower max_connections",
+            config.server.max_connections
+        );
+    }
+}
+
 async fn serve(
     source: ConfigPath,
     config: &Config,
     log: Option<LogSettings>,
     ready: impl FnOnce(),
 ) -> Result<(), StartError> {
+    raise_open_files(config);
     let mut signals = Signals::new()?;
     let state = Arc::new(State::new(source, config, log)?);
     state.open(config, proxy::engine(Arc::clone(&state))).await?;
@@ -77,8 +96,10 @@ async fn serve(
     loop {
         tokio::select! {
             _ = signals.reload.recv() => {
-                // The result is told in the log, in metrics and in the status.
-                let _ = state.reload().await;
+                // In a task of its own: a file system that hangs must not keep us from being stopped. The result is
+                // told in the log, in metrics and in the status.
+                let state = Arc::clone(&state);
+                tokio::spawn(async move { state.reload().await });
             }
             _ = signals.reopen.recv() => state.reopen_logs(),
             () = signals.stop.recv() => break,
@@ -87,6 +108,9 @@ async fn serve(
     stop(&state, &mut signals.stop).await;
     Ok(())
 }
+
+/// How long the end waits for the access log.
+const LAST_LINES: Duration = Duration::from_secs(1);
 
 /// Lets what is in flight end, for as long as `grace` says or until told again.
 async fn stop(state: &State, again: &mut StopSignals) {
@@ -98,7 +122,10 @@ async fn stop(state: &State, again: &mut StopSignals) {
         () = tokio::time::sleep(grace) => tracing::warn!("stopped with requests still in flight: grace is over"),
         () = again.recv() => tracing::warn!("stopped with requests still in flight: told again"),
     }
-    state.finish_logs();
+    tokio::select! {
+        () = state.finish_logs() => {}
+        () = tokio::time::sleep(LAST_LINES) => tracing::warn!("the access log takes nothing: its last lines are lost"),
+    }
 }
 
 struct Signals {

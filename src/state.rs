@@ -85,8 +85,7 @@ impl State {
     /// Stops accepting clients, and gives the future of the last of them leaving.
     pub(crate) async fn close(&self) {
         if let Some(listeners) = self.listeners.get() {
-            listeners.close();
-            listeners.drained().await;
+            listeners.close().await;
         }
     }
 
@@ -97,10 +96,11 @@ impl State {
         }
     }
 
-    /// Waits until the access log is written. Blocks; nothing is logged after it.
-    pub(crate) fn finish_logs(&self) {
+    /// Waits until the access log is written; nothing is logged after it.
+    pub(crate) async fn finish_logs(&self) {
         if let Some(log) = self.access_log.swap(None).and_then(Arc::into_inner) {
-            log.finish();
+            // A pipe that nobody reads, or a dead disk, blocks for ever; a thread of its own can be left behind.
+            let _ = tokio::task::spawn_blocking(move || log.finish()).await;
         }
     }
 

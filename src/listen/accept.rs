@@ -2,6 +2,7 @@
 
 use std::{io, sync::Arc, time::Duration};
 
+use futures_util::FutureExt;
 use tokio::{
     net::{TcpListener, UnixListener},
     sync::Semaphore,
@@ -51,28 +52,35 @@ pub(super) async fn run(
     serve: Serve,
 ) {
     let mut closing = listener.closing();
+    let start = |permit, (socket, address)| {
+        let peer = Arc::new(Peer { listener: Arc::clone(&listener), address });
+        let place = Place::take(Arc::clone(&listener), permit);
+        let limits = limits();
+        connection::spawn(Transport::new(socket, peer, limits.send_timeout, place), limits, &serve);
+    };
     loop {
         let accepted = async {
             let permit = Arc::clone(&room).acquire_owned().await.map_err(io::Error::other)?;
             acceptor.accept().await.map(|connection| (permit, connection))
         };
         let accepted = tokio::select! {
-            _ = closing.wait_for(|closing| *closing) => return,
+            _ = closing.wait_for(|closing| *closing) => break,
             accepted = accepted => accepted,
         };
         match accepted {
-            Ok((permit, (socket, address))) => {
-                let peer = Arc::new(Peer { listener: Arc::clone(&listener), address });
-                let limits = limits();
-                let transport = Transport::new(socket, peer, limits.send_timeout);
-                connection::spawn(transport, limits, &serve, Place::take(Arc::clone(&listener), permit));
-            }
+            Ok((permit, connection)) => start(permit, connection),
             Err(error) if is_about_one_connection(&error) => {}
             Err(error) => {
                 tracing::error!(listener = %listener.configured, %error, "cannot accept; trying again");
                 tokio::time::sleep(PAUSE).await;
             }
         }
+    }
+    // Who has connected before the end is served; closing the socket would reset them.
+    while let Ok(permit) = Arc::clone(&room).try_acquire_owned()
+        && let Some(Ok(connection)) = acceptor.accept().now_or_never()
+    {
+        start(permit, connection);
     }
 }
 

@@ -76,7 +76,12 @@ fn bind_tcp(address: SocketAddr) -> io::Result<TcpListener> {
 /// Binds under another name and moves the socket into place once its mode is right, so that no client ever
 /// finds it closed or with other permissions.
 async fn bind_unix(path: &Path, mode: Option<u32>) -> io::Result<(UnixListener, SocketFile)> {
-    if UnixStream::connect(path).await.is_ok() {
+    // Only one of these says that nobody listens: a busy program's backlog may be full.
+    let vacant = match UnixStream::connect(path).await {
+        Ok(_) => false,
+        Err(error) => matches!(error.kind(), ErrorKind::NotFound | ErrorKind::ConnectionRefused),
+    };
+    if !vacant && fs::symlink_metadata(path).is_ok_and(|found| found.file_type().is_socket()) {
         return Err(io::Error::new(ErrorKind::AddrInUse, "another program listens on it"));
     }
     if fs::symlink_metadata(path).is_ok_and(|found| !found.file_type().is_socket()) {

@@ -9,7 +9,7 @@ use pingora_core::protocols::{
 };
 use tokio::io::AsyncWriteExt;
 
-use super::{Transport, connection, inbound::Inbound};
+use super::{Transport, connection};
 
 #[async_trait]
 impl Shutdown for Transport {
@@ -53,7 +53,7 @@ impl GetSocketDigest for Transport {
 
 impl Drop for Transport {
     fn drop(&mut self) {
-        if self.has_unread_input() && self.inbound != Inbound::Tunnel {
+        if self.must_linger() {
             connection::linger(self);
         }
     }

@@ -99,12 +99,6 @@ impl Listeners {
         }
     }
 
-    /// Resolves when no client's connection is left.
-    pub(crate) async fn drained(&self) {
-        // Every connection holds one; fails only for a closed semaphore, which this one never is.
-        let _ = self.room.acquire_many(self.max_connections).await;
-    }
-
     /// Opens what is new in `config`, keeps what stays, closes what is gone. `take_effect` runs when nothing can
     /// fail any more and nobody has been accepted on a new socket yet.
     ///
@@ -128,6 +122,9 @@ impl Listeners {
                 None => fresh.push((bind::bind(listen).await?, listen, purpose)),
             }
         }
+        if u32::try_from(config.server.max_connections).unwrap_or(u32::MAX) != self.max_connections {
+            tracing::warn!("a new max_connections takes effect at the next start");
+        }
         take_effect();
         self.limits.store(Arc::new(Limits::from(&config.server)));
         let mut open = self.lock();
@@ -146,15 +143,17 @@ impl Listeners {
         Ok(())
     }
 
-    /// Stops accepting clients; their connections close after the request in hand. Operators may still look.
-    pub fn close(&self) {
-        self.lock().retain(|open| {
-            let stays = open.listener.purpose == Purpose::Admin;
-            if !stays {
-                open.close();
-            }
-            stays
-        });
+    /// Stops accepting clients, and waits until the last of them has left. Operators may still look.
+    pub(crate) async fn close(&self) {
+        let clients = |open: &mut Open| open.listener.purpose == Purpose::Sites;
+        let closed: Vec<Open> = self.lock().extract_if(.., clients).collect();
+        for open in closed {
+            open.close();
+            // Its task ends when it has taken in whoever had connected.
+            let _ = open.accepting.await;
+        }
+        // Every connection holds one; fails only for a closed semaphore, which this one never is.
+        let _ = self.room.acquire_many(self.max_connections).await;
     }
 
     /// The listeners that accept now.
@@ -202,7 +201,5 @@ impl Open {
     fn close(&self) {
         tracing::info!(address = %self.listener.address, "no longer listening");
         self.listener.close();
-        // The task ends by itself; aborting it closes the socket before this call returns to the event loop.
-        self.accepting.abort();
     }
 }

@@ -22,9 +22,9 @@ impl Place {
     }
 
     /// Counts the connection as active until the result is dropped.
-    pub(super) fn active(&self) -> Active<'_> {
+    pub(super) fn active(&self) -> Active {
         self.listener.active.fetch_add(1, Ordering::Relaxed);
-        Active(&self.listener)
+        Active(Arc::clone(&self.listener))
     }
 }
 
@@ -35,9 +35,9 @@ impl Drop for Place {
 }
 
 /// A connection with a request in hand.
-pub(super) struct Active<'a>(&'a Listener);
+pub(super) struct Active(Arc<Listener>);
 
-impl Drop for Active<'_> {
+impl Drop for Active {
     fn drop(&mut self) {
         self.0.active.fetch_sub(1, Ordering::Relaxed);
     }

@@ -18,7 +18,7 @@ use tokio::{
     time::{Instant, Sleep},
 };
 
-use super::{inbound::Inbound, peer::Peer, sendfile::FileJob, socket::Socket};
+use super::{inbound::Inbound, peer::Peer, place::Place, sendfile::FileJob, socket::Socket};
 
 /// Answers up to this size leave in one write; larger writes pass through without a copy.
 const COALESCE: usize = 16 * 1024;
@@ -47,10 +47,14 @@ pub(crate) struct Transport {
     stalled: Option<Pin<Box<Sleep>>>,
     /// Bytes of files sent for the request in hand.
     file_bytes: u64,
+    /// It must end with a reset.
+    reset: AtomicBool,
+    /// Its place among all connections, for as long as it or its end lasts.
+    pub(super) place: Option<Place>,
 }
 
 impl Transport {
-    pub(super) fn new(socket: Socket, peer: Arc<Peer>, send_timeout: Duration) -> Self {
+    pub(super) fn new(socket: Socket, peer: Arc<Peer>, send_timeout: Duration, place: Place) -> Self {
         Self {
             socket,
             peer,
@@ -62,6 +66,8 @@ impl Transport {
             send_timeout,
             stalled: None,
             file_bytes: 0,
+            reset: AtomicBool::new(false),
+            place: Some(place),
         }
     }
 
@@ -87,6 +93,7 @@ impl Transport {
     /// Has the connection end with a reset: where an answer's end is the connection's (HTTP/1.0), that alone tells the
     /// client that it did not get the whole.
     pub(crate) fn reset_at_close(&self) {
+        self.reset.store(true, Ordering::Relaxed);
         if let Err(error) = socket2::SockRef::from(&self.socket).set_linger(Some(Duration::ZERO)) {
             tracing::debug!(%error, "cannot reset the connection");
         }
@@ -103,9 +110,18 @@ impl Transport {
         }
     }
 
-    /// Whether the client may still be sending what nobody will read: closing now could cost it the answer.
-    pub(super) fn has_unread_input(&self) -> bool {
-        !self.received.is_empty() || !self.inbound.is_done()
+    /// Whether all of the request in hand has arrived.
+    pub(crate) fn has_whole_request(&self) -> bool {
+        match self.inbound {
+            Inbound::Length(left) => left <= self.received.len() as u64,
+            Inbound::Chunked { .. } | Inbound::Tunnel => self.inbound.is_done(),
+        }
+    }
+
+    /// Whether the client may still be sending what nobody will read: closing at once could cost it the answer.
+    pub(super) fn must_linger(&self) -> bool {
+        let unread = !self.received.is_empty() || !self.inbound.is_done();
+        unread && self.inbound != Inbound::Tunnel && !self.reset.load(Ordering::Relaxed)
     }
 
     /// Frees what a connection does not need between two requests.
