@@ -5,6 +5,7 @@
 use std::{path::PathBuf, sync::Arc};
 
 use http::{HeaderMap, Method, StatusCode, header, request};
+use percent_encoding::AsciiSet;
 
 use crate::{
     answer::{Answer, Explanation, dress},
@@ -73,6 +74,19 @@ async fn route(table: &Table, request: &request::Parts, exchange: &mut Exchange)
     }
 }
 
+/// Finds a request that waits for an upstream which a reload has taken away another one; false when there is none.
+pub(crate) fn reroute(table: &Table, request: &request::Parts, exchange: &mut Exchange) -> bool {
+    let Ok(path) = normalize(request.uri.path()) else { return false };
+    let matched = table.find(host(request), &path).and_then(|matched| matched.route);
+    match matched {
+        Some((route, _)) if route.upstream.is_some() && !route.settings.internal => {
+            exchange.route = Some(route);
+            true
+        }
+        Some(_) | None => false,
+    }
+}
+
 /// What every answer of ours carries.
 pub(crate) fn finish(mut answer: Answer, exchange: &Exchange) -> Answer {
     if let Some(route) = &exchange.route {
@@ -88,19 +102,39 @@ pub(crate) fn host(request: &request::Parts) -> &str {
     request.uri.authority().map(|authority| authority.as_str()).or(named).unwrap_or_default()
 }
 
+/// What must not stand as it is in the path of a URL (RFC 3986 §3.3). Captures are of the decoded path.
+const NOT_IN_PATHS: AsciiSet = percent_encoding::CONTROLS
+    .add(b' ')
+    .add(b'"')
+    .add(b'#')
+    .add(b'%')
+    .add(b'<')
+    .add(b'>')
+    .add(b'?')
+    .add(b'`');
+
 fn redirect_target(to: &Template, request: &request::Parts, host: &str, by: &By<'_>) -> String {
     let target = request.uri.path_and_query().map_or("/", |target| target.as_str());
     to.render(|name| match (name, by) {
-        ("path", _) => Some(target),
-        ("host", _) => Some(host),
-        (name, By::Regex(captures)) => captures.name(name).map(|capture| capture.as_str()),
+        ("path", _) => Some(target.into()),
+        ("host", _) => Some(host.into()),
+        (name, By::Regex(captures)) => captures
+            .name(name)
+            .map(|capture| percent_encoding::utf8_percent_encode(capture.as_str(), &NOT_IN_PATHS).into()),
         (_, By::Exact | By::Prefix(_)) => None,
     })
 }
 
 /// Sends the file that is wanted, or says that there is none.
 async fn send_file(wanted: Option<Wanted>, method: &Method, request: &HeaderMap, base: HeaderMap) -> Answer {
-    let not_found = || Explanation::new(StatusCode::NOT_FOUND, "There is no such file.").answer(request);
+    let refuse = |status, sentence| Explanation::new(status, sentence).answer(request);
+    let not_found = || refuse(StatusCode::NOT_FOUND, "There is no such file.");
+    let trouble = || {
+        refuse(
+            StatusCode::INTERNAL_SERVER_ERROR,
+            "The file cannot be opened at the moment. Please try again soon.",
+        )
+    };
     let Some(wanted) = wanted else { return not_found() };
     // File systems block, some of them for long; the event loop must not.
     match tokio::task::spawn_blocking(move || files::open(&wanted)).await {
@@ -109,12 +143,11 @@ async fn send_file(wanted: Option<Wanted>, method: &Method, request: &HeaderMap,
             if missing.is_remarkable() {
                 tracing::error!("{missing}");
             }
-            not_found()
+            if missing.is_trouble() { trouble() } else { not_found() }
         }
         Err(panic) => {
             tracing::error!(%panic, "opening a file failed");
-            Explanation::new(StatusCode::INTERNAL_SERVER_ERROR, "The file could not be opened.")
-                .answer(request)
+            trouble()
         }
     }
 }

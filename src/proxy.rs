@@ -12,7 +12,7 @@ use std::{sync::Arc, time::Duration};
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use http::{StatusCode, header};
+use http::{StatusCode, Version, header};
 use pingora_core::{protocols::Digest, upstreams::peer::HttpPeer};
 use pingora_error::{Error, ErrorType, Result};
 use pingora_http::{RequestHeader, ResponseHeader};
@@ -51,6 +51,9 @@ impl ProxyHttp for Proxy {
         let settings = self.state.settings();
         session.set_read_timeout(Some(settings.client_body_timeout));
         session.set_total_drain_timeout(Some(settings.client_body_timeout));
+        // HTTP/1.0 knows no interim answers (RFC 9110 §15.2).
+        let no_interim = session.req_header().version < Version::HTTP_11;
+        session.set_ignore_info_resp(no_interim);
         let answer = match peer.listener.purpose {
             Purpose::Admin => Some(observe::admin_answer(&self.state, session.req_header()).await),
             Purpose::Sites => {
@@ -65,7 +68,7 @@ impl ProxyHttp for Proxy {
 
     /// Gets the request a place on a server, waiting for one if need be.
     async fn upstream_peer(&self, session: &mut Session, exchange: &mut Exchange) -> Result<Box<HttpPeer>> {
-        peer::choose(session, exchange).await
+        peer::choose(&self.state, session, exchange).await
     }
 
     /// Holds a body to its limit while it streams through.
@@ -119,8 +122,11 @@ impl ProxyHttp for Proxy {
         response: &mut ResponseHeader,
         exchange: &mut Exchange,
     ) -> Result<()> {
-        if response.status.is_informational() && response.status != StatusCode::SWITCHING_PROTOCOLS {
+        if send::is_interim(response.status) {
             return Ok(());
+        }
+        if response.status == StatusCode::SWITCHING_PROTOCOLS && !session.is_upgrade_req() {
+            return Err(failure::uninvited_upgrade());
         }
         exchange.answered = true;
         if let Some(lease) = &mut exchange.lease {
@@ -164,12 +170,12 @@ impl ProxyHttp for Proxy {
         response: &mut ResponseHeader,
         exchange: &mut Exchange,
     ) -> Result<()> {
-        if session.response_written().is_some_and(|written| !written.status.is_informational()) {
+        if send::has_begun(session) || send::is_interim(response.status) {
             return Ok(());
         }
         send::close_if_stopping(session);
         accelerated::hide(response);
-        if session.req_header().version < http::Version::HTTP_11 {
+        if session.req_header().version < Version::HTTP_11 {
             // HTTP/1.0 knows no chunks: the answer ends with the connection.
             response.remove(&header::TRANSFER_ENCODING);
         }

@@ -1,5 +1,7 @@
 //! What went wrong, whose fault it is, whether to try again, and what to tell the client.
 
+use std::io;
+
 use http::{StatusCode, Version};
 use pingora_error::{Error, ErrorSource, ErrorType};
 use pingora_proxy::{FailToProxy, Session};
@@ -42,6 +44,7 @@ pub(super) fn no_server(upstream: &Upstream, none: NoServer) -> Box<Error> {
             "No server of \"{name}\" could be reached for {} seconds. Please try again soon.",
             held.as_secs()
         ),
+        NoServer::Gone => format!("\"{name}\" is no longer there. Please try again."),
         NoServer::QueueFull(_) => {
             format!("Too many requests are waiting for a server of \"{name}\". Please try again soon.")
         }
@@ -64,10 +67,19 @@ pub(super) fn at_connect(
         let upstream = lease.upstream();
         metrics.connect_failure(&upstream.name, &lease.server().label, reason);
         metrics.retry(&upstream.name, "connect");
-        upstream.failed(lease.server(), reason);
+        if is_our_own_want(&error) {
+            tracing::error!(%error, "cannot make connections; is the limit of open files too low?");
+        } else {
+            upstream.failed(lease.server(), reason);
+        }
     }
     error.set_retry(decision == Decision::Retry);
     error
+}
+
+/// The server switches protocols, and nobody has asked it to.
+pub(super) fn uninvited_upgrade() -> Box<Error> {
+    Error::explain(ErrorType::InvalidHTTPHeader, "101 without an Upgrade in the request").into_up()
 }
 
 fn decide(failure: Failure, session: &Session, exchange: &Exchange) -> Decision {
@@ -76,7 +88,15 @@ fn decide(failure: Failure, session: &Session, exchange: &Exchange) -> Decision 
         method: &session.req_header().method,
         replayable: !session.as_downstream().retry_buffer_truncated(),
         tries: exchange.tries,
+        failed_connects: exchange.failed_connects,
     })
+}
+
+/// Whether it is us who lack something (descriptors, ports, memory): no fault of the server.
+fn is_our_own_want(error: &Error) -> bool {
+    use rustix::io::Errno;
+    let system = error.root_cause().downcast_ref::<io::Error>().and_then(Errno::from_io_error);
+    matches!(system, Some(Errno::MFILE | Errno::NFILE | Errno::ADDRNOTAVAIL | Errno::NOMEM | Errno::NOBUFS))
 }
 
 fn connect_reason(error: &Error) -> &'static str {
@@ -106,6 +126,9 @@ pub(super) fn while_proxying(
             // A fresh connection that breaks is evidence; an old one may just have been due.
             lease.upstream().failed(lease.server(), "closed the connection before an answer");
         }
+        if failure == Failure::Silence {
+            lease.timed_out();
+        }
         if decision == Decision::Retry {
             metrics.retry(&lease.upstream().name, "closed");
             exchange.turn.avoid(lease.server());
@@ -133,7 +156,7 @@ pub(super) async fn explain(session: &mut Session, error: &Error, exchange: &mut
     let explanation = explanation(error);
     exchange.lease = None;
     session.set_keepalive(None);
-    let begun = session.response_written().is_some_and(|written| !written.status.is_informational());
+    let begun = send::has_begun(session);
     if begun
         && session.req_header().version < Version::HTTP_11
         && let Ok(transport) = send::transport(session)

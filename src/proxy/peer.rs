@@ -10,30 +10,35 @@ use tokio::time::{Instant, sleep};
 use super::{failure, send::transport};
 use crate::{
     exchange::Exchange,
-    upstream::{Endpoint, Lease, Server, Upstream, retry},
+    handler,
+    state::State,
+    upstream::{Endpoint, Lease, NoServer, Upstream, retry},
 };
 
 /// How often it is looked whether a client that waits is still there.
 const LOOK_FOR_CLIENT: Duration = Duration::from_secs(1);
 
-/// Connections that may fail in a row without a pause between them.
-const EAGER_CONNECTS: u32 = 4;
-
-/// The pause after that: something is wrong that asking faster does not mend.
-const PAUSE: Duration = Duration::from_millis(50);
-
 /// Gets a place on a server of the route's upstream, waiting for one if need be.
-pub(super) async fn choose(session: &mut Session, exchange: &mut Exchange) -> Result<Box<HttpPeer>> {
-    let upstream = exchange.route.as_ref().and_then(|route| route.upstream.clone());
-    let upstream =
-        upstream.ok_or_else(|| Error::explain(ErrorType::InternalError, "a route without upstream"))?;
-    // The place of an attempt that failed is free for others now.
+pub(super) async fn choose(
+    state: &State,
+    session: &mut Session,
+    exchange: &mut Exchange,
+) -> Result<Box<HttpPeer>> {
+    // An attempt that failed leaves its place to others, and its body is sent from the start.
     exchange.lease = None;
-    if exchange.failed_connects > EAGER_CONNECTS {
-        sleep(PAUSE).await;
-    }
-    let lease = wait(session, exchange, &upstream).await?;
-    let peer = peer_for(lease.server(), &upstream, session, exchange)?;
+    exchange.body_left = exchange.route.as_ref().and_then(|route| route.settings.max_body);
+    sleep(retry::pause(exchange.tries, exchange.failed_connects)).await;
+    let lease = loop {
+        let upstream = exchange.route.as_ref().and_then(|route| route.upstream.clone());
+        let upstream =
+            upstream.ok_or_else(|| Error::explain(ErrorType::InternalError, "a route without upstream"))?;
+        match wait(session, exchange, &upstream).await? {
+            Ok(lease) => break lease,
+            Err(NoServer::Gone) if handler::reroute(&state.table(), session.req_header(), exchange) => {}
+            Err(none) => return Err(failure::no_server(&upstream, none)),
+        }
+    };
+    let peer = peer_for(&lease, session, exchange)?;
     exchange.server = Some(lease.server().label.clone());
     exchange.sent = Some(Instant::now());
     exchange.answered = false;
@@ -42,7 +47,11 @@ pub(super) async fn choose(session: &mut Session, exchange: &mut Exchange) -> Re
 }
 
 /// Waits for a place for as long as the client does.
-async fn wait(session: &Session, exchange: &mut Exchange, upstream: &Arc<Upstream>) -> Result<Lease> {
+async fn wait(
+    session: &Session,
+    exchange: &mut Exchange,
+    upstream: &Arc<Upstream>,
+) -> Result<std::result::Result<Lease, NoServer>> {
     let transport = transport(session)?;
     let abandoned = async {
         loop {
@@ -54,18 +63,14 @@ async fn wait(session: &Session, exchange: &mut Exchange, upstream: &Arc<Upstrea
     };
     tokio::select! {
         biased;
-        lease = upstream.acquire(&mut exchange.turn) => lease.map_err(|none| failure::no_server(upstream, none)),
+        lease = upstream.acquire(&mut exchange.turn) => Ok(lease),
         () = abandoned => Err(Error::new_down(ErrorType::ConnectionClosed)),
     }
 }
 
-fn peer_for(
-    server: &Server,
-    upstream: &Upstream,
-    session: &Session,
-    exchange: &Exchange,
-) -> Result<Box<HttpPeer>> {
-    let endpoint = server.endpoint().or_err(ErrorType::ConnectNoRoute, "the name does not resolve")?;
+fn peer_for(lease: &Lease, session: &Session, exchange: &Exchange) -> Result<Box<HttpPeer>> {
+    let endpoint =
+        lease.server().endpoint().or_err(ErrorType::ConnectNoRoute, "the name does not resolve")?;
     let mut peer = match endpoint {
         Endpoint::Tcp(address) => HttpPeer::new(address, false, String::new()),
         Endpoint::Unix(path) => {
@@ -74,9 +79,13 @@ fn peer_for(
         }
     };
     debug_assert!(!matches!(&peer._address, SocketAddr::Unix(address) if address.is_unnamed()));
-    let settings = upstream.settings();
+    let settings = lease.upstream().settings();
     peer.options.connection_timeout = Some(settings.connect_timeout);
     peer.options.read_timeout = Some(read_timeout(exchange));
+    if !transport(session)?.has_whole_request() {
+        // While the client takes its time over the body, the server has nothing to answer yet.
+        peer.options.read_timeout = peer.options.read_timeout.max(session.get_read_timeout());
+    }
     peer.options.write_timeout = Some(settings.send_timeout);
     peer.options.idle_timeout = Some(settings.keepalive);
     // The engine would refuse requests whose Connection names what it protects; we drop the names and keep the rest.

@@ -20,6 +20,17 @@ pub(super) fn transport(session: &Session) -> Result<&Transport> {
     stream.and_then(|stream| stream.downcast_ref()).or_err(ErrorType::InternalError, "not our transport")
 }
 
+/// Whether the client has got the head of its answer, or the connection has become a tunnel: then nothing else may be
+/// written to it.
+pub(super) fn has_begun(session: &Session) -> bool {
+    session.response_written().is_some_and(|written| !is_interim(written.status))
+}
+
+/// 1xx, but not 101: an answer is still to come (RFC 9110 §15.2).
+pub(super) fn is_interim(status: StatusCode) -> bool {
+    status.is_informational() && status != StatusCode::SWITCHING_PROTOCOLS
+}
+
 /// Sends an answer.
 pub(super) async fn answer(session: &mut Session, answer: Answer, exchange: &mut Exchange) -> Result<()> {
     close_if_stopping(session);
