@@ -4,6 +4,7 @@
 //! again. Durations and sizes are values, names are resolved, patterns are compiled.
 
 use std::{
+    borrow::Cow,
     collections::BTreeMap,
     fmt,
     net::SocketAddr,
@@ -272,13 +273,13 @@ pub enum Part {
 
 impl Template {
     /// Fills in the captures; a name that `lookup` does not know becomes nothing.
-    pub fn render<'a>(&'a self, lookup: impl Fn(&str) -> Option<&'a str>) -> String {
+    pub fn render<'a>(&self, lookup: impl Fn(&str) -> Option<Cow<'a, str>>) -> String {
         let mut text = String::new();
         for part in &self.0 {
-            text.push_str(match part {
-                Part::Text(literal) => literal,
-                Part::Capture(name) => lookup(name).unwrap_or_default(),
-            });
+            match part {
+                Part::Text(literal) => text.push_str(literal),
+                Part::Capture(name) => text.push_str(&lookup(name).unwrap_or_default()),
+            }
         }
         text
     }

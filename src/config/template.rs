@@ -78,7 +78,7 @@ mod tests {
         let read = template("/a/{x}{y}/b", &[], &["x", "y"]).unwrap();
         assert_eq!(read.to_string(), "/a/{x}{y}/b");
         assert_eq!(read.0.len(), 4);
-        assert_eq!(read.render(|name| Some(if name == "x" { "1" } else { "2" })), "/a/12/b");
+        assert_eq!(read.render(|name| Some(if name == "x" { "1".into() } else { "2".into() })), "/a/12/b");
         assert_eq!(template("", &[], &[]).unwrap(), Template(vec![]));
     }
 

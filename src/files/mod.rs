@@ -38,7 +38,7 @@ pub fn wanted(files: &Files, by: &By<'_>) -> Option<Wanted> {
         }
         By::Exact => (files.root.render(|_| None), None),
         By::Regex(captures) => {
-            let path = files.root.render(|name| captures.name(name).map(|capture| capture.as_str()));
+            let path = files.root.render(|name| captures.name(name).map(|capture| capture.as_str().into()));
             let root = fixed_directory(files);
             if is_hidden(path.strip_prefix(&root).unwrap_or(&path)) {
                 return None;
@@ -78,8 +78,8 @@ pub fn respond(opened: Opened, method: &Method, request: &HeaderMap, base: Heade
     let conditional = matches!(*method, Method::GET | Method::HEAD);
     match if conditional { validators.weigh(request) } else { Condition::Met } {
         Condition::Met => {}
-        Condition::NotModified => return not_modified(answer),
-        Condition::Failed => return Answer::empty(StatusCode::PRECONDITION_FAILED),
+        Condition::NotModified => return without_content(answer, StatusCode::NOT_MODIFIED),
+        Condition::Failed => return without_content(answer, StatusCode::PRECONDITION_FAILED),
     }
     answer.headers.insert(header::ACCEPT_RANGES, HeaderValue::from_static("bytes"));
     // Only GET has ranges (RFC 9110 §14.2).
@@ -92,7 +92,7 @@ pub fn respond(opened: Opened, method: &Method, request: &HeaderMap, base: Heade
             let range = content_range(&format!("bytes {start}-{last}/{}", opened.size));
             answer.with(header::CONTENT_RANGE, range).body(body(opened.content, start, length))
         }
-        Range::Unsatisfiable => Answer::empty(StatusCode::RANGE_NOT_SATISFIABLE)
+        Range::Unsatisfiable => without_content(answer, StatusCode::RANGE_NOT_SATISFIABLE)
             .with(header::CONTENT_RANGE, content_range(&format!("bytes */{}", opened.size))),
     }
 }
@@ -116,8 +116,9 @@ fn complete(headers: &mut HeaderMap, opened: &Opened) -> conditional::Validators
     }
 }
 
-/// Drops what describes a body that is not sent.
-fn not_modified(mut answer: Answer) -> Answer {
+/// Drops what describes a body that is not sent; the rest stays: without its CORS fields an answer is hidden from the
+/// page that asked.
+fn without_content(mut answer: Answer, status: StatusCode) -> Answer {
     let describes =
         |name: &&HeaderName| name.as_str().starts_with("content-") || **name == header::ACCEPT_RANGES;
     let gone: Vec<HeaderName> =
@@ -125,7 +126,7 @@ fn not_modified(mut answer: Answer) -> Answer {
     for name in gone {
         answer.headers.remove(name);
     }
-    answer.status = StatusCode::NOT_MODIFIED;
+    answer.status = status;
     answer
 }
 

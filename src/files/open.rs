@@ -11,6 +11,7 @@ use std::{
     },
     path::{Path, PathBuf},
     sync::Arc,
+    time::SystemTime,
 };
 
 use bytes::Bytes;
@@ -90,6 +91,11 @@ impl Missing {
     pub fn is_remarkable(&self) -> bool {
         !matches!(self, Self::NotFound(_))
     }
+
+    /// Whether the file may be there and only the system cannot open it now (no descriptors, a broken disk).
+    pub fn is_trouble(&self) -> bool {
+        matches!(self, Self::Unreadable { source, .. } if source.kind() != io::ErrorKind::PermissionDenied)
+    }
 }
 
 /// Opens the first candidate that exists. Blocks on the file system: not for the event loop.
@@ -151,8 +157,14 @@ fn validators(metadata: &fs::Metadata, size: u64) -> Validators {
     let nanoseconds = i128::from(metadata.mtime()) * 1_000_000_000 + i128::from(metadata.mtime_nsec());
     Validators {
         etag: HeaderValue::from_str(&format!("\"{nanoseconds:x}-{size:x}\"")).ok(),
-        modified: metadata.modified().ok(),
+        modified: metadata.modified().ok().filter(|time| is_http_date(*time)),
     }
+}
+
+/// Whether a time can be written as a date of HTTP: some file systems and archives hold others.
+fn is_http_date(time: SystemTime) -> bool {
+    const YEAR_10000: u64 = 253_402_300_800;
+    time.duration_since(SystemTime::UNIX_EPOCH).is_ok_and(|since| since.as_secs() < YEAR_10000)
 }
 
 /// Whether `real`, which has no symlinks left, is `directory` or beneath it.
