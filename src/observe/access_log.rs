@@ -7,7 +7,7 @@ use std::{
     path::PathBuf,
     sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, TrySendError, sync_channel},
     thread::JoinHandle,
-    time::{Duration, SystemTime},
+    time::{Duration, Instant, SystemTime},
 };
 
 use http::{Method, Version};
@@ -19,6 +19,9 @@ const WAITING_LINES: usize = 16 * 1024;
 
 /// Lines are written together, at the latest after this time.
 const FLUSH_AFTER: Duration = Duration::from_millis(200);
+
+/// How long the thread sleeps when there is nothing to flush.
+const IDLE: Duration = Duration::from_secs(3600);
 
 /// A request that is over, as the log tells it.
 #[derive(Debug)]
@@ -138,17 +141,18 @@ fn append(path: &PathBuf) -> io::Result<File> {
 }
 
 fn write_lines(mut target: Target, messages: &Receiver<Message>) {
-    let mut dirty = false;
+    // When what is written so far must be flushed.
+    let mut due: Option<Instant> = None;
     loop {
-        let wait = if dirty { FLUSH_AFTER } else { Duration::from_secs(3600) };
+        let wait = due.map_or(IDLE, |due| due.saturating_duration_since(Instant::now()));
         let result = match messages.recv_timeout(wait) {
             Ok(Message::Line(line)) => {
-                dirty = true;
+                due.get_or_insert_with(|| Instant::now() + FLUSH_AFTER);
                 target.to.write_all(line.as_bytes())
             }
             Ok(Message::Reopen) => target.reopen(),
             Err(RecvTimeoutError::Timeout) => {
-                dirty = false;
+                due = None;
                 target.to.flush()
             }
             Err(RecvTimeoutError::Disconnected) => {

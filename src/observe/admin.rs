@@ -1,6 +1,6 @@
 //! What operators and their tools ask: `/metrics`, `/status.json`, `/health`, and `POST /reload`.
 
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError};
 
 use http::{HeaderMap, HeaderValue, Method, StatusCode, header, request};
 use serde::Serialize;
@@ -69,6 +69,7 @@ async fn reload(state: &Arc<State>) -> Answer {
 /// Reads the gauges off the state, then writes all metrics.
 fn metrics(state: &State) -> String {
     let metrics = &state.metrics;
+    let _one_at_a_time = metrics.scraping.lock().unwrap_or_else(PoisonError::into_inner);
     for gauges in [&metrics.connections, &metrics.upstream_inflight, &metrics.upstream_up, &metrics.held] {
         // Servers and listeners that are gone must not show for ever.
         gauges.reset();

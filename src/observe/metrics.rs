@@ -3,7 +3,10 @@
 //! What can be read off the state of the process (connections, requests in flight, who is up) is read when
 //! somebody asks, and costs requests nothing.
 
-use std::time::{Duration, SystemTime};
+use std::{
+    sync::Mutex,
+    time::{Duration, SystemTime},
+};
 
 use http::{Method, StatusCode};
 use prometheus::{
@@ -38,6 +41,8 @@ pub struct Metrics {
     pub(super) upstream_inflight: IntGaugeVec,
     pub(super) upstream_up: IntGaugeVec,
     pub(super) held: IntGaugeVec,
+    /// Gauges are read off the state one scrape at a time.
+    pub(super) scraping: Mutex<()>,
 }
 
 /// How the body of an answer was made.
@@ -198,6 +203,7 @@ impl Metrics {
             upstream_inflight: make.gauges("upstream_inflight", "Requests in flight on a server.", server),
             upstream_up: make.gauges("upstream_up", "Whether a server can be used.", server),
             held: make.gauges("held_requests", "Requests that wait for a server now.", &["upstream"]),
+            scraping: Mutex::default(),
             registry: make.0.clone(),
         };
         let version = Opts::new("bowshock_build_info", "The running version.")
