@@ -2,7 +2,7 @@
 
 use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 
-use crate::fixtures::{Gunicorn, Proxy, Scratch, noise};
+use crate::fixtures::{Backend, Gunicorn, Proxy, Scratch, noise};
 
 const GALAXY: &str = r#"
 [[site]]
@@ -240,4 +240,26 @@ async fn x_accel_redirect_from_a_client_means_nothing() {
     let path = format!("/_x_accel_redirect{}", site.scratch.path("data/reads.fastq").display());
     let answer = site.proxy.get("/echo").header("x-accel-redirect", &path).await.expect(200);
     assert_eq!(answer.json()["path"], "/echo");
+}
+
+#[tokio::test]
+async fn a_416_keeps_what_the_application_said() {
+    let scratch = Scratch::new();
+    std::fs::write(scratch.path("f"), "hello").unwrap();
+    let backend = Backend::answering(|_| {
+        b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\nAccess-Control-Allow-Origin: *\r\nX-Accel-Redirect: /_x/f\r\n\r\n"
+            .to_vec()
+    })
+    .await;
+    let folder = scratch.root().display();
+    let proxy = Proxy::toml(&format!(
+        "[[site]]\n[site.routes]\n\"/\" = {{ proxy = \"app\" }}\n\
+         \"/_x\" = {{ files = \"{folder}\", internal = true, within = [\"{folder}\"] }}\n\
+         [upstream.app]\nservers = [\"{}\"]",
+        backend.address()
+    ))
+    .start()
+    .await;
+    let answer = proxy.get("/").header("range", "bytes=100-").send().await.unwrap().expect(416);
+    assert_eq!(answer.all("access-control-allow-origin"), ["*"], "or the browser hides the 416");
 }

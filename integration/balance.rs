@@ -213,3 +213,14 @@ async fn a_worker_that_says_it_is_not_ready_gets_no_requests_until_it_is() {
     eventually("the late one is in", async || proxy.states().await == ["up", "up"]).await;
     eventually("it gets requests", async || proxy.get("/x").await.expect(200).text() == "late").await;
 }
+
+#[tokio::test]
+async fn a_silent_worker_gets_nothing_new_while_another_answers() {
+    let (good, silent) = (Backend::saying("ok").await, Backend::silent().await);
+    let proxy = Proxy::to([good.address(), silent.address()]).with("read_timeout = \"1s\"").start().await;
+    let mut failed = 0;
+    for _ in 0..20 {
+        failed += usize::from(proxy.get("/").send().await.unwrap().status != 200);
+    }
+    assert!(failed <= 1, "{failed} of 20 requests, one after the other");
+}

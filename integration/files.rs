@@ -283,3 +283,17 @@ async fn answers_are_those_of_nginx() {
         assert_eq!(answers[0], answers[1], "{method} {path} {headers:?}: ours, nginx's");
     }
 }
+
+#[tokio::test]
+async fn a_file_from_before_1970_is_a_file() {
+    let scratch = Scratch::new();
+    let file = std::fs::File::create(scratch.path("old.txt")).unwrap();
+    file.set_modified(std::time::SystemTime::UNIX_EPOCH - std::time::Duration::from_secs(86_400)).unwrap();
+    let proxy = Proxy::toml(&format!(
+        "[[site]]\n[site.routes]\n\"/\" = {{ files = \"{}\" }}",
+        scratch.root().display()
+    ))
+    .start()
+    .await;
+    proxy.get("/old.txt").send().await.expect("an answer, not a panic").expect(200);
+}

@@ -2,7 +2,9 @@
 
 use std::time::{Duration, Instant};
 
-use crate::fixtures::{Backend, Gunicorn, Proxy, Scratch, Wire, eventually, ms, noise, pass, sha256};
+use tokio::io::AsyncReadExt as _;
+
+use crate::fixtures::{Backend, Gunicorn, Proxy, Scratch, Wire, eventually, ms, noise, pass, sha256, vacant};
 
 /// Sends requests 0, 1, 2, … one after the other and sees each of them wait.
 macro_rules! queue_up {
@@ -181,4 +183,68 @@ async fn a_name_that_does_not_resolve_is_a_worker_that_is_down() {
     for _ in 0..10 {
         assert_eq!(proxy.get("/").await.expect(200).text(), "well");
     }
+}
+
+#[tokio::test]
+async fn hold_is_the_time_a_request_waits_and_not_the_time_it_was_worked_on() {
+    let address = vacant();
+    let listener = tokio::net::TcpListener::bind(&address).await.unwrap();
+    let proxy = Proxy::to([&address]).with("hold = \"2s\"").start().await;
+    let request = proxy.get("/").spawn();
+    let (mut worked_on, _) = listener.accept().await.unwrap();
+    let _ = worked_on.read(&mut [0; 1000]).await.unwrap();
+    pass(ms(2500)).await;
+    // The worker restarts: it is away for half a second.
+    drop((worked_on, listener));
+    pass(ms(500)).await;
+    let socket = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None).unwrap();
+    socket.set_reuse_address(true).unwrap();
+    socket.bind(&address.parse::<std::net::SocketAddr>().unwrap().into()).unwrap();
+    socket.listen(16).unwrap();
+    std::thread::spawn(move || {
+        while let Ok((stream, _)) = socket.accept() {
+            let mut stream = std::net::TcpStream::from(stream);
+            std::thread::spawn(move || {
+                use std::io::{Read as _, Write as _};
+                if stream.read(&mut [0; 1000]).is_ok_and(|read| read > 0) {
+                    let _ = stream.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok");
+                }
+            });
+        }
+    });
+    request.await.unwrap().unwrap().expect(200);
+}
+
+#[tokio::test]
+async fn workers_that_return_together_share_those_who_wait() {
+    let addresses = [vacant(), vacant(), vacant(), vacant()];
+    let proxy = Proxy::to(&addresses).start().await;
+    let requests: Vec<_> = (0..80).map(|_| proxy.get("/").spawn()).collect();
+    eventually("all wait", async || proxy.waiting().await == 80).await;
+    let mut workers = Vec::new();
+    for address in &addresses {
+        let listener = tokio::net::TcpListener::bind(address).await.unwrap();
+        workers.push(tokio::spawn(async move {
+            let mut served = tokio::task::JoinSet::new();
+            while let Ok(Ok((stream, _))) = tokio::time::timeout(ms(3000), listener.accept()).await {
+                served.spawn(async move {
+                    let mut wire = Wire::on(stream);
+                    let asked = wire.head().await.is_some();
+                    pass(ms(1000)).await;
+                    let _ = wire.try_send("HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok").await;
+                    usize::from(asked)
+                });
+            }
+            served.join_all().await.into_iter().sum::<usize>()
+        }));
+        pass(ms(100)).await;
+    }
+    for request in requests {
+        request.await.unwrap().unwrap().expect(200);
+    }
+    let mut counts = Vec::new();
+    for worker in workers {
+        counts.push(worker.await.unwrap());
+    }
+    assert!(counts.iter().all(|count| *count < 60), "the first one back got everything: {counts:?}");
 }

@@ -1,13 +1,33 @@
 //! The protocol itself, byte by byte.
 
-use std::time::{Duration, Instant};
+use std::{
+    io,
+    time::{Duration, Instant},
+};
 
-use crate::fixtures::{Backend, Gunicorn, Proxy, Wire, eventually, ms, noise, pass, run};
+use tokio::{
+    io::{AsyncReadExt as _, AsyncWriteExt as _},
+    net::TcpStream,
+};
+
+use crate::fixtures::{Backend, Gunicorn, Proxy, Target, Wire, eventually, ms, noise, pass, run};
 
 async fn before_app(server: &str) -> (Gunicorn, Proxy) {
     let worker = Gunicorn::app().start().await;
     let proxy = Proxy::to([worker.address()]).server(server).start().await;
     (worker, proxy)
+}
+
+const WEBSOCKET: &str = "GET / HTTP/1.1\r\nHost: x\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n";
+
+/// Everything up to the end, and how it ended.
+async fn rest(proxy: &Proxy, request: &str) -> (String, io::Result<()>) {
+    let Target::Tcp(address) = proxy.target() else { panic!("not tcp") };
+    let mut stream = TcpStream::connect(address).await.unwrap();
+    stream.write_all(request.as_bytes()).await.unwrap();
+    let mut all = Vec::new();
+    let end = stream.read_to_end(&mut all).await.map(drop);
+    (String::from_utf8_lossy(&all).into_owned(), end)
 }
 
 #[tokio::test]
@@ -325,4 +345,76 @@ async fn past_max_connections_new_ones_wait_until_one_closes() {
     assert!(!third.is_finished(), "there are two");
     connections.pop();
     third.await.unwrap().expect("its turn has come").expect(200);
+}
+
+#[tokio::test]
+async fn a_cut_answer_ends_with_a_reset_even_when_the_client_sent_more_than_its_request() {
+    let backend = Backend::serving(|mut wire, _| async move {
+        wire.head().await;
+        wire.send("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n").await;
+        pass(ms(100)).await;
+    })
+    .await;
+    let proxy = Proxy::to([backend.address()]).start().await;
+    let (part, end) = rest(&proxy, "GET / HTTP/1.0\r\nHost: x\r\n\r\n").await;
+    assert!(part.ends_with("hello") && end.is_err(), "a reset: {end:?}");
+    let (part, end) = rest(&proxy, "GET / HTTP/1.0\r\nHost: x\r\n\r\n\r\n").await;
+    assert!(part.ends_with("hello") && end.is_err(), "a cut answer passed off as whole: {end:?}");
+}
+
+#[tokio::test]
+async fn a_tunnel_that_breaks_gets_no_error_page() {
+    let backend = Backend::serving(|mut wire, _| async move {
+        wire.head().await;
+        wire.send("HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n")
+            .await;
+        wire.send("frame").await;
+        pass(ms(5000)).await;
+    })
+    .await;
+    let proxy = Proxy::to([backend.address()]).with("read_timeout = \"1s\"").start().await;
+    let mut wire = proxy.wire().await;
+    wire.send(WEBSOCKET).await;
+    wire.read_until("frame").await;
+    let after = wire.rest().await;
+    assert!(after.is_empty(), "in the middle of frames: {}", String::from_utf8_lossy(&after));
+}
+
+#[tokio::test]
+async fn http_10_gets_no_interim_answers() {
+    let backend = Backend::answering(|_| {
+        b"HTTP/1.1 103 Early Hints\r\nLink: </x>\r\n\r\nHTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
+            .to_vec()
+    })
+    .await;
+    let proxy = Proxy::to([backend.address()]).start().await;
+    let (answer, _) = rest(&proxy, "GET / HTTP/1.0\r\nHost: x\r\n\r\n").await;
+    assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
+}
+
+#[tokio::test]
+async fn connections_that_linger_count_too() {
+    let backend = Backend::saying("ok").await;
+    let proxy = Proxy::to([backend.address()]).server("max_connections = 20").start().await;
+    let descriptors = format!("/proc/{}/fd", proxy.status().await["pid"]);
+    let mut wires = Vec::new();
+    for _ in 0..200 {
+        let mut wire = proxy.wire().await;
+        wire.send("GET / HTTP/7\r\n\r\nX").await;
+        wires.push(wire);
+    }
+    pass(ms(300)).await;
+    let open = std::fs::read_dir(descriptors).unwrap().count();
+    assert!(open < 80, "{open} descriptors with max_connections = 20");
+}
+
+#[tokio::test]
+async fn a_slow_upload_is_not_the_servers_silence() {
+    let backend = Backend::answering(|_| b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok".to_vec()).await;
+    let proxy = Proxy::to([backend.address()]).with("read_timeout = \"1s\"").start().await;
+    let mut wire = proxy.wire().await;
+    wire.send("POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 10\r\n\r\nhello").await;
+    pass(ms(1700)).await;
+    let _ = wire.try_send("world").await;
+    wire.answer().await.unwrap().expect(200);
 }

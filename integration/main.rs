@@ -20,6 +20,5 @@ mod http1;
 mod observe;
 mod reload;
 mod resilience;
-mod review;
 mod routing;
 mod shutdown;

@@ -2,7 +2,7 @@
 
 use rustix::process::Signal;
 
-use crate::fixtures::{Gunicorn, Load, Proxy, Scratch, eventually, ms, pass};
+use crate::fixtures::{Backend, Gunicorn, Load, Proxy, SOON, Scratch, eventually, ms, pass, vacant};
 
 #[tokio::test]
 async fn all_servers_replaced_under_load_fail_no_request() {
@@ -169,4 +169,22 @@ async fn many_signals_at_once_end_in_the_newest_file() {
     pass(ms(200)).await;
     assert_eq!(proxy.get("/").await.text(), "10");
     assert!(proxy.process().running());
+}
+
+#[tokio::test]
+async fn a_reload_that_takes_an_upstream_away_frees_those_who_wait_for_it() {
+    let site = |name: &str, server: &str| {
+        Proxy::toml(&format!(
+            "[[site]]\n[site.routes]\n\"/\" = {{ proxy = \"{name}\" }}\n[upstream.{name}]\nhold = \"60s\"\n\
+             servers = [\"{server}\"]"
+        ))
+    };
+    let mut proxy = site("old", &vacant()).start().await;
+    let waiting = proxy.get("/").spawn();
+    eventually("it waits", async || proxy.status().await["upstreams"][0]["waiting"] == 1).await;
+    let backend = Backend::saying("new").await;
+    proxy.reload(site("new", &backend.address())).await;
+    proxy.get("/").send().await.unwrap().expect(200);
+    let answer = tokio::time::timeout(SOON, waiting).await.expect("nobody will ever come to free it");
+    answer.unwrap().unwrap().expect(200);
 }

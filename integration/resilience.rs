@@ -168,3 +168,25 @@ async fn a_silent_worker_is_a_504_after_read_timeout() {
     assert!(!answer.json()["err_msg"].as_str().unwrap().is_empty());
     assert_eq!(silent.heads().len(), 1, "a POST was sent once");
 }
+
+#[tokio::test]
+async fn a_body_sent_again_is_counted_once() {
+    let backend = Backend::serving(|mut wire, heads| async move {
+        let Some(head) = wire.head().await else { return };
+        wire.read(40_000).await;
+        let first = heads.lock().unwrap().is_empty();
+        heads.lock().unwrap().push(head);
+        if !first {
+            wire.send("HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok").await;
+        }
+    })
+    .await;
+    let proxy = Proxy::toml(&format!(
+        "[[site]]\nmax_body = \"60000b\"\n[site.routes]\n\"/\" = {{ proxy = \"app\" }}\n[upstream.app]\n\
+         servers = [\"{}\"]",
+        backend.address()
+    ))
+    .start()
+    .await;
+    proxy.request("PUT", "/").body(vec![7; 40_000]).send().await.unwrap().expect(200);
+}

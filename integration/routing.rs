@@ -292,3 +292,14 @@ async fn a_body_past_its_limit_is_413() {
     let received = received(&log);
     assert_eq!(received.keys().collect::<Vec<_>>(), ["fits"], "nothing of the others");
 }
+
+#[tokio::test]
+async fn what_a_redirect_captures_is_encoded_again() {
+    let proxy = Proxy::toml(
+        "[[site]]\n[site.routes]\n'~ ^/old/(?<rest>.*)$' = { redirect = \"https://new/{rest}\" }",
+    )
+    .start()
+    .await;
+    let answer = proxy.get("/old/a%20b%3Fc%23d").send().await.unwrap().expect(302);
+    assert_eq!(answer.header("location"), "https://new/a%20b%3Fc%23d");
+}

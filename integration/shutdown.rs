@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use rustix::process::Signal;
 
-use crate::fixtures::{Gunicorn, Proxy, SOON, Scratch, eventually, ms};
+use crate::fixtures::{Backend, Gunicorn, Proxy, SOON, Scratch, Target, Wire, eventually, ms, pass};
 
 async fn with_a_request_in_flight(grace: &str, seconds: &str) -> (Scratch, Gunicorn, Proxy, InFlight) {
     let scratch = Scratch::new();
@@ -17,6 +17,8 @@ async fn with_a_request_in_flight(grace: &str, seconds: &str) -> (Scratch, Gunic
 }
 
 type InFlight = tokio::task::JoinHandle<Result<crate::fixtures::Answer, crate::fixtures::Failure>>;
+
+const GET: &str = "GET / HTTP/1.1\r\nHost: x\r\n\r\n";
 
 #[tokio::test]
 async fn an_idle_proxy_exits_at_once() {
@@ -127,4 +129,85 @@ async fn requests_that_wait_for_a_worker_do_not_keep_it_past_grace() {
     assert!(start.elapsed() < Duration::from_secs(4), "{:?}", start.elapsed());
     let cut = request.await.unwrap();
     assert!(cut.is_err() || cut.is_ok_and(|answer| answer.status == 503));
+}
+
+#[tokio::test]
+async fn requests_sent_before_a_stop_are_answered() {
+    let backend = Backend::saying("ok").await;
+    let mut proxy = Proxy::to([backend.address()]).start().await;
+    let mut wires = Vec::new();
+    for _ in 0..30 {
+        let mut wire = proxy.wire().await;
+        wire.send(GET).await;
+        wire.answer().await.unwrap().expect(200);
+        wires.push(wire);
+    }
+    proxy.signal(Signal::STOP);
+    for wire in &mut wires {
+        wire.send(GET).await;
+    }
+    proxy.signal(Signal::TERM);
+    proxy.signal(Signal::CONT);
+    let mut lost = 0;
+    for wire in &mut wires {
+        lost += usize::from(wire.answer().await.is_none());
+    }
+    proxy.process().exited(SOON).await;
+    assert_eq!(lost, 0, "of 30 requests that had arrived");
+}
+
+#[tokio::test]
+async fn a_connection_accepted_before_a_stop_may_send_its_first_request() {
+    let backend = Backend::saying("ok").await;
+    let mut proxy = Proxy::to([backend.address()]).start().await;
+    let mut wire = proxy.wire().await;
+    eventually("it is accepted", async || proxy.status().await["listeners"][0]["connections"] == 1).await;
+    proxy.signal(Signal::TERM);
+    proxy.notified("STOPPING=1").await;
+    wire.send(GET).await;
+    wire.answer().await.expect("a client cannot know, and must not send a POST again").expect(200);
+}
+
+#[tokio::test]
+async fn a_log_that_nobody_reads_does_not_keep_the_proxy_from_stopping() {
+    let backend = Backend::saying("ok").await;
+    let scratch = Scratch::new();
+    let (admin, socket) = (scratch.path("admin.sock"), scratch.path("http.sock"));
+    let file = scratch.path("bowshock.toml");
+    std::fs::write(
+        &file,
+        format!(
+            "[admin]\nlisten = \"unix:{}\"\n[log]\naccess = \"stdout\"\n[[listen]]\naddress = \"unix:{}\"\n\
+             [[site]]\n[site.routes]\n\"/\" = {{ proxy = \"app\" }}\n[upstream.app]\nservers = [\"{}\"]\n",
+            admin.display(),
+            socket.display(),
+            backend.address()
+        ),
+    )
+    .unwrap();
+    let mut child = Proxy::command(["run", "-c"])
+        .arg(&file)
+        .stdout(std::process::Stdio::piped())
+        .stderr(std::process::Stdio::null())
+        .spawn()
+        .unwrap();
+    let target = Target::Unix(socket);
+    eventually("it accepts", async || target.accepts().await).await;
+    let mut wire = Wire::to(&target).await;
+    for _ in 0..800 {
+        wire.send(format!("GET /{} HTTP/1.1\r\nHost: x\r\n\r\n", "x".repeat(200))).await;
+        wire.answer().await.unwrap().expect(200);
+    }
+    drop(wire);
+    pass(ms(500)).await;
+    let pid = rustix::process::Pid::from_child(&child);
+    let start = Instant::now();
+    for _ in 0..2 {
+        rustix::process::kill_process(pid, Signal::TERM).unwrap();
+        pass(ms(1500)).await;
+    }
+    let ended = child.try_wait().unwrap();
+    child.kill().unwrap();
+    child.wait().unwrap();
+    assert!(ended.is_some(), "still there {:?} after two SIGTERMs", start.elapsed());
 }

@@ -161,7 +161,7 @@ impl Upstream {
             state.retire(known);
         }
         for server in fresh {
-            health::watch(self, server);
+            health::watch(self, &server);
         }
         self.serve_waiting();
     }

@@ -33,8 +33,8 @@ const RESOLVE_WITHIN: Duration = Duration::from_secs(2);
 const STATUS_LINE: usize = 512;
 
 /// Watches a server for as long as it and its upstream are in use.
-pub(super) fn watch(upstream: &Arc<Upstream>, server: Arc<Server>) {
-    let prober = tokio::spawn(run(Arc::downgrade(upstream), Arc::clone(&server)));
+pub(super) fn watch(upstream: &Arc<Upstream>, server: &Arc<Server>) {
+    let prober = tokio::spawn(run(Arc::downgrade(upstream), Arc::clone(server)));
     server.watched_by(prober.abort_handle());
 }
 
