@@ -5,7 +5,13 @@
 mod app;
 mod workers;
 
-use std::{fs, io, io::Write as _, net::SocketAddr, path::Path, sync::Arc};
+use std::{
+    fs, io,
+    io::Write as _,
+    net::{SocketAddr, TcpListener},
+    path::Path,
+    sync::Arc,
+};
 
 use crate::{
     config::{self, ConfigPath},
@@ -29,8 +35,7 @@ const DATASET: usize = 64 * 1024 * 1024;
 pub(crate) fn run(listen: SocketAddr) -> Result<(), StartError> {
     let folder = tempfile::Builder::new().prefix("bowshock-demo-").tempdir()?;
     furnish(folder.path())?;
-    // The admin listener stands next to the demo's own, so that several demos can run at once.
-    let admin = SocketAddr::new(listen.ip(), listen.port().checked_add(1).unwrap_or(9180));
+    let admin = free_neighbour(listen)?;
     let text = CONFIG
         .replace("@FOLDER@", &folder.path().display().to_string())
         .replace("@LISTEN@", &listen.to_string())
@@ -49,6 +54,13 @@ pub(crate) fn run(listen: SocketAddr) -> Result<(), StartError> {
         tell(listen, admin, &file);
     };
     server::run_with(source, &config, log, ready)
+}
+
+/// The address of the admin listener: the next port, so that several demos can run at once, or else any.
+fn free_neighbour(listen: SocketAddr) -> io::Result<SocketAddr> {
+    let next = SocketAddr::new(listen.ip(), listen.port().wrapping_add(1));
+    let free = TcpListener::bind(next).or_else(|_| TcpListener::bind(SocketAddr::new(listen.ip(), 0)))?;
+    free.local_addr()
 }
 
 /// Writes what the demo serves.
