@@ -15,6 +15,7 @@ mod place;
 mod sendfile;
 mod socket;
 mod transport;
+mod warm;
 
 use std::{
     future::Future,

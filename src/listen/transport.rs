@@ -174,7 +174,8 @@ impl Transport {
 
     /// Fails a write that has waited for the client too long.
     fn or_stalled<T>(&mut self, cx: &mut Context<'_>, write: Poll<io::Result<T>>) -> Poll<io::Result<T>> {
-        if write.is_ready() {
+        let waits_for_disk = self.file().as_ref().is_some_and(FileJob::is_warming);
+        if write.is_ready() || waits_for_disk {
             self.stalled = None;
             return write;
         }
