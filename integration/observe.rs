@@ -3,7 +3,9 @@
 use regex::Regex;
 use serde_json::Value;
 
-use crate::fixtures::{Gunicorn, Prometheus, Proxy, Scratch, eventually, free_port, promtool};
+use crate::fixtures::{
+    Backend, Gunicorn, Prometheus, Proxy, Scratch, eventually, free_port, ms, pass, promtool, within,
+};
 
 #[tokio::test]
 async fn the_metrics_are_there_and_promtool_finds_no_fault() {
@@ -228,5 +230,41 @@ async fn messages_may_be_json() {
     assert!(!messages.is_empty());
     for line in messages.lines() {
         assert!(serde_json::from_str::<Value>(line).is_ok_and(|value| value.is_object()), "{line}");
+    }
+}
+
+#[tokio::test]
+async fn the_access_log_is_written_in_time_under_steady_traffic() {
+    let (_worker, proxy, path, _scratch) = logging("combined").await;
+    let steady = async {
+        loop {
+            proxy.get("/pid").await.expect(200);
+            pass(ms(50)).await;
+        }
+    };
+    let written = eventually("a line is there while more are written", async || {
+        std::fs::read_to_string(&path).is_ok_and(|text| text.contains("GET /pid"))
+    });
+    tokio::select! {
+        () = steady => {}
+        () = within(ms(2000), "a line on disk", written) => {}
+    }
+}
+
+#[tokio::test]
+async fn scrapes_at_the_same_time_do_not_add_up() {
+    let backend = Backend::silent().await;
+    let proxy = Proxy::to([backend.address()]).start().await;
+    let requests: Vec<_> = (0..7).map(|_| proxy.get("/").spawn()).collect();
+    eventually("they are in flight", async || proxy.inflight().await == [7]).await;
+    let scrapes: Vec<_> = (0..20).map(|_| proxy.admin().get("/metrics").spawn()).collect();
+    for scrape in scrapes {
+        let text = scrape.await.unwrap().unwrap().expect(200).text();
+        let line =
+            text.lines().find(|line| line.contains("bowshock_connections{") && line.contains("\"active\""));
+        assert!(line.unwrap().ends_with(" 7"), "{line:?}");
+    }
+    for request in requests {
+        request.abort();
     }
 }

@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use rustix::process::{Pid, Resource, Rlimit, getrlimit, prlimit};
+
 use crate::fixtures::{Backend, Gunicorn, Load, Proxy, Scratch, eventually, ms, pass, received};
 
 /// Long and wide enough for everything that waits here.
@@ -189,4 +191,45 @@ async fn a_body_sent_again_is_counted_once() {
     .start()
     .await;
     proxy.request("PUT", "/").body(vec![7; 40_000]).send().await.unwrap().expect(200);
+}
+
+/// Leaves a process no descriptor more than it has: the first few are always taken.
+fn exhaust(pid: u64) -> Rlimit {
+    let pid = Pid::from_raw(i32::try_from(pid).unwrap());
+    prlimit(pid, Resource::Nofile, Rlimit { current: Some(3), ..getrlimit(Resource::Nofile) }).unwrap()
+}
+
+#[tokio::test]
+async fn a_proxy_without_descriptors_blames_neither_the_file_nor_the_worker() {
+    let scratch = Scratch::new();
+    scratch.write("root/a.txt", "here");
+    let backend = Backend::saying("ok").await;
+    let proxy = Proxy::toml(
+        "[[site]]\n[site.routes]\n\"/\" = { proxy = \"app\" }\n\"/static\" = { files = \"@ROOT@\" }\n\
+         [upstream.app]\nservers = [\"@SERVER@\"]\n",
+    )
+    .fill("ROOT", scratch.path("root").display())
+    .fill("SERVER", backend.address())
+    .start()
+    .await;
+    let mut connections = [proxy.connect().await, proxy.connect().await];
+    for connection in &mut connections {
+        connection.send(connection.get("/static/a.txt")).await.unwrap().expect(200);
+    }
+    let [mut files, mut worker] = connections;
+    let pid = proxy.status().await["pid"].as_u64().unwrap();
+    let before = exhaust(pid);
+    files.send(files.get("/static/a.txt")).await.unwrap().expect(500);
+    let waits = async {
+        let request = worker.get("/");
+        worker.send(request).await.unwrap().expect(200)
+    };
+    let relieved = async {
+        pass(ms(300)).await;
+        prlimit(Pid::from_raw(i32::try_from(pid).unwrap()), Resource::Nofile, before).unwrap();
+    };
+    tokio::join!(waits, relieved);
+    assert_eq!(proxy.states().await, ["up"]);
+    let metrics = proxy.metrics().await;
+    assert!(metrics.sum("bowshock_hold_outcomes_total", &[]) == 0.0, "nobody had to wait for the worker");
 }
