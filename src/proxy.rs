@@ -6,29 +6,20 @@
 mod engine;
 mod failure;
 mod peer;
+mod response;
 mod send;
 
 use std::{sync::Arc, time::Duration};
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use http::{StatusCode, Version, header};
+use http::Version;
 use pingora_core::{protocols::Digest, upstreams::peer::HttpPeer};
-use pingora_error::{Error, ErrorType, Result};
+use pingora_error::{Error, Result};
 use pingora_http::{RequestHeader, ResponseHeader};
 use pingora_proxy::{FailToProxy, ProxyHttp, ProxyWarnLogContext, Session};
-use tokio::time::Instant;
 
-use crate::{
-    answer::{Fields, dress},
-    exchange::Exchange,
-    files::accelerated,
-    gate, handler,
-    listen::Purpose,
-    observe::{self, How, X_REQUEST_ID},
-    state::State,
-    upstream,
-};
+use crate::{exchange::Exchange, gate, handler, listen::Purpose, observe, state::State, upstream};
 pub(crate) use engine::engine;
 use send::transport;
 
@@ -122,31 +113,7 @@ impl ProxyHttp for Proxy {
         response: &mut ResponseHeader,
         exchange: &mut Exchange,
     ) -> Result<()> {
-        if send::is_interim(response.status) {
-            return Ok(());
-        }
-        if response.status == StatusCode::SWITCHING_PROTOCOLS && !session.is_upgrade_req() {
-            return Err(failure::uninvited_upgrade());
-        }
-        exchange.answered = true;
-        if let Some(lease) = &mut exchange.lease {
-            lease.answered();
-        }
-        exchange.how = How::Proxy;
-        self.count_answer(response.status, exchange);
-        if response.status == StatusCode::SWITCHING_PROTOCOLS {
-            transport(session)?.become_tunnel();
-            session.set_read_timeout(Some(peer::read_timeout(exchange)));
-        }
-        if response.headers.contains_key(accelerated::X_ACCEL_REDIRECT) {
-            let (request, table) = (session.req_header(), self.state.table());
-            let answer =
-                handler::accelerate(&table, request, &request.method, &response.headers, exchange).await;
-            // The worker has done its part; it need not be counted for the length of a download.
-            exchange.lease = None;
-            send::answer(session, answer, exchange).await?;
-        }
-        Ok(())
+        response::receive(&self.state, session, response, exchange).await
     }
 
     /// The server has done its part: its place is free, however long the client takes over the rest.
@@ -170,21 +137,7 @@ impl ProxyHttp for Proxy {
         response: &mut ResponseHeader,
         exchange: &mut Exchange,
     ) -> Result<()> {
-        if send::has_begun(session) || send::is_interim(response.status) {
-            return Ok(());
-        }
-        send::close_if_stopping(session);
-        accelerated::hide(response);
-        if session.req_header().version < Version::HTTP_11 {
-            // HTTP/1.0 knows no chunks: the answer ends with the connection.
-            response.remove(&header::TRANSFER_ENCODING);
-        }
-        if let Some(route) = &exchange.route {
-            dress(response, response.status, &route.settings);
-        }
-        if !response.headers.contains_key(X_REQUEST_ID) {
-            response.set(X_REQUEST_ID, exchange.id.value());
-        }
+        response::pass_on(session, response, exchange);
         Ok(())
     }
 
@@ -246,18 +199,4 @@ impl ProxyHttp for Proxy {
         tracing::debug!(%error, "trying again");
         true
     }
-}
-
-impl Proxy {
-    fn count_answer(&self, status: StatusCode, exchange: &mut Exchange) {
-        let (Some(lease), Some(sent)) = (&exchange.lease, exchange.sent) else { return };
-        let took = Instant::now() - sent;
-        exchange.upstream_took = Some(took);
-        self.state.metrics.upstream_answer(&lease.upstream().name, &lease.server().label, status, took);
-    }
-}
-
-/// An error that ends a request with a status.
-fn status_error(status: StatusCode) -> Box<Error> {
-    Error::new_down(ErrorType::HTTPStatus(status.as_u16()))
 }

@@ -6,7 +6,7 @@ use http::{StatusCode, Version};
 use pingora_error::{Error, ErrorSource, ErrorType};
 use pingora_proxy::{FailToProxy, Session};
 
-use super::{send, status_error};
+use super::send;
 use crate::{
     answer::Explanation,
     exchange::Exchange,
@@ -28,7 +28,7 @@ struct Told(Explanation);
 
 /// An error that tells the client `explanation`.
 pub(super) fn refused(explanation: Explanation) -> Box<Error> {
-    let mut error = status_error(explanation.status);
+    let mut error = Error::new_down(ErrorType::HTTPStatus(explanation.status.as_u16()));
     error.cause = Some(Box::new(Told(explanation)));
     error
 }

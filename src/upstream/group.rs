@@ -8,7 +8,10 @@ use std::{
 use arc_swap::ArcSwap;
 use tokio::time::Instant;
 
-use super::{Lease, Server, balance, health, hold::Waiter, queue::Queue};
+use super::{
+    Lease, Server, balance, health,
+    queue::{Queue, Waiter},
+};
 use crate::{config, observe::HoldMetrics};
 
 /// A group of servers that serve the same requests.

@@ -4,7 +4,11 @@ use std::{sync::Arc, time::Duration};
 
 use tokio::{sync::oneshot, time::Instant};
 
-use super::{Lease, Server, Upstream, group::Why, queue::Ticket};
+use super::{
+    Lease, Server, Upstream,
+    group::Why,
+    queue::{Ticket, Waiter},
+};
 
 /// A request's way through an upstream, over all of its attempts.
 #[derive(Default)]
@@ -34,13 +38,6 @@ pub enum NoServer {
     /// A reload has taken the upstream away: the request needs another route.
     #[error("the upstream is no longer configured")]
     Gone,
-}
-
-/// What a request in the queue waits with.
-pub(super) struct Waiter {
-    pub(super) sender: oneshot::Sender<Lease>,
-    /// Servers that have failed it before.
-    pub(super) tried: Vec<Arc<Server>>,
 }
 
 impl Upstream {

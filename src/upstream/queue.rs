@@ -1,6 +1,17 @@
 //! Requests that wait for a server, the oldest first.
 
-use std::collections::VecDeque;
+use std::{collections::VecDeque, sync::Arc};
+
+use tokio::sync::oneshot;
+
+use super::{Lease, Server};
+
+/// What a request in the queue waits with.
+pub(super) struct Waiter {
+    pub(super) sender: oneshot::Sender<Lease>,
+    /// Servers that have failed it before.
+    pub(super) tried: Vec<Arc<Server>>,
+}
 
 /// A queue by order of arrival. A request that comes back (its server turned out to be down) takes its old place.
 #[derive(Debug)]
