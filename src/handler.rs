@@ -38,10 +38,7 @@ pub(crate) async fn receive(
 async fn route(table: &Table, request: &request::Parts, exchange: &mut Exchange) -> Result<(), Answer> {
     let refuse = |status, sentence: String| Explanation::new(status, sentence).answer(&request.headers);
     let host = host(request);
-    let path = request.uri.path();
-    // OPTIONS * asks about the server as a whole (RFC 9110 §9.3.7).
-    let path = if path == "*" { "/" } else { path };
-    let path = normalize(path).map_err(|bad| refuse(StatusCode::BAD_REQUEST, bad.to_string()))?;
+    let path = normalize(path(request)).map_err(|bad| refuse(StatusCode::BAD_REQUEST, bad.to_string()))?;
 
     let Some(matched) = table.find(host, &path) else {
         return Err(refuse(StatusCode::NOT_FOUND, "No site of that name is served here.".into()));
@@ -74,16 +71,26 @@ async fn route(table: &Table, request: &request::Parts, exchange: &mut Exchange)
     }
 }
 
-/// Finds a request that waits for an upstream which a reload has taken away another one; false when there is none.
+/// Finds a request that waits for an upstream which a reload has taken away another one; false when there is none, or
+/// its route would not take the request.
 pub(crate) fn reroute(table: &Table, request: &request::Parts, exchange: &mut Exchange) -> bool {
-    let Ok(path) = normalize(request.uri.path()) else { return false };
-    let matched = table.find(host(request), &path).and_then(|matched| matched.route);
-    match matched {
-        Some((route, _)) if route.upstream.is_some() && !route.settings.internal => {
-            exchange.route = Some(route);
-            true
-        }
-        Some(_) | None => false,
+    let Ok(path) = normalize(path(request)) else { return false };
+    let Some(matched) = table.find(host(request), &path) else { return false };
+    let Some((route, _)) = matched.route.filter(|(route, _)| !route.settings.internal) else { return false };
+    if route.upstream.is_none() || gate::refuse(&route.settings, request).is_some() {
+        return false;
+    }
+    exchange.site = Arc::clone(matched.site);
+    exchange.body_left = route.settings.max_body;
+    exchange.route = Some(route);
+    true
+}
+
+/// The path asked for. OPTIONS * asks about the server as a whole (RFC 9110 §9.3.7).
+fn path(request: &request::Parts) -> &str {
+    match request.uri.path() {
+        "*" => "/",
+        path => path,
     }
 }
 

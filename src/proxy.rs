@@ -67,9 +67,12 @@ impl ProxyHttp for Proxy {
         &self,
         _session: &mut Session,
         body: &mut Option<Bytes>,
-        _end: bool,
+        end: bool,
         exchange: &mut Exchange,
     ) -> Result<()> {
+        if let Some(lease) = exchange.lease.as_mut().filter(|_| end) {
+            lease.sent();
+        }
         let (Some(left), Some(bytes)) = (exchange.body_left.as_mut(), body.as_ref()) else { return Ok(()) };
         match left.checked_sub(bytes.len() as u64) {
             Some(rest) => *left = rest,

@@ -13,7 +13,7 @@ use crate::{
     handler,
     observe::Metrics,
     upstream::{
-        NoServer, Upstream,
+        self, NoServer, Upstream,
         retry::{self, Attempt, Decision, Failure},
     },
 };
@@ -64,13 +64,14 @@ pub(super) fn at_connect(
     let decision = decide(Failure::Connect, session, exchange);
     if let Some(lease) = exchange.lease.take() {
         let reason = connect_reason(&error);
-        let upstream = lease.upstream();
-        metrics.connect_failure(&upstream.name, &lease.server().label, reason);
-        metrics.retry(&upstream.name, "connect");
-        if is_our_own_want(&error) {
+        let group = lease.upstream();
+        metrics.connect_failure(&group.name, &lease.server().label, reason);
+        metrics.retry(&group.name, "connect");
+        let system = error.root_cause().downcast_ref::<io::Error>();
+        if system.is_some_and(upstream::is_our_own_want) {
             tracing::error!(%error, "cannot make connections; is the limit of open files too low?");
         } else {
-            upstream.failed(lease.server(), reason);
+            group.failed(lease.server(), reason);
         }
     }
     error.set_retry(decision == Decision::Retry);
@@ -90,13 +91,6 @@ fn decide(failure: Failure, session: &Session, exchange: &Exchange) -> Decision 
         tries: exchange.tries,
         failed_connects: exchange.failed_connects,
     })
-}
-
-/// Whether it is us who lack something (descriptors, ports, memory): no fault of the server.
-fn is_our_own_want(error: &Error) -> bool {
-    use rustix::io::Errno;
-    let system = error.root_cause().downcast_ref::<io::Error>().and_then(Errno::from_io_error);
-    matches!(system, Some(Errno::MFILE | Errno::NFILE | Errno::ADDRNOTAVAIL | Errno::NOMEM | Errno::NOBUFS))
 }
 
 fn connect_reason(error: &Error) -> &'static str {

@@ -28,7 +28,7 @@ pub(super) async fn choose(
     exchange.lease = None;
     exchange.body_left = exchange.route.as_ref().and_then(|route| route.settings.max_body);
     sleep(retry::pause(exchange.tries, exchange.failed_connects)).await;
-    let lease = loop {
+    let mut lease = loop {
         let upstream = exchange.route.as_ref().and_then(|route| route.upstream.clone());
         let upstream =
             upstream.ok_or_else(|| Error::explain(ErrorType::InternalError, "a route without upstream"))?;
@@ -42,6 +42,9 @@ pub(super) async fn choose(
     exchange.server = Some(lease.server().label.clone());
     exchange.sent = Some(Instant::now());
     exchange.answered = false;
+    if transport(session)?.has_whole_request() {
+        lease.sent();
+    }
     exchange.lease = Some(lease);
     Ok(peer)
 }

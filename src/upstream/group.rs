@@ -107,7 +107,6 @@ impl Upstream {
         let place = balance::least_conn(candidates, |n| fastrand::u64(0..n))?;
         let server = Arc::clone(&state.servers[place].server);
         server.inflight.fetch_add(1, Ordering::Relaxed);
-        server.silence().sent(now);
         Some(Lease::new(Arc::clone(self), server))
     }
 
@@ -155,7 +154,10 @@ impl Upstream {
                     Some(server) => server,
                     None => Server::new(configured.address.clone()),
                 };
-                if !server.is_watched() {
+                if server.is_watched() {
+                    // What is asked of it, and how often, may have changed.
+                    server.look.notify_one();
+                } else {
                     fresh.push(Arc::clone(&server));
                 }
                 let config::UpstreamServer { weight, backup, max_requests, .. } = *configured;
@@ -189,7 +191,7 @@ impl Upstream {
     }
 
     /// Takes note that a server cannot be used, and has it watched until it can.
-    pub fn failed(&self, server: &Arc<Server>, reason: &str) {
+    pub fn failed(self: &Arc<Self>, server: &Arc<Server>, reason: &str) {
         let was_up = {
             let _state = self.lock();
             server.up.swap(false, Ordering::Relaxed)
@@ -197,32 +199,35 @@ impl Upstream {
         if was_up {
             tracing::warn!(upstream = self.name, server = server.label, reason, "server is down");
             server.look.notify_one();
+            // It may have been the last but the backups, whose turn it is now.
+            self.serve_waiting();
         }
     }
 
-    /// Takes note that a server can be used again: those who wait go to it at once, while others are still away up to
-    /// its share of them.
+    /// Takes note that a server can be used: when it could not before, those who wait go to it at once, while others are
+    /// still away up to its share of them.
     pub(super) fn recovered(self: &Arc<Self>, server: &Arc<Server>) {
-        let was_up = {
+        {
             let mut state = self.lock();
-            let servers = state.servers.iter().filter(|slot| !slot.backup).count().max(1);
-            let share = state.queue.len().div_ceil(servers).max(1);
-            if let Some(slot) = state.servers.iter_mut().find(|slot| Arc::ptr_eq(&slot.server, server)) {
-                slot.share = Some((Instant::now() + OTHERS_RETURN, share));
+            if server.up.swap(true, Ordering::Relaxed) {
+                return;
             }
-            server.up.swap(true, Ordering::Relaxed)
-        };
-        if !was_up {
-            tracing::info!(upstream = self.name, server = server.label, "server is up");
-            self.serve_waiting();
-            let upstream = Arc::downgrade(self);
-            tokio::spawn(async move {
-                tokio::time::sleep(OTHERS_RETURN).await;
-                if let Some(upstream) = upstream.upgrade() {
-                    upstream.serve_waiting();
-                }
-            });
+            let servers = state.servers.iter().filter(|slot| !slot.backup).count().max(1);
+            let waiting = state.queue.len();
+            let share = (waiting > 0).then(|| (Instant::now() + OTHERS_RETURN, waiting.div_ceil(servers)));
+            if let Some(slot) = state.servers.iter_mut().find(|slot| Arc::ptr_eq(&slot.server, server)) {
+                slot.share = share;
+            }
         }
+        tracing::info!(upstream = self.name, server = server.label, "server is up");
+        self.serve_waiting();
+        let upstream = Arc::downgrade(self);
+        tokio::spawn(async move {
+            tokio::time::sleep(OTHERS_RETURN).await;
+            if let Some(upstream) = upstream.upgrade() {
+                upstream.serve_waiting();
+            }
+        });
     }
 
     /// Everything that changes together.

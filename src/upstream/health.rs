@@ -40,24 +40,33 @@ pub(super) fn watch(upstream: &Arc<Upstream>, server: &Arc<Server>) {
 
 async fn run(upstream: Weak<Upstream>, server: Arc<Server>) {
     let mut down_since = None;
-    while let Some(settings) = upstream.upgrade().map(|upstream| upstream.settings()) {
+    let settings = || upstream.upgrade().map(|upstream| upstream.settings());
+    while let Some(mut now) = settings() {
         if server.is_up() {
             down_since = None;
-            let pause = pause_while_up(&server, settings.health.as_ref());
             tokio::select! {
                 () = server.look.notified() => {}
-                () = pause => {}
+                () = pause_while_up(&server, now.health.as_ref()) => {}
             }
-            if server.is_up() && settings.health.is_none() {
+            // A reload may have woken us.
+            now = match settings() {
+                Some(settings) => settings,
+                None => return,
+            };
+            if server.is_up() && now.health.is_none() {
                 // Nothing to ask of a server that is up, except where its name leads.
                 let _ = resolve(&server).await;
                 continue;
             }
         }
-        let asked = probe(&server, settings.health.as_ref(), settings.connect_timeout).await;
+        let asked = probe(&server, now.health.as_ref(), now.connect_timeout).await;
         let Some(upstream) = upstream.upgrade() else { return };
         match asked {
             Ok(()) => upstream.recovered(&server),
+            Err(error) if is_our_own_want(&error) => {
+                tracing::error!(%error, "cannot ask servers how they are; is the limit of open files too low?");
+                sleep(LATER).await;
+            }
             Err(error) => {
                 upstream.failed(&server, &error.to_string());
                 drop(upstream);
@@ -67,6 +76,13 @@ async fn run(upstream: Weak<Upstream>, server: Arc<Server>) {
             }
         }
     }
+}
+
+/// Whether it is us who lack something (descriptors, ports, memory): no fault of the server.
+pub(crate) fn is_our_own_want(error: &io::Error) -> bool {
+    use rustix::io::Errno;
+    let wants = [Errno::MFILE, Errno::NFILE, Errno::ADDRNOTAVAIL, Errno::NOMEM, Errno::NOBUFS];
+    Errno::from_io_error(error).is_some_and(|error| wants.contains(&error))
 }
 
 /// Until the next question to a server that is up; for ever when there is none to ask.

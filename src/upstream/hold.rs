@@ -54,6 +54,8 @@ impl Upstream {
         let (ticket, place) = {
             let mut state = self.lock();
             if state.gone {
+                // Its number here means nothing in another queue.
+                turn.ticket = None;
                 return Err(NoServer::Gone);
             }
             // Who waits already goes first.
@@ -110,13 +112,16 @@ impl Drop for Waiting<'_> {
         let waited = self.started.elapsed();
         *self.turn.waited.get_or_insert_default() += waited;
         let metrics = &self.upstream.metrics;
-        metrics.seconds.observe(waited.as_secs_f64());
         match self.outcome {
             Outcome::Served => metrics.served.inc(),
             Outcome::Expired => metrics.expired.inc(),
             Outcome::Left => metrics.left.inc(),
-            // It goes on waiting elsewhere, and is counted there. Its number there is another.
-            Outcome::Gone => self.turn.ticket = None,
+            Outcome::Gone => {
+                // It goes on waiting elsewhere, with another number, and is counted there.
+                self.turn.ticket = None;
+                return;
+            }
         }
+        metrics.seconds.observe(self.turn.waited.unwrap_or_default().as_secs_f64());
     }
 }

@@ -10,19 +10,37 @@ use super::{Server, Upstream};
 pub struct Lease {
     upstream: Arc<Upstream>,
     server: Arc<Server>,
-    answered: bool,
+    stage: Stage,
+}
+
+/// How far the request is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Stage {
+    Sending,
+    Sent,
+    Answered,
 }
 
 impl Lease {
     /// `server` counts the request already.
     pub(super) fn new(upstream: Arc<Upstream>, server: Arc<Server>) -> Self {
-        Self { upstream, server, answered: false }
+        server.silence().chosen(Instant::now());
+        Self { upstream, server, stage: Stage::Sending }
+    }
+
+    /// All of the request is on its way: the server owes an answer.
+    pub fn sent(&mut self) {
+        if self.stage == Stage::Sending {
+            self.stage = Stage::Sent;
+            self.server.silence().sent(Instant::now());
+        }
     }
 
     /// The server has begun its answer.
     pub fn answered(&mut self) {
-        if !std::mem::replace(&mut self.answered, true) {
-            self.server.silence().answered(Instant::now());
+        if self.stage != Stage::Answered {
+            self.server.silence().answered(Instant::now(), self.stage == Stage::Sent);
+            self.stage = Stage::Answered;
         }
     }
 
@@ -50,7 +68,7 @@ impl fmt::Debug for Lease {
 
 impl Drop for Lease {
     fn drop(&mut self) {
-        if !self.answered {
+        if self.stage == Stage::Sent {
             self.server.silence().given_up();
         }
         self.upstream.free(&self.server);

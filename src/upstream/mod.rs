@@ -22,10 +22,10 @@ use std::{
 
 use crate::{config, observe::Metrics};
 pub use group::Upstream;
-pub(crate) use head::prepare;
 pub use hold::{NoServer, Turn};
 pub use lease::Lease;
 pub use server::{Endpoint, Server};
+pub(crate) use {head::prepare, health::is_our_own_want};
 
 /// All upstreams of the process, by name. Those that stay over a reload keep what they know.
 #[derive(Default)]
@@ -34,10 +34,19 @@ pub struct Upstreams {
 }
 
 impl Upstreams {
-    /// Takes over a new configuration: changes what stays, starts what is new, retires what is gone.
+    /// Takes over a new configuration: changes what stays, starts what is new.
     pub fn apply(&self, configured: &BTreeMap<String, config::Upstream>, metrics: &Metrics) {
         let mut by_name = self.by_name.lock().unwrap_or_else(PoisonError::into_inner);
-        by_name.retain(|name, upstream| {
+        for (name, settings) in configured {
+            let upstream =
+                by_name.entry(name.clone()).or_insert_with(|| Upstream::new(settings, metrics.hold(name)));
+            upstream.change(settings);
+        }
+    }
+
+    /// Retires what is no longer configured; those who wait there look for another route, which must be there by now.
+    pub fn retire_others(&self, configured: &BTreeMap<String, config::Upstream>) {
+        self.by_name.lock().unwrap_or_else(PoisonError::into_inner).retain(|name, upstream| {
             let stays = configured.contains_key(name);
             if !stays {
                 upstream.retire();
@@ -45,11 +54,6 @@ impl Upstreams {
             // One that comes back while requests of its are still in flight has its counts.
             stays || upstream.is_draining()
         });
-        for (name, settings) in configured {
-            let upstream =
-                by_name.entry(name.clone()).or_insert_with(|| Upstream::new(settings, metrics.hold(name)));
-            upstream.change(settings);
-        }
     }
 
     /// The upstream of that name.

@@ -221,3 +221,120 @@ async fn a_server_that_comes_and_goes_is_watched_by_one_prober() {
     }
     assert!(asked <= 12, "{asked} questions in a second, where one prober asks ten");
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_probe_that_finds_a_server_well_again_and_again_changes_nothing() {
+    let upstream = upstream(&[("/absent/a", Some(4)), ("/absent/b", None)]);
+    let [(well, _), (down, _)] = &upstream.servers()[..] else { panic!("two servers") };
+    upstream.failed(down, "test");
+    let mut leases = Vec::new();
+    for _ in 0..4 {
+        leases.push(acquire(&upstream).await.unwrap());
+    }
+    let waiting = wait(&upstream).await;
+    upstream.recovered(well);
+    leases.pop();
+    let lease =
+        tokio::time::timeout(Duration::from_millis(1), waiting).await.expect("the free place at once");
+    assert!(lease.unwrap().is_ok());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_server_that_nobody_waited_for_has_no_share_to_keep_to() {
+    let upstream = upstream(&[("/absent/a", Some(4)), ("/absent/b", None)]);
+    let [(a, _), (b, _)] = &upstream.servers()[..] else { panic!("two servers") };
+    upstream.failed(b, "test");
+    upstream.failed(a, "test");
+    upstream.recovered(a);
+    let mut leases = Vec::new();
+    for _ in 0..4 {
+        leases.push(acquire(&upstream).await.unwrap());
+    }
+    let waiting = wait(&upstream).await;
+    leases.pop();
+    let lease =
+        tokio::time::timeout(Duration::from_millis(1), waiting).await.expect("the free place at once");
+    assert!(lease.unwrap().is_ok());
+}
+
+#[tokio::test(start_paused = true)]
+async fn when_the_last_server_goes_those_who_wait_get_the_backup() {
+    let mut settings = settings(&[("/absent/a", Some(1)), ("/absent/b", None)]);
+    settings.servers[1].backup = true;
+    let upstream = Upstream::new(&settings, HoldMetrics::unregistered());
+    upstream.change(&settings);
+    let _hangs = acquire(&upstream).await.unwrap();
+    let waiting = wait(&upstream).await;
+    upstream.failed(&upstream.servers()[0].0, "test");
+    let lease = tokio::time::timeout(Duration::from_millis(1), waiting).await.expect("the backup at once");
+    assert_eq!(lease.unwrap().unwrap().server().label, "unix:/absent/b");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_number_in_one_queue_is_none_in_another() {
+    let (x, y) = (upstream(&[("/absent/x", None)]), upstream(&[("/absent/y", None)]));
+    let (server_x, server_y) = (Arc::clone(&x.servers()[0].0), Arc::clone(&y.servers()[0].0));
+    x.failed(&server_x, "test");
+    y.failed(&server_y, "test");
+    // It waits at x, is served, its connection fails, and x is taken away.
+    let moved = tokio::spawn({
+        let x = Arc::clone(&x);
+        async move {
+            let mut turn = Turn::default();
+            drop(x.acquire(&mut turn).await.unwrap());
+            turn
+        }
+    });
+    while x.waiting() == 0 {
+        tokio::task::yield_now().await;
+    }
+    x.recovered(&server_x);
+    let mut turn = moved.await.unwrap();
+    x.failed(&server_x, "test");
+    x.retire();
+    assert!(matches!(x.acquire(&mut turn).await, Err(NoServer::Gone)));
+    let first = wait(&y).await;
+    let left = tokio::time::timeout(Duration::from_secs(1), y.acquire(&mut turn)).await;
+    assert!(left.is_err(), "it waits at y, until its client leaves");
+    assert_eq!(y.waiting(), 1);
+    assert!(!first.is_finished(), "who was there before is there still");
+}
+
+#[tokio::test]
+async fn a_reload_that_asks_for_health_is_followed_at_once() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("socket");
+    let listener = tokio::net::UnixListener::bind(&path).unwrap();
+    let without = settings(&[(path.to_str().unwrap(), None)]);
+    let upstream = Upstream::new(&without, HoldMetrics::unregistered());
+    upstream.change(&without);
+    // Until its prober has nothing to do.
+    tokio::time::sleep(Duration::from_millis(50)).await;
+    let health = config::Health {
+        path: "/".into(),
+        every: Duration::from_secs(3600),
+        timeout: Duration::from_secs(1),
+    };
+    upstream.change(&config::Upstream { health: Some(health), ..without });
+    assert!(tokio::time::timeout(Duration::from_secs(3), listener.accept()).await.is_ok(), "nobody asked");
+}
+
+#[tokio::test(start_paused = true)]
+async fn one_slow_request_does_not_starve_its_server() {
+    let upstream = upstream(&[("/absent/a", None), ("/absent/b", None)]);
+    let mut slow = acquire(&upstream).await.unwrap();
+    slow.sent();
+    let server = Arc::clone(slow.server());
+    let mut others = 0;
+    for _ in 0..60 {
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        // Two at a time, so that the busy server is as good as the other for one of them.
+        let mut pair = [acquire(&upstream).await.unwrap(), acquire(&upstream).await.unwrap()];
+        for lease in &mut pair {
+            lease.sent();
+            lease.answered();
+            others += usize::from(Arc::ptr_eq(lease.server(), &server));
+        }
+    }
+    assert!(others >= 4, "{others} of 120");
+}
