@@ -157,6 +157,43 @@ async fn requests_sent_before_a_stop_are_answered() {
 }
 
 #[tokio::test]
+async fn whoever_has_connected_before_a_stop_is_served() {
+    let backend = Backend::saying("ok").await;
+    let mut proxy = Proxy::to([backend.address()]).start().await;
+    proxy.signal(Signal::STOP);
+    let mut wires = Vec::new();
+    for _ in 0..300 {
+        let mut wire = proxy.wire().await;
+        wire.send(GET).await;
+        wires.push(wire);
+    }
+    proxy.signal(Signal::TERM);
+    proxy.signal(Signal::CONT);
+    let mut lost = 0;
+    for wire in &mut wires {
+        lost += usize::from(wire.answer().await.is_none());
+    }
+    proxy.process().exited(SOON).await;
+    assert_eq!(lost, 0, "of 300 in the listen queue");
+}
+
+#[tokio::test]
+async fn a_reload_while_stopping_opens_nothing() {
+    let slow = Backend::silent().await;
+    let mut proxy = Proxy::to([slow.address()]).start().await;
+    let request = proxy.get("/").spawn();
+    eventually("it is in flight", async || proxy.inflight().await == [1]).await;
+    proxy.signal(Signal::TERM);
+    proxy.notified("STOPPING=1").await;
+    let (code, out, err) = proxy.ctl("reload");
+    assert_eq!(code, Some(1), "{out}{err}");
+    assert!(err.contains("stopping"), "{out}{err}");
+    assert!(!proxy.target().accepts().await);
+    request.abort();
+    proxy.process().exited(SOON).await;
+}
+
+#[tokio::test]
 async fn a_connection_accepted_before_a_stop_may_send_its_first_request() {
     let backend = Backend::saying("ok").await;
     let mut proxy = Proxy::to([backend.address()]).start().await;

@@ -122,6 +122,7 @@ async fn stop(state: &State, again: &mut StopSignals) {
         () = tokio::time::sleep(grace) => tracing::warn!("stopped with requests still in flight: grace is over"),
         () = again.recv() => tracing::warn!("stopped with requests still in flight: told again"),
     }
+    state.finish_listeners();
     tokio::select! {
         () = state.finish_logs() => {}
         () = tokio::time::sleep(LAST_LINES) => tracing::warn!("the access log takes nothing: its last lines are lost"),

@@ -10,7 +10,7 @@ use sd_notify::NotifyState;
 
 use crate::{
     config::{self, Config, ConfigPath, LoadError},
-    listen::{BindError, Listener, Listeners, Serve},
+    listen::{ListenError, Listener, Listeners, Serve},
     observe::{AccessLog, Entry, LogSettings, Metrics},
     route::Table,
     upstream::Upstreams,
@@ -40,9 +40,9 @@ pub enum ReloadError {
     /// It is bad or unreadable.
     #[error(transparent)]
     Config(#[from] LoadError),
-    /// An address cannot be listened on.
+    /// Its listeners cannot be had.
     #[error(transparent)]
-    Listen(#[from] BindError),
+    Listen(#[from] ListenError),
     /// The access log cannot be opened.
     #[error("cannot open the access log: {0}")]
     AccessLog(#[source] io::Error),
@@ -86,6 +86,13 @@ impl State {
     pub(crate) async fn close(&self) {
         if let Some(listeners) = self.listeners.get() {
             listeners.close().await;
+        }
+    }
+
+    /// Closes what is left at the end.
+    pub(crate) fn finish_listeners(&self) {
+        if let Some(listeners) = self.listeners.get() {
+            listeners.finish();
         }
     }
 
@@ -190,6 +197,7 @@ impl State {
         let take_effect = || {
             self.upstreams.apply(&config.upstreams, &self.metrics);
             self.table.store(Arc::new(Table::new(config, &self.upstreams)));
+            self.upstreams.retire_others(&config.upstreams);
             self.settings.store(Arc::new(config.server.clone()));
             if let Some(access_log) = access_log {
                 self.access_log.store(access_log);

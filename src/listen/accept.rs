@@ -6,6 +6,7 @@ use futures_util::FutureExt;
 use tokio::{
     net::{TcpListener, UnixListener},
     sync::Semaphore,
+    task::unconstrained,
 };
 
 use super::{
@@ -58,17 +59,18 @@ pub(super) async fn run(
         let limits = limits();
         connection::spawn(Transport::new(socket, peer, limits.send_timeout, place), limits, &serve);
     };
+    // A connection that there is no room for waits here, and those after it in the listen queue.
+    let room = || async { Arc::clone(&room).acquire_owned().await.map_err(io::Error::other) };
     loop {
-        let accepted = async {
-            let permit = Arc::clone(&room).acquire_owned().await.map_err(io::Error::other)?;
-            acceptor.accept().await.map(|connection| (permit, connection))
-        };
         let accepted = tokio::select! {
             _ = closing.wait_for(|closing| *closing) => break,
-            accepted = accepted => accepted,
+            accepted = acceptor.accept() => accepted,
         };
         match accepted {
-            Ok((permit, connection)) => start(permit, connection),
+            Ok(connection) => match room().await {
+                Ok(permit) => start(permit, connection),
+                Err(error) => return tracing::error!(%error, "no room for connections"),
+            },
             Err(error) if is_about_one_connection(&error) => {}
             Err(error) => {
                 tracing::error!(listener = %listener.configured, %error, "cannot accept; trying again");
@@ -77,10 +79,15 @@ pub(super) async fn run(
         }
     }
     // Who has connected before the end is served; closing the socket would reset them.
-    while let Ok(permit) = Arc::clone(&room).try_acquire_owned()
-        && let Some(Ok(connection)) = acceptor.accept().now_or_never()
-    {
-        start(permit, connection);
+    while let Some(accepted) = unconstrained(acceptor.accept()).now_or_never() {
+        match accepted {
+            Ok(connection) => match room().await {
+                Ok(permit) => start(permit, connection),
+                Err(_) => return,
+            },
+            Err(error) if is_about_one_connection(&error) => {}
+            Err(_) => return,
+        }
     }
 }
 

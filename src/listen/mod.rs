@@ -20,7 +20,10 @@ mod warm;
 use std::{
     future::Future,
     pin::Pin,
-    sync::{Arc, Mutex, PoisonError},
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
     time::Duration,
 };
 
@@ -31,7 +34,7 @@ use crate::{
     config::{self, Address, Config, Listen, Trust},
     observe::Metrics,
 };
-pub(crate) use bind::BindError;
+use bind::BindError;
 pub use listener::{Listener, Purpose};
 pub use peer::{Peer, PeerAddress};
 pub(crate) use sendfile::FileJob;
@@ -65,6 +68,8 @@ impl From<&config::Server> for Limits {
 /// All listeners of the process.
 pub struct Listeners {
     open: Mutex<Vec<Open>>,
+    /// No listener opens any more. Changed and looked at under the lock of `open`.
+    stopping: AtomicBool,
     limits: ArcSwap<Limits>,
     /// Room for clients' connections, and for operators' beside them: they must get in when it is full.
     room: Arc<Semaphore>,
@@ -76,6 +81,17 @@ pub struct Listeners {
 
 /// Connections of operators at once.
 const ADMIN_CONNECTIONS: usize = 64;
+
+/// Why a configuration's listeners cannot be had.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum ListenError {
+    /// An address is taken, or not ours.
+    #[error(transparent)]
+    Bind(#[from] BindError),
+    /// No listener opens any more.
+    #[error("the proxy is stopping")]
+    Stopping,
+}
 
 /// A listener that accepts.
 struct Open {
@@ -91,6 +107,7 @@ impl Listeners {
         let max_connections = u32::try_from(server.max_connections).unwrap_or(u32::MAX);
         Self {
             open: Mutex::default(),
+            stopping: AtomicBool::new(false),
             limits: ArcSwap::from_pointee(server.into()),
             room: Arc::new(Semaphore::new(max_connections as usize)),
             admin_room: Arc::new(Semaphore::new(ADMIN_CONNECTIONS)),
@@ -105,12 +122,12 @@ impl Listeners {
     ///
     /// # Errors
     ///
-    /// When one address cannot be bound; nothing has changed then.
+    /// When one address cannot be bound, or we are stopping; nothing has changed then.
     pub(crate) async fn apply(
         self: &Arc<Self>,
         config: &Config,
         take_effect: impl FnOnce(),
-    ) -> Result<(), BindError> {
+    ) -> Result<(), ListenError> {
         let admin = Listen { address: config.admin.listen.clone(), trust: Trust::default(), mode: None };
         let mut wanted: Vec<(&Listen, Purpose)> = vec![(&admin, Purpose::Admin)];
         wanted.extend(config.listen.iter().map(|listen| (listen, Purpose::Sites)));
@@ -126,9 +143,12 @@ impl Listeners {
         if u32::try_from(config.server.max_connections).unwrap_or(u32::MAX) != self.max_connections {
             tracing::warn!("a new max_connections takes effect at the next start");
         }
+        let mut open = self.lock();
+        if self.stopping.load(Ordering::Relaxed) {
+            return Err(ListenError::Stopping);
+        }
         take_effect();
         self.limits.store(Arc::new(Limits::from(&config.server)));
-        let mut open = self.lock();
         let (stay, gone): (Vec<_>, Vec<_>) =
             open.drain(..).partition(|open| kept.iter().any(|kept| Arc::ptr_eq(kept, &open.listener)));
         gone.iter().for_each(Open::close);
@@ -147,7 +167,11 @@ impl Listeners {
     /// Stops accepting clients, and waits until the last of them has left. Operators may still look.
     pub(crate) async fn close(&self) {
         let clients = |open: &mut Open| open.listener.purpose == Purpose::Sites;
-        let closed: Vec<Open> = self.lock().extract_if(.., clients).collect();
+        let closed: Vec<Open> = {
+            let mut open = self.lock();
+            self.stopping.store(true, Ordering::Relaxed);
+            open.extract_if(.., clients).collect()
+        };
         for open in closed {
             open.close();
             // Its task ends when it has taken in whoever had connected.
@@ -155,6 +179,12 @@ impl Listeners {
         }
         // Every connection holds one; fails only for a closed semaphore, which this one never is.
         let _ = self.room.acquire_many(self.max_connections).await;
+    }
+
+    /// Closes what is left, the operators' listener.
+    pub(crate) fn finish(&self) {
+        let left: Vec<Open> = self.lock().drain(..).collect();
+        left.iter().for_each(Open::close);
     }
 
     /// The listeners that accept now.
