@@ -418,3 +418,30 @@ async fn a_slow_upload_is_not_the_servers_silence() {
     let _ = wire.try_send("world").await;
     wire.answer().await.unwrap().expect(200);
 }
+
+#[tokio::test]
+async fn tunnels_that_open_at_the_same_time_all_stay_open() {
+    let backend = Backend::serving(|mut wire, _| async move {
+        wire.head().await;
+        wire.send("HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n")
+            .await;
+        let back = wire.read(4).await;
+        wire.send(back).await;
+        pass(ms(5000)).await;
+    })
+    .await;
+    let proxy = Proxy::to([backend.address()]).start().await;
+    let mut tunnels = tokio::task::JoinSet::new();
+    for _ in 0..300 {
+        let target = proxy.target();
+        tunnels.spawn(async move {
+            let mut wire = Wire::to(&target).await;
+            wire.send(WEBSOCKET).await;
+            wire.read_until("\r\n\r\n").await;
+            wire.send("ping").await;
+            wire.read(4).await == b"ping"
+        });
+    }
+    let whole = tunnels.join_all().await.into_iter().filter(|whole| *whole).count();
+    assert_eq!(whole, 300);
+}

@@ -32,6 +32,8 @@ async fn an_idle_proxy_exits_at_once() {
     let status = proxy.process().exited(SOON).await;
     assert_eq!(status.code(), Some(0), "{status}");
     assert!(start.elapsed() < ms(1500), "an idle connection is not worth waiting for: {:?}", start.elapsed());
+    let Target::Unix(admin) = proxy.admin() else { panic!("not a unix socket") };
+    assert!(!admin.exists(), "nothing is left behind");
 }
 
 #[tokio::test]

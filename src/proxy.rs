@@ -8,6 +8,7 @@ mod failure;
 mod peer;
 mod response;
 mod send;
+mod upgrade;
 
 use std::{sync::Arc, time::Duration};
 
@@ -65,13 +66,17 @@ impl ProxyHttp for Proxy {
     /// Holds a body to its limit while it streams through.
     async fn request_body_filter(
         &self,
-        _session: &mut Session,
+        session: &mut Session,
         body: &mut Option<Bytes>,
         end: bool,
         exchange: &mut Exchange,
     ) -> Result<()> {
         if let Some(lease) = exchange.lease.as_mut().filter(|_| end) {
             lease.sent();
+        }
+        if session.was_upgraded() {
+            // What goes through a tunnel is no body.
+            return Ok(());
         }
         let (Some(left), Some(bytes)) = (exchange.body_left.as_mut(), body.as_ref()) else { return Ok(()) };
         match left.checked_sub(bytes.len() as u64) {

@@ -7,7 +7,7 @@ use pingora_error::{Error, ErrorType, OkOrErr, Result};
 use pingora_proxy::Session;
 use tokio::time::{Instant, sleep};
 
-use super::{failure, send::transport};
+use super::{failure, send::transport, upgrade};
 use crate::{
     exchange::Exchange,
     handler,
@@ -93,7 +93,14 @@ fn peer_for(lease: &Lease, session: &Session, exchange: &Exchange) -> Result<Box
     peer.options.idle_timeout = Some(settings.keepalive);
     // The engine would refuse requests whose Connection names what it protects; we drop the names and keep the rest.
     peer.options.http_upstream_request_policy.strip_connection_nominated = false;
-    if settings.keepalive.is_zero() || retry::needs_fresh_connection(&session.req_header().method) {
+    let asks_for_upgrade = session.is_upgrade_req();
+    if asks_for_upgrade {
+        peer.options.custom_l4 = Some(upgrade::connector(settings.connect_timeout));
+    }
+    if asks_for_upgrade
+        || settings.keepalive.is_zero()
+        || retry::needs_fresh_connection(&session.req_header().method)
+    {
         // A key that no other connection has: none is found, and this one is not kept for others.
         peer.group_key = fastrand::u64(1..);
         peer.options.idle_timeout = Some(Duration::ZERO);
