@@ -268,3 +268,18 @@ async fn scrapes_at_the_same_time_do_not_add_up() {
         request.abort();
     }
 }
+
+#[tokio::test]
+async fn why_a_server_is_down_is_said() {
+    let scratch = Scratch::new();
+    let absent = format!("unix:{}", scratch.path("absent.sock").display());
+    let refused = format!("127.0.0.1:{}", free_port());
+    let proxy = Proxy::to([absent, refused]).with("hold = \"100ms\"").start().await;
+    proxy.get("/").await.expect(503);
+    let metrics = proxy.metrics().await;
+    for reason in ["absent", "refused"] {
+        let label = format!("reason=\"{reason}\"");
+        let failures = metrics.sum("bowshock_upstream_connect_failures_total", &[&label]);
+        assert_eq!(failures.round() as u32, 1, "{reason}");
+    }
+}

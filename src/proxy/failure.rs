@@ -93,11 +93,16 @@ fn decide(failure: Failure, session: &Session, exchange: &Exchange) -> Decision 
     })
 }
 
+/// A few words for the log and the `reason` label.
 fn connect_reason(error: &Error) -> &'static str {
-    match error.root_etype() {
-        ErrorType::ConnectRefused => "refused",
-        ErrorType::ConnectTimedout => "timeout",
-        ErrorType::ConnectNoRoute => "unreachable",
+    let system = error.root_cause().downcast_ref::<io::Error>().map(io::Error::kind);
+    match (error.root_etype(), system) {
+        (ErrorType::ConnectTimedout, _) => "timeout",
+        (ErrorType::ConnectRefused, _) | (_, Some(io::ErrorKind::ConnectionRefused)) => "refused",
+        (ErrorType::ConnectNoRoute, _) => "unreachable",
+        (_, Some(io::ErrorKind::NotFound)) => "absent",
+        (_, Some(io::ErrorKind::PermissionDenied)) => "forbidden",
+        (_, Some(io::ErrorKind::WouldBlock)) => "busy",
         _ => "error",
     }
 }
