@@ -11,7 +11,7 @@ use crate::{
     client::Client,
     observe::{How, RequestId},
     route::Route,
-    upstream::{Lease, Turn},
+    upstream::{Lease, Turn, Upstream},
 };
 
 /// The state of one request.
@@ -74,6 +74,23 @@ impl Exchange {
             reused: false,
             server: None,
         }
+    }
+
+    /// It takes this route.
+    pub(crate) fn take(&mut self, site: &Arc<str>, route: Arc<Route>) {
+        self.site = Arc::clone(site);
+        self.route = Some(route);
+        self.expect_body();
+    }
+
+    /// Its body comes from the start.
+    pub(crate) fn expect_body(&mut self) {
+        self.body_left = self.route.as_ref().and_then(|route| route.settings.max_body);
+    }
+
+    /// The upstream of its route.
+    pub(crate) fn upstream(&self) -> Option<&Arc<Upstream>> {
+        self.route.as_ref().and_then(|route| route.upstream.as_ref())
     }
 
     /// The largest body that its route takes.

@@ -47,8 +47,7 @@ async fn route(table: &Table, request: &request::Parts, exchange: &mut Exchange)
     let Some((route, by)) = matched.route.filter(|(route, _)| !route.settings.internal) else {
         return Err(refuse(StatusCode::NOT_FOUND, "There is nothing at this address.".into()));
     };
-    exchange.body_left = route.settings.max_body;
-    exchange.route = Some(Arc::clone(&route));
+    exchange.take(matched.site, Arc::clone(&route));
     if let Some(answer) = gate::refuse(&route.settings, request) {
         return Err(answer);
     }
@@ -80,9 +79,7 @@ pub(crate) fn reroute(table: &Table, request: &request::Parts, exchange: &mut Ex
     if route.upstream.is_none() || gate::refuse(&route.settings, request).is_some() {
         return false;
     }
-    exchange.site = Arc::clone(matched.site);
-    exchange.body_left = route.settings.max_body;
-    exchange.route = Some(route);
+    exchange.take(matched.site, route);
     true
 }
 

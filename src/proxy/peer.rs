@@ -2,7 +2,7 @@
 
 use std::{sync::Arc, time::Duration};
 
-use pingora_core::{protocols::l4::socket::SocketAddr, upstreams::peer::HttpPeer};
+use pingora_core::upstreams::peer::HttpPeer;
 use pingora_error::{Error, ErrorType, OkOrErr, Result};
 use pingora_proxy::Session;
 use tokio::time::{Instant, sleep};
@@ -26,23 +26,27 @@ pub(super) async fn choose(
 ) -> Result<Box<HttpPeer>> {
     // An attempt that failed leaves its place to others, and its body is sent from the start.
     exchange.lease = None;
-    exchange.body_left = exchange.route.as_ref().and_then(|route| route.settings.max_body);
-    sleep(retry::pause(exchange.tries, exchange.failed_connects)).await;
+    exchange.expect_body();
+    let pause = retry::pause(exchange.tries, exchange.failed_connects);
+    if !pause.is_zero() {
+        // Even a sleep of nothing waits for the next tick of the timer.
+        sleep(pause).await;
+    }
     let mut lease = loop {
-        let upstream = exchange.route.as_ref().and_then(|route| route.upstream.clone());
-        let upstream =
-            upstream.ok_or_else(|| Error::explain(ErrorType::InternalError, "a route without upstream"))?;
+        let upstream = exchange.upstream().cloned();
+        let upstream = upstream.or_err(ErrorType::InternalError, "a route without upstream")?;
         match wait(session, exchange, &upstream).await? {
             Ok(lease) => break lease,
             Err(NoServer::Gone) if handler::reroute(&state.table(), session.req_header(), exchange) => {}
             Err(none) => return Err(failure::no_server(&upstream, none)),
         }
     };
-    let peer = peer_for(&lease, session, exchange)?;
+    let whole = transport(session)?.has_whole_request();
+    let peer = peer_for(&lease, session, exchange, whole)?;
     exchange.server = Some(lease.server().label.clone());
     exchange.sent = Some(Instant::now());
     exchange.answered = false;
-    if transport(session)?.has_whole_request() {
+    if whole {
         lease.sent();
     }
     exchange.lease = Some(lease);
@@ -71,7 +75,8 @@ async fn wait(
     }
 }
 
-fn peer_for(lease: &Lease, session: &Session, exchange: &Exchange) -> Result<Box<HttpPeer>> {
+/// How the engine reaches the server; `whole` says that all of the request has arrived.
+fn peer_for(lease: &Lease, session: &Session, exchange: &Exchange, whole: bool) -> Result<Box<HttpPeer>> {
     let endpoint =
         lease.server().endpoint().or_err(ErrorType::ConnectNoRoute, "the name does not resolve")?;
     let mut peer = match endpoint {
@@ -81,11 +86,10 @@ fn peer_for(lease: &Lease, session: &Session, exchange: &Exchange) -> Result<Box
             HttpPeer::new_uds(path, false, String::new())?
         }
     };
-    debug_assert!(!matches!(&peer._address, SocketAddr::Unix(address) if address.is_unnamed()));
     let settings = lease.upstream().settings();
     peer.options.connection_timeout = Some(settings.connect_timeout);
     peer.options.read_timeout = Some(read_timeout(exchange));
-    if !transport(session)?.has_whole_request() {
+    if !whole {
         // While the client takes its time over the body, the server has nothing to answer yet.
         peer.options.read_timeout = peer.options.read_timeout.max(session.get_read_timeout());
     }
@@ -110,9 +114,7 @@ fn peer_for(lease: &Lease, session: &Session, exchange: &Exchange) -> Result<Box
 
 /// The longest pause that the server may make: the route's, else the upstream's.
 pub(super) fn read_timeout(exchange: &Exchange) -> Duration {
-    let route = exchange.route.as_ref();
-    let own = route.and_then(|route| route.settings.read_timeout);
-    let upstream =
-        || route.and_then(|route| route.upstream.as_ref()).map(|upstream| upstream.settings().read_timeout);
+    let own = exchange.route.as_ref().and_then(|route| route.settings.read_timeout);
+    let upstream = || exchange.upstream().map(|upstream| upstream.settings().read_timeout);
     own.or_else(upstream).unwrap_or(Duration::from_secs(60))
 }

@@ -107,11 +107,7 @@ pub(super) fn record(state: &State, session: &Session, error: Option<&Error>, ex
         route,
         took,
         waited: exchange.turn.waited,
-        upstream: exchange
-            .route
-            .as_ref()
-            .and_then(|route| route.upstream.as_ref())
-            .map(|upstream| &*upstream.name),
+        upstream: exchange.upstream().map(|upstream| &*upstream.name),
         server: exchange.server.as_deref(),
         upstream_took: exchange.upstream_took,
     });
