@@ -88,7 +88,7 @@ async fn serve(
 ) -> Result<(), StartError> {
     raise_open_files(config);
     let mut signals = Signals::new()?;
-    let state = Arc::new(State::new(source, config, log)?);
+    let state = Arc::new(State::new(source, &config.server, log));
     state.open(config, proxy::engine(Arc::clone(&state))).await?;
     let _pid_file = config.server.pid_file.as_ref().map(PidFile::write).transpose()?;
     state.tell_reload(None);

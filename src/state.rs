@@ -49,33 +49,27 @@ pub enum ReloadError {
 }
 
 impl State {
-    pub(crate) fn new(
-        source: ConfigPath,
-        config: &Config,
-        log: Option<LogSettings>,
-    ) -> Result<Self, ReloadError> {
-        let upstreams = Upstreams::default();
-        let metrics = Arc::new(Metrics::new());
-        upstreams.apply(&config.upstreams, &metrics);
-        Ok(Self {
+    /// A process that serves nothing yet; [`open`](Self::open) has the configuration take effect.
+    pub(crate) fn new(source: ConfigPath, settings: &config::Server, log: Option<LogSettings>) -> Self {
+        Self {
             source,
-            table: ArcSwap::from_pointee(Table::new(config, &upstreams)),
-            settings: ArcSwap::from_pointee(config.server.clone()),
-            upstreams,
-            metrics,
-            access_log: ArcSwapOption::new(open_access_log(config)?),
+            table: ArcSwap::default(),
+            settings: ArcSwap::from_pointee(settings.clone()),
+            upstreams: Upstreams::default(),
+            metrics: Arc::new(Metrics::new()),
+            access_log: ArcSwapOption::empty(),
             listeners: OnceLock::new(),
             log,
             last_error: ArcSwapOption::empty(),
             reloading: tokio::sync::Mutex::default(),
-        })
+        }
     }
 
-    /// Opens the listeners of `config`, whose connections `serve` serves.
+    /// Has `config` take effect for the first time; `serve` serves the connections of its listeners.
     ///
     /// # Errors
     ///
-    /// When an address cannot be listened on.
+    /// When an address cannot be listened on, or the access log not be opened.
     pub(crate) async fn open(self: &Arc<Self>, config: &Config, serve: Serve) -> Result<(), ReloadError> {
         let listeners = Listeners::new(&config.server, serve, Arc::clone(&self.metrics));
         self.listeners.get_or_init(|| Arc::new(listeners));

@@ -9,6 +9,7 @@ use crate::{
 };
 
 /// All sites and their routes, ready for lookup.
+#[derive(Default)]
 pub struct Table {
     hosts: Hosts,
     sites: Vec<Site>,
