@@ -207,7 +207,7 @@ impl Upstream {
     /// Takes note that a server can be used: when it could not before, those who wait go to it at once, while others are
     /// still away up to its share of them.
     pub(super) fn recovered(self: &Arc<Self>, server: &Arc<Server>) {
-        {
+        let share = {
             let mut state = self.lock();
             if server.up.swap(true, Ordering::Relaxed) {
                 return;
@@ -218,12 +218,14 @@ impl Upstream {
             if let Some(slot) = state.servers.iter_mut().find(|slot| Arc::ptr_eq(&slot.server, server)) {
                 slot.share = share;
             }
-        }
+            share
+        };
         tracing::info!(upstream = self.name, server = server.label, "server is up");
         self.serve_waiting();
+        let Some((until, _)) = share else { return };
         let upstream = Arc::downgrade(self);
         tokio::spawn(async move {
-            tokio::time::sleep(OTHERS_RETURN).await;
+            tokio::time::sleep_until(until).await;
             if let Some(upstream) = upstream.upgrade() {
                 upstream.serve_waiting();
             }
