@@ -133,8 +133,5 @@ fn with_config(path: &Path, then: impl FnOnce(&Path, &Config) -> ExitCode) -> Ex
 
 fn refused(error: &LoadError) -> ExitCode {
     eprintln!("{}", error.render(std::io::stderr().is_terminal()).trim_end());
-    ExitCode::from(match error {
-        LoadError::Bad(_) => REFUSED,
-        LoadError::Unreadable { .. } => UNREACHABLE,
-    })
+    ExitCode::from(error.exit_code())
 }

@@ -124,11 +124,6 @@ impl Report {
         self.count(Severity::Warning)
     }
 
-    /// The titles alone, one per diagnostic, for logs that take one line.
-    pub fn titles(&self) -> impl Iterator<Item = &str> {
-        self.found.iter().map(|one| one.problem.title.as_str())
-    }
-
     /// Draws all of it: title, file:line:column, the line, a caret, help; at the end how many there are.
     pub fn render(&self, color: bool) -> String {
         let renderer = if color { Renderer::styled() } else { Renderer::plain() };

@@ -209,9 +209,7 @@ impl Transport {
             }
         }
     }
-}
 
-impl Transport {
     /// Reads without a copy as much as surely belongs to the request; chunks have to be looked at.
     fn poll_receive_body(&mut self, cx: &mut Context<'_>, out: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         let most = match self.inbound {
