@@ -133,6 +133,18 @@ async fn requests_that_wait_for_a_worker_do_not_keep_it_past_grace() {
     assert!(cut.is_err() || cut.is_ok_and(|answer| answer.status == 503));
 }
 
+/// Stops a proxy that has been suspended, and counts the requests in `wires` that it leaves unanswered.
+async fn lost_by_a_stop(proxy: &mut Proxy, wires: &mut [Wire]) -> usize {
+    proxy.signal(Signal::TERM);
+    proxy.signal(Signal::CONT);
+    let mut lost = 0;
+    for wire in wires {
+        lost += usize::from(wire.answer().await.is_none());
+    }
+    proxy.process().exited(SOON).await;
+    lost
+}
+
 #[tokio::test]
 async fn requests_sent_before_a_stop_are_answered() {
     let backend = Backend::saying("ok").await;
@@ -148,14 +160,7 @@ async fn requests_sent_before_a_stop_are_answered() {
     for wire in &mut wires {
         wire.send(GET).await;
     }
-    proxy.signal(Signal::TERM);
-    proxy.signal(Signal::CONT);
-    let mut lost = 0;
-    for wire in &mut wires {
-        lost += usize::from(wire.answer().await.is_none());
-    }
-    proxy.process().exited(SOON).await;
-    assert_eq!(lost, 0, "of 30 requests that had arrived");
+    assert_eq!(lost_by_a_stop(&mut proxy, &mut wires).await, 0, "of 30 requests that had arrived");
 }
 
 #[tokio::test]
@@ -169,14 +174,7 @@ async fn whoever_has_connected_before_a_stop_is_served() {
         wire.send(GET).await;
         wires.push(wire);
     }
-    proxy.signal(Signal::TERM);
-    proxy.signal(Signal::CONT);
-    let mut lost = 0;
-    for wire in &mut wires {
-        lost += usize::from(wire.answer().await.is_none());
-    }
-    proxy.process().exited(SOON).await;
-    assert_eq!(lost, 0, "of 300 in the listen queue");
+    assert_eq!(lost_by_a_stop(&mut proxy, &mut wires).await, 0, "of 300 in the listen queue");
 }
 
 #[tokio::test]
