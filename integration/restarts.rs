@@ -240,7 +240,7 @@ fn times(log: &Path, id: &str) -> usize {
 #[tokio::test]
 async fn killed_with_twenty_in_flight_no_get_is_lost_and_each_post_is_one_clear_502() {
     let scratch = Scratch::new();
-    let (mut fleet, proxy, requests) = twenty_in_flight(&scratch, "hold = \"1m\"").await;
+    let (mut fleet, proxy, requests) = twenty_in_flight(&scratch, "read_timeout = \"1m\"").await;
     fleet[0].kill().await;
     for (id, request) in requests {
         let answer = outcome(request).await;

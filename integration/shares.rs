@@ -1,11 +1,14 @@
 //! What counts as load: a stream less than other requests, and what a worker says of itself.
 
-use std::sync::{
-    Arc,
-    atomic::{AtomicU32, Ordering},
+use std::{
+    future::IntoFuture as _,
+    sync::{
+        Arc,
+        atomic::{AtomicU32, Ordering},
+    },
 };
 
-use crate::fixtures::{Backend, Gate, Proxy, answers, eventually, ms, pass};
+use crate::fixtures::{Backend, Gate, Proxy, SOON, answers, eventually, ms, pass, within};
 
 /// Answers `/stream` with a body that never ends, other paths with `body` once the gate is open.
 async fn worker(gate: &Gate, body: &'static str) -> Backend {
@@ -48,7 +51,7 @@ async fn an_open_stream_leaves_room_for_others() {
     let mut stream = proxy.get("/stream").open().await.unwrap();
     stream.piece().await.unwrap().expect("an event");
     for _ in 0..5 {
-        proxy.get("/").await.expect(200);
+        within(SOON, "there is room", proxy.get("/").into_future()).await.expect(200);
     }
     assert_eq!(proxy.servers().await[0]["streaming"], 1);
     let streaming = proxy.metrics().await.sum("bowshock_upstream_streaming", &["upstream=\"app\""]);
@@ -101,7 +104,7 @@ async fn who_waits_for_a_place_goes_on_when_an_answer_becomes_a_stream() {
     eventually("it waits", async || proxy.waiting().await == 1).await;
     gate.open();
     let _stream = stream.await.unwrap().unwrap();
-    answers([request]).await;
+    within(SOON, "there is room", answers([request])).await;
 }
 
 #[tokio::test]
