@@ -62,7 +62,7 @@ lint: build-tools ## Lints; a warning fails.
 
 .PHONY: check
 check: tools venv ## All tests: units, and the built program between real clients and real gunicorns.
-	@echo "== cargo nextest (builds first; the longest scenario takes about 25 seconds)"
+	@echo "== cargo nextest (builds first; the longest scenario takes about a minute)"
 	cargo nextest run --all-targets --no-fail-fast --test-threads $(TEST_THREADS)
 
 .PHONY: tools

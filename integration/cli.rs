@@ -81,11 +81,65 @@ fn print_shows_what_is_in_effect_and_can_be_read_again() {
     assert_eq!(out, again, "and means the same");
 }
 
+const WORKERS: &str = r#"
+[server]
+resolver = ["127.0.0.1:53", "127.0.0.2:5353"]
+[[site]]
+[site.routes]
+"/" = { proxy = "app", hold = "10s", retry = { tries = 3, unsafe = true } }
+[upstream.app]
+servers = ["workers.example.org:8080", { address = "127.0.0.1:8081", weight = 2, max_requests = 5 }]
+balance = "hash:cookie:galaxysession"
+slow_start = "30s"
+streaming_share = "50%"
+queue_order = "newest"
+load_header = "X-Load"
+health = { path = "/x", every = "5s", timeout = "2s", expect = [200, 204] }
+retry = { tries = 5, budget = "10%" }
+"#;
+
+#[test]
+fn all_that_is_said_of_workers_is_read_and_printed() {
+    let (code, out, err) = on_file("print", WORKERS);
+    assert_eq!(code, Some(0), "{err}");
+    for part in
+        ["hash:cookie:galaxysession", "\"50%\"", "\"newest\"", "X-Load", "204", "\"10%\"", "unsafe", "5353"]
+    {
+        assert!(out.contains(part), "{part} is missing in\n{out}");
+    }
+    assert_eq!(on_file("print", &out).1, out, "and means the same");
+}
+
+#[test]
+fn a_wrong_word_about_workers_is_refused_at_its_place() {
+    for (right, wrong) in [
+        ("\"hash:cookie:galaxysession\"", "\"hash:colour\""),
+        ("\"hash:cookie:galaxysession\"", "\"hash:cookie:\""),
+        ("\"hash:cookie:galaxysession\"", "\"roundrobin\""),
+        ("\"30s\"", "30"),
+        ("\"50%\"", "\"half\""),
+        ("\"50%\"", "\"101%\""),
+        ("\"newest\"", "\"youngest\""),
+        ("\"X-Load\"", "\"X Load\""),
+        ("[200, 204]", "[20]"),
+        ("tries = 5", "tries = 0"),
+        ("\"10%\"", "10"),
+        ("unsafe = true", "unsave = true"),
+        ("\"127.0.0.2:5353\"", "\"dns.example.org\""),
+    ] {
+        let (code, out, err) = on_file("check", &WORKERS.replace(right, wrong));
+        assert_eq!(code, Some(1), "{wrong}: {out}{err}");
+        let line = 1 + WORKERS.lines().position(|line| line.contains(right)).unwrap();
+        let place = format!("site.toml:{line}:");
+        assert!(format!("{out}{err}").contains(&place), "{wrong} at {place}: {out}{err}");
+    }
+}
+
 #[test]
 fn the_help_of_every_command_has_an_example() {
     let (code, out, _) = run(&mut Proxy::command(["--help"]));
     assert_eq!(code, Some(0));
-    for word in ["run", "check", "print", "reload", "status"] {
+    for word in ["run", "check", "print", "reload", "status", "drain", "resume"] {
         assert!(out.contains(word), "{word} is missing in\n{out}");
         let (code, out, _) = run(&mut Proxy::command([word, "--help"]));
         assert_eq!(code, Some(0));
@@ -116,7 +170,7 @@ async fn status_is_a_table_of_servers() {
 async fn commands_say_so_when_no_proxy_runs() {
     let mut proxy = Proxy::to(["127.0.0.1:1"]).start().await;
     proxy.process().kill();
-    for word in ["status", "reload"] {
+    for word in ["status", "reload", "drain 127.0.0.1:1", "resume 127.0.0.1:1"] {
         let (code, out, err) = proxy.ctl(word);
         assert!(code.is_some_and(|code| code != 0), "{word}: {out}");
         assert!(err.contains("admin.sock"), "{word} tells where it looked: {err}");
