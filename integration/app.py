@@ -1,15 +1,19 @@
 """The application behind the proxy in the tests: raw ASGI, one function per path.
 
-`APP_LOG` names a file to which `/count` appends one line `id method pid` per request it received.
+`APP_LOG` names a file to which `/count` appends one line `id method pid` per request it received. `APP_LOADS` is
+how many seconds the application takes to load.
 """
 
 import asyncio
 import hashlib
 import json
 import os
+import time
 import urllib.parse
 
 PATHS = {}
+
+time.sleep(float(os.environ.get("APP_LOADS", 0)))
 
 
 def path(name):
@@ -38,6 +42,10 @@ class Request:
             yield message.get("body", b"")
             if not message.get("more_body"):
                 return
+
+    async def pause(self, seconds=0):
+        """Lets `s` of the query pass."""
+        await asyncio.sleep(float(self.query.get("s", seconds)))
 
     async def start(self, status, headers):
         headers = [(k.encode("latin-1"), v.encode("utf-8")) for k, v in headers]
@@ -72,7 +80,7 @@ async def slow(request):
     """Answers after `s` seconds; with an X-Id header it is recorded first."""
     if request.header("x-id"):
         record(request)
-    await asyncio.sleep(float(request.query["s"]))
+    await request.pause()
     await request.answer(str(os.getpid()).encode())
 
 
@@ -96,7 +104,7 @@ async def stream(request):
     await request.start(200, [("content-type", "text/plain")])
     for number in range(int(request.query.get("n", 5))):
         await request.piece(f"piece {number}\n".encode())
-        await asyncio.sleep(float(request.query.get("s", 0.1)))
+        await request.pause(0.1)
     await request.piece(b"", more=False)
 
 
@@ -106,7 +114,7 @@ async def sse(request):
     await request.start(200, [("content-type", "text/event-stream"), ("cache-control", "no-cache")])
     for number in range(1000):
         await request.piece(f"data: {number}\n\n".encode())
-        await asyncio.sleep(float(request.query.get("s", 0.1)))
+        await request.pause(0.1)
     await request.piece(b"", more=False)
 
 
@@ -135,11 +143,14 @@ async def accel(request):
 
 @path("/upload")
 async def upload(request):
-    """Reads a body and tells its length and SHA-256."""
+    """Reads a body and tells its length and SHA-256, after `s` seconds; with an X-Id header it is recorded before."""
     digest, length = hashlib.sha256(), 0
     async for piece in request.pieces():
         digest.update(piece)
         length += len(piece)
+    if request.header("x-id"):
+        record(request)
+    await request.pause()
     await request.json({"length": length, "sha256": digest.hexdigest(), "pid": os.getpid()})
 
 

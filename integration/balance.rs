@@ -15,7 +15,7 @@ fn addresses(fleet: &[Gunicorn]) -> Vec<String> {
 }
 
 /// How often each text was answered.
-fn tally(answers: impl IntoIterator<Item = String>) -> HashMap<String, usize> {
+pub fn tally(answers: impl IntoIterator<Item = String>) -> HashMap<String, usize> {
     let mut counts = HashMap::new();
     for answer in answers {
         *counts.entry(answer).or_default() += 1;

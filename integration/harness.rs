@@ -1,8 +1,10 @@
 //! The fixtures themselves, without the proxy: a failing scenario should never be the fault of its harness.
 
+use tokio::net::{TcpStream, UdpSocket};
+
 use crate::fixtures::{
-    Backend, Gunicorn, Load, Nginx, Prometheus, Scratch, Target, eventually, ms, noise, pass, received,
-    sha256,
+    Backend, Clogged, Dns, Gate, Gunicorn, Load, Nginx, Prometheus, Scratch, Target, answers, eventually, ms,
+    noise, pass, received, sha256, vacant,
 };
 
 #[tokio::test]
@@ -62,6 +64,66 @@ async fn backends_answer_what_they_are_told() {
     assert_eq!(backend.target().get("/one").await.text(), "hello");
     assert_eq!(backend.paths(), ["/one"]);
     assert!(Target::parse(&backend.address()).accepts().await);
+}
+
+#[tokio::test]
+async fn a_gate_holds_answers_back() {
+    let gate = Gate::shut();
+    let backend = Backend::behind(&gate, "hello").await;
+    let request = backend.target().request("POST", "/one").body("x").spawn();
+    eventually("it has the request", async || backend.paths() == ["/one"]).await;
+    pass(ms(100)).await;
+    assert!(!request.is_finished());
+    gate.open();
+    assert_eq!(answers([request]).await[0].text(), "hello");
+}
+
+#[tokio::test]
+async fn a_clogged_port_neither_accepts_nor_refuses() {
+    let address = vacant();
+    let clogged = Clogged::at(&address).await;
+    assert!(tokio::time::timeout(ms(300), TcpStream::connect(&address)).await.is_err());
+    drop(clogged);
+    assert!(TcpStream::connect(&address).await.is_err());
+}
+
+#[tokio::test]
+async fn names_have_the_addresses_they_are_given() {
+    let dns = Dns::start().await;
+    dns.set("a.example", &["127.0.0.2", "127.0.0.3"]);
+    let socket = UdpSocket::bind("127.0.0.1:0").await.unwrap();
+    let ask = async |name: &[u8], kind: u8| {
+        let query = [b"id\x01\0\0\x01\0\0\0\0\0\0", name, &[0, kind, 0, 1]].concat();
+        socket.send_to(&query, dns.resolver().split('"').nth(1).unwrap()).await.unwrap();
+        let mut reply = [0; 512];
+        let length = socket.recv(&mut reply).await.unwrap();
+        assert_eq!((&reply[..3], &reply[12..query.len()]), (&b"id\x81"[..], &query[12..]));
+        // Its code, the count of answers, and the addresses.
+        let addresses: Vec<_> = reply[query.len()..length].chunks(16).map(|answer| answer[15]).collect();
+        (reply[3] & 15, reply[7], addresses)
+    };
+    assert_eq!(ask(b"\x01A\x07example\0", 1).await, (0, 2, vec![2, 3]));
+    assert_eq!(ask(b"\x01a\x07example\0", 28).await, (0, 0, vec![]));
+    assert_eq!(ask(b"\x01b\x07example\0", 1).await, (3, 0, vec![]));
+    dns.set("a.example", &["127.0.0.4"]);
+    assert_eq!(ask(b"\x01a\x07example\0", 1).await, (0, 1, vec![4]));
+}
+
+#[tokio::test]
+async fn gunicorn_replaces_its_workers_when_it_is_told_and_when_one_is_killed() {
+    let gunicorn = Gunicorn::app().start().await;
+    let first = gunicorn.worker_pid().await;
+    gunicorn.reload().await;
+    let second = gunicorn.worker_pid().await;
+    gunicorn.kill_worker().await;
+    let third = gunicorn.worker_pid().await;
+    assert!(first != second && second != third && first != third);
+    gunicorn.freeze();
+    let request = gunicorn.target().get("/pid").spawn();
+    pass(ms(200)).await;
+    assert!(!request.is_finished());
+    gunicorn.thaw();
+    assert_eq!(answers([request]).await[0].text(), third);
 }
 
 #[tokio::test]

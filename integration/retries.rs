@@ -1,0 +1,267 @@
+//! What is sent again when a worker dies over it, how often, and what never is.
+
+use std::sync::{
+    Arc, Mutex,
+    atomic::{AtomicUsize, Ordering},
+};
+
+use bytes::Bytes;
+use tokio::task::JoinSet;
+
+use crate::fixtures::{Answer, Backend, Builder, Proxy, Wire, eventually, ms, noise, outcome, pass, vacant};
+
+/// Two workers of which the first `deaths` requests kill whoever gets them, after the whole body, without a byte of
+/// answer; what both have read, in order.
+struct Mortals {
+    workers: [Backend; 2],
+    bodies: Arc<Mutex<Vec<Vec<u8>>>>,
+}
+
+impl Mortals {
+    async fn killed_by(deaths: usize) -> Self {
+        let (left, bodies) = (Arc::new(AtomicUsize::new(deaths)), Arc::new(Mutex::new(Vec::new())));
+        let worker = || async {
+            let (left, bodies) = (Arc::clone(&left), Arc::clone(&bodies));
+            Backend::serving(move |mut wire, heads| {
+                let (left, bodies) = (Arc::clone(&left), Arc::clone(&bodies));
+                async move {
+                    while let Some((head, body)) = wire.request().await {
+                        bodies.lock().unwrap().push(body);
+                        heads.lock().unwrap().push(head);
+                        let dies =
+                            left.fetch_update(Ordering::SeqCst, Ordering::SeqCst, |left| left.checked_sub(1));
+                        let answer = "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok";
+                        if dies.is_ok() || wire.try_send(answer).await.is_err() {
+                            break;
+                        }
+                    }
+                }
+            })
+            .await
+        };
+        Self { workers: [worker().await, worker().await], bodies }
+    }
+
+    fn proxy(&self) -> Builder {
+        Proxy::to(self.workers.iter().map(Backend::address))
+    }
+
+    /// How often both were asked.
+    fn asked(&self) -> usize {
+        self.workers.iter().map(|worker| worker.heads().len()).sum()
+    }
+
+    /// The bodies that arrived, in order.
+    fn bodies(&self) -> Vec<Vec<u8>> {
+        self.bodies.lock().unwrap().clone()
+    }
+}
+
+#[track_caller]
+fn assert_clear_502(answer: &Answer) {
+    assert_eq!(answer.status, 502, "{answer:?}");
+    assert!(answer.json()["err_msg"].as_str().unwrap().len() > 20, "a sentence: {answer:?}");
+}
+
+#[tokio::test]
+async fn a_get_is_sent_to_another_worker_first() {
+    let mortals = Mortals::killed_by(1).await;
+    let proxy = mortals.proxy().start().await;
+    proxy.get("/").await.expect(200);
+    assert_eq!(mortals.workers.each_ref().map(|worker| worker.heads().len()), [1, 1]);
+    let retries = proxy.metrics().await.sum("bowshock_upstream_retries_total", &["upstream=\"app\""]);
+    assert_eq!(retries.round() as u32, 1);
+}
+
+#[tokio::test]
+async fn tries_is_how_often_a_request_is_sent_in_all() {
+    for tries in [1, 2, 6] {
+        let mortals = Mortals::killed_by(100).await;
+        let proxy = mortals.proxy().with(&format!("retry = {{ tries = {tries} }}")).start().await;
+        let answer = proxy.get("/").header("accept", "application/json").await;
+        assert_clear_502(&answer);
+        assert_eq!(mortals.asked(), tries);
+    }
+}
+
+#[tokio::test]
+async fn without_a_word_a_request_is_sent_four_times() {
+    let mortals = Mortals::killed_by(100).await;
+    let proxy = mortals.proxy().start().await;
+    proxy.get("/").await.expect(502);
+    assert_eq!(mortals.asked(), 4);
+}
+
+#[tokio::test]
+async fn tries_of_a_route_go_before_those_of_its_upstream() {
+    let mortals = Mortals::killed_by(100).await;
+    let proxy = mortals.proxy().with("retry = { tries = 5 }").route("retry = { tries = 2 }").start().await;
+    proxy.get("/").await.expect(502);
+    assert_eq!(mortals.asked(), 2);
+}
+
+#[tokio::test]
+async fn post_and_patch_are_not_sent_again() {
+    for method in ["POST", "PATCH"] {
+        let mortals = Mortals::killed_by(1).await;
+        let proxy = mortals.proxy().start().await;
+        let request = proxy.request(method, "/").body("x").header("accept", "application/json");
+        assert_clear_502(&request.await);
+        pass(ms(200)).await;
+        assert_eq!(mortals.asked(), 1, "{method}");
+    }
+}
+
+#[tokio::test]
+async fn post_and_patch_are_sent_again_where_the_route_says_so() {
+    for method in ["POST", "PATCH"] {
+        let mortals = Mortals::killed_by(1).await;
+        let proxy = mortals.proxy().route("retry = { unsafe = true }").start().await;
+        proxy.request(method, "/").body("one body").await.expect(200);
+        assert_eq!(mortals.bodies(), [b"one body", b"one body"], "{method}");
+    }
+}
+
+#[tokio::test]
+async fn an_idempotency_key_makes_a_post_one_that_may_be_sent_again() {
+    let mortals = Mortals::killed_by(1).await;
+    let proxy = mortals.proxy().start().await;
+    proxy.post("/", "one body").header("idempotency-key", "\"8e03978e\"").await.expect(200);
+    assert_eq!(mortals.bodies(), [b"one body", b"one body"]);
+    let keys = mortals.workers.iter().flat_map(Backend::heads);
+    assert!(keys.map(|head| head.to_lowercase()).all(|head| head.contains("idempotency-key: \"8e03978e\"")));
+}
+
+#[tokio::test]
+async fn bodies_of_any_size_arrive_whole_at_the_worker_that_lives() {
+    for size in [0, 65_537, 1 << 20, 20 << 20] {
+        let mortals = Mortals::killed_by(1).await;
+        let proxy = mortals.proxy().route("retry = { unsafe = true }").start().await;
+        let body = noise(size);
+        proxy.post("/", body.clone()).await.expect(200);
+        let bodies = mortals.bodies();
+        assert_eq!(bodies.len(), 2);
+        assert!(bodies.iter().all(|arrived| *arrived == body), "{size} bytes");
+    }
+}
+
+#[tokio::test]
+async fn a_big_body_with_an_idempotency_key_arrives_whole_or_not_at_all() {
+    let mortals = Mortals::killed_by(1).await;
+    let proxy = mortals.proxy().start().await;
+    let body = noise(1 << 20);
+    let answer = proxy.post("/", body.clone()).header("idempotency-key", "k").await;
+    assert!([200, 502].contains(&answer.status), "{answer:?}");
+    assert!(mortals.bodies().iter().all(|arrived| *arrived == body));
+}
+
+#[tokio::test]
+async fn a_big_body_that_may_be_needed_again_is_not_kept_in_memory() {
+    let mortals = Mortals::killed_by(1).await;
+    let proxy = mortals.proxy().route("retry = { unsafe = true }").start().await;
+    let before = proxy.resident();
+    proxy.post("/", noise(64 << 20)).await.expect(200);
+    let grown = proxy.resident().saturating_sub(before);
+    assert!(grown < 20 << 20, "grown by {grown} bytes");
+    assert_eq!(mortals.bodies().iter().map(Vec::len).collect::<Vec<_>>(), [64 << 20; 2]);
+}
+
+#[tokio::test]
+async fn a_worker_that_dies_in_the_middle_of_a_body_leaves_the_whole_to_the_next() {
+    let (first, arrived) = (Arc::new(AtomicUsize::new(0)), Arc::new(Mutex::new(Vec::new())));
+    let worker = || async {
+        let (first, arrived) = (Arc::clone(&first), Arc::clone(&arrived));
+        Backend::serving(move |mut wire: Wire, heads| {
+            let (first, arrived) = (Arc::clone(&first), Arc::clone(&arrived));
+            async move {
+                if first.fetch_add(1, Ordering::SeqCst) == 0 {
+                    let head = wire.head().await;
+                    heads.lock().unwrap().extend(head);
+                    wire.read(100_000).await;
+                } else if let Some((head, body)) = wire.request().await {
+                    heads.lock().unwrap().push(head);
+                    *arrived.lock().unwrap() = body;
+                    wire.send("HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok").await;
+                }
+            }
+        })
+        .await
+    };
+    let workers = [worker().await, worker().await];
+    let proxy =
+        Proxy::to(workers.iter().map(Backend::address)).route("retry = { unsafe = true }").start().await;
+    let body: Bytes = noise(300_000);
+    let mut client = proxy.wire().await;
+    client.send("POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 300000\r\n\r\n").await;
+    client.send(&body[..150_000]).await;
+    eventually("another worker has it", async || first.load(Ordering::SeqCst) == 2).await;
+    client.send(&body[150_000..]).await;
+    client.answer().await.expect("an answer").expect(200);
+    assert!(*arrived.lock().unwrap() == body);
+}
+
+#[tokio::test]
+async fn once_the_answer_has_begun_nothing_is_sent_again() {
+    let worker = Backend::serving(|mut wire, heads| async move {
+        if let Some((head, _)) = wire.request().await {
+            heads.lock().unwrap().push(head);
+            wire.send("HTTP/1.1 200 OK\r\nContent-Length: 1000\r\n\r\nonly this").await;
+        }
+    })
+    .await;
+    let other = Backend::saying("whole").await;
+    let reserve = format!("{{ address = {:?}, backup = true }}", other.address());
+    let proxy = Proxy::to([worker.address(), reserve]).route("retry = { unsafe = true }").start().await;
+    for method in ["GET", "POST"] {
+        let before = worker.heads().len();
+        let answer = proxy.request(method, "/").send().await;
+        assert!(answer.is_err(), "{method}: a cut answer is not passed off as whole: {answer:?}");
+        assert_eq!((worker.heads().len(), other.heads().len()), (before + 1, 0), "{method}");
+    }
+}
+
+/// Twenty clients who ask 25 times each, one after the other, and get nothing but 502.
+async fn five_hundred_in_vain(proxy: &Proxy) {
+    let mut clients = JoinSet::new();
+    for _ in 0..20 {
+        let target = proxy.target();
+        clients.spawn(async move {
+            for _ in 0..25 {
+                target.get("/").await.expect(502);
+            }
+        });
+    }
+    clients.join_all().await;
+}
+
+#[tokio::test]
+async fn workers_that_die_over_everything_are_not_asked_many_times_more_than_clients_ask() {
+    let workers = [Backend::dying().await, Backend::dying().await];
+    let proxy = Proxy::to(workers.iter().map(Backend::address)).start().await;
+    for _ in 0..4 {
+        five_hundred_in_vain(&proxy).await;
+    }
+    let asked: usize = workers.iter().map(|worker| worker.heads().len()).sum();
+    assert!((2000..=2000 * 12 / 10 + 150).contains(&asked), "2000 requests were {asked} at the workers");
+}
+
+#[tokio::test]
+async fn the_budget_is_a_share_of_the_requests() {
+    let worker = Backend::dying().await;
+    let proxy = Proxy::to([worker.address()]).with("retry = { budget = \"50%\" }").start().await;
+    five_hundred_in_vain(&proxy).await;
+    let asked = worker.heads().len();
+    assert!((700..=860).contains(&asked), "500 requests were {asked} at the worker");
+}
+
+#[tokio::test]
+async fn a_connection_that_is_refused_costs_no_try() {
+    let mortals = Mortals::killed_by(1).await;
+    let gone: Vec<String> = (0..6).map(|_| vacant()).collect();
+    let servers = gone.into_iter().chain(mortals.workers.iter().map(Backend::address));
+    let proxy = Proxy::to(servers).with("retry = { tries = 2 }").start().await;
+    let requests: Vec<_> = (0..4).map(|_| proxy.get("/").spawn()).collect();
+    for request in requests {
+        outcome(request).await.expect(200);
+    }
+}
