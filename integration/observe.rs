@@ -276,10 +276,25 @@ async fn why_a_server_is_down_is_said() {
     let refused = format!("127.0.0.1:{}", free_port());
     let proxy = Proxy::to([absent, refused]).with("hold = \"100ms\"").start().await;
     proxy.get("/").await.expect(503);
-    let metrics = proxy.metrics().await;
-    for reason in ["absent", "refused"] {
-        let label = format!("reason=\"{reason}\"");
-        let failures = metrics.sum("bowshock_upstream_connect_failures_total", &[&label]);
-        assert_eq!(failures.round() as u32, 1, "{reason}");
-    }
+    let reasons = async || {
+        let status = proxy.status().await;
+        let servers = status["upstreams"][0]["servers"].as_array().unwrap().clone();
+        servers
+            .iter()
+            .map(|server| server["reason"].as_str().unwrap_or("none").to_owned())
+            .collect::<Vec<_>>()
+    };
+    eventually("both are said", async || reasons().await == ["absent", "refused"]).await;
+}
+
+#[tokio::test]
+async fn requests_that_found_a_server_down_are_counted() {
+    let backend = Backend::saying("ok").await;
+    let proxy = Proxy::to([backend.address()]).with("hold = \"100ms\"").start().await;
+    eventually("it is up", async || proxy.states().await == ["up"]).await;
+    drop(backend);
+    proxy.get("/").await.expect(503);
+    let failures =
+        proxy.metrics().await.sum("bowshock_upstream_connect_failures_total", &["reason=\"refused\""]);
+    assert_eq!(failures.round() as u32, 1);
 }

@@ -6,6 +6,7 @@
 mod engine;
 mod failure;
 mod peer;
+mod replay;
 mod response;
 mod send;
 mod upgrade;
@@ -14,7 +15,6 @@ use std::{sync::Arc, time::Duration};
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use http::Version;
 use pingora_core::{protocols::Digest, upstreams::peer::HttpPeer};
 use pingora_error::{Error, Result};
 use pingora_http::{RequestHeader, ResponseHeader};
@@ -40,12 +40,7 @@ impl ProxyHttp for Proxy {
     /// Answers what needs no server.
     async fn request_filter(&self, session: &mut Session, exchange: &mut Exchange) -> Result<bool> {
         let peer = Arc::clone(&transport(session)?.peer);
-        let settings = self.state.settings();
-        session.set_read_timeout(Some(settings.client_body_timeout));
-        session.set_total_drain_timeout(Some(settings.client_body_timeout));
-        // HTTP/1.0 knows no interim answers (RFC 9110 §15.2).
-        let no_interim = session.req_header().version < Version::HTTP_11;
-        session.set_ignore_info_resp(no_interim);
+        replay::prepare(&self.state, session);
         let answer = match peer.listener.purpose {
             Purpose::Admin => Some(observe::admin_answer(&self.state, session.req_header()).await),
             Purpose::Sites => {
@@ -54,7 +49,7 @@ impl ProxyHttp for Proxy {
         };
         match answer {
             Some(answer) => send::answer(session, answer, exchange).await.map(|()| true),
-            None => Ok(false),
+            None => replay::keep(session, exchange).map(|()| false),
         }
     }
 
@@ -111,6 +106,9 @@ impl ProxyHttp for Proxy {
         exchange.tries += 1;
         exchange.failed_connects = 0;
         exchange.reused = reused;
+        if let Some(lease) = &mut exchange.lease {
+            lease.connected();
+        }
         Ok(())
     }
 

@@ -19,7 +19,12 @@ const FIELDS: usize = 32;
 
 /// Has the running proxy read its configuration again.
 pub(super) fn reload(admin: &Address) -> ExitCode {
-    match ask(admin, "POST", "/reload") {
+    change(admin, "/reload")
+}
+
+/// Has the running proxy do something, and says what came of it.
+pub(super) fn change(admin: &Address, path: &str) -> ExitCode {
+    match ask(admin, "POST", path) {
         Ok((200, body)) => {
             print!("{body}");
             ExitCode::SUCCESS

@@ -3,6 +3,7 @@
 #![expect(clippy::print_stdout, clippy::print_stderr, reason = "a command line program speaks on both")]
 
 mod admin;
+mod drain;
 mod status;
 
 use std::{
@@ -33,9 +34,11 @@ Examples:
   bowshock demo                         see it work, no file needed
   bowshock check -c bowshock.toml       is this configuration good?
   bowshock run -c bowshock.toml         serve until told to stop
-  bowshock status                       who waits where
+  bowshock status --watch               who waits where, once a second
+  bowshock drain unix:/run/g0.sock      no new requests there
 
-Exit codes: 0 good, 1 refused (a bad configuration, a proxy that cannot start), 2 unreadable or unreachable.
+Exit codes: 0 good, 1 refused (a bad configuration, a proxy that cannot start, a server that is not there),
+2 unreadable or unreachable.
 Signals of `run`: HUP reload, USR1 reopen logs, TERM, INT and QUIT finish and stop; a second one stops now.";
 
 #[derive(Subcommand)]
@@ -60,14 +63,49 @@ enum Command {
     #[command(after_help = "Example:\n  bowshock reload -c /etc/bowshock/bowshock.toml")]
     Reload(File),
     /// Show the servers of the running proxy: who is up, who is busy, who waits
-    #[command(after_help = "Examples:\n  bowshock status\n  bowshock status --json | jq .upstreams")]
+    #[command(after_help = "Examples:\n  bowshock status\n  bowshock status --watch\n  \
+        bowshock status --json | jq .upstreams")]
     Status {
         #[command(flatten)]
         file: File,
         /// Print what `/status.json` says.
-        #[arg(long)]
+        #[arg(long, conflicts_with = "watch")]
         json: bool,
+        /// Show it again every second until told to stop.
+        #[arg(long)]
+        watch: bool,
     },
+    /// Give a server no new requests; it finishes those it has
+    #[command(after_help = "Example, a worker restarted with nothing in flight on it:\n  \
+        bowshock drain unix:/run/galaxy/gunicorn0.sock --wait\n  \
+        systemctl restart galaxy-gunicorn@0\n  \
+        bowshock resume unix:/run/galaxy/gunicorn0.sock\n\n\
+        A server stays drained until it is resumed or leaves the configuration, or the proxy restarts.")]
+    Drain {
+        #[command(flatten)]
+        server: Server,
+        /// Wait until nothing is in flight on it.
+        #[arg(long)]
+        wait: bool,
+    },
+    /// Give a drained server requests again
+    #[command(after_help = "Example:\n  bowshock resume unix:/run/galaxy/gunicorn0.sock")]
+    Resume {
+        #[command(flatten)]
+        server: Server,
+    },
+}
+
+#[derive(Args)]
+struct Server {
+    /// Its address as `bowshock status` shows it, or a host name with its port for all its addresses
+    #[arg(value_name = "SERVER")]
+    address: String,
+    /// Only in this upstream [default: in all that have it].
+    #[arg(long, value_name = "NAME")]
+    upstream: Option<String>,
+    #[command(flatten)]
+    file: File,
 }
 
 #[derive(Args)]
@@ -102,10 +140,27 @@ pub fn main() -> ExitCode {
             ExitCode::SUCCESS
         }),
         Command::Reload(file) => with_config(&file.path().0, |_, config| admin::reload(&config.admin.listen)),
-        Command::Status { file, json } => {
-            with_config(&file.path().0, |_, config| status::show(&config.admin.listen, json))
+        Command::Status { file, json, watch } => with_config(&file.path().0, |_, config| {
+            let admin = &config.admin.listen;
+            if watch { status::watch(admin) } else { status::show(admin, json) }
+        }),
+        Command::Drain { server: Server { address, upstream, file }, wait } => {
+            with_config(&file.path().0, |_, config| {
+                drain::drain(&config.admin.listen, &address, upstream.as_deref(), wait)
+            })
+        }
+        Command::Resume { server: Server { address, upstream, file } } => {
+            with_config(&file.path().0, |_, config| {
+                drain::resume(&config.admin.listen, &address, upstream.as_deref())
+            })
         }
     }
+}
+
+/// Waits between two looks at the running proxy.
+#[expect(clippy::disallowed_methods, reason = "no event loop runs in these commands")]
+fn pause(time: std::time::Duration) {
+    std::thread::sleep(time);
 }
 
 fn started(result: Result<(), StartError>) -> ExitCode {

@@ -1,43 +1,75 @@
 //! `bowshock status`: the servers of the running proxy as a table.
 
-use std::process::ExitCode;
+use std::{
+    io::{IsTerminal, Write},
+    process::ExitCode,
+    time::Duration,
+};
 
 use serde_json::Value;
 
-use super::{UNREACHABLE, admin};
+use super::{UNREACHABLE, admin, pause};
 use crate::config::Address;
 
 /// Prints the status of the running proxy.
 pub(super) fn show(admin: &Address, json: bool) -> ExitCode {
-    let body = match admin::ask(admin, "GET", "/status.json") {
-        Ok((200, body)) => body,
-        Ok((code, body)) => {
-            eprintln!("bowshock: the proxy answers {code}: {body}");
-            return ExitCode::from(UNREACHABLE);
-        }
-        Err(error) => return admin::unreachable(admin, &error),
-    };
-    if json {
-        print!("{body}");
-        return ExitCode::SUCCESS;
-    }
-    match serde_json::from_str(&body) {
-        Ok(status) => {
-            print!("{}", table(&status));
+    let shown = if json { body(admin) } else { fetch(admin).map(|status| table(&status)) };
+    match shown {
+        Ok(text) => {
+            print!("{text}");
             ExitCode::SUCCESS
         }
-        Err(error) => {
-            eprintln!("bowshock: the proxy's answer cannot be read: {error}");
-            ExitCode::from(UNREACHABLE)
-        }
+        Err(code) => code,
     }
+}
+
+/// Between two looks.
+const LOOK: Duration = Duration::from_secs(1);
+
+/// Prints the status again and again, until interrupted or the proxy is gone.
+pub(super) fn watch(admin: &Address) -> ExitCode {
+    let on_terminal = std::io::stdout().is_terminal();
+    loop {
+        let text = match fetch(admin) {
+            Ok(status) => table(&status),
+            Err(code) => return code,
+        };
+        // On a terminal each look takes the place of the one before; elsewhere they follow each other.
+        let shown = if on_terminal { format!("\x1b[H\x1b[2J{text}") } else { text + "\n" };
+        if write!(std::io::stdout(), "{shown}").and_then(|()| std::io::stdout().flush()).is_err() {
+            // Nobody reads any more.
+            return ExitCode::SUCCESS;
+        }
+        pause(LOOK);
+    }
+}
+
+fn body(admin: &Address) -> Result<String, ExitCode> {
+    match admin::ask(admin, "GET", "/status.json") {
+        Ok((200, body)) => Ok(body),
+        Ok((code, body)) => {
+            eprintln!("bowshock: the proxy answers {code}: {body}");
+            Err(ExitCode::from(UNREACHABLE))
+        }
+        Err(error) => Err(admin::unreachable(admin, &error)),
+    }
+}
+
+/// What the running proxy says of itself; when it says nothing that can be read, that is told, and the exit code given.
+pub(super) fn fetch(admin: &Address) -> Result<Value, ExitCode> {
+    serde_json::from_str(&body(admin)?).map_err(|error| {
+        eprintln!("bowshock: the proxy's answer cannot be read: {error}");
+        ExitCode::from(UNREACHABLE)
+    })
 }
 
 /// One line per server, columns aligned.
 fn table(status: &Value) -> String {
+    let mut notes = String::new();
     let mut rows = vec![["UPSTREAM", "SERVER", "STATE", "IN FLIGHT", "WEIGHT", "WAITING"].map(String::from)];
     for upstream in list(status, "upstreams") {
         let waiting = text(upstream, "waiting");
+        notes.extend(hint(upstream));
         for server in list(upstream, "servers") {
             let backup = server["backup"].as_bool().unwrap_or_default();
             let state = text(server, "state") + if backup { " (backup)" } else { "" };
@@ -46,14 +78,14 @@ fn table(status: &Value) -> String {
                 most => format!("{}/{most}", text(server, "inflight")),
             };
             let weight = text(server, "weight");
-            rows.push([
-                text(upstream, "name"),
-                text(server, "address"),
-                state,
-                inflight,
-                weight,
-                waiting.clone(),
-            ]);
+            let address = match server["name"].as_str().filter(|name| server["address"] != *name) {
+                Some(name) => format!("{} ({name})", text(server, "address")),
+                None => text(server, "address"),
+            };
+            if let (Some(reason), true) = (server["reason"].as_str(), server["state"] == "failing") {
+                notes += &format!("{address} of {} is failing: {reason}\n", text(upstream, "name"));
+            }
+            rows.push([text(upstream, "name"), address, state, inflight, weight, waiting.clone()]);
         }
     }
     let mut table = format!("bowshock {}, process {}\n", text(status, "version"), text(status, "pid"));
@@ -67,7 +99,22 @@ fn table(status: &Value) -> String {
             "\nthe last reload was refused, and the configuration before it is in effect:\n{error}\n"
         );
     }
-    table + "\n" + &aligned(&rows)
+    if !notes.is_empty() {
+        notes.insert(0, '\n');
+    }
+    table + "\n" + &aligned(&rows) + &notes
+}
+
+/// What an operator may want to do about a queue.
+fn hint(upstream: &Value) -> Option<String> {
+    let (name, waiting) = (text(upstream, "name"), text(upstream, "waiting"));
+    match upstream["waiting_for"].as_str()? {
+        "servers" => Some(format!("{waiting} wait at {name} because no server can be used\n")),
+        _ => Some(format!(
+            "{waiting} wait at {name} because every server has as many requests as max_requests allows: if workers \
+             have slots left, it is too low\n"
+        )),
+    }
 }
 
 fn aligned<const N: usize>(rows: &[[String; N]]) -> String {
@@ -80,7 +127,8 @@ fn aligned<const N: usize>(rows: &[[String; N]]) -> String {
     rows.iter().map(line).collect()
 }
 
-fn list<'a>(value: &'a Value, key: &str) -> impl Iterator<Item = &'a Value> {
+/// The items of a list.
+pub(super) fn list<'a>(value: &'a Value, key: &str) -> impl Iterator<Item = &'a Value> {
     value[key].as_array().into_iter().flatten()
 }
 
@@ -99,14 +147,14 @@ mod tests {
     fn servers_are_lined_up() {
         let server = |address: &str, state: &str, inflight: u32, max: Option<u32>| {
             serde_json::json!({
-                "address": address, "state": state, "inflight": inflight, "weight": 1, "backup": false,
+                "address": address, "name": null, "reason": (state == "failing").then_some("refused"), "state": state, "inflight": inflight, "weight": 1, "backup": false,
                 "max_requests": max,
             })
         };
         let status = serde_json::json!({
             "version": "0.1.0", "pid": 7,
             "listeners": [{ "address": "127.0.0.1:8080", "connections": 3, "active": 1 }],
-            "upstreams": [{ "name": "galaxy", "waiting": 2, "servers": [
+            "upstreams": [{ "name": "galaxy", "waiting": 2, "waiting_for": "places", "servers": [
                 server("unix:/run/gunicorn0.sock", "up", 4, Some(4)), server("unix:/b", "failing", 0, None),
             ] }],
             "config": { "error": null },
@@ -118,7 +166,11 @@ mod tests {
              \n\
              UPSTREAM  SERVER                    STATE    IN FLIGHT  WEIGHT  WAITING\n\
              galaxy    unix:/run/gunicorn0.sock  up       4/4        1       2\n\
-             galaxy    unix:/b                   failing  0          1       2\n"
+             galaxy    unix:/b                   failing  0          1       2\n\
+             \n\
+             2 wait at galaxy because every server has as many requests as max_requests allows: if workers have slots \
+             left, it is too low\n\
+             unix:/b of galaxy is failing: refused\n"
         );
     }
 }

@@ -18,9 +18,11 @@ use super::{
 pub const ACTIONS: [&str; 4] = ["proxy", "files", "redirect", "answer"];
 
 /// Modifiers that belong to one action.
-const OWNED: [(&str, &str); 5] = [
+const OWNED: [(&str, &str); 7] = [
     ("within", "files"),
     ("read_timeout", "proxy"),
+    ("hold", "proxy"),
+    ("retry", "proxy"),
     ("status", "redirect"),
     ("body", "answer"),
     ("type", "answer"),
@@ -189,10 +191,13 @@ fn redirect_status(value: Value<'_>) -> Option<StatusCode> {
     }
 }
 
-fn status(value: Value<'_>) -> Option<StatusCode> {
+/// Reads the status of an answer.
+pub fn status(value: Value<'_>) -> Option<StatusCode> {
     let Some((number, radix)) = value.as_integer() else {
-        let number =
-            value.as_str().filter(|text| text.len() == 3 && text.parse::<u16>().is_ok()).unwrap_or("404");
+        let number = value
+            .as_str()
+            .filter(|text| text.len() == 3 && text.parse::<u16>().is_ok())
+            .unwrap_or(if value.name == "expect" { "200" } else { "404" });
         return value.wanted("a status without quotes", &format!("{} = {number}", value.name));
     };
     let number = u16::from_str_radix(number, radix).ok().filter(|number| (200..600).contains(number));

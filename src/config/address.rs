@@ -61,6 +61,16 @@ pub fn server(text: &str) -> Result<ServerAddress, Problem> {
     }
 }
 
+/// Reads the address of a name server, `"10.0.0.2"` or `"127.0.0.1:8600"`; the port of DNS is 53.
+pub fn name_server(text: &str) -> Result<SocketAddr, Problem> {
+    const DNS: u16 = 53;
+    let bare = || text.trim_matches(['[', ']']).parse::<IpAddr>().map(|ip| SocketAddr::new(ip, DNS));
+    text.parse().or_else(|_| bare()).map_err(|_| {
+        Problem::new(format!("{} is not the address of a name server", show(text)), "needs an IP address")
+            .help("write for example `\"10.0.0.2\"`, or `\"127.0.0.1:8600\"` with another port than 53")
+    })
+}
+
 /// Whether it is a host name as DNS or `/etc/hosts` may know one.
 pub fn is_name(host: &str) -> bool {
     let label = |label: &str| {

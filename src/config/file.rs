@@ -27,7 +27,8 @@ servers = ["unix:/run/galaxy/gunicorn.sock"]"#;
 /// Reads the file. What comes back may take effect only when nothing was noted as an error.
 pub fn read<'a>(context: &'a Context<'a>, root: &'a DeTable<'a>) -> Config {
     let mut table = Table::new(context, root, 0..0, &TOP);
-    let server = table.optional("server", server::read);
+    let server =
+        table.optional("server", server::read).unwrap_or_else(|| server::default(context.system.cores()));
     let log = table.optional("log", log::read).unwrap_or(log::DEFAULT);
     let mut taken = Taken::default();
     let listen = match several(&mut table, "listen") {
@@ -36,7 +37,8 @@ pub fn read<'a>(context: &'a Context<'a>, root: &'a DeTable<'a>) -> Config {
     };
     let admin = table.optional("admin", |value| listen::read_admin(value, &mut taken));
     // Before the sites, because routes name them.
-    let upstreams = table.take("upstream").map(Upstreams::read).unwrap_or_default();
+    let upstreams = table.take("upstream");
+    let upstreams = upstreams.map(|value| Upstreams::read(value, &server.resolver)).unwrap_or_default();
     let mut hosts = Hosts::default();
     let sites = match several(&mut table, "site") {
         Some(values) => {
@@ -52,7 +54,7 @@ pub fn read<'a>(context: &'a Context<'a>, root: &'a DeTable<'a>) -> Config {
     table.finish();
     upstreams.warn_unused(context);
     Config {
-        server: server.unwrap_or_else(|| server::default(context.system.cores())),
+        server,
         admin: admin.unwrap_or_else(listen::default_admin),
         log,
         listen,

@@ -69,7 +69,8 @@ pub fn content(text: &str) -> Result<HeaderValue, Problem> {
     })
 }
 
-fn name(text: &str) -> Result<HeaderName, Problem> {
+/// Reads the name of a header that does not say where an answer ends.
+pub fn name(text: &str) -> Result<HeaderName, Problem> {
     let Ok(name) = HeaderName::from_bytes(text.as_bytes()) else {
         let problem =
             Problem::new(format!("{} is not the name of a header", show(text)), "no spaces, no colon");

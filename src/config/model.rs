@@ -52,6 +52,8 @@ pub struct Server {
     pub keepalive_timeout: Duration,
     /// Most client connections at once; past it new ones wait in the listen queue.
     pub max_connections: usize,
+    /// Name servers that host names of servers are looked up at; empty means those of the system.
+    pub resolver: Vec<SocketAddr>,
 }
 
 /// `[admin]`
@@ -202,10 +204,23 @@ pub struct Route {
     pub headers: Vec<(HeaderName, HeaderValue)>,
     /// Longest pause of the upstream; `None` takes the upstream's own.
     pub read_timeout: Option<Duration>,
+    /// How long its requests wait for a server; `None` takes the upstream's own.
+    pub hold: Option<Duration>,
+    /// When its requests are sent again.
+    pub retry: RouteRetry,
     /// Largest request body in bytes; `None` is no limit.
     pub max_body: Option<u64>,
     /// The only methods allowed; `None` allows all. `GET` includes `HEAD`.
     pub methods: Option<Vec<Method>>,
+}
+
+/// `retry` of a route.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct RouteRetry {
+    /// Tries in all; `None` takes the upstream's own.
+    pub tries: Option<u32>,
+    /// Methods that are not idempotent are sent again too; bodies are kept for it.
+    pub any_method: bool,
 }
 
 /// The key of a route, by nginx's location words.
@@ -308,12 +323,26 @@ impl fmt::Display for Template {
 pub struct Upstream {
     /// Its name in the file and in metrics.
     pub name: String,
+    /// Name servers that their host names are looked up at ([`Server::resolver`]).
+    pub resolver: Vec<SocketAddr>,
     /// Its workers; may be empty (requests then wait for a reload that brings some).
     pub servers: Vec<UpstreamServer>,
+    /// Which of them gets a request.
+    pub balance: Balance,
+    /// Over how long a server that has returned gets to its whole share; zero is at once.
+    pub slow_start: Duration,
+    /// What a request counts while only its answer's body is being sent, in percent.
+    pub streaming_share: u32,
+    /// The field of an answer in which a server tells its load.
+    pub load_header: Option<HeaderName>,
     /// How long a request waits for a usable worker; zero does not wait.
     pub hold: Duration,
     /// How many requests may wait at once.
     pub queue: usize,
+    /// Who of those that wait goes first.
+    pub queue_order: QueueOrder,
+    /// When a request is sent again.
+    pub retry: Retry,
     /// How to ask a worker whether it is well; `None` asks only for a connection.
     pub health: Option<Health>,
     /// Time for connecting to one worker.
@@ -324,6 +353,49 @@ pub struct Upstream {
     pub send_timeout: Duration,
     /// How long an idle connection to a worker is kept; zero keeps none.
     pub keepalive: Duration,
+}
+
+/// `upstream.balance`
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Balance {
+    /// The server with the fewest requests in flight for its weight.
+    LeastConn,
+    /// One after the other, by weight.
+    RoundRobin,
+    /// The less loaded of two taken at random by weight.
+    Random,
+    /// The same server for the same key, for as long as it is there.
+    Hash(HashKey),
+}
+
+/// What `balance = "hash:KEY"` looks at. A request without it goes to the least loaded server.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum HashKey {
+    /// The client's address.
+    Address,
+    /// A cookie.
+    Cookie(String),
+    /// A field.
+    Header(HeaderName),
+}
+
+/// `upstream.queue_order`
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum QueueOrder {
+    /// Who has waited longest goes first.
+    #[default]
+    Oldest,
+    /// Who has come last goes first: when more comes than can be served, some are served fast rather than all late.
+    Newest,
+}
+
+/// `upstream.retry`
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Retry {
+    /// Tries in all once something of a request was sent; at least 1.
+    pub tries: u32,
+    /// Most retries for each hundred requests.
+    pub budget: u32,
 }
 
 /// One entry of `upstream.servers`.
@@ -363,8 +435,10 @@ impl fmt::Display for ServerAddress {
 /// `upstream.health`
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Health {
-    /// The path that is asked for; any 2xx is well.
+    /// The path that is asked for.
     pub path: String,
+    /// The statuses of a worker that is well; empty means any 2xx.
+    pub expect: Vec<StatusCode>,
     /// Pause between two questions to a worker that is well.
     pub every: Duration,
     /// Time for an answer.

@@ -5,6 +5,7 @@ use super::{
     log,
     model::*,
     units::{show_duration, show_size},
+    upstream::{QUEUE_ORDERS, balance_word},
 };
 
 /// The effective configuration as TOML.
@@ -94,6 +95,9 @@ fn server(out: &mut Out, server: &Server) {
     out.duration("send_timeout", server.send_timeout);
     out.duration("keepalive_timeout", server.keepalive_timeout);
     out.raw("max_connections", server.max_connections);
+    if !server.resolver.is_empty() {
+        out.raw("resolver", list(server.resolver.iter().map(|address| quote(&address.to_string()))));
+    }
 }
 
 fn log(out: &mut Out, log: &Log) {
@@ -183,6 +187,15 @@ fn route_pairs(route: &Route) -> Vec<(&'static str, String)> {
     if let Some(timeout) = route.read_timeout {
         pairs.push(("read_timeout", quote(&show_duration(timeout))));
     }
+    if let Some(hold) = route.hold {
+        pairs.push(("hold", quote(&show_duration(hold))));
+    }
+    let RouteRetry { tries, any_method } = route.retry;
+    let tries = tries.map(|tries| ("tries", tries.to_string()));
+    let retry: Vec<_> = tries.into_iter().chain(any_method.then(|| ("unsafe", "true".into()))).collect();
+    if !retry.is_empty() {
+        pairs.push(("retry", inline(&retry)));
+    }
     pairs.push(("max_body", quote(&show_size(route.max_body))));
     if let Some(methods) = &route.methods {
         pairs.push(("methods", list(methods.iter().map(|method| quote(method.as_str())))));
@@ -195,13 +208,25 @@ fn upstream(out: &mut Out, upstream: &Upstream) {
     let name = if name.contains('.') { quote(name) } else { name.clone() };
     out.table(&format!("[upstream.{name}]"));
     out.raw("servers", list(upstream.servers.iter().map(upstream_server)));
-    out.text("balance", "least_conn");
+    out.text("balance", &balance_word(&upstream.balance));
+    out.duration("slow_start", upstream.slow_start);
+    out.text("streaming_share", &format!("{}%", upstream.streaming_share));
+    if let Some(name) = &upstream.load_header {
+        out.text("load_header", name.as_str());
+    }
     out.text("protocol", "http");
     out.duration("hold", upstream.hold);
     out.raw("queue", upstream.queue);
-    if let Some(Health { path, every, timeout }) = &upstream.health {
+    out.raw("queue_order", word(&QUEUE_ORDERS, &upstream.queue_order));
+    let Retry { tries, budget } = upstream.retry;
+    out.raw("retry", inline(&[("tries", tries.to_string()), ("budget", quote(&format!("{budget}%")))]));
+    if let Some(Health { path, expect, every, timeout }) = &upstream.health {
         let [every, timeout] = [every, timeout].map(|time| quote(&show_duration(*time)));
-        out.raw("health", inline(&[("path", quote(path)), ("every", every), ("timeout", timeout)]));
+        let mut pairs = vec![("path", quote(path)), ("every", every), ("timeout", timeout)];
+        if !expect.is_empty() {
+            pairs.push(("expect", list(expect.iter().map(|status| status.as_u16().to_string()))));
+        }
+        out.raw("health", inline(&pairs));
     }
     out.duration("connect_timeout", upstream.connect_timeout);
     out.duration("read_timeout", upstream.read_timeout);

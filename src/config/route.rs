@@ -6,10 +6,10 @@ use super::{
     action,
     diagnostic::{Problem, show},
     headers::{self, Headers},
-    model::{Action, Route},
+    model::{Action, Route, RouteRetry},
     pattern,
-    read::{Key, ROUTE, Table, Value},
-    upstream::Upstreams,
+    read::{Key, ROUTE, ROUTE_RETRY, Table, Value},
+    upstream::{self, Upstreams},
 };
 
 /// What routes take over from their site.
@@ -30,6 +30,8 @@ pub fn read(key: Key<'_>, value: Value<'_>, site: &Inherited, upstreams: &Upstre
     let expires = table.optional("expires", Value::duration);
     let own_headers = table.optional("headers", headers::read).unwrap_or_default();
     let read_timeout = table.optional("read_timeout", Value::time);
+    let hold = table.optional("hold", Value::duration);
+    let retry = table.optional("retry", retry).unwrap_or_default();
     let max_body = table.optional("max_body", Value::size).unwrap_or(site.max_body);
     let methods = table.optional("methods", methods);
     table.finish();
@@ -45,6 +47,8 @@ pub fn read(key: Key<'_>, value: Value<'_>, site: &Inherited, upstreams: &Upstre
         expires,
         headers: headers::merge(&site.headers, own_headers),
         read_timeout,
+        hold,
+        retry,
         max_body,
         methods,
     })
@@ -78,6 +82,14 @@ fn warn_without_within(value: Value<'_>, key: Key<'_>, action: &Action) {
         key.span(),
         problem.help(format!("list the directories that downloads come from: `within = [{directories:?}]`")),
     );
+}
+
+fn retry(value: Value<'_>) -> Option<RouteRetry> {
+    let mut table = value.table(&ROUTE_RETRY, "retry = { unsafe = true }")?;
+    let tries = table.optional("tries", upstream::tries());
+    let any_method = table.optional("unsafe", Value::boolean).unwrap_or(false);
+    table.finish();
+    Some(RouteRetry { tries, any_method })
 }
 
 fn methods(value: Value<'_>) -> Option<Vec<Method>> {

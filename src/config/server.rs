@@ -1,11 +1,12 @@
 //! `[server]`: settings of the process.
 
-use std::time::Duration;
+use std::{net::SocketAddr, time::Duration};
 
 use super::{
+    address,
     model::Server,
     paths,
-    read::{SERVER, Value, integer},
+    read::{SERVER, Value, integer, text},
 };
 
 /// The settings of a file without `[server]`, on a machine with so many cores.
@@ -19,6 +20,7 @@ pub fn default(cores: usize) -> Server {
         send_timeout: Duration::from_secs(60),
         keepalive_timeout: Duration::from_secs(75),
         max_connections: 16_384,
+        resolver: Vec::new(),
     }
 }
 
@@ -53,7 +55,19 @@ pub fn read(value: Value<'_>) -> Option<Server> {
         max_connections: table
             .optional("max_connections", integer(1..=u32::MAX))
             .map_or(default.max_connections, |count| count as usize),
+        resolver: table.optional("resolver", resolver).unwrap_or_default(),
     };
     table.finish();
     Some(server)
+}
+
+const NAME_SERVER: &str = "\"127.0.0.1:53\"";
+
+/// One name server or a list of them.
+fn resolver(value: Value<'_>) -> Option<Vec<SocketAddr>> {
+    let one = text(NAME_SERVER, address::name_server);
+    match value.as_list() {
+        Some(items) => Some(items.into_iter().filter_map(one).collect()),
+        None => one(value).map(|address| vec![address]),
+    }
 }

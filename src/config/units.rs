@@ -49,6 +49,27 @@ pub fn size(text: &str) -> Result<Option<u64>, Problem> {
     Err(problem.help(format!("{example}; the units are `b`, `k`, `m`, `g` and `t`")))
 }
 
+/// Reads `"20%"`: a share in whole percent, from 0 to 100.
+pub fn share(text: &str) -> Result<u32, Problem> {
+    let number = text.strip_suffix('%').and_then(|number| number.parse::<u32>().ok());
+    if let Some(percent @ 0..=100) = number {
+        return Ok(percent);
+    }
+    let problem = Problem::new(format!("{} is not a share", show(text)), "from `0%` to `100%`, no spaces");
+    let meant = text.trim().trim_end_matches('%').trim_end().parse::<f64>().ok().map(|meant| {
+        match text.contains('%') {
+            true => meant,
+            false if meant <= 1.0 => meant * 100.0,
+            false => meant,
+        }
+    });
+    Err(match meant.map(f64::round) {
+        // Whole and small: nothing is lost.
+        Some(meant @ 0.0..=100.0) => problem.help(format!("write `\"{}%\"`", meant as u32)),
+        _ => problem.help("write for example `\"20%\"`"),
+    })
+}
+
 /// The shortest way to write a duration; whole milliseconds, as every duration of a file is.
 pub fn show_duration(duration: Duration) -> String {
     milliseconds(u64::try_from(duration.as_millis()).unwrap_or(u64::MAX))

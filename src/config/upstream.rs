@@ -3,18 +3,33 @@
 use std::{
     cell::RefCell,
     collections::{BTreeMap, BTreeSet},
+    net::SocketAddr,
     time::Duration,
 };
 
+use http::{HeaderName, StatusCode};
+
 use super::{
-    address,
+    action, address,
     diagnostic::{Problem, Span, show},
-    model::{Health, Upstream, UpstreamServer},
-    read::{Context, HEALTH, Key, Table, UPSTREAM, UPSTREAM_SERVER, Value, closest, integer, text},
+    headers,
+    model::{Balance, HashKey, Health, QueueOrder, Retry, Upstream, UpstreamServer},
+    read::{Context, HEALTH, Key, RETRY, Table, UPSTREAM, UPSTREAM_SERVER, Value, closest, integer, text},
 };
 
 const SERVERS: &str = "servers = [\"unix:/run/galaxy/gunicorn.sock\"]";
 const ADDRESS: &str = "\"unix:/run/galaxy/gunicorn.sock\"";
+/// Words of `queue_order`.
+pub const QUEUE_ORDERS: [(&str, QueueOrder); 2] =
+    [("oldest", QueueOrder::Oldest), ("newest", QueueOrder::Newest)];
+
+/// What holds where `retry` says nothing.
+const DEFAULT_RETRY: Retry = Retry { tries: 4, budget: 20 };
+
+/// A body that is only being streamed costs a worker little, and an event stream is open for hours: counted whole, a
+/// few of them would make an idle worker look busy.
+const STREAMING_SHARE: u32 = 20;
+
 const HEALTH_EXAMPLE: &str = "health = { path = \"/api/version\" }";
 
 /// The upstreams of a file, and which of them routes use.
@@ -29,13 +44,14 @@ pub struct Upstreams {
 
 impl Upstreams {
     /// Reads `[upstream]`, the table of all.
-    pub fn read(value: Value<'_>) -> Self {
+    pub fn read(value: Value<'_>, resolver: &[SocketAddr]) -> Self {
         let mut upstreams = Self::default();
         let Some(entries) = all(value) else { return upstreams };
         for (key, value) in entries {
             upstreams.names.push((key.text.into(), key.span()));
             let name = key.read(name);
-            if let Some(upstream) = name.and_then(|name| upstream(&name, value)) {
+            if let Some(mut upstream) = name.and_then(|name| upstream(&name, value)) {
+                upstream.resolver = resolver.to_vec();
                 upstreams.read.insert(upstream.name.clone(), upstream);
             }
         }
@@ -119,16 +135,23 @@ fn upstream(name: &str, value: Value<'_>) -> Option<Upstream> {
     let servers = table
         .required("servers", SERVERS.trim_start_matches("servers = "), |value| servers(value, max_requests))
         .unwrap_or_default();
-    table.optional("balance", |value| {
-        value.choice(&[("least_conn", ())], &["round_robin", "random", "hash:"])
-    });
+    let balance = table.optional("balance", balance).unwrap_or(Balance::LeastConn);
     table.optional("protocol", |value| value.choice(&[("http", ())], &["uwsgi", "https"]));
     let time = |table: &mut Table<'_>, key, default| table.optional(key, Value::time).unwrap_or(default);
     let upstream = Upstream {
         name: name.into(),
+        resolver: Vec::new(),
         servers,
+        balance,
+        slow_start: table.optional("slow_start", Value::duration).unwrap_or_default(),
+        streaming_share: table.optional("streaming_share", Value::share).unwrap_or(STREAMING_SHARE),
+        load_header: table.optional("load_header", text("\"X-Load\"", load_header)),
         hold: table.optional("hold", Value::duration).unwrap_or(Duration::from_secs(300)),
         queue: table.optional("queue", integer(0..=u32::MAX)).map_or(10_000, |most| most as usize),
+        queue_order: table
+            .optional("queue_order", |value| value.choice(&QUEUE_ORDERS, &[]))
+            .unwrap_or_default(),
+        retry: table.optional("retry", retry).unwrap_or(DEFAULT_RETRY),
         health: table.optional("health", health),
         connect_timeout: time(&mut table, "connect_timeout", Duration::from_secs(5)),
         read_timeout: time(&mut table, "read_timeout", Duration::from_secs(180)),
@@ -195,8 +218,75 @@ fn health(value: Value<'_>) -> Option<Health> {
     let path = table.required("path", "\"/api/version\"", text("\"/api/version\"", health_path));
     let every = table.optional("every", Value::time).unwrap_or(Duration::from_secs(5));
     let timeout = table.optional("timeout", Value::time).unwrap_or(Duration::from_secs(2));
+    let expect = table.optional("expect", expect).unwrap_or_default();
     table.finish();
-    Some(Health { path: path?, every, timeout })
+    Some(Health { path: path?, expect, every, timeout })
+}
+
+fn load_header(text: &str) -> Result<HeaderName, Problem> {
+    headers::name(text).map_err(|problem| problem.help("write for example `load_header = \"X-Load\"`"))
+}
+
+/// One status or a list of them.
+fn expect(value: Value<'_>) -> Option<Vec<StatusCode>> {
+    let items = value.as_list().unwrap_or_else(|| vec![value]);
+    if items.is_empty() {
+        let problem = Problem::new("`expect` names no status", "no worker would ever be well");
+        value.error(problem.help("write for example `expect = [200, 204]`, or take it out for any 2xx"));
+    }
+    Some(items.into_iter().filter_map(action::status).collect())
+}
+
+fn retry(value: Value<'_>) -> Option<Retry> {
+    let mut table = value.table(&RETRY, "retry = { tries = 4, budget = \"20%\" }")?;
+    let tries = table.optional("tries", tries()).unwrap_or(DEFAULT_RETRY.tries);
+    let budget = table.optional("budget", Value::share).unwrap_or(DEFAULT_RETRY.budget);
+    table.finish();
+    Some(Retry { tries, budget })
+}
+
+/// Reads how often a request is tried in all.
+pub fn tries<'a>() -> impl Fn(Value<'a>) -> Option<u32> {
+    integer(1..=100)
+}
+
+const BALANCES: [(&str, Balance); 3] =
+    [("least_conn", Balance::LeastConn), ("round_robin", Balance::RoundRobin), ("random", Balance::Random)];
+
+/// How a way of balancing is written.
+pub fn balance_word(balance: &Balance) -> String {
+    match balance {
+        Balance::Hash(HashKey::Address) => "hash:address".into(),
+        Balance::Hash(HashKey::Cookie(name)) => format!("hash:cookie:{name}"),
+        Balance::Hash(HashKey::Header(name)) => format!("hash:header:{name}"),
+        plain => {
+            BALANCES.iter().find(|(_, one)| one == plain).map_or_else(String::new, |(word, _)| (*word).into())
+        }
+    }
+}
+
+fn balance(value: Value<'_>) -> Option<Balance> {
+    let hash = value.as_str().and_then(|text| text.strip_prefix("hash:"));
+    match hash {
+        Some(key) => value.parse(key, hash_key).map(Balance::Hash),
+        None => value.choice(&BALANCES, &[]),
+    }
+}
+
+fn hash_key(text: &str) -> Result<HashKey, Problem> {
+    let unknown = |label: &str| {
+        Problem::new(format!("{} is nothing that a request could be told by", show(text)), label)
+            .help("write `hash:address`, `hash:cookie:NAME` or `hash:header:NAME`")
+    };
+    match text.split_once(':') {
+        None if text == "address" => Ok(HashKey::Address),
+        Some(("cookie", name)) => match HeaderName::from_bytes(name.as_bytes()) {
+            Ok(_) => Ok(HashKey::Cookie(name.into())),
+            Err(_) => Err(unknown("not the name of a cookie")),
+        },
+        Some(("header", name)) => headers::name(name).map(HashKey::Header),
+        _ => Err(unknown("not known")),
+    }
 }
 
 /// The path goes into a request line as it is.

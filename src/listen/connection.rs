@@ -62,7 +62,7 @@ async fn next_request(transport: &mut Transport, limits: &Limits, idle: Idle) ->
         match head::inspect(&transport.received, seen) {
             Err(refusal) => return Next::Refused(refusal),
             Ok(Some(inbound)) => {
-                transport.inbound = inbound;
+                transport.begin(inbound);
                 return Next::Request;
             }
             Ok(None) => seen = transport.received.len(),

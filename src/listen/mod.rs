@@ -9,6 +9,7 @@ mod connection;
 mod engine_io;
 mod head;
 mod inbound;
+mod keep;
 mod listener;
 mod peer;
 mod place;

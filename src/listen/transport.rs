@@ -18,13 +18,17 @@ use tokio::{
     time::{Instant, Sleep},
 };
 
-use super::{inbound::Inbound, peer::Peer, place::Place, sendfile::FileJob, socket::Socket};
+use super::{inbound::Inbound, keep::Keep, peer::Peer, place::Place, sendfile::FileJob, socket::Socket};
 
 /// Answers up to this size leave in one write; larger writes pass through without a copy.
 const COALESCE: usize = 16 * 1024;
 
 /// Most bytes read ahead of the request in hand (pipelined requests), so that a closing client is noticed.
 const READ_AHEAD: usize = 16 * 1024;
+
+/// The engine keeps requests up to this size for a second attempt; it also reads no more than this before it is known
+/// whether a larger one is to be kept.
+const ENGINE_KEEPS: u64 = 64 * 1024;
 
 /// A client's connection.
 pub(crate) struct Transport {
@@ -35,6 +39,10 @@ pub(crate) struct Transport {
     pub(super) received: BytesMut,
     /// How much of what comes belongs to the request in hand.
     pub(super) inbound: Inbound,
+    /// What the engine has read of the request in hand, if that may be more than it keeps itself.
+    keep: Option<Box<Keep>>,
+    /// It is to be kept whole.
+    keep_whole: AtomicBool,
     /// Written by the engine, and not yet sent.
     outbound: BytesMut,
     /// A file to send after `outbound`. Set through a shared reference: the engine owns the transport then.
@@ -60,6 +68,8 @@ impl Transport {
             peer,
             received: BytesMut::new(),
             inbound: Inbound::Length(0),
+            keep: None,
+            keep_whole: AtomicBool::new(false),
             outbound: BytesMut::new(),
             file: Mutex::new(None),
             tunnel: AtomicBool::new(false),
@@ -118,6 +128,32 @@ impl Transport {
         }
     }
 
+    /// A request has come, and this is where it ends.
+    pub(super) fn begin(&mut self, inbound: Inbound) {
+        let large = !matches!(inbound, Inbound::Length(length) if length <= ENGINE_KEEPS);
+        self.keep = large.then(|| Box::new(Keep::new(inbound.clone())));
+        self.keep_whole.store(false, Ordering::Relaxed);
+        self.inbound = inbound;
+    }
+
+    /// Keeps all of the request in hand, so that it can be sent again.
+    pub(crate) fn keep_request(&self) {
+        self.keep_whole.store(true, Ordering::Relaxed);
+    }
+
+    /// Whether all that was read of the request in hand is kept.
+    pub(crate) fn has_kept(&self) -> bool {
+        self.keep_whole.load(Ordering::Relaxed) && self.keep.as_ref().is_some_and(|keep| keep.is_good())
+    }
+
+    /// Hands out the request in hand again, from its start.
+    pub(crate) fn rewind(&mut self) {
+        if let Some(keep) = &mut self.keep {
+            keep.rewind();
+            self.inbound = keep.whole.clone();
+        }
+    }
+
     /// Whether the client may still be sending what nobody will read: closing at once could cost it the answer.
     pub(super) fn must_linger(&self) -> bool {
         let unread = !self.received.is_empty() || !self.inbound.is_done();
@@ -129,6 +165,7 @@ impl Transport {
         self.outbound = BytesMut::new();
         self.stalled = None;
         self.file_bytes = 0;
+        self.keep = None;
         if self.received.is_empty() {
             self.received = BytesMut::new();
         }
@@ -185,10 +222,31 @@ impl Transport {
         Poll::Ready(Err(io::Error::new(io::ErrorKind::TimedOut, "the client takes nothing (send_timeout)")))
     }
 
+    /// Hands out what is kept if it is asked for again, else what comes, which is kept where that is wanted.
     fn poll_receive(&mut self, cx: &mut Context<'_>, out: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         if self.tunnel.load(Ordering::Relaxed) {
             self.inbound = Inbound::Tunnel;
+            self.keep = None;
         }
+        let Some(keep) = &mut self.keep else { return self.poll_receive_new(cx, out) };
+        if keep.length() > ENGINE_KEEPS && !self.keep_whole.load(Ordering::Relaxed) {
+            self.keep = None;
+            return self.poll_receive_new(cx, out);
+        }
+        let start = out.filled().len();
+        if ready!(keep.poll_replay(cx, out))? > 0 {
+            self.inbound.take(&out.filled()[start..]);
+            return Poll::Ready(Ok(()));
+        }
+        ready!(keep.poll_room(cx));
+        let received = self.poll_receive_new(cx, out);
+        if let Some(keep) = &mut self.keep {
+            keep.record(&out.filled()[start..]);
+        }
+        received
+    }
+
+    fn poll_receive_new(&mut self, cx: &mut Context<'_>, out: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         loop {
             if out.remaining() == 0 || self.hand_out(out) {
                 return Poll::Ready(Ok(()));

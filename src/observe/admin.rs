@@ -1,4 +1,4 @@
-//! What operators and their tools ask: `/metrics`, `/status.json`, `/health`, and `POST /reload`.
+//! What operators and their tools ask: `/metrics`, `/status.json`, `/health`, and `POST /reload`, `/drain`, `/resume`.
 
 use std::sync::{Arc, PoisonError};
 
@@ -10,7 +10,7 @@ use crate::{
     answer::{Answer, Explanation},
     listen::{Listener, Purpose},
     state::State,
-    upstream::Upstream,
+    upstream::{Drained, Health, Standing, Upstream, WaitingFor},
 };
 
 /// Must be in a request that changes something: a page in somebody's browser cannot send it elsewhere unasked.
@@ -29,13 +29,15 @@ pub(crate) async fn answer(state: &Arc<State>, request: &request::Parts) -> Answ
                 Err(error) => text(StatusCode::INTERNAL_SERVER_ERROR, "text/plain", format!("{error}\n")),
             }
         }
-        (&Method::POST, "/reload") if request.headers.contains_key(X_BOWSHOCK) => reload(state).await,
-        (&Method::POST, "/reload") => {
+        (&Method::POST, "/reload" | "/drain" | "/resume") if !request.headers.contains_key(X_BOWSHOCK) => {
             let sentence = format!("A request that changes something must carry the field {X_BOWSHOCK}.");
             Explanation::new(StatusCode::FORBIDDEN, sentence).answer(&request.headers)
         }
+        (&Method::POST, "/reload") => reload(state).await,
+        (&Method::POST, "/drain") => drain(state, request, true),
+        (&Method::POST, "/resume") => drain(state, request, false),
         (_, "/health" | "/metrics" | "/status.json") => not_allowed(&request.headers, "GET, HEAD"),
-        (_, "/reload") => not_allowed(&request.headers, "POST"),
+        (_, "/reload" | "/drain" | "/resume") => not_allowed(&request.headers, "POST"),
         _ => {
             let sentence = "There are /metrics, /status.json and /health here.";
             Explanation::new(StatusCode::NOT_FOUND, sentence).answer(&request.headers)
@@ -66,11 +68,51 @@ async fn reload(state: &Arc<State>) -> Answer {
     }
 }
 
+/// Has servers finish what they have and get nothing new, or ends that: `?server=ADDRESS&upstream=NAME`.
+fn drain(state: &State, request: &request::Parts, draining: bool) -> Answer {
+    let (server, upstream) = (parameter(request, "server"), parameter(request, "upstream"));
+    let plain = |status, body| text(status, "text/plain; charset=utf-8", body);
+    let Some(server) = server else {
+        return plain(StatusCode::BAD_REQUEST, "Which server? Write ?server=ADDRESS.\n".into());
+    };
+    match state.upstreams.drain(&server, upstream.as_deref(), draining) {
+        Ok(servers) => {
+            let line = |Drained { upstream, server }: &Drained| {
+                let (label, name) = (&server.label, &upstream.name);
+                match (draining, server.inflight()) {
+                    (true, left) => format!("{label} of {name} gets no new requests; {left} in flight.\n"),
+                    (false, _) => format!("{label} of {name} gets requests again.\n"),
+                }
+            };
+            plain(StatusCode::OK, servers.iter().map(line).collect())
+        }
+        Err(known) => {
+            let place = upstream.map(|name| format!(" of {name}")).unwrap_or_default();
+            let list = if known.is_empty() { "none".into() } else { known.join(", ") };
+            plain(StatusCode::NOT_FOUND, format!("There is no server {server}{place}. There are: {list}.\n"))
+        }
+    }
+}
+
+/// The value of a parameter of the query.
+fn parameter(request: &request::Parts, name: &str) -> Option<String> {
+    let pairs = request.uri.query().unwrap_or_default().split('&').filter_map(|pair| pair.split_once('='));
+    let (_, value) = pairs.into_iter().find(|(key, _)| *key == name)?;
+    Some(percent_encoding::percent_decode_str(value).decode_utf8_lossy().into_owned())
+}
+
 /// Reads the gauges off the state, then writes all metrics.
 fn metrics(state: &State) -> String {
     let metrics = &state.metrics;
     let _one_at_a_time = metrics.scraping.lock().unwrap_or_else(PoisonError::into_inner);
-    for gauges in [&metrics.connections, &metrics.upstream_inflight, &metrics.upstream_up, &metrics.held] {
+    for gauges in [
+        &metrics.connections,
+        &metrics.upstream_inflight,
+        &metrics.upstream_streaming,
+        &metrics.upstream_up,
+        &metrics.upstream_draining,
+        &metrics.held,
+    ] {
         // Servers and listeners that are gone must not show for ever.
         gauges.reset();
     }
@@ -79,10 +121,12 @@ fn metrics(state: &State) -> String {
     }
     for upstream in state.upstreams.list() {
         metrics.held.with_label_values(&[&upstream.name]).set(upstream.waiting() as i64);
-        for (server, _) in upstream.servers() {
+        for Standing { server, .. } in upstream.servers() {
             let labels = &[upstream.name.as_str(), server.label.as_str()];
             metrics.upstream_inflight.with_label_values(labels).set(server.inflight() as i64);
-            metrics.upstream_up.with_label_values(labels).set(server.is_up().into());
+            metrics.upstream_streaming.with_label_values(labels).set(server.streaming() as i64);
+            metrics.upstream_up.with_label_values(labels).set((server.health() == Health::Up).into());
+            metrics.upstream_draining.with_label_values(labels).set(server.is_draining().into());
         }
     }
     metrics.text()
@@ -117,17 +161,24 @@ struct ListenerStatus {
 struct UpstreamStatus {
     name: String,
     waiting: usize,
+    /// `servers` when none can be used, `places` when all that can be are at `max_requests`.
+    waiting_for: Option<&'static str>,
     servers: Vec<ServerStatus>,
 }
 
 #[derive(Serialize)]
 struct ServerStatus {
     address: String,
+    /// The host name that it is an address of.
+    name: Option<String>,
     state: &'static str,
+    reason: Option<String>,
     inflight: usize,
+    streaming: usize,
     weight: u32,
     backup: bool,
     max_requests: Option<usize>,
+    reported_load: Option<f64>,
 }
 
 #[derive(Serialize)]
@@ -167,18 +218,52 @@ impl ListenerStatus {
 impl UpstreamStatus {
     fn of(upstream: &Upstream) -> Self {
         let now = tokio::time::Instant::now();
-        let servers = upstream.servers().into_iter().map(|(server, configured)| ServerStatus {
+        let servers = upstream.servers().into_iter().map(|standing| ServerStatus::of(standing, now));
+        let unresolved =
+            upstream.unresolved().into_iter().map(|(name, why)| ServerStatus::unresolved(name, why));
+        Self {
+            name: upstream.name.clone(),
+            waiting: upstream.waiting(),
+            waiting_for: upstream.waiting_for().map(|what| match what {
+                WaitingFor::Servers => "servers",
+                WaitingFor::Places => "places",
+            }),
+            servers: servers.chain(unresolved).collect(),
+        }
+    }
+}
+
+impl ServerStatus {
+    fn of(standing: Standing, now: tokio::time::Instant) -> Self {
+        let Standing { server, name, weight, backup, max_requests } = standing;
+        let reported = server.reported_load(now, max_requests);
+        Self {
             address: server.label.clone(),
-            state: match (server.is_up(), server.is_silent(now)) {
-                (false, _) => "failing",
-                (true, true) => "silent",
-                (true, false) => "up",
-            },
+            name,
+            state: server.state(now),
+            reason: server.reason().map(|reason| reason.to_string()),
             inflight: server.inflight(),
-            weight: configured.weight,
-            backup: configured.backup,
-            max_requests: configured.max_requests,
-        });
-        Self { name: upstream.name.clone(), waiting: upstream.waiting(), servers: servers.collect() }
+            streaming: server.streaming(),
+            weight,
+            backup,
+            max_requests,
+            reported_load: (reported > 0).then_some(reported as f64 / 100.0),
+        }
+    }
+
+    /// A host name that leads nowhere is a server that is down.
+    fn unresolved(name: String, why: String) -> Self {
+        Self {
+            address: name.clone(),
+            name: Some(name),
+            state: "failing",
+            reason: Some(why),
+            inflight: 0,
+            streaming: 0,
+            weight: 1,
+            backup: false,
+            max_requests: None,
+            reported_load: None,
+        }
     }
 }

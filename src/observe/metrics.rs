@@ -39,7 +39,9 @@ pub struct Metrics {
     connections_total: IntCounterVec,
     refused_heads: IntCounterVec,
     pub(super) upstream_inflight: IntGaugeVec,
+    pub(super) upstream_streaming: IntGaugeVec,
     pub(super) upstream_up: IntGaugeVec,
+    pub(super) upstream_draining: IntGaugeVec,
     pub(super) held: IntGaugeVec,
     /// Gauges are read off the state one scrape at a time.
     pub(super) scraping: Mutex<()>,
@@ -201,6 +203,16 @@ impl Metrics {
                 &["listener", "code"],
             ),
             upstream_inflight: make.gauges("upstream_inflight", "Requests in flight on a server.", server),
+            upstream_streaming: make.gauges(
+                "upstream_streaming",
+                "Requests in flight on a server whose answers have begun.",
+                server,
+            ),
+            upstream_draining: make.gauges(
+                "upstream_draining",
+                "Whether an operator wants no new requests on a server.",
+                server,
+            ),
             upstream_up: make.gauges("upstream_up", "Whether a server can be used.", server),
             held: make.gauges("held_requests", "Requests that wait for a server now.", &["upstream"]),
             scraping: Mutex::default(),

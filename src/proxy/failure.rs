@@ -6,7 +6,7 @@ use http::{StatusCode, Version};
 use pingora_error::{Error, ErrorSource, ErrorType};
 use pingora_proxy::{FailToProxy, Session};
 
-use super::send;
+use super::{replay, send};
 use crate::{
     answer::Explanation,
     exchange::Exchange,
@@ -38,16 +38,13 @@ pub(super) fn no_server(upstream: &Upstream, none: NoServer) -> Box<Error> {
     let name = &upstream.name;
     let sentence = match none {
         NoServer::Expired(held) if held.is_zero() => {
-            format!("No server of \"{name}\" can be reached at the moment. Please try again soon.")
+            "No server can be reached at the moment. Please try again soon.".into()
         }
-        NoServer::Expired(held) => format!(
-            "No server of \"{name}\" could be reached for {} seconds. Please try again soon.",
-            held.as_secs()
-        ),
-        NoServer::Gone => format!("\"{name}\" is no longer there. Please try again."),
-        NoServer::QueueFull(_) => {
-            format!("Too many requests are waiting for a server of \"{name}\". Please try again soon.")
+        NoServer::Expired(held) => {
+            format!("No server could be reached for {} seconds. Please try again soon.", held.as_secs())
         }
+        NoServer::Gone => "What was asked for is no longer there. Please try again.".into(),
+        NoServer::QueueFull(_) => "Too many requests are waiting already. Please try again soon.".into(),
     };
     tracing::warn!(upstream = name, reason = %none, "a request got no server");
     refused(Explanation::new(StatusCode::SERVICE_UNAVAILABLE, sentence).retry_after(ASK_AGAIN))
@@ -84,26 +81,29 @@ pub(super) fn uninvited_upgrade() -> Box<Error> {
 }
 
 fn decide(failure: Failure, session: &Session, exchange: &Exchange) -> Decision {
+    let Some(route) = &exchange.route else { return Decision::GiveUp };
+    let Some(upstream) = &route.upstream else { return Decision::GiveUp };
+    let (request, settings) = (session.req_header(), route.settings.retry);
     retry::decide(&Attempt {
         failure,
-        method: &session.req_header().method,
-        replayable: !session.as_downstream().retry_buffer_truncated(),
+        method: &request.method,
+        repeatable: settings.any_method || request.headers.contains_key(retry::IDEMPOTENCY_KEY),
+        replayable: replay::is_replayable(session),
+        reused: exchange.reused,
         tries: exchange.tries,
+        most_tries: settings.tries.unwrap_or_else(|| upstream.settings().retry.tries),
         failed_connects: exchange.failed_connects,
+        budget: upstream.may_retry(),
     })
 }
 
 /// A few words for the log and the `reason` label.
 fn connect_reason(error: &Error) -> &'static str {
-    let system = error.root_cause().downcast_ref::<io::Error>().map(io::Error::kind);
-    match (error.root_etype(), system) {
-        (ErrorType::ConnectTimedout, _) => "timeout",
-        (ErrorType::ConnectRefused, _) | (_, Some(io::ErrorKind::ConnectionRefused)) => "refused",
-        (ErrorType::ConnectNoRoute, _) => "unreachable",
-        (_, Some(io::ErrorKind::NotFound)) => "absent",
-        (_, Some(io::ErrorKind::PermissionDenied)) => "forbidden",
-        (_, Some(io::ErrorKind::WouldBlock)) => "busy",
-        _ => "error",
+    match error.root_etype() {
+        ErrorType::ConnectTimedout => "timeout",
+        ErrorType::ConnectRefused => "refused",
+        ErrorType::ConnectNoRoute => "unreachable",
+        _ => error.root_cause().downcast_ref::<io::Error>().map_or("error", upstream::why),
     }
 }
 
@@ -129,6 +129,9 @@ pub(super) fn while_proxying(
             lease.timed_out();
         }
         if decision == Decision::Retry {
+            if !exchange.reused {
+                lease.upstream().retries();
+            }
             metrics.retry(&lease.upstream().name, "closed");
             exchange.turn.avoid(lease.server());
         }

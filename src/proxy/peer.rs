@@ -7,12 +7,13 @@ use pingora_error::{Error, ErrorType, OkOrErr, Result};
 use pingora_proxy::Session;
 use tokio::time::{Instant, sleep};
 
-use super::{failure, send::transport, upgrade};
+use super::{failure, replay, send::transport, upgrade};
 use crate::{
+    config::Address,
     exchange::Exchange,
     handler,
     state::State,
-    upstream::{Endpoint, Lease, NoServer, Upstream, retry},
+    upstream::{self, Lease, NoServer, Upstream, retry},
 };
 
 /// How often it is looked whether a client that waits is still there.
@@ -27,6 +28,7 @@ pub(super) async fn choose(
     // An attempt that failed leaves its place to others, and its body is sent from the start.
     exchange.lease = None;
     exchange.expect_body();
+    replay::rewind(state, session).await?;
     let pause = retry::pause(exchange.tries, exchange.failed_connects);
     if !pause.is_zero() {
         // Even a sleep of nothing waits for the next tick of the timer.
@@ -60,6 +62,11 @@ async fn wait(
     upstream: &Arc<Upstream>,
 ) -> Result<std::result::Result<Lease, NoServer>> {
     let transport = transport(session)?;
+    let settings = upstream.settings();
+    let hold = exchange.route.as_ref().and_then(|route| route.settings.hold).unwrap_or(settings.hold);
+    if let Some(client) = &exchange.client {
+        exchange.turn.wants(upstream::key_of(&settings.balance, &session.req_header().headers, client));
+    }
     let abandoned = async {
         loop {
             sleep(LOOK_FOR_CLIENT).await;
@@ -70,18 +77,16 @@ async fn wait(
     };
     tokio::select! {
         biased;
-        lease = upstream.acquire(&mut exchange.turn) => Ok(lease),
+        lease = upstream.acquire(&mut exchange.turn, hold) => Ok(lease),
         () = abandoned => Err(Error::new_down(ErrorType::ConnectionClosed)),
     }
 }
 
 /// How the engine reaches the server; `whole` says that all of the request has arrived.
 fn peer_for(lease: &Lease, session: &Session, exchange: &Exchange, whole: bool) -> Result<Box<HttpPeer>> {
-    let endpoint =
-        lease.server().endpoint().or_err(ErrorType::ConnectNoRoute, "the name does not resolve")?;
-    let mut peer = match endpoint {
-        Endpoint::Tcp(address) => HttpPeer::new(address, false, String::new()),
-        Endpoint::Unix(path) => {
+    let mut peer = match &lease.server().address {
+        Address::Tcp(address) => HttpPeer::new(address, false, String::new()),
+        Address::Unix(path) => {
             let path = path.to_str().or_err(ErrorType::InternalError, "a socket path that is not UTF-8")?;
             HttpPeer::new_uds(path, false, String::new())?
         }
@@ -102,10 +107,12 @@ fn peer_for(lease: &Lease, session: &Session, exchange: &Exchange, whole: bool) 
         peer.options.custom_l4 = Some(upgrade::connector(settings.connect_timeout));
     }
     if asks_for_upgrade
+        || exchange.tries > 0
         || settings.keepalive.is_zero()
         || retry::needs_fresh_connection(&session.req_header().method)
     {
-        // A key that no other connection has: none is found, and this one is not kept for others.
+        // A key that no other connection has: none is found, and this one is not kept for others. A second try has no
+        // time for kept connections that may be stale as well.
         peer.group_key = fastrand::u64(1..);
         peer.options.idle_timeout = Some(Duration::ZERO);
     }

@@ -20,7 +20,7 @@ use crate::{
 pub(super) async fn receive(
     state: &State,
     session: &mut Session,
-    response: &ResponseHeader,
+    response: &mut ResponseHeader,
     exchange: &mut Exchange,
 ) -> Result<()> {
     if send::is_interim(response.status) {
@@ -32,7 +32,7 @@ pub(super) async fn receive(
     }
     exchange.answered = true;
     exchange.how = How::Proxy;
-    count(state, response.status, exchange);
+    count(state, response, exchange);
     if tunnel {
         send::transport(session)?.become_tunnel();
         session.set_read_timeout(Some(peer::read_timeout(exchange)));
@@ -47,13 +47,16 @@ pub(super) async fn receive(
     Ok(())
 }
 
-/// The server has begun its answer: it is not silent, and how long it took is known.
-fn count(state: &State, status: StatusCode, exchange: &mut Exchange) {
+/// The server has begun its answer: it is not silent, and how long it took is known. What it says of its load is for us
+/// alone.
+fn count(state: &State, response: &mut ResponseHeader, exchange: &mut Exchange) {
     let (Some(lease), Some(sent)) = (&mut exchange.lease, exchange.sent) else { return };
-    lease.answered();
+    let load = lease.upstream().settings().load_header.as_ref().and_then(|name| response.remove_header(name));
+    lease.answered(load.as_ref());
     let took = Instant::now() - sent;
     exchange.upstream_took = Some(took);
-    state.metrics.upstream_answer(&lease.upstream().name, &lease.server().label, status, took);
+    let (upstream, server) = (&lease.upstream().name, &lease.server().label);
+    state.metrics.upstream_answer(upstream, server, response.status, took);
 }
 
 /// Takes out of the head what clients must not see, adds what the route adds.

@@ -1,62 +1,178 @@
-//! Which server gets a request: the one with the fewest requests in flight for its weight (`least_conn`).
+//! Which server gets a request: pure functions of what is known about each of them.
+//!
+//! All ways of balancing choose among the same: servers that are usable, not full, no backups unless all others are
+//! out, and of these the least doubtful. They differ in what they do then.
 
 /// A server as the choice sees it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Candidate {
-    /// Requests in flight on it.
-    pub inflight: usize,
-    /// Its share; at least 1.
-    pub weight: u32,
-    /// Whether it can be used, as far as is known.
-    pub up: bool,
-    /// Only for when no other is up.
+    /// What is in flight on it, in hundredths of a request.
+    pub load: u64,
+    /// Its share, in thousandths; at least 1.
+    pub weight: u64,
+    /// Whether it can be used, as far as is known, and nobody has forbidden it.
+    pub usable: bool,
+    /// Only for when no other is usable.
     pub backup: bool,
     /// It has as many requests as it may have.
     pub full: bool,
-    /// This request has failed there before: another server first.
+    /// Why another server would be better.
+    pub doubts: Doubts,
+    /// Its name as a number, for `hash`.
+    pub id: u64,
+    /// What it is owed, for `round_robin`; goes from one choice to the next.
+    pub credit: i64,
+}
+
+/// Why a server is only chosen when there is none with fewer doubts; the first weighs most.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Doubts {
+    /// This request has failed there before.
     pub tried: bool,
-    /// It owes answers and begins none: another server first.
+    /// It owes answers and begins none.
     pub silent: bool,
+    /// Nothing has been heard of it yet.
+    pub unknown: bool,
+}
+
+/// How to choose.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Method {
+    /// The fewest requests in flight for its weight, ties at random by weight.
+    LeastConn,
+    /// In turn, by weight.
+    RoundRobin,
+    /// The less loaded of two taken at random by weight.
+    Random,
+    /// Always the same one for this key.
+    Hash(u64),
 }
 
 /// The place of the chosen candidate; `None` when every usable one is full or none is usable.
 ///
-/// Ties are broken at random by weight; `random(n)` gives a number below `n`.
-pub fn least_conn(
-    candidates: impl Iterator<Item = Candidate> + Clone,
+/// `random(n)` gives a number below `n`.
+pub fn choose(method: Method, candidates: &mut [Candidate], random: impl FnMut(u64) -> u64) -> Option<usize> {
+    let primary = candidates.iter().any(|candidate| candidate.usable && !candidate.backup);
+    let open = |candidate: &Candidate| candidate.usable && !candidate.full && !(primary && candidate.backup);
+    let least =
+        candidates.iter().filter(|candidate| open(candidate)).map(|candidate| candidate.doubts).min()?;
+    let eligible = |candidate: &Candidate| open(candidate) && candidate.doubts == least;
+    match method {
+        Method::LeastConn => least_conn(candidates, eligible, random),
+        Method::RoundRobin => round_robin(candidates, eligible),
+        Method::Random => two_choices(candidates, eligible, random),
+        Method::Hash(key) => rendezvous(candidates, eligible, key),
+    }
+}
+
+fn least_conn(
+    candidates: &[Candidate],
+    eligible: impl Fn(&Candidate) -> bool,
     mut random: impl FnMut(u64) -> u64,
 ) -> Option<usize> {
-    let primary = candidates.clone().any(|candidate| candidate.up && !candidate.backup);
-    let mut best: Option<(usize, Candidate)> = None;
+    let mut best: Option<(usize, &Candidate)> = None;
     // The weights of those that tie with the best, itself included.
     let mut tied = 0;
-    for (place, candidate) in candidates.enumerate() {
-        if !candidate.up || candidate.full || (primary && candidate.backup) {
-            continue;
-        }
-        let weight = u64::from(candidate.weight.max(1));
-        match best.map(|(_, best)| compare(candidate, best)) {
+    for (place, candidate) in candidates.iter().enumerate().filter(|(_, candidate)| eligible(candidate)) {
+        match best.map(|(_, best)| by_load(candidate, best)) {
             Some(std::cmp::Ordering::Greater) => continue,
             Some(std::cmp::Ordering::Equal) => {
-                tied += weight;
-                if random(tied) < weight {
+                tied += candidate.weight;
+                if random(tied) < candidate.weight {
                     best = Some((place, candidate));
                 }
             }
             None | Some(std::cmp::Ordering::Less) => {
                 best = Some((place, candidate));
-                tied = weight;
+                tied = candidate.weight;
             }
         }
     }
     best.map(|(place, _)| place)
 }
 
-/// By what was tried before, then by who answers, then by load per weight.
-fn compare(a: Candidate, b: Candidate) -> std::cmp::Ordering {
-    let load = |inflight: usize, weight: u32| inflight as u64 * u64::from(weight.max(1));
-    let doubts = |candidate: Candidate| (candidate.tried, candidate.silent);
-    doubts(a).cmp(&doubts(b)).then_with(|| load(a.inflight, b.weight).cmp(&load(b.inflight, a.weight)))
+/// By load for the weight.
+fn by_load(a: &Candidate, b: &Candidate) -> std::cmp::Ordering {
+    (a.load * b.weight).cmp(&(b.load * a.weight))
+}
+
+/// Everyone is owed its weight at each choice; who is owed most is chosen, and pays for all. So a heavy server's turns
+/// are spread out between those of the others.
+fn round_robin(candidates: &mut [Candidate], eligible: impl Fn(&Candidate) -> bool) -> Option<usize> {
+    let mut total = 0;
+    let mut best: Option<(usize, i64)> = None;
+    for (place, candidate) in candidates.iter_mut().enumerate() {
+        if !candidate.usable {
+            // Who comes back has no arrears to catch up on.
+            candidate.credit = 0;
+        }
+        if !eligible(candidate) {
+            continue;
+        }
+        let weight = i64::try_from(candidate.weight).unwrap_or(i64::MAX / 1_000_000);
+        candidate.credit += weight;
+        total += weight;
+        if best.is_none_or(|(_, most)| candidate.credit > most) {
+            best = Some((place, candidate.credit));
+        }
+    }
+    let (place, _) = best?;
+    candidates[place].credit -= total;
+    Some(place)
+}
+
+/// The first of two is taken by weight alone, and keeps the request unless the second has less to do.
+fn two_choices(
+    candidates: &[Candidate],
+    eligible: impl Fn(&Candidate) -> bool,
+    mut random: impl FnMut(u64) -> u64,
+) -> Option<usize> {
+    let mut by_weight = |except: Option<usize>| {
+        let open = || {
+            let all = candidates.iter().enumerate();
+            all.filter(|(place, candidate)| eligible(candidate) && Some(*place) != except)
+        };
+        let total: u64 = open().map(|(_, candidate)| candidate.weight).sum();
+        let mut left = if total > 0 { random(total) } else { return None };
+        open().find(|(_, candidate)| {
+            let found = left < candidate.weight;
+            left = left.saturating_sub(candidate.weight);
+            found
+        })
+    };
+    let (first, one) = by_weight(None)?;
+    match by_weight(Some(first)) {
+        Some((second, other)) if by_load(other, one).is_lt() => Some(second),
+        Some(_) | None => Some(first),
+    }
+}
+
+/// Every server draws a number for the key, larger ones more likely with its weight; the largest has it. When a server
+/// goes only its own keys move, and when one comes it takes its share from all alike.
+fn rendezvous(candidates: &[Candidate], eligible: impl Fn(&Candidate) -> bool, key: u64) -> Option<usize> {
+    let score = |candidate: &Candidate| {
+        // Between 0 and 1, neither included: 53 bits are what a float holds.
+        let drawn = ((mix(key ^ mix(candidate.id)) >> 11) as f64 + 0.5) / (1_u64 << 53) as f64;
+        candidate.weight as f64 / -drawn.ln()
+    };
+    let open = candidates.iter().enumerate().filter(|(_, candidate)| eligible(candidate));
+    open.map(|(place, candidate)| (place, score(candidate)))
+        .max_by(|(_, a), (_, b)| a.total_cmp(b))
+        .map(|(place, _)| place)
+}
+
+/// A number for a text: the same in every process and version, so that several proxies agree (FNV-1a).
+pub fn hash(bytes: &[u8]) -> u64 {
+    mix(bytes.iter().fold(0xcbf2_9ce4_8422_2325, |hash, byte| {
+        (hash ^ u64::from(*byte)).wrapping_mul(0x0000_0100_0000_01b3)
+    }))
+}
+
+/// Spreads a number over all bits (the finalizer of SplitMix64).
+fn mix(mut number: u64) -> u64 {
+    number = (number ^ (number >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+    number = (number ^ (number >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+    number ^ (number >> 31)
 }
 
 #[cfg(test)]
@@ -65,99 +181,163 @@ mod tests {
     use proptest::prelude::*;
 
     const IDLE: Candidate = Candidate {
-        inflight: 0,
-        weight: 1,
-        up: true,
+        load: 0,
+        weight: 1000,
+        usable: true,
         backup: false,
         full: false,
-        tried: false,
-        silent: false,
+        doubts: Doubts { tried: false, silent: false, unknown: false },
+        id: 0,
+        credit: 0,
     };
+    const METHODS: [Method; 4] = [Method::LeastConn, Method::RoundRobin, Method::Random, Method::Hash(7)];
 
     fn pick(candidates: &[Candidate]) -> Option<usize> {
-        least_conn(candidates.iter().copied(), |_| u64::MAX)
+        choose(Method::LeastConn, &mut candidates.to_vec(), |n| n - 1)
     }
 
     #[test]
     fn the_least_loaded_is_chosen() {
-        let loads = [3, 1, 2].map(|inflight| Candidate { inflight, ..IDLE });
+        let loads = [300, 100, 200].map(|load| Candidate { load, ..IDLE });
         assert_eq!(pick(&loads), Some(1));
-        let heavy = Candidate { inflight: 5, weight: 3, ..IDLE };
-        let light = Candidate { inflight: 2, ..IDLE };
+        let heavy = Candidate { load: 500, weight: 3000, ..IDLE };
+        let light = Candidate { load: 200, ..IDLE };
         assert_eq!(pick(&[light, heavy]), Some(1));
         assert_eq!(pick(&[]), None);
     }
 
     #[test]
-    fn backups_wait_for_all_others_to_be_down() {
+    fn backups_wait_for_all_others_to_be_out() {
         let backup = Candidate { backup: true, ..IDLE };
-        let busy = Candidate { inflight: 50, ..IDLE };
+        let busy = Candidate { load: 5000, ..IDLE };
         assert_eq!(pick(&[backup, busy]), Some(1));
-        assert_eq!(pick(&[backup, Candidate { up: false, ..busy }]), Some(0));
+        assert_eq!(pick(&[backup, Candidate { usable: false, ..busy }]), Some(0));
         assert_eq!(pick(&[backup, Candidate { full: true, ..busy }]), None, "full is not down: wait for it");
     }
 
     #[test]
-    fn a_server_that_failed_this_request_is_the_last_choice() {
-        let tried = Candidate { tried: true, ..IDLE };
-        let busy = Candidate { inflight: 50, ..IDLE };
-        assert_eq!(pick(&[tried, busy]), Some(1));
-        assert_eq!(pick(&[tried]), Some(0));
+    fn a_doubtful_server_is_used_when_no_other_can_take_more() {
+        let busy = Candidate { load: 5000, ..IDLE };
+        let doubts = |tried, silent, unknown| Candidate { doubts: Doubts { tried, silent, unknown }, ..IDLE };
+        for doubtful in [doubts(true, false, false), doubts(false, true, false), doubts(false, false, true)] {
+            assert_eq!(pick(&[doubtful, busy]), Some(1));
+            assert_eq!(pick(&[doubtful]), Some(0));
+            assert_eq!(pick(&[doubtful, Candidate { full: true, ..busy }]), Some(0));
+            assert_eq!(pick(&[doubtful, Candidate { usable: false, ..busy }]), Some(0));
+        }
+        assert_eq!(pick(&[doubts(true, false, false), doubts(false, true, true)]), Some(1));
     }
 
     #[test]
-    fn a_silent_server_is_used_when_no_other_can_take_more() {
-        let silent = Candidate { silent: true, ..IDLE };
-        let busy = Candidate { inflight: 50, ..IDLE };
-        assert_eq!(pick(&[silent, busy]), Some(1));
-        assert_eq!(pick(&[silent, Candidate { full: true, ..busy }]), Some(0));
-        assert_eq!(pick(&[silent, Candidate { up: false, ..busy }]), Some(0));
+    fn turns_of_a_heavy_server_are_spread_out() {
+        let mut servers = [5000, 1000, 1000].map(|weight| Candidate { weight, ..IDLE });
+        let turns: Vec<_> =
+            (0..7).map(|_| choose(Method::RoundRobin, &mut servers, |_| 0).unwrap()).collect();
+        assert_eq!(turns, [0, 0, 1, 0, 2, 0, 0]);
     }
 
     #[test]
-    fn ties_follow_the_weights() {
-        let mut seed = fastrand::Rng::with_seed(7);
-        let servers = [Candidate { weight: 3, ..IDLE }, IDLE];
-        let picks =
-            (0..10_000).filter(|_| least_conn(servers.iter().copied(), |n| seed.u64(0..n)) == Some(0));
-        let share = picks.count();
-        assert!((7_300..7_700).contains(&share), "{share}");
+    fn names_have_the_same_number_in_every_version() {
+        assert_eq!(hash(b"unix:/run/galaxy/gunicorn0.sock"), 2_070_062_817_558_452_411);
+    }
+
+    /// How often each of `servers` is chosen of `times`, each request ending before the next.
+    fn shares(method: impl Fn(u64) -> Method, servers: &mut [Candidate], times: u64) -> Vec<f64> {
+        let mut random = fastrand::Rng::with_seed(7);
+        let mut counts = vec![0; servers.len()];
+        for time in 0..times {
+            counts[choose(method(mix(time)), servers, |n| random.u64(0..n)).unwrap()] += 1;
+        }
+        counts.into_iter().map(|count| f64::from(count) / times as f64).collect()
+    }
+
+    #[test]
+    fn every_way_keeps_to_the_weights() {
+        let weights = [3000, 1000, 1000, 5000];
+        let mut servers: Vec<_> = weights.iter().map(|&weight| Candidate { weight, ..IDLE }).collect();
+        servers.iter_mut().zip(1..).for_each(|(server, id)| server.id = mix(id));
+        let ways: [fn(u64) -> Method; 4] =
+            [|_| Method::LeastConn, |_| Method::RoundRobin, |_| Method::Random, Method::Hash];
+        for way in ways {
+            for (share, weight) in shares(way, &mut servers, 100_000).iter().zip(weights) {
+                let due = weight as f64 / 10_000.0;
+                assert!((share - due).abs() < 0.02, "{:?}: {share} for {due}", way(0));
+            }
+        }
     }
 
     prop_compose! {
-        fn candidate()(inflight in 0..20usize, weight in 1..5u32, up: bool, backup: bool, full: bool, tried: bool, silent: bool)
-            -> Candidate {
-            Candidate { inflight, weight, up, backup, full, tried, silent }
+        fn candidate()(load in 0..2000u64, weight in 1..5000u64, usable: bool, backup: bool, full: bool,
+            doubts in any::<(bool, bool, bool)>(), id: u64, credit in -5000..5000i64) -> Candidate {
+            let (tried, silent, unknown) = doubts;
+            Candidate { load, weight, usable, backup, full, doubts: Doubts { tried, silent, unknown }, id, credit }
         }
     }
 
     proptest! {
         #[test]
-        fn never_one_that_is_down_or_full(servers in prop::collection::vec(candidate(), 0..8), random: u64) {
-            let chosen = least_conn(servers.iter().copied(), |n| random % n);
-            let usable = |server: &Candidate| server.up && !server.full;
+        fn never_one_that_is_out_or_full_or_worse(
+            servers in prop::collection::vec(candidate(), 0..8), random: u64, method in 0..4usize,
+        ) {
+            let chosen = choose(METHODS[method], &mut servers.clone(), |n| random % n);
+            let usable = |server: &Candidate| server.usable && !server.full;
             if let Some(chosen) = chosen {
-                prop_assert!(usable(&servers[chosen]));
-                let better = servers.iter().any(|server| usable(server)
-                    && server.backup == servers[chosen].backup
-                    && compare(*server, servers[chosen]).is_lt());
-                prop_assert!(!better);
+                let chosen = servers[chosen];
+                prop_assert!(usable(&chosen));
+                let others = || servers.iter().filter(|server| usable(server) && server.backup == chosen.backup);
+                prop_assert!(others().all(|server| chosen.doubts <= server.doubts));
+                if METHODS[method] == Method::LeastConn {
+                    let mut equals = others().filter(|server| server.doubts == chosen.doubts);
+                    prop_assert!(equals.all(|server| by_load(&chosen, server).is_le()));
+                }
+                let primary = servers.iter().any(|server| server.usable && !server.backup);
+                prop_assert!(!(chosen.backup && primary));
             } else {
-                let primary = servers.iter().any(|server| server.up && !server.backup);
+                let primary = servers.iter().any(|server| server.usable && !server.backup);
                 prop_assert!(!servers.iter().any(|server| usable(server) && !(primary && server.backup)));
             }
         }
 
         #[test]
-        fn as_much_as_can_be_equal_is_equal(count in 1..6usize, requests in 0..100usize, seed: u64) {
+        fn as_much_as_can_be_equal_is_equal(
+            weights in prop::collection::vec(1..5u64, 1..6), requests in 0..100usize, seed: u64,
+        ) {
             let mut random = fastrand::Rng::with_seed(seed);
-            let mut servers = vec![IDLE; count];
+            let mut servers: Vec<_> =
+                weights.iter().map(|weight| Candidate { weight: weight * 1000, ..IDLE }).collect();
             for _ in 0..requests {
-                let chosen = least_conn(servers.iter().copied(), |n| random.u64(0..n));
-                servers[chosen.unwrap()].inflight += 1;
+                let chosen = choose(Method::LeastConn, &mut servers, |n| random.u64(0..n));
+                servers[chosen.unwrap()].load += 100;
             }
-            let loads = servers.iter().map(|server| server.inflight);
-            prop_assert!(loads.clone().max().unwrap() - loads.min().unwrap() <= 1);
+            // Nobody has more than its share by a whole request.
+            for server in &servers {
+                for other in &servers {
+                    prop_assert!(server.load.saturating_sub(100) * other.weight <= other.load * server.weight);
+                }
+            }
+        }
+
+        #[test]
+        fn only_the_keys_of_a_server_that_goes_move(
+            count in 2..10u64, gone in 0..10usize, seed: u64, weights in prop::collection::vec(1..4u64, 10),
+        ) {
+            let mut servers: Vec<_> = (0..count)
+                .map(|n| Candidate { id: mix(seed ^ n), weight: weights[n as usize] * 1000, ..IDLE })
+                .collect();
+            let gone = gone % servers.len();
+            let keys = 2000;
+            let place = |servers: &mut [Candidate], key| choose(Method::Hash(mix(key)), servers, |_| 0).unwrap();
+            let before: Vec<_> = (0..keys).map(|key| place(&mut servers, key)).collect();
+            servers[gone].usable = false;
+            let mut moved = 0;
+            for (key, &before) in (0..keys).zip(&before) {
+                let now = place(&mut servers, key);
+                prop_assert!(now == before || before == gone, "a key of another server has moved");
+                moved += u64::from(now != before);
+            }
+            let total: u64 = servers.iter().map(|server| server.weight).sum();
+            let due = servers[gone].weight as f64 / total as f64;
+            prop_assert!(moved as f64 / keys as f64 <= due + 0.05, "{moved} of {keys} for a share of {due}");
         }
     }
 }

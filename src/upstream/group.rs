@@ -9,16 +9,23 @@ use arc_swap::ArcSwap;
 use tokio::time::Instant;
 
 use super::{
-    Lease, Server, balance, health,
-    queue::{Queue, Waiter},
+    Lease, Server,
+    balance::{self, Candidate, Doubts, Method},
+    budget::Budget,
+    names::Names,
+    queue::{Queue, Waiter, Wish},
+    server::Health,
 };
-use crate::{config, observe::HoldMetrics};
+use crate::{
+    config::{self, Balance},
+    observe::HoldMetrics,
+};
 
 /// A group of servers that serve the same requests.
 pub struct Upstream {
     /// Its name in the configuration.
     pub name: String,
-    settings: ArcSwap<config::Upstream>,
+    pub(super) settings: ArcSwap<config::Upstream>,
     state: Mutex<State>,
     pub(super) metrics: HoldMetrics,
 }
@@ -26,22 +33,56 @@ pub struct Upstream {
 /// What changes together.
 #[derive(Default)]
 pub(super) struct State {
-    servers: Vec<Slot>,
+    pub(super) slots: Vec<Slot>,
     /// Servers that have left the list with requests still on them; they come back with their counts.
-    retired: Vec<Arc<Server>>,
+    pub(super) retired: Vec<Arc<Server>>,
+    /// Where the host names among the servers lead.
+    pub(super) names: Names,
     pub(super) queue: Queue<Waiter>,
+    pub(super) budget: Budget,
     /// It is no longer configured: what is in flight ends, and nothing new begins.
     pub(super) gone: bool,
+    /// Room for the choice, so that it costs no allocation.
+    candidates: Vec<Candidate>,
 }
 
 /// A server's place in the list, with what the configuration says of it.
-struct Slot {
-    server: Arc<Server>,
-    weight: u32,
-    backup: bool,
-    max_requests: Option<usize>,
+pub(super) struct Slot {
+    pub(super) server: Arc<Server>,
+    /// The host name that it is an address of, as the file has it.
+    pub(super) name: Option<String>,
+    pub(super) weight: u32,
+    pub(super) backup: bool,
+    pub(super) max_requests: Option<usize>,
+    /// What it is owed (`round_robin`).
+    pub(super) credit: i64,
+    /// When it came, or came back (`slow_start`).
+    pub(super) returned: Option<Instant>,
     /// It has just returned and others have not: until when, and how many of those who wait it may have at once.
-    share: Option<(Instant, usize)>,
+    pub(super) share: Option<(Instant, usize)>,
+}
+
+/// A server, and what the configuration says of it.
+pub struct Standing {
+    /// The server.
+    pub server: Arc<Server>,
+    /// The host name that it is an address of, as the file has it.
+    pub name: Option<String>,
+    /// Its share of the load.
+    pub weight: u32,
+    /// Used only while no other can be.
+    pub backup: bool,
+    /// Most requests in flight on it.
+    pub max_requests: Option<usize>,
+}
+
+/// What those who wait are waiting for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum WaitingFor {
+    /// No server can be used.
+    Servers,
+    /// Those that can be used have as many requests as they may have.
+    Places,
 }
 
 /// Why a server is chosen.
@@ -56,6 +97,27 @@ pub(super) enum Why {
 /// How long the first server to return leaves some of those who wait to the others: they are back in a moment, and
 /// should not find that it has everything.
 const OTHERS_RETURN: Duration = Duration::from_secs(2);
+
+/// A weight of 1 as the choice counts, so that there is room below it for a server that starts slowly.
+const WHOLE: u64 = 1000;
+
+/// The least share of its weight that a server which starts slowly has.
+const LEAST: u64 = 10;
+
+impl Slot {
+    /// Its weight at this moment, in thousandths.
+    fn weight(&self, now: Instant, slow_start: Duration) -> u64 {
+        let whole = u64::from(self.weight) * WHOLE;
+        let Some(returned) = self.returned else { return whole };
+        let age = now.saturating_duration_since(returned);
+        if age >= slow_start {
+            return whole;
+        }
+        let ramp = WHOLE as f64 * age.as_secs_f64() / slow_start.as_secs_f64();
+        // At most the whole.
+        u64::from(self.weight) * (ramp as u64).max(LEAST)
+    }
+}
 
 impl Upstream {
     pub(super) fn new(settings: &config::Upstream, metrics: HoldMetrics) -> Arc<Self> {
@@ -77,61 +139,107 @@ impl Upstream {
         self.lock().queue.len()
     }
 
+    /// What those who wait are waiting for; `None` when nobody waits.
+    pub fn waiting_for(&self) -> Option<WaitingFor> {
+        let state = self.lock();
+        let usable = state.slots.iter().any(|slot| slot.server.is_usable());
+        let what = if usable { WaitingFor::Places } else { WaitingFor::Servers };
+        (!state.queue.is_empty()).then_some(what)
+    }
+
     /// Its servers at present, with what the configuration says of each.
-    pub fn servers(&self) -> Vec<(Arc<Server>, config::UpstreamServer)> {
+    pub fn servers(&self) -> Vec<Standing> {
         let describe = |slot: &Slot| {
-            let address = slot.server.address.clone();
             let Slot { weight, backup, max_requests, .. } = *slot;
-            (Arc::clone(&slot.server), config::UpstreamServer { address, weight, backup, max_requests })
+            let (server, name) = (Arc::clone(&slot.server), slot.name.clone());
+            Standing { server, name, weight, backup, max_requests }
         };
-        self.lock().servers.iter().map(describe).collect()
+        self.lock().slots.iter().map(describe).collect()
     }
 
     /// Chooses a server and counts the request on it.
-    pub(super) fn pick(self: &Arc<Self>, state: &State, tried: &[Arc<Server>], why: Why) -> Option<Lease> {
+    pub(super) fn pick(self: &Arc<Self>, state: &mut State, wish: &Wish, why: Why) -> Option<Lease> {
         let now = Instant::now();
-        let others_down = state.servers.iter().any(|slot| !slot.backup && !slot.server.is_up());
-        let most = |slot: &Slot| {
+        let settings = self.settings.load();
+        let others_down =
+            state.slots.iter().any(|slot| !slot.backup && slot.server.health() == Health::Failing);
+        let hears_reports = settings.load_header.is_some();
+        let mut candidates = std::mem::take(&mut state.candidates);
+        candidates.clear();
+        candidates.extend(state.slots.iter().map(|slot| {
+            let server = &slot.server;
             let share = slot.share.filter(|(until, _)| why == Why::Waited && others_down && now < *until);
-            share.map(|(_, share)| share).into_iter().chain(slot.max_requests).min()
+            let most = share.map(|(_, share)| share).into_iter().chain(slot.max_requests).min();
+            let load = server.load(settings.streaming_share);
+            let reported = if hears_reports { server.reported_load(now, slot.max_requests) } else { 0 };
+            Candidate {
+                load: load + reported,
+                weight: slot.weight(now, settings.slow_start),
+                usable: server.is_usable(),
+                backup: slot.backup,
+                full: most.is_some_and(|most| load >= most as u64 * 100),
+                doubts: Doubts {
+                    tried: wish.tried.iter().any(|tried| Arc::ptr_eq(tried, server)),
+                    silent: server.is_silent(now),
+                    unknown: server.health() == Health::Unknown,
+                },
+                id: server.id,
+                credit: slot.credit,
+            }
+        }));
+        let method = match (&settings.balance, wish.key) {
+            (Balance::RoundRobin, _) => Method::RoundRobin,
+            (Balance::Random, _) => Method::Random,
+            (Balance::Hash(_), Some(key)) => Method::Hash(key),
+            (Balance::Hash(_), None) | (Balance::LeastConn, _) => Method::LeastConn,
         };
-        let candidates = state.servers.iter().map(|slot| balance::Candidate {
-            inflight: slot.server.inflight(),
-            weight: slot.weight,
-            up: slot.server.is_up(),
-            backup: slot.backup,
-            full: most(slot).is_some_and(|most| slot.server.inflight() >= most),
-            tried: tried.iter().any(|tried| Arc::ptr_eq(tried, &slot.server)),
-            silent: slot.server.is_silent(now),
-        });
-        let place = balance::least_conn(candidates, |n| fastrand::u64(0..n))?;
-        let server = Arc::clone(&state.servers[place].server);
+        let place = balance::choose(method, &mut candidates, |n| fastrand::u64(0..n));
+        for (slot, candidate) in state.slots.iter_mut().zip(&candidates) {
+            slot.credit = candidate.credit;
+        }
+        state.candidates = candidates;
+        let server = Arc::clone(&state.slots[place?].server);
         server.inflight.fetch_add(1, Ordering::Relaxed);
         Some(Lease::new(Arc::clone(self), server))
     }
 
-    /// Gives free places to those who wait, the oldest first.
+    /// Gives free places to those who wait, in their order.
     pub(super) fn serve_waiting(self: &Arc<Self>) {
         loop {
-            let (oldest, lease) = {
+            let (first, lease) = {
                 let mut state = self.lock();
-                let Some(oldest) = state.queue.front() else { return };
-                let Some(lease) = self.pick(&state, &oldest.tried, Why::Waited) else { return };
-                (state.queue.pop(), lease)
+                let order = self.settings.load().queue_order;
+                let Some(first) = state.queue.first(order) else { return };
+                let wish = first.wish.clone();
+                let Some(lease) = self.pick(&mut state, &wish, Why::Waited) else { return };
+                (state.queue.pop(order), lease)
             };
             // A lease that finds nobody (who waited has just left) is given back by being dropped; the lock is not
             // held here.
-            if let Some((_, waiter)) = oldest {
+            if let Some((_, waiter)) = first {
                 drop(waiter.sender.send(lease));
             }
         }
     }
 
-    /// A request on `server` is over: its place is free.
-    pub(super) fn free(self: &Arc<Self>, server: &Arc<Server>) {
+    /// The answer to a request on `server` has begun: it counts less from now on.
+    pub(super) fn streams(self: &Arc<Self>, server: &Arc<Server>) {
+        let somebody_waits = {
+            let state = self.lock();
+            server.streaming.fetch_add(1, Ordering::Relaxed);
+            !state.queue.is_empty()
+        };
+        if somebody_waits {
+            self.serve_waiting();
+        }
+    }
+
+    /// A request on `server`, whose answer had begun or not, is over: its place is free.
+    pub(super) fn free(self: &Arc<Self>, server: &Arc<Server>, streamed: bool) {
         {
             let mut state = self.lock();
             let left = server.inflight.fetch_sub(1, Ordering::Relaxed) - 1;
+            server.streaming.fetch_sub(usize::from(streamed), Ordering::Relaxed);
             if left == 0 {
                 state.retired.retain(|retired| !Arc::ptr_eq(retired, server));
             }
@@ -139,64 +247,17 @@ impl Upstream {
         self.serve_waiting();
     }
 
-    /// Takes over what the configuration says, and lets those who wait see the new list.
-    pub(super) fn change(self: &Arc<Self>, settings: &config::Upstream) {
-        self.settings.store(Arc::new(settings.clone()));
-        let mut fresh = Vec::new();
-        {
-            let mut state = self.lock();
-            state.gone = false;
-            let mut known: Vec<Arc<Server>> = state.servers.drain(..).map(|slot| slot.server).collect();
-            known.append(&mut state.retired);
-            for configured in &settings.servers {
-                let found = known.iter().position(|server| server.address == configured.address);
-                let server = match found.map(|place| known.swap_remove(place)) {
-                    Some(server) => server,
-                    None => Server::new(configured.address.clone()),
-                };
-                if server.is_watched() {
-                    // What is asked of it, and how often, may have changed.
-                    server.look.notify_one();
-                } else {
-                    fresh.push(Arc::clone(&server));
-                }
-                let config::UpstreamServer { weight, backup, max_requests, .. } = *configured;
-                state.servers.push(Slot { server, weight, backup, max_requests, share: None });
-            }
-            state.retire(known);
-        }
-        for server in fresh {
-            health::watch(self, &server);
-        }
-        self.serve_waiting();
-    }
-
-    /// The upstream is no longer configured: those who wait find another route, what is in flight ends.
-    pub(super) fn retire(&self) {
-        let mut state = self.lock();
-        state.gone = true;
-        let servers = state.servers.drain(..).map(|slot| slot.server).collect();
-        state.retire(servers);
-        state.queue.clear();
-    }
-
-    /// Whether it is configured no longer.
-    pub fn is_gone(&self) -> bool {
-        self.lock().gone
-    }
-
-    /// Whether requests are still in flight on servers that have left the list.
-    pub(super) fn is_draining(&self) -> bool {
-        !self.lock().retired.is_empty()
-    }
-
     /// Takes note that a server cannot be used, and has it watched until it can.
     pub fn failed(self: &Arc<Self>, server: &Arc<Server>, reason: &str) {
-        let was_up = {
-            let _state = self.lock();
-            server.up.swap(false, Ordering::Relaxed)
+        let before = {
+            let state = self.lock();
+            if let Some(slot) = state.slots.iter().find(|slot| Arc::ptr_eq(&slot.server, server)) {
+                // Its name may lead elsewhere by now.
+                state.names.look(slot.name.as_deref());
+            }
+            server.becomes(Health::Failing, Some(reason.to_owned()))
         };
-        if was_up {
+        if before != Health::Failing {
             tracing::warn!(upstream = self.name, server = server.label, reason, "server is down");
             server.look.notify_one();
             // It may have been the last but the backups, whose turn it is now.
@@ -209,18 +270,15 @@ impl Upstream {
     pub(super) fn recovered(self: &Arc<Self>, server: &Arc<Server>) {
         let share = {
             let mut state = self.lock();
-            if server.up.swap(true, Ordering::Relaxed) {
-                return;
+            match server.becomes(Health::Up, None) {
+                Health::Up => return,
+                Health::Unknown => None,
+                Health::Failing => {
+                    tracing::info!(upstream = self.name, server = server.label, "server is up");
+                    state.returned(server)
+                }
             }
-            let servers = state.servers.iter().filter(|slot| !slot.backup).count().max(1);
-            let waiting = state.queue.len();
-            let share = (waiting > 0).then(|| (Instant::now() + OTHERS_RETURN, waiting.div_ceil(servers)));
-            if let Some(slot) = state.servers.iter_mut().find(|slot| Arc::ptr_eq(&slot.server, server)) {
-                slot.share = share;
-            }
-            share
         };
-        tracing::info!(upstream = self.name, server = server.label, "server is up");
         self.serve_waiting();
         let Some((until, _)) = share else { return };
         let upstream = Arc::downgrade(self);
@@ -232,6 +290,31 @@ impl Upstream {
         });
     }
 
+    /// Lets a server finish what it has and gives it nothing new, or ends that.
+    pub(super) fn drain(self: &Arc<Self>, server: &Arc<Server>, draining: bool) {
+        let before = {
+            let _state = self.lock();
+            server.draining.swap(draining, Ordering::Relaxed)
+        };
+        if before != draining {
+            let (upstream, server) = (&self.name, &server.label);
+            tracing::info!(upstream, server, draining, "an operator has decided who gets requests");
+            // A server is back, or the backups' turn has come.
+            self.serve_waiting();
+        }
+    }
+
+    /// Whether one more request may be sent again.
+    pub fn may_retry(&self) -> bool {
+        let percent = self.settings.load().retry.budget;
+        self.lock().budget.has_left(Instant::now(), percent)
+    }
+
+    /// A request is sent again.
+    pub fn retries(&self) {
+        self.lock().budget.spend(Instant::now());
+    }
+
     /// Everything that changes together.
     pub(super) fn lock(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
@@ -239,13 +322,16 @@ impl Upstream {
 }
 
 impl State {
-    /// Takes servers out of use; those with requests on them are remembered until these are over.
-    fn retire(&mut self, servers: Vec<Arc<Server>>) {
-        for server in servers {
-            server.unwatch();
-            if server.inflight() > 0 {
-                self.retired.push(server);
-            }
+    /// A server has come back: until when it leaves some of those who wait to others, and how many it may have.
+    fn returned(&mut self, server: &Arc<Server>) -> Option<(Instant, usize)> {
+        let now = Instant::now();
+        let servers = self.slots.iter().filter(|slot| !slot.backup).count().max(1);
+        let waiting = self.queue.len();
+        let share = (waiting > 0).then(|| (now + OTHERS_RETURN, waiting.div_ceil(servers)));
+        if let Some(slot) = self.slots.iter_mut().find(|slot| Arc::ptr_eq(&slot.server, server)) {
+            slot.share = share;
+            slot.returned = Some(now);
         }
+        share
     }
 }

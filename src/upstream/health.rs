@@ -12,8 +12,8 @@ use tokio::{
     time::{Instant, sleep, timeout},
 };
 
-use super::{Endpoint, Server, Upstream};
-use crate::config::{Health, ServerAddress};
+use super::{Server, Upstream, server};
+use crate::config::{Address, Health};
 
 /// Pause between two questions to a server that has just gone.
 const SOON: Duration = Duration::from_millis(100);
@@ -22,12 +22,6 @@ const SOON: Duration = Duration::from_millis(100);
 /// ten times a second.
 const LATER: Duration = Duration::from_millis(500);
 const LONG_GONE: Duration = Duration::from_secs(60);
-
-/// How often a host name is resolved again while its server is up.
-const RESOLVE_EVERY: Duration = Duration::from_secs(30);
-
-/// How long a name service may take.
-const RESOLVE_WITHIN: Duration = Duration::from_secs(2);
 
 /// Most bytes read of the answer to a question: its first line is enough.
 const STATUS_LINE: usize = 512;
@@ -42,33 +36,47 @@ async fn run(upstream: Weak<Upstream>, server: Arc<Server>) {
     let mut down_since = None;
     let settings = || upstream.upgrade().map(|upstream| upstream.settings());
     while let Some(mut now) = settings() {
-        if server.is_up() {
+        if server.health() == server::Health::Up {
             down_since = None;
             tokio::select! {
                 () = server.look.notified() => {}
-                () = pause_while_up(&server, now.health.as_ref()) => {}
+                () = pause_while_up(now.health.as_ref()) => {}
             }
             // A reload may have woken us.
             now = match settings() {
                 Some(settings) => settings,
                 None => return,
             };
-            if server.is_up() && now.health.is_none() {
-                // Nothing to ask of a server that is up, except where its name leads.
-                let _ = resolve(&server).await;
+            if server.health() == server::Health::Up && now.health.is_none() {
+                // Nothing to ask of a server that is up.
                 continue;
             }
         }
         let asked = probe(&server, now.health.as_ref(), now.connect_timeout).await;
         let Some(upstream) = upstream.upgrade() else { return };
         match asked {
-            Ok(()) => upstream.recovered(&server),
+            Ok(Said::Well) => {
+                server.silence().spoke(Instant::now());
+                upstream.recovered(&server);
+            }
+            Ok(Said::Nothing) if server.health() == server::Health::Up => {
+                // It may only be busy: others are preferred, and the last one is never given up for it.
+                server.silence().timed_out(Instant::now());
+            }
+            Ok(Said::Nothing) => {
+                upstream.failed(&server, "does not answer the question about its health");
+                drop(upstream);
+                sleep(SOON).await;
+            }
             Err(error) if is_our_own_want(&error) => {
                 tracing::error!(%error, "cannot ask servers how they are; is the limit of open files too low?");
                 sleep(LATER).await;
             }
             Err(error) => {
-                upstream.failed(&server, &error.to_string());
+                match why(&error) {
+                    "error" => upstream.failed(&server, &error.to_string()),
+                    word => upstream.failed(&server, word),
+                }
                 drop(upstream);
                 let since = *down_since.get_or_insert_with(Instant::now);
                 let pause = if since.elapsed() < LONG_GONE { SOON } else { LATER };
@@ -85,31 +93,57 @@ pub(crate) fn is_our_own_want(error: &io::Error) -> bool {
     Errno::from_io_error(error).is_some_and(|error| wants.contains(&error))
 }
 
+/// Why a connection failed, in a word.
+pub(crate) fn why(error: &io::Error) -> &'static str {
+    match error.kind() {
+        io::ErrorKind::ConnectionRefused => "refused",
+        io::ErrorKind::NotFound => "absent",
+        io::ErrorKind::PermissionDenied => "forbidden",
+        io::ErrorKind::WouldBlock => "busy",
+        io::ErrorKind::TimedOut => "timeout",
+        io::ErrorKind::HostUnreachable | io::ErrorKind::NetworkUnreachable => "unreachable",
+        _ => "error",
+    }
+}
+
 /// Until the next question to a server that is up; for ever when there is none to ask.
-async fn pause_while_up(server: &Server, health: Option<&Health>) {
-    let resolve = matches!(server.address, ServerAddress::Name(..)).then_some(RESOLVE_EVERY);
-    match health.map(|health| health.every).into_iter().chain(resolve).min() {
-        Some(pause) => sleep(pause).await,
+async fn pause_while_up(health: Option<&Health>) {
+    match health {
+        Some(health) => sleep(health.every).await,
         None => std::future::pending().await,
     }
 }
 
-/// Whether a server can be used: it takes a connection and, where a path is configured, answers 2xx to it.
-async fn probe(server: &Server, health: Option<&Health>, connect_timeout: Duration) -> io::Result<()> {
-    resolve(server).await?;
-    let endpoint = server.endpoint().ok_or(io::ErrorKind::HostUnreachable)?;
-    let limit = health.map_or(connect_timeout, |health| health.timeout);
-    let question = async {
-        match endpoint {
-            Endpoint::Tcp(address) => ask(TcpStream::connect(address).await?, health).await,
-            Endpoint::Unix(path) => ask(UnixStream::connect(path).await?, health).await,
-        }
-    };
-    timeout(limit, question).await.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()))
+/// What a server says of itself.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Said {
+    Well,
+    /// It takes connections, and does not answer in time.
+    Nothing,
 }
 
-async fn ask(mut stream: impl AsyncRead + AsyncWrite + Unpin, health: Option<&Health>) -> io::Result<()> {
-    let Some(health) = health else { return Ok(()) };
+/// Whether a server can be used: it takes a connection and, where a path is configured, answers to it as expected.
+async fn probe(server: &Server, health: Option<&Health>, connect_timeout: Duration) -> io::Result<Said> {
+    let late = |_| io::Error::from(io::ErrorKind::TimedOut);
+    match &server.address {
+        Address::Tcp(address) => {
+            ask(timeout(connect_timeout, TcpStream::connect(address)).await.map_err(late)??, health).await
+        }
+        Address::Unix(path) => {
+            ask(timeout(connect_timeout, UnixStream::connect(path)).await.map_err(late)??, health).await
+        }
+    }
+}
+
+async fn ask(stream: impl AsyncRead + AsyncWrite + Unpin, health: Option<&Health>) -> io::Result<Said> {
+    let Some(health) = health else { return Ok(Said::Well) };
+    match timeout(health.timeout, question(stream, health)).await {
+        Ok(answered) => answered.map(|()| Said::Well),
+        Err(_) => Ok(Said::Nothing),
+    }
+}
+
+async fn question(mut stream: impl AsyncRead + AsyncWrite + Unpin, health: &Health) -> io::Result<()> {
     let path = &health.path;
     let request = format!(
         "GET {path} HTTP/1.1\r\nHost: localhost\r\nX-Forwarded-For: 127.0.0.1\r\nUser-Agent: bowshock-health\r\n\
@@ -125,23 +159,13 @@ async fn ask(mut stream: impl AsyncRead + AsyncWrite + Unpin, health: Option<&He
     let mut response = httparse::Response::new(&mut []);
     // Only the first line matters; that no room is left for fields is no error here.
     let _ = response.parse(&answer);
+    let as_expected = |code: u16| match health.expect.as_slice() {
+        [] => (200..=299).contains(&code),
+        expected => expected.iter().any(|status| status.as_u16() == code),
+    };
     match response.code {
-        Some(200..=299) => Ok(()),
+        Some(code) if as_expected(code) => Ok(()),
         Some(code) => Err(io::Error::other(format!("answered {code} to {path}"))),
         None => Err(io::ErrorKind::InvalidData.into()),
     }
-}
-
-/// Looks up where a host name leads now; keeps the last address while the name service is away.
-async fn resolve(server: &Server) -> io::Result<()> {
-    let ServerAddress::Name(host, port) = &server.address else { return Ok(()) };
-    let lookup = timeout(RESOLVE_WITHIN, tokio::net::lookup_host((host.as_str(), *port)));
-    let found = lookup.await.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()));
-    match found.map(|mut found| found.next()) {
-        Ok(Some(address)) => server.resolved.store(Some(Arc::new(address))),
-        Ok(None) if server.endpoint().is_none() => return Err(io::ErrorKind::NotFound.into()),
-        Err(error) if server.endpoint().is_none() => return Err(error),
-        Ok(None) | Err(_) => {}
-    }
-    Ok(())
 }

@@ -7,22 +7,29 @@ use tokio::{sync::oneshot, time::Instant};
 use super::{
     Lease, Server, Upstream,
     group::Why,
-    queue::{Ticket, Waiter},
+    queue::{Ticket, Waiter, Wish},
 };
 
 /// A request's way through an upstream, over all of its attempts.
 #[derive(Default)]
 pub struct Turn {
     ticket: Option<Ticket>,
-    tried: Vec<Arc<Server>>,
+    wish: Wish,
+    /// It is among the requests of which a share may be sent again.
+    counted: bool,
     /// How long it has waited for a server so far; `None` when it never had to.
     pub waited: Option<Duration>,
 }
 
 impl Turn {
+    /// It wants the server of this key (`balance = "hash:…"`).
+    pub fn wants(&mut self, key: Option<u64>) {
+        self.wish.key = key;
+    }
+
     /// This request has failed at `server`: another one first from now on.
     pub fn avoid(&mut self, server: &Arc<Server>) {
-        self.tried.push(Arc::clone(server));
+        self.wish.tried.push(Arc::clone(server));
     }
 }
 
@@ -41,16 +48,16 @@ pub enum NoServer {
 }
 
 impl Upstream {
-    /// Gets a place on the best server, waiting for one if need be: for as long as `hold` says over all the times
-    /// that the request waits.
+    /// Gets a place on the best server, waiting for one if need be: for as long as `hold` over all the times that the
+    /// request waits.
     ///
     /// # Errors
     ///
     /// See [`NoServer`]. Dropping the future leaves the queue.
-    pub async fn acquire(self: &Arc<Self>, turn: &mut Turn) -> Result<Lease, NoServer> {
+    pub async fn acquire(self: &Arc<Self>, turn: &mut Turn, hold: Duration) -> Result<Lease, NoServer> {
         let settings = self.settings();
         let started = Instant::now();
-        let deadline = started + settings.hold.saturating_sub(turn.waited.unwrap_or_default());
+        let deadline = started + hold.saturating_sub(turn.waited.unwrap_or_default());
         let (ticket, place) = {
             let mut state = self.lock();
             if state.gone {
@@ -58,13 +65,16 @@ impl Upstream {
                 turn.ticket = None;
                 return Err(NoServer::Gone);
             }
+            if !std::mem::replace(&mut turn.counted, true) {
+                state.budget.request(started);
+            }
             // Who waits already goes first.
             if state.queue.is_empty()
-                && let Some(lease) = self.pick(&state, &turn.tried, Why::Arrived)
+                && let Some(lease) = self.pick(&mut state, &turn.wish, Why::Arrived)
             {
                 return Ok(lease);
             }
-            if settings.hold.is_zero() {
+            if hold.is_zero() {
                 return Err(NoServer::Expired(Duration::ZERO));
             }
             // Who has had a place keeps the right to one.
@@ -74,14 +84,14 @@ impl Upstream {
             }
             let ticket = *turn.ticket.get_or_insert_with(|| state.queue.ticket());
             let (sender, place) = oneshot::channel();
-            state.queue.wait(ticket, Waiter { sender, tried: turn.tried.clone() });
+            state.queue.wait(ticket, Waiter { sender, wish: turn.wish.clone() });
             (ticket, place)
         };
         let mut waiting = Waiting { upstream: self, ticket, started, turn, outcome: Outcome::Left };
         let (outcome, result) = match tokio::time::timeout_at(deadline, place).await {
             Ok(Ok(lease)) => (Outcome::Served, Ok(lease)),
             Ok(Err(_)) => (Outcome::Gone, Err(NoServer::Gone)),
-            Err(_) => (Outcome::Expired, Err(NoServer::Expired(settings.hold))),
+            Err(_) => (Outcome::Expired, Err(NoServer::Expired(hold))),
         };
         waiting.outcome = outcome;
         result

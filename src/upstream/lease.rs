@@ -2,20 +2,24 @@
 
 use std::{fmt, sync::Arc};
 
+use http::HeaderValue;
 use tokio::time::Instant;
 
-use super::{Server, Upstream};
+use super::{Server, Upstream, report::Report};
 
 /// The right to have one request on a server; gives the place back when dropped.
 pub struct Lease {
     upstream: Arc<Upstream>,
     server: Arc<Server>,
     stage: Stage,
+    /// All of the request has arrived: when it is connected, an answer is due.
+    whole: bool,
 }
 
 /// How far the request is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Stage {
+    Connecting,
     Sending,
     Sent,
     Answered,
@@ -25,23 +29,47 @@ impl Lease {
     /// `server` counts the request already.
     pub(super) fn new(upstream: Arc<Upstream>, server: Arc<Server>) -> Self {
         server.silence().chosen(Instant::now());
-        Self { upstream, server, stage: Stage::Sending }
+        Self { upstream, server, stage: Stage::Connecting, whole: false }
     }
 
-    /// All of the request is on its way: the server owes an answer.
+    /// There is a connection to the server.
+    pub fn connected(&mut self) {
+        if self.stage == Stage::Connecting {
+            self.server.silence().connected(Instant::now());
+            self.stage = Stage::Sending;
+            if self.whole {
+                self.sent();
+            }
+        }
+    }
+
+    /// All of the request is on its way, or will be once there is a connection: the server owes an answer.
     pub fn sent(&mut self) {
+        self.whole = true;
         if self.stage == Stage::Sending {
             self.stage = Stage::Sent;
             self.server.silence().sent(Instant::now());
         }
     }
 
-    /// The server has begun its answer.
-    pub fn answered(&mut self) {
-        if self.stage != Stage::Answered {
-            self.server.silence().answered(Instant::now(), self.stage == Stage::Sent);
-            self.stage = Stage::Answered;
+    /// The server has begun its answer; `report` is what it says of its load.
+    pub fn answered(&mut self, report: Option<&HeaderValue>) {
+        if self.stage == Stage::Answered {
+            return;
         }
+        self.connected();
+        let now = Instant::now();
+        match self.stage {
+            Stage::Sent => self.server.silence().answered(now),
+            _ => self.server.silence().spoke(now),
+        }
+        self.stage = Stage::Answered;
+        if let (Some(value), Some(name)) = (report, &self.upstream.settings().load_header)
+            && let Some(report) = Report::read(name, value, now)
+        {
+            self.server.reports(report);
+        }
+        self.upstream.streams(&self.server);
     }
 
     /// The server has kept the request waiting for as long as it may.
@@ -68,9 +96,11 @@ impl fmt::Debug for Lease {
 
 impl Drop for Lease {
     fn drop(&mut self) {
-        if self.stage == Stage::Sent {
-            self.server.silence().given_up();
+        match self.stage {
+            Stage::Connecting => self.server.silence().not_connected(),
+            Stage::Sent => self.server.silence().given_up(),
+            Stage::Sending | Stage::Answered => {}
         }
-        self.upstream.free(&self.server);
+        self.upstream.free(&self.server, self.stage == Stage::Answered);
     }
 }

@@ -5,13 +5,18 @@
 //! lost, and the oldest waiting request gets the first free place.
 
 mod balance;
+mod budget;
 mod group;
 mod head;
 mod health;
 mod hold;
+mod key;
 mod lease;
+mod names;
 mod queue;
+mod report;
 pub mod retry;
+mod roster;
 mod server;
 mod silence;
 
@@ -21,11 +26,15 @@ use std::{
 };
 
 use crate::{config, observe::Metrics};
-pub use group::Upstream;
+pub use group::{Standing, Upstream, WaitingFor};
 pub use hold::{NoServer, Turn};
 pub use lease::Lease;
-pub use server::{Endpoint, Server};
-pub(crate) use {head::prepare, health::is_our_own_want};
+pub use server::{Health, Server};
+pub(crate) use {
+    head::prepare,
+    health::{is_our_own_want, why},
+    key::of as key_of,
+};
 
 /// All upstreams of the process, by name. Those that stay over a reload keep what they know.
 #[derive(Default)]
@@ -52,7 +61,7 @@ impl Upstreams {
                 upstream.retire();
             }
             // One that comes back while requests of its are still in flight has its counts.
-            stays || upstream.is_draining()
+            stays || upstream.has_retired()
         });
     }
 
@@ -66,6 +75,40 @@ impl Upstreams {
         let by_name = self.by_name.lock().unwrap_or_else(PoisonError::into_inner);
         by_name.values().filter(|upstream| !upstream.is_gone()).cloned().collect()
     }
+
+    /// Has a server, or all servers of a host name, drained or resumed, in one upstream or in all that have it.
+    ///
+    /// # Errors
+    ///
+    /// When there is no such server: all that there are.
+    pub fn drain(
+        &self,
+        wanted: &str,
+        within: Option<&str>,
+        draining: bool,
+    ) -> Result<Vec<Drained>, Vec<String>> {
+        let (mut drained, mut known) = (Vec::new(), Vec::new());
+        for upstream in
+            self.list().into_iter().filter(|upstream| within.is_none_or(|name| upstream.name == name))
+        {
+            for Standing { server, name, .. } in upstream.servers() {
+                known.push(format!("{} of {}", server.label, upstream.name));
+                if server.label == wanted || name.as_deref() == Some(wanted) {
+                    upstream.drain(&server, draining);
+                    drained.push(Drained { upstream: Arc::clone(&upstream), server });
+                }
+            }
+        }
+        if drained.is_empty() { Err(known) } else { Ok(drained) }
+    }
+}
+
+/// A server of an upstream that was told to drain or to resume.
+pub struct Drained {
+    /// The upstream.
+    pub upstream: Arc<Upstream>,
+    /// The server.
+    pub server: Arc<Server>,
 }
 
 #[cfg(test)]

@@ -1,16 +1,26 @@
-//! Requests that wait for a server, the oldest first.
+//! Requests that wait for a server, by order of arrival.
 
 use std::{collections::VecDeque, sync::Arc};
 
 use tokio::sync::oneshot;
 
 use super::{Lease, Server};
+use crate::config::QueueOrder;
 
 /// What a request in the queue waits with.
 pub(super) struct Waiter {
     pub(super) sender: oneshot::Sender<Lease>,
-    /// Servers that have failed it before.
+    /// What it wants of a server.
+    pub(super) wish: Wish,
+}
+
+/// What a request wants of a server.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Wish {
+    /// Another one than those that have failed it before.
     pub(super) tried: Vec<Arc<Server>>,
+    /// The one for its key.
+    pub(super) key: Option<u64>,
 }
 
 /// A queue by order of arrival. A request that comes back (its server turned out to be down) takes its old place.
@@ -43,9 +53,13 @@ impl<T> Queue<T> {
         self.waiting.insert(place, (ticket, waiter));
     }
 
-    /// The oldest.
-    pub(super) fn front(&self) -> Option<&T> {
-        self.waiting.front().map(|(_, waiter)| waiter)
+    /// Whose turn it is.
+    pub(super) fn first(&self, order: QueueOrder) -> Option<&T> {
+        let first = match order {
+            QueueOrder::Oldest => self.waiting.front(),
+            QueueOrder::Newest => self.waiting.back(),
+        };
+        first.map(|(_, waiter)| waiter)
     }
 
     /// Sends everybody away.
@@ -53,9 +67,12 @@ impl<T> Queue<T> {
         self.waiting.clear();
     }
 
-    /// Takes the oldest.
-    pub(super) fn pop(&mut self) -> Option<(Ticket, T)> {
-        self.waiting.pop_front()
+    /// Takes the one whose turn it is.
+    pub(super) fn pop(&mut self, order: QueueOrder) -> Option<(Ticket, T)> {
+        match order {
+            QueueOrder::Oldest => self.waiting.pop_front(),
+            QueueOrder::Newest => self.waiting.pop_back(),
+        }
     }
 
     /// Takes out a request that waits no longer; false when it is not there.
@@ -86,8 +103,9 @@ mod tests {
         queue.wait(first, "first");
         assert!(queue.leave(second));
         assert!(!queue.leave(second));
-        assert_eq!(queue.pop(), Some((first, "first")));
-        assert_eq!(queue.pop(), Some((third, "third")));
+        assert_eq!(queue.first(QueueOrder::Newest), Some(&"third"));
+        assert_eq!(queue.pop(QueueOrder::Oldest), Some((first, "first")));
+        assert_eq!(queue.pop(QueueOrder::Newest), Some((third, "third")));
         assert!(queue.is_empty());
     }
 }

@@ -2,14 +2,14 @@
 
 use std::time::Duration;
 
-use http::Method;
-
-/// Tries that a request has in all once something of it was sent; connecting is not a try.
-const TRIES: u32 = 4;
+use http::{HeaderName, Method};
 
 /// The pause before the second try, four times as long before each further one: workers that go together take some
 /// milliseconds over it, and their sockets tell only then that they are gone.
 const PAUSE: Duration = Duration::from_millis(20);
+
+/// Pauses that grow; the rest are as long as the last of them.
+const GROWING: u32 = 4;
 
 /// Connections that may fail in a row without a pause between them, one for each server of most upstreams.
 const EAGER_CONNECTS: u32 = 4;
@@ -40,13 +40,24 @@ pub struct Attempt<'a> {
     pub failure: Failure,
     /// The method of the request.
     pub method: &'a Method,
+    /// Once is as good as twice, whatever the method: the client says so (`Idempotency-Key`), or the route does.
+    pub repeatable: bool,
     /// Whether what was read of the body can be sent again.
     pub replayable: bool,
+    /// Whether the connection had served a request before.
+    pub reused: bool,
     /// Attempts so far on which something was sent, this one included.
     pub tries: u32,
+    /// Attempts that there may be in all.
+    pub most_tries: u32,
     /// Connections that have failed in a row.
     pub failed_connects: u32,
+    /// Whether the upstream's budget has a retry left.
+    pub budget: bool,
 }
+
+/// The field by which a client says that its request may come twice (draft-ietf-httpapi-idempotency-key-header).
+pub const IDEMPOTENCY_KEY: HeaderName = HeaderName::from_static("idempotency-key");
 
 /// What to do after a failed attempt.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -57,13 +68,15 @@ pub enum Decision {
     GiveUp,
 }
 
-/// Decides. A server that was silent or speaks nonsense may be at work on the request, and so would the next one be:
+/// Decides. Nothing that was sent means that nothing is sent twice. A server that has closed a connection it had kept
+/// has most likely not seen the request, and is not the worse for a second one: that needs no budget. A server that was silent or speaks nonsense may be at work on the request, and so would the next one be:
 /// that is no reason to load another.
 pub fn decide(attempt: &Attempt<'_>) -> Decision {
-    let safe = attempt.method.is_idempotent() && attempt.replayable && attempt.tries < TRIES;
+    let repeatable = attempt.method.is_idempotent() || attempt.repeatable;
+    let again = repeatable && attempt.replayable && attempt.tries < attempt.most_tries;
     match attempt.failure {
         Failure::Connect if attempt.failed_connects < CONNECTS => Decision::Retry,
-        Failure::BeforeAnswer if safe => Decision::Retry,
+        Failure::BeforeAnswer if again && (attempt.reused || attempt.budget) => Decision::Retry,
         Failure::Connect
         | Failure::BeforeAnswer
         | Failure::Silence
@@ -77,7 +90,7 @@ pub fn pause(tries: u32, failed_connects: u32) -> Duration {
     match (tries, failed_connects) {
         (0, connects) if connects <= EAGER_CONNECTS => Duration::ZERO,
         (0, _) | (_, 1..) => PAUSE,
-        (tries, 0) => PAUSE * 4_u32.saturating_pow(tries.min(TRIES) - 1),
+        (tries, 0) => PAUSE * 4_u32.saturating_pow(tries.min(GROWING) - 1),
     }
 }
 
@@ -92,28 +105,63 @@ mod tests {
 
     #[test]
     fn every_cell_of_the_table() {
-        use Decision::{GiveUp, Retry};
         use Failure::{BeforeAnswer, Connect, Malformed, Silence, WithinAnswer};
+        const ANY: Option<bool> = None;
+        const YES: Option<bool> = Some(true);
+        const NO: Option<bool> = Some(false);
+        // The rows cover every cell once: what failed; may it be repeated (by its method, or because somebody says
+        // so); can its body be sent again; are tries left; a kept connection; is budget left. And the decision.
         let rows = [
-            // failure, method, replayable, tries, decision
-            (Connect, Method::GET, true, 1, Retry),
-            (Connect, Method::POST, true, 1, Retry),
-            (Connect, Method::POST, false, 900, Retry),
-            (BeforeAnswer, Method::GET, true, 1, Retry),
-            (BeforeAnswer, Method::HEAD, true, 2, Retry),
-            (BeforeAnswer, Method::GET, true, 4, GiveUp),
-            (BeforeAnswer, Method::PUT, true, 1, Retry),
-            (BeforeAnswer, Method::PUT, false, 1, GiveUp),
-            (BeforeAnswer, Method::DELETE, true, 1, Retry),
-            (BeforeAnswer, Method::POST, true, 1, GiveUp),
-            (BeforeAnswer, Method::PATCH, true, 1, GiveUp),
-            (Silence, Method::GET, true, 1, GiveUp),
-            (Malformed, Method::GET, true, 1, GiveUp),
-            (WithinAnswer, Method::GET, true, 1, GiveUp),
+            (Connect, ANY, ANY, ANY, ANY, ANY, Decision::Retry),
+            (BeforeAnswer, NO, ANY, ANY, ANY, ANY, Decision::GiveUp),
+            (BeforeAnswer, YES, NO, ANY, ANY, ANY, Decision::GiveUp),
+            (BeforeAnswer, YES, YES, NO, ANY, ANY, Decision::GiveUp),
+            (BeforeAnswer, YES, YES, YES, YES, ANY, Decision::Retry),
+            (BeforeAnswer, YES, YES, YES, NO, YES, Decision::Retry),
+            (BeforeAnswer, YES, YES, YES, NO, NO, Decision::GiveUp),
+            (Silence, ANY, ANY, ANY, ANY, ANY, Decision::GiveUp),
+            (Malformed, ANY, ANY, ANY, ANY, ANY, Decision::GiveUp),
+            (WithinAnswer, ANY, ANY, ANY, ANY, ANY, Decision::GiveUp),
         ];
-        for (failure, method, replayable, tries, decision) in rows {
-            let attempt = Attempt { failure, method: &method, replayable, tries, failed_connects: 1 };
-            assert_eq!(decide(&attempt), decision, "{attempt:?}");
+        let idempotent =
+            [Method::GET, Method::HEAD, Method::OPTIONS, Method::TRACE, Method::PUT, Method::DELETE];
+        let other = [Method::POST, Method::PATCH, Method::CONNECT, Method::from_bytes(b"MKCOL").unwrap()];
+        let methods =
+            idempotent.iter().map(|method| (method, true)).chain(other.iter().map(|method| (method, false)));
+        for (method, idempotent) in methods {
+            for failure in [Connect, BeforeAnswer, Silence, Malformed, WithinAnswer] {
+                for bits in 0..32_u8 {
+                    let [said, replayable, tries_left, reused, budget] =
+                        [1, 2, 4, 8, 16].map(|bit| bits & bit != 0);
+                    let cell = [idempotent || said, replayable, tries_left, reused, budget];
+                    let fits = |(row, a, b, c, d, e, _): &(Failure, _, _, _, _, _, Decision)| {
+                        let wanted: [Option<bool>; 5] = [*a, *b, *c, *d, *e];
+                        let same = wanted
+                            .iter()
+                            .zip(cell)
+                            .all(|(wanted, is)| wanted.is_none_or(|wanted| wanted == is));
+                        *row == failure && same
+                    };
+                    let mut fitting = rows.iter().filter(|row| fits(row));
+                    let (.., decision) = fitting.next().expect("a row for every cell");
+                    assert!(fitting.next().is_none(), "one row for a cell");
+                    let attempt = Attempt {
+                        failure,
+                        method,
+                        repeatable: said,
+                        replayable,
+                        reused,
+                        tries: if tries_left { 3 } else { 4 },
+                        most_tries: 4,
+                        failed_connects: 1,
+                        budget,
+                    };
+                    assert_eq!(decide(&attempt), *decision, "{attempt:?}");
+                    let circling = Attempt { failed_connects: CONNECTS, ..attempt };
+                    let ends = if failure == Connect { Decision::GiveUp } else { *decision };
+                    assert_eq!(decide(&circling), ends, "connections that fail for ever come to an end");
+                }
+            }
         }
     }
 

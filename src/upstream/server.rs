@@ -1,62 +1,71 @@
 //! One server of an upstream: what is known about it outlives reloads for as long as its address stays.
 
-use std::{
-    net::SocketAddr,
-    path::PathBuf,
-    sync::{
-        Arc, Mutex, MutexGuard, PoisonError,
-        atomic::{AtomicBool, AtomicUsize, Ordering},
-    },
+use std::sync::{
+    Arc, Mutex, MutexGuard, PoisonError,
+    atomic::{AtomicBool, AtomicU8, AtomicUsize, Ordering},
 };
 
 use arc_swap::ArcSwapOption;
 use tokio::{sync::Notify, task::AbortHandle, time::Instant};
 
-use super::silence::Silence;
-use crate::config::ServerAddress;
+use super::{balance, report::Report, silence::Silence};
+use crate::config::Address;
 
 /// A server of an upstream.
 #[derive(Debug)]
 pub struct Server {
-    /// Where it listens; its name in metrics and commands.
-    pub address: ServerAddress,
-    /// [`address`](Self::address) as text, made once.
+    /// Where it listens; one of the addresses of a host name is a server of its own.
+    pub address: Address,
+    /// [`address`](Self::address) as text, made once: its name in metrics and commands.
     pub label: String,
+    /// The label as a number.
+    pub(super) id: u64,
     /// Requests in flight. Changed only under the lock of its upstream.
     pub(super) inflight: AtomicUsize,
-    /// Whether it can be used, as far as is known.
-    pub(super) up: AtomicBool,
-    /// The address that a host name stands for at present.
-    pub(super) resolved: ArcSwapOption<SocketAddr>,
+    /// Those of them whose answers have begun. Changed only under the lock of its upstream.
+    pub(super) streaming: AtomicUsize,
+    health: AtomicU8,
+    /// Why it is failing, for people.
+    reason: ArcSwapOption<String>,
+    /// An operator wants no new requests on it. Changed only under the lock of its upstream.
+    pub(super) draining: AtomicBool,
     /// Wakes its prober.
     pub(super) look: Notify,
     silence: Mutex<Silence>,
+    report: Mutex<Option<Report>>,
     /// The task that asks whether it can be used.
     prober: Mutex<Option<AbortHandle>>,
 }
 
-/// Where to connect to.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Endpoint {
-    /// An address and port.
-    Tcp(SocketAddr),
-    /// The path of a unix socket.
-    Unix(PathBuf),
+/// Whether a server can be used, as far as is known.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[repr(u8)]
+pub enum Health {
+    /// Nothing has been heard of it: it may be tried when no other is known to be up.
+    Unknown,
+    /// It can.
+    Up,
+    /// It cannot, and is asked until it can.
+    Failing,
 }
 
 impl Server {
-    /// A server of which nothing is known is taken to be up, so that the first request finds out; one with a host
-    /// name must be resolved first.
-    pub(super) fn new(address: ServerAddress) -> Arc<Self> {
+    /// A server of which nothing is known.
+    pub(super) fn new(address: Address) -> Arc<Self> {
+        let label = address.to_string();
         Arc::new(Self {
-            label: address.to_string(),
+            address,
+            id: balance::hash(label.as_bytes()),
+            label,
             inflight: AtomicUsize::new(0),
-            up: AtomicBool::new(!matches!(address, ServerAddress::Name(..))),
-            resolved: ArcSwapOption::empty(),
+            streaming: AtomicUsize::new(0),
+            health: AtomicU8::new(Health::Unknown as u8),
+            reason: ArcSwapOption::empty(),
+            draining: AtomicBool::new(false),
             look: Notify::new(),
             silence: Mutex::default(),
+            report: Mutex::default(),
             prober: Mutex::default(),
-            address,
         })
     }
 
@@ -65,9 +74,48 @@ impl Server {
         self.inflight.load(Ordering::Relaxed)
     }
 
+    /// Those of them whose answers have begun: only a body, or a tunnel, is still on its way.
+    pub fn streaming(&self) -> usize {
+        self.streaming.load(Ordering::Relaxed)
+    }
+
+    /// What is in flight on it in hundredths of a request; what only streams counts `streaming_share` percent.
+    pub(super) fn load(&self, streaming_share: u32) -> u64 {
+        let streaming = self.streaming();
+        let busy = self.inflight().saturating_sub(streaming);
+        busy as u64 * 100 + streaming as u64 * u64::from(streaming_share)
+    }
+
     /// Whether it can be used, as far as is known.
-    pub fn is_up(&self) -> bool {
-        self.up.load(Ordering::Relaxed)
+    pub fn health(&self) -> Health {
+        match self.health.load(Ordering::Relaxed) {
+            up if up == Health::Up as u8 => Health::Up,
+            failing if failing == Health::Failing as u8 => Health::Failing,
+            _ => Health::Unknown,
+        }
+    }
+
+    /// Takes note of its health, and gives what was known before. Only under the lock of its upstream.
+    pub(super) fn becomes(&self, health: Health, reason: Option<String>) -> Health {
+        let before = self.health();
+        self.health.store(health as u8, Ordering::Relaxed);
+        self.reason.store(reason.map(Arc::new));
+        before
+    }
+
+    /// Why it is failing, for people.
+    pub fn reason(&self) -> Option<Arc<String>> {
+        self.reason.load_full()
+    }
+
+    /// Whether it may get requests: it can be used, as far as is known, and nobody has forbidden it.
+    pub fn is_usable(&self) -> bool {
+        self.health() != Health::Failing && !self.is_draining()
+    }
+
+    /// Whether an operator wants no new requests on it.
+    pub fn is_draining(&self) -> bool {
+        self.draining.load(Ordering::Relaxed)
     }
 
     /// Whether it owes answers and has begun none for a while: others are preferred.
@@ -77,6 +125,20 @@ impl Server {
 
     pub(super) fn silence(&self) -> MutexGuard<'_, Silence> {
         self.silence.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Takes note of what it says of its load.
+    pub(super) fn reports(&self, report: Report) {
+        *self.report() = Some(report);
+    }
+
+    /// What it says of its load, in hundredths of a request; `None` when it has said nothing lately.
+    pub fn reported_load(&self, now: Instant, max_requests: Option<usize>) -> u64 {
+        self.report().map_or(0, |report| report.load(now, max_requests))
+    }
+
+    fn report(&self) -> MutexGuard<'_, Option<Report>> {
+        self.report.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Whether a prober watches it.
@@ -102,12 +164,14 @@ impl Server {
         self.prober.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Where to connect to; `None` for a host name that does not resolve.
-    pub fn endpoint(&self) -> Option<Endpoint> {
-        match &self.address {
-            ServerAddress::Tcp(address) => Some(Endpoint::Tcp(*address)),
-            ServerAddress::Unix(path) => Some(Endpoint::Unix(path.clone())),
-            ServerAddress::Name(..) => self.resolved.load().as_deref().copied().map(Endpoint::Tcp),
+    /// Its state in a word.
+    pub fn state(&self, now: Instant) -> &'static str {
+        match self.health() {
+            _ if self.is_draining() => "draining",
+            Health::Failing => "failing",
+            _ if self.is_silent(now) => "silent",
+            Health::Unknown => "unknown",
+            Health::Up => "up",
         }
     }
 }

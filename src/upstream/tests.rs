@@ -4,11 +4,13 @@ use std::{sync::Arc, time::Duration};
 
 use tokio::time::Instant;
 
-use super::{Lease, NoServer, Turn, Upstream};
+use super::{Lease, NoServer, Standing, Turn, Upstream};
 use crate::{
-    config::{self, ServerAddress, UpstreamServer},
+    config::{self, Balance, QueueOrder, ServerAddress, UpstreamServer},
     observe::HoldMetrics,
 };
+
+const HOLD: Duration = Duration::from_secs(300);
 
 fn settings(servers: &[(&str, Option<usize>)]) -> config::Upstream {
     let server = |(path, max_requests): &(&str, Option<usize>)| UpstreamServer {
@@ -19,9 +21,16 @@ fn settings(servers: &[(&str, Option<usize>)]) -> config::Upstream {
     };
     config::Upstream {
         name: "galaxy".into(),
+        resolver: Vec::new(),
         servers: servers.iter().map(server).collect(),
-        hold: Duration::from_secs(300),
+        balance: Balance::LeastConn,
+        slow_start: Duration::ZERO,
+        streaming_share: 20,
+        load_header: None,
+        hold: HOLD,
         queue: 3,
+        queue_order: QueueOrder::Oldest,
+        retry: config::Retry { tries: 4, budget: 20 },
         health: None,
         connect_timeout: Duration::from_secs(5),
         read_timeout: Duration::from_secs(60),
@@ -31,14 +40,19 @@ fn settings(servers: &[(&str, Option<usize>)]) -> config::Upstream {
 }
 
 fn upstream(servers: &[(&str, Option<usize>)]) -> Arc<Upstream> {
-    let settings = settings(servers);
-    let upstream = Upstream::new(&settings, HoldMetrics::unregistered());
-    upstream.change(&settings);
+    with(&settings(servers))
+}
+
+/// Its servers are all up, before a prober has looked.
+fn with(settings: &config::Upstream) -> Arc<Upstream> {
+    let upstream = Upstream::new(settings, HoldMetrics::unregistered());
+    upstream.change(settings);
+    upstream.servers().iter().for_each(|standing| upstream.recovered(&standing.server));
     upstream
 }
 
 async fn acquire(upstream: &Arc<Upstream>) -> Result<Lease, NoServer> {
-    upstream.acquire(&mut Turn::default()).await
+    upstream.acquire(&mut Turn::default(), HOLD).await
 }
 
 /// A request that waits in a task of its own, once it is in the queue.
@@ -55,7 +69,7 @@ async fn wait(upstream: &Arc<Upstream>) -> tokio::task::JoinHandle<Result<Lease,
 }
 
 fn inflight(upstream: &Upstream) -> Vec<usize> {
-    upstream.servers().iter().map(|(server, _)| server.inflight()).collect()
+    upstream.servers().iter().map(|standing| standing.server.inflight()).collect()
 }
 
 #[tokio::test]
@@ -118,20 +132,20 @@ async fn one_hold_covers_all_attempts_of_a_request() {
     let upstream = upstream(&[("/absent", None)]);
     let mut turn = Turn::default();
     let started = Instant::now();
-    let lease = upstream.acquire(&mut turn).await.unwrap();
+    let lease = upstream.acquire(&mut turn, HOLD).await.unwrap();
     tokio::time::sleep(Duration::from_secs(200)).await;
     upstream.failed(lease.server(), "test");
     drop(lease);
-    assert!(matches!(upstream.acquire(&mut turn).await, Err(NoServer::Expired(_))));
+    assert!(matches!(upstream.acquire(&mut turn, HOLD).await, Err(NoServer::Expired(_))));
     assert_eq!(started.elapsed().as_secs(), 200 + 300, "time on a server is not time in the queue");
-    assert!(matches!(upstream.acquire(&mut turn).await, Err(NoServer::Expired(_))));
+    assert!(matches!(upstream.acquire(&mut turn, HOLD).await, Err(NoServer::Expired(_))));
     assert_eq!(started.elapsed().as_secs(), 200 + 300, "it has waited enough");
 }
 
 #[tokio::test]
 async fn a_reload_brings_servers_to_those_who_wait() {
     let upstream = upstream(&[("/absent", None)]);
-    upstream.failed(&upstream.servers()[0].0, "test");
+    upstream.failed(&upstream.servers()[0].server, "test");
     let waiting = wait(&upstream).await;
     upstream.change(&settings(&[("/new", None)]));
     let lease = waiting.await.unwrap().unwrap();
@@ -156,7 +170,7 @@ async fn a_server_is_used_the_moment_it_answers() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("socket");
     let upstream = upstream(&[(path.to_str().unwrap(), None)]);
-    upstream.failed(&upstream.servers()[0].0, "test");
+    upstream.failed(&upstream.servers()[0].server, "test");
     let waiting = wait(&upstream).await;
     let _listener = tokio::net::UnixListener::bind(&path).unwrap();
     assert!(waiting.await.unwrap().is_ok());
@@ -165,13 +179,13 @@ async fn a_server_is_used_the_moment_it_answers() {
 #[tokio::test]
 async fn who_had_a_place_in_the_queue_is_not_refused_one_when_it_comes_back() {
     let upstream = upstream(&[("/nowhere/a", None)]);
-    let server = Arc::clone(&upstream.servers()[0].0);
+    let server = Arc::clone(&upstream.servers()[0].server);
     upstream.failed(&server, "test");
     let (mut turn, mut others) = (Turn::default(), Vec::new());
     let first = tokio::spawn({
         let upstream = Arc::clone(&upstream);
         async move {
-            let lease = upstream.acquire(&mut turn).await;
+            let lease = upstream.acquire(&mut turn, HOLD).await;
             (turn, lease)
         }
     });
@@ -186,7 +200,7 @@ async fn who_had_a_place_in_the_queue_is_not_refused_one_when_it_comes_back() {
         others.push(wait(&upstream).await);
     }
     drop(lease);
-    let again = tokio::time::timeout(Duration::from_millis(50), upstream.acquire(&mut turn)).await;
+    let again = tokio::time::timeout(Duration::from_millis(50), upstream.acquire(&mut turn, HOLD)).await;
     assert!(again.is_err(), "it waits again, and is not answered 503: {again:?}");
 }
 
@@ -194,22 +208,23 @@ async fn who_had_a_place_in_the_queue_is_not_refused_one_when_it_comes_back() {
 async fn a_server_that_comes_and_goes_is_watched_by_one_prober() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("socket");
-    let with = |servers: &[(&str, Option<usize>)]| {
+    let asking = |servers: &[(&str, Option<usize>)]| {
         let health = Some(config::Health {
             path: "/".into(),
+            expect: Vec::new(),
             every: Duration::from_secs(1),
             timeout: Duration::from_secs(1),
         });
         config::Upstream { health, ..settings(servers) }
     };
-    let both = with(&[(path.to_str().unwrap(), None)]);
+    let both = asking(&[(path.to_str().unwrap(), None)]);
     let upstream = upstream(&[(path.to_str().unwrap(), None)]);
     upstream.change(&both);
     let lease = acquire(&upstream).await.unwrap();
     upstream.failed(lease.server(), "test");
     tokio::time::sleep(Duration::from_millis(20)).await;
     for _ in 0..10 {
-        upstream.change(&with(&[]));
+        upstream.change(&asking(&[]));
         upstream.change(&both);
     }
     let listener = tokio::net::UnixListener::bind(&path).unwrap();
@@ -225,7 +240,9 @@ async fn a_server_that_comes_and_goes_is_watched_by_one_prober() {
 #[tokio::test(start_paused = true)]
 async fn a_probe_that_finds_a_server_well_again_and_again_changes_nothing() {
     let upstream = upstream(&[("/absent/a", Some(4)), ("/absent/b", None)]);
-    let [(well, _), (down, _)] = &upstream.servers()[..] else { panic!("two servers") };
+    let [Standing { server: well, .. }, Standing { server: down, .. }] = &upstream.servers()[..] else {
+        panic!("two servers")
+    };
     upstream.failed(down, "test");
     let mut leases = Vec::new();
     for _ in 0..4 {
@@ -242,7 +259,9 @@ async fn a_probe_that_finds_a_server_well_again_and_again_changes_nothing() {
 #[tokio::test(start_paused = true)]
 async fn a_server_that_nobody_waited_for_has_no_share_to_keep_to() {
     let upstream = upstream(&[("/absent/a", Some(4)), ("/absent/b", None)]);
-    let [(a, _), (b, _)] = &upstream.servers()[..] else { panic!("two servers") };
+    let [Standing { server: a, .. }, Standing { server: b, .. }] = &upstream.servers()[..] else {
+        panic!("two servers")
+    };
     upstream.failed(b, "test");
     upstream.failed(a, "test");
     upstream.recovered(a);
@@ -261,11 +280,10 @@ async fn a_server_that_nobody_waited_for_has_no_share_to_keep_to() {
 async fn when_the_last_server_goes_those_who_wait_get_the_backup() {
     let mut settings = settings(&[("/absent/a", Some(1)), ("/absent/b", None)]);
     settings.servers[1].backup = true;
-    let upstream = Upstream::new(&settings, HoldMetrics::unregistered());
-    upstream.change(&settings);
+    let upstream = with(&settings);
     let _hangs = acquire(&upstream).await.unwrap();
     let waiting = wait(&upstream).await;
-    upstream.failed(&upstream.servers()[0].0, "test");
+    upstream.failed(&upstream.servers()[0].server, "test");
     let lease = tokio::time::timeout(Duration::from_millis(1), waiting).await.expect("the backup at once");
     assert_eq!(lease.unwrap().unwrap().server().label, "unix:/absent/b");
 }
@@ -273,7 +291,7 @@ async fn when_the_last_server_goes_those_who_wait_get_the_backup() {
 #[tokio::test(start_paused = true)]
 async fn a_number_in_one_queue_is_none_in_another() {
     let (x, y) = (upstream(&[("/absent/x", None)]), upstream(&[("/absent/y", None)]));
-    let (server_x, server_y) = (Arc::clone(&x.servers()[0].0), Arc::clone(&y.servers()[0].0));
+    let (server_x, server_y) = (Arc::clone(&x.servers()[0].server), Arc::clone(&y.servers()[0].server));
     x.failed(&server_x, "test");
     y.failed(&server_y, "test");
     // It waits at x, is served, its connection fails, and x is taken away.
@@ -281,7 +299,7 @@ async fn a_number_in_one_queue_is_none_in_another() {
         let x = Arc::clone(&x);
         async move {
             let mut turn = Turn::default();
-            drop(x.acquire(&mut turn).await.unwrap());
+            drop(x.acquire(&mut turn, HOLD).await.unwrap());
             turn
         }
     });
@@ -292,9 +310,9 @@ async fn a_number_in_one_queue_is_none_in_another() {
     let mut turn = moved.await.unwrap();
     x.failed(&server_x, "test");
     x.retire();
-    assert!(matches!(x.acquire(&mut turn).await, Err(NoServer::Gone)));
+    assert!(matches!(x.acquire(&mut turn, HOLD).await, Err(NoServer::Gone)));
     let first = wait(&y).await;
-    let left = tokio::time::timeout(Duration::from_secs(1), y.acquire(&mut turn)).await;
+    let left = tokio::time::timeout(Duration::from_secs(1), y.acquire(&mut turn, HOLD)).await;
     assert!(left.is_err(), "it waits at y, until its client leaves");
     assert_eq!(y.waiting(), 1);
     assert!(!first.is_finished(), "who was there before is there still");
@@ -306,12 +324,12 @@ async fn a_reload_that_asks_for_health_is_followed_at_once() {
     let path = folder.path().join("socket");
     let listener = tokio::net::UnixListener::bind(&path).unwrap();
     let without = settings(&[(path.to_str().unwrap(), None)]);
-    let upstream = Upstream::new(&without, HoldMetrics::unregistered());
-    upstream.change(&without);
+    let upstream = with(&without);
     // Until its prober has nothing to do.
     tokio::time::sleep(Duration::from_millis(50)).await;
     let health = config::Health {
         path: "/".into(),
+        expect: Vec::new(),
         every: Duration::from_secs(3600),
         timeout: Duration::from_secs(1),
     };
@@ -323,6 +341,7 @@ async fn a_reload_that_asks_for_health_is_followed_at_once() {
 async fn one_slow_request_does_not_starve_its_server() {
     let upstream = upstream(&[("/absent/a", None), ("/absent/b", None)]);
     let mut slow = acquire(&upstream).await.unwrap();
+    slow.connected();
     slow.sent();
     let server = Arc::clone(slow.server());
     let mut others = 0;
@@ -331,8 +350,9 @@ async fn one_slow_request_does_not_starve_its_server() {
         // Two at a time, so that the busy server is as good as the other for one of them.
         let mut pair = [acquire(&upstream).await.unwrap(), acquire(&upstream).await.unwrap()];
         for lease in &mut pair {
+            lease.connected();
             lease.sent();
-            lease.answered();
+            lease.answered(None);
             others += usize::from(Arc::ptr_eq(lease.server(), &server));
         }
     }

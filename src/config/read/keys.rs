@@ -30,6 +30,7 @@ pub const SERVER: Keys = Keys {
         "send_timeout",
         "keepalive_timeout",
         "max_connections",
+        "resolver",
     ],
     later: &["user", "group", "min_rate", "max_memory", "http2"],
 };
@@ -67,6 +68,8 @@ pub const ROUTE: Keys = Keys {
         "expires",
         "headers",
         "read_timeout",
+        "hold",
+        "retry",
         "max_body",
         "methods",
         "status",
@@ -88,8 +91,6 @@ pub const ROUTE: Keys = Keys {
         "index",
         "cache",
         "errors",
-        "hold",
-        "retry",
     ],
 };
 
@@ -99,9 +100,14 @@ pub const UPSTREAM: Keys = Keys {
     now: &[
         "servers",
         "balance",
+        "slow_start",
+        "streaming_share",
+        "load_header",
         "protocol",
         "hold",
         "queue",
+        "queue_order",
+        "retry",
         "max_requests",
         "health",
         "connect_timeout",
@@ -109,8 +115,14 @@ pub const UPSTREAM: Keys = Keys {
         "send_timeout",
         "keepalive",
     ],
-    later: &["retry", "slow_start"],
+    later: &[],
 };
+
+/// `upstream.retry`
+pub const RETRY: Keys = Keys { table: "`retry` of `[upstream.NAME]`", now: &["tries", "budget"], later: &[] };
+
+/// `retry` of a route.
+pub const ROUTE_RETRY: Keys = Keys { table: "`retry` of a route", now: &["tries", "unsafe"], later: &[] };
 
 /// One entry of `upstream.servers`.
 pub const UPSTREAM_SERVER: Keys = Keys {
@@ -121,8 +133,21 @@ pub const UPSTREAM_SERVER: Keys = Keys {
 
 /// `upstream.health`
 pub const HEALTH: Keys =
-    Keys { table: "`health` of `[upstream.NAME]`", now: &["path", "every", "timeout"], later: &[] };
+    Keys { table: "`health` of `[upstream.NAME]`", now: &["path", "every", "timeout", "expect"], later: &[] };
 
 /// All tables, to tell in which one a misplaced key belongs.
-pub const ALL: [&Keys; 11] =
-    [&TOP, &SERVER, &ADMIN, &LOG, &ACCESS, &LISTEN, &SITE, &ROUTE, &UPSTREAM, &UPSTREAM_SERVER, &HEALTH];
+pub const ALL: [&Keys; 13] = [
+    &TOP,
+    &SERVER,
+    &ADMIN,
+    &LOG,
+    &ACCESS,
+    &LISTEN,
+    &SITE,
+    &ROUTE,
+    &ROUTE_RETRY,
+    &UPSTREAM,
+    &UPSTREAM_SERVER,
+    &HEALTH,
+    &RETRY,
+];

@@ -168,13 +168,21 @@ impl<'a> Value<'a> {
         self.parse(self.string(&format!("{} = \"1g\"", self.name))?, units::size)
     }
 
+    /// A share in percent.
+    pub fn share(self) -> Option<u32> {
+        if let Some((number, 10)) = self.as_integer() {
+            return self.wanted("a string with `%`", &format!("{} = \"{number}%\"", self.name));
+        }
+        self.parse(self.string(&format!("{} = \"20%\"", self.name))?, units::share)
+    }
+
     /// One of a few words; those of `later` are documented and not built yet.
-    pub fn choice<T: Copy>(self, words: &[(&str, T)], later: &[&str]) -> Option<T> {
+    pub fn choice<T: Clone>(self, words: &[(&str, T)], later: &[&str]) -> Option<T> {
         let names: Vec<&str> = words.iter().map(|(word, _)| *word).collect();
         let example = format!("{} = \"{}\"", self.name, names.first().copied().unwrap_or_default());
         let text = self.string(&example)?;
         if let Some((_, value)) = words.iter().find(|(word, _)| *word == text) {
-            return Some(*value);
+            return Some(value.clone());
         }
         let here = |word: &str| *word == *text || (word.ends_with(':') && text.starts_with(word));
         self.error(if later.iter().any(|word| here(word)) {

@@ -1,0 +1,200 @@
+//! The bytes of a request, kept so that it can be sent again: in memory up to a limit, then in a temporary file.
+
+use std::{
+    fs::File,
+    io::{self, Write},
+    os::unix::fs::FileExt,
+    sync::Arc,
+    task::{Context, Poll, ready},
+};
+
+use futures_util::FutureExt;
+use tokio::{
+    io::ReadBuf,
+    task::{JoinHandle, spawn_blocking},
+};
+
+use super::inbound::Inbound;
+
+/// Most bytes in memory; the file is written and read in pieces of this size.
+const PIECE: usize = 256 * 1024;
+
+/// A request on record.
+#[derive(Debug)]
+pub(super) struct Keep {
+    /// How much belongs to the request, from its first byte on.
+    pub(super) whole: Inbound,
+    file: Option<Arc<File>>,
+    /// Bytes in the file; [`tail`](Self::tail) follows them.
+    in_file: u64,
+    tail: Vec<u8>,
+    writing: Option<JoinHandle<io::Result<Arc<File>>>>,
+    /// What is handed out again, and up to where it has been.
+    replay: Option<Replay>,
+    /// Why it cannot be sent again: the disk is full, most likely.
+    error: Option<io::Error>,
+}
+
+#[derive(Debug, Default)]
+struct Replay {
+    at: u64,
+    /// A piece of the file, and how much of it has been handed out.
+    piece: Vec<u8>,
+    given: usize,
+    reading: Option<JoinHandle<io::Result<Vec<u8>>>>,
+}
+
+impl Keep {
+    /// Keeps a request of this length.
+    pub(super) fn new(whole: Inbound) -> Self {
+        let (file, tail, writing, replay, error) = (None, Vec::new(), None, None, None);
+        Self { whole, file, in_file: 0, tail, writing, replay, error }
+    }
+
+    /// Bytes kept so far.
+    pub(super) fn length(&self) -> u64 {
+        self.in_file + self.tail.len() as u64
+    }
+
+    /// Whether the request can be sent again.
+    pub(super) fn is_good(&self) -> bool {
+        self.error.is_none()
+    }
+
+    /// Waits until there is room for more; at most one piece is on its way to the disk.
+    pub(super) fn poll_room(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        if let Some(writing) = &mut self.writing {
+            let written = ready!(writing.poll_unpin(cx));
+            self.writing = None;
+            match written.unwrap_or_else(|panic| Err(io::Error::other(panic))) {
+                Ok(file) => self.file = Some(file),
+                Err(error) => self.give_up(error),
+            }
+        }
+        Poll::Ready(())
+    }
+
+    /// Keeps bytes that have been handed out.
+    pub(super) fn record(&mut self, bytes: &[u8]) {
+        if self.error.is_some() {
+            return;
+        }
+        self.tail.extend_from_slice(bytes);
+        if self.tail.len() >= PIECE && self.writing.is_none() {
+            let piece = std::mem::replace(&mut self.tail, Vec::with_capacity(PIECE));
+            self.in_file += piece.len() as u64;
+            let file = self.file.take();
+            self.writing = Some(spawn_blocking(move || {
+                let file = match file {
+                    Some(file) => file,
+                    // Without a name from the start: it is gone with the request, whatever happens.
+                    None => Arc::new(tempfile::tempfile()?),
+                };
+                (&*file).write_all(&piece)?;
+                Ok(file)
+            }));
+        }
+    }
+
+    fn give_up(&mut self, error: io::Error) {
+        tracing::warn!(%error, "a request body cannot be kept; it goes on, and will not be sent again");
+        self.error = Some(error);
+        self.file = None;
+        self.tail = Vec::new();
+    }
+
+    /// From now on the request is handed out again from its start.
+    pub(super) fn rewind(&mut self) {
+        self.replay = Some(Replay::default());
+    }
+
+    /// Hands out what is kept; nothing when all has been, or nothing is to be handed out again.
+    pub(super) fn poll_replay(
+        &mut self,
+        cx: &mut Context<'_>,
+        out: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<usize>> {
+        if self.replay.is_none() {
+            return Poll::Ready(Ok(0));
+        }
+        ready!(self.poll_room(cx));
+        if let Some(error) = &self.error {
+            return Poll::Ready(Err(io::Error::new(error.kind(), "the request could not be kept")));
+        }
+        let Some(replay) = &mut self.replay else { return Poll::Ready(Ok(0)) };
+        if replay.at < self.in_file && replay.given == replay.piece.len() {
+            let Some(file) = &self.file else {
+                return Poll::Ready(Err(io::Error::other("the request's file is missing")));
+            };
+            let reading = replay.reading.get_or_insert_with(|| {
+                let (file, at) = (Arc::clone(file), replay.at);
+                // No more than is left.
+                let length = (self.in_file - at).min(PIECE as u64) as usize;
+                spawn_blocking(move || {
+                    let mut piece = vec![0; length];
+                    file.read_exact_at(&mut piece, at).map(|()| piece)
+                })
+            });
+            let read = ready!(reading.poll_unpin(cx));
+            replay.reading = None;
+            replay.piece = read.unwrap_or_else(|panic| Err(io::Error::other(panic)))?;
+            replay.given = 0;
+        }
+        let source = match replay.at.checked_sub(self.in_file) {
+            // No more than is in memory.
+            Some(past) => &self.tail[past as usize..],
+            None => &replay.piece[replay.given..],
+        };
+        let count = source.len().min(out.remaining());
+        out.put_slice(&source[..count]);
+        if replay.at < self.in_file {
+            replay.given += count;
+        }
+        replay.at += count as u64;
+        if replay.at == self.in_file + self.tail.len() as u64 {
+            self.replay = None;
+        }
+        Poll::Ready(Ok(count))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::future::poll_fn;
+
+    use super::*;
+
+    async fn replay(keep: &mut Keep, buffer: usize) -> Vec<u8> {
+        let (mut all, mut room) = (Vec::new(), vec![0; buffer]);
+        loop {
+            let mut out = ReadBuf::new(&mut room);
+            if poll_fn(|cx| keep.poll_replay(cx, &mut out)).await.unwrap() == 0 {
+                return all;
+            }
+            all.extend_from_slice(out.filled());
+        }
+    }
+
+    #[tokio::test]
+    async fn what_was_kept_comes_again_whole_however_often() {
+        for length in [0, 1, PIECE - 1, PIECE, PIECE + 1, 5 * PIECE + 17] {
+            let request: Vec<u8> = (0..length).map(|n| (n % 251) as u8).collect();
+            let mut keep = Keep::new(Inbound::Length(length as u64));
+            let mut sent = 0;
+            for part in request.chunks(60_000) {
+                poll_fn(|cx| keep.poll_room(cx)).await;
+                keep.record(part);
+                sent += part.len();
+                if sent % 7 == 0 {
+                    keep.rewind();
+                    assert!(replay(&mut keep, 9_999).await == request[..sent], "in the middle");
+                }
+            }
+            for buffer in [1_000, 70_000] {
+                keep.rewind();
+                assert!(replay(&mut keep, buffer).await == request, "{length} bytes, {buffer} at a time");
+            }
+            assert_eq!(keep.length(), length as u64);
+        }
+    }
+}

@@ -1,0 +1,57 @@
+//! Sending a request again whose body is larger than what the engine keeps of it.
+//!
+//! The engine (0.9.1) keeps 64 KiB of a body for a second attempt. Our transport keeps the rest, where the route says
+//! so; before the attempt the engine gets a new session on the same transport, which reads the request from its start.
+
+use std::{io::Cursor, mem};
+
+use pingora_core::protocols::http::ServerSession;
+use pingora_error::{Error, ErrorType, OkOrErr, OrErr, Result};
+use pingora_proxy::Session;
+
+use super::send::transport;
+use crate::{exchange::Exchange, listen::Transport, state::State};
+
+/// Has the transport keep the body of this request, if its route wants that.
+pub(super) fn keep(session: &Session, exchange: &Exchange) -> Result<()> {
+    if exchange.route.as_ref().is_some_and(|route| route.settings.retry.any_method) {
+        transport(session)?.keep_request();
+    }
+    Ok(())
+}
+
+/// Whether what was read of the request can be sent again.
+pub(super) fn is_replayable(session: &Session) -> bool {
+    !session.as_downstream().retry_buffer_truncated() || transport(session).is_ok_and(Transport::has_kept)
+}
+
+/// Makes the session ready for another attempt, if the engine alone cannot.
+pub(super) async fn rewind(state: &State, session: &mut Session) -> Result<()> {
+    if !session.as_downstream().retry_buffer_truncated() || !transport(session)?.has_kept() {
+        return Ok(());
+    }
+    // Stands in while the transport changes hands.
+    let nothing = ServerSession::new_http1(Box::new(Cursor::new(Vec::new())));
+    let before = mem::replace(&mut *session.downstream_session, nothing);
+    let ServerSession::H1(before) = before else {
+        return Error::e_explain(ErrorType::InternalError, "only HTTP/1.1 requests are kept");
+    };
+    let stream = before.into_inner().into_any().downcast::<Transport>().ok();
+    let mut transport = stream.or_err(ErrorType::InternalError, "not our transport")?;
+    transport.rewind();
+    let mut again = ServerSession::new_http1(transport);
+    again.read_request().await.or_err(ErrorType::InternalError, "reading a kept request")?;
+    *session.downstream_session = again;
+    prepare(state, session);
+    Ok(())
+}
+
+/// Sets what holds for every session.
+pub(super) fn prepare(state: &State, session: &mut Session) {
+    let settings = state.settings();
+    session.set_read_timeout(Some(settings.client_body_timeout));
+    session.set_total_drain_timeout(Some(settings.client_body_timeout));
+    // HTTP/1.0 knows no interim answers (RFC 9110 §15.2).
+    let no_interim = session.req_header().version < http::Version::HTTP_11;
+    session.set_ignore_info_resp(no_interim);
+}

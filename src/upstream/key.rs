@@ -1,0 +1,43 @@
+//! What tells a request from others, for `balance = "hash:…"`.
+
+use http::{HeaderMap, header};
+
+use super::balance;
+use crate::{
+    client::Client,
+    config::{Balance, HashKey},
+};
+
+/// The key of a request; `None` when it has none, or none is asked for.
+pub(crate) fn of(balance: &Balance, request: &HeaderMap, client: &Client) -> Option<u64> {
+    let Balance::Hash(key) = balance else { return None };
+    match key {
+        HashKey::Address => Some(balance::hash(client.address.to_string().as_bytes())),
+        HashKey::Header(name) => request.get(name).map(|value| balance::hash(value.as_bytes())),
+        HashKey::Cookie(name) => cookie(request, name).map(balance::hash),
+    }
+}
+
+/// The value of a cookie (RFC 6265 §5.4).
+fn cookie<'a>(request: &'a HeaderMap, name: &str) -> Option<&'a [u8]> {
+    let lines = request.get_all(header::COOKIE).iter();
+    let mut pairs = lines.flat_map(|line| line.as_bytes().split(|byte| *byte == b';'));
+    pairs.find_map(|pair| pair.trim_ascii().strip_prefix(name.as_bytes())?.strip_prefix(b"="))
+}
+
+#[cfg(test)]
+mod tests {
+    use http::HeaderValue;
+
+    use super::*;
+
+    #[test]
+    fn cookies_are_found_among_others() {
+        let mut request = HeaderMap::new();
+        request.append(header::COOKIE, HeaderValue::from_static("xgalaxysession=1; a=b"));
+        request.append(header::COOKIE, HeaderValue::from_static("c=d;galaxysession=me=2"));
+        assert_eq!(cookie(&request, "galaxysession"), Some(b"me=2".as_slice()));
+        assert_eq!(cookie(&request, "a"), Some(b"b".as_slice()));
+        assert_eq!(cookie(&request, "galaxy"), None);
+    }
+}

@@ -1,0 +1,143 @@
+//! Which servers an upstream has: as the configuration lists them, and as host names among them resolve at present.
+
+use std::{net::IpAddr, sync::Arc};
+
+use tokio::time::Instant;
+
+use super::{
+    Server, Upstream,
+    group::{Slot, State},
+    health,
+    names::Lookup,
+};
+use crate::config::{self, Address, ServerAddress, UpstreamServer};
+
+impl Upstream {
+    /// Takes over what the configuration says, and lets those who wait see the new list.
+    pub(super) fn change(self: &Arc<Self>, settings: &config::Upstream) {
+        self.settings.store(Arc::new(settings.clone()));
+        let (fresh, names) = {
+            let mut state = self.lock();
+            state.gone = false;
+            let names = state.names.keep(settings);
+            (state.rebuild(settings), names)
+        };
+        for name in names {
+            name.follow(self);
+        }
+        self.watch(fresh);
+    }
+
+    /// A host name among the servers leads there now.
+    pub(super) fn resolved(self: &Arc<Self>, name: &str, found: Lookup) {
+        let settings = self.settings();
+        let fresh = {
+            let mut state = self.lock();
+            if state.gone || !state.names.resolved(name, found) {
+                return;
+            }
+            state.rebuild(&settings)
+        };
+        self.watch(fresh);
+    }
+
+    fn watch(self: &Arc<Self>, fresh: Vec<Arc<Server>>) {
+        for server in fresh {
+            health::watch(self, &server);
+        }
+        self.serve_waiting();
+    }
+
+    /// The upstream is no longer configured: those who wait find another route, what is in flight ends.
+    pub(super) fn retire(&self) {
+        let mut state = self.lock();
+        state.gone = true;
+        state.names.clear();
+        let servers = state.slots.drain(..).map(|slot| slot.server).collect();
+        state.retire(servers);
+        state.queue.clear();
+    }
+
+    /// Whether it is configured no longer.
+    pub fn is_gone(&self) -> bool {
+        self.lock().gone
+    }
+
+    /// Whether requests are still in flight on servers that have left the list.
+    pub(super) fn has_retired(&self) -> bool {
+        !self.lock().retired.is_empty()
+    }
+
+    /// Host names of the file that lead nowhere at present, and why.
+    pub fn unresolved(&self) -> Vec<(String, String)> {
+        self.lock().names.unresolved()
+    }
+}
+
+impl State {
+    /// Makes the list anew; gives the servers that nobody watches yet.
+    fn rebuild(&mut self, settings: &config::Upstream) -> Vec<Arc<Server>> {
+        let now = Instant::now();
+        let mut before = std::mem::take(&mut self.slots);
+        let others = !before.is_empty();
+        let mut fresh = Vec::new();
+        for configured in &settings.servers {
+            let UpstreamServer { weight, backup, max_requests, .. } = *configured;
+            for (address, name) in self.addresses(configured) {
+                if self.slots.iter().any(|slot| slot.server.address == address) {
+                    // Two names for the same place.
+                    continue;
+                }
+                let known = before.iter().position(|slot| slot.server.address == address);
+                let known = known.map(|place| before.swap_remove(place));
+                let slot = match known {
+                    Some(slot) => Slot { name, weight, backup, max_requests, ..slot },
+                    None => {
+                        let server = self.taken_back(&address).unwrap_or_else(|| Server::new(address));
+                        let returned = others.then_some(now);
+                        Slot { server, name, weight, backup, max_requests, credit: 0, returned, share: None }
+                    }
+                };
+                if slot.server.is_watched() {
+                    // What is asked of it, and how often, may have changed.
+                    slot.server.look.notify_one();
+                } else {
+                    fresh.push(Arc::clone(&slot.server));
+                }
+                self.slots.push(slot);
+            }
+        }
+        self.retire(before.into_iter().map(|slot| slot.server).collect());
+        fresh
+    }
+
+    /// Where an entry of the list leads, and the name it has in the file if that is a host's.
+    fn addresses(&self, configured: &UpstreamServer) -> Vec<(Address, Option<String>)> {
+        match &configured.address {
+            ServerAddress::Tcp(address) => vec![(Address::Tcp(*address), None)],
+            ServerAddress::Unix(path) => vec![(Address::Unix(path.clone()), None)],
+            ServerAddress::Name(_, port) => {
+                let name = configured.address.to_string();
+                let addresses = self.names.addresses(&name).iter();
+                let at = |ip: &IpAddr| (Address::Tcp((*ip, *port).into()), Some(name.clone()));
+                addresses.map(at).collect()
+            }
+        }
+    }
+
+    /// A server that had left with requests still on it.
+    fn taken_back(&mut self, address: &Address) -> Option<Arc<Server>> {
+        let place = self.retired.iter().position(|server| server.address == *address)?;
+        Some(self.retired.swap_remove(place))
+    }
+
+    /// Takes servers out of use; those with requests on them are remembered until these are over.
+    fn retire(&mut self, servers: Vec<Arc<Server>>) {
+        for server in servers {
+            server.unwatch();
+            if server.inflight() > 0 {
+                self.retired.push(server);
+            }
+        }
+    }
+}
