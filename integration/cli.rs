@@ -102,9 +102,16 @@ retry = { tries = 5, budget = "10%" }
 fn all_that_is_said_of_workers_is_read_and_printed() {
     let (code, out, err) = on_file("print", WORKERS);
     assert_eq!(code, Some(0), "{err}");
-    for part in
-        ["hash:cookie:galaxysession", "\"50%\"", "\"newest\"", "X-Load", "204", "\"10%\"", "unsafe", "5353"]
-    {
+    for part in [
+        "hash:cookie:galaxysession",
+        "\"50%\"",
+        "\"newest\"",
+        "load_header",
+        "204",
+        "\"10%\"",
+        "unsafe",
+        "5353",
+    ] {
         assert!(out.contains(part), "{part} is missing in\n{out}");
     }
     assert_eq!(on_file("print", &out).1, out, "and means the same");

@@ -97,7 +97,7 @@ async fn it_stays_drained_over_reloads_and_restarts() {
     proxy.reload(before(&[&one, &two]).with("hold = \"1m\"")).await;
     assert_only(&proxy, "two").await;
     let address = one.address();
-    drop(one);
+    one.end().await;
     one = Backend::saying_at(&address, "one").await;
     pass(ms(300)).await;
     assert_only(&proxy, "two").await;

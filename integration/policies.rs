@@ -60,7 +60,7 @@ async fn round_robin_takes_turns_exactly() {
 async fn round_robin_leaves_out_who_is_away_and_takes_it_in_again() {
     let (mut backends, proxy) = several(3, "round_robin").await;
     let address = backends[0].address();
-    drop(backends.remove(0));
+    backends.remove(0).end().await;
     one_after_the_other(&proxy, 3).await;
     assert_eq!(proxy.states().await[0], "failing");
     let counts = tally(one_after_the_other(&proxy, 20).await);
@@ -109,7 +109,7 @@ async fn the_same_header_goes_to_the_same_server_as_long_as_it_is_there() {
     assert_eq!(tally(first.values().cloned()).len(), 4, "{first:?}");
 
     let address = backends[0].address();
-    drop(backends.remove(0));
+    backends.remove(0).end().await;
     let without = homes().await;
     for (key, home) in &first {
         if home == "one" {
@@ -191,7 +191,7 @@ async fn a_returned_server_starts_slowly() {
     let (one, two) = (Backend::behind(&gate, "one").await, Backend::behind(&gate, "two").await);
     let address = two.address();
     let proxy = Proxy::to([one.address(), two.address()]).with("slow_start = \"30s\"").start().await;
-    drop(two);
+    two.end().await;
     eventually("its loss is seen", async || {
         proxy.get("/").await.expect(200);
         proxy.states().await == ["up", "failing"]

@@ -130,7 +130,7 @@ async fn what_is_waited_for_is_shown() {
     answers(requests).await;
     assert!(proxy.upstream("app").await["waiting_for"].is_null());
 
-    drop(backend);
+    backend.end().await;
     let request = proxy.get("/").spawn();
     eventually("it waits", async || proxy.waiting().await == 1).await;
     assert_eq!(proxy.upstream("app").await["waiting_for"], "servers");
