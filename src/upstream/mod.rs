@@ -111,4 +111,6 @@ pub struct Drained {
 }
 
 #[cfg(test)]
+mod laws;
+#[cfg(test)]
 mod tests;
