@@ -28,7 +28,9 @@ pub(super) struct Keep {
     /// Bytes in the file; [`tail`](Self::tail) follows them.
     in_file: u64,
     tail: Vec<u8>,
-    writing: Option<JoinHandle<io::Result<Arc<File>>>>,
+    writing: Option<JoinHandle<io::Result<(Arc<File>, Vec<u8>)>>>,
+    /// Room for the next piece.
+    spare: Vec<u8>,
     /// What is handed out again, and up to where it has been.
     replay: Option<Replay>,
     /// Why it cannot be sent again: the disk is full, most likely.
@@ -47,8 +49,8 @@ struct Replay {
 impl Keep {
     /// Keeps a request of this length.
     pub(super) fn new(whole: Inbound) -> Self {
-        let (file, tail, writing, replay, error) = (None, Vec::new(), None, None, None);
-        Self { whole, file, in_file: 0, tail, writing, replay, error }
+        let (file, tail, writing, spare, replay, error) = (None, Vec::new(), None, Vec::new(), None, None);
+        Self { whole, file, in_file: 0, tail, writing, spare, replay, error }
     }
 
     /// Bytes kept so far.
@@ -67,7 +69,10 @@ impl Keep {
             let written = ready!(writing.poll_unpin(cx));
             self.writing = None;
             match written.unwrap_or_else(|panic| Err(io::Error::other(panic))) {
-                Ok(file) => self.file = Some(file),
+                Ok((file, mut piece)) => {
+                    piece.clear();
+                    (self.file, self.spare) = (Some(file), piece);
+                }
                 Err(error) => self.give_up(error),
             }
         }
@@ -81,7 +86,7 @@ impl Keep {
         }
         self.tail.extend_from_slice(bytes);
         if self.tail.len() >= PIECE && self.writing.is_none() {
-            let piece = std::mem::replace(&mut self.tail, Vec::with_capacity(PIECE));
+            let piece = std::mem::replace(&mut self.tail, std::mem::take(&mut self.spare));
             self.in_file += piece.len() as u64;
             let file = self.file.take();
             self.writing = Some(spawn_blocking(move || {
@@ -91,7 +96,7 @@ impl Keep {
                     None => Arc::new(tempfile::tempfile()?),
                 };
                 (&*file).write_all(&piece)?;
-                Ok(file)
+                Ok((file, piece))
             }));
         }
     }
@@ -100,7 +105,7 @@ impl Keep {
         tracing::warn!(%error, "a request body cannot be kept; it goes on, and will not be sent again");
         self.error = Some(error);
         self.file = None;
-        self.tail = Vec::new();
+        (self.tail, self.spare) = (Vec::new(), Vec::new());
     }
 
     /// From now on the request is handed out again from its start.
@@ -128,17 +133,18 @@ impl Keep {
             };
             let reading = replay.reading.get_or_insert_with(|| {
                 let (file, at) = (Arc::clone(file), replay.at);
+                let mut piece = std::mem::take(&mut replay.piece);
+                replay.given = 0;
                 // No more than is left.
                 let length = (self.in_file - at).min(PIECE as u64) as usize;
                 spawn_blocking(move || {
-                    let mut piece = vec![0; length];
+                    piece.resize(length, 0);
                     file.read_exact_at(&mut piece, at).map(|()| piece)
                 })
             });
             let read = ready!(reading.poll_unpin(cx));
             replay.reading = None;
             replay.piece = read.unwrap_or_else(|panic| Err(io::Error::other(panic)))?;
-            replay.given = 0;
         }
         let source = match replay.at.checked_sub(self.in_file) {
             // No more than is in memory.

@@ -35,18 +35,18 @@ pub(super) fn refused(explanation: Explanation) -> Box<Error> {
 
 /// No server could be had.
 pub(super) fn no_server(upstream: &Upstream, none: NoServer) -> Box<Error> {
-    let name = &upstream.name;
     let sentence = match none {
         NoServer::Expired(held) if held.is_zero() => {
             "No server can be reached at the moment. Please try again soon.".into()
         }
         NoServer::Expired(held) => {
-            format!("No server could be reached for {} seconds. Please try again soon.", held.as_secs())
+            let held = humantime::format_duration(held);
+            format!("No server could be reached for {held}. Please try again soon.")
         }
         NoServer::Gone => "What was asked for is no longer there. Please try again.".into(),
         NoServer::QueueFull(_) => "Too many requests are waiting already. Please try again soon.".into(),
     };
-    tracing::warn!(upstream = name, reason = %none, "a request got no server");
+    tracing::warn!(upstream = upstream.name, reason = %none, "a request got no server: 503");
     refused(Explanation::new(StatusCode::SERVICE_UNAVAILABLE, sentence).retry_after(ASK_AGAIN))
 }
 

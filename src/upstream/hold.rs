@@ -37,7 +37,7 @@ impl Turn {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum NoServer {
     /// It waited for as long as it may.
-    #[error("no server could be used for {} s", .0.as_secs())]
+    #[error("no server could be used for as long as it may be held ({})", humantime::format_duration(*.0))]
     Expired(Duration),
     /// As many wait as may.
     #[error("{0} requests are waiting already")]

@@ -64,7 +64,7 @@ impl Lease {
             _ => self.server.silence().spoke(now),
         }
         self.stage = Stage::Answered;
-        if let (Some(value), Some(name)) = (report, &self.upstream.settings().load_header)
+        if let (Some(value), Some(name)) = (report, &self.upstream.settings.load().load_header)
             && let Some(report) = Report::read(name, value, now)
         {
             self.server.reports(report);

@@ -88,12 +88,11 @@ impl Upstreams {
         draining: bool,
     ) -> Result<Vec<Drained>, Vec<String>> {
         let (mut drained, mut known) = (Vec::new(), Vec::new());
-        for upstream in
-            self.list().into_iter().filter(|upstream| within.is_none_or(|name| upstream.name == name))
-        {
+        for upstream in self.list() {
             for Standing { server, name, .. } in upstream.servers() {
                 known.push(format!("{} of {}", server.label, upstream.name));
-                if server.label == wanted || name.as_deref() == Some(wanted) {
+                let named = server.label == wanted || name.as_deref() == Some(wanted);
+                if named && within.is_none_or(|name| upstream.name == name) {
                     upstream.drain(&server, draining);
                     drained.push(Drained { upstream: Arc::clone(&upstream), server });
                 }
@@ -111,5 +110,7 @@ pub struct Drained {
     pub server: Arc<Server>,
 }
 
+#[cfg(test)]
+mod laws;
 #[cfg(test)]
 mod tests;

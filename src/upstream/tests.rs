@@ -12,7 +12,7 @@ use crate::{
 
 const HOLD: Duration = Duration::from_secs(300);
 
-fn settings(servers: &[(&str, Option<usize>)]) -> config::Upstream {
+pub(super) fn settings(servers: &[(&str, Option<usize>)]) -> config::Upstream {
     let server = |(path, max_requests): &(&str, Option<usize>)| UpstreamServer {
         address: ServerAddress::Unix(path.into()),
         weight: 1,
@@ -44,7 +44,7 @@ fn upstream(servers: &[(&str, Option<usize>)]) -> Arc<Upstream> {
 }
 
 /// Its servers are all up, before a prober has looked.
-fn with(settings: &config::Upstream) -> Arc<Upstream> {
+pub(super) fn with(settings: &config::Upstream) -> Arc<Upstream> {
     let upstream = Upstream::new(settings, HoldMetrics::unregistered());
     upstream.change(settings);
     upstream.servers().iter().for_each(|standing| upstream.recovered(&standing.server));

@@ -1,0 +1,280 @@
+//! What holds whatever happens, and in whatever order: property tests on a paused clock, and many threads at once.
+
+use std::{collections::HashSet, sync::Arc, time::Duration};
+
+use proptest::prelude::*;
+use tokio::task::JoinHandle;
+
+use super::{
+    Health, Lease, NoServer, Turn, Upstream,
+    tests::{settings, with},
+};
+use crate::config;
+
+/// Something that happens to an upstream; numbers choose among what there is.
+#[derive(Debug, Clone)]
+enum Event {
+    Arrives { hold: u64 },
+    LeavesTheQueue(usize),
+    Connects(usize),
+    IsSent(usize),
+    IsAnswered(usize),
+    TimesOut(usize),
+    Ends(usize),
+    IsTriedElsewhere(usize),
+    Fails(usize),
+    Recovers(usize),
+    Drain(usize),
+    Resume(usize),
+    Reload { servers: Vec<usize>, max_requests: Option<usize> },
+    Pass(u64),
+}
+
+const PATHS: [&str; 4] = ["/absent/a", "/absent/b", "/absent/c", "/absent/d"];
+
+fn event() -> impl Strategy<Value = Event> {
+    use Event::*;
+    let index = 0..100_usize;
+    prop_oneof![
+        6 => (0..3_u64).prop_map(|hold| Arrives { hold: hold * 5_000 }),
+        1 => index.clone().prop_map(LeavesTheQueue),
+        2 => index.clone().prop_map(Connects),
+        2 => index.clone().prop_map(IsSent),
+        3 => index.clone().prop_map(IsAnswered),
+        1 => index.clone().prop_map(TimesOut),
+        4 => index.clone().prop_map(Ends),
+        1 => index.clone().prop_map(IsTriedElsewhere),
+        1 => index.clone().prop_map(Fails),
+        2 => index.clone().prop_map(Recovers),
+        1 => index.clone().prop_map(Drain),
+        1 => index.prop_map(Resume),
+        1 => (prop::sample::subsequence(vec![0, 1, 2, 3], 1..=4), prop::option::of(1..4_usize))
+            .prop_map(|(servers, max_requests)| Reload { servers, max_requests }),
+        1 => (0..6_000_u64).prop_map(Pass),
+    ]
+}
+
+type Waiting = JoinHandle<(Turn, Result<Lease, NoServer>)>;
+
+/// An upstream, and everybody who is there.
+struct World {
+    upstream: Arc<Upstream>,
+    waiting: Vec<Waiting>,
+    held: Vec<(Turn, Lease)>,
+    max_requests: Option<usize>,
+}
+
+fn list(servers: &[usize], max_requests: Option<usize>) -> config::Upstream {
+    let servers: Vec<_> = servers.iter().map(|&server| (PATHS[server], max_requests)).collect();
+    config::Upstream { queue: 1000, ..settings(&servers) }
+}
+
+impl World {
+    fn new() -> Self {
+        let upstream = with(&list(&[0, 1, 2], Some(2)));
+        Self { upstream, waiting: Vec::new(), held: Vec::new(), max_requests: Some(2) }
+    }
+
+    fn arrives(&mut self, mut turn: Turn, hold: Duration) {
+        let upstream = Arc::clone(&self.upstream);
+        self.waiting.push(tokio::spawn(async move {
+            let lease = upstream.acquire(&mut turn, hold).await;
+            (turn, lease)
+        }));
+    }
+
+    /// Lets everybody go as far as possible without time passing.
+    async fn settle(&mut self) {
+        for _ in 0..20 {
+            tokio::task::yield_now().await;
+        }
+        let (done, waiting) = self.waiting.drain(..).partition::<Vec<_>, _>(Waiting::is_finished);
+        self.waiting = waiting;
+        for task in done {
+            if let Ok((turn, Ok(lease))) = task.await {
+                self.held.push((turn, lease));
+            }
+        }
+    }
+
+    async fn apply(&mut self, event: Event) {
+        let held = self.held.len();
+        let servers = self.upstream.servers();
+        let lease = |number: usize| number.checked_rem(held);
+        let server = |number: usize| number.checked_rem(servers.len()).map(|number| &servers[number].server);
+        match event {
+            Event::Arrives { hold } => self.arrives(Turn::default(), Duration::from_millis(hold)),
+            Event::LeavesTheQueue(number) => {
+                if let Some(number) = number.checked_rem(self.waiting.len()) {
+                    self.waiting.swap_remove(number).abort();
+                }
+            }
+            Event::Connects(number) => {
+                if let Some(number) = lease(number) {
+                    self.held[number].1.connected();
+                }
+            }
+            Event::IsSent(number) => {
+                if let Some(number) = lease(number) {
+                    self.held[number].1.sent();
+                }
+            }
+            Event::IsAnswered(number) => {
+                if let Some(number) = lease(number) {
+                    self.held[number].1.answered(None);
+                }
+            }
+            Event::TimesOut(number) => {
+                if let Some(number) = lease(number) {
+                    let (_, lease) = self.held.swap_remove(number);
+                    lease.timed_out();
+                }
+            }
+            Event::Ends(number) => {
+                if let Some(number) = lease(number) {
+                    drop(self.held.swap_remove(number));
+                }
+            }
+            Event::IsTriedElsewhere(number) => {
+                if let Some(number) = lease(number) {
+                    let (mut turn, lease) = self.held.swap_remove(number);
+                    turn.avoid(lease.server());
+                    drop(lease);
+                    self.arrives(turn, Duration::from_secs(5));
+                }
+            }
+            Event::Fails(number) => {
+                server(number).into_iter().for_each(|server| self.upstream.failed(server, "test"));
+            }
+            Event::Recovers(number) => {
+                server(number).into_iter().for_each(|server| self.upstream.recovered(server));
+            }
+            Event::Drain(number) => {
+                server(number).into_iter().for_each(|server| self.upstream.drain(server, true));
+            }
+            Event::Resume(number) => {
+                server(number).into_iter().for_each(|server| self.upstream.drain(server, false));
+            }
+            Event::Reload { servers, max_requests } => {
+                self.upstream.change(&list(&servers, max_requests));
+                self.max_requests = max_requests;
+            }
+            Event::Pass(milliseconds) => tokio::time::sleep(Duration::from_millis(milliseconds)).await,
+        }
+    }
+
+    /// Servers that may get a request now.
+    fn usable(&self) -> HashSet<String> {
+        let servers = self.upstream.servers().into_iter().map(|standing| standing.server);
+        servers.filter(|server| server.is_usable()).map(|server| server.label.clone()).collect()
+    }
+
+    /// Requests on each server by those who hold them are what the upstream counts.
+    fn assert_counts(&self) {
+        for standing in self.upstream.servers() {
+            let here = self.held.iter().filter(|(_, lease)| Arc::ptr_eq(lease.server(), &standing.server));
+            assert_eq!(standing.server.inflight(), here.count(), "{}", standing.server.label);
+            assert!(standing.server.streaming() <= standing.server.inflight());
+        }
+        assert_eq!(self.upstream.waiting(), self.waiting.len());
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 400, failure_persistence: None, ..ProptestConfig::default() })]
+
+    #[test]
+    fn counts_are_exact_and_nobody_is_sent_to_a_server_that_is_out(
+        events in prop::collection::vec(event(), 1..120),
+    ) {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().start_paused(true).build().unwrap();
+        runtime.block_on(async {
+            let mut world = World::new();
+            for event in events {
+                let (before, held) = (world.usable(), world.held.len());
+                let name = format!("{event:?}");
+                let passes = matches!(event, Event::Pass(_));
+                world.apply(event).await;
+                // A server that a reload brings may be tried until it is known to be down.
+                let between = world.usable();
+                world.settle().await;
+                let after = world.usable();
+                for (_, lease) in world.held.iter().skip(held) {
+                    let label = &lease.server().label;
+                    let was_usable = [&before, &between, &after].iter().any(|usable| usable.contains(label));
+                    assert!(passes || was_usable, "{label} is out: {name}");
+                }
+                world.assert_counts();
+            }
+            // Past the time for which a server that has returned leaves some to others, nobody waits while there is room.
+            tokio::time::sleep(Duration::from_millis(2_100)).await;
+            world.settle().await;
+            if world.upstream.waiting() > 0 {
+                for standing in world.upstream.servers() {
+                    let full = standing.max_requests.is_some_and(|most| {
+                        standing.server.load(20) >= most as u64 * 100
+                    });
+                    assert!(full || !standing.server.is_usable(), "somebody waits, and {} has room",
+                        standing.server.label);
+                }
+            }
+            // Everybody goes.
+            world.waiting.drain(..).for_each(|task| task.abort());
+            world.settle().await;
+            world.held.clear();
+            world.settle().await;
+            world.assert_counts();
+            assert!(!world.upstream.has_retired(), "servers that have left are forgotten");
+        });
+    }
+}
+
+/// Requests of every fate on several threads at once.
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn counts_return_to_zero_after_any_mix_on_many_threads() {
+    let upstream = with(&list(&[0, 1, 2, 3], Some(3)));
+    let servers: Vec<_> = upstream.servers().into_iter().map(|standing| standing.server).collect();
+    let mut tasks = tokio::task::JoinSet::new();
+    for seed in 0..64 {
+        let (upstream, servers) = (Arc::clone(&upstream), servers.clone());
+        tasks.spawn(async move {
+            let mut random = fastrand::Rng::with_seed(seed);
+            for _ in 0..200 {
+                let mut turn = Turn::default();
+                let patience = Duration::from_micros(random.u64(0..2_000));
+                let acquired = upstream.acquire(&mut turn, Duration::from_secs(5));
+                // Some leave while they wait.
+                let Ok(Ok(mut lease)) = tokio::time::timeout(patience, acquired).await else { continue };
+                assert!(lease.server().inflight() <= 3 + lease.server().streaming());
+                let fate = random.u8(0..8);
+                if fate > 0 {
+                    lease.connected();
+                }
+                if fate > 1 {
+                    lease.sent();
+                }
+                if fate > 2 {
+                    tokio::task::yield_now().await;
+                    lease.answered(None);
+                }
+                if fate == 3 {
+                    lease.timed_out();
+                }
+                drop(lease);
+                if random.u8(0..50) == 0 {
+                    let server = &servers[random.usize(0..4)];
+                    upstream.failed(server, "test");
+                    upstream.recovered(server);
+                }
+            }
+        });
+    }
+    while let Some(task) = tasks.join_next().await {
+        task.unwrap();
+    }
+    assert_eq!(upstream.waiting(), 0);
+    for server in servers {
+        assert_eq!((server.inflight(), server.streaming()), (0, 0));
+        assert_eq!(server.health(), Health::Up);
+    }
+}
