@@ -108,7 +108,7 @@ async fn who_waited_too_long_is_told_nothing_of_the_upstream_and_the_log_names_i
     }
     eventually("the log names it", async || {
         let log = proxy.process().stderr();
-        log.lines().any(|line| line.contains("secretary") && (line.contains("503") || line.contains("hold")))
+        log.lines().any(|line| line.contains("secretary") && line.contains("a request"))
     })
     .await;
 }
