@@ -102,6 +102,7 @@ async fn a_name_with_several_addresses_is_several_servers() {
     let hosts = Hosts::start(&gate).await;
     hosts.dns.set(NAME, &ADDRESSES);
     let proxy = hosts.proxy().start().await;
+    known(&proxy, &hosts, &ADDRESSES).await;
     let requests: Vec<_> = (0..12).map(|_| proxy.get("/").spawn()).collect();
     eventually("each has its share", async || hosts.asked() == [4, 4, 4]).await;
     assert_eq!(proxy.inflight().await, [4, 4, 4]);
@@ -183,6 +184,21 @@ async fn requests_wait_until_a_name_resolves() {
     hosts.dns.set(NAME, &ADDRESSES);
     answers(requests).await;
     known(&proxy, &hosts, &ADDRESSES).await;
+}
+
+#[tokio::test]
+async fn those_who_waited_for_a_name_are_shared_by_its_servers() {
+    let gate = Gate::shut();
+    let hosts = Hosts::start(&gate).await;
+    let proxy = hosts.proxy().start().await;
+    let requests: Vec<_> = (0..60).map(|_| proxy.get("/").spawn()).collect();
+    eventually("they wait", async || proxy.waiting().await == 60).await;
+    hosts.dns.set(NAME, &ADDRESSES);
+    eventually("all are in flight", async || hosts.asked().iter().sum::<usize>() == 60).await;
+    let asked = hosts.asked();
+    gate.open();
+    answers(requests).await;
+    assert!(asked.iter().all(|asked| (10..=40).contains(asked)), "{asked:?}");
 }
 
 #[tokio::test]
