@@ -16,6 +16,7 @@ TEST_THREADS ?= 4
 # Programs that building needs, that the tests need, and the Debian packages they come from.
 BUILD_TOOLS := cmake:cmake
 TEST_TOOLS := cmake:cmake curl:curl nginx:nginx-light promtool:prometheus
+BENCH_TOOLS := cmake:cmake haproxy:haproxy nginx:nginx-light
 
 # need(program:package ...): one apt-get for all programs that are missing; their services are not started.
 define need
@@ -37,7 +38,7 @@ endef
 
 .PHONY: help
 help: ## Print this list.
-	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 18
+	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 22
 
 .PHONY: run
 run: build ## Build and show it: an embedded application with several workers, the proxy in front.
@@ -64,6 +65,11 @@ lint: build-tools ## Lints; a warning fails.
 check: tools venv ## All tests: units, and the built program between real clients and real gunicorns.
 	@echo "== cargo nextest (builds first; the longest scenario takes about a minute)"
 	cargo nextest run --all-targets --no-fail-fast --test-threads $(TEST_THREADS)
+
+.PHONY: bench-balance
+bench-balance: ## Balancing beside nginx and haproxy, about six minutes; BENCH_ARGS=--quick: one.
+	@$(call need,$(BENCH_TOOLS))
+	cargo bench --bench balance -- $(BENCH_ARGS)
 
 .PHONY: tools
 tools: ## Install the Debian packages that the tests need and the machine lacks.

@@ -142,7 +142,8 @@ impl Upstream {
     /// What those who wait are waiting for; `None` when nobody waits.
     pub fn waiting_for(&self) -> Option<WaitingFor> {
         let state = self.lock();
-        let usable = state.slots.iter().any(|slot| slot.server.is_usable());
+        let asked = self.settings.load().health.is_some();
+        let usable = state.slots.iter().any(|slot| slot.server.is_usable(asked));
         let what = if usable { WaitingFor::Places } else { WaitingFor::Servers };
         (!state.queue.is_empty()).then_some(what)
     }
@@ -161,21 +162,20 @@ impl Upstream {
     pub(super) fn pick(self: &Arc<Self>, state: &mut State, wish: &Wish, why: Why) -> Option<Lease> {
         let now = Instant::now();
         let settings = self.settings.load();
-        let others_down =
-            state.slots.iter().any(|slot| !slot.backup && slot.server.health() == Health::Failing);
+        let others_come = state.slots.iter().any(|slot| !slot.backup && slot.server.health() != Health::Up);
         let hears_reports = settings.load_header.is_some();
         let mut candidates = std::mem::take(&mut state.candidates);
         candidates.clear();
         candidates.extend(state.slots.iter().map(|slot| {
             let server = &slot.server;
-            let share = slot.share.filter(|(until, _)| why == Why::Waited && others_down && now < *until);
+            let share = slot.share.filter(|(until, _)| why == Why::Waited && others_come && now < *until);
             let most = share.map(|(_, share)| share).into_iter().chain(slot.max_requests).min();
             let load = server.load(settings.streaming_share);
             let reported = if hears_reports { server.reported_load(now, slot.max_requests) } else { 0 };
             Candidate {
                 load: load + reported,
                 weight: slot.weight(now, settings.slow_start),
-                usable: server.is_usable(),
+                usable: server.is_usable(settings.health.is_some()),
                 backup: slot.backup,
                 full: most.is_some_and(|most| load >= most as u64 * 100),
                 doubts: Doubts {
@@ -265,19 +265,22 @@ impl Upstream {
         }
     }
 
-    /// Takes note that a server can be used: when it could not before, those who wait go to it at once, while others are
-    /// still away up to its share of them.
+    /// Takes note that a server can be used: when that was not known before, those who wait go to it at once, up to its
+    /// share of them while others may come as well.
     pub(super) fn recovered(self: &Arc<Self>, server: &Arc<Server>) {
         let share = {
             let mut state = self.lock();
-            match server.becomes(Health::Up, None) {
+            let before = server.becomes(Health::Up, None);
+            match before {
                 Health::Up => return,
-                Health::Unknown => None,
+                Health::Unknown => {
+                    tracing::debug!(upstream = self.name, server = server.label, "server is up")
+                }
                 Health::Failing => {
-                    tracing::info!(upstream = self.name, server = server.label, "server is up");
-                    state.returned(server)
+                    tracing::info!(upstream = self.name, server = server.label, "server is up")
                 }
             }
+            state.returned(server, before)
         };
         self.serve_waiting();
         let Some((until, _)) = share else { return };
@@ -322,15 +325,17 @@ impl Upstream {
 }
 
 impl State {
-    /// A server has come back: until when it leaves some of those who wait to others, and how many it may have.
-    fn returned(&mut self, server: &Arc<Server>) -> Option<(Instant, usize)> {
+    /// A server has come, or come back: until when it leaves some of those who wait to others, and how many it may have.
+    fn returned(&mut self, server: &Arc<Server>, before: Health) -> Option<(Instant, usize)> {
         let now = Instant::now();
         let servers = self.slots.iter().filter(|slot| !slot.backup).count().max(1);
         let waiting = self.queue.len();
         let share = (waiting > 0).then(|| (now + OTHERS_RETURN, waiting.div_ceil(servers)));
         if let Some(slot) = self.slots.iter_mut().find(|slot| Arc::ptr_eq(&slot.server, server)) {
             slot.share = share;
-            slot.returned = Some(now);
+            if before == Health::Failing {
+                slot.returned = Some(now);
+            }
         }
         share
     }

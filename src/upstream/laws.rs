@@ -166,7 +166,7 @@ impl World {
     /// Servers that may get a request now.
     fn usable(&self) -> HashSet<String> {
         let servers = self.upstream.servers().into_iter().map(|standing| standing.server);
-        servers.filter(|server| server.is_usable()).map(|server| server.label.clone()).collect()
+        servers.filter(|server| server.is_usable(false)).map(|server| server.label.clone()).collect()
     }
 
     /// Requests on each server by those who hold them are what the upstream counts.
@@ -214,7 +214,7 @@ proptest! {
                     let full = standing.max_requests.is_some_and(|most| {
                         standing.server.load(20) >= most as u64 * 100
                     });
-                    assert!(full || !standing.server.is_usable(), "somebody waits, and {} has room",
+                    assert!(full || !standing.server.is_usable(false), "somebody waits, and {} has room",
                         standing.server.label);
                 }
             }

@@ -108,9 +108,15 @@ impl Server {
         self.reason.load_full()
     }
 
-    /// Whether it may get requests: it can be used, as far as is known, and nobody has forbidden it.
-    pub fn is_usable(&self) -> bool {
-        self.health() != Health::Failing && !self.is_draining()
+    /// Whether it may get requests: it can be used, as far as is known, and nobody has forbidden it. Where servers are
+    /// `asked` about their health, one that has not answered yet may be loading still.
+    pub fn is_usable(&self, asked: bool) -> bool {
+        let well = match self.health() {
+            Health::Up => true,
+            Health::Unknown => !asked,
+            Health::Failing => false,
+        };
+        well && !self.is_draining()
     }
 
     /// Whether an operator wants no new requests on it.

@@ -1,0 +1,66 @@
+//! A program that is measured, and the end of it.
+
+use std::{
+    fs::{self, File},
+    io,
+    path::{Path, PathBuf},
+    process::{Child, Command, Stdio},
+    time::{Duration, Instant},
+};
+
+use rustix::process::{Pid, Signal, kill_process};
+
+/// How long a program may take to end when it is asked to.
+const GRACE: Duration = Duration::from_secs(5);
+
+/// A running program. Dropping it ends it; so does the end of this process.
+pub struct Process {
+    child: Child,
+    log: PathBuf,
+}
+
+impl Process {
+    /// Runs `command` with its output in `folder`. Call it from the main thread: the program is asked to end with the
+    /// thread that started it.
+    pub fn start(command: &Command, folder: &Path) -> io::Result<Self> {
+        let log = folder.join("log");
+        let output = File::create(&log)?;
+        let child = Command::new("setpriv")
+            .args(["--pdeathsig", "TERM", "--"])
+            .arg(command.get_program())
+            .args(command.get_args())
+            .current_dir(folder)
+            .stdin(Stdio::null())
+            .stdout(output.try_clone()?)
+            .stderr(output)
+            .spawn()?;
+        Ok(Self { child, log })
+    }
+
+    pub fn has_ended(&mut self) -> io::Result<bool> {
+        Ok(self.child.try_wait()?.is_some())
+    }
+
+    /// What it has written so far.
+    pub fn log(&self) -> String {
+        fs::read_to_string(&self.log).unwrap_or_default()
+    }
+}
+
+impl Drop for Process {
+    #[expect(clippy::disallowed_methods, reason = "nothing is measured any more")]
+    fn drop(&mut self) {
+        let deadline = Instant::now() + GRACE;
+        // nginx ends its own processes only when it is asked; who has ended already cannot be asked.
+        if let Some(pid) = Pid::from_raw(self.child.id().cast_signed())
+            && self.has_ended().is_ok_and(|ended| !ended)
+        {
+            let _ = kill_process(pid, Signal::TERM);
+        }
+        while self.has_ended().is_ok_and(|ended| !ended) && Instant::now() < deadline {
+            std::thread::sleep(Duration::from_millis(10));
+        }
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
