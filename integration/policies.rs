@@ -92,10 +92,10 @@ async fn random_takes_the_better_of_two() {
     assert!(counts.iter().all(|count| (6..=14).contains(count)), "{counts:?}");
 }
 
-/// Who answers each of 40 keys, put into a request by `with`.
+/// Who answers each of 100 keys, put into a request by `with`.
 async fn homes(proxy: &Proxy, with: impl Fn(Request, usize) -> Request) -> HashMap<usize, String> {
     let mut homes = HashMap::new();
-    for key in 0..40 {
+    for key in 0..100 {
         homes.insert(key, with(proxy.get("/"), key).await.expect(200).text());
     }
     homes
