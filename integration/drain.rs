@@ -1,6 +1,6 @@
 //! A server that is drained finishes what it has and gets nothing new, until it is resumed.
 
-use crate::fixtures::{Backend, Builder, Dns, Gate, Proxy, SOON, answers, eventually, ms, pass};
+use crate::fixtures::{Backend, Builder, Dns, Gate, Proxy, SOON, answers, eventually, free_port, ms, pass};
 
 /// Two backends and a proxy before them.
 struct Pair {
@@ -177,8 +177,8 @@ async fn a_server_of_two_upstreams_may_be_drained_in_one_of_them() {
 async fn a_name_stands_for_all_its_servers() {
     let dns = Dns::start().await;
     dns.set("workers.example.org", &["127.0.0.2", "127.0.0.3"]);
-    let two = Backend::saying_at("127.0.0.2:0", "named").await;
-    let port = two.address().rsplit(':').next().unwrap().to_owned();
+    let port = free_port();
+    let _two = Backend::saying_at(&format!("127.0.0.2:{port}"), "named").await;
     let _three = Backend::saying_at(&format!("127.0.0.3:{port}"), "named").await;
     let other = Backend::saying("other").await;
     let name = format!("workers.example.org:{port}");

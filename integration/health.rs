@@ -55,7 +55,7 @@ async fn any_2xx_is_well_unless_told_otherwise() {
         (201, ", expect = [200, 204]", "failing"),
     ] {
         let status = Arc::new(AtomicU16::new(answered));
-        let backend = patient("127.0.0.1:0", &status, "x").await;
+        let backend = patient(&vacant(), &status, "x").await;
         let proxy = Proxy::to([backend.address()]).with(&health(expect)).start().await;
         let what = format!("{answered} with {expect:?} is {state}");
         eventually(&what, async || proxy.states().await == [state]).await;
@@ -65,7 +65,7 @@ async fn any_2xx_is_well_unless_told_otherwise() {
 #[tokio::test]
 async fn why_a_server_fails_is_said() {
     let status = Arc::new(AtomicU16::new(503));
-    let (sick, well) = (patient("127.0.0.1:0", &status, "x").await, Backend::saying("well").await);
+    let (sick, well) = (patient(&vacant(), &status, "x").await, Backend::saying("well").await);
     let proxy = Proxy::to([sick.address(), vacant(), well.address()]).with(&health("")).start().await;
     eventually("two fail", async || proxy.states().await == ["failing", "failing", "up"]).await;
     let servers = proxy.servers().await;
@@ -80,7 +80,7 @@ async fn why_a_server_fails_is_said() {
 #[tokio::test]
 async fn a_server_that_was_up_and_leaves_the_question_open_is_silent_and_others_are_preferred() {
     let status = Arc::new(AtomicU16::new(200));
-    let (busy, well) = (patient("127.0.0.1:0", &status, "busy").await, Backend::saying("well").await);
+    let (busy, well) = (patient(&vacant(), &status, "busy").await, Backend::saying("well").await);
     let proxy = Proxy::to([busy.address(), well.address()]).with(&health("")).start().await;
     eventually("both are up", async || proxy.states().await == ["up", "up"]).await;
     status.store(0, Ordering::SeqCst);
@@ -94,7 +94,7 @@ async fn a_server_that_was_up_and_leaves_the_question_open_is_silent_and_others_
 #[tokio::test]
 async fn a_silent_server_is_used_when_it_is_the_last() {
     let status = Arc::new(AtomicU16::new(200));
-    let busy = patient("127.0.0.1:0", &status, "busy").await;
+    let busy = patient(&vacant(), &status, "busy").await;
     let well = Backend::saying("well").await;
     let proxy = Proxy::to([busy.address(), well.address()]).with(&health("")).start().await;
     eventually("both are up", async || proxy.states().await == ["up", "up"]).await;
@@ -125,7 +125,7 @@ async fn a_server_that_was_failing_and_leaves_the_question_open_goes_on_failing(
 #[tokio::test]
 async fn a_server_that_refuses_or_answers_wrongly_gets_nothing_even_when_it_is_the_last() {
     let status = Arc::new(AtomicU16::new(200));
-    let backend = patient("127.0.0.1:0", &status, "x").await;
+    let backend = patient(&vacant(), &status, "x").await;
     let proxy = Proxy::to([backend.address()]).with(&health("")).start().await;
     eventually("it is up", async || proxy.states().await == ["up"]).await;
     status.store(500, Ordering::SeqCst);

@@ -8,7 +8,8 @@ use std::{
 };
 
 use crate::fixtures::{
-    Backend, Builder, Dns, Gate, Load, Proxy, Scratch, Wire, answers, eventually, ms, pass, received,
+    Backend, Builder, Dns, Gate, Load, Proxy, Scratch, Wire, answers, eventually, free_port, ms, pass,
+    received,
 };
 
 const NAME: &str = "workers.example.org";
@@ -16,7 +17,7 @@ const NAME: &str = "workers.example.org";
 /// Backends on the same port of 127.0.0.2, 127.0.0.3 and 127.0.0.4, each answering its address.
 struct Hosts {
     backends: Vec<Backend>,
-    port: String,
+    port: u16,
     dns: Dns,
 }
 
@@ -24,10 +25,8 @@ const ADDRESSES: [&str; 3] = ["127.0.0.2", "127.0.0.3", "127.0.0.4"];
 
 impl Hosts {
     async fn start(gate: &Gate) -> Self {
-        let first = Backend::behind_at("127.0.0.2:0", gate, ADDRESSES[0]).await;
-        let port = first.address().rsplit(':').next().unwrap().to_owned();
-        let mut backends = vec![first];
-        for address in &ADDRESSES[1..] {
+        let (port, mut backends) = (free_port(), Vec::new());
+        for address in ADDRESSES {
             backends.push(Backend::behind_at(&format!("{address}:{port}"), gate, address).await);
         }
         Self { backends, port, dns: Dns::start().await }
@@ -41,7 +40,7 @@ impl Hosts {
 
     /// Backends that do and record what the application of the tests does with `/count`.
     async fn recording(log: &Path) -> Self {
-        let mut hosts = Self { backends: Vec::new(), port: "0".into(), dns: Dns::start().await };
+        let mut hosts = Self { backends: Vec::new(), port: free_port(), dns: Dns::start().await };
         for address in ADDRESSES {
             let log = log.to_owned();
             let serve = move |mut wire: Wire, heads: Arc<Mutex<Vec<String>>>| {
@@ -61,7 +60,6 @@ impl Hosts {
                 }
             };
             let backend = Backend::serving_at(&format!("{address}:{}", hosts.port), serve).await;
-            hosts.port = backend.address().rsplit(':').next().unwrap().to_owned();
             hosts.backends.push(backend);
         }
         hosts
@@ -102,7 +100,7 @@ async fn a_name_with_several_addresses_is_several_servers() {
     let hosts = Hosts::start(&gate).await;
     hosts.dns.set(NAME, &ADDRESSES);
     let proxy = hosts.proxy().start().await;
-    known(&proxy, &hosts, &ADDRESSES).await;
+    eventually("all are up", async || proxy.states().await == ["up"; 3]).await;
     let requests: Vec<_> = (0..12).map(|_| proxy.get("/").spawn()).collect();
     eventually("each has its share", async || hosts.asked() == [4, 4, 4]).await;
     assert_eq!(proxy.inflight().await, [4, 4, 4]);
