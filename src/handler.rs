@@ -142,7 +142,7 @@ async fn send_file(wanted: Option<Wanted>, method: &Method, request: &HeaderMap,
     let Some(wanted) = wanted else { return not_found() };
     // File systems block, some of them for long; the event loop must not.
     match tokio::task::spawn_blocking(move || files::open(&wanted)).await {
-        Ok(Ok(opened)) => files::respond(opened, method, request, base),
+        Ok(Ok(opened)) => files::respond(&opened, method, request, base),
         Ok(Err(missing)) => {
             if missing.is_remarkable() {
                 tracing::error!("{missing}");

@@ -4,11 +4,12 @@
 
 pub mod accelerated;
 mod conditional;
+mod multipart;
 mod open;
 mod range;
 mod types;
 
-use std::{path::PathBuf, time::SystemTime};
+use std::{path::PathBuf, sync::Arc, time::SystemTime};
 
 use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, header};
 
@@ -21,7 +22,7 @@ use crate::{
 };
 use conditional::Condition;
 use open::Content;
-use range::Range;
+use range::{Range, Span};
 
 /// The one field of those that describe content which a 304 keeps (RFC 9110 §15.4.5).
 const KEPT_BY_304: HeaderName = header::CONTENT_LOCATION;
@@ -72,9 +73,9 @@ fn is_hidden(path: &str) -> bool {
 ///
 /// `base` holds fields that the answer has anyway (the application's, for an accelerated download): its
 /// `Content-Type`, `ETag` and `Last-Modified` go before the file's own.
-pub fn respond(opened: Opened, method: &Method, request: &HeaderMap, base: HeaderMap) -> Answer {
+pub fn respond(opened: &Opened, method: &Method, request: &HeaderMap, base: HeaderMap) -> Answer {
     let mut answer = Answer { headers: base, ..Answer::empty(StatusCode::OK) };
-    let validators = complete(&mut answer.headers, &opened);
+    let validators = complete(&mut answer.headers, opened);
     let conditional = matches!(*method, Method::GET | Method::HEAD);
     match if conditional { validators.weigh(request) } else { Condition::Met } {
         Condition::Met => {}
@@ -85,15 +86,20 @@ pub fn respond(opened: Opened, method: &Method, request: &HeaderMap, base: Heade
     // Only GET has ranges (RFC 9110 §14.2).
     let ranged = *method == Method::GET && validators.range_applies(request);
     match Range::parse(request.get(header::RANGE).filter(|_| ranged), opened.size) {
-        Range::Whole => answer.body(body(opened.content, 0, opened.size)),
-        Range::Part { start, length } => {
-            let last = start + length - 1;
+        Range::Whole => {
+            answer.body(Body::piece(piece(&opened.content, Span { start: 0, length: opened.size })))
+        }
+        Range::Parts(spans) => {
             answer.status = StatusCode::PARTIAL_CONTENT;
-            let range = content_range(&format!("bytes {start}-{last}/{}", opened.size));
-            answer.with(header::CONTENT_RANGE, range).body(body(opened.content, start, length))
+            match spans[..] {
+                [span] => answer
+                    .with(header::CONTENT_RANGE, value(multipart::content_range(span, opened.size)))
+                    .body(Body::piece(piece(&opened.content, span))),
+                _ => multipart::answer(answer, &spans, opened.size, |span| piece(&opened.content, span)),
+            }
         }
         Range::Unsatisfiable => without_content(answer, StatusCode::RANGE_NOT_SATISFIABLE)
-            .with(header::CONTENT_RANGE, content_range(&format!("bytes */{}", opened.size))),
+            .with(header::CONTENT_RANGE, value(format!("bytes */{}", opened.size))),
     }
 }
 
@@ -130,9 +136,9 @@ fn without_content(mut answer: Answer, status: StatusCode) -> Answer {
     answer
 }
 
-fn content_range(text: &str) -> HeaderValue {
+fn value(text: String) -> HeaderValue {
     // Made of digits and a few signs.
-    HeaderValue::from_str(text).unwrap_or_else(|_| HeaderValue::from_static("bytes */*"))
+    HeaderValue::try_from(text).unwrap_or_else(|_| HeaderValue::from_static("bytes */*"))
 }
 
 /// `Last-Modified` and `Expires` values (RFC 9110 §5.6.7).
@@ -140,11 +146,13 @@ pub(crate) fn http_date(time: SystemTime) -> HeaderValue {
     HeaderValue::from_str(&httpdate::fmt_http_date(time)).unwrap_or_else(|_| HeaderValue::from_static("0"))
 }
 
-fn body(content: Content, start: u64, length: u64) -> Body {
+fn piece(content: &Content, span: Span) -> Piece {
     match content {
         // Within bounds: the range was cut to the size, which is the length of these bytes.
-        Content::Read(bytes) => Body::Bytes(bytes.slice(start as usize..(start + length) as usize)),
-        Content::File(file) => Body::piece(Piece::File { file, offset: start, length }),
+        Content::Read(bytes) => Piece::Bytes(bytes.slice(span.start as usize..span.end() as usize)),
+        Content::File(file) => {
+            Piece::File { file: Arc::clone(file), offset: span.start, length: span.length }
+        }
     }
 }
 

@@ -1,58 +1,83 @@
-//! `Range: bytes=…` (RFC 9110 §14): which part of a representation is wanted.
+//! `Range: bytes=…` (RFC 9110 §14): which parts of a representation are wanted.
 
 use http::HeaderValue;
 
-/// The part of a representation that is to be sent.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+/// More ranges than this are not worth an answer in parts; genome browsers ask for a few dozen.
+const MOST: usize = 100;
+
+/// Ranges that are closer than this are sent as one: a part's head is longer.
+const NEAR: u64 = 80;
+
+/// The parts of a representation that are to be sent.
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Range {
     /// All of it: there was no range, or one to be ignored.
     Whole,
-    /// These bytes.
-    Part {
-        /// The first byte.
-        start: u64,
-        /// How many.
-        length: u64,
-    },
+    /// These bytes; at least one span, none of which overlap, in the order in which they were asked for.
+    Parts(Vec<Span>),
     /// Nothing of what was asked for is there: 416.
     Unsatisfiable,
+}
+
+/// Bytes of a representation, at least one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Span {
+    /// The first byte.
+    pub start: u64,
+    /// How many.
+    pub length: u64,
+}
+
+impl Span {
+    /// The place after the last byte.
+    pub fn end(self) -> u64 {
+        self.start + self.length
+    }
 }
 
 impl Range {
     /// Reads a `Range` value for a representation of `size` bytes.
     ///
-    /// Other units, malformed values and lists of ranges are ignored (RFC 9110 §14.2 allows that): the client
-    /// gets everything.
+    /// Other units, malformed values and lists that are too long are ignored (RFC 9110 §14.2 allows that): the client
+    /// gets everything. Of a list, what is not there is left out; what overlaps or nearly touches is sent as one, so
+    /// that the parts are never more than the whole.
     pub fn parse(value: Option<&HeaderValue>, size: u64) -> Self {
-        let Some(range) = value.and_then(|value| value.to_str().ok()).and_then(split) else {
-            return Self::Whole;
-        };
-        match range {
-            (Some(first), _) if first >= size => Self::Unsatisfiable,
-            (Some(first), Some(last)) if last < first => Self::Whole,
-            (Some(start), last) => {
-                let end = last.map_or(size, |last| last.saturating_add(1).min(size));
-                Self::Part { start, length: end - start }
-            }
-            (None, Some(0)) => Self::Unsatisfiable,
-            (None, Some(_)) if size == 0 => Self::Unsatisfiable,
-            (None, Some(suffix)) => {
-                let length = suffix.min(size);
-                Self::Part { start: size - length, length }
-            }
-            (None, None) => Self::Whole,
+        match value.and_then(|value| value.to_str().ok()).and_then(|value| spans(value, size)) {
+            None => Self::Whole,
+            Some(spans) if spans.is_empty() => Self::Unsatisfiable,
+            Some(spans) => Self::Parts(coalesce(spans)),
         }
     }
 }
 
-/// `bytes=first-last`, either side of which may be missing.
-fn split(value: &str) -> Option<(Option<u64>, Option<u64>)> {
-    let (unit, range) = value.split_once('=')?;
+/// What a list asks for and is there; `None` for what is no list of ranges of bytes.
+fn spans(value: &str, size: u64) -> Option<Vec<Span>> {
+    let (unit, list) = value.split_once('=')?;
     if !unit.trim().eq_ignore_ascii_case("bytes") {
         return None;
     }
-    let (first, last) = range.trim().split_once('-')?;
-    Some((position(first)?, position(last)?))
+    let mut spans = Vec::new();
+    // Empty elements of a list are nothing (RFC 9110 §5.6.1.2).
+    for (number, range) in list.split(',').map(str::trim).filter(|range| !range.is_empty()).enumerate() {
+        if number == MOST {
+            return None;
+        }
+        spans.extend(span(range, size)?);
+    }
+    // A list of nothing but commas is malformed.
+    list.contains(|c: char| c != ',' && !c.is_whitespace()).then_some(spans)
+}
+
+/// `first-last`, `first-` or `-length`; `Some(None)` when nothing of it is there, `None` when it is none of these.
+fn span(range: &str, size: u64) -> Option<Option<Span>> {
+    let (first, last) = range.split_once('-')?;
+    let (start, end) = match (position(first)?, position(last)?) {
+        (None, None) => return None,
+        (Some(first), Some(last)) if last < first => return None,
+        (Some(first), last) => (first, last.map_or(size, |last| last.saturating_add(1).min(size))),
+        (None, Some(suffix)) => (size.saturating_sub(suffix), size),
+    };
+    Some((start < end).then(|| Span { start, length: end - start }))
 }
 
 /// Digits, or nothing. A number too large for us is larger than any file.
@@ -63,44 +88,117 @@ fn position(digits: &str) -> Option<Option<u64>> {
     digits.bytes().all(|byte| byte.is_ascii_digit()).then(|| Some(digits.parse().unwrap_or(u64::MAX)))
 }
 
+/// Makes one of those that overlap or are near, at the place of the earliest asked for.
+fn coalesce(spans: Vec<Span>) -> Vec<Span> {
+    let mut apart: Vec<Span> = Vec::with_capacity(spans.len());
+    for span in spans {
+        let mut merged = span;
+        let mut place = None;
+        // One that is added may join several of those before it.
+        while let Some(near) = apart.iter().position(|other| is_near(*other, merged)) {
+            let other = apart.remove(near);
+            place = Some(place.map_or(near, |place: usize| place.min(near)));
+            let start = merged.start.min(other.start);
+            merged = Span { start, length: merged.end().max(other.end()) - start };
+        }
+        apart.insert(place.unwrap_or(apart.len()), merged);
+    }
+    apart
+}
+
+fn is_near(a: Span, b: Span) -> bool {
+    a.start <= b.end().saturating_add(NEAR) && b.start <= a.end().saturating_add(NEAR)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+    use proptest::prelude::*;
 
     fn range(value: &str, size: u64) -> Range {
         Range::parse(Some(&HeaderValue::from_str(value).unwrap()), size)
     }
 
-    fn part(start: u64, length: u64) -> Range {
-        Range::Part { start, length }
+    fn parts(parts: &[(u64, u64)]) -> Range {
+        Range::Parts(parts.iter().map(|&(start, length)| Span { start, length }).collect())
     }
 
     #[test]
-    fn parts() {
-        assert_eq!(range("bytes=0-99", 1000), part(0, 100));
-        assert_eq!(range("bytes=500-", 1000), part(500, 500));
-        assert_eq!(range("bytes=-10", 1000), part(990, 10));
-        assert_eq!(range("bytes=-2000", 1000), part(0, 1000));
-        assert_eq!(range("bytes=990-2000", 1000), part(990, 10));
-        assert_eq!(range("Bytes=0-0", 1), part(0, 1));
-        assert_eq!(range("bytes=0-18446744073709551615", 10), part(0, 10));
-        assert_eq!(range("bytes=0-99999999999999999999999", 10), part(0, 10));
+    fn one_part() {
+        assert_eq!(range("bytes=0-99", 1000), parts(&[(0, 100)]));
+        assert_eq!(range("bytes=500-", 1000), parts(&[(500, 500)]));
+        assert_eq!(range("bytes=-10", 1000), parts(&[(990, 10)]));
+        assert_eq!(range("bytes=-2000", 1000), parts(&[(0, 1000)]));
+        assert_eq!(range("bytes=990-2000", 1000), parts(&[(990, 10)]));
+        assert_eq!(range("Bytes=0-0", 1), parts(&[(0, 1)]));
+        assert_eq!(range("bytes=0-18446744073709551615", 10), parts(&[(0, 10)]));
+        assert_eq!(range("bytes=0-99999999999999999999999", 10), parts(&[(0, 10)]));
+        assert_eq!(range("bytes=, 1-2 ,", 10), parts(&[(1, 2)]));
+    }
+
+    #[test]
+    fn several_parts_keep_their_order() {
+        assert_eq!(range("bytes=500-509, 0-9,-10", 1000), parts(&[(500, 10), (0, 10), (990, 10)]));
+        assert_eq!(range("bytes=0-9,2000-3000", 1000), parts(&[(0, 10)]), "what is not there is left out");
+    }
+
+    #[test]
+    fn what_overlaps_or_is_near_is_one() {
+        assert_eq!(range("bytes=0-1,4-5", 1000), parts(&[(0, 6)]));
+        assert_eq!(range("bytes=500-599,0-9,550-700", 1000), parts(&[(500, 201), (0, 10)]));
+        assert_eq!(range("bytes=0-9,150-209,80-119", 1000), parts(&[(0, 210)]));
+        assert_eq!(range(&format!("bytes={}", ["0-999"; 100].join(",")), 1000), parts(&[(0, 1000)]));
     }
 
     #[test]
     fn beyond_the_end() {
-        for (value, size) in [("bytes=1000-", 1000), ("bytes=-0", 1000), ("bytes=0-", 0), ("bytes=-5", 0)] {
+        for (value, size) in
+            [("bytes=1000-", 1000), ("bytes=-0", 1000), ("bytes=0-", 0), ("bytes=-5", 0), ("bytes=7-,8-", 5)]
+        {
             assert_eq!(range(value, size), Range::Unsatisfiable, "{value}");
         }
     }
 
     #[test]
     fn what_is_no_range_is_ignored() {
-        for value in
-            ["bytes=", "bytes=-", "bytes=a-b", "bytes=5-1", "bytes=0-1,3-4", "lines=0-1", "0-1", "bytes=+1-2"]
-        {
+        for value in [
+            "bytes=",
+            "bytes=-",
+            "bytes=a-b",
+            "bytes=5-1",
+            "bytes=0-1,x",
+            "lines=0-1",
+            "0-1",
+            "bytes=+1-2",
+            "bytes=,",
+        ] {
             assert_eq!(range(value, 1000), Range::Whole, "{value}");
         }
         assert_eq!(Range::parse(None, 10), Range::Whole);
+        assert_eq!(range(&format!("bytes={}", ["0-0"; 101].join(",")), 1000), Range::Whole, "too many");
+    }
+
+    proptest! {
+        #[test]
+        fn parts_are_apart_within_and_all_that_was_asked_for(
+            asked in prop::collection::vec((0..5_000_u64, 0..5_000_u64), 1..40), size in 0..5_000_u64,
+        ) {
+            let list: Vec<_> = asked.iter().map(|(first, more)| format!("{first}-{}", first + more)).collect();
+            let wanted = |byte: u64| asked.iter().any(|(first, more)| (*first..=first + more).contains(&byte));
+            match range(&format!("bytes={}", list.join(",")), size) {
+                Range::Whole => prop_assert!(false, "well-formed"),
+                Range::Unsatisfiable => prop_assert!(!(0..size).any(wanted)),
+                Range::Parts(parts) => {
+                    prop_assert!(parts.iter().map(|span| span.length).sum::<u64>() <= size);
+                    let sent = |byte: u64| parts.iter().filter(|span| (span.start..span.end()).contains(&byte)).count();
+                    prop_assert!((0..size).all(|byte| sent(byte) <= 1 && (sent(byte) == 1 || !wanted(byte))));
+                }
+            }
+        }
+
+        #[test]
+        fn no_text_is_too_much(text in "[ -~]{0,200}", size: u64) {
+            let _ = range(&text, size);
+        }
     }
 }

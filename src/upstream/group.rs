@@ -271,14 +271,11 @@ impl Upstream {
         let share = {
             let mut state = self.lock();
             let before = server.becomes(Health::Up, None);
+            let (upstream, label) = (&self.name, &server.label);
             match before {
                 Health::Up => return,
-                Health::Unknown => {
-                    tracing::debug!(upstream = self.name, server = server.label, "server is up")
-                }
-                Health::Failing => {
-                    tracing::info!(upstream = self.name, server = server.label, "server is up")
-                }
+                Health::Unknown => tracing::debug!(upstream, server = label, "server is up"),
+                Health::Failing => tracing::info!(upstream, server = label, "server is up"),
             }
             state.returned(server, before)
         };
