@@ -3,15 +3,19 @@
 mod dress;
 mod error_page;
 mod fields;
+mod pieces;
 
-use std::{fs::File, sync::Arc};
+use std::collections::VecDeque;
 
 use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
 
+use crate::observe::How;
+
 pub(crate) use dress::dress;
 pub(crate) use error_page::{Explanation, bare};
 pub(crate) use fields::Fields;
+pub use pieces::{Piece, Pieces};
 
 /// An answer that needs no upstream.
 #[derive(Debug)]
@@ -31,24 +35,34 @@ pub enum Body {
     Empty,
     /// Bytes in memory.
     Bytes(Bytes),
-    /// A range of a file, sent by the kernel.
-    File {
-        /// The open file.
-        file: Arc<File>,
-        /// Where it starts.
-        offset: u64,
-        /// Bytes.
+    /// Pieces that are made while they are sent.
+    Pieces {
+        /// What makes them.
+        pieces: Box<dyn Pieces>,
+        /// Bytes in all.
         length: u64,
+        /// How they are sent, for the metrics.
+        how: How,
     },
 }
 
 impl Body {
+    /// One piece.
+    pub fn piece(piece: Piece) -> Self {
+        match piece {
+            Piece::Bytes(bytes) => Self::Bytes(bytes),
+            Piece::File { length, .. } => {
+                Self::Pieces { pieces: Box::new(VecDeque::from([piece])), length, how: How::Sendfile }
+            }
+        }
+    }
+
     /// Its length in bytes.
     pub fn length(&self) -> u64 {
         match self {
             Self::Empty => 0,
             Self::Bytes(bytes) => bytes.len() as u64,
-            Self::File { length, .. } => *length,
+            Self::Pieces { length, .. } => *length,
         }
     }
 }

@@ -15,7 +15,7 @@ use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, header};
 pub use open::{Opened, Wanted, open};
 
 use crate::{
-    answer::{Answer, Body},
+    answer::{Answer, Body, Piece},
     config::{Files, Part},
     route::By,
 };
@@ -144,7 +144,7 @@ fn body(content: Content, start: u64, length: u64) -> Body {
     match content {
         // Within bounds: the range was cut to the size, which is the length of these bytes.
         Content::Read(bytes) => Body::Bytes(bytes.slice(start as usize..(start + length) as usize)),
-        Content::File(file) => Body::File { file, offset: start, length },
+        Content::File(file) => Body::piece(Piece::File { file, offset: start, length }),
     }
 }
 

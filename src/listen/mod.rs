@@ -11,6 +11,7 @@ mod head;
 mod inbound;
 mod keep;
 mod listener;
+mod outgoing;
 mod peer;
 mod place;
 mod sendfile;
@@ -38,7 +39,6 @@ use crate::{
 use bind::BindError;
 pub use listener::{Listener, Purpose};
 pub use peer::{Peer, PeerAddress};
-pub(crate) use sendfile::FileJob;
 pub(crate) use transport::Transport;
 
 /// What the engine does with a connection that has a request waiting: serves it, and gives the connection back

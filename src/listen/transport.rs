@@ -18,7 +18,8 @@ use tokio::{
     time::{Instant, Sleep},
 };
 
-use super::{inbound::Inbound, keep::Keep, peer::Peer, place::Place, sendfile::FileJob, socket::Socket};
+use super::{inbound::Inbound, keep::Keep, outgoing::Outgoing, peer::Peer, place::Place, socket::Socket};
+use crate::answer::Pieces;
 
 /// Answers up to this size leave in one write; larger writes pass through without a copy.
 const COALESCE: usize = 16 * 1024;
@@ -45,16 +46,16 @@ pub(crate) struct Transport {
     keep_whole: AtomicBool,
     /// Written by the engine, and not yet sent.
     outbound: BytesMut,
-    /// A file to send after `outbound`. Set through a shared reference: the engine owns the transport then.
-    file: Mutex<Option<FileJob>>,
+    /// A body to send after `outbound`. Set through a shared reference: the engine owns the transport then.
+    queued: Mutex<Option<Outgoing>>,
     /// The engine has answered 101: from now on every byte is its.
     tunnel: AtomicBool,
     /// Longest pause between two successful writes.
     send_timeout: Duration,
     /// Runs while a write waits for the client.
     stalled: Option<Pin<Box<Sleep>>>,
-    /// Bytes of files sent for the request in hand.
-    file_bytes: u64,
+    /// Bytes of queued bodies sent for the request in hand.
+    queued_bytes: u64,
     /// It must end with a reset.
     reset: AtomicBool,
     /// Its place among all connections, for as long as it or its end lasts.
@@ -71,11 +72,11 @@ impl Transport {
             keep: None,
             keep_whole: AtomicBool::new(false),
             outbound: BytesMut::new(),
-            file: Mutex::new(None),
+            queued: Mutex::new(None),
             tunnel: AtomicBool::new(false),
             send_timeout,
             stalled: None,
-            file_bytes: 0,
+            queued_bytes: 0,
             reset: AtomicBool::new(false),
             place: Some(place),
         }
@@ -85,14 +86,14 @@ impl Transport {
         &self.socket
     }
 
-    /// Sends `job` after what is written so far, at the next flush.
-    pub(crate) fn queue_file(&self, job: FileJob) {
-        *self.file() = Some(job);
+    /// Sends `pieces` after what is written so far, at the next flush.
+    pub(crate) fn queue(&self, pieces: Box<dyn Pieces>) {
+        *self.queued() = Some(Outgoing::new(pieces));
     }
 
-    /// Bytes of files sent for the request in hand; the engine does not see them.
-    pub(crate) fn file_bytes(&self) -> u64 {
-        self.file_bytes
+    /// Bytes of queued bodies sent for the request in hand; the engine does not see them.
+    pub(crate) fn queued_bytes(&self) -> u64 {
+        self.queued_bytes
     }
 
     /// From now on every byte that comes belongs to the request in hand.
@@ -164,15 +165,15 @@ impl Transport {
     pub(super) fn park(&mut self) {
         self.outbound = BytesMut::new();
         self.stalled = None;
-        self.file_bytes = 0;
+        self.queued_bytes = 0;
         self.keep = None;
         if self.received.is_empty() {
             self.received = BytesMut::new();
         }
     }
 
-    fn file(&self) -> MutexGuard<'_, Option<FileJob>> {
-        self.file.lock().unwrap_or_else(PoisonError::into_inner)
+    fn queued(&self) -> MutexGuard<'_, Option<Outgoing>> {
+        self.queued.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Hands out received bytes that belong to the request; false when there are none.
@@ -184,34 +185,34 @@ impl Transport {
         taken > 0
     }
 
-    /// Sends what the engine has written, then the queued file.
+    /// Sends what the engine has written, then the queued body.
     fn poll_send_all(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        let file_follows = self.file().is_some();
+        let more_follows = self.queued().is_some();
         while !self.outbound.is_empty() {
-            let sent = ready!(self.socket.poll_send(cx, &self.outbound, file_follows))?;
+            let sent = ready!(self.socket.poll_send(cx, &self.outbound, more_follows))?;
             self.outbound.advance(sent);
             self.stalled = None;
         }
-        if !file_follows {
+        if !more_follows {
             return Poll::Ready(Ok(()));
         }
-        let mut job = self.file().take();
-        let sent = match job.as_mut() {
-            Some(job) => job.poll(cx, &self.socket, |sent| {
-                self.file_bytes += sent;
+        let mut queued = self.queued().take();
+        let sent = match queued.as_mut() {
+            Some(queued) => queued.poll(cx, &self.socket, |sent| {
+                self.queued_bytes += sent;
                 self.stalled = None;
             }),
             None => Poll::Ready(Ok(())),
         };
         if sent.is_pending() {
-            *self.file() = job;
+            *self.queued() = queued;
         }
         sent
     }
 
     /// Fails a write that has waited for the client too long.
     fn or_stalled<T>(&mut self, cx: &mut Context<'_>, write: Poll<io::Result<T>>) -> Poll<io::Result<T>> {
-        let waits_for_disk = self.file().as_ref().is_some_and(FileJob::is_warming);
+        let waits_for_disk = self.queued().as_ref().is_some_and(Outgoing::waits_for_disk);
         if write.is_ready() || waits_for_disk {
             self.stalled = None;
             return write;

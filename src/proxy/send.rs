@@ -9,7 +9,7 @@ use crate::{
     answer::{Answer, Body},
     exchange::Exchange,
     handler::host,
-    listen::{FileJob, Transport},
+    listen::Transport,
     observe::{Entry, How},
     state::State,
 };
@@ -37,7 +37,7 @@ pub(super) async fn answer(session: &mut Session, answer: Answer, exchange: &mut
     let method = session.req_header().method.clone();
     let bodiless = matches!(answer.status, StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED);
     exchange.how = match answer.body {
-        Body::File { .. } => How::Sendfile,
+        Body::Pieces { how, .. } => how,
         Body::Empty | Body::Bytes(_) => How::Memory,
     };
     let mut head = ResponseHeader::build(answer.status, Some(answer.headers.len() + 3))?;
@@ -53,11 +53,11 @@ pub(super) async fn answer(session: &mut Session, answer: Answer, exchange: &mut
             session.write_response_header(head, false).await?;
             session.write_response_body(Some(bytes), true).await
         }
-        Body::File { file, offset, length } if !bodiless && method != Method::HEAD && length > 0 => {
-            transport(session)?.queue_file(FileJob::new(file, offset, length));
-            send_with_file(session, head, method).await
+        Body::Pieces { pieces, length, .. } if !bodiless && method != Method::HEAD && length > 0 => {
+            transport(session)?.queue(pieces);
+            send_with_pieces(session, head, method).await
         }
-        Body::Empty | Body::Bytes(_) | Body::File { .. } => session.write_response_header(head, true).await,
+        Body::Empty | Body::Bytes(_) | Body::Pieces { .. } => session.write_response_header(head, true).await,
     }
 }
 
@@ -72,8 +72,8 @@ pub(super) fn close_if_stopping(session: &mut Session) {
 /// Has the engine write a head whose body the transport sends.
 ///
 /// The engine takes an answer to HEAD to be complete with its head and flushes it, whatever its Content-Length; our
-/// transport's flush then sends the queued file. The engine's own count of body bytes stays at zero.
-async fn send_with_file(session: &mut Session, head: Box<ResponseHeader>, method: Method) -> Result<()> {
+/// transport's flush then sends what is queued. The engine's own count of body bytes stays at zero.
+async fn send_with_pieces(session: &mut Session, head: Box<ResponseHeader>, method: Method) -> Result<()> {
     session.req_header_mut().set_method(Method::HEAD);
     let sent = session.write_response_header(head, true).await;
     session.req_header_mut().set_method(method);
@@ -84,8 +84,8 @@ async fn send_with_file(session: &mut Session, head: Box<ResponseHeader>, method
 pub(super) fn record(state: &State, session: &Session, error: Option<&Error>, exchange: &Exchange) {
     let request = session.req_header();
     let status = status(session, error);
-    let file_bytes = transport(session).map_or(0, Transport::file_bytes);
-    let bytes = session.body_bytes_sent() as u64 + file_bytes;
+    let queued_bytes = transport(session).map_or(0, Transport::queued_bytes);
+    let bytes = session.body_bytes_sent() as u64 + queued_bytes;
     let took = exchange.started.elapsed();
     let (site, route) = (&*exchange.site, exchange.route_key());
     state.metrics.request(site, route, &request.method, status, took);

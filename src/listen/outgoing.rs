@@ -1,0 +1,76 @@
+//! A body on its way to the client, piece by piece.
+
+use std::{
+    io,
+    task::{Context, Poll, ready},
+};
+
+use bytes::{Buf, Bytes};
+
+use super::{sendfile::FileJob, socket::Socket};
+use crate::answer::{Piece, Pieces};
+
+/// Pieces, and the one that is being sent.
+#[derive(Debug)]
+pub(super) struct Outgoing {
+    pieces: Box<dyn Pieces>,
+    current: Option<Current>,
+    /// The next piece is being made.
+    is_made: bool,
+}
+
+#[derive(Debug)]
+enum Current {
+    Bytes(Bytes),
+    File(FileJob),
+}
+
+impl Outgoing {
+    pub(super) fn new(pieces: Box<dyn Pieces>) -> Self {
+        Self { pieces, current: None, is_made: false }
+    }
+
+    /// Whether it waits for the disk, and not for the client.
+    pub(super) fn waits_for_disk(&self) -> bool {
+        match &self.current {
+            Some(Current::File(job)) => job.is_warming(),
+            Some(Current::Bytes(_)) => false,
+            None => self.is_made,
+        }
+    }
+
+    /// Sends as much as the socket takes; tells `progress` the bytes of each part.
+    pub(super) fn poll(
+        &mut self,
+        cx: &mut Context<'_>,
+        socket: &Socket,
+        mut progress: impl FnMut(u64),
+    ) -> Poll<io::Result<()>> {
+        loop {
+            match &mut self.current {
+                Some(Current::Bytes(bytes)) if bytes.is_empty() => self.current = None,
+                Some(Current::Bytes(bytes)) => {
+                    let sent = ready!(socket.poll_send(cx, bytes, false))?;
+                    bytes.advance(sent);
+                    progress(sent as u64);
+                }
+                Some(Current::File(job)) => {
+                    ready!(job.poll(cx, socket, &mut progress))?;
+                    self.current = None;
+                }
+                None => {
+                    self.is_made = true;
+                    let next = ready!(self.pieces.poll_next(cx));
+                    self.is_made = false;
+                    self.current = match next.transpose()? {
+                        Some(Piece::Bytes(bytes)) => Some(Current::Bytes(bytes)),
+                        Some(Piece::File { file, offset, length }) => {
+                            Some(Current::File(FileJob::new(file, offset, length)))
+                        }
+                        None => return Poll::Ready(Ok(())),
+                    };
+                }
+            }
+        }
+    }
+}
