@@ -113,6 +113,26 @@ async fn a_worker_process_that_is_killed_again_and_again_is_not_seen() {
 }
 
 #[tokio::test]
+async fn a_kill_is_not_seen_however_servers_are_chosen() {
+    for balance in ["round_robin", "random", "hash:address"] {
+        let scratch = Scratch::new();
+        let mut fleet = Gunicorn::fleet(&scratch, 2).await;
+        let proxy = Proxy::to(fleet.iter().map(Gunicorn::address))
+            .with(&format!("balance = \"{balance}\"\nslow_start = \"1s\""))
+            .start()
+            .await;
+        let load = load(&proxy).await;
+        for gunicorn in &mut fleet {
+            load.quiet_posts(async || gunicorn.kill().await).await;
+            more(&load).await;
+            gunicorn.restart().await;
+            eventually("both are up", async || proxy.states().await == ["up"; 2]).await;
+        }
+        load.stop().await.assert_none_failed(&scratch.path("app.log"));
+    }
+}
+
+#[tokio::test]
 async fn all_workers_away_for_a_minute_are_not_seen() {
     let scratch = Scratch::new();
     let mut fleet = Gunicorn::fleet(&scratch, 2).await;

@@ -8,7 +8,9 @@ use std::sync::{
 use bytes::Bytes;
 use tokio::task::JoinSet;
 
-use crate::fixtures::{Answer, Backend, Builder, Proxy, Wire, eventually, ms, noise, outcome, pass, vacant};
+use crate::fixtures::{
+    Answer, Backend, Builder, Proxy, SOON, Wire, eventually, ms, noise, outcome, pass, vacant,
+};
 
 /// Two workers of which the first `deaths` requests kill whoever gets them, after the whole body, without a byte of
 /// answer; what both have read, in order.
@@ -198,6 +200,60 @@ async fn a_worker_that_dies_in_the_middle_of_a_body_leaves_the_whole_to_the_next
     client.send(&body[150_000..]).await;
     client.answer().await.expect("an answer").expect(200);
     assert!(*arrived.lock().unwrap() == body);
+}
+
+#[tokio::test]
+async fn a_body_that_its_only_worker_died_over_waits_until_the_worker_is_back() {
+    let address = vacant();
+    let mortal = Backend::serving_at(&address, |mut wire: Wire, heads| async move {
+        let head = wire.head().await;
+        wire.read(100_000).await;
+        heads.lock().unwrap().extend(head);
+        // It keeps the connection until all of it ends.
+        wire.closes(SOON).await;
+    })
+    .await;
+    let proxy = Proxy::to([&address]).route("retry = { unsafe = true }").start().await;
+    let body = noise(3 << 20);
+    let request = proxy.post("/", body.clone()).spawn();
+    eventually("it is being sent", async || mortal.heads().len() == 1).await;
+    mortal.end().await;
+    eventually("it waits", async || proxy.waiting().await == 1).await;
+    let arrived = Arc::new(Mutex::new(Vec::new()));
+    let whole = Arc::clone(&arrived);
+    let _back = Backend::serving_at(&address, move |mut wire: Wire, _| {
+        let arrived = Arc::clone(&whole);
+        async move {
+            if let Some((_, body)) = wire.request().await {
+                arrived.lock().unwrap().push(body);
+                wire.send("HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok").await;
+            }
+        }
+    })
+    .await;
+    assert_eq!(outcome(request).await.expect(200).text(), "ok");
+    assert!(*arrived.lock().unwrap() == [body]);
+}
+
+#[tokio::test]
+async fn bodies_that_were_kept_leave_nothing_open() {
+    let mortals = Mortals::killed_by(3).await;
+    let proxy = mortals.proxy().route("retry = { unsafe = true }").with("keepalive = \"0s\"").start().await;
+    proxy.post("/", noise(1 << 20)).await.expect(200);
+    let open = async || proxy.metrics().await.sum("process_open_fds", &[]).round() as u32;
+    eventually("nothing is in flight", async || proxy.inflight().await == [0, 0]).await;
+    let before = open().await;
+    for number in 0..20 {
+        let request = proxy.post("/", noise(3 << 20)).spawn();
+        if number % 2 == 0 {
+            outcome(request).await;
+        } else {
+            eventually("it has begun", async || proxy.inflight().await != [0, 0] || request.is_finished())
+                .await;
+            request.abort();
+        }
+    }
+    eventually("as many files are open as before", async || open().await <= before + 2).await;
 }
 
 #[tokio::test]
