@@ -163,6 +163,12 @@ impl Upstream {
         let now = Instant::now();
         let settings = self.settings.load();
         let others_come = state.slots.iter().any(|slot| !slot.backup && slot.server.health() != Health::Up);
+        let method = match (&settings.balance, wish.key) {
+            (Balance::RoundRobin, _) => Method::RoundRobin,
+            (Balance::Random, _) => Method::Random,
+            (Balance::Hash(_), Some(key)) => Method::Hash(key),
+            (Balance::Hash(_), None) | (Balance::LeastConn, _) => Method::LeastConn,
+        };
         let hears_reports = settings.load_header.is_some();
         let mut candidates = std::mem::take(&mut state.candidates);
         candidates.clear();
@@ -181,18 +187,13 @@ impl Upstream {
                 doubts: Doubts {
                     tried: wish.tried.iter().any(|tried| Arc::ptr_eq(tried, server)),
                     silent: server.is_silent(now),
-                    unknown: server.health() == Health::Unknown,
+                    // A key's server is its server from the first request on.
+                    unknown: server.health() == Health::Unknown && !matches!(method, Method::Hash(_)),
                 },
                 id: server.id,
                 credit: slot.credit,
             }
         }));
-        let method = match (&settings.balance, wish.key) {
-            (Balance::RoundRobin, _) => Method::RoundRobin,
-            (Balance::Random, _) => Method::Random,
-            (Balance::Hash(_), Some(key)) => Method::Hash(key),
-            (Balance::Hash(_), None) | (Balance::LeastConn, _) => Method::LeastConn,
-        };
         let place = balance::choose(method, &mut candidates, |n| fastrand::u64(0..n));
         for (slot, candidate) in state.slots.iter_mut().zip(&candidates) {
             slot.credit = candidate.credit;

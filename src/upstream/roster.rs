@@ -95,7 +95,9 @@ impl State {
                     None => {
                         let server = self.taken_back(&address).unwrap_or_else(|| Server::new(address));
                         let returned = others.then_some(now);
-                        Slot { server, name, weight, backup, max_requests, credit: 0, returned, share: None }
+                        // Several proxies that start at the same time do not begin their turns at the same server.
+                        let credit = fastrand::i64(0..i64::from(weight) * 1000);
+                        Slot { server, name, weight, backup, max_requests, credit, returned, share: None }
                     }
                 };
                 if slot.server.is_watched() {
