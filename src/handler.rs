@@ -54,8 +54,9 @@ async fn route(table: &Table, request: &request::Parts, exchange: &mut Exchange)
     match &route.settings.action {
         Action::Proxy(_) => Ok(()),
         Action::Files(files) => {
-            Err(send_file(files::wanted(files, &by), &request.method, &request.headers, HeaderMap::new())
-                .await)
+            // No file name has a slash in it: `%2F` names none, and must not name another.
+            let wanted = if has_encoded_slash(request) { None } else { files::wanted(files, &by) };
+            Err(send_file(&table.files, wanted, &request.method, &request.headers, HeaderMap::new()).await)
         }
         Action::Redirect { to, status } => {
             Err(Answer::redirect(*status, &redirect_target(to, request, host, &by)))
@@ -89,6 +90,10 @@ fn path(request: &request::Parts) -> &str {
         "*" => "/",
         path => path,
     }
+}
+
+fn has_encoded_slash(request: &request::Parts) -> bool {
+    path(request).as_bytes().windows(3).any(|bytes| bytes.eq_ignore_ascii_case(b"%2f"))
 }
 
 /// What every answer of ours carries.
@@ -130,7 +135,13 @@ fn redirect_target(to: &Template, request: &request::Parts, host: &str, by: &By<
 }
 
 /// Sends the file that is wanted, or says that there is none.
-async fn send_file(wanted: Option<Wanted>, method: &Method, request: &HeaderMap, base: HeaderMap) -> Answer {
+async fn send_file(
+    cache: &Arc<files::Cache>,
+    wanted: Option<Wanted>,
+    method: &Method,
+    request: &HeaderMap,
+    base: HeaderMap,
+) -> Answer {
     let refuse = |status, sentence| Explanation::new(status, sentence).answer(request);
     let not_found = || refuse(StatusCode::NOT_FOUND, "There is no such file.");
     let trouble = || {
@@ -140,9 +151,17 @@ async fn send_file(wanted: Option<Wanted>, method: &Method, request: &HeaderMap,
         )
     };
     let Some(wanted) = wanted else { return not_found() };
+    if let Some(opened) = cache.fresh(&wanted) {
+        return files::respond(&opened, method, request, base);
+    }
     // File systems block, some of them for long; the event loop must not.
-    match tokio::task::spawn_blocking(move || files::open(&wanted)).await {
-        Ok(Ok(opened)) => files::respond(&opened, method, request, base),
+    match tokio::task::spawn_blocking(move || files::open(&wanted).map(|opened| (wanted, Arc::new(opened))))
+        .await
+    {
+        Ok(Ok((wanted, opened))) => {
+            cache.keep(wanted, Arc::clone(&opened));
+            files::respond(&opened, method, request, base)
+        }
         Ok(Err(missing)) => {
             if missing.is_remarkable() {
                 tracing::error!("{missing}");
@@ -169,7 +188,7 @@ pub(crate) async fn accelerate(
     let answer = match accelerated_file(table, request, response) {
         Ok(wanted) => {
             let path = wanted.as_ref().and_then(|wanted| wanted.candidates.first().cloned());
-            let answer = send_file(wanted, method, &request.headers, base).await;
+            let answer = send_file(&table.files, wanted, method, &request.headers, base).await;
             if answer.status == StatusCode::NOT_FOUND {
                 log_missing(exchange, path);
             }

@@ -7,7 +7,7 @@ use http::{HeaderValue, StatusCode};
 use super::{
     diagnostic::{Problem, one_of, show},
     headers,
-    model::{Action, Files, Part, Template},
+    model::{Action, Files, Part, Symlinks, Template},
     paths,
     read::{Key, Table, Value, text},
     template::template,
@@ -17,9 +17,14 @@ use super::{
 /// The actions.
 pub const ACTIONS: [&str; 4] = ["proxy", "files", "redirect", "answer"];
 
+/// Words of `symlinks`.
+pub const SYMLINKS: [(&str, Symlinks); 3] =
+    [("inside", Symlinks::Inside), ("follow", Symlinks::Follow), ("none", Symlinks::None)];
+
 /// Modifiers that belong to one action.
-const OWNED: [(&str, &str); 7] = [
+const OWNED: [(&str, &str); 8] = [
     ("within", "files"),
+    ("symlinks", "files"),
     ("read_timeout", "proxy"),
     ("hold", "proxy"),
     ("retry", "proxy"),
@@ -66,11 +71,13 @@ pub fn read(
         "proxy" => text("\"galaxy\"", |name| upstreams.named(name))(value).map(Action::Proxy),
         "files" => {
             let within = table.optional("within", within).unwrap_or_default();
+            let symlinks =
+                table.optional("symlinks", |value| value.choice(&SYMLINKS, &[])).unwrap_or_default();
             let text = value.string("files = \"/srv/galaxy/server/static\"")?;
             let captures = captures?;
             let root = value.parse(text, |text| root(text, captures))?;
             paths::need_something(value, &fixed_part(&root));
-            Some(Action::Files(Files { root, within }))
+            Some(Action::Files(Files { root, within, symlinks }))
         }
         "redirect" => {
             let status = table.optional("status", redirect_status).unwrap_or(StatusCode::FOUND);

@@ -269,8 +269,22 @@ pub enum Action {
 pub struct Files {
     /// The directory that replaces the prefix (nginx's `alias`), or for exact and regex keys the file itself.
     pub root: Template,
-    /// The only directories that files may come from, symlinks followed; empty means the root alone.
+    /// The only directories that files may come from; empty means the root alone.
     pub within: Vec<PathBuf>,
+    /// Which symlinks may be on the way to a file.
+    pub symlinks: Symlinks,
+}
+
+/// `symlinks` of a route.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash)]
+pub enum Symlinks {
+    /// Those that end where files may come from.
+    #[default]
+    Inside,
+    /// All, wherever they lead.
+    Follow,
+    /// None beneath the directory that files come from.
+    None,
 }
 
 /// Text with `{captures}` in it.

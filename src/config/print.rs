@@ -2,6 +2,7 @@
 //! the same.
 
 use super::{
+    action::SYMLINKS,
     log,
     model::*,
     units::{show_duration, show_size},
@@ -157,6 +158,9 @@ fn route_pairs(route: &Route) -> Vec<(&'static str, String)> {
             pairs.push(("files", quote(&files.root.to_string())));
             if !files.within.is_empty() {
                 pairs.push(("within", list(files.within.iter().map(|one| path(one)))));
+            }
+            if files.symlinks != Symlinks::default() {
+                pairs.push(("symlinks", word(&SYMLINKS, &files.symlinks)));
             }
         }
         Action::Redirect { to, status } => {

@@ -44,6 +44,7 @@ fn whole(files: &Files, rest: &str) -> Option<Wanted> {
     }
     let mut place = wanted(files, &By::Prefix(""))?;
     let root = files.root.render(|_| None);
+    place.neighbours = false;
     place.candidates = vec![format!("{}{rest}", root.trim_end_matches('/')).into()];
     Some(place)
 }
@@ -93,10 +94,14 @@ pub fn drop_bad_dates(fields: &mut HeaderMap) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::config::{Part, Template};
+    use crate::config::{Part, Symlinks, Template};
 
     fn files() -> Files {
-        Files { root: Template(vec![Part::Text("/".into())]), within: vec!["/data".into()] }
+        Files {
+            root: Template(vec![Part::Text("/".into())]),
+            within: vec!["/data".into()],
+            symlinks: Symlinks::Inside,
+        }
     }
 
     #[test]

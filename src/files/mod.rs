@@ -3,16 +3,24 @@
 //! Static files and accelerated downloads go the same way: [`Wanted`] → [`open`] → [`respond`].
 
 pub mod accelerated;
+mod beneath;
+mod cache;
+mod coding;
 mod conditional;
 mod multipart;
 mod open;
 mod range;
 mod types;
 
-use std::{path::PathBuf, sync::Arc, time::SystemTime};
+use std::{
+    path::{Path, PathBuf},
+    sync::Arc,
+    time::SystemTime,
+};
 
 use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, header};
 
+pub use cache::Cache;
 pub use open::{Opened, Wanted, open};
 
 use crate::{
@@ -21,7 +29,6 @@ use crate::{
     route::By,
 };
 use conditional::Condition;
-use open::Content;
 use range::{Range, Span};
 
 /// The one field of those that describe content which a 304 keeps (RFC 9110 §15.4.5).
@@ -52,7 +59,8 @@ pub fn wanted(files: &Files, by: &By<'_>) -> Option<Wanted> {
         (true, root) => root.filter(|root| root != "/").map(PathBuf::from).into_iter().collect(),
     };
     let path = if path.is_empty() { "/".into() } else { path };
-    Some(Wanted { candidates: vec![path.into()], within })
+    let (symlinks, neighbours) = (files.symlinks, true);
+    Some(Wanted { candidates: vec![path.into()], within, symlinks, neighbours })
 }
 
 /// The part of a template before its first capture, as far as it is whole directories: what it may not leave.
@@ -75,7 +83,19 @@ fn is_hidden(path: &str) -> bool {
 /// `Content-Type`, `ETag` and `Last-Modified` go before the file's own.
 pub fn respond(opened: &Opened, method: &Method, request: &HeaderMap, base: HeaderMap) -> Answer {
     let mut answer = Answer { headers: base, ..Answer::empty(StatusCode::OK) };
-    let validators = complete(&mut answer.headers, opened);
+    // The type is that of the original; a range is always one of it.
+    let mut chosen = opened;
+    if !opened.variants.is_empty() {
+        answer.headers.append(header::VARY, HeaderValue::from_static("Accept-Encoding"));
+        let codings = opened.variants.iter().map(|(coding, _)| *coding);
+        let wants_all = !request.contains_key(header::RANGE);
+        if let Some(place) = coding::choose(request, codings).filter(|_| wants_all) {
+            let (coding, variant) = &opened.variants[place];
+            answer.headers.insert(header::CONTENT_ENCODING, coding.value());
+            chosen = variant;
+        }
+    }
+    let validators = complete(&mut answer.headers, chosen, &opened.path);
     let conditional = matches!(*method, Method::GET | Method::HEAD);
     match if conditional { validators.weigh(request) } else { Condition::Met } {
         Condition::Met => {}
@@ -85,29 +105,27 @@ pub fn respond(opened: &Opened, method: &Method, request: &HeaderMap, base: Head
     answer.headers.insert(header::ACCEPT_RANGES, HeaderValue::from_static("bytes"));
     // Only GET has ranges (RFC 9110 §14.2).
     let ranged = *method == Method::GET && validators.range_applies(request);
-    match Range::parse(request.get(header::RANGE).filter(|_| ranged), opened.size) {
-        Range::Whole => {
-            answer.body(Body::piece(piece(&opened.content, Span { start: 0, length: opened.size })))
-        }
+    match Range::parse(request.get(header::RANGE).filter(|_| ranged), chosen.size) {
+        Range::Whole => answer.body(Body::piece(piece(chosen, Span { start: 0, length: chosen.size }))),
         Range::Parts(spans) => {
             answer.status = StatusCode::PARTIAL_CONTENT;
             match spans[..] {
                 [span] => answer
-                    .with(header::CONTENT_RANGE, value(multipart::content_range(span, opened.size)))
-                    .body(Body::piece(piece(&opened.content, span))),
-                _ => multipart::answer(answer, &spans, opened.size, |span| piece(&opened.content, span)),
+                    .with(header::CONTENT_RANGE, value(multipart::content_range(span, chosen.size)))
+                    .body(Body::piece(piece(chosen, span))),
+                _ => multipart::answer(answer, &spans, chosen.size, |span| piece(chosen, span)),
             }
         }
         Range::Unsatisfiable => without_content(answer, StatusCode::RANGE_NOT_SATISFIABLE)
-            .with(header::CONTENT_RANGE, value(format!("bytes */{}", opened.size))),
+            .with(header::CONTENT_RANGE, value(format!("bytes */{}", chosen.size))),
     }
 }
 
 /// Adds what the application has not said, and returns the validators that count.
-fn complete(headers: &mut HeaderMap, opened: &Opened) -> conditional::Validators {
+fn complete(headers: &mut HeaderMap, opened: &Opened, name: &Path) -> conditional::Validators {
     let own = &opened.validators;
     if !headers.contains_key(header::CONTENT_TYPE) {
-        headers.insert(header::CONTENT_TYPE, types::content_type(&opened.path));
+        headers.insert(header::CONTENT_TYPE, types::content_type(name));
     }
     if let Some(etag) = own.etag.clone().filter(|_| !headers.contains_key(header::ETAG)) {
         headers.insert(header::ETAG, etag);
@@ -146,24 +164,22 @@ pub(crate) fn http_date(time: SystemTime) -> HeaderValue {
     HeaderValue::from_str(&httpdate::fmt_http_date(time)).unwrap_or_else(|_| HeaderValue::from_static("0"))
 }
 
-fn piece(content: &Content, span: Span) -> Piece {
-    match content {
+fn piece(opened: &Opened, span: Span) -> Piece {
+    match &opened.bytes {
         // Within bounds: the range was cut to the size, which is the length of these bytes.
-        Content::Read(bytes) => Piece::Bytes(bytes.slice(span.start as usize..span.end() as usize)),
-        Content::File(file) => {
-            Piece::File { file: Arc::clone(file), offset: span.start, length: span.length }
-        }
+        Some(bytes) => Piece::Bytes(bytes.slice(span.start as usize..span.end() as usize)),
+        None => Piece::File { file: Arc::clone(&opened.file), offset: span.start, length: span.length },
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::config::Template;
+    use crate::config::{Symlinks, Template};
     use regex::Regex;
 
     fn files(root: Template, within: &[&str]) -> Files {
-        Files { root, within: within.iter().map(PathBuf::from).collect() }
+        Files { root, within: within.iter().map(PathBuf::from).collect(), symlinks: Symlinks::Inside }
     }
 
     fn text(text: &str) -> Template {
@@ -196,7 +212,7 @@ mod tests {
     #[test]
     fn an_internal_route_on_the_root_is_kept_within() {
         let found = wanted(&files(text("/"), &["/data"]), &By::Prefix("/data/x")).unwrap();
-        assert_eq!(found, Wanted { candidates: vec!["/data/x".into()], within: vec!["/data".into()] });
+        assert_eq!((found.candidates, found.within), (vec!["/data/x".into()], vec!["/data".into()]));
     }
 
     #[test]

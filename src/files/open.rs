@@ -1,14 +1,9 @@
-//! Opening a file that may be served: a regular one, and really (symlinks followed) where it should be.
-//!
-//! What is checked is the open file, by its path in `/proc/self/fd`, so nothing can change in between.
+//! Opening a file that may be served: a regular one, and really where it should be.
 
 use std::{
-    fs::{self, File, OpenOptions},
+    fs::{self, File},
     io::{self, Read},
-    os::{
-        fd::{AsRawFd, RawFd},
-        unix::fs::{MetadataExt, OpenOptionsExt},
-    },
+    os::unix::fs::MetadataExt,
     path::{Path, PathBuf},
     sync::Arc,
     time::SystemTime,
@@ -16,21 +11,30 @@ use std::{
 
 use bytes::Bytes;
 use http::HeaderValue;
-use rustix::fs::OFlags;
+use rustix::fs::{AtFlags, StatxFlags, statx};
 
-use super::conditional::Validators;
+use super::{
+    beneath::{self, Refused},
+    coding::Coding,
+    conditional::Validators,
+};
+use crate::config::Symlinks;
 
 /// Files up to this size are read at once; larger ones are sent by the kernel. (Measured: below it one read and
 /// one write cost less than sendfile.)
-const SMALL: u64 = 32 * 1024;
+pub(super) const SMALL: u64 = 32 * 1024;
 
 /// Which file is wanted, and where it must be.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct Wanted {
     /// Paths to try, in order.
     pub candidates: Vec<PathBuf>,
     /// The directories one of which must hold it; empty means anywhere.
     pub within: Vec<PathBuf>,
+    /// Which symlinks may be on the way.
+    pub symlinks: Symlinks,
+    /// Whether files beside it that hold its content in other codings are wanted too.
+    pub neighbours: bool,
 }
 
 /// An open file, ready to be sent.
@@ -40,19 +44,16 @@ pub struct Opened {
     pub path: PathBuf,
     /// Its size in bytes when it was opened.
     pub size: u64,
+    /// When it was last written to, in seconds and nanoseconds.
+    time: (i64, i64),
     /// Its own validators.
     pub validators: Validators,
-    /// Its content.
-    pub content: Content,
-}
-
-/// The content of an open file.
-#[derive(Debug)]
-pub enum Content {
-    /// All of it, read.
-    Read(Bytes),
     /// The file.
-    File(Arc<File>),
+    pub file: Arc<File>,
+    /// All of it, if it is small.
+    pub bytes: Option<Bytes>,
+    /// Its content in other codings.
+    pub variants: Vec<(Coding, Opened)>,
 }
 
 /// Why there is nothing to send. To the client each of them is 404, so that nobody learns what exists; those an
@@ -106,7 +107,7 @@ impl Missing {
 pub fn open(wanted: &Wanted) -> Result<Opened, Missing> {
     let mut missing = Missing::NotFound(wanted.candidates.first().cloned().unwrap_or_default());
     for path in &wanted.candidates {
-        match open_one(path, &wanted.within) {
+        match open_one(path, wanted) {
             Err(Missing::NotFound(_)) => {}
             Err(other) => missing = other,
             opened => return opened,
@@ -115,7 +116,15 @@ pub fn open(wanted: &Wanted) -> Result<Opened, Missing> {
     Err(missing)
 }
 
-fn open_one(path: &Path, within: &[PathBuf]) -> Result<Opened, Missing> {
+fn open_one(path: &Path, wanted: &Wanted) -> Result<Opened, Missing> {
+    let mut opened = open_file(path, wanted)?;
+    if wanted.neighbours {
+        opened.variants = variants(&opened, wanted);
+    }
+    Ok(opened)
+}
+
+fn open_file(path: &Path, wanted: &Wanted) -> Result<Opened, Missing> {
     use io::ErrorKind::{InvalidFilename, InvalidInput, IsADirectory, NotADirectory, NotFound};
     let failed = |source: io::Error| match source.kind() {
         NotFound | NotADirectory | IsADirectory | InvalidFilename | InvalidInput => {
@@ -123,33 +132,56 @@ fn open_one(path: &Path, within: &[PathBuf]) -> Result<Opened, Missing> {
         }
         _ => Missing::Unreadable { path: path.into(), source },
     };
-    // A pipe or device would otherwise be waited for or changed by opening it.
-    let flags = OFlags::NONBLOCK | OFlags::NOCTTY;
-    let mut file =
-        OpenOptions::new().read(true).custom_flags(flags.bits().cast_signed()).open(path).map_err(failed)?;
+    let mut file = beneath::open(path, &wanted.within, wanted.symlinks).map_err(|refused| match refused {
+        Refused::System(error) => failed(error),
+        Refused::Outside(real) => Missing::Outside { path: path.into(), real, within: wanted.within.clone() },
+    })?;
     let metadata = file.metadata().map_err(failed)?;
     if !metadata.is_file() {
         return Err(Missing::NotFound(path.into()));
     }
-    if !within.is_empty() {
-        let real = real_path(file.as_raw_fd()).map_err(failed)?;
-        if !within.iter().any(|directory| holds(directory, &real)) {
-            return Err(Missing::Outside { path: path.into(), real, within: within.into() });
-        }
+    let mut bytes = None;
+    if metadata.len() <= SMALL {
+        let mut read = Vec::with_capacity(metadata.len() as usize);
+        (&mut file).take(SMALL).read_to_end(&mut read).map_err(failed)?;
+        bytes = Some(Bytes::from(read));
     }
-    let content = if metadata.len() <= SMALL {
-        let mut bytes = Vec::with_capacity(metadata.len() as usize);
-        (&mut file).take(SMALL).read_to_end(&mut bytes).map_err(failed)?;
-        Content::Read(bytes.into())
-    } else {
-        Content::File(Arc::new(file))
-    };
     // What was read is what is sent, even when the file grows meanwhile.
-    let size = match &content {
-        Content::Read(bytes) => bytes.len() as u64,
-        Content::File(_) => metadata.len(),
+    let size = bytes.as_ref().map_or(metadata.len(), |bytes| bytes.len() as u64);
+    let time = (metadata.mtime(), metadata.mtime_nsec());
+    let validators = validators(&metadata, size);
+    let file = Arc::new(file);
+    Ok(Opened { path: path.into(), size, time, validators, file, bytes, variants: Vec::new() })
+}
+
+impl Opened {
+    /// Whether the file and its variants are still there as they were opened. Does not wait for a disk or a server of
+    /// files: what the kernel knows of an open file is enough.
+    pub fn is_unchanged(&self) -> bool {
+        let flags = AtFlags::EMPTY_PATH.union(AtFlags::STATX_DONT_SYNC);
+        let wanted = StatxFlags::MTIME.union(StatxFlags::SIZE).union(StatxFlags::NLINK);
+        let same = statx(&*self.file, "", flags, wanted).is_ok_and(|now| {
+            let time = (now.stx_mtime.tv_sec, i64::from(now.stx_mtime.tv_nsec));
+            now.stx_nlink > 0 && now.stx_size == self.size && time == self.time
+        });
+        same && self.variants.iter().all(|(_, variant)| variant.is_unchanged())
+    }
+}
+
+/// The same content in other codings, where files with it lie beside this one and are not older.
+fn variants(original: &Opened, wanted: &Wanted) -> Vec<(Coding, Opened)> {
+    let beside = |coding: Coding| {
+        let mut name = original.path.clone().into_os_string();
+        name.push(coding.suffix());
+        // Whatever keeps it from being sent, the original is there.
+        let mut variant =
+            open_file(Path::new(&name), wanted).ok().filter(|variant| variant.time >= original.time)?;
+        let etag = variant.validators.etag.as_ref().and_then(|etag| etag.to_str().ok());
+        let etag = etag.map(|etag| format!("{}-{}\"", etag.trim_end_matches('"'), coding.name()));
+        variant.validators.etag = etag.and_then(|etag| HeaderValue::try_from(etag).ok());
+        Some((coding, variant))
     };
-    Ok(Opened { path: path.into(), size, validators: validators(&metadata, size), content })
+    Coding::ALL.into_iter().filter_map(beside).collect()
 }
 
 /// Strong: it changes with every write that the file system can tell apart (RFC 9110 §8.8.1).
@@ -167,23 +199,13 @@ fn is_http_date(time: SystemTime) -> bool {
     time.duration_since(SystemTime::UNIX_EPOCH).is_ok_and(|since| since.as_secs() < YEAR_10000)
 }
 
-/// Whether `real`, which has no symlinks left, is `directory` or beneath it.
-fn holds(directory: &Path, real: &Path) -> bool {
-    let opened =
-        OpenOptions::new().read(true).custom_flags(OFlags::PATH.bits().cast_signed()).open(directory);
-    opened
-        .and_then(|directory| real_path(directory.as_raw_fd()))
-        .is_ok_and(|directory| real.starts_with(directory))
-}
-
-fn real_path(fd: RawFd) -> io::Result<PathBuf> {
-    fs::read_link(format!("/proc/self/fd/{fd}"))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
     use std::os::unix::fs::symlink;
+
+    const ANYWHERE: Wanted =
+        Wanted { candidates: Vec::new(), within: Vec::new(), symlinks: Symlinks::Inside, neighbours: false };
 
     fn tree() -> tempfile::TempDir {
         let tree = tempfile::tempdir().unwrap();
@@ -202,17 +224,17 @@ mod tests {
     fn open_in(tree: &tempfile::TempDir, path: &str, within: &[&str]) -> Result<Opened, Missing> {
         let at = |name: &str| tree.path().join(name);
         let within = within.iter().map(|directory| at(directory)).collect();
-        open(&Wanted { candidates: vec![at(path)], within })
+        open(&Wanted { candidates: vec![at(path)], within, symlinks: Symlinks::Inside, neighbours: true })
     }
 
     #[test]
     fn small_files_are_read_and_large_ones_kept_open() {
         let tree = tree();
         let small = open_in(&tree, "root/a.txt", &["root"]).unwrap();
-        assert!(matches!(small.content, Content::Read(bytes) if bytes == "small"));
+        assert_eq!(small.bytes.unwrap(), "small");
         let big = open_in(&tree, "root/big", &["root"]).unwrap();
         assert_eq!(big.size, 100_000);
-        assert!(matches!(big.content, Content::File(_)));
+        assert_eq!(big.bytes, None);
     }
 
     #[test]
@@ -232,7 +254,7 @@ mod tests {
         for path in ["root", "root/nothing", "root/a.txt/x", "root/nul\0byte"] {
             assert!(matches!(open_in(&tree, path, &[]), Err(Missing::NotFound(_))), "{path:?}");
         }
-        let device = Wanted { candidates: vec!["/dev/zero".into()], within: vec![] };
+        let device = Wanted { candidates: vec!["/dev/zero".into()], ..ANYWHERE };
         assert!(matches!(open(&device), Err(Missing::NotFound(_))));
     }
 
@@ -241,7 +263,45 @@ mod tests {
         let tree = tree();
         let candidates =
             ["root/nothing", "root/a.txt", "root/big"].map(|name| tree.path().join(name)).to_vec();
-        let opened = open(&Wanted { candidates, within: vec![] }).unwrap();
+        let opened = open(&Wanted { candidates, ..ANYWHERE }).unwrap();
         assert!(opened.path.ends_with("root/a.txt"));
+    }
+
+    #[test]
+    fn neighbours_that_are_not_older_hold_the_content_in_other_codings() {
+        let tree = tree();
+        let write = |name: &str, seconds: u64| {
+            let file = File::create(tree.path().join(name)).unwrap();
+            file.set_modified(SystemTime::UNIX_EPOCH + std::time::Duration::from_secs(seconds)).unwrap();
+        };
+        write("root/a.js", 1000);
+        write("root/a.js.br", 999);
+        write("root/a.js.zst", 1000);
+        write("root/a.js.gz", 1001);
+        let opened = open_in(&tree, "root/a.js", &["root"]).unwrap();
+        let codings: Vec<_> = opened.variants.iter().map(|(coding, _)| *coding).collect();
+        assert_eq!(codings, [Coding::Zstd, Coding::Gzip]);
+        let etags: std::collections::HashSet<_> =
+            opened.variants.iter().map(|(_, one)| one.validators.etag.clone()).collect();
+        assert_eq!(etags.len(), 2);
+        assert!(!etags.contains(&opened.validators.etag));
+    }
+
+    #[test]
+    fn a_change_is_seen_on_the_open_file() {
+        let tree = tree();
+        let path = tree.path().join("root/a.txt");
+        let open = || open_in(&tree, "root/a.txt", &["root"]).unwrap();
+        let before = open();
+        assert!(before.is_unchanged());
+        fs::write(&path, "larger than before").unwrap();
+        assert!(!before.is_unchanged(), "written to");
+        let before = open();
+        fs::write(tree.path().join("new"), "larger than before").unwrap();
+        fs::rename(tree.path().join("new"), &path).unwrap();
+        assert!(!before.is_unchanged(), "replaced");
+        let before = open();
+        fs::remove_file(&path).unwrap();
+        assert!(!before.is_unchanged(), "removed");
     }
 }

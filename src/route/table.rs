@@ -5,6 +5,7 @@ use std::sync::Arc;
 use super::{By, Hosts, Routes};
 use crate::{
     config::{self, Action, Config},
+    files,
     upstream::{Upstream, Upstreams},
 };
 
@@ -13,6 +14,8 @@ use crate::{
 pub struct Table {
     hosts: Hosts,
     sites: Vec<Site>,
+    /// Files that were asked for a moment ago; a new table begins with none.
+    pub files: Arc<files::Cache>,
 }
 
 struct Site {
@@ -58,6 +61,7 @@ impl Table {
         Self {
             hosts: Hosts::new(config.sites.iter().map(|site| site.hosts.as_slice())),
             sites: sites.collect(),
+            files: Arc::default(),
         }
     }
 

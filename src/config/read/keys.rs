@@ -65,6 +65,7 @@ pub const ROUTE: Keys = Keys {
         "answer",
         "internal",
         "within",
+        "symlinks",
         "expires",
         "headers",
         "read_timeout",

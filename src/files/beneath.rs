@@ -1,0 +1,162 @@
+//! Opening a path that must lie beneath one of some directories, whatever symlinks are on its way.
+//!
+//! Where the kernel has openat2(2), it is asked to go no way that leaves the directory. What it refuses for being a
+//! symlink to somewhere else may still end inside (an absolute link does): then the open file is looked at, by its path
+//! in `/proc/self/fd`. Either way what is checked is what is sent; nothing can change in between.
+
+use std::{
+    fs::{self, File, OpenOptions},
+    io,
+    os::{
+        fd::{AsRawFd, RawFd},
+        unix::{ffi::OsStrExt, fs::OpenOptionsExt},
+    },
+    path::{Path, PathBuf},
+};
+
+use rustix::{
+    fs::{CWD, Mode, OFlags, ResolveFlags, openat, openat2},
+    io::Errno,
+};
+
+use crate::config::Symlinks;
+
+/// Why a file is not opened.
+#[derive(Debug)]
+pub(super) enum Refused {
+    /// The system says no.
+    System(io::Error),
+    /// It is really there, which is not where it may be.
+    Outside(PathBuf),
+}
+
+impl From<io::Error> for Refused {
+    fn from(error: io::Error) -> Self {
+        Self::System(error)
+    }
+}
+
+/// A pipe or device would otherwise be waited for or changed by opening it.
+const FLAGS: OFlags = OFlags::RDONLY.union(OFlags::NONBLOCK).union(OFlags::NOCTTY).union(OFlags::CLOEXEC);
+
+/// Opens `path` if it lies in one of `within`; without any, wherever it lies. Blocks.
+pub(super) fn open(path: &Path, within: &[PathBuf], symlinks: Symlinks) -> Result<File, Refused> {
+    if path.as_os_str().as_bytes().ends_with(b"/") {
+        // Such a path names a directory; taken apart below, it would lose its slash.
+        return Err(io::Error::from(Errno::NOTDIR).into());
+    }
+    let root = within.iter().find_map(|root| Some((root, path.strip_prefix(root).ok()?)));
+    match (root, symlinks) {
+        _ if within.is_empty() => Ok(plain(path)?),
+        (Some(_), Symlinks::Follow) => Ok(plain(path)?),
+        (None, Symlinks::Follow | Symlinks::None) => Err(Refused::Outside(path.into())),
+        (Some((root, rest)), Symlinks::None) => strictly(root, rest),
+        (Some((root, rest)), Symlinks::Inside) => match beneath(root, rest, ResolveFlags::empty()) {
+            Ok(file) => Ok(file),
+            Err(Errno::NOENT) => Err(io::Error::from(Errno::NOENT).into()),
+            Err(_) => checked(path, within),
+        },
+        (None, Symlinks::Inside) => checked(path, within),
+    }
+}
+
+fn plain(path: &Path) -> io::Result<File> {
+    OpenOptions::new()
+        .read(true)
+        .custom_flags((OFlags::NONBLOCK | OFlags::NOCTTY).bits().cast_signed())
+        .open(path)
+}
+
+/// Opens `rest` by no way that leaves `root`, which may be a symlink itself.
+fn beneath(root: &Path, rest: &Path, more: ResolveFlags) -> Result<File, Errno> {
+    let root = openat(CWD, root, OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())?;
+    let resolve = ResolveFlags::BENEATH | ResolveFlags::NO_MAGICLINKS | more;
+    openat2(&root, rest, FLAGS, Mode::empty(), resolve).map(File::from)
+}
+
+/// Opens `path`, then looks where it really is.
+fn checked(path: &Path, within: &[PathBuf]) -> Result<File, Refused> {
+    let file = plain(path)?;
+    let real = real_path(file.as_raw_fd())?;
+    if within.iter().any(|directory| holds(directory, &real)) {
+        Ok(file)
+    } else {
+        Err(Refused::Outside(real))
+    }
+}
+
+/// Opens `rest` beneath `root` by a way without any symlink.
+fn strictly(root: &Path, rest: &Path) -> Result<File, Refused> {
+    match beneath(root, rest, ResolveFlags::NO_SYMLINKS) {
+        Ok(file) => return Ok(file),
+        Err(Errno::LOOP) => return Err(Refused::Outside(root.join(rest))),
+        // A kernel, or a sandbox, that has no openat2.
+        Err(Errno::NOSYS | Errno::PERM | Errno::OPNOTSUPP) => {}
+        Err(error) => return Err(io::Error::from(error).into()),
+    }
+    let file = plain(&root.join(rest))?;
+    let real = real_path(file.as_raw_fd())?;
+    let expected = fs::canonicalize(root)?.join(rest);
+    if real == expected { Ok(file) } else { Err(Refused::Outside(real)) }
+}
+
+/// Whether `real`, which has no symlinks left, is `directory` or beneath it.
+fn holds(directory: &Path, real: &Path) -> bool {
+    let opened =
+        OpenOptions::new().read(true).custom_flags(OFlags::PATH.bits().cast_signed()).open(directory);
+    opened
+        .and_then(|directory| real_path(directory.as_raw_fd()))
+        .is_ok_and(|directory| real.starts_with(directory))
+}
+
+fn real_path(fd: RawFd) -> io::Result<PathBuf> {
+    fs::read_link(format!("/proc/self/fd/{fd}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::symlink;
+
+    use super::*;
+
+    #[test]
+    fn every_policy_about_symlinks() {
+        let tree = tempfile::tempdir().unwrap();
+        let at = |name: &str| tree.path().join(name);
+        fs::create_dir_all(at("root/sub")).unwrap();
+        fs::create_dir(at("other")).unwrap();
+        fs::write(at("root/a"), "a").unwrap();
+        fs::write(at("other/secret"), "secret").unwrap();
+        symlink(at("root/a"), at("root/absolute")).unwrap();
+        symlink("../a", at("root/sub/relative")).unwrap();
+        symlink(at("other/secret"), at("root/out")).unwrap();
+        symlink("../other/secret", at("root/out-relative")).unwrap();
+        symlink(at("other"), at("root/elsewhere")).unwrap();
+        symlink(at("root"), at("link")).unwrap();
+        symlink("loop", at("root/loop")).unwrap();
+        let may = |path: &str, root: &str, symlinks| open(&at(path), &[at(root)], symlinks).is_ok();
+        for (path, inside, none, follow) in [
+            ("root/a", true, true, true),
+            ("root/absolute", true, false, true),
+            ("root/sub/relative", true, false, true),
+            ("root/out", false, false, true),
+            ("root/out-relative", false, false, true),
+            ("root/elsewhere/secret", false, false, true),
+            ("root/loop", false, false, false),
+            ("root/nothing", false, false, false),
+            ("other/secret", false, false, false),
+        ] {
+            assert_eq!(may(path, "root", Symlinks::Inside), inside, "{path} inside");
+            assert_eq!(may(path, "root", Symlinks::None), none, "{path} none");
+            assert_eq!(may(path, "root", Symlinks::Follow), follow, "{path} follow");
+        }
+        assert!(may("link/a", "link", Symlinks::Inside), "the root itself may be a symlink");
+        assert!(may("link/a", "link", Symlinks::None), "under every policy");
+        assert!(may("link/a", "root", Symlinks::Inside), "where it really is counts");
+        assert!(open(&at("other/secret"), &[], Symlinks::Inside).is_ok(), "without bounds anywhere");
+        assert!(
+            open(&at("root/out"), &[at("root"), at("other")], Symlinks::Inside).is_ok(),
+            "one of several"
+        );
+    }
+}
