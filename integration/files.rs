@@ -324,3 +324,91 @@ async fn a_file_from_before_1970_is_a_file() {
     .await;
     proxy.get("/old.txt").send().await.expect("an answer, not a panic").expect(200);
 }
+
+fn routes(scratch: &Scratch, modifiers: &str) -> String {
+    let root = scratch.path("root");
+    format!("[[site]]\n[site.routes]\n\"/data\" = {{ files = {root:?}, {modifiers} }}\n")
+}
+
+#[tokio::test]
+async fn codings_that_lie_beside_a_file_are_sent_to_those_who_want_them() {
+    let scratch = tree();
+    scratch.write("root/app.js", "original");
+    for (name, content) in [("app.js.gz", "gzipped"), ("app.js.br", "brotli")] {
+        scratch.write(&format!("root/{name}"), content);
+    }
+    let proxy = serving(&scratch).await;
+    let get = async |accept: &str| {
+        let answer = proxy.get("/static/app.js").header("accept-encoding", accept).await.expect(200);
+        assert_eq!(answer.header("vary"), "Accept-Encoding");
+        assert_eq!(answer.header("content-type"), "text/javascript; charset=utf-8");
+        (answer.text(), answer.header("content-encoding").to_owned(), answer.header("etag").to_owned())
+    };
+    let (text, coding, plain) = get("identity").await;
+    assert_eq!((&*text, &*coding), ("original", ""));
+    let (text, coding, gzip) = get("gzip, deflate").await;
+    assert_eq!((&*text, &*coding), ("gzipped", "gzip"));
+    let (text, coding, brotli) = get("gzip, br").await;
+    assert_eq!((&*text, &*coding), ("brotli", "br"));
+    assert!(plain != gzip && gzip != brotli && plain != brotli);
+    let again = proxy.get("/static/app.js").header("accept-encoding", "gzip").header("if-none-match", &gzip);
+    assert_eq!(again.await.expect(304).header("etag"), gzip);
+    let part = proxy.get("/static/app.js").header("accept-encoding", "gzip").header("range", "bytes=0-3");
+    let part = part.await.expect(206);
+    assert_eq!(
+        (&*part.text(), &*part.header("content-encoding")),
+        ("orig", ""),
+        "a range is of the original"
+    );
+}
+
+#[tokio::test]
+async fn a_directory_is_its_index_or_a_listing() {
+    let scratch = Scratch::new();
+    scratch.write("root/with/index.html", "the index");
+    scratch.write("root/without/b.txt", "b");
+    scratch.write("root/without/a.txt", "a");
+    scratch.write("root/without/.secret", "");
+    let proxy = Proxy::toml(&routes(&scratch, "index = [\"index.htm\", \"index.html\"], listing = true"))
+        .start()
+        .await;
+    assert_eq!(proxy.get("/data/with/").await.expect(200).text(), "the index");
+    assert_eq!(proxy.get("/data/with?a=b").await.expect(301).header("location"), "/data/with/?a=b");
+    let page = proxy.get("/data/without/").header("accept", "text/html").await.expect(200).text();
+    assert!(page.find("a.txt").unwrap() < page.find("b.txt").unwrap() && !page.contains("secret"), "{page}");
+    let turned = proxy.get("/data/without/?sort=name&order=desc").await.expect(200).text();
+    assert!(turned.find("a.txt").unwrap() > turned.find("b.txt").unwrap(), "{turned}");
+    let json = proxy.get("/data/without/").header("accept", "application/json").await.expect(200).json();
+    assert_eq!(json[0]["name"], "a.txt");
+    assert_eq!(json[0]["size"], 1);
+    assert_eq!(json.as_array().unwrap().len(), 2);
+    proxy.get("/data/nothing/").await.expect(404);
+    proxy.get("/data/%2e%2e/").await.expect(404);
+}
+
+#[tokio::test]
+async fn the_first_of_several_places_that_has_a_file_sends_it() {
+    let scratch = Scratch::new();
+    scratch.write("custom/a.txt", "mine");
+    scratch.write("root/a.txt", "theirs");
+    scratch.write("root/b.vcf.gz", "theirs too");
+    let custom = scratch.path("custom");
+    let text = routes(&scratch, "types = { \"vcf.gz\" = \"text/x-vcf\" }, try = [\"@ROOT@\"]");
+    let text = text.replacen(&format!("{:?}", scratch.path("root")), &format!("{custom:?}"), 1);
+    let proxy = Proxy::toml(&text).fill("ROOT", scratch.path("root").display()).start().await;
+    assert_eq!(proxy.get("/data/a.txt").await.expect(200).text(), "mine");
+    let other = proxy.get("/data/b.vcf.gz").await.expect(200);
+    assert_eq!((&*other.text(), &*other.header("content-type")), ("theirs too", "text/x-vcf"));
+    proxy.get("/data/c.txt").await.expect(404);
+}
+
+#[tokio::test]
+async fn an_encoded_slash_names_no_file() {
+    let scratch = Scratch::new();
+    scratch.write("root/a/b.txt", "b");
+    let proxy = Proxy::toml(&routes(&scratch, "symlinks = \"none\"")).start().await;
+    proxy.get("/data/a/b.txt").await.expect(200);
+    for path in ["/data/a%2Fb.txt", "/data/a%2fb.txt", "/data/%2e%2e%2froot/a/b.txt", "/data/..%5ca/b.txt"] {
+        proxy.get(path).await.expect(404);
+    }
+}

@@ -2,7 +2,7 @@
 //!
 //! Who asks → which site and route → what the gate says → the route's action. Knows nothing of the engine.
 
-use std::{path::PathBuf, sync::Arc};
+use std::{io, path::PathBuf, sync::Arc};
 
 use http::{HeaderMap, Method, StatusCode, header, request};
 use percent_encoding::AsciiSet;
@@ -12,7 +12,7 @@ use crate::{
     client::Client,
     config::{Action, Files, Template},
     exchange::Exchange,
-    files::{self, Wanted, accelerated},
+    files::{self, Missing, Opened, Wanted, accelerated, listing},
     gate,
     listen::Peer,
     observe::{RequestId, X_REQUEST_ID},
@@ -53,11 +53,7 @@ async fn route(table: &Table, request: &request::Parts, exchange: &mut Exchange)
     }
     match &route.settings.action {
         Action::Proxy(_) => Ok(()),
-        Action::Files(files) => {
-            // No file name has a slash in it: `%2F` names none, and must not name another.
-            let wanted = if has_encoded_slash(request) { None } else { files::wanted(files, &by) };
-            Err(send_file(&table.files, wanted, &request.method, &request.headers, HeaderMap::new()).await)
-        }
+        Action::Files(files) => Err(send_static(table, files, &by, request).await),
         Action::Redirect { to, status } => {
             Err(Answer::redirect(*status, &redirect_target(to, request, host, &by)))
         }
@@ -134,45 +130,75 @@ fn redirect_target(to: &Template, request: &request::Parts, host: &str, by: &By<
     })
 }
 
-/// Sends the file that is wanted, or says that there is none.
-async fn send_file(
-    cache: &Arc<files::Cache>,
-    wanted: Option<Wanted>,
-    method: &Method,
-    request: &HeaderMap,
-    base: HeaderMap,
-) -> Answer {
-    let refuse = |status, sentence| Explanation::new(status, sentence).answer(request);
-    let not_found = || refuse(StatusCode::NOT_FOUND, "There is no such file.");
-    let trouble = || {
-        refuse(
-            StatusCode::INTERNAL_SERVER_ERROR,
-            "The file cannot be opened at the moment. Please try again soon.",
-        )
-    };
-    let Some(wanted) = wanted else { return not_found() };
+/// Answers with a file of a route, or what stands for a directory.
+async fn send_static(table: &Table, files: &Files, by: &By<'_>, request: &request::Parts) -> Answer {
+    let (method, headers) = (&request.method, &request.headers);
+    // No file name has a slash in it: `%2F` names none, and must not name another.
+    if has_encoded_slash(request) {
+        return not_found(headers);
+    }
+    let Some(wanted) = files::wanted(files, by) else { return not_found(headers) };
+    match open(&table.files, wanted.clone()).await {
+        Ok(opened) => files::respond(&opened, method, headers, HeaderMap::new()),
+        Err(Missing::Directory(_)) if files.listing || !files.index.is_empty() => {
+            // What the page in it refers to is beneath it (RFC 3986 §5.2.3).
+            let query = request.uri.query().map(|query| format!("?{query}")).unwrap_or_default();
+            Answer::redirect(StatusCode::MOVED_PERMANENTLY, &format!("{}/{query}", path(request)))
+        }
+        Err(Missing::NotFound(_)) if files.listing => match files::directory(files, by) {
+            Some(directory) => list(directory, wanted, request).await,
+            None => not_found(headers),
+        },
+        Err(missing) => explain(&missing, headers),
+    }
+}
+
+async fn list(directory: PathBuf, wanted: Wanted, request: &request::Parts) -> Answer {
+    let read = tokio::task::spawn_blocking(move || listing::read(&directory, &wanted)).await;
+    match read {
+        Ok(Ok(found)) => {
+            let path = normalize(path(request)).unwrap_or_default();
+            listing::answer(found, &path, request.uri.query().unwrap_or_default(), &request.headers)
+        }
+        Ok(Err(missing)) => explain(&missing, &request.headers),
+        Err(panic) => {
+            tracing::error!(%panic, "listing a directory failed");
+            trouble(&request.headers)
+        }
+    }
+}
+
+/// Opens a file, or finds it open.
+async fn open(cache: &Arc<files::Cache>, wanted: Wanted) -> Result<Arc<Opened>, Missing> {
     if let Some(opened) = cache.fresh(&wanted) {
-        return files::respond(&opened, method, request, base);
+        return Ok(opened);
     }
     // File systems block, some of them for long; the event loop must not.
-    match tokio::task::spawn_blocking(move || files::open(&wanted).map(|opened| (wanted, Arc::new(opened))))
-        .await
-    {
-        Ok(Ok((wanted, opened))) => {
-            cache.keep(wanted, Arc::clone(&opened));
-            files::respond(&opened, method, request, base)
-        }
-        Ok(Err(missing)) => {
-            if missing.is_remarkable() {
-                tracing::error!("{missing}");
-            }
-            if missing.is_trouble() { trouble() } else { not_found() }
-        }
-        Err(panic) => {
-            tracing::error!(%panic, "opening a file failed");
-            trouble()
-        }
+    let first = wanted.candidates.first().cloned().unwrap_or_default();
+    let opened =
+        tokio::task::spawn_blocking(move || files::open(&wanted).map(|opened| (wanted, opened))).await;
+    let unreadable = |panic| Missing::Unreadable { path: first, source: io::Error::other(panic) };
+    let (wanted, opened) = opened.map_err(unreadable)??;
+    let opened = Arc::new(opened);
+    cache.keep(wanted, Arc::clone(&opened));
+    Ok(opened)
+}
+
+fn not_found(request: &HeaderMap) -> Answer {
+    Explanation::new(StatusCode::NOT_FOUND, "There is no such file.").answer(request)
+}
+
+fn trouble(request: &HeaderMap) -> Answer {
+    let sentence = "The file cannot be opened at the moment. Please try again soon.";
+    Explanation::new(StatusCode::INTERNAL_SERVER_ERROR, sentence).answer(request)
+}
+
+/// Why there is no file, for the client and, where it is their business, for operators.
+fn explain(missing: &Missing, request: &HeaderMap) -> Answer {
+    if missing.is_remarkable() {
+        tracing::error!("{missing}");
     }
+    if missing.is_trouble() { trouble(request) } else { not_found(request) }
 }
 
 /// The answer to a request that the application wants answered with a file: `X-Accel-Redirect` in its `response`.
@@ -188,7 +214,13 @@ pub(crate) async fn accelerate(
     let answer = match accelerated_file(table, request, response) {
         Ok(wanted) => {
             let path = wanted.as_ref().and_then(|wanted| wanted.candidates.first().cloned());
-            let answer = send_file(&table.files, wanted, method, &request.headers, base).await;
+            let answer = match wanted {
+                Some(wanted) => match open(&table.files, wanted).await {
+                    Ok(opened) => files::respond(&opened, method, &request.headers, base),
+                    Err(missing) => explain(&missing, &request.headers),
+                },
+                None => not_found(&request.headers),
+            };
             if answer.status == StatusCode::NOT_FOUND {
                 log_missing(exchange, path);
             }

@@ -53,7 +53,7 @@ pub(crate) fn bare(status: StatusCode, sentence: &str) -> Vec<u8> {
 }
 
 /// Whether JSON stands before HTML in `Accept`. API clients name it; browsers name HTML first.
-fn prefers_json(request: &HeaderMap) -> bool {
+pub(crate) fn prefers_json(request: &HeaderMap) -> bool {
     let accept = request.get(header::ACCEPT).and_then(|value| value.to_str().ok()).unwrap_or_default();
     let place = |kind: &str| accept.find(kind).unwrap_or(usize::MAX);
     place("application/json") < place("text/html")
@@ -73,7 +73,8 @@ fn page(status: StatusCode, sentence: &str) -> String {
     )
 }
 
-fn escape(text: &str) -> String {
+/// Text that can stand in a page.
+pub(crate) fn escape(text: &str) -> String {
     text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;").replace('"', "&quot;")
 }
 

@@ -7,7 +7,7 @@ use http::{HeaderValue, StatusCode};
 use super::{
     diagnostic::{Problem, one_of, show},
     headers,
-    model::{Action, Files, Part, Symlinks, Template},
+    model::{Action, Files, Part, Symlinks, Template, Types},
     paths,
     read::{Key, Table, Value, text},
     template::template,
@@ -22,9 +22,13 @@ pub const SYMLINKS: [(&str, Symlinks); 3] =
     [("inside", Symlinks::Inside), ("follow", Symlinks::Follow), ("none", Symlinks::None)];
 
 /// Modifiers that belong to one action.
-const OWNED: [(&str, &str); 8] = [
+const OWNED: [(&str, &str); 12] = [
     ("within", "files"),
     ("symlinks", "files"),
+    ("try", "files"),
+    ("index", "files"),
+    ("listing", "files"),
+    ("types", "files"),
     ("read_timeout", "proxy"),
     ("hold", "proxy"),
     ("retry", "proxy"),
@@ -73,11 +77,16 @@ pub fn read(
             let within = table.optional("within", within).unwrap_or_default();
             let symlinks =
                 table.optional("symlinks", |value| value.choice(&SYMLINKS, &[])).unwrap_or_default();
-            let text = value.string("files = \"/srv/galaxy/server/static\"")?;
-            let captures = captures?;
-            let root = value.parse(text, |text| root(text, captures))?;
-            paths::need_something(value, &fixed_part(&root));
-            Some(Action::Files(Files { root, within, symlinks }))
+            let index = table.optional("index", index).unwrap_or_default();
+            let listing = table.optional("listing", Value::boolean).unwrap_or(false);
+            let types = table.optional("types", types).unwrap_or_default();
+            let otherwise = table.optional("try", |value| {
+                let items = value.list("try = [\"/srv/galaxy/custom/static\"]")?;
+                Some(items.into_iter().filter_map(|item| place(item, captures)).collect())
+            });
+            let root = place(value, captures)?;
+            let otherwise = otherwise.unwrap_or_default();
+            Some(Action::Files(Files { root, within, otherwise, symlinks, index, listing, types }))
         }
         "redirect" => {
             let status = table.optional("status", redirect_status).unwrap_or(StatusCode::FOUND);
@@ -121,6 +130,43 @@ fn refuse_foreign(table: &mut Table<'_>, action: &str) {
         key.error(Problem::new(title, "has no meaning here").help(help));
         table.take(modifier);
     }
+}
+
+/// A directory or file, perhaps with captures in its name, that must be there as far as it is known.
+fn place(value: Value<'_>, captures: Option<&[&str]>) -> Option<Template> {
+    let text = value.string(&format!("{} = \"/srv/galaxy/server/static\"", value.name))?;
+    let captures = captures?;
+    let root = value.parse(text, |text| root(text, captures))?;
+    paths::need_something(value, &fixed_part(&root));
+    Some(root)
+}
+
+/// One name or a list of them.
+fn index(value: Value<'_>) -> Option<Vec<String>> {
+    let name = |text: &str| match text {
+        "" | "." | ".." => {
+            Err(Problem::new(format!("{} names no file", show(text)), "not the name of a file"))
+        }
+        _ if text.contains('/') => {
+            Err(Problem::new(format!("{} is a path", show(text)), "a name, in each directory")
+                .help("take out the slash"))
+        }
+        _ => Ok(text.to_owned()),
+    };
+    let one = text("\"index.html\"", name);
+    match value.as_list() {
+        Some(items) => Some(items.into_iter().filter_map(one).collect()),
+        None => one(value).map(|name| vec![name]),
+    }
+}
+
+fn types(value: Value<'_>) -> Option<Types> {
+    let entries = value.entries("types = { bam = \"application/octet-stream\" }")?;
+    let entry = |(key, value): (Key<'_>, Value<'_>)| {
+        let ending = key.text.trim_start_matches('.').to_ascii_lowercase();
+        Some((ending, text("\"application/octet-stream\"", content_type)(value)?))
+    };
+    Some(entries.into_iter().filter_map(entry).collect())
 }
 
 fn root(text: &str, captures: &[&str]) -> Result<Template, Problem> {

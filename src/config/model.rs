@@ -9,6 +9,7 @@ use std::{
     fmt,
     net::SocketAddr,
     path::{Path, PathBuf},
+    sync::Arc,
     time::Duration,
 };
 
@@ -265,15 +266,26 @@ pub enum Action {
 }
 
 /// `files = "/dir"` with its modifiers.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Default)]
 pub struct Files {
     /// The directory that replaces the prefix (nginx's `alias`), or for exact and regex keys the file itself.
     pub root: Template,
     /// The only directories that files may come from; empty means the root alone.
     pub within: Vec<PathBuf>,
+    /// `try`: where to look when the file is not there, in this order.
+    pub otherwise: Vec<Template>,
     /// Which symlinks may be on the way to a file.
     pub symlinks: Symlinks,
+    /// Names of files that stand for the directory they are in.
+    pub index: Vec<String>,
+    /// Whether a directory without such a file is listed.
+    pub listing: bool,
+    /// Types of content by the end of a name, before the known ones.
+    pub types: Types,
 }
+
+/// Types of content that a route knows beside the common ones, by the end of a name.
+pub type Types = Arc<[(String, HeaderValue)]>;
 
 /// `symlinks` of a route.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash)]
@@ -288,7 +300,7 @@ pub enum Symlinks {
 }
 
 /// Text with `{captures}` in it.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Template(pub Vec<Part>);
 
 /// A piece of a [`Template`].

@@ -159,6 +159,21 @@ fn route_pairs(route: &Route) -> Vec<(&'static str, String)> {
             if !files.within.is_empty() {
                 pairs.push(("within", list(files.within.iter().map(|one| path(one)))));
             }
+            if !files.otherwise.is_empty() {
+                pairs.push(("try", list(files.otherwise.iter().map(|one| quote(&one.to_string())))));
+            }
+            if !files.index.is_empty() {
+                pairs.push(("index", list(files.index.iter().map(|name| quote(name)))));
+            }
+            if files.listing {
+                pairs.push(("listing", "true".into()));
+            }
+            if !files.types.is_empty() {
+                let kinds = files.types.iter().map(|(ending, kind)| {
+                    format!("{} = {}", quote(ending), quote(kind.to_str().unwrap_or_default()))
+                });
+                pairs.push(("types", format!("{{ {} }}", kinds.collect::<Vec<_>>().join(", "))));
+            }
             if files.symlinks != Symlinks::default() {
                 pairs.push(("symlinks", word(&SYMLINKS, &files.symlinks)));
             }

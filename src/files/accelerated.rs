@@ -94,14 +94,11 @@ pub fn drop_bad_dates(fields: &mut HeaderMap) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::config::{Part, Symlinks, Template};
+    use crate::config::{Part, Template};
 
     fn files() -> Files {
-        Files {
-            root: Template(vec![Part::Text("/".into())]),
-            within: vec!["/data".into()],
-            symlinks: Symlinks::Inside,
-        }
+        let root = Template(vec![Part::Text("/".into())]);
+        Files { root, within: vec!["/data".into()], ..Files::default() }
     }
 
     #[test]

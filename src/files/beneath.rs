@@ -69,6 +69,7 @@ fn plain(path: &Path) -> io::Result<File> {
 
 /// Opens `rest` by no way that leaves `root`, which may be a symlink itself.
 fn beneath(root: &Path, rest: &Path, more: ResolveFlags) -> Result<File, Errno> {
+    let rest = if rest.as_os_str().is_empty() { Path::new(".") } else { rest };
     let root = openat(CWD, root, OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())?;
     let resolve = ResolveFlags::BENEATH | ResolveFlags::NO_MAGICLINKS | more;
     openat2(&root, rest, FLAGS, Mode::empty(), resolve).map(File::from)

@@ -7,25 +7,22 @@ mod beneath;
 mod cache;
 mod coding;
 mod conditional;
+pub mod listing;
 mod multipart;
 mod open;
 mod range;
 mod types;
 
-use std::{
-    path::{Path, PathBuf},
-    sync::Arc,
-    time::SystemTime,
-};
+use std::{path::PathBuf, sync::Arc, time::SystemTime};
 
 use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, header};
 
 pub use cache::Cache;
-pub use open::{Opened, Wanted, open};
+pub use open::{Missing, Opened, Wanted, open};
 
 use crate::{
     answer::{Answer, Body, Piece},
-    config::{Files, Part},
+    config::{Files, Part, Template},
     route::By,
 };
 use conditional::Condition;
@@ -36,36 +33,57 @@ const KEPT_BY_304: HeaderName = header::CONTENT_LOCATION;
 
 /// The file that a route means by a path; `None` for names that are never served (hidden files).
 pub fn wanted(files: &Files, by: &By<'_>) -> Option<Wanted> {
-    let (path, root) = match by {
-        By::Prefix(rest) => {
-            let root = files.root.render(|_| None);
-            if is_hidden(rest) {
-                return None;
+    let mut candidates = Vec::new();
+    let mut roots = Vec::new();
+    for root in std::iter::once(&files.root).chain(&files.otherwise) {
+        let path = match by {
+            By::Prefix(rest) => {
+                let directory = root.render(|_| None);
+                let path = (!is_hidden(rest)).then(|| format!("{}{rest}", directory.trim_end_matches('/')));
+                roots.push(directory);
+                path
             }
-            (format!("{}{rest}", root.trim_end_matches('/')), Some(root))
-        }
-        By::Exact => (files.root.render(|_| None), None),
-        By::Regex(captures) => {
-            let path = files.root.render(|name| captures.name(name).map(|capture| capture.as_str().into()));
-            let root = fixed_directory(files);
-            if is_hidden(path.strip_prefix(&root).unwrap_or(&path)) {
-                return None;
+            By::Exact => Some(root.render(|_| None)),
+            By::Regex(captures) => {
+                let path = root.render(|name| captures.name(name).map(|capture| capture.as_str().into()));
+                let directory = fixed_directory(root);
+                let hidden = is_hidden(path.strip_prefix(&directory).unwrap_or(&path));
+                roots.push(directory);
+                (!hidden).then_some(path)
             }
-            (path, Some(root))
+        };
+        let path = path?;
+        let path = if path.is_empty() { "/".into() } else { path };
+        if path.ends_with('/') && !files.index.is_empty() {
+            candidates.extend(files.index.iter().map(|name| PathBuf::from(format!("{path}{name}"))));
+        } else {
+            candidates.push(path.into());
         }
+    }
+    let within = match files.within.is_empty() {
+        false => files.within.clone(),
+        true => roots.into_iter().filter(|root| root != "/").map(PathBuf::from).collect(),
     };
-    let within = match (files.within.is_empty(), root) {
-        (false, _) => files.within.clone(),
-        (true, root) => root.filter(|root| root != "/").map(PathBuf::from).into_iter().collect(),
-    };
-    let path = if path.is_empty() { "/".into() } else { path };
-    let (symlinks, neighbours) = (files.symlinks, true);
-    Some(Wanted { candidates: vec![path.into()], within, symlinks, neighbours })
+    Some(Wanted {
+        candidates,
+        within,
+        symlinks: files.symlinks,
+        neighbours: true,
+        types: Arc::clone(&files.types),
+    })
+}
+
+/// The directory whose listing a route means by a path that ends with a slash.
+pub fn directory(files: &Files, by: &By<'_>) -> Option<PathBuf> {
+    let By::Prefix(rest) = by else { return None };
+    let root = files.root.render(|_| None);
+    let wanted = files.listing && rest.ends_with('/') && !is_hidden(rest);
+    wanted.then(|| format!("{}{}", root.trim_end_matches('/'), rest.trim_end_matches('/')).into())
 }
 
 /// The part of a template before its first capture, as far as it is whole directories: what it may not leave.
-fn fixed_directory(files: &Files) -> String {
-    match files.root.0.as_slice() {
+fn fixed_directory(root: &Template) -> String {
+    match root.0.as_slice() {
         [Part::Text(text)] => text.clone(),
         [Part::Text(text), ..] => text[..text.rfind('/').unwrap_or(0).max(1)].to_owned(),
         _ => "/".to_owned(),
@@ -95,7 +113,7 @@ pub fn respond(opened: &Opened, method: &Method, request: &HeaderMap, base: Head
             chosen = variant;
         }
     }
-    let validators = complete(&mut answer.headers, chosen, &opened.path);
+    let validators = complete(&mut answer.headers, chosen, opened.content_type.clone());
     let conditional = matches!(*method, Method::GET | Method::HEAD);
     match if conditional { validators.weigh(request) } else { Condition::Met } {
         Condition::Met => {}
@@ -122,10 +140,10 @@ pub fn respond(opened: &Opened, method: &Method, request: &HeaderMap, base: Head
 }
 
 /// Adds what the application has not said, and returns the validators that count.
-fn complete(headers: &mut HeaderMap, opened: &Opened, name: &Path) -> conditional::Validators {
+fn complete(headers: &mut HeaderMap, opened: &Opened, content_type: HeaderValue) -> conditional::Validators {
     let own = &opened.validators;
     if !headers.contains_key(header::CONTENT_TYPE) {
-        headers.insert(header::CONTENT_TYPE, types::content_type(name));
+        headers.insert(header::CONTENT_TYPE, content_type);
     }
     if let Some(etag) = own.etag.clone().filter(|_| !headers.contains_key(header::ETAG)) {
         headers.insert(header::ETAG, etag);
@@ -175,11 +193,11 @@ fn piece(opened: &Opened, span: Span) -> Piece {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::config::{Symlinks, Template};
     use regex::Regex;
 
     fn files(root: Template, within: &[&str]) -> Files {
-        Files { root, within: within.iter().map(PathBuf::from).collect(), symlinks: Symlinks::Inside }
+        let within = within.iter().map(PathBuf::from).collect();
+        Files { root, within, ..Files::default() }
     }
 
     fn text(text: &str) -> Template {

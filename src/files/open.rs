@@ -17,8 +17,9 @@ use super::{
     beneath::{self, Refused},
     coding::Coding,
     conditional::Validators,
+    types,
 };
-use crate::config::Symlinks;
+use crate::config::{Symlinks, Types};
 
 /// Files up to this size are read at once; larger ones are sent by the kernel. (Measured: below it one read and
 /// one write cost less than sendfile.)
@@ -35,6 +36,8 @@ pub struct Wanted {
     pub symlinks: Symlinks,
     /// Whether files beside it that hold its content in other codings are wanted too.
     pub neighbours: bool,
+    /// Types of content beside the common ones.
+    pub types: Types,
 }
 
 /// An open file, ready to be sent.
@@ -48,6 +51,8 @@ pub struct Opened {
     time: (i64, i64),
     /// Its own validators.
     pub validators: Validators,
+    /// The type of its content, by its name.
+    pub content_type: HeaderValue,
     /// The file.
     pub file: Arc<File>,
     /// All of it, if it is small.
@@ -63,6 +68,9 @@ pub enum Missing {
     /// There is no such file, or it is a directory, a device, a socket.
     #[error("no such file: {}", .0.display())]
     NotFound(PathBuf),
+    /// It is a directory.
+    #[error("{} is a directory", .0.display())]
+    Directory(PathBuf),
     /// It is there, and outside of where it may be.
     #[error("{} is really {}, which is outside of {}", path.display(), real.display(), list(within))]
     Outside {
@@ -90,7 +98,7 @@ fn list(directories: &[PathBuf]) -> String {
 impl Missing {
     /// Whether an operator should see it: a permission or a limit that keeps back a file that exists.
     pub fn is_remarkable(&self) -> bool {
-        !matches!(self, Self::NotFound(_))
+        !matches!(self, Self::NotFound(_) | Self::Directory(_))
     }
 
     /// Whether the file may be there and only the system cannot open it now (no descriptors, a broken disk).
@@ -137,6 +145,9 @@ fn open_file(path: &Path, wanted: &Wanted) -> Result<Opened, Missing> {
         Refused::Outside(real) => Missing::Outside { path: path.into(), real, within: wanted.within.clone() },
     })?;
     let metadata = file.metadata().map_err(failed)?;
+    if metadata.is_dir() {
+        return Err(Missing::Directory(path.into()));
+    }
     if !metadata.is_file() {
         return Err(Missing::NotFound(path.into()));
     }
@@ -151,7 +162,8 @@ fn open_file(path: &Path, wanted: &Wanted) -> Result<Opened, Missing> {
     let time = (metadata.mtime(), metadata.mtime_nsec());
     let validators = validators(&metadata, size);
     let file = Arc::new(file);
-    Ok(Opened { path: path.into(), size, time, validators, file, bytes, variants: Vec::new() })
+    let content_type = types::content_type(path, &wanted.types);
+    Ok(Opened { path: path.into(), size, time, validators, content_type, file, bytes, variants: Vec::new() })
 }
 
 impl Opened {
@@ -204,8 +216,10 @@ mod tests {
     use super::*;
     use std::os::unix::fs::symlink;
 
-    const ANYWHERE: Wanted =
-        Wanted { candidates: Vec::new(), within: Vec::new(), symlinks: Symlinks::Inside, neighbours: false };
+    fn anywhere(candidates: Vec<PathBuf>) -> Wanted {
+        let (within, symlinks, neighbours) = (Vec::new(), Symlinks::Inside, false);
+        Wanted { candidates, within, symlinks, neighbours, types: Arc::default() }
+    }
 
     fn tree() -> tempfile::TempDir {
         let tree = tempfile::tempdir().unwrap();
@@ -224,7 +238,7 @@ mod tests {
     fn open_in(tree: &tempfile::TempDir, path: &str, within: &[&str]) -> Result<Opened, Missing> {
         let at = |name: &str| tree.path().join(name);
         let within = within.iter().map(|directory| at(directory)).collect();
-        open(&Wanted { candidates: vec![at(path)], within, symlinks: Symlinks::Inside, neighbours: true })
+        open(&Wanted { within, neighbours: true, ..anywhere(vec![at(path)]) })
     }
 
     #[test]
@@ -251,10 +265,11 @@ mod tests {
     #[test]
     fn only_regular_files_are_files() {
         let tree = tree();
-        for path in ["root", "root/nothing", "root/a.txt/x", "root/nul\0byte"] {
+        assert!(matches!(open_in(&tree, "root", &[]), Err(Missing::Directory(_))));
+        for path in ["root/nothing", "root/a.txt/x", "root/nul\0byte"] {
             assert!(matches!(open_in(&tree, path, &[]), Err(Missing::NotFound(_))), "{path:?}");
         }
-        let device = Wanted { candidates: vec!["/dev/zero".into()], ..ANYWHERE };
+        let device = anywhere(vec!["/dev/zero".into()]);
         assert!(matches!(open(&device), Err(Missing::NotFound(_))));
     }
 
@@ -263,7 +278,7 @@ mod tests {
         let tree = tree();
         let candidates =
             ["root/nothing", "root/a.txt", "root/big"].map(|name| tree.path().join(name)).to_vec();
-        let opened = open(&Wanted { candidates, ..ANYWHERE }).unwrap();
+        let opened = open(&anywhere(candidates)).unwrap();
         assert!(opened.path.ends_with("root/a.txt"));
     }
 

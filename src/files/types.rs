@@ -20,8 +20,19 @@ const OURS: [(&str, &str); 12] = [
     ("wasm", "application/wasm"),
 ];
 
-/// The type of a file; `application/octet-stream` when its name tells nothing.
-pub fn content_type(path: &Path) -> HeaderValue {
+/// The type of a file, by the `known` ones first; `application/octet-stream` when its name tells nothing.
+pub fn content_type(path: &Path, known: &[(String, HeaderValue)]) -> HeaderValue {
+    let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
+    // `vcf.gz` is an end as well as `gz`; the longer one tells more.
+    let ends = |ending: &str| {
+        let start = name.len().checked_sub(ending.len() + 1);
+        let end = start.and_then(|start| name.get(start..));
+        end.is_some_and(|end| end.starts_with('.') && end[1..].eq_ignore_ascii_case(ending))
+    };
+    let fitting = known.iter().filter(|(ending, _)| ends(ending)).max_by_key(|(ending, _)| ending.len());
+    if let Some((_, kind)) = fitting {
+        return kind.clone();
+    }
     let extension = path.extension().and_then(|extension| extension.to_str()).unwrap_or_default();
     let ours = OURS.iter().find(|(known, _)| known.eq_ignore_ascii_case(extension));
     let kind = ours.map(|(_, kind)| *kind).or_else(|| mime_guess::from_ext(extension).first_raw());
@@ -58,7 +69,18 @@ mod tests {
             ("noextension", "application/octet-stream"),
             ("a.unknown-extension", "application/octet-stream"),
         ] {
-            assert_eq!(content_type(Path::new(name)), kind, "{name}");
+            assert_eq!(content_type(Path::new(name), &[]), kind, "{name}");
         }
+    }
+
+    #[test]
+    fn what_a_route_knows_goes_first_and_longer_ends_before_shorter() {
+        let known = [("gz", "application/gzip"), ("vcf.gz", "text/x-vcf")];
+        let known = known.map(|(end, kind)| (end.to_owned(), HeaderValue::from_static(kind)));
+        let kind = |name: &str| content_type(Path::new(name), &known);
+        assert_eq!(kind("x.VCF.gz"), "text/x-vcf");
+        assert_eq!(kind("x.tar.gz"), "application/gzip");
+        assert_eq!(kind("gz"), "application/octet-stream");
+        assert_eq!(kind("ü.gz"), "application/gzip");
     }
 }
