@@ -1,5 +1,7 @@
 //! Static files, as nginx serves them where nginx is right.
 
+use std::time::Instant;
+
 use crate::fixtures::{Answer, Nginx, Proxy, Scratch, noise};
 
 const STATIC: &str = r#"
@@ -411,4 +413,30 @@ async fn an_encoded_slash_names_no_file() {
     for path in ["/data/a%2Fb.txt", "/data/a%2fb.txt", "/data/%2e%2e%2froot/a/b.txt", "/data/..%5ca/b.txt"] {
         proxy.get(path).await.expect(404);
     }
+}
+
+/// Seconds that a download takes.
+async fn download(proxy: &Proxy, path: &str) -> f64 {
+    let start = Instant::now();
+    assert_eq!(proxy.get(path).await.expect(200).body.len(), 1 << 20);
+    start.elapsed().as_secs_f64()
+}
+
+#[tokio::test]
+async fn downloads_are_no_faster_than_their_route_and_their_site_say() {
+    let scratch = Scratch::new();
+    scratch.write("root/a.bin", noise(1 << 20));
+    let text = format!(
+        "[[site]]\nlimit_rate = \"2m\"\n[site.routes]\n\"/slow\" = {{ files = {root:?}, limit_rate = \"1m\" }}\n\
+         \"/free\" = {{ files = {root:?}, limit_rate = \"1m\", limit_rate_after = \"2m\" }}\n\
+         \"/site\" = {{ files = {root:?} }}\n",
+        root = scratch.path("root")
+    );
+    let proxy = Proxy::toml(&text).start().await;
+    let slow = download(&proxy, "/slow/a.bin").await;
+    assert!((0.8..2.0).contains(&slow), "{slow} s for a mebibyte at 1m");
+    let free = download(&proxy, "/free/a.bin").await;
+    assert!(free < 0.5, "{free} s for what is below limit_rate_after");
+    let (one, other) = tokio::join!(download(&proxy, "/site/a.bin"), download(&proxy, "/site/a.bin"));
+    assert!((0.7..2.0).contains(&one) && (0.7..2.0).contains(&other), "{one} s and {other} s at 2m for both");
 }

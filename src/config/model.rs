@@ -173,6 +173,8 @@ pub struct Site {
     pub name: String,
     /// The names it answers for; empty for the default site.
     pub hosts: Vec<HostPattern>,
+    /// Bytes per second of all its answers together, each of which gets the same part.
+    pub limit_rate: Option<u64>,
     /// Its routes, in the order of the file.
     pub routes: Vec<Route>,
 }
@@ -211,6 +213,10 @@ pub struct Route {
     pub retry: RouteRetry,
     /// Largest request body in bytes; `None` is no limit.
     pub max_body: Option<u64>,
+    /// Bytes per second of each of its answers.
+    pub limit_rate: Option<u64>,
+    /// Bytes that an answer may have before `limit_rate` holds.
+    pub limit_rate_after: u64,
     /// The only methods allowed; `None` allows all. `GET` includes `HEAD`.
     pub methods: Option<Vec<Method>>,
 }

@@ -143,6 +143,9 @@ fn site(out: &mut Out, site: &Site) {
     if !site.hosts.is_empty() {
         out.raw("host", list(hosts));
     }
+    if site.limit_rate.is_some() {
+        out.text("limit_rate", &show_size(site.limit_rate));
+    }
     // What a route takes over from its site is shown in the route.
     out.table("[site.routes]");
     for route in &site.routes {
@@ -216,6 +219,10 @@ fn route_pairs(route: &Route) -> Vec<(&'static str, String)> {
         pairs.push(("retry", inline(&retry)));
     }
     pairs.push(("max_body", quote(&show_size(route.max_body))));
+    if route.limit_rate.is_some() {
+        pairs.push(("limit_rate", quote(&show_size(route.limit_rate))));
+        pairs.push(("limit_rate_after", quote(&show_size(Some(route.limit_rate_after)))));
+    }
     if let Some(methods) = &route.methods {
         pairs.push(("methods", list(methods.iter().map(|method| quote(method.as_str())))));
     }

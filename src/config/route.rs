@@ -33,6 +33,8 @@ pub fn read(key: Key<'_>, value: Value<'_>, site: &Inherited, upstreams: &Upstre
     let hold = table.optional("hold", Value::duration);
     let retry = table.optional("retry", retry).unwrap_or_default();
     let max_body = table.optional("max_body", Value::size).unwrap_or(site.max_body);
+    let limit_rate = table.optional("limit_rate", Value::size).flatten();
+    let limit_rate_after = table.optional("limit_rate_after", Value::size).flatten().unwrap_or_default();
     let methods = table.optional("methods", methods);
     table.finish();
     let (action, pattern) = (action?, pattern?);
@@ -50,6 +52,8 @@ pub fn read(key: Key<'_>, value: Value<'_>, site: &Inherited, upstreams: &Upstre
         hold,
         retry,
         max_body,
+        limit_rate,
+        limit_rate_after,
         methods,
     })
 }

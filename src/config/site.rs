@@ -39,6 +39,7 @@ pub fn read(value: Value<'_>, hosts: &mut Hosts, upstreams: &Upstreams) -> Optio
         headers: table.optional("headers", headers::read).unwrap_or_default(),
         max_body: table.optional("max_body", Value::size).unwrap_or(Some(MAX_BODY)),
     };
+    let limit_rate = table.optional("limit_rate", Value::size).flatten();
     let routes = match table.take("routes") {
         Some(value) => routes(value, &inherited, upstreams),
         None if slip => Vec::new(),
@@ -50,7 +51,8 @@ pub fn read(value: Value<'_>, hosts: &mut Hosts, upstreams: &Upstreams) -> Optio
     };
     table.finish();
     let name = names.first().map_or_else(|| "default".into(), |(name, _)| name.clone());
-    Some(Site { name, hosts: names.into_iter().map(|(_, host)| host).collect(), routes })
+    let hosts = names.into_iter().map(|(_, host)| host).collect();
+    Some(Site { name, hosts, limit_rate, routes })
 }
 
 impl Hosts {

@@ -10,6 +10,22 @@ use crate::{answer::Fields, config::Files, route::By};
 /// The field in which the application names the file.
 pub const X_ACCEL_REDIRECT: HeaderName = HeaderName::from_static("x-accel-redirect");
 
+/// The field in which the application names the rate of an answer, in bytes per second.
+pub const X_ACCEL_LIMIT_RATE: HeaderName = HeaderName::from_static("x-accel-limit-rate");
+
+/// The field in which the application names the charset of an answer.
+const X_ACCEL_CHARSET: HeaderName = HeaderName::from_static("x-accel-charset");
+
+/// Says the charset that the application names in the type of the answer, unless the type has one.
+pub(crate) fn set_charset(response: &mut impl Fields) {
+    let text = |name| response.fields().get(name).and_then(|value: &HeaderValue| value.to_str().ok());
+    let (Some(charset), Some(kind)) = (text(X_ACCEL_CHARSET), text(header::CONTENT_TYPE)) else { return };
+    let is_text = kind.starts_with("text/") && !kind.to_ascii_lowercase().contains("charset=");
+    if is_text && let Ok(kind) = HeaderValue::try_from(format!("{kind}; charset={charset}")) {
+        response.set(header::CONTENT_TYPE, kind);
+    }
+}
+
 /// The path that an answer redirects to inside, without a query.
 ///
 /// The value is taken as bytes: Galaxy writes names as they are, UTF-8 among them.

@@ -12,6 +12,7 @@ mod inbound;
 mod keep;
 mod listener;
 mod outgoing;
+mod pace;
 mod peer;
 mod place;
 mod sendfile;
@@ -38,6 +39,7 @@ use crate::{
 };
 use bind::BindError;
 pub use listener::{Listener, Purpose};
+pub(crate) use pace::{Pace, SharedRate};
 pub use peer::{Peer, PeerAddress};
 pub(crate) use transport::Transport;
 

@@ -39,23 +39,36 @@ impl Outgoing {
         }
     }
 
-    /// Sends as much as the socket takes; tells `progress` the bytes of each part.
+    /// Sends as much as the socket takes, up to about `most` bytes at a time; tells `progress` the bytes of each part.
     pub(super) fn poll(
         &mut self,
         cx: &mut Context<'_>,
         socket: &Socket,
+        most: u64,
         mut progress: impl FnMut(u64),
     ) -> Poll<io::Result<()>> {
+        let mut left = most;
         loop {
+            if left == 0 {
+                // It is others' turn, or time must pass.
+                cx.waker().wake_by_ref();
+                return Poll::Pending;
+            }
             match &mut self.current {
                 Some(Current::Bytes(bytes)) if bytes.is_empty() => self.current = None,
                 Some(Current::Bytes(bytes)) => {
-                    let sent = ready!(socket.poll_send(cx, bytes, false))?;
+                    let part = bytes.len().min(usize::try_from(left).unwrap_or(usize::MAX));
+                    let sent = ready!(socket.poll_send(cx, &bytes[..part], false))?;
                     bytes.advance(sent);
+                    left -= sent as u64;
                     progress(sent as u64);
                 }
                 Some(Current::File(job)) => {
-                    ready!(job.poll(cx, socket, &mut progress))?;
+                    let job_done = job.poll(cx, socket, left, |sent| {
+                        left = left.saturating_sub(sent);
+                        progress(sent);
+                    });
+                    ready!(job_done)?;
                     self.current = None;
                 }
                 None => {

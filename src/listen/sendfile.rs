@@ -41,7 +41,7 @@ impl FileJob {
         self.warming.is_some()
     }
 
-    /// Sends as much as the socket takes; tells `progress` the bytes of each part.
+    /// Sends as much as the socket takes, up to `most` bytes at a time; tells `progress` the bytes of each part.
     ///
     /// # Errors
     ///
@@ -50,9 +50,10 @@ impl FileJob {
         &mut self,
         cx: &mut Context<'_>,
         socket: &Socket,
+        most: u64,
         mut progress: impl FnMut(u64),
     ) -> Poll<io::Result<()>> {
-        let mut turn = TURN.min(self.left);
+        let mut turn = TURN.min(self.left).min(most);
         while self.left > 0 {
             if turn == 0 {
                 cx.waker().wake_by_ref();

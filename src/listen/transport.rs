@@ -18,7 +18,9 @@ use tokio::{
     time::{Instant, Sleep},
 };
 
-use super::{inbound::Inbound, keep::Keep, outgoing::Outgoing, peer::Peer, place::Place, socket::Socket};
+use super::{
+    inbound::Inbound, keep::Keep, outgoing::Outgoing, pace::Pace, peer::Peer, place::Place, socket::Socket,
+};
 use crate::answer::Pieces;
 
 /// Answers up to this size leave in one write; larger writes pass through without a copy.
@@ -54,6 +56,8 @@ pub(crate) struct Transport {
     send_timeout: Duration,
     /// Runs while a write waits for the client.
     stalled: Option<Pin<Box<Sleep>>>,
+    /// How fast the answer may be sent.
+    pace: Mutex<Option<Box<Pace>>>,
     /// Bytes of queued bodies sent for the request in hand.
     queued_bytes: u64,
     /// It must end with a reset.
@@ -73,6 +77,7 @@ impl Transport {
             keep_whole: AtomicBool::new(false),
             outbound: BytesMut::new(),
             queued: Mutex::new(None),
+            pace: Mutex::new(None),
             tunnel: AtomicBool::new(false),
             send_timeout,
             stalled: None,
@@ -89,6 +94,20 @@ impl Transport {
     /// Sends `pieces` after what is written so far, at the next flush.
     pub(crate) fn queue(&self, pieces: Box<dyn Pieces>) {
         *self.queued() = Some(Outgoing::new(pieces));
+    }
+
+    /// Sends the answer to the request in hand no faster than this.
+    pub(crate) fn limit(&self, pace: Pace) {
+        *self.pace.lock().unwrap_or_else(PoisonError::into_inner) = Some(Box::new(pace));
+    }
+
+    fn pace(&mut self) -> Option<&mut Pace> {
+        self.pace.get_mut().unwrap_or_else(PoisonError::into_inner).as_deref_mut()
+    }
+
+    /// How many bytes may be sent now.
+    fn poll_pace(&mut self, cx: &mut Context<'_>) -> Poll<u64> {
+        self.pace().map_or(Poll::Ready(u64::MAX), |pace| pace.poll(cx))
     }
 
     /// Bytes of queued bodies sent for the request in hand; the engine does not see them.
@@ -166,6 +185,7 @@ impl Transport {
         self.outbound = BytesMut::new();
         self.stalled = None;
         self.queued_bytes = 0;
+        self.pace = Mutex::new(None);
         self.keep = None;
         if self.received.is_empty() {
             self.received = BytesMut::new();
@@ -191,29 +211,40 @@ impl Transport {
         while !self.outbound.is_empty() {
             let sent = ready!(self.socket.poll_send(cx, &self.outbound, more_follows))?;
             self.outbound.advance(sent);
-            self.stalled = None;
+            self.sent(sent as u64);
         }
         if !more_follows {
             return Poll::Ready(Ok(()));
         }
+        let most = ready!(self.poll_pace(cx));
         let mut queued = self.queued().take();
+        let mut sent_now = 0;
         let sent = match queued.as_mut() {
-            Some(queued) => queued.poll(cx, &self.socket, |sent| {
-                self.queued_bytes += sent;
-                self.stalled = None;
-            }),
+            Some(queued) => queued.poll(cx, &self.socket, most, |sent| sent_now += sent),
             None => Poll::Ready(Ok(())),
         };
+        if sent_now > 0 {
+            self.queued_bytes += sent_now;
+            self.sent(sent_now);
+        }
         if sent.is_pending() {
             *self.queued() = queued;
         }
         sent
     }
 
+    /// The client has taken so many bytes.
+    fn sent(&mut self, bytes: u64) {
+        self.stalled = None;
+        if let Some(pace) = self.pace() {
+            pace.sent(bytes);
+        }
+    }
+
     /// Fails a write that has waited for the client too long.
     fn or_stalled<T>(&mut self, cx: &mut Context<'_>, write: Poll<io::Result<T>>) -> Poll<io::Result<T>> {
         let waits_for_disk = self.queued().as_ref().is_some_and(Outgoing::waits_for_disk);
-        if write.is_ready() || waits_for_disk {
+        if write.is_ready() || waits_for_disk || self.pace().is_some_and(|pace| pace.is_waiting()) {
             self.stalled = None;
             return write;
         }
@@ -311,14 +342,19 @@ impl AsyncWrite for Transport {
             return Poll::Ready(Ok(bytes.len()));
         }
         let written = loop {
+            let most = match this.poll_pace(cx) {
+                Poll::Ready(most) => bytes.len().min(usize::try_from(most).unwrap_or(usize::MAX)),
+                Poll::Pending => break Poll::Pending,
+            };
             let waiting = this.outbound.len();
-            match this.socket.poll_send_both(cx, &this.outbound, bytes) {
+            match this.socket.poll_send_both(cx, &this.outbound, &bytes[..most]) {
                 Poll::Ready(Ok(sent)) if sent <= waiting && waiting > 0 => {
                     this.outbound.advance(sent);
-                    this.stalled = None;
+                    this.sent(sent as u64);
                 }
                 Poll::Ready(Ok(sent)) => {
                     this.outbound.clear();
+                    this.sent(sent as u64);
                     break Poll::Ready(Ok(sent - waiting));
                 }
                 other => break other,

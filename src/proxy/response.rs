@@ -33,6 +33,12 @@ pub(super) async fn receive(
     exchange.answered = true;
     exchange.how = How::Proxy;
     count(state, response, exchange);
+    let told = response
+        .headers
+        .get(accelerated::X_ACCEL_LIMIT_RATE)
+        .and_then(|rate| rate.to_str().ok()?.parse().ok());
+    send::limit(session, exchange, told)?;
+    accelerated::set_charset(response);
     if tunnel {
         send::transport(session)?.become_tunnel();
         session.set_read_timeout(Some(peer::read_timeout(exchange)));

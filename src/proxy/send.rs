@@ -9,7 +9,7 @@ use crate::{
     answer::{Answer, Body},
     exchange::Exchange,
     handler::host,
-    listen::Transport,
+    listen::{Pace, Transport},
     observe::{Entry, How},
     state::State,
 };
@@ -34,6 +34,9 @@ pub(super) fn is_interim(status: StatusCode) -> bool {
 /// Sends an answer.
 pub(super) async fn answer(session: &mut Session, answer: Answer, exchange: &mut Exchange) -> Result<()> {
     close_if_stopping(session);
+    if exchange.lease.is_none() && !exchange.answered {
+        limit(session, exchange, None)?;
+    }
     let method = session.req_header().method.clone();
     let bodiless = matches!(answer.status, StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED);
     exchange.how = match answer.body {
@@ -78,6 +81,17 @@ async fn send_with_pieces(session: &mut Session, head: Box<ResponseHeader>, meth
     let sent = session.write_response_header(head, true).await;
     session.req_header_mut().set_method(method);
     sent
+}
+
+/// Has the answer sent no faster than its route and site say, or the application (`X-Accel-Limit-Rate`: bytes per
+/// second, 0 for no limit of the route's).
+pub(super) fn limit(session: &Session, exchange: &Exchange, told: Option<u64>) -> Result<()> {
+    let Some(route) = &exchange.route else { return Ok(()) };
+    let rate = told.map_or(route.settings.limit_rate, |told| (told > 0).then_some(told));
+    if let Some(pace) = Pace::new(rate, route.settings.limit_rate_after, route.shared_rate.clone()) {
+        transport(session)?.limit(pace);
+    }
+    Ok(())
 }
 
 /// Counts and logs a request that is over.

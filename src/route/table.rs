@@ -6,6 +6,7 @@ use super::{By, Hosts, Routes};
 use crate::{
     config::{self, Action, Config},
     files,
+    listen::SharedRate,
     upstream::{Upstream, Upstreams},
 };
 
@@ -30,6 +31,8 @@ pub struct Route {
     pub settings: config::Route,
     /// For `proxy`: where to.
     pub upstream: Option<Arc<Upstream>>,
+    /// The rate that all answers of its site share.
+    pub shared_rate: Option<Arc<SharedRate>>,
 }
 
 /// What was found for a request.
@@ -45,12 +48,13 @@ impl Table {
     pub fn new(config: &Config, upstreams: &Upstreams) -> Self {
         let sites = config.sites.iter().map(|site| {
             let name: Arc<str> = site.name.as_str().into();
+            let shared_rate = site.limit_rate.map(SharedRate::new);
             let route = |settings: &config::Route| {
                 let upstream = match &settings.action {
                     Action::Proxy(upstream) => upstreams.find(upstream),
                     Action::Files(_) | Action::Redirect { .. } | Action::Answer { .. } => None,
                 };
-                Arc::new(Route { settings: settings.clone(), upstream })
+                Arc::new(Route { settings: settings.clone(), upstream, shared_rate: shared_rate.clone() })
             };
             Site {
                 routes: Routes::new(site.routes.iter().map(|route| &route.pattern)),

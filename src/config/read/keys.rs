@@ -51,7 +51,7 @@ pub const LISTEN: Keys =
 /// `[[site]]`
 pub const SITE: Keys = Keys {
     table: "`[[site]]`",
-    now: &["host", "routes", "headers", "max_body"],
+    now: &["host", "routes", "headers", "max_body", "limit_rate"],
     later: &["tls", "errors", "compress", "allow", "deny", "limits", "galaxy", "redirect_https"],
 };
 
@@ -76,6 +76,8 @@ pub const ROUTE: Keys = Keys {
         "hold",
         "retry",
         "max_body",
+        "limit_rate",
+        "limit_rate_after",
         "methods",
         "status",
         "body",
@@ -90,7 +92,6 @@ pub const ROUTE: Keys = Keys {
         "compress",
         "auth",
         "limit",
-        "limit_rate",
         "cache",
         "errors",
     ],
