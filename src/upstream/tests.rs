@@ -358,3 +358,24 @@ async fn one_slow_request_does_not_starve_its_server() {
     }
     assert!(others >= 4, "{others} of 120");
 }
+
+#[tokio::test(start_paused = true)]
+async fn after_a_request_has_waited_in_vain_one_more_finds_out() {
+    let upstream = upstream(&[("/absent/a", None), ("/absent/b", None)]);
+    let mut lost = acquire(&upstream).await.unwrap();
+    lost.connected();
+    lost.sent();
+    tokio::time::sleep(Duration::from_secs(180)).await;
+    lost.timed_out();
+    let hangs = Arc::clone(lost.server());
+    drop(lost);
+    tokio::time::sleep(Duration::from_secs(11)).await;
+    let mut leases = Vec::new();
+    for _ in 0..20 {
+        let mut lease = acquire(&upstream).await.unwrap();
+        lease.connected();
+        lease.sent();
+        leases.push(lease);
+    }
+    assert_eq!(hangs.inflight(), 1, "of 20 at once");
+}
