@@ -379,3 +379,19 @@ async fn after_a_request_has_waited_in_vain_one_more_finds_out() {
     }
     assert_eq!(hangs.inflight(), 1, "of 20 at once");
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_server_that_is_drained_is_not_waited_for() {
+    let upstream = upstream(&[("/absent/a", None), ("/absent/b", None)]);
+    let [Standing { server: a, .. }, Standing { server: b, .. }] = &upstream.servers()[..] else {
+        panic!("two servers")
+    };
+    upstream.drain(b, true);
+    upstream.failed(b, "test");
+    upstream.failed(a, "test");
+    let waiting = [wait(&upstream).await, wait(&upstream).await];
+    upstream.recovered(a);
+    tokio::time::sleep(Duration::from_millis(1)).await;
+    assert_eq!((upstream.waiting(), inflight(&upstream)), (0, vec![2, 0]));
+    drop(waiting);
+}
