@@ -395,3 +395,31 @@ async fn a_server_that_is_drained_is_not_waited_for() {
     assert_eq!((upstream.waiting(), inflight(&upstream)), (0, vec![2, 0]));
     drop(waiting);
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_name_that_changes_during_a_reload_does_not_bring_the_old_list_back() {
+    let named = ServerAddress::Name("workers.test".into(), 80);
+    let list = |path| {
+        let mut settings = settings(&[(path, None), ("/absent/name", None)]);
+        settings.servers[1].address = named.clone();
+        settings
+    };
+    let upstream = upstream(&[]);
+    upstream.change(&list("/absent/old"));
+    for round in 0..5_000_u32 {
+        let path = if round % 2 == 0 { "/absent/new" } else { "/absent/old" };
+        let resolved = std::thread::spawn({
+            let upstream = Arc::clone(&upstream);
+            let runtime = tokio::runtime::Handle::current();
+            move || {
+                let _runtime = runtime.enter();
+                let address = std::net::Ipv4Addr::from(0x7f00_0001 + round).into();
+                let found = super::names::Lookup::Found(vec![address], Duration::from_secs(1));
+                upstream.resolved("workers.test:80", found);
+            }
+        });
+        upstream.change(&list(path));
+        resolved.join().unwrap();
+        assert_eq!(upstream.servers()[0].server.label, format!("unix:{path}"), "round {round}");
+    }
+}
