@@ -423,3 +423,19 @@ async fn a_name_that_changes_during_a_reload_does_not_bring_the_old_list_back() 
         assert_eq!(upstream.servers()[0].server.label, format!("unix:{path}"), "round {round}");
     }
 }
+
+#[tokio::test(start_paused = true)]
+async fn what_a_server_says_of_its_load_cannot_overflow() {
+    let mut settings =
+        settings(&[("/absent/a", Some(u32::MAX as usize)), ("/absent/b", Some(u32::MAX as usize))]);
+    settings.load_header = Some(http::HeaderName::from_static("endpoint-load-metrics"));
+    settings.servers.iter_mut().for_each(|server| server.weight = 1000);
+    let upstream = with(&settings);
+    for _ in 0..2 {
+        let mut lease = acquire(&upstream).await.unwrap();
+        lease.connected();
+        lease.sent();
+        lease.answered(Some(&http::HeaderValue::from_static("TEXT cpu_utilization=1000000")));
+    }
+    assert!(acquire(&upstream).await.is_ok());
+}
