@@ -28,7 +28,7 @@ pub(super) struct Keep {
     /// Bytes in the file; [`tail`](Self::tail) follows them.
     in_file: u64,
     tail: Vec<u8>,
-    writing: Option<JoinHandle<io::Result<(Arc<File>, Vec<u8>)>>>,
+    writing: Option<JoinHandle<io::Result<Written>>>,
     /// Room for the next piece.
     spare: Vec<u8>,
     /// What is handed out again, and up to where it has been.
@@ -36,6 +36,9 @@ pub(super) struct Keep {
     /// Why it cannot be sent again: the disk is full, most likely.
     error: Option<io::Error>,
 }
+
+/// The file that a piece was written to, and the piece, for its room.
+type Written = (Arc<File>, Vec<u8>);
 
 #[derive(Debug, Default)]
 struct Replay {

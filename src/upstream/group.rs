@@ -280,10 +280,10 @@ impl Upstream {
             match before {
                 Health::Up => return,
                 Health::Unknown => {
-                    tracing::debug!(upstream = self.name, server = server.label, "server is up")
+                    tracing::debug!(upstream = self.name, server = server.label, "server is up");
                 }
                 Health::Failing => {
-                    tracing::info!(upstream = self.name, server = server.label, "server is up")
+                    tracing::info!(upstream = self.name, server = server.label, "server is up");
                 }
             }
             state.returned(server, before)
