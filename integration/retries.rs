@@ -328,3 +328,27 @@ async fn a_body_that_cannot_be_kept_is_one_clear_502() {
     assert_eq!(mortals.asked(), 1);
     proxy.post("/", body).await.expect(200);
 }
+
+#[tokio::test]
+async fn what_was_kept_is_gone_when_the_answer_has_begun() {
+    let worker = Backend::serving(|mut wire, _| async move {
+        wire.request().await;
+        wire.send("HTTP/1.1 200 OK\r\nContent-Length: 1000\r\n\r\nbegun").await;
+        wire.head().await;
+    })
+    .await;
+    let proxy = Proxy::to([worker.address()]).route("retry = { unsafe = true }").start().await;
+    let descriptors = format!("/proc/{}/fd", proxy.status().await["pid"]);
+    let kept = || {
+        let links = std::fs::read_dir(&descriptors).unwrap().flatten();
+        let targets = links.filter_map(|link| std::fs::read_link(link.path()).ok());
+        targets.filter(|target| target.to_string_lossy().ends_with("(deleted)")).count()
+    };
+    let mut client = proxy.wire().await;
+    client.send("POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 1000000\r\n\r\n").await;
+    client.send(&noise(600_000)).await;
+    eventually("the file is there", async || kept() == 1).await;
+    client.send(&noise(400_000)).await;
+    client.read_until("begun").await;
+    eventually("the file is gone", async || kept() == 0).await;
+}

@@ -11,6 +11,7 @@ use std::{
 use futures_util::FutureExt;
 use tokio::{
     io::ReadBuf,
+    runtime::Handle,
     task::{JoinHandle, spawn_blocking},
 };
 
@@ -111,6 +112,11 @@ impl Keep {
         (self.tail, self.spare) = (Vec::new(), Vec::new());
     }
 
+    /// Whether something kept is still to be handed out again.
+    pub(super) fn is_replaying(&self) -> bool {
+        self.replay.is_some()
+    }
+
     /// From now on the request is handed out again from its start.
     pub(super) fn rewind(&mut self) {
         self.replay = Some(Replay::default());
@@ -164,6 +170,15 @@ impl Keep {
             self.replay = None;
         }
         Poll::Ready(Ok(count))
+    }
+}
+
+impl Drop for Keep {
+    /// To close the file is to delete it, which takes the disk its time.
+    fn drop(&mut self) {
+        if let (Some(file), Ok(runtime)) = (self.file.take(), Handle::try_current()) {
+            runtime.spawn_blocking(move || drop(file));
+        }
     }
 }
 
