@@ -352,3 +352,34 @@ async fn what_was_kept_is_gone_when_the_answer_has_begun() {
     client.read_until("begun").await;
     eventually("the file is gone", async || kept() == 0).await;
 }
+
+#[tokio::test]
+async fn an_answer_that_comes_before_the_body_is_sent_again_does_not_cut_it() {
+    let (asked, arrived) = (Arc::new(AtomicUsize::new(0)), Arc::new(Mutex::new(Vec::new())));
+    let worker = || async {
+        let (asked, arrived) = (Arc::clone(&asked), Arc::clone(&arrived));
+        Backend::serving(move |mut wire: Wire, _| {
+            let (asked, arrived) = (Arc::clone(&asked), Arc::clone(&arrived));
+            async move {
+                if wire.head().await.is_none() {
+                    return;
+                }
+                if asked.fetch_add(1, Ordering::SeqCst) == 0 {
+                    wire.read(1_500_000).await;
+                    return;
+                }
+                wire.send("HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n").await;
+                pass(ms(300)).await;
+                *arrived.lock().unwrap() = wire.read(2_000_000).await;
+                wire.send("ok").await;
+            }
+        })
+        .await
+    };
+    let workers = [worker().await, worker().await];
+    let proxy =
+        Proxy::to(workers.iter().map(Backend::address)).route("retry = { unsafe = true }").start().await;
+    let body = noise(2_000_000);
+    proxy.post("/", body.clone()).await.expect(200);
+    assert!(*arrived.lock().unwrap() == body);
+}
