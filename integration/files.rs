@@ -344,7 +344,7 @@ async fn codings_that_lie_beside_a_file_are_sent_to_those_who_want_them() {
         let answer = proxy.get("/static/app.js").header("accept-encoding", accept).await.expect(200);
         assert_eq!(answer.header("vary"), "Accept-Encoding");
         assert_eq!(answer.header("content-type"), "text/javascript; charset=utf-8");
-        (answer.text(), answer.header("content-encoding").to_owned(), answer.header("etag").to_owned())
+        (answer.text(), answer.header("content-encoding"), answer.header("etag"))
     };
     let (text, coding, plain) = get("identity").await;
     assert_eq!((&*text, &*coding), ("original", ""));

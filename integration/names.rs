@@ -268,3 +268,15 @@ async fn a_name_that_moves_under_load_fails_no_request() {
     assert!(received(&log).values().all(|times| *times == 1));
     assert!(hosts.asked().iter().all(|asked| *asked > 0), "{:?}", hosts.asked());
 }
+
+#[tokio::test]
+async fn a_name_service_that_fails_for_one_kind_of_address_only_is_no_reason_to_forget_the_others() {
+    let hosts = Hosts::open().await;
+    hosts.dns.set(NAME, &ADDRESSES);
+    let proxy = hosts.proxy().start().await;
+    known(&proxy, &hosts, &ADDRESSES).await;
+    hosts.dns.fail();
+    pass(ms(3_000)).await;
+    known(&proxy, &hosts, &ADDRESSES).await;
+    proxy.get("/").await.expect(200);
+}

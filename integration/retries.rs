@@ -321,3 +321,121 @@ async fn a_connection_that_is_refused_costs_no_try() {
         outcome(request).await.expect(200);
     }
 }
+
+#[tokio::test]
+async fn what_follows_a_request_that_was_sent_again_is_in_order() {
+    let chunks = |body: &[u8]| {
+        let mut sent = Vec::new();
+        for chunk in body.chunks(30_011) {
+            sent.extend(format!("{:x};a=b\r\n", chunk.len()).bytes());
+            sent.extend(chunk);
+            sent.extend(b"\r\n");
+        }
+        sent.extend(b"0\r\nX-Trailer: 1\r\n\r\n");
+        sent
+    };
+    for size in [1, 65_400, 65_535, 65_536, 65_537, 262_144, 300_000] {
+        for chunked in [false, true] {
+            let mortals = Mortals::killed_by(2).await;
+            let proxy = mortals.proxy().route("retry = { unsafe = true }").start().await;
+            let body = noise(size);
+            let mut sent = if chunked {
+                b"POST /1 HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n".to_vec()
+            } else {
+                format!("POST /1 HTTP/1.1\r\nHost: x\r\nContent-Length: {size}\r\n\r\n").into_bytes()
+            };
+            sent.extend(if chunked { chunks(&body) } else { body.to_vec() });
+            sent.extend(b"GET /2 HTTP/1.1\r\nHost: x\r\n\r\nPOST /3 HTTP/1.1\r\nHost: x\r\nContent-Length: 3\r\n\r\nend");
+            let mut client = proxy.wire().await;
+            client.send(sent).await;
+            for _ in 0..3 {
+                client.answer().await.expect("an answer").expect(200);
+            }
+            let bodies = mortals.bodies();
+            assert_eq!(bodies.len(), 5, "{size} bytes, chunked: {chunked}");
+            assert!(bodies[..3].iter().all(|arrived| *arrived == body), "{size} bytes, chunked: {chunked}");
+            assert_eq!(bodies[3..], [b"".to_vec(), b"end".to_vec()]);
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_client_of_http_1_0_and_one_that_expects_100_are_served_again_too() {
+    for head in ["POST / HTTP/1.0\r\n", "POST / HTTP/1.1\r\nHost: x\r\nExpect: 100-continue\r\n"] {
+        let mortals = Mortals::killed_by(1).await;
+        let proxy = mortals.proxy().route("retry = { unsafe = true }, max_body = \"300001b\"").start().await;
+        let body = noise(300_000);
+        let mut client = proxy.wire().await;
+        client.send(format!("{head}Content-Length: 300000\r\n\r\n")).await;
+        client.send(&body).await;
+        client.answer().await.expect("an answer").expect(200);
+        let bodies = mortals.bodies();
+        assert!(bodies.len() == 2 && bodies.iter().all(|arrived| *arrived == body), "{head}");
+    }
+}
+
+#[tokio::test]
+async fn a_body_that_cannot_be_kept_is_one_clear_502() {
+    let mortals = Mortals::killed_by(1).await;
+    let proxy = mortals.proxy().route("retry = { unsafe = true }").env("TMPDIR", "/nowhere").start().await;
+    let body = noise(1 << 20);
+    let answer = proxy.post("/", body.clone()).header("accept", "application/json").await;
+    assert_clear_502(&answer);
+    assert_eq!(mortals.asked(), 1);
+    proxy.post("/", body).await.expect(200);
+}
+
+#[tokio::test]
+async fn what_was_kept_is_gone_when_the_answer_has_begun() {
+    let worker = Backend::serving(|mut wire, _| async move {
+        wire.request().await;
+        wire.send("HTTP/1.1 200 OK\r\nContent-Length: 1000\r\n\r\nbegun").await;
+        wire.head().await;
+    })
+    .await;
+    let proxy = Proxy::to([worker.address()]).route("retry = { unsafe = true }").start().await;
+    let descriptors = format!("/proc/{}/fd", proxy.status().await["pid"]);
+    let kept = || {
+        let links = std::fs::read_dir(&descriptors).unwrap().flatten();
+        let targets = links.filter_map(|link| std::fs::read_link(link.path()).ok());
+        targets.filter(|target| target.to_string_lossy().ends_with("(deleted)")).count()
+    };
+    let mut client = proxy.wire().await;
+    client.send("POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 1000000\r\n\r\n").await;
+    client.send(&noise(600_000)).await;
+    eventually("the file is there", async || kept() == 1).await;
+    client.send(&noise(400_000)).await;
+    client.read_until("begun").await;
+    eventually("the file is gone", async || kept() == 0).await;
+}
+
+#[tokio::test]
+async fn an_answer_that_comes_before_the_body_is_sent_again_does_not_cut_it() {
+    let (asked, arrived) = (Arc::new(AtomicUsize::new(0)), Arc::new(Mutex::new(Vec::new())));
+    let worker = || async {
+        let (asked, arrived) = (Arc::clone(&asked), Arc::clone(&arrived));
+        Backend::serving(move |mut wire: Wire, _| {
+            let (asked, arrived) = (Arc::clone(&asked), Arc::clone(&arrived));
+            async move {
+                if wire.head().await.is_none() {
+                    return;
+                }
+                if asked.fetch_add(1, Ordering::SeqCst) == 0 {
+                    wire.read(1_500_000).await;
+                    return;
+                }
+                wire.send("HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n").await;
+                pass(ms(300)).await;
+                *arrived.lock().unwrap() = wire.read(2_000_000).await;
+                wire.send("ok").await;
+            }
+        })
+        .await
+    };
+    let workers = [worker().await, worker().await];
+    let proxy =
+        Proxy::to(workers.iter().map(Backend::address)).route("retry = { unsafe = true }").start().await;
+    let body = noise(2_000_000);
+    proxy.post("/", body.clone()).await.expect(200);
+    assert!(*arrived.lock().unwrap() == body);
+}

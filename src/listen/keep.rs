@@ -11,6 +11,7 @@ use std::{
 use futures_util::FutureExt;
 use tokio::{
     io::ReadBuf,
+    runtime::Handle,
     task::{JoinHandle, spawn_blocking},
 };
 
@@ -28,7 +29,7 @@ pub(super) struct Keep {
     /// Bytes in the file; [`tail`](Self::tail) follows them.
     in_file: u64,
     tail: Vec<u8>,
-    writing: Option<Writing>,
+    writing: Option<JoinHandle<io::Result<Written>>>,
     /// Room for the next piece.
     spare: Vec<u8>,
     /// What is handed out again, and up to where it has been.
@@ -37,8 +38,8 @@ pub(super) struct Keep {
     error: Option<io::Error>,
 }
 
-/// Gives back the file, and the piece's room.
-type Writing = JoinHandle<io::Result<(Arc<File>, Vec<u8>)>>;
+/// The file that a piece was written to, and the piece, for its room.
+type Written = (Arc<File>, Vec<u8>);
 
 #[derive(Debug, Default)]
 struct Replay {
@@ -111,6 +112,11 @@ impl Keep {
         (self.tail, self.spare) = (Vec::new(), Vec::new());
     }
 
+    /// Whether something kept is still to be handed out again.
+    pub(super) fn is_replaying(&self) -> bool {
+        self.replay.is_some()
+    }
+
     /// From now on the request is handed out again from its start.
     pub(super) fn rewind(&mut self) {
         self.replay = Some(Replay::default());
@@ -164,6 +170,15 @@ impl Keep {
             self.replay = None;
         }
         Poll::Ready(Ok(count))
+    }
+}
+
+impl Drop for Keep {
+    /// To close the file is to delete it, which takes the disk its time.
+    fn drop(&mut self) {
+        if let (Some(file), Ok(runtime)) = (self.file.take(), Handle::try_current()) {
+            runtime.spawn_blocking(move || drop(file));
+        }
     }
 }
 

@@ -161,6 +161,11 @@ impl Transport {
         self.keep_whole.store(true, Ordering::Relaxed);
     }
 
+    /// The request in hand will not be sent again.
+    pub(crate) fn forget_request(&self) {
+        self.keep_whole.store(false, Ordering::Relaxed);
+    }
+
     /// Whether all that was read of the request in hand is kept.
     pub(crate) fn has_kept(&self) -> bool {
         self.keep_whole.load(Ordering::Relaxed) && self.keep.as_ref().is_some_and(|keep| keep.is_good())
@@ -261,7 +266,7 @@ impl Transport {
             self.keep = None;
         }
         let Some(keep) = &mut self.keep else { return self.poll_receive_new(cx, out) };
-        if keep.length() > ENGINE_KEEPS && !self.keep_whole.load(Ordering::Relaxed) {
+        if keep.length() > ENGINE_KEEPS && !self.keep_whole.load(Ordering::Relaxed) && !keep.is_replaying() {
             self.keep = None;
             return self.poll_receive_new(cx, out);
         }

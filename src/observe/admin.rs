@@ -1,6 +1,9 @@
 //! What operators and their tools ask: `/metrics`, `/status.json`, `/health`, and `POST /reload`, `/drain`, `/resume`.
 
-use std::sync::{Arc, PoisonError};
+use std::{
+    collections::HashSet,
+    sync::{Arc, PoisonError},
+};
 
 use http::{HeaderMap, HeaderValue, Method, StatusCode, header, request};
 use serde::Serialize;
@@ -119,16 +122,19 @@ fn metrics(state: &State) -> String {
     for listener in state.listeners().into_iter().filter(|listener| listener.purpose == Purpose::Sites) {
         read_listener(metrics, &listener);
     }
+    let mut there = HashSet::new();
     for upstream in state.upstreams.list() {
         metrics.held.with_label_values(&[&upstream.name]).set(upstream.waiting() as i64);
         for Standing { server, .. } in upstream.servers() {
             let labels = &[upstream.name.as_str(), server.label.as_str()];
+            there.insert((upstream.name.clone(), server.label.clone()));
             metrics.upstream_inflight.with_label_values(labels).set(server.inflight() as i64);
             metrics.upstream_streaming.with_label_values(labels).set(server.streaming() as i64);
             metrics.upstream_up.with_label_values(labels).set((server.health() == Health::Up).into());
             metrics.upstream_draining.with_label_values(labels).set(server.is_draining().into());
         }
     }
+    metrics.keep_servers(|upstream, server| there.contains(&(upstream.to_owned(), server.to_owned())));
     metrics.text()
 }
 

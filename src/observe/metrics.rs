@@ -11,7 +11,7 @@ use std::{
 use http::{Method, StatusCode};
 use prometheus::{
     Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry,
-    core::Collector,
+    core::{Collector, MetricVec, MetricVecBuilder},
 };
 
 /// Seconds; Galaxy's requests take from a millisecond to minutes.
@@ -119,6 +119,27 @@ impl Maker {
     fn seconds(&self, name: &str, help: &str, labels: &[&str]) -> HistogramVec {
         let options = HistogramOpts::new(format!("bowshock_{name}"), help).buckets(SECONDS.into());
         self.register(HistogramVec::new(options, labels))
+    }
+}
+
+/// Removes the series of servers that are not there; `names` are those of the labels, in their order.
+fn forget<B: MetricVecBuilder>(
+    vector: &MetricVec<B>,
+    names: &[&str],
+    is_there: &impl Fn(&str, &str) -> bool,
+) {
+    for family in vector.collect() {
+        for metric in family.get_metric() {
+            let value = |name: &str| {
+                let label = metric.get_label().iter().find(|label| label.name() == name);
+                label.map(|label| label.value()).unwrap_or_default()
+            };
+            if !is_there(value("upstream"), value("server")) {
+                let values: Vec<_> = names.iter().map(|name| value(name)).collect();
+                // Gone already is as good.
+                let _ = vector.remove_label_values(&values);
+            }
+        }
     }
 }
 
@@ -275,6 +296,13 @@ impl Metrics {
             refused: self.refused_heads.clone(),
             label: label.to_owned(),
         }
+    }
+
+    /// Forgets what was counted for servers that are gone: their names would add up over the months.
+    pub(super) fn keep_servers(&self, is_there: impl Fn(&str, &str) -> bool) {
+        forget(&self.upstream_requests, &["upstream", "server", "code"], &is_there);
+        forget(&self.upstream_response, &["upstream", "server"], &is_there);
+        forget(&self.upstream_connect_failures, &["upstream", "server", "reason"], &is_there);
     }
 
     /// Counts a reload, and remembers whether it took effect.

@@ -63,7 +63,9 @@ pub(super) fn at_connect(
         let reason = connect_reason(&error);
         let group = lease.upstream();
         metrics.connect_failure(&group.name, &lease.server().label, reason);
-        metrics.retry(&group.name, "connect");
+        if decision == Decision::Retry {
+            metrics.retry(&group.name, "connect");
+        }
         let system = error.root_cause().downcast_ref::<io::Error>();
         if system.is_some_and(upstream::is_our_own_want) {
             tracing::error!(%error, "cannot make connections; is the limit of open files too low?");
@@ -197,6 +199,13 @@ fn explanation(error: &Error) -> Option<Explanation> {
             "The server went away while it was at work on the request. It was not sent again, because that is not \
              safe: please check whether it took effect.",
         ),
+        (
+            ErrorSource::Upstream,
+            ErrorType::ConnectError
+            | ErrorType::ConnectTimedout
+            | ErrorType::ConnectRefused
+            | ErrorType::ConnectNoRoute,
+        ) => (StatusCode::BAD_GATEWAY, "No connection to a server could be made. Please try again soon."),
         (ErrorSource::Upstream, _) => (StatusCode::BAD_GATEWAY, "The server's answer cannot be understood."),
         (ErrorSource::Downstream, ErrorType::ReadTimedout) => {
             (StatusCode::REQUEST_TIMEOUT, "The body of the request took too long to arrive.")

@@ -12,6 +12,9 @@ use pingora_proxy::Session;
 use super::send::transport;
 use crate::{exchange::Exchange, listen::Transport, state::State};
 
+/// A request that nobody has sent.
+const NOTHING: &[u8] = b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n";
+
 /// Has the transport keep the body of this request, if its route wants that.
 pub(super) fn keep(session: &Session, exchange: &Exchange) -> Result<()> {
     if exchange.route.as_ref().is_some_and(|route| route.settings.retry.any_method) {
@@ -30,8 +33,10 @@ pub(super) async fn rewind(state: &State, session: &mut Session) -> Result<()> {
     if !session.as_downstream().retry_buffer_truncated() || !transport(session)?.has_kept() {
         return Ok(());
     }
-    // Stands in while the transport changes hands.
-    let nothing = ServerSession::new_http1(Box::new(Cursor::new(Vec::new())));
+    // Stands in while the transport changes hands, and if what is kept cannot be read: the engine wants a request to
+    // speak of even then.
+    let mut nothing = ServerSession::new_http1(Box::new(Cursor::new(NOTHING.to_vec())));
+    nothing.read_request().await?;
     let before = mem::replace(&mut *session.downstream_session, nothing);
     let ServerSession::H1(before) = before else {
         return Error::e_explain(ErrorType::InternalError, "only HTTP/1.1 requests are kept");
@@ -40,7 +45,10 @@ pub(super) async fn rewind(state: &State, session: &mut Session) -> Result<()> {
     let mut transport = stream.or_err(ErrorType::InternalError, "not our transport")?;
     transport.rewind();
     let mut again = ServerSession::new_http1(transport);
-    again.read_request().await.or_err(ErrorType::InternalError, "reading a kept request")?;
+    // The engine takes a first read that fails for a client that has gone, and tells it as "no request".
+    if !again.read_request().await.or_err(ErrorType::InternalError, "reading a kept request")? {
+        return Error::e_explain(ErrorType::InternalError, "a kept request cannot be read");
+    }
     *session.downstream_session = again;
     prepare(state, session);
     Ok(())

@@ -31,6 +31,7 @@ pub(super) async fn receive(
         return Err(failure::uninvited_upgrade());
     }
     exchange.answered = true;
+    send::transport(session)?.forget_request();
     exchange.how = How::Proxy;
     count(state, response, exchange);
     let told = response

@@ -93,7 +93,9 @@ fn least_conn(
 
 /// By load for the weight.
 fn by_load(a: &Candidate, b: &Candidate) -> std::cmp::Ordering {
-    (a.load * b.weight).cmp(&(b.load * a.weight))
+    // What servers say of their load may be large.
+    let product = |load: u64, weight: u64| u128::from(load) * u128::from(weight);
+    product(a.load, b.weight).cmp(&product(b.load, a.weight))
 }
 
 /// Everyone is owed its weight at each choice; who is owed most is chosen, and pays for all. So a heavy server's turns

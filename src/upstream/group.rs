@@ -105,6 +105,11 @@ const WHOLE: u64 = 1000;
 const LEAST: u64 = 10;
 
 impl Slot {
+    /// Whether it takes requests whenever it is up.
+    fn is_for_all(&self) -> bool {
+        !self.backup && !self.server.is_draining()
+    }
+
     /// Its weight at this moment, in thousandths.
     fn weight(&self, now: Instant, slow_start: Duration) -> u64 {
         let whole = u64::from(self.weight) * WHOLE;
@@ -162,7 +167,8 @@ impl Upstream {
     pub(super) fn pick(self: &Arc<Self>, state: &mut State, wish: &Wish, why: Why) -> Option<Lease> {
         let now = Instant::now();
         let settings = self.settings.load();
-        let others_come = state.slots.iter().any(|slot| !slot.backup && slot.server.health() != Health::Up);
+        let others_come =
+            state.slots.iter().any(|slot| slot.is_for_all() && slot.server.health() != Health::Up);
         let method = match (&settings.balance, wish.key) {
             (Balance::RoundRobin, _) => Method::RoundRobin,
             (Balance::Random, _) => Method::Random,
@@ -326,7 +332,7 @@ impl State {
     /// A server has come, or come back: until when it leaves some of those who wait to others, and how many it may have.
     fn returned(&mut self, server: &Arc<Server>, before: Health) -> Option<(Instant, usize)> {
         let now = Instant::now();
-        let servers = self.slots.iter().filter(|slot| !slot.backup).count().max(1);
+        let servers = self.slots.iter().filter(|slot| slot.is_for_all()).count().max(1);
         let waiting = self.queue.len();
         let share = (waiting > 0).then(|| (now + OTHERS_RETURN, waiting.div_ceil(servers)));
         if let Some(slot) = self.slots.iter_mut().find(|slot| Arc::ptr_eq(&slot.server, server)) {

@@ -68,6 +68,9 @@ impl Upstream {
             if !std::mem::replace(&mut turn.counted, true) {
                 state.budget.request(started);
             }
+            // Its number is that of its arrival: a connection that fails costs it no place.
+            let is_new = turn.ticket.is_none();
+            let ticket = *turn.ticket.get_or_insert_with(|| state.queue.ticket());
             // Who waits already goes first.
             if state.queue.is_empty()
                 && let Some(lease) = self.pick(&mut state, &turn.wish, Why::Arrived)
@@ -78,11 +81,10 @@ impl Upstream {
                 return Err(NoServer::Expired(Duration::ZERO));
             }
             // Who has had a place keeps the right to one.
-            if turn.ticket.is_none() && state.queue.len() >= settings.queue {
+            if is_new && state.queue.len() >= settings.queue {
                 self.metrics.refused.inc();
                 return Err(NoServer::QueueFull(state.queue.len()));
             }
-            let ticket = *turn.ticket.get_or_insert_with(|| state.queue.ticket());
             let (sender, place) = oneshot::channel();
             state.queue.wait(ticket, Waiter { sender, wish: turn.wish.clone() });
             (ticket, place)

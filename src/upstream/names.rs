@@ -7,9 +7,11 @@ use std::{
 };
 
 use hickory_resolver::{
-    ResolverBuilder, TokioResolver,
-    config::{LookupIpStrategy, NameServerConfig, ResolverConfig, ResolverOpts},
-    net::runtime::TokioRuntimeProvider,
+    TokioResolver,
+    config::{NameServerConfig, ResolverConfig, ResolverOpts},
+    net::{NetError, runtime::TokioRuntimeProvider},
+    proto::rr::{self, RecordType},
+    system_conf::read_system_conf,
 };
 use tokio::{
     sync::Notify,
@@ -187,46 +189,101 @@ impl Unfollowed {
 
 /// Asks the name servers, or those of the system.
 async fn look_up(host: &str, name_servers: Vec<SocketAddr>) -> Lookup {
+    let host = host.to_owned();
     // The system's files are read anew, so that a change of theirs needs no restart.
-    let resolver = match tokio::task::spawn_blocking(move || resolver(&name_servers)).await {
-        Ok(Ok(resolver)) => resolver,
+    let (resolver, names) = match tokio::task::spawn_blocking(move || questions(&host, &name_servers)).await {
+        Ok(Ok(questions)) => questions,
         Ok(Err(error)) => return Lookup::Failed(error.to_string()),
         Err(panic) => return Lookup::Failed(panic.to_string()),
     };
-    let now = std::time::Instant::now();
-    match timeout(WITHIN, resolver.lookup_ip(host)).await {
-        Ok(Ok(found)) => {
-            let mut addresses: Vec<_> = found.iter().collect();
-            // Name servers rotate them; here their order means nothing.
-            addresses.sort_unstable();
-            addresses.dedup();
-            Lookup::Found(addresses, found.valid_until().saturating_duration_since(now))
-        }
-        Ok(Err(error)) if error.is_nx_domain() || error.is_no_records_found() => {
-            Lookup::Nowhere("the name does not resolve".into())
-        }
-        Ok(Err(error)) => Lookup::Failed(format!("the name service fails: {error}")),
-        Err(_) => Lookup::Failed("the name service does not answer".into()),
-    }
+    let asked = timeout(WITHIN, ask(&resolver, names));
+    asked.await.unwrap_or_else(|_| Lookup::Failed("the name service does not answer".into()))
 }
 
-fn resolver(name_servers: &[SocketAddr]) -> Result<TokioResolver, hickory_resolver::net::NetError> {
-    let mut builder: ResolverBuilder<_> = if name_servers.is_empty() {
-        TokioResolver::builder_tokio()?
+/// Where the first of these names leads that leads anywhere. It is nowhere only when every question was answered so:
+/// a question that fails must not cost the servers that are known.
+async fn ask(resolver: &TokioResolver, names: Vec<rr::Name>) -> Lookup {
+    let mut failed = None;
+    for name in names {
+        // A host with both kinds of address is one server.
+        for kind in [RecordType::A, RecordType::AAAA] {
+            let found = match resolver.lookup(name.clone(), kind).await {
+                Ok(found) => found,
+                Err(error) if error.is_nx_domain() || error.is_no_records_found() => continue,
+                Err(error) => {
+                    failed.get_or_insert_with(|| format!("the name service fails: {error}"));
+                    break;
+                }
+            };
+            let mut addresses: Vec<_> =
+                found.answers().iter().filter_map(|record| record.data.ip_addr()).collect();
+            if !addresses.is_empty() {
+                // rr::Name servers rotate them; here their order means nothing.
+                addresses.sort_unstable();
+                addresses.dedup();
+                let ttl = found.valid_until().saturating_duration_since(std::time::Instant::now());
+                return Lookup::Found(addresses, ttl);
+            }
+        }
+    }
+    failed.map_or_else(|| Lookup::Nowhere("the name does not resolve".into()), Lookup::Failed)
+}
+
+/// Whom to ask, and for which names in turn.
+fn questions(host: &str, name_servers: &[SocketAddr]) -> Result<(TokioResolver, Vec<rr::Name>), NetError> {
+    let (config, mut options) = if name_servers.is_empty() {
+        read_system_conf()?
     } else {
         let servers = name_servers.iter().map(|address| {
             let mut server = NameServerConfig::udp_and_tcp(address.ip());
             server.connections.iter_mut().for_each(|connection| connection.port = address.port());
             server
         });
-        let config = ResolverConfig::from_parts(None, Vec::new(), servers.collect());
-        TokioResolver::builder_with_config(config, TokioRuntimeProvider::default())
+        (ResolverConfig::from_parts(None, Vec::new(), servers.collect()), ResolverOpts::default())
     };
-    let options: &mut ResolverOpts = builder.options_mut();
-    // A host with both kinds of address is one server.
-    options.ip_strategy = LookupIpStrategy::Ipv4thenIpv6;
     options.cache_size = 0;
     options.timeout = Duration::from_secs(1);
     options.attempts = 2;
-    builder.build()
+    let names = names(&rr::Name::from_utf8(host)?, &config, options.ndots);
+    let builder = TokioResolver::builder_with_config(config, TokioRuntimeProvider::default());
+    Ok((builder.with_options(options).build()?, names))
+}
+
+/// A name as it is, and with what the system's search list adds to it (resolv.conf(5)).
+fn names(host: &rr::Name, config: &ResolverConfig, ndots: usize) -> Vec<rr::Name> {
+    let mut whole = host.clone();
+    whole.set_fqdn(true);
+    if host.is_fqdn() {
+        return vec![whole];
+    }
+    let suffixes = config.domain().into_iter().chain(config.search());
+    let mut names: Vec<_> = suffixes.filter_map(|suffix| host.clone().append_domain(suffix).ok()).collect();
+    let first = usize::from(host.num_labels()) > ndots || host.is_localhost();
+    names.insert(if first { 0 } else { names.len() }, whole);
+    names
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_search_list_is_followed_as_the_system_does() {
+        let name = |text| rr::Name::from_utf8(text).unwrap();
+        let config = ResolverConfig::from_parts(None, vec![name("a.test."), name("b.test.")], Vec::new());
+        let names = |host, ndots| {
+            let names = names(&name(host), &config, ndots);
+            names.iter().map(rr::Name::to_string).collect::<Vec<_>>().join(" ")
+        };
+        assert_eq!(names("worker", 1), "worker.a.test. worker.b.test. worker.");
+        assert_eq!(
+            names("worker.example", 1),
+            "worker.example. worker.example.a.test. worker.example.b.test."
+        );
+        assert_eq!(
+            names("worker.example", 5),
+            "worker.example.a.test. worker.example.b.test. worker.example."
+        );
+        assert_eq!(names("worker.example.", 5), "worker.example.");
+    }
 }

@@ -69,8 +69,9 @@ pub enum Decision {
 }
 
 /// Decides. Nothing that was sent means that nothing is sent twice. A server that has closed a connection it had kept
-/// has most likely not seen the request, and is not the worse for a second one: that needs no budget. A server that was silent or speaks nonsense may be at work on the request, and so would the next one be:
-/// that is no reason to load another.
+/// has most likely not seen the request, and is not the worse for a second one: that needs no budget. A server that was
+/// silent or speaks nonsense may be at work on the request, and so would the next one be: that is no reason to load
+/// another.
 pub fn decide(attempt: &Attempt<'_>) -> Decision {
     let repeatable = attempt.method.is_idempotent() || attempt.repeatable;
     let again = repeatable && attempt.replayable && attempt.tries < attempt.most_tries;

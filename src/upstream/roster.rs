@@ -15,37 +15,38 @@ use crate::config::{self, Address, ServerAddress, UpstreamServer};
 impl Upstream {
     /// Takes over what the configuration says, and lets those who wait see the new list.
     pub(super) fn change(self: &Arc<Self>, settings: &config::Upstream) {
-        self.settings.store(Arc::new(settings.clone()));
-        let (fresh, names) = {
+        let names = {
             let mut state = self.lock();
+            // A name that is resolved at this moment must not bring the old list back.
+            self.settings.store(Arc::new(settings.clone()));
             state.gone = false;
             let names = state.names.keep(settings);
-            (state.rebuild(settings), names)
+            self.rebuild(&mut state, settings);
+            names
         };
         for name in names {
             name.follow(self);
         }
-        self.watch(fresh);
+        self.serve_waiting();
     }
 
     /// A host name among the servers leads there now.
     pub(super) fn resolved(self: &Arc<Self>, name: &str, found: Lookup) {
-        let settings = self.settings();
-        let fresh = {
+        {
             let mut state = self.lock();
             if state.gone || !state.names.resolved(name, found) {
                 return;
             }
-            state.rebuild(&settings)
-        };
-        self.watch(fresh);
-    }
-
-    fn watch(self: &Arc<Self>, fresh: Vec<Arc<Server>>) {
-        for server in fresh {
-            health::watch(self, &server);
+            self.rebuild(&mut state, &self.settings());
         }
         self.serve_waiting();
+    }
+
+    /// Makes the list anew, and has those watched that nobody watches yet: at once, while no other can take them out.
+    fn rebuild(self: &Arc<Self>, state: &mut State, settings: &config::Upstream) {
+        for server in state.rebuild(settings) {
+            health::watch(self, &server);
+        }
     }
 
     /// The upstream is no longer configured: those who wait find another route, what is in flight ends.

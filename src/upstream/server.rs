@@ -138,7 +138,7 @@ impl Server {
         *self.report() = Some(report);
     }
 
-    /// What it says of its load, in hundredths of a request; `None` when it has said nothing lately.
+    /// What it says of its load, in hundredths of a request; nothing when it has said nothing lately.
     pub fn reported_load(&self, now: Instant, max_requests: Option<usize>) -> u64 {
         self.report().map_or(0, |report| report.load(now, max_requests))
     }

@@ -12,8 +12,8 @@ use tokio::time::Instant;
 /// How long a server may owe answers, or connections, and begin none before others are preferred.
 const PATIENCE: Duration = Duration::from_secs(2);
 
-/// How long others are preferred after a request has waited in vain. Then one more may find out: a single slow answer
-/// must not starve a server for ever.
+/// How long others are preferred to a silent server. Then one more request may find out: a single slow answer must not
+/// starve a server for ever, and a server that hangs must not get many.
 const DOUBT: Duration = Duration::from_secs(10);
 
 /// What a server owes.
@@ -25,8 +25,8 @@ pub(super) struct Silence {
     answers: Owed,
     /// When it was last given a request.
     chosen: Option<Instant>,
-    /// A request has waited for its answer as long as it may; until then others are preferred.
-    doubted_until: Option<Instant>,
+    /// When a request had waited for its answer as long as it may, if nothing has been heard since.
+    doubted: Option<Instant>,
 }
 
 /// Things that are owed.
@@ -94,12 +94,12 @@ impl Silence {
     /// It has said something: an answer to a request that is still being sent, or to a question about its health.
     pub(super) fn spoke(&mut self, now: Instant) {
         self.answers.since = Some(now);
-        self.doubted_until = None;
+        self.doubted = None;
     }
 
     /// A request, or a question about its health, has waited for its answer as long as it may.
     pub(super) fn timed_out(&mut self, now: Instant) {
-        self.doubted_until = Some(now + DOUBT);
+        self.doubted = Some(now);
     }
 
     /// A request that was owed an answer is given up.
@@ -112,9 +112,8 @@ impl Silence {
     /// One request is let through now and then all the same: a server at work on something slow shows by it that it
     /// answers others.
     pub(super) fn is_silent(&self, now: Instant) -> bool {
-        let doubted = self.doubted_until.is_some_and(|until| now < until);
         let overdue = self.answers.is_overdue(now) || self.connections.is_overdue(now);
-        doubted || (overdue && !longer_than(now, self.chosen, DOUBT))
+        (self.doubted.is_some() || overdue) && !longer_than(now, self.chosen.max(self.doubted), DOUBT)
     }
 }
 
@@ -162,6 +161,12 @@ mod tests {
         silence.given_up();
         assert!(silence.is_silent(at(29)));
         assert!(!silence.is_silent(at(31)));
+        silence.chosen(at(31));
+        assert!(silence.is_silent(at(31)), "again only one");
+        silence.connected(at(31));
+        silence.sent(at(31));
+        silence.answered(at(32));
+        assert!(!silence.is_silent(at(32)));
     }
 
     #[test]

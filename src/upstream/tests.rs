@@ -358,3 +358,84 @@ async fn one_slow_request_does_not_starve_its_server() {
     }
     assert!(others >= 4, "{others} of 120");
 }
+
+#[tokio::test(start_paused = true)]
+async fn after_a_request_has_waited_in_vain_one_more_finds_out() {
+    let upstream = upstream(&[("/absent/a", None), ("/absent/b", None)]);
+    let mut lost = acquire(&upstream).await.unwrap();
+    lost.connected();
+    lost.sent();
+    tokio::time::sleep(Duration::from_secs(180)).await;
+    lost.timed_out();
+    let hangs = Arc::clone(lost.server());
+    drop(lost);
+    tokio::time::sleep(Duration::from_secs(11)).await;
+    let mut leases = Vec::new();
+    for _ in 0..20 {
+        let mut lease = acquire(&upstream).await.unwrap();
+        lease.connected();
+        lease.sent();
+        leases.push(lease);
+    }
+    assert_eq!(hangs.inflight(), 1, "of 20 at once");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_server_that_is_drained_is_not_waited_for() {
+    let upstream = upstream(&[("/absent/a", None), ("/absent/b", None)]);
+    let [Standing { server: a, .. }, Standing { server: b, .. }] = &upstream.servers()[..] else {
+        panic!("two servers")
+    };
+    upstream.drain(b, true);
+    upstream.failed(b, "test");
+    upstream.failed(a, "test");
+    let waiting = [wait(&upstream).await, wait(&upstream).await];
+    upstream.recovered(a);
+    tokio::time::sleep(Duration::from_millis(1)).await;
+    assert_eq!((upstream.waiting(), inflight(&upstream)), (0, vec![2, 0]));
+    drop(waiting);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_name_that_changes_during_a_reload_does_not_bring_the_old_list_back() {
+    let named = ServerAddress::Name("workers.test".into(), 80);
+    let list = |path| {
+        let mut settings = settings(&[(path, None), ("/absent/name", None)]);
+        settings.servers[1].address = named.clone();
+        settings
+    };
+    let upstream = upstream(&[]);
+    upstream.change(&list("/absent/old"));
+    for round in 0..5_000_u32 {
+        let path = if round % 2 == 0 { "/absent/new" } else { "/absent/old" };
+        let resolved = std::thread::spawn({
+            let upstream = Arc::clone(&upstream);
+            let runtime = tokio::runtime::Handle::current();
+            move || {
+                let _runtime = runtime.enter();
+                let address = std::net::Ipv4Addr::from(0x7f00_0001 + round).into();
+                let found = super::names::Lookup::Found(vec![address], Duration::from_secs(1));
+                upstream.resolved("workers.test:80", found);
+            }
+        });
+        upstream.change(&list(path));
+        resolved.join().unwrap();
+        assert_eq!(upstream.servers()[0].server.label, format!("unix:{path}"), "round {round}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_a_server_says_of_its_load_cannot_overflow() {
+    let mut settings =
+        settings(&[("/absent/a", Some(u32::MAX as usize)), ("/absent/b", Some(u32::MAX as usize))]);
+    settings.load_header = Some(http::HeaderName::from_static("endpoint-load-metrics"));
+    settings.servers.iter_mut().for_each(|server| server.weight = 1000);
+    let upstream = with(&settings);
+    for _ in 0..2 {
+        let mut lease = acquire(&upstream).await.unwrap();
+        lease.connected();
+        lease.sent();
+        lease.answered(Some(&http::HeaderValue::from_static("TEXT cpu_utilization=1000000")));
+    }
+    assert!(acquire(&upstream).await.is_ok());
+}
