@@ -203,6 +203,7 @@ fn exhaust(pid: u64) -> Rlimit {
 async fn a_proxy_without_descriptors_blames_neither_the_file_nor_the_worker() {
     let scratch = Scratch::new();
     scratch.write("root/a.txt", "here");
+    scratch.write("root/b.txt", "here too");
     let backend = Backend::saying("ok").await;
     let proxy = Proxy::toml(
         "[[site]]\n[site.routes]\n\"/\" = { proxy = \"app\" }\n\"/static\" = { files = \"@ROOT@\" }\n\
@@ -219,7 +220,7 @@ async fn a_proxy_without_descriptors_blames_neither_the_file_nor_the_worker() {
     let [mut files, mut worker] = connections;
     let pid = proxy.status().await["pid"].as_u64().unwrap();
     let before = exhaust(pid);
-    files.send(files.get("/static/a.txt")).await.unwrap().expect(500);
+    files.send(files.get("/static/b.txt")).await.unwrap().expect(500);
     let waits = async {
         let request = worker.get("/");
         worker.send(request).await.unwrap().expect(200)
