@@ -2,7 +2,7 @@
 
 use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 
-use crate::fixtures::{Backend, Gunicorn, Proxy, Scratch, noise};
+use crate::fixtures::{Backend, Gunicorn, Proxy, Scratch, eventually, noise};
 
 const GALAXY: &str = r#"
 [[site]]
@@ -262,4 +262,59 @@ async fn a_416_keeps_what_the_application_said() {
     .await;
     let answer = proxy.get("/").header("range", "bytes=100-").send().await.unwrap().expect(416);
     assert_eq!(answer.all("access-control-allow-origin"), ["*"], "or the browser hides the 416");
+}
+
+/// An answer without content that names something in `field`.
+fn naming(field: &str, value: &str) -> impl Fn(&str) -> Vec<u8> + Send + Sync + 'static + use<> {
+    let head = format!("HTTP/1.1 200 OK\r\nX-App: here\r\n{field}: {value}\r\nContent-Length: 0\r\n\r\n");
+    move |_| head.clone().into_bytes()
+}
+
+#[tokio::test]
+async fn a_file_may_be_named_by_its_path_if_an_internal_route_may_send_it() {
+    let scratch = Scratch::new();
+    let inside = scratch.write("data/a.txt", "a dataset");
+    let outside = scratch.write("secret/b.txt", "a secret");
+    for (path, status) in [(&inside, 200), (&outside, 404)] {
+        let app = Backend::answering(naming("X-Sendfile", path.to_str().unwrap())).await;
+        let proxy = Proxy::toml(
+            "[[site]]\n[site.routes]\n\"/\" = { proxy = \"app\" }\n\
+             \"/_x\" = { files = \"/\", internal = true, within = [\"@DATA@\"] }\n\
+             [upstream.app]\nservers = [\"@SERVER@\"]\n",
+        )
+        .fill("DATA", scratch.path("data").display())
+        .fill("SERVER", app.address())
+        .start()
+        .await;
+        let answer = proxy.get("/download").await.expect(status);
+        assert_eq!(answer.header("x-sendfile"), "");
+        if status == 200 {
+            assert_eq!((&*answer.text(), &*answer.header("x-app")), ("a dataset", "here"));
+        }
+    }
+}
+
+#[tokio::test]
+async fn an_application_may_hand_a_request_to_another_upstream() {
+    let other = Backend::saying("from elsewhere").await;
+    let app = Backend::answering(naming("X-Accel-Redirect", "/other/a b?x=%41&y=1")).await;
+    let circle = Backend::answering(naming("X-Accel-Redirect", "/circle/on")).await;
+    let proxy = Proxy::toml(
+        "[[site]]\n[site.routes]\n\"/\" = { proxy = \"app\" }\n\"/circle\" = { proxy = \"circle\" }\n\
+         \"/other\" = { proxy = \"other\", internal = true }\n[upstream.app]\nservers = [\"@APP@\"]\n\
+         [upstream.other]\nservers = [\"@OTHER@\"]\n[upstream.circle]\nservers = [\"@CIRCLE@\"]\n",
+    )
+    .fill("APP", app.address())
+    .fill("OTHER", other.address())
+    .fill("CIRCLE", circle.address())
+    .start()
+    .await;
+    assert_eq!(proxy.get("/page").header("x-mine", "1").await.expect(200).text(), "from elsewhere");
+    let head = &other.heads()[0];
+    assert!(head.starts_with("GET /other/a%20b?x=%41&y=1 HTTP/1.1"), "{head}");
+    assert!(head.contains("x-mine: 1"), "{head}");
+    proxy.get("/circle").await.expect(502);
+    assert_eq!(circle.heads().len(), 11);
+    proxy.post("/page", "a body").await.expect(502);
+    eventually("nothing is in flight", async || proxy.inflight().await == [0]).await;
 }

@@ -5,6 +5,7 @@ use std::{
     time::{Duration, SystemTime},
 };
 
+use http::uri::PathAndQuery;
 use tokio::time::Instant;
 
 use crate::{
@@ -48,6 +49,10 @@ pub struct Exchange {
     pub(crate) how: How,
     /// Whether the connection to the server had served a request before.
     pub(crate) reused: bool,
+    /// What is asked of the server in place of what the client asked for: the application has redirected inside.
+    pub(crate) redirect: Option<PathAndQuery>,
+    /// How often it has.
+    pub(crate) redirects: u8,
     /// The server that answered, or was asked last, for the log.
     pub(crate) server: Option<String>,
 }
@@ -72,6 +77,8 @@ impl Exchange {
             body_left: None,
             how: How::Memory,
             reused: false,
+            redirect: None,
+            redirects: 0,
             server: None,
         }
     }

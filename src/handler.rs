@@ -4,7 +4,7 @@
 
 use std::{io, path::PathBuf, sync::Arc};
 
-use http::{HeaderMap, Method, StatusCode, header, request};
+use http::{HeaderMap, StatusCode, header, request, uri::PathAndQuery};
 use percent_encoding::AsciiSet;
 
 use crate::{
@@ -12,7 +12,11 @@ use crate::{
     client::Client,
     config::{Action, Files, Template},
     exchange::Exchange,
-    files::{self, Missing, Opened, Wanted, accelerated, listing},
+    files::{
+        self, Missing, Opened, Wanted,
+        accelerated::{self, Target},
+        listing,
+    },
     gate,
     listen::Peer,
     observe::{RequestId, X_REQUEST_ID},
@@ -106,6 +110,20 @@ pub(crate) fn host(request: &request::Parts) -> &str {
     let named = request.headers.get(header::HOST).and_then(|host| host.to_str().ok());
     request.uri.authority().map(|authority| authority.as_str()).or(named).unwrap_or_default()
 }
+
+/// What cannot stand in a request target (RFC 9112 §3.2); what is quoted already stays.
+const NOT_IN_TARGETS: AsciiSet = percent_encoding::CONTROLS
+    .add(b' ')
+    .add(b'"')
+    .add(b'#')
+    .add(b'<')
+    .add(b'>')
+    .add(b'`')
+    .add(b'\\')
+    .add(b'^')
+    .add(b'{')
+    .add(b'|')
+    .add(b'}');
 
 /// What must not stand as it is in the path of a URL (RFC 3986 §3.3). Captures are of the decoded path.
 const NOT_IN_PATHS: AsciiSet = percent_encoding::CONTROLS
@@ -201,37 +219,46 @@ fn explain(missing: &Missing, request: &HeaderMap) -> Answer {
     if missing.is_trouble() { trouble(request) } else { not_found(request) }
 }
 
-/// The answer to a request that the application wants answered with a file: `X-Accel-Redirect` in its `response`.
+/// What comes of an answer in whose place the application wants something else sent.
+pub(crate) enum Instead {
+    /// This is sent.
+    Answer(Answer),
+    /// A server of this route's upstream is asked for this path.
+    Route(Arc<Route>, PathAndQuery),
+}
+
+/// What is sent in place of an answer that names a file or a path: `X-Accel-Redirect` or `X-Sendfile` in `response`.
 pub(crate) async fn accelerate(
     table: &Table,
     request: &request::Parts,
-    method: &Method,
     response: &HeaderMap,
     exchange: &Exchange,
-) -> Answer {
+) -> Instead {
     let mut base = accelerated::kept_fields(response);
     accelerated::drop_bad_dates(&mut base);
-    let answer = match accelerated_file(table, request, response) {
-        Ok(wanted) => {
-            let path = wanted.as_ref().and_then(|wanted| wanted.candidates.first().cloned());
-            let answer = match wanted {
-                Some(wanted) => match open(&table.files, wanted).await {
-                    Ok(opened) => files::respond(&opened, method, &request.headers, base),
-                    Err(missing) => explain(&missing, &request.headers),
-                },
-                None => not_found(&request.headers),
-            };
-            if answer.status == StatusCode::NOT_FOUND {
-                log_missing(exchange, path);
-            }
-            answer
-        }
+    let found = match accelerated_target(table, request, response) {
+        Ok(Found::Route(route, path)) => return Instead::Route(route, path),
+        Ok(Found::Files(wanted)) => wanted,
         Err(problem) => {
             tracing::error!(request_id = %exchange.id, "{problem}");
-            Explanation::new(StatusCode::NOT_FOUND, "There is no such file.").answer(&request.headers)
+            return Instead::Answer(finish(not_found(&request.headers), exchange));
         }
     };
-    finish(answer, exchange)
+    let path = found.first().and_then(|wanted| wanted.candidates.first().cloned());
+    let mut answer = not_found(&request.headers);
+    for wanted in found {
+        match open(&table.files, wanted).await {
+            Ok(opened) => {
+                answer = files::respond(&opened, &request.method, &request.headers, base);
+                break;
+            }
+            Err(missing) => answer = explain(&missing, &request.headers),
+        }
+    }
+    if answer.status == StatusCode::NOT_FOUND {
+        log_missing(exchange, path);
+    }
+    Instead::Answer(finish(answer, exchange))
 }
 
 fn log_missing(exchange: &Exchange, path: Option<PathBuf>) {
@@ -244,23 +271,57 @@ fn log_missing(exchange: &Exchange, path: Option<PathBuf>) {
 enum Astray {
     #[error(transparent)]
     NotText(#[from] accelerated::NotText),
-    #[error("the application sent an X-Accel-Redirect to {0}, and no route with files is there")]
+    #[error("the application sent an X-Accel-Redirect to {0}, and no route with files or a proxy is there")]
     NoRoute(String),
+    #[error(
+        "the application sent an X-Sendfile, and the site has no internal route with files that could allow it"
+    )]
+    NoInternalRoute,
 }
 
-fn accelerated_file(
+/// Where an application's word leads.
+enum Found {
+    /// To one of these files.
+    Files(Vec<Wanted>),
+    /// To another upstream.
+    Route(Arc<Route>, PathAndQuery),
+}
+
+fn accelerated_target(
     table: &Table,
     request: &request::Parts,
     response: &HeaderMap,
-) -> Result<Option<Wanted>, Astray> {
-    let target = accelerated::target(response).transpose()?.unwrap_or_default();
-    let matched = table.find(host(request), target).and_then(|matched| matched.route);
-    let (files, rest) = match &matched {
-        Some((route, By::Prefix(rest))) => (files_of(route), *rest),
-        Some((_, By::Exact | By::Regex(_))) | None => (None, ""),
+) -> Result<Found, Astray> {
+    let path = match accelerated::target(response).transpose()? {
+        Some(Target::Route(path)) => path,
+        Some(Target::File(path)) => {
+            let wanted: Vec<_> = table
+                .internal_files(host(request))
+                .filter_map(|files| accelerated::sent(files, path))
+                .collect();
+            return if wanted.is_empty() { Err(Astray::NoInternalRoute) } else { Ok(Found::Files(wanted)) };
+        }
+        None => "",
     };
-    let files = files.ok_or_else(|| Astray::NoRoute(target.to_owned()))?;
-    Ok(accelerated::named(files, rest))
+    let nowhere = || Astray::NoRoute(path.to_owned());
+    let plain = path.split('?').next().unwrap_or_default();
+    let matched = table.find(host(request), plain).and_then(|matched| matched.route);
+    match matched {
+        Some((route, _)) if route.upstream.is_some() => {
+            // What is asked of a server is a URL: what cannot stand in one is quoted.
+            let quoted = percent_encoding::utf8_percent_encode(path, &NOT_IN_TARGETS).to_string();
+            let target = PathAndQuery::try_from(quoted).map_err(|_| nowhere())?;
+            Ok(Found::Route(route, target))
+        }
+        Some((route, _)) => match table.find(host(request), path).and_then(|matched| matched.route) {
+            Some((same, By::Prefix(rest))) if Arc::ptr_eq(&same, &route) => {
+                let files = files_of(&route).ok_or_else(nowhere)?;
+                Ok(Found::Files(accelerated::named(files, rest).into_iter().collect()))
+            }
+            _ => Err(nowhere()),
+        },
+        None => Err(nowhere()),
+    }
 }
 
 fn files_of(route: &Route) -> Option<&Files> {

@@ -90,6 +90,9 @@ impl ProxyHttp for Proxy {
     ) -> Result<()> {
         if let (Some(client), Some(lease)) = (&exchange.client, &exchange.lease) {
             upstream::prepare(request, session.req_header(), client, &exchange.id, &lease.upstream().name);
+            if let Some(target) = &exchange.redirect {
+                request.set_uri(target.clone().into());
+            }
         }
         Ok(())
     }

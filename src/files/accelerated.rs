@@ -26,17 +26,33 @@ pub(crate) fn set_charset(response: &mut impl Fields) {
     }
 }
 
-/// The path that an answer redirects to inside, without a query.
+/// The field of Apache's mod_xsendfile, in which the application names a file by its path on this machine.
+pub const X_SENDFILE: HeaderName = HeaderName::from_static("x-sendfile");
+
+/// What an application wants sent in place of its answer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Target<'a> {
+    /// What a route answers to this path.
+    Route(&'a str),
+    /// The file of this path, if an internal route may send it.
+    File(&'a str),
+}
+
+/// What an answer says is to be sent in its place.
 ///
 /// The value is taken as bytes: Galaxy writes names as they are, UTF-8 among them.
-pub fn target(response: &HeaderMap) -> Option<Result<&str, NotText>> {
-    let value = response.get(X_ACCEL_REDIRECT)?;
-    Some(std::str::from_utf8(value.as_bytes()).map_err(|_| NotText))
+pub fn target(response: &HeaderMap) -> Option<Result<Target<'_>, NotText>> {
+    let value = |name: &HeaderName| response.get(name).map(|value| std::str::from_utf8(value.as_bytes()));
+    match (value(&X_ACCEL_REDIRECT), value(&X_SENDFILE)) {
+        (Some(path), _) => Some(path.map(Target::Route).map_err(|_| NotText)),
+        (None, Some(path)) => Some(path.map(Target::File).map_err(|_| NotText)),
+        (None, None) => None,
+    }
 }
 
 /// The name of a file that is not UTF-8.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error("X-Accel-Redirect is not UTF-8")]
+#[error("the application names a file in bytes that are not UTF-8")]
 pub struct NotText;
 
 /// The file that an application names by `rest`, what follows the prefix of the internal route: the literal name
@@ -51,6 +67,15 @@ pub fn named(files: &Files, rest: &str) -> Option<Wanted> {
     let others: Vec<PathBuf> = decoded.filter(|path| !literal.candidates.contains(path)).collect();
     literal.candidates.extend(others);
     Some(literal)
+}
+
+/// The file that an application names by its path on this machine, as far as this internal route may send it.
+pub fn sent(files: &Files, path: &str) -> Option<Wanted> {
+    let mut wanted = whole(files, "")?;
+    let is_plain =
+        path.starts_with('/') && !path.contains('\0') && path.split('/').all(|segment| segment != "..");
+    wanted.candidates = vec![path.into()];
+    is_plain.then_some(wanted)
 }
 
 /// As for a client's path, but hidden files are the application's own business.
@@ -86,12 +111,17 @@ fn is_about_the_body_or_to_us(name: &HeaderName) -> bool {
         header::UPGRADE,
         HeaderName::from_static("keep-alive"),
     ];
-    CONNECTION.contains(name) || *name == header::CONTENT_RANGE || name.as_str().starts_with("x-accel-")
+    CONNECTION.contains(name) || *name == header::CONTENT_RANGE || is_to_us(name)
+}
+
+/// Whether a field is a word of the application to the proxy.
+fn is_to_us(name: &HeaderName) -> bool {
+    name.as_str().starts_with("x-accel-") || *name == X_SENDFILE
 }
 
 /// Removes what is between the application and the proxy alone.
 pub(crate) fn hide(response: &mut impl Fields) {
-    let ours = |name: &&HeaderName| name.as_str().starts_with("x-accel-");
+    let ours = |name: &&HeaderName| is_to_us(name);
     let ours: Vec<HeaderName> = response.fields().keys().filter(ours).cloned().collect();
     for name in &ours {
         response.remove(name);

@@ -77,6 +77,16 @@ pub(super) fn at_connect(
     error
 }
 
+/// Carries the request from one server to another that the first has named.
+#[derive(Debug, thiserror::Error)]
+#[error("another server is asked")]
+struct Elsewhere;
+
+/// The request goes to another server, which its exchange names.
+pub(super) fn elsewhere() -> Box<Error> {
+    Error::because(ErrorType::InternalError, "redirected inside", Elsewhere)
+}
+
 /// The server switches protocols, and nobody has asked it to.
 pub(super) fn uninvited_upgrade() -> Box<Error> {
     Error::explain(ErrorType::InvalidHTTPHeader, "101 without an Upgrade in the request").into_up()
@@ -116,6 +126,10 @@ pub(super) fn while_proxying(
     exchange: &mut Exchange,
     mut error: Box<Error>,
 ) -> Box<Error> {
+    if error.cause.as_ref().is_some_and(|cause| cause.is::<Elsewhere>()) {
+        error.set_retry(true);
+        return error;
+    }
     error.set_retry(false);
     if *error.esource() != ErrorSource::Upstream {
         return error;

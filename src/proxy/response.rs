@@ -1,19 +1,23 @@
 //! A server's answer on its way to the client.
 
-use http::{StatusCode, Version, header};
-use pingora_error::Result;
+use std::sync::Arc;
+
+use http::{StatusCode, Version, header, uri::PathAndQuery};
+use pingora_error::{Error, Result};
 use pingora_http::ResponseHeader;
 use pingora_proxy::Session;
 use tokio::time::Instant;
 
 use super::{failure, peer, send};
 use crate::{
-    answer::{Fields, dress},
+    answer::{Explanation, Fields, dress},
     exchange::Exchange,
     files::accelerated,
-    handler,
+    handler::{self, Instead},
     observe::{How, X_REQUEST_ID},
+    route::Route,
     state::State,
+    upstream::Turn,
 };
 
 /// Takes the head of a server's answer; sends a file in its place where the application says so.
@@ -44,14 +48,47 @@ pub(super) async fn receive(
         send::transport(session)?.become_tunnel();
         session.set_read_timeout(Some(peer::read_timeout(exchange)));
     }
-    if response.headers.contains_key(accelerated::X_ACCEL_REDIRECT) {
-        let (request, table) = (session.req_header(), state.table());
-        let answer = handler::accelerate(&table, request, &request.method, &response.headers, exchange).await;
-        // The worker has done its part; it need not be counted for the length of a download.
-        exchange.lease = None;
-        send::answer(session, answer, exchange).await?;
+    if accelerated::target(&response.headers).is_none() {
+        return Ok(());
     }
-    Ok(())
+    let (request, table) = (session.req_header(), state.table());
+    match handler::accelerate(&table, request, &response.headers, exchange).await {
+        Instead::Answer(answer) => {
+            // The worker has done its part; it need not be counted for the length of a download.
+            exchange.lease = None;
+            send::answer(session, answer, exchange).await
+        }
+        Instead::Route(route, target) => Err(redirect(session, exchange, route, target)),
+    }
+}
+
+/// Redirects inside before it is taken for a loop, as in nginx.
+const MOST_REDIRECTS: u8 = 10;
+
+/// Has a server of another route asked in place of the one that has answered. What the client sent as a body was for
+/// that one.
+fn redirect(
+    session: &mut Session,
+    exchange: &mut Exchange,
+    route: Arc<Route>,
+    target: PathAndQuery,
+) -> Box<Error> {
+    let trouble = |sentence| {
+        tracing::error!(request_id = %exchange.id, to = %target, "{sentence}");
+        failure::refused(Explanation::new(StatusCode::BAD_GATEWAY, "The application's answer leads nowhere."))
+    };
+    if !session.is_body_empty() {
+        return trouble("the application redirects a request with a body to another server");
+    }
+    if exchange.redirects == MOST_REDIRECTS {
+        return trouble("the application redirects in a circle");
+    }
+    exchange.redirects += 1;
+    exchange.redirect = Some(target);
+    exchange.route = Some(route);
+    exchange.tries = 0;
+    exchange.turn = Turn::default();
+    failure::elsewhere()
 }
 
 /// The server has begun its answer: it is not silent, and how long it took is known. What it says of its load is for us

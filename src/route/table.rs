@@ -69,6 +69,15 @@ impl Table {
         }
     }
 
+    /// The routes with files that only the application can use, of the site for a `Host`.
+    pub fn internal_files(&self, host: &str) -> impl Iterator<Item = &config::Files> {
+        let site = self.hosts.find(host).map(|place| &self.sites[place]);
+        site.into_iter().flat_map(|site| &site.table).filter_map(|route| match &route.settings.action {
+            Action::Files(files) if route.settings.internal => Some(files),
+            _ => None,
+        })
+    }
+
     /// The site for a `Host`, and its route for a normalized path; `None` when no site answers for the host.
     pub fn find<'p>(&self, host: &str, path: &'p str) -> Option<Matched<'_, 'p>> {
         let site = &self.sites[self.hosts.find(host)?];
