@@ -5,6 +5,7 @@
 
 mod engine;
 mod failure;
+mod instead;
 mod peer;
 mod replay;
 mod response;
@@ -187,7 +188,9 @@ impl ProxyHttp for Proxy {
     async fn logging(&self, session: &mut Session, error: Option<&Error>, exchange: &mut Exchange) {
         exchange.lease = None;
         if transport(session).is_ok_and(|transport| transport.peer.listener.purpose == Purpose::Sites) {
-            send::record(&self.state, session, error, exchange);
+            let request = session.req_header().clone();
+            let sent = send::sent(session, error);
+            send::record(&self.state, &request, sent, exchange);
         }
     }
 

@@ -41,6 +41,20 @@ impl Explanation {
     }
 }
 
+/// The head of an answer as bytes (RFC 9112 §4), with a date (RFC 9110 §6.6.1).
+pub(crate) fn head(status: StatusCode, headers: &HeaderMap) -> Vec<u8> {
+    let date = httpdate::fmt_http_date(std::time::SystemTime::now());
+    let mut head = format!("HTTP/1.1 {status}\r\nDate: {date}\r\n").into_bytes();
+    for (name, value) in headers {
+        head.extend_from_slice(name.as_str().as_bytes());
+        head.extend_from_slice(b": ");
+        head.extend_from_slice(value.as_bytes());
+        head.extend_from_slice(b"\r\n");
+    }
+    head.extend_from_slice(b"\r\n");
+    head
+}
+
 /// A whole answer as bytes, for a head that could not be read: page, no keep-alive.
 pub(crate) fn bare(status: StatusCode, sentence: &str) -> Vec<u8> {
     let page = page(status, sentence);

@@ -13,7 +13,7 @@ use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
 use crate::observe::How;
 
 pub(crate) use dress::dress;
-pub(crate) use error_page::{Explanation, bare, escape, prefers_json};
+pub(crate) use error_page::{Explanation, bare, escape, head, prefers_json};
 pub(crate) use fields::Fields;
 pub use pieces::{Piece, Pieces};
 

@@ -113,15 +113,62 @@ impl Missing {
 ///
 /// See [`Missing`].
 pub fn open(wanted: &Wanted) -> Result<Opened, Missing> {
+    first(wanted, open_one)
+}
+
+/// A file, or a directory, that is open and where it may be.
+#[derive(Debug)]
+pub struct Located {
+    /// The path it was found by.
+    pub path: PathBuf,
+    /// It, open for reading.
+    pub file: File,
+    /// What the system says of it.
+    pub metadata: fs::Metadata,
+}
+
+/// Opens the first candidate that exists, a directory among them. Blocks on the file system.
+///
+/// # Errors
+///
+/// See [`Missing`].
+pub fn locate(wanted: &Wanted) -> Result<Located, Missing> {
+    first(wanted, locate_one)
+}
+
+/// What becomes of the first candidate that exists.
+fn first<T>(wanted: &Wanted, try_one: impl Fn(&Path, &Wanted) -> Result<T, Missing>) -> Result<T, Missing> {
     let mut missing = Missing::NotFound(wanted.candidates.first().cloned().unwrap_or_default());
     for path in &wanted.candidates {
-        match open_one(path, wanted) {
+        match try_one(path, wanted) {
             Err(Missing::NotFound(_)) => {}
             Err(other) => missing = other,
-            opened => return opened,
+            found => return found,
         }
     }
     Err(missing)
+}
+
+fn failed(path: &Path) -> impl Fn(io::Error) -> Missing {
+    use io::ErrorKind::{InvalidFilename, InvalidInput, IsADirectory, NotADirectory, NotFound};
+    move |source| match source.kind() {
+        NotFound | NotADirectory | IsADirectory | InvalidFilename | InvalidInput => {
+            Missing::NotFound(path.into())
+        }
+        _ => Missing::Unreadable { path: path.into(), source },
+    }
+}
+
+fn locate_one(path: &Path, wanted: &Wanted) -> Result<Located, Missing> {
+    let file = beneath::open(path, &wanted.within, wanted.symlinks).map_err(|refused| match refused {
+        Refused::System(error) => failed(path)(error),
+        Refused::Outside(real) => Missing::Outside { path: path.into(), real, within: wanted.within.clone() },
+    })?;
+    let metadata = file.metadata().map_err(failed(path))?;
+    if !metadata.is_file() && !metadata.is_dir() {
+        return Err(Missing::NotFound(path.into()));
+    }
+    Ok(Located { path: path.into(), file, metadata })
 }
 
 fn open_one(path: &Path, wanted: &Wanted) -> Result<Opened, Missing> {
@@ -133,37 +180,23 @@ fn open_one(path: &Path, wanted: &Wanted) -> Result<Opened, Missing> {
 }
 
 fn open_file(path: &Path, wanted: &Wanted) -> Result<Opened, Missing> {
-    use io::ErrorKind::{InvalidFilename, InvalidInput, IsADirectory, NotADirectory, NotFound};
-    let failed = |source: io::Error| match source.kind() {
-        NotFound | NotADirectory | IsADirectory | InvalidFilename | InvalidInput => {
-            Missing::NotFound(path.into())
-        }
-        _ => Missing::Unreadable { path: path.into(), source },
-    };
-    let mut file = beneath::open(path, &wanted.within, wanted.symlinks).map_err(|refused| match refused {
-        Refused::System(error) => failed(error),
-        Refused::Outside(real) => Missing::Outside { path: path.into(), real, within: wanted.within.clone() },
-    })?;
-    let metadata = file.metadata().map_err(failed)?;
+    let Located { path, mut file, metadata } = locate_one(path, wanted)?;
     if metadata.is_dir() {
-        return Err(Missing::Directory(path.into()));
-    }
-    if !metadata.is_file() {
-        return Err(Missing::NotFound(path.into()));
+        return Err(Missing::Directory(path));
     }
     let mut bytes = None;
     if metadata.len() <= SMALL {
         let mut read = Vec::with_capacity(metadata.len() as usize);
-        (&mut file).take(SMALL).read_to_end(&mut read).map_err(failed)?;
+        (&mut file).take(SMALL).read_to_end(&mut read).map_err(failed(&path))?;
         bytes = Some(Bytes::from(read));
     }
     // What was read is what is sent, even when the file grows meanwhile.
     let size = bytes.as_ref().map_or(metadata.len(), |bytes| bytes.len() as u64);
     let time = (metadata.mtime(), metadata.mtime_nsec());
     let validators = validators(&metadata, size);
+    let content_type = types::content_type(&path, &wanted.types);
     let file = Arc::new(file);
-    let content_type = types::content_type(path, &wanted.types);
-    Ok(Opened { path: path.into(), size, time, validators, content_type, file, bytes, variants: Vec::new() })
+    Ok(Opened { path, size, time, validators, content_type, file, bytes, variants: Vec::new() })
 }
 
 impl Opened {

@@ -46,6 +46,8 @@ pub(crate) struct Transport {
     keep: Option<Box<Keep>>,
     /// It is to be kept whole.
     keep_whole: AtomicBool,
+    /// What the engine writes goes nowhere: another answer takes its place.
+    hushed: AtomicBool,
     /// Written by the engine, and not yet sent.
     outbound: BytesMut,
     /// A body to send after `outbound`. Set through a shared reference: the engine owns the transport then.
@@ -75,6 +77,7 @@ impl Transport {
             inbound: Inbound::Length(0),
             keep: None,
             keep_whole: AtomicBool::new(false),
+            hushed: AtomicBool::new(false),
             outbound: BytesMut::new(),
             queued: Mutex::new(None),
             pace: Mutex::new(None),
@@ -103,6 +106,11 @@ impl Transport {
 
     fn pace(&mut self) -> Option<&mut Pace> {
         self.pace.get_mut().unwrap_or_else(PoisonError::into_inner).as_deref_mut()
+    }
+
+    /// From now on what is written goes nowhere, or to the client again.
+    pub(crate) fn hush(&self, hushed: bool) {
+        self.hushed.store(hushed, Ordering::Relaxed);
     }
 
     /// How many bytes may be sent now.
@@ -342,6 +350,9 @@ impl AsyncRead for Transport {
 impl AsyncWrite for Transport {
     fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
         let this = self.get_mut();
+        if this.hushed.load(Ordering::Relaxed) {
+            return Poll::Ready(Ok(bytes.len()));
+        }
         if this.outbound.len() + bytes.len() <= COALESCE {
             this.outbound.extend_from_slice(bytes);
             return Poll::Ready(Ok(bytes.len()));

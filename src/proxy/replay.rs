@@ -3,17 +3,12 @@
 //! The engine (0.9.1) keeps 64 KiB of a body for a second attempt. Our transport keeps the rest, where the route says
 //! so; before the attempt the engine gets a new session on the same transport, which reads the request from its start.
 
-use std::{io::Cursor, mem};
-
 use pingora_core::protocols::http::ServerSession;
-use pingora_error::{Error, ErrorType, OkOrErr, OrErr, Result};
+use pingora_error::{Error, ErrorType, OrErr, Result};
 use pingora_proxy::Session;
 
-use super::send::transport;
+use super::{instead, send::transport};
 use crate::{exchange::Exchange, listen::Transport, state::State};
-
-/// A request that nobody has sent.
-const NOTHING: &[u8] = b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n";
 
 /// Has the transport keep the body of this request, if its route wants that.
 pub(super) fn keep(session: &Session, exchange: &Exchange) -> Result<()> {
@@ -33,16 +28,7 @@ pub(super) async fn rewind(state: &State, session: &mut Session) -> Result<()> {
     if !session.as_downstream().retry_buffer_truncated() || !transport(session)?.has_kept() {
         return Ok(());
     }
-    // Stands in while the transport changes hands, and if what is kept cannot be read: the engine wants a request to
-    // speak of even then.
-    let mut nothing = ServerSession::new_http1(Box::new(Cursor::new(NOTHING.to_vec())));
-    nothing.read_request().await?;
-    let before = mem::replace(&mut *session.downstream_session, nothing);
-    let ServerSession::H1(before) = before else {
-        return Error::e_explain(ErrorType::InternalError, "only HTTP/1.1 requests are kept");
-    };
-    let stream = before.into_inner().into_any().downcast::<Transport>().ok();
-    let mut transport = stream.or_err(ErrorType::InternalError, "not our transport")?;
+    let mut transport = instead::take_out(session).await?;
     transport.rewind();
     let mut again = ServerSession::new_http1(transport);
     // The engine takes a first read that fails for a client that has gone, and tells it as "no request".

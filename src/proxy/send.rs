@@ -2,9 +2,10 @@
 
 use http::{Method, StatusCode, header};
 use pingora_error::{Error, ErrorSource, ErrorType, OkOrErr, Result};
-use pingora_http::ResponseHeader;
+use pingora_http::{RequestHeader, ResponseHeader};
 use pingora_proxy::Session;
 
+use super::instead::Sent;
 use crate::{
     answer::{Answer, Body},
     exchange::Exchange,
@@ -95,11 +96,8 @@ pub(super) fn limit(session: &Session, exchange: &Exchange, told: Option<u64>) -
 }
 
 /// Counts and logs a request that is over.
-pub(super) fn record(state: &State, session: &Session, error: Option<&Error>, exchange: &Exchange) {
-    let request = session.req_header();
-    let status = status(session, error);
-    let queued_bytes = transport(session).map_or(0, Transport::queued_bytes);
-    let bytes = session.body_bytes_sent() as u64 + queued_bytes;
+pub(super) fn record(state: &State, request: &RequestHeader, sent: Sent, exchange: &Exchange) {
+    let Sent { status, bytes } = sent;
     let took = exchange.started.elapsed();
     let (site, route) = (&*exchange.site, exchange.route_key());
     state.metrics.request(site, route, &request.method, status, took);
@@ -125,6 +123,12 @@ pub(super) fn record(state: &State, session: &Session, error: Option<&Error>, ex
         server: exchange.server.as_deref(),
         upstream_took: exchange.upstream_took,
     });
+}
+
+/// What the client got by the engine.
+pub(super) fn sent(session: &Session, error: Option<&Error>) -> Sent {
+    let queued_bytes = transport(session).map_or(0, Transport::queued_bytes);
+    Sent { status: status(session, error), bytes: session.body_bytes_sent() as u64 + queued_bytes }
 }
 
 /// The status that the client got; 499 (as nginx) when it left before any.
