@@ -3,6 +3,8 @@
 //! Static files and accelerated downloads go the same way: [`Wanted`] → [`open`] → [`respond`].
 
 pub mod accelerated;
+#[allow(dead_code, reason = "used by the next commit")]
+pub mod archive;
 mod conditional;
 mod multipart;
 mod open;
