@@ -3,7 +3,7 @@
 //! Static files and accelerated downloads go the same way: [`Wanted`] → [`open`] → [`respond`].
 
 pub mod accelerated;
-#[allow(dead_code, reason = "used by the next commit")]
+#[cfg_attr(not(test), expect(dead_code, unused_imports, reason = "wired in by the next commit"))]
 pub mod archive;
 mod conditional;
 mod multipart;

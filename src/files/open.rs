@@ -22,7 +22,7 @@ use super::conditional::Validators;
 
 /// Files up to this size are read at once; larger ones are sent by the kernel. (Measured: below it one read and
 /// one write cost less than sendfile.)
-const SMALL: u64 = 32 * 1024;
+pub(super) const SMALL: u64 = 32 * 1024;
 
 /// Which file is wanted, and where it must be.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -104,42 +104,85 @@ impl Missing {
 ///
 /// See [`Missing`].
 pub fn open(wanted: &Wanted) -> Result<Opened, Missing> {
+    first(wanted, open_one)
+}
+
+/// A file, or a directory, that is open and where it may be.
+#[derive(Debug)]
+pub struct Located {
+    /// The path it was found by.
+    pub path: PathBuf,
+    /// It, open for reading.
+    pub file: File,
+    /// What the system says of it.
+    pub metadata: fs::Metadata,
+}
+
+/// Opens the first candidate that exists, a directory among them. Blocks on the file system.
+///
+/// # Errors
+///
+/// See [`Missing`].
+pub fn locate(wanted: &Wanted) -> Result<Located, Missing> {
+    first(wanted, |path, within| locate_one(path, within, |metadata| metadata.is_file() || metadata.is_dir()))
+}
+
+/// What becomes of the first candidate that exists.
+fn first<T>(
+    wanted: &Wanted,
+    try_one: impl Fn(&Path, &[PathBuf]) -> Result<T, Missing>,
+) -> Result<T, Missing> {
     let mut missing = Missing::NotFound(wanted.candidates.first().cloned().unwrap_or_default());
     for path in &wanted.candidates {
-        match open_one(path, &wanted.within) {
+        match try_one(path, &wanted.within) {
             Err(Missing::NotFound(_)) => {}
             Err(other) => missing = other,
-            opened => return opened,
+            found => return found,
         }
     }
     Err(missing)
 }
 
-fn open_one(path: &Path, within: &[PathBuf]) -> Result<Opened, Missing> {
+fn failed(path: &Path) -> impl Fn(io::Error) -> Missing {
     use io::ErrorKind::{InvalidFilename, InvalidInput, IsADirectory, NotADirectory, NotFound};
-    let failed = |source: io::Error| match source.kind() {
+    move |source| match source.kind() {
         NotFound | NotADirectory | IsADirectory | InvalidFilename | InvalidInput => {
             Missing::NotFound(path.into())
         }
         _ => Missing::Unreadable { path: path.into(), source },
-    };
+    }
+}
+
+fn locate_one(
+    path: &Path,
+    within: &[PathBuf],
+    is_wanted: fn(&fs::Metadata) -> bool,
+) -> Result<Located, Missing> {
     // A pipe or device would otherwise be waited for or changed by opening it.
     let flags = OFlags::NONBLOCK | OFlags::NOCTTY;
-    let mut file =
-        OpenOptions::new().read(true).custom_flags(flags.bits().cast_signed()).open(path).map_err(failed)?;
-    let metadata = file.metadata().map_err(failed)?;
-    if !metadata.is_file() {
+    let file = OpenOptions::new()
+        .read(true)
+        .custom_flags(flags.bits().cast_signed())
+        .open(path)
+        .map_err(failed(path))?;
+    let metadata = file.metadata().map_err(failed(path))?;
+    if !is_wanted(&metadata) {
         return Err(Missing::NotFound(path.into()));
     }
     if !within.is_empty() {
-        let real = real_path(file.as_raw_fd()).map_err(failed)?;
+        let real = real_path(file.as_raw_fd()).map_err(failed(path))?;
         if !within.iter().any(|directory| holds(directory, &real)) {
             return Err(Missing::Outside { path: path.into(), real, within: within.into() });
         }
     }
+    Ok(Located { path: path.into(), file, metadata })
+}
+
+fn open_one(path: &Path, within: &[PathBuf]) -> Result<Opened, Missing> {
+    let Located { path, mut file, metadata } = locate_one(path, within, fs::Metadata::is_file)?;
     let content = if metadata.len() <= SMALL {
         let mut bytes = Vec::with_capacity(metadata.len() as usize);
-        (&mut file).take(SMALL).read_to_end(&mut bytes).map_err(failed)?;
+        (&mut file).take(SMALL).read_to_end(&mut bytes).map_err(failed(&path))?;
         Content::Read(bytes.into())
     } else {
         Content::File(Arc::new(file))
@@ -149,7 +192,7 @@ fn open_one(path: &Path, within: &[PathBuf]) -> Result<Opened, Missing> {
         Content::Read(bytes) => bytes.len() as u64,
         Content::File(_) => metadata.len(),
     };
-    Ok(Opened { path: path.into(), size, validators: validators(&metadata, size), content })
+    Ok(Opened { path, size, validators: validators(&metadata, size), content })
 }
 
 /// Strong: it changes with every write that the file system can tell apart (RFC 9110 §8.8.1).
