@@ -1,7 +1,7 @@
 //! Archives of files: the application sends a list (`X-Archive-Files: zip`, as for nginx's mod_zip), the client gets a
 //! zip archive that is made while it is sent.
 //!
-//! The list is read ([`list`]) and every member looked at before the first byte ([`plan`]), so that a missing one is an
+//! The list is read ([`list`]) and every member looked at before the first byte ([`plan()`]), so that a missing one is an
 //! answer of its own and not a broken download, and the length is known. Then the archive is walked through ([`zip`],
 //! [`walk`]) off the event loop ([`source`]), a batch of pieces ahead of what is being sent ([`stream`]).
 //!

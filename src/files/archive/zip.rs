@@ -10,6 +10,9 @@
 //! client that comes back for the rest of an archive without saying which (`curl -C -`) must find the same bytes, and
 //! the first archive is begun when the CRCs are not yet known.
 //!
+//! Some programs that read an archive as it comes, without its directory, do not take descriptors behind stored members
+//! (Java's `ZipInputStream`). For them the list must have the CRCs, with mod_zip as with this.
+//!
 //! Nothing here reads files or keeps records: each is written when its turn comes.
 
 use super::{list::Line, names::Charset, time};
