@@ -15,7 +15,7 @@ TEST_THREADS ?= 4
 
 # Programs that building needs, that the tests need, and the Debian packages they come from.
 BUILD_TOOLS := cmake:cmake
-TEST_TOOLS := cmake:cmake curl:curl nginx:nginx-light promtool:prometheus
+TEST_TOOLS := 7z:p7zip-full bsdtar:libarchive-tools cmake:cmake curl:curl nginx:nginx-light promtool:prometheus unzip:unzip
 BENCH_TOOLS := cmake:cmake haproxy:haproxy nginx:nginx-light
 
 # need(program:package ...): one apt-get for all programs that are missing; their services are not started.

@@ -7,6 +7,7 @@
 #![allow(missing_docs, reason = "names of fixtures say it; nothing here is public")]
 
 mod accel;
+mod archives;
 mod balance;
 mod cli;
 mod demo;

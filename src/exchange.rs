@@ -5,7 +5,8 @@ use std::{
     time::{Duration, SystemTime},
 };
 
-use http::uri::PathAndQuery;
+use bytes::BytesMut;
+use http::{HeaderMap, uri::PathAndQuery};
 use tokio::time::Instant;
 
 use crate::{
@@ -14,6 +15,17 @@ use crate::{
     route::Route,
     upstream::{Lease, Turn, Upstream},
 };
+
+/// An answer that is being collected, to be replaced by another.
+#[derive(Debug)]
+pub(crate) struct Collected {
+    /// Its fields.
+    pub(crate) fields: HeaderMap,
+    /// Its body so far.
+    pub(crate) body: BytesMut,
+    /// It has become too large.
+    pub(crate) overflows: bool,
+}
 
 /// The state of one request.
 pub struct Exchange {
@@ -53,6 +65,8 @@ pub struct Exchange {
     pub(crate) redirect: Option<PathAndQuery>,
     /// How often it has.
     pub(crate) redirects: u8,
+    /// The answer that is being collected, in whose place another is sent.
+    pub(crate) collected: Option<Collected>,
     /// The server that answered, or was asked last, for the log.
     pub(crate) server: Option<String>,
 }
@@ -79,6 +93,7 @@ impl Exchange {
             reused: false,
             redirect: None,
             redirects: 0,
+            collected: None,
             server: None,
         }
     }

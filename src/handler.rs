@@ -4,6 +4,7 @@
 
 use std::{io, path::PathBuf, sync::Arc};
 
+use bytes::Bytes;
 use http::{HeaderMap, StatusCode, header, request, uri::PathAndQuery};
 use percent_encoding::AsciiSet;
 
@@ -15,7 +16,7 @@ use crate::{
     files::{
         self, Missing, Opened, Wanted,
         accelerated::{self, Target},
-        listing,
+        archive, listing,
     },
     gate,
     listen::Peer,
@@ -264,6 +265,45 @@ pub(crate) async fn accelerate(
 fn log_missing(exchange: &Exchange, path: Option<PathBuf>) {
     let path = path.unwrap_or_default();
     tracing::error!(request_id = %exchange.id, path = %path.display(), "the application named a file that is not served");
+}
+
+/// The answer to a request whose application has sent the list of an archive: `list`, with the fields of `response`.
+pub(crate) async fn archive(
+    table: Arc<Table>,
+    request: &request::Parts,
+    list: Bytes,
+    response: &HeaderMap,
+    crcs: &Arc<archive::Crcs>,
+    exchange: &Exchange,
+) -> Answer {
+    let host = host(request).to_owned();
+    let resolve = move |path: &str| {
+        let matched = table.find(&host, path).and_then(|matched| matched.route);
+        match &matched {
+            Some((route, _)) if route.upstream.is_some() => Err(archive::Unresolved::Upstream),
+            Some((route, By::Prefix(rest))) => {
+                let wanted = files_of(route).and_then(|files| accelerated::named(files, rest));
+                wanted.ok_or(archive::Unresolved::NoRoute)
+            }
+            Some((_, By::Exact | By::Regex(_))) | None => Err(archive::Unresolved::NoRoute),
+        }
+    };
+    let order = archive::Order::new(list, response, Arc::new(resolve), Arc::clone(crcs));
+    let answer = match archive::plan(order).await {
+        Ok(archive) => archive::answer(archive, &request.method, &request.headers, response),
+        Err(problem) => {
+            tracing::error!(request_id = %exchange.id, "{problem}");
+            no_archive(&request.headers)
+        }
+    };
+    finish(answer, exchange)
+}
+
+/// There is no archive, and it is not the client's fault.
+pub(crate) fn no_archive(request: &HeaderMap) -> Answer {
+    let sentence =
+        "The archive cannot be made: a part of it is missing. Please tell the operators of the site.";
+    Explanation::new(StatusCode::BAD_GATEWAY, sentence).answer(request)
 }
 
 /// Why an accelerated download leads nowhere.

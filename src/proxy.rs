@@ -130,10 +130,11 @@ impl ProxyHttp for Proxy {
     fn upstream_response_body_filter(
         &self,
         _session: &mut Session,
-        _body: &mut Option<Bytes>,
+        body: &mut Option<Bytes>,
         end: bool,
         exchange: &mut Exchange,
     ) -> Result<Option<Duration>> {
+        instead::take(body.as_ref(), exchange);
         if end {
             exchange.lease = None;
         }
@@ -187,10 +188,12 @@ impl ProxyHttp for Proxy {
     /// The request is over, one way or another.
     async fn logging(&self, session: &mut Session, error: Option<&Error>, exchange: &mut Exchange) {
         exchange.lease = None;
-        if transport(session).is_ok_and(|transport| transport.peer.listener.purpose == Purpose::Sites) {
-            let request = session.req_header().clone();
+        if let Some(collected) = exchange.collected.take() {
+            instead::finish(&self.state, session, error, exchange, collected).await;
+        } else if transport(session).is_ok_and(|transport| transport.peer.listener.purpose == Purpose::Sites)
+        {
             let sent = send::sent(session, error);
-            send::record(&self.state, &request, sent, exchange);
+            send::record(&self.state, session.req_header(), sent, exchange);
         }
     }
 

@@ -10,6 +10,7 @@ use sd_notify::NotifyState;
 
 use crate::{
     config::{self, Config, ConfigPath, LoadError},
+    files::archive,
     listen::{ListenError, Listener, Listeners, Serve},
     observe::{AccessLog, Entry, LogSettings, Metrics},
     route::Table,
@@ -28,6 +29,7 @@ pub struct State {
     access_log: ArcSwapOption<AccessLog>,
     listeners: OnceLock<Arc<Listeners>>,
     log: Option<LogSettings>,
+    crcs: Arc<archive::Crcs>,
     /// Why the last reload did not take effect.
     last_error: ArcSwapOption<ReloadError>,
     /// Reloads go one after the other.
@@ -60,6 +62,7 @@ impl State {
             access_log: ArcSwapOption::empty(),
             listeners: OnceLock::new(),
             log,
+            crcs: Arc::default(),
             last_error: ArcSwapOption::empty(),
             reloading: tokio::sync::Mutex::default(),
         }
@@ -103,6 +106,11 @@ impl State {
             // A pipe that nobody reads, or a dead disk, blocks for ever; a thread of its own can be left behind.
             let _ = tokio::task::spawn_blocking(move || log.finish()).await;
         }
+    }
+
+    /// The CRCs of files that were in archives.
+    pub(crate) fn crcs(&self) -> &Arc<archive::Crcs> {
+        &self.crcs
     }
 
     /// The sites and routes in effect.

@@ -116,7 +116,7 @@ fn is_about_the_body_or_to_us(name: &HeaderName) -> bool {
 
 /// Whether a field is a word of the application to the proxy.
 fn is_to_us(name: &HeaderName) -> bool {
-    name.as_str().starts_with("x-accel-") || *name == X_SENDFILE
+    name.as_str().starts_with("x-accel-") || name.as_str().starts_with("x-archive-") || *name == X_SENDFILE
 }
 
 /// Removes what is between the application and the proxy alone.

@@ -208,10 +208,9 @@ fn human(bytes: u64) -> String {
 
 #[cfg(test)]
 mod tests {
-    use std::{path::PathBuf, sync::Arc, time::Duration};
+    use std::{path::PathBuf, time::Duration};
 
     use super::*;
-    use crate::config::Symlinks;
 
     fn listing() -> (tempfile::TempDir, Listing) {
         let tree = tempfile::tempdir().unwrap();
@@ -226,13 +225,7 @@ mod tests {
         let file = fs::File::options().write(true).open(at("a:b")).unwrap();
         file.set_modified(SystemTime::UNIX_EPOCH + Duration::from_secs(86_400)).unwrap();
         let root: PathBuf = tree.path().join("root");
-        let wanted = Wanted {
-            candidates: Vec::new(),
-            within: vec![root.clone()],
-            symlinks: Symlinks::Inside,
-            neighbours: false,
-            types: Arc::default(),
-        };
+        let wanted = Wanted::first_of(Vec::new(), vec![root.clone()]);
         let listing = read(&root, &wanted).unwrap();
         (tree, listing)
     }

@@ -3,6 +3,7 @@
 //! Static files and accelerated downloads go the same way: [`Wanted`] → [`open`] → [`respond`].
 
 pub mod accelerated;
+pub mod archive;
 mod beneath;
 mod cache;
 mod coding;

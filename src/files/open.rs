@@ -40,6 +40,14 @@ pub struct Wanted {
     pub types: Types,
 }
 
+#[cfg(test)]
+impl Wanted {
+    /// The first of `candidates` that is there, within these directories.
+    pub fn first_of(candidates: Vec<PathBuf>, within: Vec<PathBuf>) -> Self {
+        Self { candidates, within, symlinks: Symlinks::Inside, neighbours: false, types: Arc::default() }
+    }
+}
+
 /// An open file, ready to be sent.
 #[derive(Debug)]
 pub struct Opened {
@@ -250,8 +258,7 @@ mod tests {
     use std::os::unix::fs::symlink;
 
     fn anywhere(candidates: Vec<PathBuf>) -> Wanted {
-        let (within, symlinks, neighbours) = (Vec::new(), Symlinks::Inside, false);
-        Wanted { candidates, within, symlinks, neighbours, types: Arc::default() }
+        Wanted::first_of(candidates, Vec::new())
     }
 
     fn tree() -> tempfile::TempDir {

@@ -56,6 +56,8 @@ pub enum How {
     Sendfile,
     /// From memory.
     Memory,
+    /// As an archive of files.
+    Archive,
 }
 
 impl How {
@@ -64,6 +66,7 @@ impl How {
             Self::Proxy => "proxy",
             Self::Sendfile => "sendfile",
             Self::Memory => "memory",
+            Self::Archive => "archive",
         }
     }
 }

@@ -173,6 +173,10 @@ fn classify(error: &Error, answered: bool) -> Failure {
 pub(super) async fn explain(session: &mut Session, error: &Error, exchange: &mut Exchange) -> FailToProxy {
     let explanation = explanation(error);
     exchange.lease = None;
+    if exchange.collected.is_some() {
+        // Nothing has gone to the client; what goes in its place is made at the end.
+        return FailToProxy { error_code: 0, can_reuse_downstream: false };
+    }
     session.set_keepalive(None);
     let begun = send::has_begun(session);
     if begun

@@ -5,16 +5,22 @@
 
 use std::io::Cursor;
 
+use bytes::{Bytes, BytesMut};
 use http::{HeaderMap, Method, StatusCode, header};
 use pingora_core::protocols::http::ServerSession;
-use pingora_error::{Error, ErrorType, OkOrErr, Result};
+use pingora_error::{Error, ErrorSource, ErrorType, OkOrErr, Result};
 use pingora_proxy::Session;
 use tokio::io::AsyncWriteExt;
 
 use super::send::transport;
 use crate::{
     answer::{self, Answer, Body},
+    exchange::{Collected, Exchange},
+    files::archive,
+    handler,
     listen::Transport,
+    observe::How,
+    state::State,
 };
 
 /// A request that nobody has sent.
@@ -31,21 +37,53 @@ pub(super) async fn take_out(session: &mut Session) -> Result<Box<Transport>> {
     stream.or_err(ErrorType::InternalError, "not our transport")
 }
 
-/// An answer that is being collected, to be replaced by another.
-#[derive(Debug)]
-pub(crate) struct Collected {
-    /// The fields that go to the client anyway.
-    pub(crate) base: HeaderMap,
-    /// The body so far.
-    pub(crate) body: Vec<u8>,
-    /// It is too large.
-    pub(crate) overflows: bool,
+/// Nothing of the answer to the request in hand goes to the client from now on; it is collected.
+pub(super) fn collect(session: &Session, fields: HeaderMap, exchange: &mut Exchange) -> Result<()> {
+    transport(session)?.hush(true);
+    exchange.collected = Some(Collected { fields, body: BytesMut::new(), overflows: false });
+    Ok(())
 }
 
-/// Nothing of the answer to the request in hand goes to the client from now on; its body is collected.
-pub(super) fn collect(session: &Session, base: HeaderMap) -> Result<Collected> {
-    transport(session)?.hush(true);
-    Ok(Collected { base, body: Vec::new(), overflows: false })
+/// Collects a part of the body, if it is collected.
+pub(super) fn take(part: Option<&Bytes>, exchange: &mut Exchange) {
+    let (Some(collected), Some(part)) = (&mut exchange.collected, part) else { return };
+    if collected.overflows || collected.body.len() + part.len() > archive::MOST_LIST {
+        (collected.overflows, collected.body) = (true, BytesMut::new());
+    } else {
+        collected.body.extend_from_slice(part);
+    }
+}
+
+/// Sends what takes the place of an answer that was collected, and records it.
+pub(super) async fn finish(
+    state: &State,
+    session: &mut Session,
+    error: Option<&Error>,
+    exchange: &mut Exchange,
+    collected: Collected,
+) {
+    let request = session.req_header().clone();
+    let left = error.is_some_and(|error| *error.esource() == ErrorSource::Downstream);
+    let sent = if left {
+        super::send::sent(session, error)
+    } else {
+        let answer = if error.is_none() && !collected.overflows {
+            let (list, crcs) = (collected.body.freeze(), state.crcs());
+            handler::archive(state.table(), &request, list, &collected.fields, crcs, exchange).await
+        } else {
+            tracing::error!(request_id = %exchange.id, "the list of an archive did not come whole, or is too large");
+            handler::finish(handler::no_archive(&request.headers), exchange)
+        };
+        exchange.how = How::Archive;
+        match send(session, answer).await {
+            Ok(sent) => sent,
+            Err(error) => {
+                tracing::debug!(%error, "no archive was sent");
+                Sent { status: StatusCode::INTERNAL_SERVER_ERROR, bytes: 0 }
+            }
+        }
+    };
+    super::send::record(state, &request, sent, exchange);
 }
 
 /// What was sent.
@@ -56,7 +94,7 @@ pub(super) struct Sent {
 }
 
 /// Sends `answer` in place of the one that was collected, and ends the connection.
-pub(super) async fn send(session: &mut Session, answer: Answer) -> Result<Sent> {
+async fn send(session: &mut Session, answer: Answer) -> Result<Sent> {
     let is_head = session.req_header().method == Method::HEAD;
     let mut transport = take_out(session).await?;
     transport.hush(false);

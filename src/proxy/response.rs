@@ -2,17 +2,17 @@
 
 use std::sync::Arc;
 
-use http::{StatusCode, Version, header, uri::PathAndQuery};
+use http::{Method, StatusCode, Version, header, uri::PathAndQuery};
 use pingora_error::{Error, Result};
 use pingora_http::ResponseHeader;
 use pingora_proxy::Session;
 use tokio::time::Instant;
 
-use super::{failure, peer, send};
+use super::{failure, instead, peer, send};
 use crate::{
     answer::{Explanation, Fields, dress},
     exchange::Exchange,
-    files::accelerated,
+    files::{accelerated, archive},
     handler::{self, Instead},
     observe::{How, X_REQUEST_ID},
     route::Route,
@@ -47,6 +47,10 @@ pub(super) async fn receive(
     if tunnel {
         send::transport(session)?.become_tunnel();
         session.set_read_timeout(Some(peer::read_timeout(exchange)));
+    }
+    let is_list = archive::is_list(&response.headers) && response.status == StatusCode::OK;
+    if is_list && session.req_header().method != Method::HEAD {
+        return instead::collect(session, response.headers.clone(), exchange);
     }
     if accelerated::target(&response.headers).is_none() {
         return Ok(());

@@ -1,0 +1,98 @@
+//! Archives of files: the application sends a list (`X-Archive-Files: zip`, as for nginx's mod_zip), the client gets a
+//! zip archive that is made while it is sent.
+//!
+//! The list is read ([`list`]) and every member looked at before the first byte ([`plan()`]), so that a missing one is an
+//! answer of its own and not a broken download, and the length is known. Then the archive is walked through ([`zip`],
+//! [`walk`]) off the event loop ([`source`]), a batch of pieces ahead of what is being sent ([`stream`]).
+//!
+//! Once begun, an archive that cannot be finished as planned ends the connection. Its directory comes last, so what the
+//! client has then is no archive.
+
+mod answer;
+mod crc;
+mod list;
+mod names;
+mod plan;
+mod source;
+mod stream;
+#[cfg(test)]
+mod tests;
+mod time;
+mod walk;
+mod zip;
+
+use std::{collections::HashMap, sync::Arc};
+
+use http::HeaderValue;
+
+pub use answer::answer;
+pub use crc::Crcs;
+pub use list::MOST_LIST;
+#[cfg(test)]
+use names::Charset;
+pub use plan::{Order, Unresolved, is_list, plan};
+#[cfg(test)]
+use plan::{Policy, Unplanned};
+
+use super::{Wanted, range::Span};
+use crate::answer::Pieces;
+use crc::Crc;
+use source::Source;
+use stream::Stream;
+use walk::Walk;
+use zip::Table;
+
+/// Says which file a member's path means: percent-decoded, without a query.
+pub type Resolve = Arc<dyn Fn(&str) -> Result<Wanted, Unresolved> + Send + Sync>;
+
+/// An archive, ready to be sent.
+pub struct Archive {
+    table: Table,
+    /// What is known of CRCs that are not known whole, by member.
+    begun: HashMap<usize, Crc>,
+    etag: HeaderValue,
+    resolve: Resolve,
+    crcs: Arc<Crcs>,
+}
+
+impl std::fmt::Debug for Archive {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Archive").field("members", &self.table.members.len()).finish_non_exhaustive()
+    }
+}
+
+impl Archive {
+    /// Its length in bytes.
+    pub fn length(&self) -> u64 {
+        self.table.length()
+    }
+
+    /// A strong validator: it changes with the names, the order and the files.
+    pub fn etag(&self) -> &HeaderValue {
+        &self.etag
+    }
+
+    /// Whether any part can be sent without reading more than that part.
+    pub fn is_rangeable(&self) -> bool {
+        self.table.members.iter().all(|member| member.is_known)
+    }
+
+    /// Bytes of files that must be read for a span and are not in it: of members whose CRCs are wanted and not known.
+    pub fn unsent(&self, span: Span) -> u64 {
+        let walk = Walk::new(&self.table, span);
+        let unknown = self.table.members.iter().enumerate().filter(|(_, member)| !member.is_known);
+        let wanted = unknown.filter(|(index, _)| walk.wants_crc(&self.table, *index));
+        wanted
+            .map(|(index, member)| {
+                let read = self.begun.get(&index).map_or(0, |crc| crc.bytes);
+                let start = span.start.saturating_sub(member.data(&self.table)).min(member.size);
+                start.saturating_sub(read)
+            })
+            .fold(0, u64::saturating_add)
+    }
+
+    /// Makes the bytes of a span, which is within the archive.
+    pub fn body(self, span: Span) -> Box<dyn Pieces> {
+        Box::new(Stream::new(Source::new(self, span)))
+    }
+}

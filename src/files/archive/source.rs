@@ -1,0 +1,243 @@
+//! Makes the bytes of an archive, batch by batch. Blocks on files: not for the event loop.
+
+use std::{collections::VecDeque, fs::File, io, os::unix::fs::FileExt, sync::Arc};
+
+use super::{
+    Archive,
+    crc::{Crc, Crcs, Identity},
+    plan::wanted,
+    walk::{Step, Walk},
+    zip::Record,
+};
+use crate::{
+    answer::Piece,
+    files::{
+        open::{SMALL, locate},
+        range::Span,
+    },
+};
+
+/// Bytes of a batch, after which it is sent; a file that the kernel sends may be more.
+const BATCH: u64 = 256 * 1024;
+
+/// Files opened for a batch: each one may wait for a network.
+const OPENED: usize = 64;
+
+/// Bytes read for their CRC alone in one go, so that a client that has left is noticed.
+const UNSENT: u64 = 16 * 1024 * 1024;
+
+/// An archive, and how far it has been made.
+#[derive(Debug)]
+pub struct Source {
+    archive: Archive,
+    walk: Walk,
+    open: Option<Open>,
+}
+
+/// Some pieces of an archive.
+#[derive(Debug, Default)]
+pub struct Batch {
+    /// In their order; none at all when there was more to be read than to be sent.
+    pub pieces: VecDeque<Piece>,
+    /// Whether nothing follows.
+    pub is_last: bool,
+}
+
+/// The file of a member.
+#[derive(Debug)]
+struct Open {
+    member: usize,
+    file: Arc<File>,
+    identity: Identity,
+    /// Of what has been read.
+    crc: Crc,
+    /// Where it is to be remembered.
+    crcs: Option<Arc<Crcs>>,
+}
+
+impl Drop for Open {
+    fn drop(&mut self) {
+        if let Some(crcs) = &self.crcs {
+            crcs.put(self.identity, self.crc);
+        }
+    }
+}
+
+/// A batch that is being made.
+#[derive(Debug, Default)]
+struct Work {
+    pieces: VecDeque<Piece>,
+    /// What follows them.
+    buffer: Vec<u8>,
+    bytes: u64,
+    opened: usize,
+    unsent: u64,
+}
+
+impl Work {
+    fn has_room(&self) -> bool {
+        self.bytes + (self.buffer.len() as u64) < BATCH && self.opened < OPENED && self.unsent < UNSENT
+    }
+
+    /// Makes a piece of the buffer.
+    fn flush(&mut self) {
+        if !self.buffer.is_empty() {
+            self.bytes += self.buffer.len() as u64;
+            self.pieces.push_back(Piece::Bytes(std::mem::take(&mut self.buffer).into()));
+        }
+    }
+
+    fn file(&mut self, file: Arc<File>, part: Span) {
+        self.flush();
+        self.bytes += part.length;
+        self.pieces.push_back(Piece::File { file, offset: part.start, length: part.length });
+    }
+
+    /// Reads a part of a file.
+    fn read(&mut self, file: &File, part: Span) -> io::Result<&[u8]> {
+        let at = self.buffer.len();
+        self.buffer.resize(at + part.length as usize, 0);
+        file.read_exact_at(&mut self.buffer[at..], part.start)?;
+        Ok(&self.buffer[at..])
+    }
+}
+
+impl Source {
+    /// Makes a span of an archive.
+    pub fn new(archive: Archive, span: Span) -> Self {
+        Self { walk: Walk::new(&archive.table, span), archive, open: None }
+    }
+
+    /// The next pieces.
+    ///
+    /// # Errors
+    ///
+    /// A member that is no longer what it was when the archive was planned. Nothing more can be made then.
+    pub fn batch(&mut self) -> io::Result<Batch> {
+        let mut work = Work::default();
+        let mut is_last = false;
+        while work.has_room() {
+            let Some(step) = self.walk.step(&self.archive.table) else {
+                is_last = true;
+                break;
+            };
+            let made = match step {
+                Step::Record(record, part) => self.record(record, part, &mut work)?,
+                Step::Data(member, part) => {
+                    self.data(member, part, &mut work).map_err(|error| self.about(member, &error))?
+                }
+            };
+            self.walk.go(made);
+        }
+        work.flush();
+        Ok(Batch { pieces: work.pieces, is_last })
+    }
+
+    /// Makes a record, or nothing yet if the CRC in it takes longer to find out.
+    fn record(&mut self, record: Record, part: Span, work: &mut Work) -> io::Result<u64> {
+        if let Record::Tail(member) | Record::Entry(member) = record
+            && !self.archive.table.members[member].is_known
+        {
+            let size = self.archive.table.members[member].size;
+            let is_done = self.read_unsent(member, size, work).map_err(|error| self.about(member, &error))?;
+            if !is_done {
+                return Ok(0);
+            }
+        }
+        let at = work.buffer.len();
+        self.archive.table.write(record, &mut work.buffer);
+        work.buffer.truncate(at + part.end() as usize);
+        work.buffer.drain(at..at + part.start as usize);
+        Ok(part.length)
+    }
+
+    /// Makes some of a member's data; the result is how many bytes.
+    fn data(&mut self, member: usize, part: Span, work: &mut Work) -> io::Result<u64> {
+        let file = self.open(member, work)?;
+        let table = &self.archive.table;
+        if table.members[member].is_known || !self.walk.wants_crc(table, member) {
+            if part.length > SMALL {
+                work.file(file, part);
+            } else {
+                work.read(&file, part)?;
+            }
+            return Ok(part.length);
+        }
+        if !self.read_unsent(member, part.start, work)? {
+            return Ok(0);
+        }
+        let length = part.length.min(BATCH - work.buffer.len() as u64);
+        let bytes = work.read(&file, Span { length, ..part })?;
+        if let Some(open) = &mut self.open {
+            // A client that comes back has less than was read for it.
+            let is_read = (open.crc.bytes - part.start).min(length);
+            open.crc.update(&bytes[is_read as usize..]);
+        }
+        self.finish(member)?;
+        Ok(length)
+    }
+
+    /// Reads a member up to a place for its CRC; false when that takes more than one go.
+    fn read_unsent(&mut self, member: usize, end: u64, work: &mut Work) -> io::Result<bool> {
+        let file = self.open(member, work)?;
+        let Some(open) = &mut self.open else { return Ok(true) };
+        let mut buffer = Vec::new();
+        while open.crc.bytes < end {
+            if work.unsent >= UNSENT {
+                return Ok(false);
+            }
+            buffer.resize(BATCH.min(end - open.crc.bytes) as usize, 0);
+            file.read_exact_at(&mut buffer, open.crc.bytes)?;
+            open.crc.update(&buffer);
+            work.unsent += buffer.len() as u64;
+        }
+        self.finish(member)?;
+        Ok(true)
+    }
+
+    /// Writes down the CRC of a member that has been read to its end, and is still what it was.
+    fn finish(&mut self, member: usize) -> io::Result<()> {
+        let known = &mut self.archive.table.members[member];
+        if let Some(open) = &self.open
+            && open.crc.bytes == known.size
+            && !known.is_known
+        {
+            if Identity::of(&open.file.metadata()?).version() != known.version {
+                return Err(io::Error::other("the file changed while it was read"));
+            }
+            (known.crc, known.is_known) = (open.crc.value, true);
+        }
+        Ok(())
+    }
+
+    /// Opens the file of a member, unless it is open. It must be the one that was planned with.
+    fn open(&mut self, member: usize, work: &mut Work) -> io::Result<Arc<File>> {
+        if let Some(open) = self.open.as_ref().filter(|open| open.member == member) {
+            return Ok(Arc::clone(&open.file));
+        }
+        // What was read of the last one is remembered.
+        self.open = None;
+        work.opened += 1;
+        let Archive { table, resolve, crcs, .. } = &self.archive;
+        let wanted = wanted(table.target(&table.members[member]), resolve).map_err(io::Error::other)?;
+        let located = locate(&wanted).map_err(io::Error::other)?;
+        let identity = Identity::of(&located.metadata);
+        if !located.metadata.is_file() || identity.version() != table.members[member].version {
+            return Err(io::Error::other("the file is no longer the one that was announced"));
+        }
+        let file = Arc::new(located.file);
+        let crcs = (!identity.is_fresh()).then(|| Arc::clone(crcs));
+        let crc = self.archive.crcs.get(&identity);
+        self.open = Some(Open { member, file: Arc::clone(&file), identity, crc, crcs });
+        // Another member, or another client's archive, may have had the same file.
+        self.finish(member)?;
+        Ok(file)
+    }
+
+    /// An error that names the member.
+    fn about(&self, member: usize, error: &io::Error) -> io::Error {
+        let table = &self.archive.table;
+        let target = String::from_utf8_lossy(table.target(&table.members[member])).into_owned();
+        io::Error::new(error.kind(), format!("a member of an archive, {target}: {error}"))
+    }
+}
