@@ -10,6 +10,7 @@ mod accel;
 mod balance;
 mod cli;
 mod demo;
+mod differential;
 mod drain;
 mod examples;
 mod files;
