@@ -11,6 +11,7 @@ mod balance;
 mod cli;
 mod demo;
 mod differential;
+mod downloads;
 mod drain;
 mod examples;
 mod files;
