@@ -15,7 +15,11 @@ TEST_THREADS ?= 4
 
 # Programs that building needs, that the tests need, and the Debian packages they come from.
 BUILD_TOOLS := cmake:cmake
+<<<<<<< HEAD
 TEST_TOOLS := 7z:p7zip-full bsdtar:libarchive-tools cmake:cmake curl:curl nginx:nginx-light promtool:prometheus unzip:unzip
+=======
+TEST_TOOLS := aria2c:aria2 cmake:cmake curl:curl nginx:nginx-light promtool:prometheus wget:wget
+>>>>>>> diff
 BENCH_TOOLS := cmake:cmake haproxy:haproxy nginx:nginx-light
 
 # need(program:package ...): one apt-get for all programs that are missing; their services are not started.
@@ -80,10 +84,10 @@ build-tools:
 	@$(call need,$(BUILD_TOOLS))
 
 .PHONY: venv
-venv: $(BOWSHOCK_VENV)/.installed ## Install gunicorn and uvicorn for the tests into target/venv.
+venv: $(BOWSHOCK_VENV)/.installed ## Install gunicorn, uvicorn and requests for the tests into target/venv.
 
 $(BOWSHOCK_VENV)/.installed: integration/requirements.txt
-	@echo "== gunicorn and uvicorn into $(@D)"
+	@echo "== gunicorn, uvicorn and requests into $(@D)"
 	python3 -c 'import ensurepip' 2>/dev/null || { $(call need,no-such-program:python3-venv) ; }
 	python3 -m venv "$(@D)"
 	"$(@D)/bin/pip" install --quiet --disable-pip-version-check --requirement integration/requirements.txt

@@ -90,6 +90,8 @@ async fn only_get_and_head_are_allowed() {
         assert!(answer.header("allow").contains("GET"), "{answer:?}");
         assert!(answer.header("allow").contains("HEAD"), "{answer:?}");
     }
+    let answer = proxy.request("OPTIONS", "/static/style.css").await.expect(204);
+    assert_eq!(answer.header("allow"), "GET, HEAD");
 }
 
 #[tokio::test]
@@ -376,6 +378,8 @@ async fn a_directory_is_its_index_or_a_listing() {
         .await;
     assert_eq!(proxy.get("/data/with/").await.expect(200).text(), "the index");
     assert_eq!(proxy.get("/data/with?a=b").await.expect(301).header("location"), "/data/with/?a=b");
+    let elsewhere = proxy.get("//else.example/%2e%2e/data/with").await.expect(301);
+    assert_eq!(elsewhere.header("location"), "/data/with/", "not to another host");
     let page = proxy.get("/data/without/").header("accept", "text/html").await.expect(200).text();
     assert!(page.find("a.txt").unwrap() < page.find("b.txt").unwrap() && !page.contains("secret"), "{page}");
     let turned = proxy.get("/data/without/?sort=name&order=desc").await.expect(200).text();

@@ -11,6 +11,8 @@ mod archives;
 mod balance;
 mod cli;
 mod demo;
+mod differential;
+mod downloads;
 mod drain;
 mod examples;
 mod files;

@@ -126,7 +126,7 @@ const NOT_IN_TARGETS: AsciiSet = percent_encoding::CONTROLS
     .add(b'|')
     .add(b'}');
 
-/// What must not stand as it is in the path of a URL (RFC 3986 §3.3). Captures are of the decoded path.
+/// What must not stand as it is in the path of a URL (RFC 3986 §3.3). Matched paths and captures are decoded.
 const NOT_IN_PATHS: AsciiSet = percent_encoding::CONTROLS
     .add(b' ')
     .add(b'"')
@@ -160,9 +160,12 @@ async fn send_static(table: &Table, files: &Files, by: &By<'_>, request: &reques
     match open(&table.files, wanted.clone()).await {
         Ok(opened) => files::respond(&opened, method, headers, HeaderMap::new()),
         Err(Missing::Directory(_)) if files.listing || !files.index.is_empty() => {
-            // What the page in it refers to is beneath it (RFC 3986 §5.2.3).
+            // What the page in it refers to is beneath it (RFC 3986 §5.2.3). As it was sent, a path that starts with
+            // two slashes would lead to another host.
             let query = request.uri.query().map(|query| format!("?{query}")).unwrap_or_default();
-            Answer::redirect(StatusCode::MOVED_PERMANENTLY, &format!("{}/{query}", path(request)))
+            let path = normalize(path(request)).unwrap_or_default();
+            let path = percent_encoding::utf8_percent_encode(&path, &NOT_IN_PATHS);
+            Answer::redirect(StatusCode::MOVED_PERMANENTLY, &format!("{path}/{query}"))
         }
         Err(Missing::NotFound(_)) if files.listing => match files::directory(files, by) {
             Some(directory) => list(directory, wanted, request).await,

@@ -30,11 +30,14 @@ fn refuse_method(route: &Route, request: &request::Parts) -> Option<Answer> {
     if names.contains(&"GET") && !names.contains(&"HEAD") {
         names.push("HEAD");
     }
-    let explanation = Explanation::new(
-        StatusCode::METHOD_NOT_ALLOWED,
-        format!("{method} is not allowed for this address."),
-    );
-    let mut answer = explanation.answer(&request.headers);
+    // What may be done with a file is no secret; OPTIONS asks for just that (RFC 9110 §9.3.7).
+    let is_question = *method == Method::OPTIONS && route.methods.is_none();
+    let mut answer = if is_question {
+        Answer::empty(StatusCode::NO_CONTENT)
+    } else {
+        let sentence = format!("{method} is not allowed for this address.");
+        Explanation::new(StatusCode::METHOD_NOT_ALLOWED, sentence).answer(&request.headers)
+    };
     if let Ok(allow) = HeaderValue::from_str(&names.join(", ")) {
         answer.headers.insert(header::ALLOW, allow);
     }
