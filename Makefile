@@ -15,11 +15,8 @@ TEST_THREADS ?= 4
 
 # Programs that building needs, that the tests need, and the Debian packages they come from.
 BUILD_TOOLS := cmake:cmake
-<<<<<<< HEAD
-TEST_TOOLS := 7z:p7zip-full bsdtar:libarchive-tools cmake:cmake curl:curl nginx:nginx-light promtool:prometheus unzip:unzip
-=======
-TEST_TOOLS := aria2c:aria2 cmake:cmake curl:curl nginx:nginx-light promtool:prometheus wget:wget
->>>>>>> diff
+TEST_TOOLS := 7z:p7zip-full aria2c:aria2 bsdtar:libarchive-tools cmake:cmake curl:curl nginx:nginx-light \
+	promtool:prometheus unzip:unzip wget:wget
 BENCH_TOOLS := cmake:cmake haproxy:haproxy nginx:nginx-light
 
 # need(program:package ...): one apt-get for all programs that are missing; their services are not started.

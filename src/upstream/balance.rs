@@ -31,8 +31,6 @@ pub struct Doubts {
     pub tried: bool,
     /// It owes answers and begins none.
     pub silent: bool,
-    /// Nothing has been heard of it yet.
-    pub unknown: bool,
 }
 
 /// How to choose.
@@ -188,7 +186,7 @@ mod tests {
         usable: true,
         backup: false,
         full: false,
-        doubts: Doubts { tried: false, silent: false, unknown: false },
+        doubts: Doubts { tried: false, silent: false },
         id: 0,
         credit: 0,
     };
@@ -220,14 +218,14 @@ mod tests {
     #[test]
     fn a_doubtful_server_is_used_when_no_other_can_take_more() {
         let busy = Candidate { load: 5000, ..IDLE };
-        let doubts = |tried, silent, unknown| Candidate { doubts: Doubts { tried, silent, unknown }, ..IDLE };
-        for doubtful in [doubts(true, false, false), doubts(false, true, false), doubts(false, false, true)] {
+        let doubts = |tried, silent| Candidate { doubts: Doubts { tried, silent }, ..IDLE };
+        for doubtful in [doubts(true, false), doubts(false, true)] {
             assert_eq!(pick(&[doubtful, busy]), Some(1));
             assert_eq!(pick(&[doubtful]), Some(0));
             assert_eq!(pick(&[doubtful, Candidate { full: true, ..busy }]), Some(0));
             assert_eq!(pick(&[doubtful, Candidate { usable: false, ..busy }]), Some(0));
         }
-        assert_eq!(pick(&[doubts(true, false, false), doubts(false, true, true)]), Some(1));
+        assert_eq!(pick(&[doubts(true, false), doubts(false, true)]), Some(1));
     }
 
     #[test]
@@ -270,9 +268,9 @@ mod tests {
 
     prop_compose! {
         fn candidate()(load in 0..2000u64, weight in 1..5000u64, usable: bool, backup: bool, full: bool,
-            doubts in any::<(bool, bool, bool)>(), id: u64, credit in -5000..5000i64) -> Candidate {
-            let (tried, silent, unknown) = doubts;
-            Candidate { load, weight, usable, backup, full, doubts: Doubts { tried, silent, unknown }, id, credit }
+            doubts in any::<(bool, bool)>(), id: u64, credit in -5000..5000i64) -> Candidate {
+            let (tried, silent) = doubts;
+            Candidate { load, weight, usable, backup, full, doubts: Doubts { tried, silent }, id, credit }
         }
     }
 

@@ -193,8 +193,6 @@ impl Upstream {
                 doubts: Doubts {
                     tried: wish.tried.iter().any(|tried| Arc::ptr_eq(tried, server)),
                     silent: server.is_silent(now),
-                    // A key's server is its server from the first request on.
-                    unknown: server.health() == Health::Unknown && !matches!(method, Method::Hash(_)),
                 },
                 id: server.id,
                 credit: slot.credit,
