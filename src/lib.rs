@@ -27,6 +27,9 @@ pub mod config;
 mod demo;
 mod exchange;
 mod files;
+#[cfg(fuzzing)]
+#[doc(hidden)]
+pub mod fuzzing;
 mod gate;
 mod handler;
 mod listen;

@@ -11,7 +11,7 @@ mod conditional;
 pub mod listing;
 mod multipart;
 mod open;
-mod range;
+pub(crate) mod range;
 mod types;
 
 use std::{path::PathBuf, sync::Arc, time::SystemTime};

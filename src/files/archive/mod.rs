@@ -42,6 +42,14 @@ use stream::Stream;
 use walk::Walk;
 use zip::Table;
 
+/// Reads a list and forgets it, for cargo-fuzz.
+#[cfg(fuzzing)]
+pub fn read_list(list: &[u8]) {
+    for charset in [names::Charset::Utf8, names::Charset::Latin1, names::Charset::Native] {
+        let _ = list::List::parse(list, charset);
+    }
+}
+
 /// Says which file a member's path means: percent-decoded, without a query.
 pub type Resolve = Arc<dyn Fn(&str) -> Result<Wanted, Unresolved> + Send + Sync>;
 
