@@ -44,3 +44,28 @@ pub fn range(bytes: &[u8]) {
 pub fn archive_list(bytes: &[u8]) {
     archive::read_list(bytes);
 }
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+
+    use super::*;
+
+    /// What cargo-fuzz has found worth keeping: inputs that take new ways through the code.
+    fn replay(target: &str, call: fn(&[u8])) {
+        let corpus = Path::new(env!("CARGO_MANIFEST_DIR")).join("fuzz/corpus").join(target);
+        let mut inputs = 0;
+        for entry in fs::read_dir(corpus).unwrap() {
+            call(&fs::read(entry.unwrap().path()).unwrap());
+            inputs += 1;
+        }
+        assert!(inputs > 100, "{inputs} inputs for {target}");
+    }
+
+    #[test]
+    fn what_was_found_once_does_no_harm() {
+        replay("path", path);
+        replay("range", range);
+        replay("archive_list", archive_list);
+    }
+}

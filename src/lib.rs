@@ -27,7 +27,7 @@ pub mod config;
 mod demo;
 mod exchange;
 mod files;
-#[cfg(fuzzing)]
+#[cfg(any(fuzzing, test))]
 #[doc(hidden)]
 pub mod fuzzing;
 mod gate;

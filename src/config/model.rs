@@ -49,6 +49,8 @@ pub struct Server {
     pub client_body_timeout: Duration,
     /// Longest pause between two successful writes to a client.
     pub send_timeout: Duration,
+    /// Bytes per second that a client must take or send while it is waited for, on average; 0 is no limit.
+    pub min_rate: u64,
     /// How long an idle connection is kept for its next request.
     pub keepalive_timeout: Duration,
     /// Most client connections at once; past it new ones wait in the listen queue.

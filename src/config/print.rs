@@ -94,6 +94,7 @@ fn server(out: &mut Out, server: &Server) {
     out.duration("client_header_timeout", server.client_header_timeout);
     out.duration("client_body_timeout", server.client_body_timeout);
     out.duration("send_timeout", server.send_timeout);
+    out.text("min_rate", &show_size(Some(server.min_rate).filter(|rate| *rate > 0)));
     out.duration("keepalive_timeout", server.keepalive_timeout);
     out.raw("max_connections", server.max_connections);
     if !server.resolver.is_empty() {

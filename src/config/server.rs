@@ -18,6 +18,7 @@ pub fn default(cores: usize) -> Server {
         client_header_timeout: Duration::from_secs(10),
         client_body_timeout: Duration::from_secs(60),
         send_timeout: Duration::from_secs(60),
+        min_rate: 500,
         keepalive_timeout: Duration::from_secs(75),
         max_connections: 16_384,
         resolver: Vec::new(),
@@ -48,6 +49,7 @@ pub fn read(value: Value<'_>) -> Option<Server> {
             .optional("client_body_timeout", Value::time)
             .unwrap_or(default.client_body_timeout),
         send_timeout: table.optional("send_timeout", Value::time).unwrap_or(default.send_timeout),
+        min_rate: table.optional("min_rate", Value::size).map_or(default.min_rate, Option::unwrap_or_default),
         // Zero is meant: no connection is kept.
         keepalive_timeout: table
             .optional("keepalive_timeout", Value::duration)

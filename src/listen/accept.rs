@@ -57,7 +57,7 @@ pub(super) async fn run(
         let peer = Arc::new(Peer { listener: Arc::clone(&listener), address });
         let place = Place::take(Arc::clone(&listener), permit);
         let limits = limits();
-        connection::spawn(Transport::new(socket, peer, limits.send_timeout, place), limits, &serve);
+        connection::spawn(Transport::new(socket, peer, &limits, place), limits, &serve);
     };
     // A connection that there is no room for waits here, and those after it in the listen queue.
     let room = || async { Arc::clone(&room).acquire_owned().await.map_err(io::Error::other) };

@@ -11,6 +11,7 @@ mod head;
 mod inbound;
 mod keep;
 mod listener;
+mod min_rate;
 mod outgoing;
 mod pace;
 mod peer;
@@ -56,6 +57,7 @@ pub(crate) struct Limits {
     client_header_timeout: Duration,
     keepalive_timeout: Duration,
     send_timeout: Duration,
+    min_rate: u64,
 }
 
 impl From<&config::Server> for Limits {
@@ -64,6 +66,7 @@ impl From<&config::Server> for Limits {
             client_header_timeout: server.client_header_timeout,
             keepalive_timeout: server.keepalive_timeout,
             send_timeout: server.send_timeout,
+            min_rate: server.min_rate,
         }
     }
 }

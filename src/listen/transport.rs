@@ -19,7 +19,8 @@ use tokio::{
 };
 
 use super::{
-    inbound::Inbound, keep::Keep, outgoing::Outgoing, pace::Pace, peer::Peer, place::Place, socket::Socket,
+    Limits, inbound::Inbound, keep::Keep, min_rate::MinRate, outgoing::Outgoing, pace::Pace, peer::Peer,
+    place::Place, socket::Socket,
 };
 use crate::answer::Pieces;
 
@@ -56,6 +57,12 @@ pub(crate) struct Transport {
     tunnel: AtomicBool,
     /// Longest pause between two successful writes.
     send_timeout: Duration,
+    /// Bytes per second that the client must take or send while it is waited for.
+    min_rate: u64,
+    receiving: MinRate,
+    sending: MinRate,
+    /// It has taken an answer too slowly.
+    too_slow: Option<io::Error>,
     /// Runs while a write waits for the client.
     stalled: Option<Pin<Box<Sleep>>>,
     /// How fast the answer may be sent.
@@ -69,7 +76,7 @@ pub(crate) struct Transport {
 }
 
 impl Transport {
-    pub(super) fn new(socket: Socket, peer: Arc<Peer>, send_timeout: Duration, place: Place) -> Self {
+    pub(super) fn new(socket: Socket, peer: Arc<Peer>, limits: &Limits, place: Place) -> Self {
         Self {
             socket,
             peer,
@@ -82,7 +89,11 @@ impl Transport {
             queued: Mutex::new(None),
             pace: Mutex::new(None),
             tunnel: AtomicBool::new(false),
-            send_timeout,
+            send_timeout: limits.send_timeout,
+            min_rate: limits.min_rate,
+            receiving: MinRate::default(),
+            sending: MinRate::default(),
+            too_slow: None,
             stalled: None,
             queued_bytes: 0,
             reset: AtomicBool::new(false),
@@ -198,6 +209,7 @@ impl Transport {
         self.outbound = BytesMut::new();
         self.stalled = None;
         self.queued_bytes = 0;
+        (self.receiving, self.sending) = (MinRate::default(), MinRate::default());
         self.pace = Mutex::new(None);
         self.keep = None;
         if self.received.is_empty() {
@@ -249,6 +261,9 @@ impl Transport {
     /// The client has taken so many bytes.
     fn sent(&mut self, bytes: u64) {
         self.stalled = None;
+        if let Err(error) = self.sending.moved(bytes, self.min_rate) {
+            self.too_slow = Some(error);
+        }
         if let Some(pace) = self.pace() {
             pace.sent(bytes);
         }
@@ -261,6 +276,10 @@ impl Transport {
             self.stalled = None;
             return write;
         }
+        if let Some(error) = self.too_slow.take() {
+            return Poll::Ready(Err(error));
+        }
+        self.sending.waits();
         let deadline = Instant::now() + self.send_timeout;
         let stalled = self.stalled.get_or_insert_with(|| Box::pin(tokio::time::sleep_until(deadline)));
         ready!(stalled.as_mut().poll(cx));
@@ -321,7 +340,14 @@ impl Transport {
             Inbound::Chunked { .. } => out.remaining().min(READ_AHEAD),
         };
         let mut part = ReadBuf::new(out.initialize_unfilled_to(most));
-        ready!(self.socket.poll_read(cx, &mut part))?;
+        let received = self.socket.poll_read(cx, &mut part);
+        if self.inbound != Inbound::Tunnel {
+            match received {
+                Poll::Pending => self.receiving.waits(),
+                Poll::Ready(_) => self.receiving.moved(part.filled().len() as u64, self.min_rate)?,
+            }
+        }
+        ready!(received)?;
         let read = part.filled().len();
         let ours = self.inbound.take(part.filled());
         // What follows the last chunk is the next request's.

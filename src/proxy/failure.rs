@@ -196,6 +196,12 @@ pub(super) async fn explain(session: &mut Session, error: &Error, exchange: &mut
     FailToProxy { error_code: code, can_reuse_downstream: false }
 }
 
+/// Whether our transport has lost its patience with the client.
+fn is_timeout(error: &Error) -> bool {
+    let system = error.root_cause().downcast_ref::<io::Error>();
+    system.is_some_and(|error| error.kind() == io::ErrorKind::TimedOut)
+}
+
 /// What to say; `None` when there is nobody to tell.
 fn explanation(error: &Error) -> Option<Explanation> {
     if let Some(told) = error.cause.as_ref().and_then(|cause| cause.downcast_ref::<Told>()) {
@@ -227,6 +233,9 @@ fn explanation(error: &Error) -> Option<Explanation> {
         (ErrorSource::Upstream, _) => (StatusCode::BAD_GATEWAY, "The server's answer cannot be understood."),
         (ErrorSource::Downstream, ErrorType::ReadTimedout) => {
             (StatusCode::REQUEST_TIMEOUT, "The body of the request took too long to arrive.")
+        }
+        (ErrorSource::Downstream, ErrorType::ReadError) if is_timeout(error) => {
+            (StatusCode::REQUEST_TIMEOUT, "The body of the request arrived too slowly.")
         }
         (
             ErrorSource::Downstream,

@@ -28,11 +28,12 @@ pub const SERVER: Keys = Keys {
         "client_header_timeout",
         "client_body_timeout",
         "send_timeout",
+        "min_rate",
         "keepalive_timeout",
         "max_connections",
         "resolver",
     ],
-    later: &["user", "group", "min_rate", "max_memory", "http2"],
+    later: &["user", "group", "max_memory", "http2"],
 };
 
 /// `[admin]`

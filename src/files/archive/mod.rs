@@ -43,7 +43,7 @@ use walk::Walk;
 use zip::Table;
 
 /// Reads a list and forgets it, for cargo-fuzz.
-#[cfg(fuzzing)]
+#[cfg(any(fuzzing, test))]
 pub fn read_list(list: &[u8]) {
     for charset in [names::Charset::Utf8, names::Charset::Latin1, names::Charset::Native] {
         let _ = list::List::parse(list, charset);
