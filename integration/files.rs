@@ -444,3 +444,26 @@ async fn downloads_are_no_faster_than_their_route_and_their_site_say() {
     let (one, other) = tokio::join!(download(&proxy, "/site/a.bin"), download(&proxy, "/site/a.bin"));
     assert!((0.7..2.0).contains(&one) && (0.7..2.0).contains(&other), "{one} s and {other} s at 2m for both");
 }
+
+#[tokio::test]
+async fn a_site_has_pages_of_its_own_for_errors() {
+    let scratch = Scratch::new();
+    scratch.write("root/a.txt", "a");
+    let page = scratch.write("errors/404.html", "<h1>not at our place</h1>");
+    let text = routes(&scratch, "expires = \"1h\"").replacen(
+        "[[site]]\n",
+        &format!("[[site]]\nerrors = {{ 404 = {page:?} }}\n"),
+        1,
+    );
+    let proxy = Proxy::toml(&text).start().await;
+    for path in ["/data/nothing", "/no/route"] {
+        let answer = proxy.get(path).header("accept", "text/html").await.expect(404);
+        assert_eq!(answer.text(), "<h1>not at our place</h1>", "{path}");
+        assert_eq!(answer.header("content-type"), "text/html; charset=utf-8");
+        assert_eq!(answer.header("cache-control"), "no-store");
+    }
+    let json = proxy.get("/data/nothing").header("accept", "application/json").await.expect(404);
+    assert!(json.json()["err_msg"].is_string(), "programs get what they can read");
+    std::fs::remove_file(page).unwrap();
+    assert!(proxy.get("/data/nothing").await.expect(404).text().contains("no such file"));
+}

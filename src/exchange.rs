@@ -12,7 +12,7 @@ use tokio::time::Instant;
 use crate::{
     client::Client,
     observe::{How, RequestId},
-    route::Route,
+    route::{ErrorPages, Route},
     upstream::{Lease, Turn, Upstream},
 };
 
@@ -39,6 +39,8 @@ pub struct Exchange {
     pub(crate) client: Option<Client>,
     /// The site it is for; `-` when there is none for its host.
     pub(crate) site: Arc<str>,
+    /// The pages of its site for errors.
+    pub(crate) errors: Option<Arc<ErrorPages>>,
     /// The route it takes.
     pub(crate) route: Option<Arc<Route>>,
     /// Its way through the upstream.
@@ -80,6 +82,7 @@ impl Exchange {
             id: RequestId::random(),
             client: None,
             site: Arc::from("-"),
+            errors: None,
             route: None,
             turn: Turn::default(),
             lease: None,

@@ -49,6 +49,7 @@ async fn route(table: &Table, request: &request::Parts, exchange: &mut Exchange)
         return Err(refuse(StatusCode::NOT_FOUND, "No site of that name is served here.".into()));
     };
     exchange.site = Arc::clone(matched.site);
+    exchange.errors = Some(Arc::clone(matched.errors));
     let Some((route, by)) = matched.route.filter(|(route, _)| !route.settings.internal) else {
         return Err(refuse(StatusCode::NOT_FOUND, "There is nothing at this address.".into()));
     };
@@ -104,6 +105,24 @@ pub(crate) fn finish(mut answer: Answer, exchange: &Exchange) -> Answer {
     }
     answer.headers.entry(X_REQUEST_ID).or_insert_with(|| exchange.id.value());
     answer
+}
+
+/// The site's own page in place of ours, for an answer that explains an error to a person.
+pub(crate) async fn with_own_page(mut answer: Answer, exchange: &Exchange) -> Answer {
+    let page =
+        exchange.errors.as_ref().filter(|_| answer.is_page).and_then(|errors| errors.page(answer.status));
+    let Some((path, cache)) = page else { return answer };
+    let wanted = Wanted::file(path.into());
+    match open(cache, wanted).await {
+        Ok(opened) => {
+            answer.headers.insert(header::CONTENT_TYPE, opened.content_type.clone());
+            answer.body(opened.whole())
+        }
+        Err(missing) => {
+            tracing::error!("a page for errors: {missing}");
+            answer
+        }
+    }
 }
 
 /// The name asked for: that of the target where it has one (RFC 9112 §3.2.2), else `Host`.

@@ -31,7 +31,8 @@ impl Explanation {
             Answer::json(self.status, &serde_json::json!({ "err_code": code, "err_msg": self.sentence }))
         } else {
             let html = HeaderValue::from_static("text/html; charset=utf-8");
-            Answer::text(self.status, html, page(self.status, &self.sentence))
+            let page = Answer::text(self.status, html, page(self.status, &self.sentence));
+            Answer { is_page: true, ..page }
         };
         answer.headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
         if let Some(seconds) = self.retry_after {

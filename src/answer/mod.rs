@@ -24,6 +24,8 @@ pub struct Answer {
     pub status: StatusCode,
     /// The fields; `Content-Length`, `Date` and `Connection` are set when it is sent.
     pub headers: HeaderMap,
+    /// It is a page of ours that tells a person of an error.
+    pub is_page: bool,
     /// What follows the head. For `HEAD` and 304 only its length is told or nothing at all.
     pub body: Body,
 }
@@ -70,7 +72,7 @@ impl Body {
 impl Answer {
     /// An answer without a body.
     pub fn empty(status: StatusCode) -> Self {
-        Self { status, headers: HeaderMap::new(), body: Body::Empty }
+        Self { status, headers: HeaderMap::new(), is_page: false, body: Body::Empty }
     }
 
     /// An answer with text in it.

@@ -175,6 +175,8 @@ pub struct Site {
     pub name: String,
     /// The names it answers for; empty for the default site.
     pub hosts: Vec<HostPattern>,
+    /// Pages that are sent in place of the proxy's own, by the status of the error.
+    pub errors: BTreeMap<u16, PathBuf>,
     /// Bytes per second of all its answers together, each of which gets the same part.
     pub limit_rate: Option<u64>,
     /// Its routes, in the order of the file.

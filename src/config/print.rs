@@ -144,6 +144,10 @@ fn site(out: &mut Out, site: &Site) {
     if !site.hosts.is_empty() {
         out.raw("host", list(hosts));
     }
+    if !site.errors.is_empty() {
+        let pages = site.errors.iter().map(|(status, page)| format!("{status} = {}", path(page)));
+        out.raw("errors", format!("{{ {} }}", pages.collect::<Vec<_>>().join(", ")));
+    }
     if site.limit_rate.is_some() {
         out.text("limit_rate", &show_size(site.limit_rate));
     }

@@ -1,11 +1,13 @@
 //! `[[site]]`: host names and routes.
 
+use std::{collections::BTreeMap, path::PathBuf};
+
 use super::{
     diagnostic::{Problem, Span, show},
     headers,
     host::host,
     model::{HostPattern, Route, Site},
-    pattern,
+    paths, pattern,
     read::{SITE, Value},
     route::{self, Inherited},
     upstream::Upstreams,
@@ -39,6 +41,7 @@ pub fn read(value: Value<'_>, hosts: &mut Hosts, upstreams: &Upstreams) -> Optio
         headers: table.optional("headers", headers::read).unwrap_or_default(),
         max_body: table.optional("max_body", Value::size).unwrap_or(Some(MAX_BODY)),
     };
+    let errors = table.optional("errors", errors).unwrap_or_default();
     let limit_rate = table.optional("limit_rate", Value::size).flatten();
     let routes = match table.take("routes") {
         Some(value) => routes(value, &inherited, upstreams),
@@ -52,7 +55,7 @@ pub fn read(value: Value<'_>, hosts: &mut Hosts, upstreams: &Upstreams) -> Optio
     table.finish();
     let name = names.first().map_or_else(|| "default".into(), |(name, _)| name.clone());
     let hosts = names.into_iter().map(|(_, host)| host).collect();
-    Some(Site { name, hosts, limit_rate, routes })
+    Some(Site { name, hosts, errors, limit_rate, routes })
 }
 
 impl Hosts {
@@ -103,6 +106,29 @@ impl Hosts {
             None => self.default = Some(site.span()),
         }
     }
+}
+
+/// Pages by the status of the error.
+fn errors(value: Value<'_>) -> Option<BTreeMap<u16, PathBuf>> {
+    let example = "errors = { 404 = \"/srv/galaxy/errors/404.html\" }";
+    let status = |text: &str| match text.parse() {
+        Ok(status @ 400..=599_u16) => Ok(status),
+        _ => {
+            let problem =
+                Problem::new(format!("{} is not the status of an error", show(text)), "from 400 to 599");
+            Err(problem.help(format!("write for example `{example}`")))
+        }
+    };
+    let mut pages = BTreeMap::new();
+    for (key, value) in value.entries(example)? {
+        let page = value.string(example).and_then(|text| {
+            let path = value.parse(text, |text| paths::absolute(text, "/srv/galaxy/errors"))?;
+            paths::need_something(value, &path);
+            Some(path)
+        });
+        pages.extend(key.read(status).zip(page));
+    }
+    Some(pages)
 }
 
 fn routes(value: Value<'_>, site: &Inherited, upstreams: &Upstreams) -> Vec<Route> {

@@ -183,6 +183,13 @@ pub(crate) fn http_date(time: SystemTime) -> HeaderValue {
     HeaderValue::from_str(&httpdate::fmt_http_date(time)).unwrap_or_else(|_| HeaderValue::from_static("0"))
 }
 
+impl Opened {
+    /// All of it as a body.
+    pub fn whole(&self) -> Body {
+        Body::piece(piece(self, Span { start: 0, length: self.size }))
+    }
+}
+
 fn piece(opened: &Opened, span: Span) -> Piece {
     match &opened.bytes {
         // Within bounds: the range was cut to the size, which is the length of these bytes.

@@ -40,8 +40,14 @@ pub struct Wanted {
     pub types: Types,
 }
 
-#[cfg(test)]
 impl Wanted {
+    /// This file, wherever it is.
+    pub fn file(path: PathBuf) -> Self {
+        let (within, symlinks, neighbours) = (Vec::new(), Symlinks::Follow, false);
+        Self { candidates: vec![path], within, symlinks, neighbours, types: Arc::default() }
+    }
+
+    #[cfg(test)]
     /// The first of `candidates` that is there, within these directories.
     pub fn first_of(candidates: Vec<PathBuf>, within: Vec<PathBuf>) -> Self {
         Self { candidates, within, symlinks: Symlinks::Inside, neighbours: false, types: Arc::default() }

@@ -9,7 +9,7 @@ use super::instead::Sent;
 use crate::{
     answer::{Answer, Body},
     exchange::Exchange,
-    handler::host,
+    handler::{self, host},
     listen::{Pace, Transport},
     observe::{Entry, How},
     state::State,
@@ -34,6 +34,7 @@ pub(super) fn is_interim(status: StatusCode) -> bool {
 
 /// Sends an answer.
 pub(super) async fn answer(session: &mut Session, answer: Answer, exchange: &mut Exchange) -> Result<()> {
+    let answer = handler::with_own_page(answer, exchange).await;
     close_if_stopping(session);
     if exchange.lease.is_none() && !exchange.answered {
         limit(session, exchange, None)?;

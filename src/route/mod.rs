@@ -11,7 +11,7 @@ use regex::Regex;
 
 pub use hosts::Hosts;
 pub use path::normalize;
-pub use table::{Route, Table};
+pub use table::{ErrorPages, Route, Table};
 
 use crate::config::PathPattern;
 

@@ -1,6 +1,12 @@
 //! Everything a request needs of the configuration, in one immutable value that a reload replaces.
 
-use std::sync::Arc;
+use std::{
+    collections::BTreeMap,
+    path::{Path, PathBuf},
+    sync::Arc,
+};
+
+use http::StatusCode;
 
 use super::{By, Hosts, Routes};
 use crate::{
@@ -21,8 +27,22 @@ pub struct Table {
 
 struct Site {
     name: Arc<str>,
+    errors: Arc<ErrorPages>,
     routes: Routes,
     table: Vec<Arc<Route>>,
+}
+
+/// A site's own pages for errors.
+pub struct ErrorPages {
+    pages: BTreeMap<u16, PathBuf>,
+    files: Arc<files::Cache>,
+}
+
+impl ErrorPages {
+    /// The page for this status, and where files are found open.
+    pub fn page(&self, status: StatusCode) -> Option<(&Path, &Arc<files::Cache>)> {
+        self.pages.get(&status.as_u16()).map(|page| (page.as_path(), &self.files))
+    }
 }
 
 /// A route with the upstream it names.
@@ -39,6 +59,8 @@ pub struct Route {
 pub struct Matched<'t, 'p> {
     /// The name of the site.
     pub site: &'t Arc<str>,
+    /// Its pages for errors.
+    pub errors: &'t Arc<ErrorPages>,
     /// The route, and how its pattern matched; `None` when the site has no route for the path.
     pub route: Option<(Arc<Route>, By<'p>)>,
 }
@@ -46,6 +68,7 @@ pub struct Matched<'t, 'p> {
 impl Table {
     /// Arranges the sites of `config`; `upstreams` has taken over the same configuration already.
     pub fn new(config: &Config, upstreams: &Upstreams) -> Self {
+        let files: Arc<files::Cache> = Arc::default();
         let sites = config.sites.iter().map(|site| {
             let name: Arc<str> = site.name.as_str().into();
             let shared_rate = site.limit_rate.map(SharedRate::new);
@@ -59,13 +82,14 @@ impl Table {
             Site {
                 routes: Routes::new(site.routes.iter().map(|route| &route.pattern)),
                 table: site.routes.iter().map(route).collect(),
+                errors: Arc::new(ErrorPages { pages: site.errors.clone(), files: Arc::clone(&files) }),
                 name,
             }
         });
         Self {
             hosts: Hosts::new(config.sites.iter().map(|site| site.hosts.as_slice())),
             sites: sites.collect(),
-            files: Arc::default(),
+            files,
         }
     }
 
@@ -84,6 +108,7 @@ impl Table {
         let found = site.routes.find(path);
         Some(Matched {
             site: &site.name,
+            errors: &site.errors,
             route: found.map(|found| (Arc::clone(&site.table[found.route]), found.by)),
         })
     }

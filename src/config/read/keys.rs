@@ -52,8 +52,8 @@ pub const LISTEN: Keys =
 /// `[[site]]`
 pub const SITE: Keys = Keys {
     table: "`[[site]]`",
-    now: &["host", "routes", "headers", "max_body", "limit_rate"],
-    later: &["tls", "errors", "compress", "allow", "deny", "limits", "galaxy", "redirect_https"],
+    now: &["host", "routes", "headers", "errors", "max_body", "limit_rate"],
+    later: &["tls", "compress", "allow", "deny", "limits", "galaxy", "redirect_https"],
 };
 
 /// One entry of `[site.routes]`.

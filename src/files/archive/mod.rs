@@ -28,7 +28,7 @@ use http::HeaderValue;
 pub use answer::answer;
 pub use crc::Crcs;
 pub use list::MOST_LIST;
-#[cfg(test)]
+#[cfg(any(fuzzing, test))]
 use names::Charset;
 pub use plan::{Order, Unresolved, is_list, plan};
 #[cfg(test)]
@@ -45,7 +45,7 @@ use zip::Table;
 /// Reads a list and forgets it, for cargo-fuzz.
 #[cfg(any(fuzzing, test))]
 pub fn read_list(list: &[u8]) {
-    for charset in [names::Charset::Utf8, names::Charset::Latin1, names::Charset::Native] {
+    for charset in [Charset::Utf8, Charset::Latin1, Charset::Native] {
         let _ = list::List::parse(list, charset);
     }
 }
