@@ -9,6 +9,7 @@
 mod accel;
 mod balance;
 mod cli;
+mod cold;
 mod demo;
 mod differential;
 mod downloads;
