@@ -10,6 +10,7 @@ mod accel;
 mod archives;
 mod balance;
 mod cli;
+mod cold;
 mod demo;
 mod differential;
 mod downloads;

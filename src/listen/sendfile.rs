@@ -1,4 +1,4 @@
-//! A file, or a range of one, sent by the kernel without passing through the process.
+//! A file, or a range of one, sent by the kernel without passing through the process where that never waits.
 
 use std::{
     fs::File,
@@ -8,15 +8,22 @@ use std::{
     task::{Context, Poll, ready},
 };
 
+use bytes::{Buf, Bytes};
 use tokio::task::{JoinHandle, spawn_blocking};
 
-use super::{socket::Socket, warm};
+use super::{
+    socket::Socket,
+    warm::{self, Place},
+};
 
 /// Bytes sent before others get their turn on the event loop.
 const TURN: u64 = 2 * 1024 * 1024;
 
 /// Bytes that are seen to be in memory at a time.
 const WINDOW: u64 = 1024 * 1024;
+
+/// Bytes that are read at a time where nobody knows what is in memory. They are kept until the client has taken them.
+const COPIED: u64 = 256 * 1024;
 
 /// A range of an open file, to be sent.
 #[derive(Debug)]
@@ -26,14 +33,25 @@ pub(crate) struct FileJob {
     left: u64,
     /// Up to here the file is in memory.
     warm: u64,
+    /// What of it is in ours, from `offset` on.
+    copied: Bytes,
     /// Brings the next window into memory.
-    warming: Option<JoinHandle<io::Result<()>>>,
+    warming: Option<JoinHandle<io::Result<Warmed>>>,
+}
+
+/// Where the next bytes of a file are now.
+#[derive(Debug)]
+enum Warmed {
+    /// So many in the memory of the kernel.
+    Kernel(u64),
+    /// In ours.
+    Copied(Bytes),
 }
 
 impl FileJob {
     /// Sends `length` bytes of `file` from `offset` on.
     pub(crate) fn new(file: Arc<File>, offset: u64, length: u64) -> Self {
-        Self { file, offset, left: length, warm: offset, warming: None }
+        Self { file, offset, left: length, warm: offset, copied: Bytes::new(), warming: None }
     }
 
     /// Whether it waits for the disk, and not for the client.
@@ -60,16 +78,19 @@ impl FileJob {
                 return Poll::Pending;
             }
             ready!(self.poll_warm(cx))?;
-            let count = turn.min(self.warm - self.offset);
-            let sent = ready!(socket.poll_write_with(cx, |fd| {
-                let count = usize::try_from(count).unwrap_or(usize::MAX);
-                Ok(rustix::fs::sendfile(fd, &*self.file, Some(&mut self.offset), count)?)
-            }))? as u64;
+            let count = usize::try_from(turn.min(self.warm - self.offset)).unwrap_or(usize::MAX);
+            let sent = if self.copied.is_empty() {
+                ready!(socket.poll_write_with(cx, |fd| {
+                    Ok(rustix::fs::sendfile(fd, &*self.file, Some(&mut self.offset), count)?)
+                }))?
+            } else {
+                let sent = ready!(socket.poll_send(cx, &self.copied[..count], false))?;
+                self.copied.advance(sent);
+                self.offset += sent as u64;
+                sent
+            } as u64;
             if sent == 0 {
-                return Poll::Ready(Err(io::Error::new(
-                    io::ErrorKind::UnexpectedEof,
-                    "the file became shorter while it was sent",
-                )));
+                return Poll::Ready(Err(shorter()));
             }
             self.left -= sent;
             turn = turn.saturating_sub(sent);
@@ -81,19 +102,39 @@ impl FileJob {
     /// Waits until the next bytes are in memory.
     fn poll_warm(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         while self.warm <= self.offset {
-            let window = WINDOW.min(self.left);
             if let Some(warming) = &mut self.warming {
                 let warmed = ready!(Pin::new(warming).poll(cx));
                 self.warming = None;
-                warmed.map_err(io::Error::other)??;
-                self.warm = self.offset + window;
-            } else if warm::is_cached(&self.file, self.offset, window) {
-                self.warm = self.offset + window;
-            } else {
-                let (file, offset) = (Arc::clone(&self.file), self.offset);
-                self.warming = Some(spawn_blocking(move || warm::warm(&file, offset, window)));
+                match warmed.map_err(io::Error::other)?? {
+                    Warmed::Kernel(length) => self.warm = self.offset + length,
+                    Warmed::Copied(bytes) if bytes.is_empty() => return Poll::Ready(Err(shorter())),
+                    Warmed::Copied(bytes) => {
+                        self.warm = self.offset + bytes.len() as u64;
+                        self.copied = bytes;
+                    }
+                }
+                continue;
+            }
+            let (offset, window, most) = (self.offset, WINDOW.min(self.left), COPIED.min(self.left));
+            let file = Arc::clone(&self.file);
+            match warm::place(&file, offset, window) {
+                Place::Memory => self.warm = offset + window,
+                Place::Disk => {
+                    self.warming = Some(spawn_blocking(move || {
+                        warm::warm(&file, offset, window).map(|()| Warmed::Kernel(window))
+                    }));
+                }
+                Place::Unknown => {
+                    self.warming =
+                        Some(spawn_blocking(move || warm::read(&file, offset, most).map(Warmed::Copied)));
+                }
             }
         }
         Poll::Ready(Ok(()))
     }
+}
+
+/// What was promised cannot be sent.
+fn shorter() -> io::Error {
+    io::Error::new(io::ErrorKind::UnexpectedEof, "the file became shorter while it was sent")
 }

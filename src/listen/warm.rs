@@ -1,7 +1,8 @@
 //! Whether a part of a file is in memory, and bringing it there.
 //!
 //! sendfile(2) waits for the disk. On the event loop that would make every other client wait too, so what is not in
-//! the page cache is read by a thread of the blocking pool first.
+//! the page cache is read by a thread of the blocking pool first. Where the file system does not tell what is in it (NFS
+//! and FUSE among them), what that thread has read is sent: nobody knows that it stays there.
 
 use std::{
     fs::File,
@@ -10,6 +11,7 @@ use std::{
     os::unix::fs::FileExt,
 };
 
+use bytes::Bytes;
 use rustix::{
     fs::{Advice, fadvise},
     io::{Errno, ReadWriteFlags, preadv2},
@@ -18,27 +20,63 @@ use rustix::{
 /// Pages are looked at this far apart: readahead brings them in larger pieces than this.
 const STEP: u64 = 128 * 1024;
 
-/// Whether `length` bytes from `offset` on can be read without waiting, as far as samples tell. False where the file
-/// system cannot say (NFS and FUSE among them).
-pub(super) fn is_cached(file: &File, offset: u64, length: u64) -> bool {
+/// Where a part of a file is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Place {
+    /// In memory.
+    Memory,
+    /// On a disk.
+    Disk,
+    /// Only who reads it finds it out.
+    Unknown,
+}
+
+/// Where `length` bytes from `offset` on are, as far as samples tell.
+pub(super) fn place(file: &File, offset: u64, length: u64) -> Place {
     let last = offset + length.saturating_sub(1);
-    let samples = (offset..=last).step_by(STEP as usize).chain([last]);
-    samples.into_iter().all(|at| {
+    for at in (offset..=last).step_by(STEP as usize).chain([last]) {
         let mut byte = [0];
-        loop {
+        let sample = loop {
             match preadv2(file, &mut [IoSliceMut::new(&mut byte)], at, ReadWriteFlags::NOWAIT) {
                 Err(Errno::INTR) => {}
-                // The end of a file that has become shorter is no reason to wait; sending finds it out.
-                result => return result.is_ok(),
+                sample => break sample,
             }
+        };
+        match sample {
+            // The end of a file that has become shorter is no reason to wait; sending finds it out.
+            Ok(_) => {}
+            Err(Errno::AGAIN) => return Place::Disk,
+            Err(_) => return Place::Unknown,
         }
-    })
+    }
+    Place::Memory
+}
+
+/// Reads a part of a file, less of it where the file ends. Blocks.
+pub(super) fn read(file: &File, offset: u64, length: u64) -> io::Result<Bytes> {
+    will_need(file, offset, 2 * length);
+    let mut buffer = vec![0; length as usize];
+    let mut read = 0;
+    while read < buffer.len() {
+        match file.read_at(&mut buffer[read..], offset + read as u64) {
+            Ok(0) => break,
+            Ok(more) => read += more,
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => return Err(error),
+        }
+    }
+    buffer.truncate(read);
+    Ok(buffer.into())
+}
+
+/// What is wanted soon may be read ahead; a file system that takes no advice does without.
+fn will_need(file: &File, offset: u64, length: u64) {
+    let _ = fadvise(file, offset, NonZeroU64::new(length), Advice::WillNeed);
 }
 
 /// Reads a part of a file into memory. Blocks.
 pub(super) fn warm(file: &File, offset: u64, length: u64) -> io::Result<()> {
-    // The next part is wanted soon; a file system that takes no advice does without.
-    let _ = fadvise(file, offset, NonZeroU64::new(2 * length), Advice::WillNeed);
+    will_need(file, offset, 2 * length);
     let mut buffer = vec![0; STEP as usize];
     let end = offset + length;
     let mut at = offset;
@@ -67,19 +105,22 @@ mod tests {
         file.write_all(&vec![7; LENGTH as usize]).unwrap();
         file.sync_all().unwrap();
         warm(&file, 0, LENGTH).unwrap();
-        if !is_cached(&file, 0, LENGTH) {
-            // A file system that cannot say.
+        if place(&file, 0, LENGTH) == Place::Unknown {
             return;
         }
         fadvise(&file, 0, None, Advice::DontNeed).unwrap();
-        assert!(!is_cached(&file, 0, LENGTH));
+        assert_eq!(place(&file, 0, LENGTH), Place::Disk);
         warm(&file, 0, 1024 * 1024).unwrap();
-        assert!(is_cached(&file, 0, 1024 * 1024));
+        assert_eq!(place(&file, 0, 1024 * 1024), Place::Memory);
     }
 
     #[test]
     fn the_end_of_a_file_is_no_reason_to_wait() {
         let file = tempfile::tempfile().unwrap();
         assert!(warm(&file, 0, 1000).is_ok());
+        assert_eq!(read(&file, 0, 1000).unwrap(), "");
+        std::fs::write(format!("/proc/self/fd/{}", std::os::fd::AsRawFd::as_raw_fd(&file)), "0123456789")
+            .unwrap();
+        assert_eq!(read(&file, 4, 1000).unwrap(), "456789");
     }
 }
