@@ -98,7 +98,7 @@ async fn a_member_that_is_missing_is_told_before_the_first_byte_or_left_out() {
 
 #[tokio::test]
 async fn what_is_no_list_is_a_502() {
-    for list in ["this is no list", "- 5 /elsewhere/a a\n", "- 5 / from-an-upstream\n"] {
+    for list in ["this is no list", "- 5 /_x/elsewhere/a a\n", "- - / of-unknown-size\n"] {
         let site = Site::listing(list, "").await;
         site.proxy.get("/zip").await.expect(502);
     }
@@ -115,4 +115,36 @@ async fn the_list_of_a_worker_that_dies_is_a_502() {
     .await;
     let proxy = Proxy::to([app.address()]).start().await;
     proxy.get("/zip").await.expect(502);
+}
+
+#[tokio::test]
+async fn members_may_come_from_another_upstream() {
+    let site = Scratch::new();
+    let store = Backend::saying("from elsewhere").await;
+    let list = "- 14 /store/x%20y?q=1 elsewhere.txt\n";
+    let app = Backend::answering(move |_| {
+        let length = list.len();
+        format!("HTTP/1.1 200 OK\r\nX-Archive-Files: zip\r\nContent-Length: {length}\r\n\r\n{list}")
+            .into_bytes()
+    })
+    .await;
+    let proxy = Proxy::toml(
+        "[[site]]\n[site.routes]\n\"/\" = { proxy = \"app\" }\n\"/store\" = { proxy = \"store\", internal = true }\n\
+         [upstream.app]\nservers = [\"@APP@\"]\n[upstream.store]\nservers = [\"@STORE@\"]\n\
+         hold = \"100ms\"\n",
+    )
+    .fill("APP", app.address())
+    .fill("STORE", store.address())
+    .start()
+    .await;
+    let answer = proxy.get("/zip").header("cookie", "galaxysession=1").await.expect(200);
+    let path = site.write("got.zip", &answer.body);
+    assert_eq!(run(Command::new("unzip").arg("-tqq").arg(path)).0, Some(0));
+    assert!(answer.body.windows(14).any(|bytes| bytes == b"from elsewhere"));
+    let head = &store.heads()[0];
+    assert!(head.starts_with("GET /store/x%20y?q=1 HTTP/1.0"), "{head}");
+    assert!(head.contains("cookie: galaxysession=1") && head.contains("x-forwarded-for: "), "{head}");
+    drop(store);
+    let connection = proxy.get("/zip").send().await;
+    assert!(connection.is_err(), "what has begun and cannot be finished is cut");
 }

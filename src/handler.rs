@@ -7,6 +7,7 @@ use std::{io, path::PathBuf, sync::Arc};
 use bytes::Bytes;
 use http::{HeaderMap, StatusCode, header, request, uri::PathAndQuery};
 use percent_encoding::AsciiSet;
+use tokio::runtime::Handle;
 
 use crate::{
     answer::{Answer, Explanation, dress},
@@ -22,6 +23,7 @@ use crate::{
     listen::Peer,
     observe::{RequestId, X_REQUEST_ID},
     route::{By, Route, Table, normalize},
+    upstream::Fetch,
 };
 
 /// Answers a request, or says with `None` that a server of its route's upstream answers it.
@@ -299,16 +301,17 @@ pub(crate) async fn archive(
     exchange: &Exchange,
 ) -> Answer {
     let host = host(request).to_owned();
-    let resolve = move |path: &str| {
+    let (received, client, runtime) = (request.headers.clone(), exchange.client.clone(), Handle::current());
+    let resolve = move |path: &str, listed: &str| {
         let matched = table.find(&host, path).and_then(|matched| matched.route);
-        match &matched {
-            Some((route, _)) if route.upstream.is_some() => Err(archive::Unresolved::Upstream),
-            Some((route, By::Prefix(rest))) => {
-                let wanted = files_of(route).and_then(|files| accelerated::named(files, rest));
-                wanted.ok_or(archive::Unresolved::NoRoute)
-            }
-            Some((_, By::Exact | By::Regex(_))) | None => Err(archive::Unresolved::NoRoute),
+        let Some((route, by)) = matched else { return Err(archive::Unresolved::NoRoute) };
+        if let (Some(upstream), Some(client)) = (&route.upstream, &client) {
+            let fetch = Fetch::new(Arc::clone(upstream), listed, &received, client, runtime.clone());
+            return Ok(archive::Place::Remote(Box::new(fetch)));
         }
+        let By::Prefix(rest) = by else { return Err(archive::Unresolved::NoRoute) };
+        let wanted = files_of(&route).and_then(|files| accelerated::named(files, rest));
+        wanted.map(archive::Place::File).ok_or(archive::Unresolved::NoRoute)
     };
     let order = archive::Order::new(list, response, Arc::new(resolve), Arc::clone(crcs));
     let answer = match archive::plan(order).await {
@@ -319,6 +322,12 @@ pub(crate) async fn archive(
         }
     };
     finish(answer, exchange)
+}
+
+impl archive::Remote for Fetch {
+    fn open(&self) -> io::Result<Box<dyn io::Read + Send>> {
+        Self::open(self).map(|body| Box::new(body) as Box<dyn io::Read + Send>)
+    }
 }
 
 /// There is no archive, and it is not the client's fault.

@@ -6,6 +6,7 @@
 
 mod balance;
 mod budget;
+mod fetch;
 mod group;
 mod head;
 mod health;
@@ -31,6 +32,7 @@ pub use hold::{NoServer, Turn};
 pub use lease::Lease;
 pub use server::{Health, Server};
 pub(crate) use {
+    fetch::Fetch,
     head::prepare,
     health::{is_our_own_want, why},
     key::of as key_of,

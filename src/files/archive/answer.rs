@@ -27,10 +27,10 @@ const MOST_UNSENT: u64 = 64 * 1024 * 1024;
 pub fn answer(archive: Archive, method: &Method, request: &HeaderMap, response: &HeaderMap) -> Answer {
     let mut answer = Answer { headers: kept_fields(response), ..Answer::empty(StatusCode::OK) };
     answer.headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/zip"));
-    answer.headers.insert(header::ETAG, archive.etag().clone());
+    answer.headers.extend(archive.etag().map(|etag| (header::ETAG, etag.clone())));
     let date = |value: &HeaderValue| httpdate::parse_http_date(value.to_str().ok()?).ok();
     let validators = Validators {
-        etag: Some(archive.etag().clone()),
+        etag: archive.etag().cloned(),
         modified: answer.headers.get(header::LAST_MODIFIED).and_then(date),
     };
     let conditional = matches!(*method, Method::GET | Method::HEAD);
@@ -43,7 +43,7 @@ pub fn answer(archive: Archive, method: &Method, request: &HeaderMap, response: 
         answer.headers.insert(header::ACCEPT_RANGES, HeaderValue::from_static("bytes"));
     }
     let length = archive.length();
-    let ranged = *method == Method::GET && validators.range_applies(request);
+    let ranged = *method == Method::GET && !archive.is_whole_only() && validators.range_applies(request);
     match Range::parse(request.get(header::RANGE).filter(|_| ranged), length) {
         Range::Unsatisfiable => without_content(answer, StatusCode::RANGE_NOT_SATISFIABLE)
             .with(header::CONTENT_RANGE, value(format!("bytes */{length}"))),

@@ -21,7 +21,11 @@ mod time;
 mod walk;
 mod zip;
 
-use std::{collections::HashMap, sync::Arc};
+use std::{
+    collections::{BTreeSet, HashMap},
+    io::{self, Read},
+    sync::Arc,
+};
 
 use http::HeaderValue;
 
@@ -50,8 +54,26 @@ pub fn read_list(list: &[u8]) {
     }
 }
 
-/// Says which file a member's path means: percent-decoded, without a query.
-pub type Resolve = Arc<dyn Fn(&str) -> Result<Wanted, Unresolved> + Send + Sync>;
+/// Says where a member's bytes are: by its path, percent-decoded and without a query, or by all that is listed.
+pub type Resolve = Arc<dyn Fn(&str, &str) -> Result<Place, Unresolved> + Send + Sync>;
+
+/// Where the bytes of a member are.
+pub enum Place {
+    /// In a file.
+    File(Wanted),
+    /// An upstream sends them.
+    Remote(Box<dyn Remote>),
+}
+
+/// Something that an upstream sends.
+pub trait Remote: Send + Sync {
+    /// Asks for it. Blocks.
+    ///
+    /// # Errors
+    ///
+    /// When it is not to be had.
+    fn open(&self) -> io::Result<Box<dyn Read + Send>>;
+}
 
 /// An archive, ready to be sent.
 pub struct Archive {
@@ -59,6 +81,8 @@ pub struct Archive {
     /// What is known of CRCs that are not known whole, by member.
     begun: HashMap<usize, Crc>,
     etag: HeaderValue,
+    /// Members that upstreams send: they can be had once, from their start, and nobody knows what they are.
+    remote: BTreeSet<usize>,
     resolve: Resolve,
     crcs: Arc<Crcs>,
 }
@@ -75,14 +99,19 @@ impl Archive {
         self.table.length()
     }
 
-    /// A strong validator: it changes with the names, the order and the files.
-    pub fn etag(&self) -> &HeaderValue {
-        &self.etag
+    /// A strong validator: it changes with the names, the order and the files. None for what upstreams send.
+    pub fn etag(&self) -> Option<&HeaderValue> {
+        self.remote.is_empty().then_some(&self.etag)
+    }
+
+    /// Whether it can be sent only as a whole.
+    pub fn is_whole_only(&self) -> bool {
+        !self.remote.is_empty()
     }
 
     /// Whether any part can be sent without reading more than that part.
     pub fn is_rangeable(&self) -> bool {
-        self.table.members.iter().all(|member| member.is_known)
+        self.remote.is_empty() && self.table.members.iter().all(|member| member.is_known)
     }
 
     /// Bytes of files that must be read for a span and are not in it: of members whose CRCs are wanted and not known.

@@ -1,10 +1,11 @@
 //! Before the first byte: every member's file is there, may be sent, and is as long as listed.
 
 use std::{
-    collections::HashMap,
+    collections::{BTreeSet, HashMap},
     hash::{DefaultHasher, Hash, Hasher},
     sync::{Arc, Weak},
     thread,
+    time::{SystemTime, UNIX_EPOCH},
 };
 
 use bytes::Bytes;
@@ -12,13 +13,13 @@ use http::{HeaderMap, HeaderName, HeaderValue};
 use tokio::task::spawn_blocking;
 
 use super::{
-    Archive, Resolve,
+    Archive, Place, Resolve,
     crc::{Crc, Crcs, Identity},
     list::{self, BadList, Line, List},
     names::Charset,
     zip::{Member, Table},
 };
-use crate::files::open::{self, Missing, locate};
+use crate::files::open::{Missing, locate};
 
 const X_ARCHIVE_FILES: HeaderName = HeaderName::from_static("x-archive-files");
 const X_ARCHIVE_CHARSET: HeaderName = HeaderName::from_static("x-archive-charset");
@@ -92,9 +93,6 @@ pub enum Unresolved {
     /// No internal route with files is there.
     #[error("no route with files is there")]
     NoRoute,
-    /// An upstream answers there.
-    #[error("it would come from an upstream, which archives cannot take members from yet")]
-    Upstream,
 }
 
 /// Why there is no archive. None of it is the client's fault, nor its business: 502.
@@ -133,6 +131,9 @@ pub enum Unfit {
     /// Its file cannot be opened.
     #[error(transparent)]
     Missing(#[from] Missing),
+    /// It comes from an upstream, and the list does not say how many bytes.
+    #[error("the size of what an upstream sends must be listed")]
+    Unsized,
     /// Its file is not the one that was listed.
     #[error("the file has {real} bytes, and {listed} are listed")]
     Size {
@@ -146,7 +147,7 @@ pub enum Unfit {
 impl Unfit {
     /// Whether it is this member's file alone that is wrong.
     fn may_be_skipped(&self) -> bool {
-        !matches!(self, Self::Unresolved(Unresolved::Upstream))
+        !matches!(self, Self::Unsized)
     }
 }
 
@@ -169,6 +170,10 @@ fn plan_here(order: Order, client: &Weak<()>) -> Result<Archive, Unplanned> {
     let List { text, lines } = parsed;
     let mut members = Vec::with_capacity(lines.len());
     let mut begun = HashMap::new();
+    let mut remote = BTreeSet::new();
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
+    // Until 2106.
+    let now = u32::try_from(now).unwrap_or(u32::MAX);
     let mut skipped = 0;
     for window in lines.chunks(WINDOW) {
         if client.strong_count() == 0 {
@@ -190,9 +195,18 @@ fn plan_here(order: Order, client: &Weak<()>) -> Result<Archive, Unplanned> {
                     return Err(Unplanned::Member { line: line.number, target, problem });
                 }
             };
-            let sized = content.map(|(identity, modified)| (identity.size, identity.version(), modified));
+            let sized = match content {
+                Found::Directory => None,
+                Found::File(identity, modified) => Some((identity.size, identity.version(), modified)),
+                Found::Remote(size) => {
+                    remote.insert(members.len());
+                    Some((size, 0, now))
+                }
+            };
             let mut member = Member::new(line, line.name(&text), charset, sized);
-            if let Some((identity, _)) = content.filter(|_| !member.is_known) {
+            if let Found::File(identity, _) = content
+                && !member.is_known
+            {
                 match crcs.get(&identity) {
                     crc if crc.bytes == identity.size => (member.crc, member.is_known) = (crc.value, true),
                     Crc { bytes: 0, .. } => {}
@@ -209,11 +223,18 @@ fn plan_here(order: Order, client: &Weak<()>) -> Result<Archive, Unplanned> {
     }
     let table = Table::new(text, members).ok_or(Unplanned::TooLong)?;
     let etag = etag(&table);
-    Ok(Archive { table, begun, etag, resolve, crcs })
+    Ok(Archive { table, begun, etag, remote, resolve, crcs })
 }
 
-/// A file's identity and time (seconds since 1970), or a directory.
-type Found = Option<(Identity, u32)>;
+/// What a member is.
+#[derive(Debug, Clone, Copy)]
+enum Found {
+    Directory,
+    /// A file, with its time in seconds since 1970.
+    File(Identity, u32),
+    /// So many bytes, which an upstream sends.
+    Remote(u64),
+}
 
 /// Looks at the files of some members, several at a time.
 fn look(lines: &[Line], text: &[u8], resolve: &Resolve) -> Vec<Result<Found, Unfit>> {
@@ -234,24 +255,29 @@ fn look(lines: &[Line], text: &[u8], resolve: &Resolve) -> Vec<Result<Found, Unf
 
 fn look_at(line: &Line, text: &[u8], resolve: &Resolve) -> Result<Found, Unfit> {
     if line.target == 0 {
-        return Ok(None);
+        return Ok(Found::Directory);
     }
-    let located = locate(&wanted(line.target(text), resolve)?)?;
+    let wanted = match place(line.target(text), resolve)? {
+        Place::File(wanted) => wanted,
+        Place::Remote(_) => return line.size.map(Found::Remote).ok_or(Unfit::Unsized),
+    };
+    let located = locate(&wanted)?;
     // Galaxy lists the directories of composite data as if they were files, with the size that stat(2) says.
     if located.metadata.is_dir() {
-        return Ok(None);
+        return Ok(Found::Directory);
     }
     let identity = Identity::of(&located.metadata);
     match line.size {
         Some(listed) if listed != identity.size => Err(Unfit::Size { real: identity.size, listed }),
-        _ => Ok(Some((identity, identity.modified_seconds()))),
+        _ => Ok(Found::File(identity, identity.modified_seconds())),
     }
 }
 
-/// The file that a target means.
-pub(super) fn wanted(target: &[u8], resolve: &Resolve) -> Result<open::Wanted, Unresolved> {
+/// Where a target leads.
+pub(super) fn place(target: &[u8], resolve: &Resolve) -> Result<Place, Unresolved> {
     // It was text when the list was read.
-    resolve(&list::path(target).ok_or(Unresolved::NoRoute)?)
+    let path = list::path(target).ok_or(Unresolved::NoRoute)?;
+    resolve(&path, std::str::from_utf8(target).map_err(|_| Unresolved::NoRoute)?)
 }
 
 /// Made of everything that the archive's bytes are made of; the files stand for their content. (The hash is the standard

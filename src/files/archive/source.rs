@@ -1,11 +1,17 @@
 //! Makes the bytes of an archive, batch by batch. Blocks on files: not for the event loop.
 
-use std::{collections::VecDeque, fs::File, io, os::unix::fs::FileExt, sync::Arc};
+use std::{
+    collections::VecDeque,
+    fs::File,
+    io::{self, Read},
+    os::unix::fs::FileExt,
+    sync::Arc,
+};
 
 use super::{
-    Archive,
+    Archive, Place,
     crc::{Crc, Crcs, Identity},
-    plan::wanted,
+    plan::place,
     walk::{Step, Walk},
     zip::Record,
 };
@@ -32,6 +38,20 @@ pub struct Source {
     archive: Archive,
     walk: Walk,
     open: Option<Open>,
+    stream: Option<Streamed>,
+}
+
+/// A member that an upstream is sending.
+struct Streamed {
+    member: usize,
+    body: Box<dyn Read + Send>,
+    crc: Crc,
+}
+
+impl std::fmt::Debug for Streamed {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Streamed").field("member", &self.member).finish_non_exhaustive()
+    }
 }
 
 /// Some pieces of an archive.
@@ -105,7 +125,7 @@ impl Work {
 impl Source {
     /// Makes a span of an archive.
     pub fn new(archive: Archive, span: Span) -> Self {
-        Self { walk: Walk::new(&archive.table, span), archive, open: None }
+        Self { walk: Walk::new(&archive.table, span), archive, open: None, stream: None }
     }
 
     /// The next pieces.
@@ -153,6 +173,9 @@ impl Source {
 
     /// Makes some of a member's data; the result is how many bytes.
     fn data(&mut self, member: usize, part: Span, work: &mut Work) -> io::Result<u64> {
+        if self.archive.remote.contains(&member) {
+            return self.stream(member, part, work);
+        }
         let file = self.open(member, work)?;
         let table = &self.archive.table;
         if table.members[member].is_known || !self.walk.wants_crc(table, member) {
@@ -174,6 +197,44 @@ impl Source {
             open.crc.update(&bytes[is_read as usize..]);
         }
         self.finish(member)?;
+        Ok(length)
+    }
+
+    /// Takes some of what an upstream sends; the result is how many bytes.
+    fn stream(&mut self, member: usize, part: Span, work: &mut Work) -> io::Result<u64> {
+        let mut stream = match self.stream.take() {
+            Some(stream) if stream.member == member => stream,
+            Some(_) | None => {
+                let target = self.archive.table.target(&self.archive.table.members[member]);
+                let body = match place(target, &self.archive.resolve).map_err(io::Error::other)? {
+                    Place::Remote(remote) => remote.open()?,
+                    Place::File(_) => {
+                        return Err(io::Error::other("it was an upstream's, and is a file now"));
+                    }
+                };
+                Streamed { member, body, crc: Crc::default() }
+            }
+        };
+        if stream.crc.bytes != part.start {
+            return Err(io::Error::other("what an upstream sends can only be taken in order"));
+        }
+        let length = part.length.min(BATCH - work.buffer.len() as u64);
+        let at = work.buffer.len();
+        work.buffer.resize(at + length as usize, 0);
+        stream.body.read_exact(&mut work.buffer[at..])?;
+        stream.crc.update(&work.buffer[at..]);
+        let known = &mut self.archive.table.members[member];
+        if stream.crc.bytes < known.size {
+            self.stream = Some(stream);
+            return Ok(length);
+        }
+        if stream.body.read(&mut [0])? > 0 {
+            return Err(io::Error::other("the upstream sends more than is listed"));
+        }
+        if known.is_known && known.crc != stream.crc.value {
+            return Err(io::Error::other("the upstream sends something else than is listed"));
+        }
+        (known.crc, known.is_known) = (stream.crc.value, true);
         Ok(length)
     }
 
@@ -219,7 +280,10 @@ impl Source {
         self.open = None;
         work.opened += 1;
         let Archive { table, resolve, crcs, .. } = &self.archive;
-        let wanted = wanted(table.target(&table.members[member]), resolve).map_err(io::Error::other)?;
+        let wanted = match place(table.target(&table.members[member]), resolve).map_err(io::Error::other)? {
+            Place::File(wanted) => wanted,
+            Place::Remote(_) => return Err(io::Error::other("it was a file, and is an upstream's now")),
+        };
         let located = locate(&wanted).map_err(io::Error::other)?;
         let identity = Identity::of(&located.metadata);
         if !located.metadata.is_file() || identity.version() != table.members[member].version {

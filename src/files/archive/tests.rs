@@ -52,11 +52,15 @@ impl Store {
 
     fn order(&self, list: impl AsRef<[u8]>) -> Order {
         let root = self.directory.path().to_path_buf();
-        let resolve = move |path: &str| match path.strip_prefix("/s/") {
-            Some(rest) => Ok(Wanted::first_of(vec![root.join(rest)], vec![root.clone()])),
-            None if path == "/upstream" => Err(Unresolved::Upstream),
-            None => Err(Unresolved::NoRoute),
-        };
+        let resolve =
+            move |path: &str, listed: &str| match (path.strip_prefix("/s/"), path.strip_prefix("/upstream/"))
+            {
+                (Some(rest), _) => {
+                    Ok(Place::File(Wanted::first_of(vec![root.join(rest)], vec![root.clone()])))
+                }
+                (None, Some(_)) => Ok(Place::Remote(Box::new(Echo(listed.to_owned())))),
+                (None, None) => Err(Unresolved::NoRoute),
+            };
         Order {
             list: list.as_ref().to_vec().into(),
             charset: Charset::Utf8,
@@ -479,17 +483,42 @@ async fn what_is_missing_may_be_left_out() {
     let archive = plan(skip(list)).await.unwrap();
     let span = Span { start: 0, length: archive.length() };
     assert_eq!(collect(archive.body(span)).await.unwrap(), store.bytes("- 1 /s/a one\n- 1 /s/a four").await);
-    let upstream = plan(skip("- 1 /s/a a\n- 1 /upstream b")).await.unwrap_err();
-    assert!(
-        matches!(upstream, Unplanned::Member { problem: Unfit::Unresolved(Unresolved::Upstream), .. }),
-        "nothing that is only not done yet is left out silently: {upstream}"
-    );
+    let upstream = plan(skip("- 1 /s/a a\n- - /upstream/b b")).await.unwrap_err();
+    assert!(matches!(upstream, Unplanned::Member { problem: Unfit::Unsized, .. }), "a mistake of the list");
+}
+
+#[tokio::test]
+async fn upstreams_send_members_too() {
+    let store = Store::new(&[("a", b"a")]);
+    let listed = "/upstream/x%20y?q=1";
+    let list = format!("- 1 /s/a a\n- {} {listed} from elsewhere\n- 0 /upstream/ empty\n", listed.len());
+    let archive = store.archive(&list).await;
+    assert!(archive.etag().is_none() && !archive.is_rangeable());
+    let whole = store.bytes(&list).await;
+    assert!(whole.windows(listed.len()).any(|bytes| bytes == listed.as_bytes()));
+    accepted(&store.write(&list).await, 3);
+    for wrong in ["- 5 /upstream/longer a", "- 500 /upstream/shorter a", "12345678 13 /upstream/other a"] {
+        let archive = store.archive(wrong).await;
+        let span = Span { start: 0, length: archive.length() };
+        assert!(collect(archive.body(span)).await.is_err(), "{wrong}");
+    }
+}
+
+/// An upstream that sends what it was asked for.
+struct Echo(String);
+
+impl Remote for Echo {
+    fn open(&self) -> io::Result<Box<dyn Read + Send>> {
+        let body = if self.0 == "/upstream/" { String::new() } else { self.0.clone() };
+        Ok(Box::new(std::io::Cursor::new(body.into_bytes())))
+    }
 }
 
 #[test]
 fn the_application_says_what_it_wants() {
     let order = |fields: &HeaderMap| {
-        let order = Order::new(Bytes::new(), fields, Arc::new(|_| Err(Unresolved::NoRoute)), Arc::default());
+        let order =
+            Order::new(Bytes::new(), fields, Arc::new(|_, _| Err(Unresolved::NoRoute)), Arc::default());
         (is_list(fields), order.charset, order.policy)
     };
     assert_eq!(order(&fields(GALAXY)), (true, Charset::Utf8, Policy::Refuse));
@@ -506,9 +535,9 @@ async fn planning_ends_when_nobody_waits() {
     let resolve = Arc::clone(&order.resolve);
     let asked = Arc::new(std::sync::atomic::AtomicUsize::new(0));
     let count = Arc::clone(&asked);
-    order.resolve = Arc::new(move |path| {
+    order.resolve = Arc::new(move |path, listed| {
         count.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
-        resolve(path)
+        resolve(path, listed)
     });
     let planning = tokio::time::timeout(Duration::from_millis(5), plan(order));
     assert!(planning.await.is_err(), "takes longer");
@@ -531,13 +560,13 @@ async fn the_second_request_knows_the_crcs() {
     let store = Store::new(&[("a", &[1; 300_000]), ("b", b"b")]).settle().await;
     let list = "- 300000 /s/a a\n- 1 /s/b b\n- 300000 /s/a again\n";
     let first = store.archive(list).await;
-    let (length, etag) = (first.length(), first.etag().clone());
+    let (length, etag) = (first.length(), first.etag().cloned());
     assert!(!first.is_rangeable());
     let (whole, by_kernel) = collect_and_count(first.body(Span { start: 0, length })).await;
     assert_eq!(by_kernel, 1, "what comes again is known");
     let second = store.archive(list).await;
     assert!(second.is_rangeable());
-    assert_eq!((second.length(), second.etag()), (length, &etag));
+    assert_eq!((second.length(), second.etag()), (length, etag.as_ref()));
     let (bytes, by_kernel) = collect_and_count(second.body(Span { start: 0, length })).await;
     assert_eq!(by_kernel, 2);
     assert_eq!(bytes, whole, "the same bytes, known or not");
@@ -590,8 +619,8 @@ async fn a_file_that_was_only_just_written_is_not_remembered() {
 async fn an_etag_changes_with_names_files_and_order() {
     let store = Store::new(&[("a", b"a"), ("b", b"b")]).settle().await;
     let list = "- 1 /s/a a\n- 1 /s/b b";
-    let etag = store.archive(list).await.etag().clone();
-    assert_eq!(store.archive(list).await.etag(), etag);
+    let etag = store.archive(list).await.etag().unwrap().clone();
+    assert_eq!(store.archive(list).await.etag(), Some(&etag));
     for other in [
         "- 1 /s/b b\n- 1 /s/a a",
         "- 1 /s/a a\n- 1 /s/b c",
@@ -599,10 +628,10 @@ async fn an_etag_changes_with_names_files_and_order() {
         "- 1 /s/a a\n- 1 /s/a b",
         "1 1 /s/a a\n- 1 /s/b b",
     ] {
-        assert_ne!(store.archive(other).await.etag(), etag, "{other}");
+        assert_ne!(store.archive(other).await.etag(), Some(&etag), "{other}");
     }
     fs::write(store.path("a"), "c").unwrap();
-    assert_ne!(store.archive(list).await.etag(), etag);
+    assert_ne!(store.archive(list).await.etag(), Some(&etag));
 }
 
 // What the client gets.
@@ -659,7 +688,7 @@ async fn ranges_and_conditions() {
     let store = Store::new(&[("a", b"content")]);
     let list = "1 7 /s/a a";
     let whole = store.bytes(list).await;
-    let etag = store.archive(list).await.etag().to_str().unwrap().to_owned();
+    let etag = store.archive(list).await.etag().unwrap().to_str().unwrap().to_owned();
     let answered = |request: Vec<(&'static str, String)>, method| {
         let store = &store;
         async move {

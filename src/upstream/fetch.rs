@@ -1,0 +1,174 @@
+//! Getting something from a server for an answer of ours, on a thread that may block.
+
+use std::{
+    io::{self, Read, Write},
+    net::TcpStream,
+    os::unix::net::UnixStream,
+    sync::Arc,
+    time::Duration,
+};
+
+use http::{HeaderMap, HeaderName, HeaderValue, header};
+use tokio::runtime::Handle;
+
+use super::{Lease, Turn, Upstream, health};
+use crate::{client::Client, config::Address};
+
+/// Most bytes of the head of an answer.
+const MAX_HEAD: usize = 64 * 1024;
+
+/// Most fields of it.
+const FIELDS: usize = 128;
+
+/// Servers that are tried.
+const TRIES: usize = 4;
+
+/// What is asked of an upstream.
+pub(crate) struct Fetch {
+    upstream: Arc<Upstream>,
+    request: Vec<u8>,
+    runtime: Handle,
+}
+
+impl Fetch {
+    /// Asks for `target` in the name of a client that has sent `received`. The answer must say its length, or end with
+    /// the connection: as HTTP/1.0 is spoken, it has no chunks.
+    pub(crate) fn new(
+        upstream: Arc<Upstream>,
+        target: &str,
+        received: &HeaderMap,
+        client: &Client,
+        runtime: Handle,
+    ) -> Self {
+        const WHO: [HeaderName; 5] = [
+            header::HOST,
+            header::AUTHORIZATION,
+            header::COOKIE,
+            header::USER_AGENT,
+            HeaderName::from_static("x-api-key"),
+        ];
+        let mut fields: HeaderMap = received
+            .iter()
+            .filter(|(name, _)| WHO.contains(name))
+            .map(|(name, value)| (name.clone(), value.clone()))
+            .collect();
+        client.forward(&mut fields);
+        fields.insert(header::CONNECTION, HeaderValue::from_static("close"));
+        let mut request = format!("GET {target} HTTP/1.0\r\n").into_bytes();
+        for (name, value) in &fields {
+            request.extend_from_slice(name.as_str().as_bytes());
+            request.extend_from_slice(b": ");
+            request.extend_from_slice(value.as_bytes());
+            request.extend_from_slice(b"\r\n");
+        }
+        request.extend_from_slice(b"\r\n");
+        Self { upstream, request, runtime }
+    }
+
+    /// Asks, waiting for a server if need be, and gives the body of its answer. Blocks.
+    ///
+    /// # Errors
+    ///
+    /// When no server can be had, or it answers anything but 200.
+    pub(crate) fn open(&self) -> io::Result<Body> {
+        let mut turn = Turn::default();
+        let mut last = io::Error::from(io::ErrorKind::NotConnected);
+        for _ in 0..TRIES {
+            let hold = self.upstream.settings().hold;
+            let lease =
+                self.runtime.block_on(self.upstream.acquire(&mut turn, hold)).map_err(io::Error::other)?;
+            match connect(&lease) {
+                Ok(stream) => return ask(stream, &self.request, lease),
+                Err(error) => {
+                    self.upstream.failed(lease.server(), health::why(&error));
+                    turn.avoid(lease.server());
+                    last = error;
+                }
+            }
+        }
+        Err(last)
+    }
+}
+
+trait Stream: Read + Write + Send {}
+impl<T: Read + Write + Send> Stream for T {}
+
+fn connect(lease: &Lease) -> io::Result<Box<dyn Stream>> {
+    let settings = lease.upstream().settings();
+    let (read, write) = (Some(settings.read_timeout), Some(settings.send_timeout));
+    Ok(match &lease.server().address {
+        Address::Tcp(address) => {
+            let stream =
+                TcpStream::connect_timeout(address, settings.connect_timeout.max(Duration::from_millis(1)))?;
+            stream.set_read_timeout(read)?;
+            stream.set_write_timeout(write)?;
+            Box::new(stream)
+        }
+        Address::Unix(path) => {
+            let stream = UnixStream::connect(path)?;
+            stream.set_read_timeout(read)?;
+            stream.set_write_timeout(write)?;
+            Box::new(stream)
+        }
+    })
+}
+
+fn ask(mut stream: Box<dyn Stream>, request: &[u8], mut lease: Lease) -> io::Result<Body> {
+    lease.connected();
+    stream.write_all(request)?;
+    lease.sent();
+    let mut begun = Vec::new();
+    let (head, code, length) = loop {
+        let mut fields = [httparse::EMPTY_HEADER; FIELDS];
+        let mut response = httparse::Response::new(&mut fields);
+        if let httparse::Status::Complete(head) = response.parse(&begun).map_err(io::Error::other)? {
+            let length =
+                response.headers.iter().find(|field| field.name.eq_ignore_ascii_case("content-length"));
+            let length = length.and_then(|field| std::str::from_utf8(field.value).ok()?.parse().ok());
+            break (head, response.code, length);
+        }
+        if begun.len() > MAX_HEAD {
+            return Err(io::Error::other("the head of the answer is too large"));
+        }
+        let mut part = [0; 4096];
+        match stream.read(&mut part)? {
+            0 => return Err(io::ErrorKind::UnexpectedEof.into()),
+            read => begun.extend_from_slice(&part[..read]),
+        }
+    };
+    lease.answered(None);
+    if code != Some(200) {
+        return Err(io::Error::other(format!("the server answers {}", code.unwrap_or_default())));
+    }
+    Ok(Body { begun: io::Cursor::new(begun.split_off(head)), stream, left: length, _lease: lease })
+}
+
+/// The body of an answer.
+pub(crate) struct Body {
+    begun: io::Cursor<Vec<u8>>,
+    stream: Box<dyn Stream>,
+    /// Bytes that are still to come, if the server has said how many.
+    left: Option<u64>,
+    _lease: Lease,
+}
+
+impl Read for Body {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let most = self
+            .left
+            .map_or(buffer.len(), |left| buffer.len().min(usize::try_from(left).unwrap_or(usize::MAX)));
+        if most == 0 {
+            return Ok(0);
+        }
+        let mut read = self.begun.read(&mut buffer[..most])?;
+        if read == 0 {
+            read = self.stream.read(&mut buffer[..most])?;
+        }
+        match &mut self.left {
+            Some(_) if read == 0 => return Err(io::ErrorKind::UnexpectedEof.into()),
+            Some(left) => *left -= read as u64,
+            None => {}
+        }
+        Ok(read)
+    }
+}
