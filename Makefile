@@ -17,7 +17,7 @@ TEST_THREADS ?= 4
 BUILD_TOOLS := cmake:cmake
 TEST_TOOLS := 7z:p7zip-full aria2c:aria2 bsdtar:libarchive-tools cmake:cmake curl:curl nginx:nginx-light \
 	promtool:prometheus unzip:unzip wget:wget
-BENCH_TOOLS := cmake:cmake haproxy:haproxy nginx:nginx-light
+BENCH_TOOLS := cmake:cmake haproxy:haproxy nginx:nginx-light wrk:wrk
 
 # need(program:package ...): one apt-get for all programs that are missing; their services are not started.
 define need
@@ -71,6 +71,11 @@ check: tools venv ## All tests: units, and the built program between real client
 bench-balance: ## Balancing beside nginx and haproxy, about six minutes; BENCH_ARGS=--quick: one.
 	@$(call need,$(BENCH_TOOLS))
 	cargo bench --bench balance -- $(BENCH_ARGS)
+
+.PHONY: bench-files
+bench-files: ## CPU of sending files beside nginx, about three minutes.
+	@$(call need,$(BENCH_TOOLS))
+	cargo bench --bench files
 
 .PHONY: tools
 tools: ## Install the Debian packages that the tests need and the machine lacks.

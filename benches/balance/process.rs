@@ -37,6 +37,11 @@ impl Process {
         Ok(Self { child, log })
     }
 
+    #[allow(dead_code, reason = "not every bench asks")]
+    pub fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
     pub fn has_ended(&mut self) -> io::Result<bool> {
         Ok(self.child.try_wait()?.is_some())
     }
