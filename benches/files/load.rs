@@ -58,8 +58,8 @@ impl Load {
     pub fn cost(self, server: &Server) -> Result<f64, Box<dyn Error>> {
         let before = server.cpu()?;
         let (times, thousands) = match self {
-            Self::Large => (download(server.address, &format!("/static/{}", self.file()), 16)? / GIB, 1e3),
-            Self::Accelerated => (download(server.address, "/accelerated", 8 * 1024)? / GIB, 1e3),
+            Self::Large => (download(server.address, &format!("/static/{}", self.file()), 4)? / GIB, 1e3),
+            Self::Accelerated => (download(server.address, "/accelerated", 2048)? / GIB, 1e3),
             Self::Page | Self::Small => (wrk(server.address, &format!("/static/{}", self.file()))?, 1e6),
         };
         Ok((server.cpu()? - before) * thousands / times as f64)
@@ -92,7 +92,7 @@ fn download(address: SocketAddr, path: &str, times: usize) -> io::Result<usize> 
 /// Asks for a file as often as possible for a while, and tells how often that was.
 fn wrk(address: SocketAddr, path: &str) -> Result<usize, Box<dyn Error>> {
     let output = Command::new("wrk")
-        .args(["--threads=1", "--connections=16", "--duration=2s", &format!("http://{address}{path}")])
+        .args(["--threads=1", "--connections=16", "--duration=1s", &format!("http://{address}{path}")])
         .output()?;
     let text = String::from_utf8_lossy(&output.stdout);
     if text.contains("Non-2xx") || text.contains("Socket errors") {
