@@ -9,7 +9,7 @@
 //! - [`gate`]: what may answer before the route's action
 //! - [`handler`]: the way of a request through all of these
 //! - [`upstream`]: workers: balance, hold, health, retry
-//! - [`files`]: static files and accelerated downloads
+//! - [`files`]: static files, accelerated downloads, archives
 //! - [`answer`]: answers that the proxy makes itself
 //! - [`observe`]: metrics, logs, status
 //! - [`proxy`]: the engine's callbacks, and only there (and in the transport) the engine's types
