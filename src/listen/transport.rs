@@ -210,6 +210,7 @@ impl Transport {
         self.stalled = None;
         self.queued_bytes = 0;
         (self.receiving, self.sending) = (MinRate::default(), MinRate::default());
+        self.too_slow = None;
         self.pace = Mutex::new(None);
         self.keep = None;
         if self.received.is_empty() {
