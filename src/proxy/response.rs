@@ -49,7 +49,11 @@ pub(super) async fn receive(
         session.set_read_timeout(Some(peer::read_timeout(exchange)));
     }
     let is_list = archive::is_list(&response.headers) && response.status == StatusCode::OK;
-    if is_list && session.req_header().method != Method::HEAD {
+    if is_list {
+        if session.req_header().method == Method::HEAD {
+            archive::forget_list(response);
+            return Ok(());
+        }
         return instead::collect(session, response.headers.clone(), exchange);
     }
     if accelerated::target(&response.headers).is_none() {

@@ -132,15 +132,14 @@ pub(super) fn sent(session: &Session, error: Option<&Error>) -> Sent {
     Sent { status: status(session, error), bytes: session.body_bytes_sent() as u64 + queued_bytes }
 }
 
-/// The status that the client got; 499 (as nginx) when it left before any.
+/// The status of a client that left before any (as nginx).
+pub(super) fn client_has_left() -> StatusCode {
+    StatusCode::from_u16(499).unwrap_or(StatusCode::BAD_REQUEST)
+}
+
+/// The status that the client got.
 fn status(session: &Session, error: Option<&Error>) -> StatusCode {
-    const CLIENT_CLOSED_REQUEST: u16 = 499;
     let written = session.response_written().map(|written| written.status);
     let left = error.is_some_and(|error| *error.esource() == ErrorSource::Downstream);
-    let fallback = if left {
-        StatusCode::from_u16(CLIENT_CLOSED_REQUEST).unwrap_or(StatusCode::BAD_REQUEST)
-    } else {
-        StatusCode::INTERNAL_SERVER_ERROR
-    };
-    written.unwrap_or(fallback)
+    written.unwrap_or(if left { client_has_left() } else { StatusCode::INTERNAL_SERVER_ERROR })
 }
