@@ -180,7 +180,9 @@ async fn send_static(table: &Table, files: &Files, by: &By<'_>, request: &reques
     let Some(wanted) = files::wanted(files, by) else { return not_found(headers) };
     match open(&table.files, wanted.clone()).await {
         Ok(opened) => files::respond(&opened, method, headers, HeaderMap::new()),
-        Err(Missing::Directory(_)) if files.listing || !files.index.is_empty() => {
+        Err(Missing::Directory(_))
+            if (files.listing || !files.index.is_empty()) && !request.uri.path().ends_with('/') =>
+        {
             // What the page in it refers to is beneath it (RFC 3986 §5.2.3). As it was sent, a path that starts with
             // two slashes would lead to another host.
             let query = request.uri.query().map(|query| format!("?{query}")).unwrap_or_default();
