@@ -248,8 +248,8 @@ fn explain(missing: &Missing, request: &HeaderMap) -> Answer {
 
 /// What comes of an answer in whose place the application wants something else sent.
 pub(crate) enum Instead {
-    /// This is sent.
-    Answer(Answer),
+    /// This is sent, of this route if it is a file of one.
+    Answer(Answer, Option<Arc<Route>>),
     /// A server of this route's upstream is asked for this path.
     Route(Arc<Route>, PathAndQuery),
 }
@@ -263,12 +263,12 @@ pub(crate) async fn accelerate(
 ) -> Instead {
     let mut base = accelerated::kept_fields(response);
     accelerated::drop_bad_dates(&mut base);
-    let found = match accelerated_target(table, request, response) {
+    let (found, route) = match accelerated_target(table, request, response) {
         Ok(Found::Route(route, path)) => return Instead::Route(route, path),
-        Ok(Found::Files(wanted)) => wanted,
+        Ok(Found::Files(wanted, route)) => (wanted, route),
         Err(problem) => {
             tracing::error!(request_id = %exchange.id, "{problem}");
-            return Instead::Answer(finish(not_found(&request.headers), exchange));
+            return Instead::Answer(finish(not_found(&request.headers), exchange), None);
         }
     };
     let path = found.first().and_then(|wanted| wanted.candidates.first().cloned());
@@ -285,7 +285,7 @@ pub(crate) async fn accelerate(
     if answer.status == StatusCode::NOT_FOUND {
         log_missing(exchange, path);
     }
-    Instead::Answer(finish(answer, exchange))
+    Instead::Answer(finish(answer, exchange), route)
 }
 
 fn log_missing(exchange: &Exchange, path: Option<PathBuf>) {
@@ -354,8 +354,8 @@ enum Astray {
 
 /// Where an application's word leads.
 enum Found {
-    /// To one of these files.
-    Files(Vec<Wanted>),
+    /// To one of these files, all of this route if it is known.
+    Files(Vec<Wanted>, Option<Arc<Route>>),
     /// To another upstream.
     Route(Arc<Route>, PathAndQuery),
 }
@@ -372,7 +372,11 @@ fn accelerated_target(
                 .internal_files(host(request))
                 .filter_map(|files| accelerated::sent(files, path))
                 .collect();
-            return if wanted.is_empty() { Err(Astray::NoInternalRoute) } else { Ok(Found::Files(wanted)) };
+            return if wanted.is_empty() {
+                Err(Astray::NoInternalRoute)
+            } else {
+                Ok(Found::Files(wanted, None))
+            };
         }
         None => "",
     };
@@ -389,7 +393,8 @@ fn accelerated_target(
         Some((route, _)) => match table.find(host(request), path).and_then(|matched| matched.route) {
             Some((same, By::Prefix(rest))) if Arc::ptr_eq(&same, &route) => {
                 let files = files_of(&route).ok_or_else(nowhere)?;
-                Ok(Found::Files(accelerated::named(files, rest).into_iter().collect()))
+                let wanted = accelerated::named(files, rest).into_iter().collect();
+                Ok(Found::Files(wanted, Some(route)))
             }
             _ => Err(nowhere()),
         },

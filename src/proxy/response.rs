@@ -61,7 +61,10 @@ pub(super) async fn receive(
     }
     let (request, table) = (session.req_header(), state.table());
     match handler::accelerate(&table, request, &response.headers, exchange).await {
-        Instead::Answer(answer) => {
+        Instead::Answer(answer, route) => {
+            if let Some(route) = route.filter(|route| told.is_none() && route.settings.limit_rate.is_some()) {
+                send::limit_by(session, &route, None)?;
+            }
             // The worker has done its part; it need not be counted for the length of a download.
             exchange.lease = None;
             send::answer(session, answer, exchange).await

@@ -12,6 +12,7 @@ use crate::{
     handler::{self, host},
     listen::{Pace, Transport},
     observe::{Entry, How},
+    route::Route,
     state::State,
 };
 
@@ -88,7 +89,11 @@ async fn send_with_pieces(session: &mut Session, head: Box<ResponseHeader>, meth
 /// Has the answer sent no faster than its route and site say, or the application (`X-Accel-Limit-Rate`: bytes per
 /// second, 0 for no limit of the route's).
 pub(super) fn limit(session: &Session, exchange: &Exchange, told: Option<u64>) -> Result<()> {
-    let Some(route) = &exchange.route else { return Ok(()) };
+    exchange.route.as_ref().map_or(Ok(()), |route| limit_by(session, route, told))
+}
+
+/// The same, by the word of this route.
+pub(super) fn limit_by(session: &Session, route: &Route, told: Option<u64>) -> Result<()> {
     let rate = told.map_or(route.settings.limit_rate, |told| (told > 0).then_some(told));
     if let Some(pace) = Pace::new(rate, route.settings.limit_rate_after, route.shared_rate.clone()) {
         transport(session)?.limit(pace);
