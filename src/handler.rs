@@ -85,6 +85,8 @@ pub(crate) fn reroute(table: &Table, request: &request::Parts, exchange: &mut Ex
         return false;
     }
     exchange.take(matched.site, route);
+    // What another server was to be asked is nothing for this one; it may say so again.
+    exchange.redirect = None;
     true
 }
 
@@ -308,7 +310,11 @@ pub(crate) async fn archive(
         let matched = table.find(&host, path).and_then(|matched| matched.route);
         let Some((route, by)) = matched else { return Err(archive::Unresolved::NoRoute) };
         if let (Some(upstream), Some(client)) = (&route.upstream, &client) {
-            let fetch = Fetch::new(Arc::clone(upstream), listed, &received, client, runtime.clone());
+            if accelerated::leads_up(listed) {
+                return Err(archive::Unresolved::NoRoute);
+            }
+            let target = percent_encoding::utf8_percent_encode(listed, &NOT_IN_TARGETS).to_string();
+            let fetch = Fetch::new(Arc::clone(upstream), &target, &received, client, runtime.clone());
             return Ok(archive::Place::Remote(Box::new(fetch)));
         }
         let By::Prefix(rest) = by else { return Err(archive::Unresolved::NoRoute) };
@@ -384,6 +390,8 @@ fn accelerated_target(
     let plain = path.split('?').next().unwrap_or_default();
     let matched = table.find(host(request), plain).and_then(|matched| matched.route);
     match matched {
+        // Where it leads from there is the server's to say: it must stay on the route.
+        Some((route, _)) if route.upstream.is_some() && accelerated::leads_up(path) => Err(nowhere()),
         Some((route, _)) if route.upstream.is_some() => {
             // What is asked of a server is a URL: what cannot stand in one is quoted.
             let quoted = percent_encoding::utf8_percent_encode(path, &NOT_IN_TARGETS).to_string();
