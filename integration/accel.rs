@@ -318,3 +318,58 @@ async fn an_application_may_hand_a_request_to_another_upstream() {
     proxy.post("/page", "a body").await.expect(502);
     eventually("nothing is in flight", async || proxy.inflight().await == [0]).await;
 }
+
+/// A proxy before two upstreams, `/internal` being an internal route to the second one.
+async fn two(app: &Backend, other: &Backend) -> Proxy {
+    Proxy::toml(
+        "[[site]]\n[site.routes]\n\"/\" = { proxy = \"app\" }\n\
+         \"/internal/\" = { proxy = \"other\", internal = true }\n[upstream.app]\nservers = [\"@APP@\"]\n\
+         [upstream.other]\nservers = [\"@OTHER@\"]\n",
+    )
+    .fill("APP", app.address())
+    .fill("OTHER", other.address())
+    .start()
+    .await
+}
+
+#[tokio::test]
+async fn no_redirect_to_another_upstream_leads_up() {
+    let other = Backend::saying("from elsewhere").await;
+    for path in ["/internal/../secret", "/internal/a/%2e%2E/%2e%2e/secret", "/internal/a/..%2f../secret"] {
+        let app = Backend::answering(naming("X-Accel-Redirect", path)).await;
+        two(&app, &other).await.get("/").await.expect(404);
+    }
+    assert_eq!(other.heads().len(), 0);
+}
+
+#[tokio::test]
+async fn another_upstream_is_asked_for_something_and_never_told_to_do_something() {
+    let other = Backend::saying("from elsewhere").await;
+    let app = Backend::answering(naming("X-Accel-Redirect", "/internal/a")).await;
+    let proxy = two(&app, &other).await;
+    for method in ["POST", "DELETE", "HEAD"] {
+        proxy.request(method, "/").await.expect(200);
+    }
+    let methods: Vec<_> = other.heads().iter().map(|head| head[..4].to_owned()).collect();
+    assert_eq!(methods, ["GET ", "GET ", "HEAD"]);
+}
+
+#[tokio::test]
+async fn the_rate_of_the_route_with_the_file_holds() {
+    let scratch = Scratch::new();
+    scratch.write("data/a.bin", noise(1 << 20));
+    let app = Backend::answering(naming("X-Accel-Redirect", "/_x/a.bin")).await;
+    let proxy = Proxy::toml(
+        "[[site]]\n[site.routes]\n\"/\" = { proxy = \"app\" }\n\
+         \"/_x\" = { files = \"@DATA@\", internal = true, limit_rate = \"1m\" }\n\
+         [upstream.app]\nservers = [\"@SERVER@\"]\n",
+    )
+    .fill("DATA", scratch.path("data").display())
+    .fill("SERVER", app.address())
+    .start()
+    .await;
+    let start = std::time::Instant::now();
+    assert_eq!(proxy.get("/").await.expect(200).body.len(), 1 << 20);
+    let seconds = start.elapsed().as_secs_f64();
+    assert!((0.8..2.0).contains(&seconds), "{seconds} s for a mebibyte at 1m");
+}

@@ -148,3 +148,15 @@ async fn members_may_come_from_another_upstream() {
     let connection = proxy.get("/zip").send().await;
     assert!(connection.is_err(), "what has begun and cannot be finished is cut");
 }
+
+#[tokio::test]
+async fn lengths_are_told_of_the_archive_or_not_at_all() {
+    let site = Site::listing(LIST, "").await;
+    let head = site.proxy.request("HEAD", "/zip").await.expect(200);
+    assert_eq!(head.header("content-length"), "", "the list's is not the archive's");
+    assert_eq!(head.header("content-type"), "application/zip");
+    site.proxy.get("/zip").await.expect(200);
+    let etag = site.proxy.get("/zip").await.expect(200).header("etag");
+    let same = site.proxy.get("/zip").header("if-none-match", &etag).await.expect(304);
+    assert_eq!(same.header("content-length"), "", "RFC 9110 section 8.6");
+}

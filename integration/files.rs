@@ -2,7 +2,7 @@
 
 use std::time::Instant;
 
-use crate::fixtures::{Answer, Nginx, Proxy, Scratch, noise};
+use crate::fixtures::{Answer, Backend, Nginx, Proxy, Scratch, ms, noise, pass};
 
 const STATIC: &str = r#"
 [[site]]
@@ -443,6 +443,36 @@ async fn downloads_are_no_faster_than_their_route_and_their_site_say() {
     assert!(free < 0.5, "{free} s for what is below limit_rate_after");
     let (one, other) = tokio::join!(download(&proxy, "/site/a.bin"), download(&proxy, "/site/a.bin"));
     assert!((0.7..2.0).contains(&one) && (0.7..2.0).contains(&other), "{one} s and {other} s at 2m for both");
+}
+
+#[tokio::test]
+async fn an_answer_that_comes_in_small_parts_is_no_faster_either() {
+    let app = Backend::serving(|mut wire, _| async move {
+        while wire.request().await.is_some() {
+            let mut sent = wire.try_send("HTTP/1.1 200 OK\r\nContent-Length: 1024000\r\n\r\n").await;
+            for _ in 0..125 {
+                sent = sent.and(wire.try_send(vec![7; 8192]).await);
+                pass(ms(1)).await;
+            }
+            if sent.is_err() {
+                return;
+            }
+        }
+    })
+    .await;
+    let proxy = Proxy::to([app.address()]).route("limit_rate = \"1m\"").start().await;
+    let start = Instant::now();
+    assert_eq!(proxy.get("/").await.expect(200).body.len(), 1_024_000);
+    let seconds = start.elapsed().as_secs_f64();
+    assert!((0.8..2.0).contains(&seconds), "{seconds} s for a megabyte at 1m");
+}
+
+#[tokio::test]
+async fn an_index_that_is_a_directory_is_no_circle() {
+    let scratch = Scratch::new();
+    scratch.write("root/a/index.html/b", "b");
+    let proxy = Proxy::toml(&routes(&scratch, "index = \"index.html\"")).start().await;
+    proxy.get("/data/a/").await.expect(404);
 }
 
 #[tokio::test]

@@ -85,6 +85,8 @@ pub(crate) fn reroute(table: &Table, request: &request::Parts, exchange: &mut Ex
         return false;
     }
     exchange.take(matched.site, route);
+    // What another server was to be asked is nothing for this one; it may say so again.
+    exchange.redirect = None;
     true
 }
 
@@ -180,7 +182,9 @@ async fn send_static(table: &Table, files: &Files, by: &By<'_>, request: &reques
     let Some(wanted) = files::wanted(files, by) else { return not_found(headers) };
     match open(&table.files, wanted.clone()).await {
         Ok(opened) => files::respond(&opened, method, headers, HeaderMap::new()),
-        Err(Missing::Directory(_)) if files.listing || !files.index.is_empty() => {
+        Err(Missing::Directory(_))
+            if (files.listing || !files.index.is_empty()) && !request.uri.path().ends_with('/') =>
+        {
             // What the page in it refers to is beneath it (RFC 3986 §5.2.3). As it was sent, a path that starts with
             // two slashes would lead to another host.
             let query = request.uri.query().map(|query| format!("?{query}")).unwrap_or_default();
@@ -246,8 +250,8 @@ fn explain(missing: &Missing, request: &HeaderMap) -> Answer {
 
 /// What comes of an answer in whose place the application wants something else sent.
 pub(crate) enum Instead {
-    /// This is sent.
-    Answer(Answer),
+    /// This is sent, of this route if it is a file of one.
+    Answer(Answer, Option<Arc<Route>>),
     /// A server of this route's upstream is asked for this path.
     Route(Arc<Route>, PathAndQuery),
 }
@@ -261,12 +265,12 @@ pub(crate) async fn accelerate(
 ) -> Instead {
     let mut base = accelerated::kept_fields(response);
     accelerated::drop_bad_dates(&mut base);
-    let found = match accelerated_target(table, request, response) {
+    let (found, route) = match accelerated_target(table, request, response) {
         Ok(Found::Route(route, path)) => return Instead::Route(route, path),
-        Ok(Found::Files(wanted)) => wanted,
+        Ok(Found::Files(wanted, route)) => (wanted, route),
         Err(problem) => {
             tracing::error!(request_id = %exchange.id, "{problem}");
-            return Instead::Answer(finish(not_found(&request.headers), exchange));
+            return Instead::Answer(finish(not_found(&request.headers), exchange), None);
         }
     };
     let path = found.first().and_then(|wanted| wanted.candidates.first().cloned());
@@ -283,7 +287,7 @@ pub(crate) async fn accelerate(
     if answer.status == StatusCode::NOT_FOUND {
         log_missing(exchange, path);
     }
-    Instead::Answer(finish(answer, exchange))
+    Instead::Answer(finish(answer, exchange), route)
 }
 
 fn log_missing(exchange: &Exchange, path: Option<PathBuf>) {
@@ -306,7 +310,11 @@ pub(crate) async fn archive(
         let matched = table.find(&host, path).and_then(|matched| matched.route);
         let Some((route, by)) = matched else { return Err(archive::Unresolved::NoRoute) };
         if let (Some(upstream), Some(client)) = (&route.upstream, &client) {
-            let fetch = Fetch::new(Arc::clone(upstream), listed, &received, client, runtime.clone());
+            if accelerated::leads_up(listed) {
+                return Err(archive::Unresolved::NoRoute);
+            }
+            let target = percent_encoding::utf8_percent_encode(listed, &NOT_IN_TARGETS).to_string();
+            let fetch = Fetch::new(Arc::clone(upstream), &target, &received, client, runtime.clone());
             return Ok(archive::Place::Remote(Box::new(fetch)));
         }
         let By::Prefix(rest) = by else { return Err(archive::Unresolved::NoRoute) };
@@ -352,8 +360,8 @@ enum Astray {
 
 /// Where an application's word leads.
 enum Found {
-    /// To one of these files.
-    Files(Vec<Wanted>),
+    /// To one of these files, all of this route if it is known.
+    Files(Vec<Wanted>, Option<Arc<Route>>),
     /// To another upstream.
     Route(Arc<Route>, PathAndQuery),
 }
@@ -370,7 +378,11 @@ fn accelerated_target(
                 .internal_files(host(request))
                 .filter_map(|files| accelerated::sent(files, path))
                 .collect();
-            return if wanted.is_empty() { Err(Astray::NoInternalRoute) } else { Ok(Found::Files(wanted)) };
+            return if wanted.is_empty() {
+                Err(Astray::NoInternalRoute)
+            } else {
+                Ok(Found::Files(wanted, None))
+            };
         }
         None => "",
     };
@@ -378,6 +390,8 @@ fn accelerated_target(
     let plain = path.split('?').next().unwrap_or_default();
     let matched = table.find(host(request), plain).and_then(|matched| matched.route);
     match matched {
+        // Where it leads from there is the server's to say: it must stay on the route.
+        Some((route, _)) if route.upstream.is_some() && accelerated::leads_up(path) => Err(nowhere()),
         Some((route, _)) if route.upstream.is_some() => {
             // What is asked of a server is a URL: what cannot stand in one is quoted.
             let quoted = percent_encoding::utf8_percent_encode(path, &NOT_IN_TARGETS).to_string();
@@ -387,7 +401,8 @@ fn accelerated_target(
         Some((route, _)) => match table.find(host(request), path).and_then(|matched| matched.route) {
             Some((same, By::Prefix(rest))) if Arc::ptr_eq(&same, &route) => {
                 let files = files_of(&route).ok_or_else(nowhere)?;
-                Ok(Found::Files(accelerated::named(files, rest).into_iter().collect()))
+                let wanted = accelerated::named(files, rest).into_iter().collect();
+                Ok(Found::Files(wanted, Some(route)))
             }
             _ => Err(nowhere()),
         },

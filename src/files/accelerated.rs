@@ -78,6 +78,13 @@ pub fn sent(files: &Files, path: &str) -> Option<Wanted> {
     is_plain.then_some(wanted)
 }
 
+/// Whether a path that goes to a server has a `..` segment or a NUL in it, as it stands or decoded.
+pub(crate) fn leads_up(path: &str) -> bool {
+    let path = path.split('?').next().unwrap_or_default();
+    let decoded = percent_encoding::percent_decode_str(path).decode_utf8_lossy();
+    decoded.contains('\0') || decoded.split('/').any(|segment| segment == "..")
+}
+
 /// As for a client's path, but hidden files are the application's own business.
 fn whole(files: &Files, rest: &str) -> Option<Wanted> {
     if rest.contains('\0') || rest.split('/').any(|segment| segment == "..") {

@@ -8,7 +8,7 @@ use serde_json::json;
 
 use super::{
     beneath::{self, Refused},
-    open::{Missing, Wanted},
+    open::{Missing, Wanted, is_http_date},
 };
 use crate::answer::{Answer, escape, prefers_json};
 
@@ -91,7 +91,9 @@ pub fn read(directory: &Path, wanted: &Wanted) -> Result<Listing, Missing> {
             continue;
         };
         let size = metadata.is_file().then_some(metadata.len());
-        let modified = metadata.modified().unwrap_or(SystemTime::UNIX_EPOCH);
+        // Dates before 1970 and after 9999 cannot be written; some archives leave such files behind.
+        let modified = metadata.modified().ok().filter(|time| is_http_date(*time));
+        let modified = modified.unwrap_or(SystemTime::UNIX_EPOCH);
         entries.push(Entry { name: name.as_bytes().to_vec(), size, modified });
     }
     Ok(Listing { entries, cut })
@@ -243,6 +245,21 @@ mod tests {
         assert_eq!(names(&listing), ["folder", "in", "a:b", "b & <i>.txt"]);
         listing.sort(Key::Date, false);
         assert_eq!(names(&listing), ["folder", "a:b", "in", "b & <i>.txt"]);
+    }
+
+    #[test]
+    fn dates_that_cannot_be_written_are_shown_as_the_first() {
+        let tree = tempfile::tempdir().unwrap();
+        for (name, modified) in [
+            ("early", SystemTime::UNIX_EPOCH - Duration::from_secs(1)),
+            ("late", SystemTime::UNIX_EPOCH + Duration::from_secs(253_402_300_800)),
+        ] {
+            // Not every file system can keep such a date.
+            let _ = fs::File::create(tree.path().join(name)).unwrap().set_modified(modified);
+        }
+        let listing = read(tree.path(), &Wanted::first_of(Vec::new(), vec![tree.path().into()])).unwrap();
+        assert_eq!(listing.json().as_array().unwrap().len(), 2);
+        assert!(listing.page("/", Key::Name, false).contains("<td>1970-01-01 00:00</td>"));
     }
 
     #[test]

@@ -253,7 +253,7 @@ fn validators(metadata: &fs::Metadata, size: u64) -> Validators {
 }
 
 /// Whether a time can be written as a date of HTTP: some file systems and archives hold others.
-fn is_http_date(time: SystemTime) -> bool {
+pub(super) fn is_http_date(time: SystemTime) -> bool {
     const YEAR_10000: u64 = 253_402_300_800;
     time.duration_since(SystemTime::UNIX_EPOCH).is_ok_and(|since| since.as_secs() < YEAR_10000)
 }

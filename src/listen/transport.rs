@@ -210,6 +210,7 @@ impl Transport {
         self.stalled = None;
         self.queued_bytes = 0;
         (self.receiving, self.sending) = (MinRate::default(), MinRate::default());
+        self.too_slow = None;
         self.pace = Mutex::new(None);
         self.keep = None;
         if self.received.is_empty() {
@@ -233,6 +234,10 @@ impl Transport {
     /// Sends what the engine has written, then the queued body.
     fn poll_send_all(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let more_follows = self.queued().is_some();
+        if !self.outbound.is_empty() {
+            // Small parts of an answer are paid for like large ones.
+            ready!(self.poll_pace(cx));
+        }
         while !self.outbound.is_empty() {
             let sent = ready!(self.socket.poll_send(cx, &self.outbound, more_follows))?;
             self.outbound.advance(sent);

@@ -65,7 +65,8 @@ pub(super) async fn finish(
     let request = session.req_header().clone();
     let left = error.is_some_and(|error| *error.esource() == ErrorSource::Downstream);
     let sent = if left {
-        super::send::sent(session, error)
+        // What the engine takes for sent was collected.
+        Sent { status: super::send::client_has_left(), bytes: 0 }
     } else {
         let answer = if error.is_none() && !collected.overflows {
             let (list, crcs) = (collected.body.freeze(), state.crcs());
@@ -75,6 +76,7 @@ pub(super) async fn finish(
             handler::finish(handler::no_archive(&request.headers), exchange)
         };
         exchange.how = How::Archive;
+        let answer = handler::with_own_page(answer, exchange).await;
         match send(session, answer).await {
             Ok(sent) => sent,
             Err(error) => {
@@ -108,7 +110,10 @@ async fn send(session: &mut Session, answer: Answer) -> Result<Sent> {
 }
 
 async fn write(transport: &mut Transport, mut answer: Answer, is_head: bool) -> std::io::Result<()> {
-    answer.headers.insert(header::CONTENT_LENGTH, answer.body.length().into());
+    if answer.status != StatusCode::NOT_MODIFIED {
+        // Of a 304 it would be that of the archive (RFC 9110 §8.6).
+        answer.headers.insert(header::CONTENT_LENGTH, answer.body.length().into());
+    }
     answer.headers.insert(header::CONNECTION, header::HeaderValue::from_static("close"));
     transport.write_all(&answer::head(answer.status, &answer.headers)).await?;
     match answer.body {

@@ -49,7 +49,11 @@ pub(super) async fn receive(
         session.set_read_timeout(Some(peer::read_timeout(exchange)));
     }
     let is_list = archive::is_list(&response.headers) && response.status == StatusCode::OK;
-    if is_list && session.req_header().method != Method::HEAD {
+    if is_list {
+        if session.req_header().method == Method::HEAD {
+            archive::forget_list(response);
+            return Ok(());
+        }
         return instead::collect(session, response.headers.clone(), exchange);
     }
     if accelerated::target(&response.headers).is_none() {
@@ -57,7 +61,10 @@ pub(super) async fn receive(
     }
     let (request, table) = (session.req_header(), state.table());
     match handler::accelerate(&table, request, &response.headers, exchange).await {
-        Instead::Answer(answer) => {
+        Instead::Answer(answer, route) => {
+            if let Some(route) = route.filter(|route| told.is_none() && route.settings.limit_rate.is_some()) {
+                send::limit_by(session, &route, None)?;
+            }
             // The worker has done its part; it need not be counted for the length of a download.
             exchange.lease = None;
             send::answer(session, answer, exchange).await

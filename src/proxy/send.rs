@@ -12,6 +12,7 @@ use crate::{
     handler::{self, host},
     listen::{Pace, Transport},
     observe::{Entry, How},
+    route::Route,
     state::State,
 };
 
@@ -88,7 +89,11 @@ async fn send_with_pieces(session: &mut Session, head: Box<ResponseHeader>, meth
 /// Has the answer sent no faster than its route and site say, or the application (`X-Accel-Limit-Rate`: bytes per
 /// second, 0 for no limit of the route's).
 pub(super) fn limit(session: &Session, exchange: &Exchange, told: Option<u64>) -> Result<()> {
-    let Some(route) = &exchange.route else { return Ok(()) };
+    exchange.route.as_ref().map_or(Ok(()), |route| limit_by(session, route, told))
+}
+
+/// The same, by the word of this route.
+pub(super) fn limit_by(session: &Session, route: &Route, told: Option<u64>) -> Result<()> {
     let rate = told.map_or(route.settings.limit_rate, |told| (told > 0).then_some(told));
     if let Some(pace) = Pace::new(rate, route.settings.limit_rate_after, route.shared_rate.clone()) {
         transport(session)?.limit(pace);
@@ -132,15 +137,14 @@ pub(super) fn sent(session: &Session, error: Option<&Error>) -> Sent {
     Sent { status: status(session, error), bytes: session.body_bytes_sent() as u64 + queued_bytes }
 }
 
-/// The status that the client got; 499 (as nginx) when it left before any.
+/// The status of a client that left before any (as nginx).
+pub(super) fn client_has_left() -> StatusCode {
+    StatusCode::from_u16(499).unwrap_or(StatusCode::BAD_REQUEST)
+}
+
+/// The status that the client got.
 fn status(session: &Session, error: Option<&Error>) -> StatusCode {
-    const CLIENT_CLOSED_REQUEST: u16 = 499;
     let written = session.response_written().map(|written| written.status);
     let left = error.is_some_and(|error| *error.esource() == ErrorSource::Downstream);
-    let fallback = if left {
-        StatusCode::from_u16(CLIENT_CLOSED_REQUEST).unwrap_or(StatusCode::BAD_REQUEST)
-    } else {
-        StatusCode::INTERNAL_SERVER_ERROR
-    };
-    written.unwrap_or(fallback)
+    written.unwrap_or(if left { client_has_left() } else { StatusCode::INTERNAL_SERVER_ERROR })
 }

@@ -125,6 +125,10 @@ fn ask(mut stream: Box<dyn Stream>, request: &[u8], mut lease: Lease) -> io::Res
             let length =
                 response.headers.iter().find(|field| field.name.eq_ignore_ascii_case("content-length"));
             let length = length.and_then(|field| std::str::from_utf8(field.value).ok()?.parse().ok());
+            if response.headers.iter().any(|field| field.name.eq_ignore_ascii_case("transfer-encoding")) {
+                // Nobody who is spoken to in HTTP/1.0 may (RFC 9112 §6.1).
+                return Err(io::Error::other("the answer is in chunks"));
+            }
             break (head, response.code, length);
         }
         if begun.len() > MAX_HEAD {

@@ -4,7 +4,7 @@ use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, header};
 
 use super::Archive;
 use crate::{
-    answer::{Answer, Body},
+    answer::{Answer, Body, Fields},
     files::{
         accelerated,
         conditional::{Condition, Validators},
@@ -64,17 +64,27 @@ fn send(answer: Answer, archive: Archive, span: Span) -> Answer {
     answer.body(Body::Pieces { pieces: archive.body(span), length: span.length, how: How::Archive })
 }
 
+/// What is true of a list, and not of the archive.
+const ABOUT_THE_LIST: [HeaderName; 7] = [
+    header::CONTENT_ENCODING,
+    header::ACCEPT_RANGES,
+    header::ETAG,
+    HeaderName::from_static("content-md5"),
+    HeaderName::from_static("content-digest"),
+    HeaderName::from_static("repr-digest"),
+    HeaderName::from_static("digest"),
+];
+
+/// Makes of the answer to HEAD, which has a list's fields and no list, one that says nothing untrue of the archive.
+pub(crate) fn forget_list(response: &mut impl Fields) {
+    for name in ABOUT_THE_LIST.iter().chain([&header::CONTENT_LENGTH]) {
+        response.remove(name);
+    }
+    response.set(header::CONTENT_TYPE, HeaderValue::from_static("application/zip"));
+}
+
 /// Fields of the application's answer that are true of the archive too.
 fn kept_fields(response: &HeaderMap) -> HeaderMap {
-    const ABOUT_THE_LIST: [HeaderName; 7] = [
-        header::CONTENT_ENCODING,
-        header::ACCEPT_RANGES,
-        header::ETAG,
-        HeaderName::from_static("content-md5"),
-        HeaderName::from_static("content-digest"),
-        HeaderName::from_static("repr-digest"),
-        HeaderName::from_static("digest"),
-    ];
     let mut kept = accelerated::kept_fields(response);
     accelerated::drop_bad_dates(&mut kept);
     let gone: Vec<HeaderName> = kept

@@ -30,6 +30,7 @@ use std::{
 use http::HeaderValue;
 
 pub use answer::answer;
+pub(crate) use answer::forget_list;
 pub use crc::Crcs;
 pub use list::MOST_LIST;
 #[cfg(any(fuzzing, test))]
