@@ -1,0 +1,208 @@
+//! What is sent in place of an answer whose application names a file, a path or the members of an archive.
+
+use std::{io, path::PathBuf, sync::Arc};
+
+use bytes::Bytes;
+use http::{HeaderMap, StatusCode, request, uri::PathAndQuery};
+use percent_encoding::AsciiSet;
+use tokio::runtime::Handle;
+
+use super::{
+    files::{explain, not_found, open},
+    finish, host,
+};
+use crate::{
+    answer::{Answer, Explanation},
+    config::{Action, Files},
+    exchange::Exchange,
+    files::{
+        self, Wanted,
+        accelerated::{self, Target},
+        archive,
+    },
+    route::{By, Route, Table},
+    upstream::Fetch,
+};
+
+/// What cannot stand in a request target (RFC 9112 §3.2); what is quoted already stays.
+const NOT_IN_TARGETS: AsciiSet = percent_encoding::CONTROLS
+    .add(b' ')
+    .add(b'"')
+    .add(b'#')
+    .add(b'<')
+    .add(b'>')
+    .add(b'`')
+    .add(b'\\')
+    .add(b'^')
+    .add(b'{')
+    .add(b'|')
+    .add(b'}');
+
+/// What comes of an answer in whose place the application wants something else sent.
+pub(crate) enum Instead {
+    /// This is sent, of this route if it is a file of one.
+    Answer(Answer, Option<Arc<Route>>),
+    /// A server of this route's upstream is asked for this path.
+    Route(Arc<Route>, PathAndQuery),
+}
+
+/// What is sent in place of an answer that names a file or a path: `X-Accel-Redirect` or `X-Sendfile` in `response`.
+pub(crate) async fn accelerate(
+    table: &Table,
+    request: &request::Parts,
+    response: &HeaderMap,
+    exchange: &Exchange,
+) -> Instead {
+    let mut base = accelerated::kept_fields(response);
+    accelerated::drop_bad_dates(&mut base);
+    let (found, route) = match accelerated_target(table, request, response) {
+        Ok(Found::Route(route, path)) => return Instead::Route(route, path),
+        Ok(Found::Files(wanted, route)) => (wanted, route),
+        Err(problem) => {
+            tracing::error!(request_id = %exchange.id, "{problem}");
+            return Instead::Answer(finish(not_found(&request.headers), exchange), None);
+        }
+    };
+    let path = found.first().and_then(|wanted| wanted.candidates.first().cloned());
+    let mut answer = not_found(&request.headers);
+    for wanted in found {
+        match open(&table.files, wanted).await {
+            Ok(opened) => {
+                answer = files::respond(&opened, &request.method, &request.headers, base);
+                break;
+            }
+            Err(missing) => answer = explain(&missing, &request.headers),
+        }
+    }
+    if answer.status == StatusCode::NOT_FOUND {
+        log_missing(exchange, path);
+    }
+    Instead::Answer(finish(answer, exchange), route)
+}
+
+fn log_missing(exchange: &Exchange, path: Option<PathBuf>) {
+    let path = path.unwrap_or_default();
+    tracing::error!(request_id = %exchange.id, path = %path.display(), "the application named a file that is not served");
+}
+
+/// The answer to a request whose application has sent the list of an archive: `list`, with the fields of `response`.
+pub(crate) async fn archive(
+    table: Arc<Table>,
+    request: &request::Parts,
+    list: Bytes,
+    response: &HeaderMap,
+    crcs: &Arc<archive::Crcs>,
+    exchange: &Exchange,
+) -> Answer {
+    let host = host(request).to_owned();
+    let (received, client, runtime) = (request.headers.clone(), exchange.client.clone(), Handle::current());
+    let resolve = move |path: &str, listed: &str| {
+        let matched = table.find(&host, path).and_then(|matched| matched.route);
+        let Some((route, by)) = matched else { return Err(archive::Unresolved::NoRoute) };
+        if let (Some(upstream), Some(client)) = (&route.upstream, &client) {
+            if accelerated::leads_up(listed) {
+                return Err(archive::Unresolved::NoRoute);
+            }
+            let target = percent_encoding::utf8_percent_encode(listed, &NOT_IN_TARGETS).to_string();
+            let fetch = Fetch::new(Arc::clone(upstream), &target, &received, client, runtime.clone());
+            return Ok(archive::Place::Remote(Box::new(fetch)));
+        }
+        let By::Prefix(rest) = by else { return Err(archive::Unresolved::NoRoute) };
+        let wanted = files_of(&route).and_then(|files| accelerated::named(files, rest));
+        wanted.map(archive::Place::File).ok_or(archive::Unresolved::NoRoute)
+    };
+    let order = archive::Order::new(list, response, Arc::new(resolve), Arc::clone(crcs));
+    let answer = match archive::plan(order).await {
+        Ok(archive) => archive::answer(archive, &request.method, &request.headers, response),
+        Err(problem) => {
+            tracing::error!(request_id = %exchange.id, "{problem}");
+            no_archive(&request.headers)
+        }
+    };
+    finish(answer, exchange)
+}
+
+impl archive::Remote for Fetch {
+    fn open(&self) -> io::Result<Box<dyn io::Read + Send>> {
+        Self::open(self).map(|body| Box::new(body) as Box<dyn io::Read + Send>)
+    }
+}
+
+/// There is no archive, and it is not the client's fault.
+pub(crate) fn no_archive(request: &HeaderMap) -> Answer {
+    let sentence =
+        "The archive cannot be made: a part of it is missing. Please tell the operators of the site.";
+    Explanation::new(StatusCode::BAD_GATEWAY, sentence).answer(request)
+}
+
+/// Why an accelerated download leads nowhere.
+#[derive(Debug, thiserror::Error)]
+enum Astray {
+    #[error(transparent)]
+    NotText(#[from] accelerated::NotText),
+    #[error("the application sent an X-Accel-Redirect to {0}, and no route with files or a proxy is there")]
+    NoRoute(String),
+    #[error(
+        "the application sent an X-Sendfile, and the site has no internal route with files that could allow it"
+    )]
+    NoInternalRoute,
+}
+
+/// Where an application's word leads.
+enum Found {
+    /// To one of these files, all of this route if it is known.
+    Files(Vec<Wanted>, Option<Arc<Route>>),
+    /// To another upstream.
+    Route(Arc<Route>, PathAndQuery),
+}
+
+fn accelerated_target(
+    table: &Table,
+    request: &request::Parts,
+    response: &HeaderMap,
+) -> Result<Found, Astray> {
+    let path = match accelerated::target(response).transpose()? {
+        Some(Target::Route(path)) => path,
+        Some(Target::File(path)) => {
+            let wanted: Vec<_> = table
+                .internal_files(host(request))
+                .filter_map(|files| accelerated::sent(files, path))
+                .collect();
+            return if wanted.is_empty() {
+                Err(Astray::NoInternalRoute)
+            } else {
+                Ok(Found::Files(wanted, None))
+            };
+        }
+        None => "",
+    };
+    let nowhere = || Astray::NoRoute(path.to_owned());
+    let plain = path.split('?').next().unwrap_or_default();
+    let matched = table.find(host(request), plain).and_then(|matched| matched.route);
+    match matched {
+        // Where it leads from there is the server's to say: it must stay on the route.
+        Some((route, _)) if route.upstream.is_some() && accelerated::leads_up(path) => Err(nowhere()),
+        Some((route, _)) if route.upstream.is_some() => {
+            // What is asked of a server is a URL: what cannot stand in one is quoted.
+            let quoted = percent_encoding::utf8_percent_encode(path, &NOT_IN_TARGETS).to_string();
+            let target = PathAndQuery::try_from(quoted).map_err(|_| nowhere())?;
+            Ok(Found::Route(route, target))
+        }
+        Some((route, _)) => match table.find(host(request), path).and_then(|matched| matched.route) {
+            Some((same, By::Prefix(rest))) if Arc::ptr_eq(&same, &route) => {
+                let files = files_of(&route).ok_or_else(nowhere)?;
+                let wanted = accelerated::named(files, rest).into_iter().collect();
+                Ok(Found::Files(wanted, Some(route)))
+            }
+            _ => Err(nowhere()),
+        },
+        None => Err(nowhere()),
+    }
+}
+
+fn files_of(route: &Route) -> Option<&Files> {
+    match &route.settings.action {
+        Action::Files(files) => Some(files),
+        Action::Proxy(_) | Action::Redirect { .. } | Action::Answer { .. } => None,
+    }
+}

@@ -1,0 +1,152 @@
+//! The way of a request, from its head to what becomes of it.
+//!
+//! Who asks → which site and route → what the gate says → the route's action. Knows nothing of the engine.
+
+mod files;
+mod instead;
+
+use std::sync::Arc;
+
+use http::{StatusCode, header, request};
+use percent_encoding::AsciiSet;
+
+use crate::{
+    answer::{Answer, Explanation, dress},
+    client::Client,
+    config::{Action, Template},
+    exchange::Exchange,
+    files::Wanted,
+    gate,
+    listen::Peer,
+    observe::{RequestId, X_REQUEST_ID},
+    route::{By, Table, normalize},
+};
+pub(crate) use instead::{Instead, accelerate, archive, no_archive};
+
+/// Answers a request, or says with `None` that a server of its route's upstream answers it.
+pub(crate) async fn receive(
+    table: &Table,
+    peer: &Peer,
+    request: &request::Parts,
+    exchange: &mut Exchange,
+) -> Option<Answer> {
+    let client = Client::identify(peer, &request.headers);
+    if let Some(given) = request.headers.get(X_REQUEST_ID).filter(|_| client.is_trusted()) {
+        exchange.id = RequestId::given(given).unwrap_or_else(|| exchange.id.clone());
+    }
+    exchange.client = Some(client);
+    route(table, request, exchange).await.err().map(|answer| finish(answer, exchange))
+}
+
+/// Finds the route and does what it says; an answer made here is the `Err` that ends the way early.
+async fn route(table: &Table, request: &request::Parts, exchange: &mut Exchange) -> Result<(), Answer> {
+    let refuse = |status, sentence: String| Explanation::new(status, sentence).answer(&request.headers);
+    let host = host(request);
+    let path = normalize(path(request)).map_err(|bad| refuse(StatusCode::BAD_REQUEST, bad.to_string()))?;
+
+    let Some(matched) = table.find(host, &path) else {
+        return Err(refuse(StatusCode::NOT_FOUND, "No site of that name is served here.".into()));
+    };
+    exchange.site = Arc::clone(matched.site);
+    exchange.errors = Some(Arc::clone(matched.errors));
+    let Some((route, by)) = matched.route.filter(|(route, _)| !route.settings.internal) else {
+        return Err(refuse(StatusCode::NOT_FOUND, "There is nothing at this address.".into()));
+    };
+    exchange.take(matched.site, Arc::clone(&route));
+    if let Some(answer) = gate::refuse(&route.settings, request) {
+        return Err(answer);
+    }
+    match &route.settings.action {
+        Action::Proxy(_) => Ok(()),
+        Action::Files(files) => Err(files::send(table, files, &by, request).await),
+        Action::Redirect { to, status } => {
+            Err(Answer::redirect(*status, &redirect_target(to, request, host, &by)))
+        }
+        Action::Answer { status, body: Some(body), content_type } => {
+            Err(Answer::text(*status, content_type.clone(), body.clone()))
+        }
+        Action::Answer { status, body: None, .. } if status.is_client_error() || status.is_server_error() => {
+            Err(refuse(*status, "This is what the site answers here.".into()))
+        }
+        Action::Answer { status, body: None, .. } => Err(Answer::empty(*status)),
+    }
+}
+
+/// Finds a request that waits for an upstream which a reload has taken away another one; false when there is none, or
+/// its route would not take the request.
+pub(crate) fn reroute(table: &Table, request: &request::Parts, exchange: &mut Exchange) -> bool {
+    let Ok(path) = normalize(path(request)) else { return false };
+    let Some(matched) = table.find(host(request), &path) else { return false };
+    let Some((route, _)) = matched.route.filter(|(route, _)| !route.settings.internal) else { return false };
+    if route.upstream.is_none() || gate::refuse(&route.settings, request).is_some() {
+        return false;
+    }
+    exchange.take(matched.site, route);
+    // What another server was to be asked is nothing for this one; it may say so again.
+    exchange.redirect = None;
+    true
+}
+
+/// The path asked for. OPTIONS * asks about the server as a whole (RFC 9110 §9.3.7).
+fn path(request: &request::Parts) -> &str {
+    match request.uri.path() {
+        "*" => "/",
+        path => path,
+    }
+}
+
+/// What every answer of ours carries.
+pub(crate) fn finish(mut answer: Answer, exchange: &Exchange) -> Answer {
+    if let Some(route) = &exchange.route {
+        dress(&mut answer.headers, answer.status, &route.settings);
+    }
+    answer.headers.entry(X_REQUEST_ID).or_insert_with(|| exchange.id.value());
+    answer
+}
+
+/// The site's own page in place of ours, for an answer that explains an error to a person.
+pub(crate) async fn with_own_page(mut answer: Answer, exchange: &Exchange) -> Answer {
+    let page =
+        exchange.errors.as_ref().filter(|_| answer.is_page).and_then(|errors| errors.page(answer.status));
+    let Some((path, cache)) = page else { return answer };
+    let wanted = Wanted::file(path.into());
+    match files::open(cache, wanted).await {
+        Ok(opened) => {
+            answer.headers.insert(header::CONTENT_TYPE, opened.content_type.clone());
+            answer.body(opened.whole())
+        }
+        Err(missing) => {
+            tracing::error!("a page for errors: {missing}");
+            answer
+        }
+    }
+}
+
+/// The name asked for: that of the target where it has one (RFC 9112 §3.2.2), else `Host`.
+pub(crate) fn host(request: &request::Parts) -> &str {
+    let named = request.headers.get(header::HOST).and_then(|host| host.to_str().ok());
+    request.uri.authority().map(|authority| authority.as_str()).or(named).unwrap_or_default()
+}
+
+/// What must not stand as it is in the path of a URL (RFC 3986 §3.3). Matched paths and captures are decoded.
+const NOT_IN_PATHS: AsciiSet = percent_encoding::CONTROLS
+    .add(b' ')
+    .add(b'"')
+    .add(b'#')
+    .add(b'%')
+    .add(b'<')
+    .add(b'>')
+    .add(b'?')
+    .add(b'`');
+
+fn redirect_target(to: &Template, request: &request::Parts, host: &str, by: &By<'_>) -> String {
+    let target = request.uri.path_and_query().map_or("/", |target| target.as_str());
+    to.render(|name| match (name, by) {
+        ("path", _) => Some(target.into()),
+        ("host", _) => Some(host.into()),
+        (name, By::Regex(captures)) => captures
+            .name(name)
+            .map(|capture| percent_encoding::utf8_percent_encode(capture.as_str(), &NOT_IN_PATHS).into()),
+        (_, By::Exact | By::Prefix(_)) => None,
+    })
+}
