@@ -38,6 +38,8 @@ pub(crate) struct Pace {
     /// Bytes per second; none when only the shared rate holds.
     rate: Option<u64>,
     shared: Option<Arc<SharedRate>>,
+    /// It has something to send, and counts among those that share.
+    is_active: bool,
     /// Bytes that may be sent before the rate holds.
     free: u64,
     /// Bytes sent and not yet paid for by time.
@@ -53,10 +55,8 @@ impl Pace {
         if rate.is_none() && shared.is_none() {
             return None;
         }
-        if let Some(shared) = &shared {
-            shared.active.fetch_add(1, Ordering::Relaxed);
-        }
-        Some(Self { rate, shared, free, owed: 0.0, paid: Instant::now(), waiting: None })
+        let (owed, paid) = (0.0, Instant::now());
+        Some(Self { rate, shared, is_active: false, free, owed, paid, waiting: None })
     }
 
     /// Bytes per second at this moment.
@@ -71,6 +71,10 @@ impl Pace {
 
     /// How many bytes may be sent now; waits until it is some.
     pub(super) fn poll(&mut self, cx: &mut Context<'_>) -> Poll<u64> {
+        if let Some(shared) = self.shared.as_ref().filter(|_| !self.is_active) {
+            shared.active.fetch_add(1, Ordering::Relaxed);
+            self.is_active = true;
+        }
         if self.free > 0 {
             return Poll::Ready(self.free.max(LEAST));
         }
@@ -103,6 +107,14 @@ impl Pace {
         self.owed += (bytes - free) as f64;
     }
 
+    /// There is nothing to send at the moment: an event stream that says nothing takes no part of a shared rate.
+    pub(super) fn rest(&mut self) {
+        if let Some(shared) = self.shared.as_ref().filter(|_| self.is_active) {
+            shared.active.fetch_sub(1, Ordering::Relaxed);
+            self.is_active = false;
+        }
+    }
+
     /// Whether it waits for its time, and not for the client.
     pub(super) fn is_waiting(&self) -> bool {
         self.waiting.is_some()
@@ -111,9 +123,7 @@ impl Pace {
 
 impl Drop for Pace {
     fn drop(&mut self) {
-        if let Some(shared) = &self.shared {
-            shared.active.fetch_sub(1, Ordering::Relaxed);
-        }
+        self.rest();
     }
 }
 
@@ -153,6 +163,7 @@ mod tests {
             assert!((1.8..2.2).contains(&seconds), "{seconds}");
         }
         drop(paces);
+        let _idle = Pace::new(None, 0, Some(Arc::clone(&shared))).unwrap();
         let mut alone = Pace::new(Some(800_000), 0, Some(shared)).unwrap();
         let seconds = takes(&mut alone, 1_600_000).await;
         assert!((1.8..2.2).contains(&seconds), "the smaller of both: {seconds}");

@@ -244,6 +244,7 @@ impl Transport {
             self.sent(sent as u64);
         }
         if !more_follows {
+            self.rest();
             return Poll::Ready(Ok(()));
         }
         let most = ready!(self.poll_pace(cx));
@@ -257,10 +258,18 @@ impl Transport {
             self.queued_bytes += sent_now;
             self.sent(sent_now);
         }
-        if sent.is_pending() {
-            *self.queued() = queued;
+        match sent {
+            Poll::Pending => *self.queued() = queued,
+            Poll::Ready(_) => self.rest(),
         }
         sent
+    }
+
+    /// Nothing is left to send for now.
+    fn rest(&mut self) {
+        if let Some(pace) = self.pace() {
+            pace.rest();
+        }
     }
 
     /// The client has taken so many bytes.
