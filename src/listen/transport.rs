@@ -110,9 +110,9 @@ impl Transport {
         *self.queued() = Some(Outgoing::new(pieces));
     }
 
-    /// Sends the answer to the request in hand no faster than this.
-    pub(crate) fn limit(&self, pace: Pace) {
-        *self.pace.lock().unwrap_or_else(PoisonError::into_inner) = Some(Box::new(pace));
+    /// Sends the answer to the request in hand no faster than this, whatever was said before.
+    pub(crate) fn limit(&self, pace: Option<Pace>) {
+        *self.pace.lock().unwrap_or_else(PoisonError::into_inner) = pace.map(Box::new);
     }
 
     fn pace(&mut self) -> Option<&mut Pace> {

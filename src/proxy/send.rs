@@ -95,9 +95,8 @@ pub(super) fn limit(session: &Session, exchange: &Exchange, told: Option<u64>) -
 /// The same, by the word of this route.
 pub(super) fn limit_by(session: &Session, route: &Route, told: Option<u64>) -> Result<()> {
     let rate = told.map_or(route.settings.limit_rate, |told| (told > 0).then_some(told));
-    if let Some(pace) = Pace::new(rate, route.settings.limit_rate_after, route.shared_rate.clone()) {
-        transport(session)?.limit(pace);
-    }
+    let pace = Pace::new(rate, route.settings.limit_rate_after, route.shared_rate.clone());
+    transport(session)?.limit(pace);
     Ok(())
 }
 

@@ -20,6 +20,9 @@ const MAX_HEAD: usize = 64 * 1024;
 /// Most fields of it.
 const FIELDS: usize = 128;
 
+/// How long a server is waited for at most: a thread waits that files are opened with too.
+const PATIENCE: Duration = Duration::from_secs(30);
+
 /// Servers that are tried.
 const TRIES: usize = 4;
 
@@ -74,7 +77,7 @@ impl Fetch {
         let mut turn = Turn::default();
         let mut last = io::Error::from(io::ErrorKind::NotConnected);
         for _ in 0..TRIES {
-            let hold = self.upstream.settings().hold;
+            let hold = self.upstream.settings().hold.min(PATIENCE);
             let lease =
                 self.runtime.block_on(self.upstream.acquire(&mut turn, hold)).map_err(io::Error::other)?;
             match connect(&lease) {
