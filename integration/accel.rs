@@ -266,7 +266,10 @@ async fn a_416_keeps_what_the_application_said() {
 
 /// An answer without content that names something in `field`.
 fn naming(field: &str, value: &str) -> impl Fn(&str) -> Vec<u8> + Send + Sync + 'static + use<> {
-    let head = format!("HTTP/1.1 200 OK\r\nX-App: here\r\n{field}: {value}\r\nContent-Length: 0\r\n\r\n");
+    let head = format!(
+        "HTTP/1.1 200 OK\r\nX-App: here\r\nSet-Cookie: a=b\r\nContent-Disposition: attachment\r\n{field}: {value}\r\n\
+         Content-Length: 0\r\n\r\n"
+    );
     move |_| head.clone().into_bytes()
 }
 
@@ -309,7 +312,12 @@ async fn an_application_may_hand_a_request_to_another_upstream() {
     .fill("CIRCLE", circle.address())
     .start()
     .await;
-    assert_eq!(proxy.get("/page").header("x-mine", "1").await.expect(200).text(), "from elsewhere");
+    let answer = proxy.get("/page").header("x-mine", "1").await.expect(200);
+    assert_eq!(answer.text(), "from elsewhere");
+    assert_eq!(
+        (&*answer.header("set-cookie"), &*answer.header("content-disposition")),
+        ("a=b", "attachment")
+    );
     let head = &other.heads()[0];
     assert!(head.starts_with("GET /other/a%20b?x=%41&y=1 HTTP/1.1"), "{head}");
     assert!(head.contains("x-mine: 1"), "{head}");

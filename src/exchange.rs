@@ -65,6 +65,8 @@ pub struct Exchange {
     pub(crate) reused: bool,
     /// What is asked of the server in place of what the client asked for: the application has redirected inside.
     pub(crate) redirect: Option<PathAndQuery>,
+    /// Fields of the answers that have redirected it, for the client.
+    pub(crate) carried: HeaderMap,
     /// How often it has.
     pub(crate) redirects: u8,
     /// The answer that is being collected, in whose place another is sent.
@@ -95,6 +97,7 @@ impl Exchange {
             how: How::Memory,
             reused: false,
             redirect: None,
+            carried: HeaderMap::new(),
             redirects: 0,
             collected: None,
             server: None,

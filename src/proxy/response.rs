@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use http::{Method, StatusCode, Version, header, uri::PathAndQuery};
+use http::{HeaderName, Method, StatusCode, Version, header, uri::PathAndQuery};
 use pingora_error::{Error, Result};
 use pingora_http::ResponseHeader;
 use pingora_proxy::Session;
@@ -69,12 +69,25 @@ pub(super) async fn receive(
             exchange.lease = None;
             send::answer(session, answer, exchange).await
         }
-        Instead::Route(route, target) => Err(redirect(session, exchange, route, target)),
+        Instead::Route(route, target) => {
+            carry(response, exchange);
+            Err(redirect(session, exchange, route, target))
+        }
     }
 }
 
 /// Redirects inside before it is taken for a loop, as in nginx.
 const MOST_REDIRECTS: u8 = 10;
+
+/// Keeps what the application says to the client beside what another server is to send: who it is, and how the content
+/// is to be called and kept.
+fn carry(response: &ResponseHeader, exchange: &mut Exchange) {
+    const SAID: [HeaderName; 4] =
+        [header::SET_COOKIE, header::CONTENT_DISPOSITION, header::CACHE_CONTROL, header::EXPIRES];
+    for (name, value) in response.headers.iter().filter(|(name, _)| SAID.contains(name)) {
+        exchange.carried.append(name.clone(), value.clone());
+    }
+}
 
 /// Has a server of another route asked in place of the one that has answered. What the client sent as a body was for
 /// that one.
@@ -124,6 +137,17 @@ pub(super) fn pass_on(session: &mut Session, response: &mut ResponseHeader, exch
     if session.req_header().version < Version::HTTP_11 {
         // HTTP/1.0 knows no chunks: the answer ends with the connection.
         response.remove(&header::TRANSFER_ENCODING);
+    }
+    for (name, value) in &exchange.carried {
+        // Cookies of both are set; of the rest the application's word counts, which knows what it has asked for.
+        let kept = if *name == header::SET_COOKIE {
+            response.append_header(name, value).map(|_| ())
+        } else {
+            response.insert_header(name, value)
+        };
+        if let Err(error) = kept {
+            tracing::debug!(%error, "a field of the application's is left out");
+        }
     }
     if let Some(route) = &exchange.route {
         dress(response, response.status, &route.settings);
