@@ -23,6 +23,11 @@ impl MinRate {
         self.waiting_since.get_or_insert_with(Instant::now);
     }
 
+    /// We wait for something else.
+    pub(super) fn waits_for_others(&mut self) {
+        self.waiting_since = None;
+    }
+
     /// The client has taken or sent so many bytes.
     ///
     /// # Errors

@@ -286,7 +286,11 @@ impl Transport {
     /// Fails a write that has waited for the client too long.
     fn or_stalled<T>(&mut self, cx: &mut Context<'_>, write: Poll<io::Result<T>>) -> Poll<io::Result<T>> {
         let waits_for_disk = self.queued().as_ref().is_some_and(Outgoing::waits_for_disk);
-        if write.is_ready() || waits_for_disk || self.pace().is_some_and(|pace| pace.is_waiting()) {
+        let waits_for_time = self.pace().is_some_and(|pace| pace.is_waiting());
+        if !write.is_ready() && (waits_for_disk || waits_for_time) {
+            self.sending.waits_for_others();
+        }
+        if write.is_ready() || waits_for_disk || waits_for_time {
             self.stalled = None;
             return write;
         }
