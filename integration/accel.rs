@@ -1,5 +1,10 @@
 //! Accelerated downloads: the application names a file, the proxy sends it.
 
+use std::sync::{
+    Arc,
+    atomic::{AtomicUsize, Ordering},
+};
+
 use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 
 use crate::fixtures::{Backend, Gunicorn, Proxy, Scratch, eventually, noise};
@@ -380,4 +385,50 @@ async fn the_rate_of_the_route_with_the_file_holds() {
     assert_eq!(proxy.get("/").await.expect(200).body.len(), 1 << 20);
     let seconds = start.elapsed().as_secs_f64();
     assert!((0.8..2.0).contains(&seconds), "{seconds} s for a mebibyte at 1m");
+}
+
+#[tokio::test]
+async fn a_download_leaves_the_connection_to_the_application_for_the_next() {
+    let scratch = Scratch::new();
+    let file = scratch.write("data/a.bin", noise(200_000));
+    let asked = Arc::new(AtomicUsize::new(0));
+    let (count, path) = (Arc::clone(&asked), file.display().to_string());
+    let app = Backend::serving(move |mut wire, _| {
+        let (count, answer) = (Arc::clone(&count), naming("X-Accel-Redirect", &format!("/_x{path}")));
+        async move {
+            let mut first = true;
+            while wire.head().await.is_some() {
+                count.fetch_add(usize::from(first), Ordering::SeqCst);
+                first = false;
+                wire.send(answer("")).await;
+            }
+        }
+    })
+    .await;
+    let proxy = Proxy::toml(
+        "[[site]]\n[site.routes]\n\"/\" = { proxy = \"app\" }\n\
+         \"/_x\" = { files = \"/\", internal = true, within = [\"@DATA@\"] }\n\
+         [upstream.app]\nservers = [\"@SERVER@\"]\nkeepalive = \"1m\"\n",
+    )
+    .fill("DATA", scratch.path("data").display())
+    .fill("SERVER", app.address())
+    .start()
+    .await;
+    for _ in 0..5 {
+        assert_eq!(proxy.get("/download").await.expect(200).body.len(), 200_000);
+    }
+    assert_eq!(asked.load(Ordering::SeqCst), 1, "connections that requests came on");
+}
+
+#[tokio::test]
+async fn a_file_that_becomes_shorter_while_it_is_sent_ends_the_connection() {
+    let scratch = Scratch::new();
+    let file = scratch.write("root/a.bin", noise(64 << 20));
+    let root = scratch.path("root");
+    let proxy =
+        Proxy::toml(&format!("[[site]]\n[site.routes]\n\"/\" = {{ files = {root:?} }}\n")).start().await;
+    let answer = proxy.get("/a.bin").open().await.unwrap();
+    std::fs::File::options().write(true).open(file).unwrap().set_len(1 << 20).unwrap();
+    assert!(answer.whole().await.is_err(), "nothing is padded, and a part is not taken for the whole");
+    proxy.get("/a.bin").await.expect(200);
 }
