@@ -285,15 +285,7 @@ async fn a_file_may_be_named_by_its_path_if_an_internal_route_may_send_it() {
     let outside = scratch.write("secret/b.txt", "a secret");
     for (path, status) in [(&inside, 200), (&outside, 404)] {
         let app = Backend::answering(naming("X-Sendfile", path.to_str().unwrap())).await;
-        let proxy = Proxy::toml(
-            "[[site]]\n[site.routes]\n\"/\" = { proxy = \"app\" }\n\
-             \"/_x\" = { files = \"/\", internal = true, within = [\"@DATA@\"] }\n\
-             [upstream.app]\nservers = [\"@SERVER@\"]\n",
-        )
-        .fill("DATA", scratch.path("data").display())
-        .fill("SERVER", app.address())
-        .start()
-        .await;
+        let proxy = Proxy::handing_over(&scratch.path("data"), &app).start().await;
         let answer = proxy.get("/download").await.expect(status);
         assert_eq!(answer.header("x-sendfile"), "");
         if status == 200 {
@@ -405,15 +397,7 @@ async fn a_download_leaves_the_connection_to_the_application_for_the_next() {
         }
     })
     .await;
-    let proxy = Proxy::toml(
-        "[[site]]\n[site.routes]\n\"/\" = { proxy = \"app\" }\n\
-         \"/_x\" = { files = \"/\", internal = true, within = [\"@DATA@\"] }\n\
-         [upstream.app]\nservers = [\"@SERVER@\"]\nkeepalive = \"1m\"\n",
-    )
-    .fill("DATA", scratch.path("data").display())
-    .fill("SERVER", app.address())
-    .start()
-    .await;
+    let proxy = Proxy::handing_over(&scratch.path("data"), &app).with("keepalive = \"1m\"").start().await;
     for _ in 0..5 {
         assert_eq!(proxy.get("/download").await.expect(200).body.len(), 200_000);
         // The client has its file a moment before the connection is free.

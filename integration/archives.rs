@@ -29,15 +29,7 @@ impl Site {
             head.into_bytes()
         })
         .await;
-        let proxy = Proxy::toml(
-            "[[site]]\n[site.routes]\n\"/\" = { proxy = \"app\" }\n\
-             \"/_x\" = { files = \"/\", internal = true, within = [\"@DATA@\"] }\n\
-             [upstream.app]\nservers = [\"@SERVER@\"]\n",
-        )
-        .fill("DATA", scratch.path("data").display())
-        .fill("SERVER", app.address())
-        .start()
-        .await;
+        let proxy = Proxy::handing_over(&scratch.path("data"), &app).start().await;
         Self { scratch, proxy, _app: app }
     }
 

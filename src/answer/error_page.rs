@@ -2,7 +2,7 @@
 
 use http::{HeaderMap, HeaderValue, StatusCode, header};
 
-use super::Answer;
+use super::{Answer, fields::write_fields};
 
 /// Why a request was not served, told so that a person understands.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -46,13 +46,7 @@ impl Explanation {
 pub(crate) fn head(status: StatusCode, headers: &HeaderMap) -> Vec<u8> {
     let date = httpdate::fmt_http_date(std::time::SystemTime::now());
     let mut head = format!("HTTP/1.1 {status}\r\nDate: {date}\r\n").into_bytes();
-    for (name, value) in headers {
-        head.extend_from_slice(name.as_str().as_bytes());
-        head.extend_from_slice(b": ");
-        head.extend_from_slice(value.as_bytes());
-        head.extend_from_slice(b"\r\n");
-    }
-    head.extend_from_slice(b"\r\n");
+    write_fields(&mut head, headers);
     head
 }
 

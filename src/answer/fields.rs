@@ -14,6 +14,17 @@ pub(crate) trait Fields {
     fn remove(&mut self, name: &HeaderName);
 }
 
+/// Writes the fields of a head and the empty line that ends it (RFC 9112 §5).
+pub(crate) fn write_fields(head: &mut Vec<u8>, fields: &HeaderMap) {
+    for (name, value) in fields {
+        head.extend_from_slice(name.as_str().as_bytes());
+        head.extend_from_slice(b": ");
+        head.extend_from_slice(value.as_bytes());
+        head.extend_from_slice(b"\r\n");
+    }
+    head.extend_from_slice(b"\r\n");
+}
+
 impl Fields for HeaderMap {
     fn fields(&self) -> &HeaderMap {
         self

@@ -100,10 +100,7 @@ pub(crate) async fn archive(
         let matched = table.find(&host, path).and_then(|matched| matched.route);
         let Some((route, by)) = matched else { return Err(archive::Unresolved::NoRoute) };
         if let (Some(upstream), Some(client)) = (&route.upstream, &client) {
-            if accelerated::leads_up(listed) {
-                return Err(archive::Unresolved::NoRoute);
-            }
-            let target = percent_encoding::utf8_percent_encode(listed, &NOT_IN_TARGETS).to_string();
+            let target = target(listed).ok_or(archive::Unresolved::NoRoute)?;
             let fetch = Fetch::new(Arc::clone(upstream), &target, &received, client, runtime.clone());
             return Ok(archive::Place::Remote(Box::new(fetch)));
         }
@@ -178,26 +175,27 @@ fn accelerated_target(
     };
     let nowhere = || Astray::NoRoute(path.to_owned());
     let plain = path.split('?').next().unwrap_or_default();
-    let matched = table.find(host(request), plain).and_then(|matched| matched.route);
-    match matched {
-        // Where it leads from there is the server's to say: it must stay on the route.
-        Some((route, _)) if route.upstream.is_some() && accelerated::leads_up(path) => Err(nowhere()),
-        Some((route, _)) if route.upstream.is_some() => {
-            // What is asked of a server is a URL: what cannot stand in one is quoted.
-            let quoted = percent_encoding::utf8_percent_encode(path, &NOT_IN_TARGETS).to_string();
-            let target = PathAndQuery::try_from(quoted).map_err(|_| nowhere())?;
-            Ok(Found::Route(route, target))
-        }
-        Some((route, _)) => match table.find(host(request), path).and_then(|matched| matched.route) {
-            Some((same, By::Prefix(rest))) if Arc::ptr_eq(&same, &route) => {
-                let files = files_of(&route).ok_or_else(nowhere)?;
-                let wanted = accelerated::named(files, rest).into_iter().collect();
-                Ok(Found::Files(wanted, Some(route)))
-            }
-            _ => Err(nowhere()),
-        },
-        None => Err(nowhere()),
+    let find = |path| table.find(host(request), path).and_then(|matched| matched.route);
+    let (route, by) = find(plain).ok_or_else(nowhere)?;
+    if route.upstream.is_some() {
+        let target = target(path).and_then(|target| PathAndQuery::try_from(target).ok());
+        return Ok(Found::Route(route, target.ok_or_else(nowhere)?));
     }
+    // The name of a file may have a question mark in it.
+    let by = match (plain.len() < path.len()).then(|| find(path)) {
+        None => by,
+        Some(Some((same, literal))) if Arc::ptr_eq(&same, &route) => literal,
+        Some(_) => return Err(nowhere()),
+    };
+    let (By::Prefix(rest), Some(files)) = (by, files_of(&route)) else { return Err(nowhere()) };
+    Ok(Found::Files(accelerated::named(files, rest).into_iter().collect(), Some(route)))
+}
+
+/// What a server is asked for by a path that an application names: as in a URL, what cannot stand in one being quoted.
+/// `None` for one that leads up: where it leads is the server's to say, and it must stay on its route.
+fn target(path: &str) -> Option<String> {
+    let quoted = || percent_encoding::utf8_percent_encode(path, &NOT_IN_TARGETS).to_string();
+    (!accelerated::leads_up(path)).then(quoted)
 }
 
 fn files_of(route: &Route) -> Option<&Files> {

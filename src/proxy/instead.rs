@@ -6,7 +6,7 @@
 use std::io::Cursor;
 
 use bytes::{Bytes, BytesMut};
-use http::{HeaderMap, Method, StatusCode, header};
+use http::{HeaderMap, StatusCode, header};
 use pingora_core::protocols::http::ServerSession;
 use pingora_error::{Error, ErrorSource, ErrorType, OkOrErr, Result};
 use pingora_proxy::Session;
@@ -97,11 +97,10 @@ pub(super) struct Sent {
 
 /// Sends `answer` in place of the one that was collected, and ends the connection.
 async fn send(session: &mut Session, answer: Answer) -> Result<Sent> {
-    let is_head = session.req_header().method == Method::HEAD;
     let mut transport = take_out(session).await?;
     transport.hush(false);
     let status = answer.status;
-    let result = write(&mut transport, answer, is_head).await;
+    let result = write(&mut transport, answer).await;
     if let Err(error) = result {
         tracing::debug!(%error, "the client did not take all of its answer");
     }
@@ -109,7 +108,7 @@ async fn send(session: &mut Session, answer: Answer) -> Result<Sent> {
     Ok(Sent { status, bytes })
 }
 
-async fn write(transport: &mut Transport, mut answer: Answer, is_head: bool) -> std::io::Result<()> {
+async fn write(transport: &mut Transport, mut answer: Answer) -> std::io::Result<()> {
     if answer.status != StatusCode::NOT_MODIFIED {
         // Of a 304 it would be that of the archive (RFC 9110 §8.6).
         answer.headers.insert(header::CONTENT_LENGTH, answer.body.length().into());
@@ -117,7 +116,6 @@ async fn write(transport: &mut Transport, mut answer: Answer, is_head: bool) -> 
     answer.headers.insert(header::CONNECTION, header::HeaderValue::from_static("close"));
     transport.write_all(&answer::head(answer.status, &answer.headers)).await?;
     match answer.body {
-        _ if is_head => {}
         Body::Empty => {}
         Body::Bytes(bytes) => transport.write_all(&bytes).await?,
         Body::Pieces { pieces, .. } => transport.queue(pieces),

@@ -12,7 +12,7 @@ use http::{HeaderMap, HeaderName, HeaderValue, header};
 use tokio::runtime::Handle;
 
 use super::{Lease, Turn, Upstream, health};
-use crate::{client::Client, config::Address};
+use crate::{answer::write_fields, client::Client, config::Address};
 
 /// Most bytes of the head of an answer.
 const MAX_HEAD: usize = 64 * 1024;
@@ -58,13 +58,7 @@ impl Fetch {
         client.forward(&mut fields);
         fields.insert(header::CONNECTION, HeaderValue::from_static("close"));
         let mut request = format!("GET {target} HTTP/1.0\r\n").into_bytes();
-        for (name, value) in &fields {
-            request.extend_from_slice(name.as_str().as_bytes());
-            request.extend_from_slice(b": ");
-            request.extend_from_slice(value.as_bytes());
-            request.extend_from_slice(b"\r\n");
-        }
-        request.extend_from_slice(b"\r\n");
+        write_fields(&mut request, &fields);
         Self { upstream, request, runtime }
     }
 

@@ -15,8 +15,6 @@ use super::{
 pub struct Turn {
     ticket: Option<Ticket>,
     wish: Wish,
-    /// It is among the requests of which a share may be sent again.
-    counted: bool,
     /// How long it has waited for a server so far; `None` when it never had to.
     pub waited: Option<Duration>,
 }
@@ -65,12 +63,12 @@ impl Upstream {
                 turn.ticket = None;
                 return Err(NoServer::Gone);
             }
-            if !std::mem::replace(&mut turn.counted, true) {
-                state.budget.request(started);
-            }
             // Its number is that of its arrival: a connection that fails costs it no place.
             let is_new = turn.ticket.is_none();
             let ticket = *turn.ticket.get_or_insert_with(|| state.queue.ticket());
+            if is_new {
+                state.budget.request(started);
+            }
             // Who waits already goes first.
             if state.queue.is_empty()
                 && let Some(lease) = self.pick(&mut state, &turn.wish, Why::Arrived)
