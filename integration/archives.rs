@@ -139,7 +139,7 @@ async fn members_may_come_from_another_upstream() {
     assert!(answer.body.windows(14).any(|bytes| bytes == b"from elsewhere"));
     let head = &store.heads()[0];
     assert!(head.starts_with("GET /store/x%20y?q=1 HTTP/1.0"), "{head}");
-    assert!(head.contains("cookie: galaxysession=1") && head.contains("x-forwarded-for: "), "{head}");
+    assert!(head.contains("Cookie: galaxysession=1") && head.contains("X-Forwarded-For: "), "{head}");
     drop(store);
     let connection = proxy.get("/zip").send().await;
     assert!(connection.is_err(), "what has begun and cannot be finished is cut");

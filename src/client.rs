@@ -72,14 +72,14 @@ impl Client {
     /// Names with `_` go in any case: WSGI folds `X_Forwarded_For` and `X-Forwarded-For` into one.
     pub(crate) fn forward(&self, request: &mut impl Fields) {
         let spoofs: Vec<HeaderName> =
-            request.fields().keys().filter(|name| self.must_go(name.as_str())).cloned().collect();
+            request.received().keys().filter(|name| self.must_go(name.as_str())).cloned().collect();
         for name in &spoofs {
             request.remove(name);
         }
         request.set(X_FORWARDED_FOR, self.chain());
         request.set(X_REAL_IP, text(&self.address.to_string()));
         request.set(X_FORWARDED_PROTO, HeaderValue::from_static(self.scheme()));
-        if let Some(host) = self.host.clone().or_else(|| request.fields().get(header::HOST).cloned()) {
+        if let Some(host) = self.host.clone().or_else(|| request.get(&header::HOST).cloned()) {
             request.set(X_FORWARDED_HOST, host);
         }
         let own_port = || HeaderValue::from(self.own_port.unwrap_or(if self.https { 443 } else { 80 }));

@@ -13,7 +13,7 @@ use crate::{
     client::Client,
     observe::{How, RequestId},
     route::{ErrorPages, Route},
-    upstream::{Lease, Turn, Upstream},
+    upstream::{Lease, Server, Turn, Upstream},
 };
 
 /// An answer that is being collected, to be replaced by another.
@@ -72,7 +72,7 @@ pub struct Exchange {
     /// The answer that is being collected, in whose place another is sent.
     pub(crate) collected: Option<Collected>,
     /// The server that answered, or was asked last, for the log.
-    pub(crate) server: Option<String>,
+    pub(crate) server: Option<Arc<Server>>,
 }
 
 impl Exchange {

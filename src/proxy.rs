@@ -198,7 +198,7 @@ impl ProxyHttp for Proxy {
         } else if transport(session).is_ok_and(|transport| transport.peer.listener.purpose == Purpose::Sites)
         {
             let sent = send::sent(session, error);
-            send::record(&self.state, session.req_header(), sent, exchange);
+            handler::record(&self.state, session.req_header(), sent, exchange);
         }
     }
 

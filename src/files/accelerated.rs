@@ -18,8 +18,8 @@ const X_ACCEL_CHARSET: HeaderName = HeaderName::from_static("x-accel-charset");
 
 /// Says the charset that the application names in the type of the answer, unless the type has one.
 pub(crate) fn set_charset(response: &mut impl Fields) {
-    let text = |name| response.fields().get(name).and_then(|value: &HeaderValue| value.to_str().ok());
-    let (Some(charset), Some(kind)) = (text(X_ACCEL_CHARSET), text(header::CONTENT_TYPE)) else { return };
+    let text = |name| response.get(name).and_then(|value: &HeaderValue| value.to_str().ok());
+    let (Some(charset), Some(kind)) = (text(&X_ACCEL_CHARSET), text(&header::CONTENT_TYPE)) else { return };
     let is_text = kind.starts_with("text/") && !kind.to_ascii_lowercase().contains("charset=");
     if is_text && let Ok(kind) = HeaderValue::try_from(format!("{kind}; charset={charset}")) {
         response.set(header::CONTENT_TYPE, kind);
@@ -129,7 +129,7 @@ fn is_to_us(name: &HeaderName) -> bool {
 /// Removes what is between the application and the proxy alone.
 pub(crate) fn hide(response: &mut impl Fields) {
     let ours = |name: &&HeaderName| is_to_us(name);
-    let ours: Vec<HeaderName> = response.fields().keys().filter(ours).cloned().collect();
+    let ours: Vec<HeaderName> = response.received().keys().filter(ours).cloned().collect();
     for name in &ours {
         response.remove(name);
     }

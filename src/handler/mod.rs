@@ -2,8 +2,12 @@
 //!
 //! Who asks → which site and route → what the gate says → the route's action. Knows nothing of the engine.
 
+pub(crate) mod failed;
 mod files;
 mod instead;
+mod place;
+mod record;
+pub(crate) mod response;
 
 use std::sync::Arc;
 
@@ -21,7 +25,11 @@ use crate::{
     observe::{RequestId, X_REQUEST_ID},
     route::{By, Table, normalize},
 };
-pub(crate) use instead::{Instead, accelerate, archive, no_archive};
+pub(crate) use {
+    instead::{archive, no_archive},
+    place::{NoPlace, place, read_timeout},
+    record::{Sent, record},
+};
 
 /// Answers a request, or says with `None` that a server of its route's upstream answers it.
 pub(crate) async fn receive(

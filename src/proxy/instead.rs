@@ -17,7 +17,7 @@ use crate::{
     answer::{self, Answer, Body},
     exchange::{Collected, Exchange},
     files::archive,
-    handler,
+    handler::{self, Sent},
     listen::Transport,
     observe::How,
     state::State,
@@ -66,7 +66,7 @@ pub(super) async fn finish(
     let left = error.is_some_and(|error| *error.esource() == ErrorSource::Downstream);
     let sent = if left {
         // What the engine takes for sent was collected.
-        Sent { status: super::send::client_has_left(), bytes: 0 }
+        Sent::nothing()
     } else {
         let answer = if error.is_none() && !collected.overflows {
             let (list, crcs) = (collected.body.freeze(), state.crcs());
@@ -85,14 +85,7 @@ pub(super) async fn finish(
             }
         }
     };
-    super::send::record(state, &request, sent, exchange);
-}
-
-/// What was sent.
-#[derive(Debug, Clone, Copy)]
-pub(super) struct Sent {
-    pub(super) status: StatusCode,
-    pub(super) bytes: u64,
+    handler::record(state, &request, sent, exchange);
 }
 
 /// Sends `answer` in place of the one that was collected, and ends the connection.

@@ -1,23 +1,19 @@
 //! Choosing a server for a request, and telling the engine how to reach it.
 
-use std::{sync::Arc, time::Duration};
+use std::time::Duration;
 
 use pingora_core::upstreams::peer::HttpPeer;
 use pingora_error::{Error, ErrorType, OkOrErr, Result};
 use pingora_proxy::Session;
-use tokio::time::{Instant, sleep};
 
 use super::{failure, replay, send::transport, upgrade};
 use crate::{
     config::Address,
     exchange::Exchange,
-    handler,
+    handler::{self, NoPlace},
     state::State,
-    upstream::{self, Lease, NoServer, Upstream, retry},
+    upstream::retry,
 };
-
-/// How often it is looked whether a client that waits is still there.
-const LOOK_FOR_CLIENT: Duration = Duration::from_secs(1);
 
 /// Gets a place on a server of the route's upstream, waiting for one if need be.
 pub(super) async fn choose(
@@ -29,61 +25,17 @@ pub(super) async fn choose(
     exchange.lease = None;
     exchange.expect_body();
     replay::rewind(state, session).await?;
-    let pause = retry::pause(exchange.tries, exchange.failed_connects);
-    if !pause.is_zero() {
-        // Even a sleep of nothing waits for the next tick of the timer.
-        sleep(pause).await;
-    }
-    let mut lease = loop {
-        let upstream = exchange.upstream().cloned();
-        let upstream = upstream.or_err(ErrorType::InternalError, "a route without upstream")?;
-        match wait(session, exchange, &upstream).await? {
-            Ok(lease) => break lease,
-            Err(NoServer::Gone) if handler::reroute(&state.table(), session.req_header(), exchange) => {}
-            Err(none) => return Err(failure::no_server(&upstream, none)),
-        }
-    };
-    let whole = transport(session)?.has_whole_request();
-    let peer = peer_for(&lease, session, exchange, whole)?;
-    exchange.server = Some(lease.server().label.clone());
-    exchange.sent = Some(Instant::now());
-    exchange.answered = false;
-    if whole {
-        lease.sent();
-    }
-    exchange.lease = Some(lease);
-    Ok(peer)
-}
-
-/// Waits for a place for as long as the client does.
-async fn wait(
-    session: &Session,
-    exchange: &mut Exchange,
-    upstream: &Arc<Upstream>,
-) -> Result<std::result::Result<Lease, NoServer>> {
-    let transport = transport(session)?;
-    let settings = upstream.settings();
-    let hold = exchange.route.as_ref().and_then(|route| route.settings.hold).unwrap_or(settings.hold);
-    if let Some(client) = &exchange.client {
-        exchange.turn.wants(upstream::key_of(&settings.balance, &session.req_header().headers, client));
-    }
-    let abandoned = async {
-        loop {
-            sleep(LOOK_FOR_CLIENT).await;
-            if transport.is_abandoned() {
-                return;
-            }
-        }
-    };
-    tokio::select! {
-        biased;
-        lease = upstream.acquire(&mut exchange.turn, hold) => Ok(lease),
-        () = abandoned => Err(Error::new_down(ErrorType::ConnectionClosed)),
+    let place = handler::place(state, transport(session)?, session.req_header(), exchange).await;
+    match place {
+        Ok(()) => peer_for(session, exchange),
+        Err(NoPlace::ClientLeft) => Err(Error::new_down(ErrorType::ConnectionClosed)),
+        Err(NoPlace::Refused(explanation)) => Err(failure::refused(explanation)),
     }
 }
 
-/// How the engine reaches the server; `whole` says that all of the request has arrived.
-fn peer_for(lease: &Lease, session: &Session, exchange: &Exchange, whole: bool) -> Result<Box<HttpPeer>> {
+/// How the engine reaches the server.
+fn peer_for(session: &Session, exchange: &Exchange) -> Result<Box<HttpPeer>> {
+    let lease = exchange.lease.as_ref().or_err(ErrorType::InternalError, "no place on a server")?;
     let mut peer = match &lease.server().address {
         Address::Tcp(address) => HttpPeer::new(address, false, String::new()),
         Address::Unix(path) => {
@@ -93,8 +45,8 @@ fn peer_for(lease: &Lease, session: &Session, exchange: &Exchange, whole: bool) 
     };
     let settings = lease.upstream().settings();
     peer.options.connection_timeout = Some(settings.connect_timeout);
-    peer.options.read_timeout = Some(read_timeout(exchange));
-    if !whole {
+    peer.options.read_timeout = Some(handler::read_timeout(exchange));
+    if !transport(session)?.has_whole_request() {
         // While the client takes its time over the body, the server has nothing to answer yet.
         peer.options.read_timeout = peer.options.read_timeout.max(session.get_read_timeout());
     }
@@ -117,11 +69,4 @@ fn peer_for(lease: &Lease, session: &Session, exchange: &Exchange, whole: bool) 
         peer.options.idle_timeout = Some(Duration::ZERO);
     }
     Ok(Box::new(peer))
-}
-
-/// The longest pause that the server may make: the route's, else the upstream's.
-pub(super) fn read_timeout(exchange: &Exchange) -> Duration {
-    let own = exchange.route.as_ref().and_then(|route| route.settings.read_timeout);
-    let upstream = || exchange.upstream().map(|upstream| upstream.settings().read_timeout);
-    own.or_else(upstream).unwrap_or(Duration::from_secs(60))
 }

@@ -2,18 +2,18 @@
 
 use http::{Method, StatusCode, header};
 use pingora_error::{Error, ErrorSource, ErrorType, OkOrErr, Result};
-use pingora_http::{RequestHeader, ResponseHeader};
+use pingora_http::ResponseHeader;
 use pingora_proxy::Session;
 
-use super::instead::Sent;
 use crate::{
     answer::{Answer, Body},
     exchange::Exchange,
-    handler::{self, host},
-    listen::{Pace, Transport},
-    observe::{Entry, How},
-    route::Route,
-    state::State,
+    handler::{
+        self, Sent,
+        response::{is_interim, pace},
+    },
+    listen::Transport,
+    observe::How,
 };
 
 /// Our transport under a request of the engine.
@@ -28,17 +28,12 @@ pub(super) fn has_begun(session: &Session) -> bool {
     session.response_written().is_some_and(|written| !is_interim(written.status))
 }
 
-/// 1xx, but not 101: an answer is still to come (RFC 9110 §15.2).
-pub(super) fn is_interim(status: StatusCode) -> bool {
-    status.is_informational() && status != StatusCode::SWITCHING_PROTOCOLS
-}
-
 /// Sends an answer.
 pub(super) async fn answer(session: &mut Session, answer: Answer, exchange: &mut Exchange) -> Result<()> {
     let answer = handler::with_own_page(answer, exchange).await;
     close_if_stopping(session);
     if exchange.lease.is_none() && !exchange.answered {
-        limit(session, exchange, None)?;
+        transport(session)?.limit(exchange.route.as_ref().and_then(|route| pace(route, None)));
     }
     let method = session.req_header().method.clone();
     let bodiless = matches!(answer.status, StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED);
@@ -86,64 +81,15 @@ async fn send_with_pieces(session: &mut Session, head: Box<ResponseHeader>, meth
     sent
 }
 
-/// Has the answer sent no faster than its route and site say, or the application (`X-Accel-Limit-Rate`: bytes per
-/// second, 0 for no limit of the route's).
-pub(super) fn limit(session: &Session, exchange: &Exchange, told: Option<u64>) -> Result<()> {
-    exchange.route.as_ref().map_or(Ok(()), |route| limit_by(session, route, told))
-}
-
-/// The same, by the word of this route.
-pub(super) fn limit_by(session: &Session, route: &Route, told: Option<u64>) -> Result<()> {
-    let rate = told.map_or(route.settings.limit_rate, |told| (told > 0).then_some(told));
-    let pace = Pace::new(rate, route.settings.limit_rate_after, route.shared_rate.clone());
-    transport(session)?.limit(pace);
-    Ok(())
-}
-
-/// Counts and logs a request that is over.
-pub(super) fn record(state: &State, request: &RequestHeader, sent: Sent, exchange: &Exchange) {
-    let Sent { status, bytes } = sent;
-    let took = exchange.started.elapsed();
-    let (site, route) = (&*exchange.site, exchange.route_key());
-    state.metrics.request(site, route, &request.method, status, took);
-    state.metrics.response_bytes(site, route, exchange.how, bytes);
-    let field = |name| request.headers.get(name).and_then(|value| value.to_str().ok());
-    state.log_access(&Entry {
-        time: exchange.time,
-        client: exchange.client.as_ref().map(|client| client.address),
-        method: &request.method,
-        target: request.uri.path_and_query().map_or("-", |target| target.as_str()),
-        version: request.version,
-        host: host(request),
-        status: status.as_u16(),
-        bytes,
-        referer: field(header::REFERER),
-        user_agent: field(header::USER_AGENT),
-        request_id: exchange.id.as_str(),
-        site,
-        route,
-        took,
-        waited: exchange.turn.waited,
-        upstream: exchange.upstream().map(|upstream| &*upstream.name),
-        server: exchange.server.as_deref(),
-        upstream_took: exchange.upstream_took,
-    });
-}
-
 /// What the client got by the engine.
 pub(super) fn sent(session: &Session, error: Option<&Error>) -> Sent {
     let queued_bytes = transport(session).map_or(0, Transport::queued_bytes);
     Sent { status: status(session, error), bytes: session.body_bytes_sent() as u64 + queued_bytes }
 }
 
-/// The status of a client that left before any (as nginx).
-pub(super) fn client_has_left() -> StatusCode {
-    StatusCode::from_u16(499).unwrap_or(StatusCode::BAD_REQUEST)
-}
-
 /// The status that the client got.
 fn status(session: &Session, error: Option<&Error>) -> StatusCode {
     let written = session.response_written().map(|written| written.status);
     let left = error.is_some_and(|error| *error.esource() == ErrorSource::Downstream);
-    written.unwrap_or(if left { client_has_left() } else { StatusCode::INTERNAL_SERVER_ERROR })
+    written.unwrap_or(if left { Sent::nothing().status } else { StatusCode::INTERNAL_SERVER_ERROR })
 }

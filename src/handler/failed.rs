@@ -1,0 +1,150 @@
+//! What follows when an attempt at a server fails: whether another one gets the request, and what the client is told.
+
+use http::{StatusCode, request};
+
+use crate::{
+    answer::Explanation,
+    exchange::Exchange,
+    observe::Metrics,
+    upstream::{
+        NoServer, Upstream,
+        retry::{self, Attempt, Decision, Failure},
+    },
+};
+
+/// Seconds after which a client that found no server may ask again.
+const ASK_AGAIN: u32 = 5;
+
+/// No server could be had.
+pub(super) fn no_server(upstream: &Upstream, none: NoServer) -> Explanation {
+    let sentence = match none {
+        NoServer::Expired(held) if held.is_zero() => {
+            "No server can be reached at the moment. Please try again soon.".into()
+        }
+        NoServer::Expired(held) => {
+            let held = humantime::format_duration(held);
+            format!("No server could be reached for {held}. Please try again soon.")
+        }
+        NoServer::Gone => "What was asked for is no longer there. Please try again.".into(),
+        NoServer::QueueFull(_) => "Too many requests are waiting already. Please try again soon.".into(),
+    };
+    tracing::warn!(upstream = upstream.name, reason = %none, "a request got no server: 503");
+    Explanation::new(StatusCode::SERVICE_UNAVAILABLE, sentence).retry_after(ASK_AGAIN)
+}
+
+/// The mistake is ours.
+pub(crate) fn internal() -> Explanation {
+    Explanation::new(StatusCode::INTERNAL_SERVER_ERROR, "The proxy could not serve the request.")
+}
+
+/// Why there is no connection to a server.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct NoConnection {
+    /// In a word, for the log and the `reason` label.
+    pub(crate) reason: &'static str,
+    /// What is lacking is ours (file descriptors): the server is none the worse.
+    pub(crate) ours: bool,
+}
+
+/// A server could not be connected to: nothing was sent, so another one gets the request, whatever its method.
+pub(crate) fn to_connect(
+    metrics: &Metrics,
+    request: &request::Parts,
+    replayable: bool,
+    failure: NoConnection,
+    exchange: &mut Exchange,
+) -> Decision {
+    exchange.failed_connects += 1;
+    let decision = decide(Failure::Connect, request, replayable, exchange);
+    if let Some(lease) = exchange.lease.take() {
+        let group = lease.upstream();
+        metrics.connect_failure(&group.name, &lease.server().label, failure.reason);
+        if decision == Decision::Retry {
+            metrics.retry(&group.name, "connect");
+        }
+        if failure.ours {
+            tracing::error!("cannot make connections; is the limit of open files too low?");
+        } else {
+            group.failed(lease.server(), failure.reason);
+        }
+    }
+    decision
+}
+
+/// The exchange with a server broke off. Decides whether another one gets the request.
+pub(crate) fn to_answer(
+    metrics: &Metrics,
+    request: &request::Parts,
+    replayable: bool,
+    failure: Failure,
+    exchange: &mut Exchange,
+) -> Decision {
+    let failure = if exchange.answered { Failure::WithinAnswer } else { failure };
+    let decision = decide(failure, request, replayable, exchange);
+    if let Some(lease) = &exchange.lease {
+        if failure == Failure::BeforeAnswer && !exchange.reused {
+            // A fresh connection that breaks is evidence; an old one may just have been due.
+            lease.upstream().failed(lease.server(), "closed the connection before an answer");
+        }
+        if failure == Failure::Silence {
+            lease.timed_out();
+        }
+        if decision == Decision::Retry {
+            if !exchange.reused {
+                lease.upstream().retries();
+            }
+            metrics.retry(&lease.upstream().name, "closed");
+            exchange.turn.avoid(lease.server());
+        }
+    }
+    decision
+}
+
+fn decide(failure: Failure, request: &request::Parts, replayable: bool, exchange: &Exchange) -> Decision {
+    let Some(route) = &exchange.route else { return Decision::GiveUp };
+    let Some(upstream) = &route.upstream else { return Decision::GiveUp };
+    let settings = route.settings.retry;
+    retry::decide(&Attempt {
+        failure,
+        method: &request.method,
+        repeatable: settings.any_method || request.headers.contains_key(retry::IDEMPOTENCY_KEY),
+        replayable,
+        reused: exchange.reused,
+        tries: exchange.tries,
+        most_tries: settings.tries.unwrap_or_else(|| upstream.settings().retry.tries),
+        failed_connects: exchange.failed_connects,
+        budget: upstream.may_retry(),
+    })
+}
+
+/// What a client is told whose request is given up for this.
+pub(crate) fn explain(failure: Failure) -> Explanation {
+    let (status, sentence) = match failure {
+        Failure::Connect => {
+            (StatusCode::BAD_GATEWAY, "No connection to a server could be made. Please try again soon.")
+        }
+        Failure::BeforeAnswer | Failure::WithinAnswer => (
+            StatusCode::BAD_GATEWAY,
+            "The server went away while it was at work on the request. It was not sent again, because that is not \
+             safe: please check whether it took effect.",
+        ),
+        Failure::Silence => (StatusCode::GATEWAY_TIMEOUT, "The server took too long to answer."),
+        Failure::Malformed => (StatusCode::BAD_GATEWAY, "The server's answer cannot be understood."),
+    };
+    Explanation::new(status, sentence)
+}
+
+/// The client has paused for too long within its body.
+pub(crate) fn body_timeout() -> Explanation {
+    Explanation::new(StatusCode::REQUEST_TIMEOUT, "The body of the request took too long to arrive.")
+}
+
+/// The client sends its body too slowly.
+pub(crate) fn body_too_slow() -> Explanation {
+    Explanation::new(StatusCode::REQUEST_TIMEOUT, "The body of the request arrived too slowly.")
+}
+
+/// What the client has sent is not HTTP.
+pub(crate) fn bad_request() -> Explanation {
+    Explanation::new(StatusCode::BAD_REQUEST, "The request cannot be understood.")
+}

@@ -1,0 +1,52 @@
+//! Counting and logging a request that is over.
+
+use http::{StatusCode, header, request};
+
+use super::host;
+use crate::{exchange::Exchange, observe::Entry, state::State};
+
+/// What a client got.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Sent {
+    /// The status of its answer.
+    pub(crate) status: StatusCode,
+    /// Bytes of its body.
+    pub(crate) bytes: u64,
+}
+
+impl Sent {
+    /// The client left before any answer; the status is that of nginx.
+    pub(crate) fn nothing() -> Self {
+        Self { status: StatusCode::from_u16(499).unwrap_or(StatusCode::BAD_REQUEST), bytes: 0 }
+    }
+}
+
+/// Counts and logs a request that is over.
+pub(crate) fn record(state: &State, request: &request::Parts, sent: Sent, exchange: &Exchange) {
+    let Sent { status, bytes } = sent;
+    let took = exchange.started.elapsed();
+    let (site, route) = (&*exchange.site, exchange.route_key());
+    state.metrics.request(site, route, &request.method, status, took);
+    state.metrics.response_bytes(site, route, exchange.how, bytes);
+    let field = |name| request.headers.get(name).and_then(|value| value.to_str().ok());
+    state.log_access(&Entry {
+        time: exchange.time,
+        client: exchange.client.as_ref().map(|client| client.address),
+        method: &request.method,
+        target: request.uri.path_and_query().map_or("-", |target| target.as_str()),
+        version: request.version,
+        host: host(request),
+        status: status.as_u16(),
+        bytes,
+        referer: field(header::REFERER),
+        user_agent: field(header::USER_AGENT),
+        request_id: exchange.id.as_str(),
+        site,
+        route,
+        took,
+        waited: exchange.turn.waited,
+        upstream: exchange.upstream().map(|upstream| &*upstream.name),
+        server: exchange.server.as_ref().map(|server| &*server.label),
+        upstream_took: exchange.upstream_took,
+    });
+}

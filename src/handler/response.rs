@@ -1,0 +1,158 @@
+//! A server's answer: what the application says to us in it, and what the client gets of it.
+
+use std::sync::Arc;
+
+use http::{HeaderMap, HeaderName, Method, StatusCode, header, request, uri::PathAndQuery};
+use tokio::time::Instant;
+
+use super::instead::{Instead, accelerate};
+use crate::{
+    answer::{Answer, Explanation, Fields, dress},
+    exchange::Exchange,
+    files::{accelerated, archive},
+    listen::{Pace, Transport},
+    observe::{How, X_REQUEST_ID},
+    route::Route,
+    state::State,
+    upstream::Turn,
+};
+
+/// What becomes of a server's answer.
+#[derive(Debug)]
+pub(crate) enum Response {
+    /// The client gets it.
+    PassOn,
+    /// The client gets this in its place.
+    Instead(Answer),
+    /// Its body is the list of an archive, which the client gets in its place.
+    List,
+    /// Another server is asked, which the exchange names.
+    Elsewhere,
+    /// It leads nowhere.
+    Refuse(Explanation),
+}
+
+/// 1xx, but not 101: an answer is still to come (RFC 9110 §15.2).
+pub(crate) fn is_interim(status: StatusCode) -> bool {
+    status.is_informational() && status != StatusCode::SWITCHING_PROTOCOLS
+}
+
+/// Takes the head of a server's answer, which is no interim one; `has_body` says whether the client has sent one.
+pub(crate) async fn receive(
+    state: &State,
+    transport: &Transport,
+    request: &request::Parts,
+    has_body: bool,
+    (status, response): (StatusCode, &mut impl Fields),
+    exchange: &mut Exchange,
+) -> Response {
+    exchange.answered = true;
+    transport.forget_request();
+    exchange.how = How::Proxy;
+    count(state, status, response, exchange);
+    let told =
+        response.get(&accelerated::X_ACCEL_LIMIT_RATE).and_then(|rate| rate.to_str().ok()?.parse().ok());
+    transport.limit(exchange.route.as_ref().and_then(|route| pace(route, told)));
+    accelerated::set_charset(response);
+    if archive::is_list(response.received()) && status == StatusCode::OK {
+        if request.method != Method::HEAD {
+            return Response::List;
+        }
+        archive::forget_list(response);
+        return Response::PassOn;
+    }
+    if accelerated::target(response.received()).is_none() {
+        return Response::PassOn;
+    }
+    match accelerate(&state.table(), request, response.received(), exchange).await {
+        Instead::Answer(answer, route) => {
+            if let Some(route) = route.filter(|route| told.is_none() && route.settings.limit_rate.is_some()) {
+                transport.limit(pace(&route, None));
+            }
+            // The worker has done its part; it need not be counted for the length of a download.
+            exchange.lease = None;
+            Response::Instead(answer)
+        }
+        Instead::Route(route, target) => {
+            carry(response.received(), exchange);
+            redirect(has_body, exchange, route, target)
+        }
+    }
+}
+
+/// How fast an answer is sent by the word of its route and site, or of the application (`X-Accel-Limit-Rate`: bytes
+/// per second, 0 for no limit of the route's).
+pub(crate) fn pace(route: &Route, told: Option<u64>) -> Option<Pace> {
+    let rate = told.map_or(route.settings.limit_rate, |told| (told > 0).then_some(told));
+    Pace::new(rate, route.settings.limit_rate_after, route.shared_rate.clone())
+}
+
+/// Redirects inside before it is taken for a loop, as in nginx.
+const MOST_REDIRECTS: u8 = 10;
+
+/// Keeps what the application says to the client beside what another server is to send: who it is, and how the content
+/// is to be called and kept.
+fn carry(response: &HeaderMap, exchange: &mut Exchange) {
+    const SAID: [HeaderName; 4] =
+        [header::SET_COOKIE, header::CONTENT_DISPOSITION, header::CACHE_CONTROL, header::EXPIRES];
+    for (name, value) in response.iter().filter(|(name, _)| SAID.contains(name)) {
+        exchange.carried.append(name.clone(), value.clone());
+    }
+}
+
+/// Has a server of another route asked in place of the one that has answered. What the client sent as a body was for
+/// that one.
+fn redirect(has_body: bool, exchange: &mut Exchange, route: Arc<Route>, target: PathAndQuery) -> Response {
+    let trouble = |sentence| {
+        tracing::error!(request_id = %exchange.id, to = %target, "{sentence}");
+        let told = "The application's answer leads nowhere.";
+        Response::Refuse(Explanation::new(StatusCode::BAD_GATEWAY, told))
+    };
+    if has_body {
+        return trouble("the application redirects a request with a body to another server");
+    }
+    if exchange.redirects == MOST_REDIRECTS {
+        return trouble("the application redirects in a circle");
+    }
+    exchange.redirects += 1;
+    exchange.redirect = Some(target);
+    exchange.route = Some(route);
+    exchange.tries = 0;
+    exchange.turn = Turn::default();
+    Response::Elsewhere
+}
+
+/// The server has begun its answer: it is not silent, and how long it took is known. What it says of its load is for us
+/// alone.
+fn count(state: &State, status: StatusCode, response: &mut impl Fields, exchange: &mut Exchange) {
+    let (Some(lease), Some(sent)) = (&mut exchange.lease, exchange.sent) else { return };
+    let mut load = None;
+    if let Some(name) = &lease.upstream().settings().load_header {
+        load = response.get(name).cloned();
+        response.remove(name);
+    }
+    lease.answered(load.as_ref());
+    let took = Instant::now() - sent;
+    exchange.upstream_took = Some(took);
+    let (upstream, server) = (&lease.upstream().name, &lease.server().label);
+    state.metrics.upstream_answer(upstream, server, status, took);
+}
+
+/// Takes out of a head that is passed on what clients must not see, adds what the route adds.
+pub(crate) fn pass_on(status: StatusCode, response: &mut impl Fields, exchange: &Exchange) {
+    accelerated::hide(response);
+    for (name, value) in &exchange.carried {
+        // Cookies of both are set; of the rest the application's word counts, which knows what it has asked for.
+        if *name == header::SET_COOKIE {
+            response.add(name.clone(), value.clone());
+        } else {
+            response.set(name.clone(), value.clone());
+        }
+    }
+    if let Some(route) = &exchange.route {
+        dress(response, status, &route.settings);
+    }
+    if response.get(&X_REQUEST_ID).is_none() {
+        response.set(X_REQUEST_ID, exchange.id.value());
+    }
+}
