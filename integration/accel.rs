@@ -398,12 +398,13 @@ async fn a_download_leaves_the_connection_to_the_application_for_the_next() {
     })
     .await;
     let proxy = Proxy::handing_over(&scratch.path("data"), &app).with("keepalive = \"1m\"").start().await;
-    for _ in 0..5 {
+    for _ in 0..8 {
         assert_eq!(proxy.get("/download").await.expect(200).body.len(), 200_000);
         // The client has its file a moment before the connection is free.
         pass(ms(50)).await;
     }
-    assert_eq!(asked.load(Ordering::SeqCst), 1, "connections that requests came on");
+    // Each of its two threads keeps connections of its own.
+    assert!(asked.load(Ordering::SeqCst) <= 2, "connections that requests came on: {asked:?}");
 }
 
 #[tokio::test]

@@ -12,7 +12,8 @@
 //! - [`files`]: static files, accelerated downloads, archives
 //! - [`answer`]: answers that the proxy makes itself
 //! - [`observe`]: metrics, logs, status
-//! - [`proxy`]: the engine's callbacks, and only there (and in the transport) the engine's types
+//! - [`http1`]: HTTP/1.1 spoken by ourselves: answers, attempts at servers, bodies both ways
+//! - [`proxy`]: for all else the engine's callbacks, and only there (and in the transport) the engine's types
 //! - [`state`]: all that lives as long as the process, and how a reload takes effect in it
 //! - [`server`]: start, signals, stop
 //! - [`demo`]: the embedded application
@@ -32,6 +33,7 @@ mod files;
 pub mod fuzzing;
 mod gate;
 mod handler;
+mod http1;
 mod listen;
 mod observe;
 mod proxy;

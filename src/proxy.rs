@@ -22,9 +22,8 @@ use pingora_error::{Error, Result};
 use pingora_http::{RequestHeader, ResponseHeader};
 use pingora_proxy::{FailToProxy, ProxyHttp, ProxyWarnLogContext, Session};
 
-use crate::{exchange::Exchange, gate, handler, listen::Purpose, observe, state::State, upstream};
-pub(crate) use engine::engine;
-use send::transport;
+use crate::{exchange::Exchange, gate, handler, state::State, upstream};
+pub(crate) use engine::Engine;
 
 /// The application that the engine calls.
 struct Proxy {
@@ -36,23 +35,14 @@ impl ProxyHttp for Proxy {
     type CTX = Exchange;
 
     fn new_ctx(&self) -> Exchange {
-        Exchange::new()
+        engine::handed_over()
     }
 
-    /// Answers what needs no server.
+    /// What needs no server has been answered already.
     async fn request_filter(&self, session: &mut Session, exchange: &mut Exchange) -> Result<bool> {
-        let peer = Arc::clone(&transport(session)?.peer);
         replay::prepare(&self.state, session);
-        let answer = match peer.listener.purpose {
-            Purpose::Admin => Some(observe::admin_answer(&self.state, session.req_header()).await),
-            Purpose::Sites => {
-                handler::receive(&self.state.table(), &peer, session.req_header(), exchange).await
-            }
-        };
-        match answer {
-            Some(answer) => send::answer(session, answer, exchange).await.map(|()| true),
-            None => replay::keep(session, exchange).map(|()| false),
-        }
+        replay::keep(session, exchange)?;
+        Ok(false)
     }
 
     /// Gets the request a place on a server, waiting for one if need be.
@@ -195,8 +185,7 @@ impl ProxyHttp for Proxy {
         exchange.lease = None;
         if let Some(collected) = exchange.collected.take() {
             instead::finish(&self.state, session, error, exchange, collected).await;
-        } else if transport(session).is_ok_and(|transport| transport.peer.listener.purpose == Purpose::Sites)
-        {
+        } else {
             let sent = send::sent(session, error);
             handler::record(&self.state, session.req_header(), sent, exchange);
         }

@@ -7,8 +7,8 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use crate::{
     config::{self, Config, ConfigPath, LoadError},
+    http1,
     observe::{LogSettings, start_logging},
-    proxy,
     state::{ReloadError, State, notify},
 };
 
@@ -89,7 +89,7 @@ async fn serve(
     raise_open_files(config);
     let mut signals = Signals::new()?;
     let state = Arc::new(State::new(source, &config.server, log));
-    state.open(config, proxy::engine(Arc::clone(&state))).await?;
+    state.open(config, http1::service(&state)).await?;
     let _pid_file = config.server.pid_file.as_ref().map(PidFile::write).transpose()?;
     state.tell_reload(None);
     ready();

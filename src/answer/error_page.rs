@@ -1,5 +1,6 @@
 //! What a client reads when the proxy itself has to refuse: a sentence, as a page or as JSON.
 
+use bytes::BytesMut;
 use http::{HeaderMap, HeaderValue, StatusCode, header};
 
 use super::{Answer, fields::write_fields};
@@ -43,9 +44,9 @@ impl Explanation {
 }
 
 /// The head of an answer as bytes (RFC 9112 §4), with a date (RFC 9110 §6.6.1).
-pub(crate) fn head(status: StatusCode, headers: &HeaderMap) -> Vec<u8> {
+pub(crate) fn head(status: StatusCode, headers: &HeaderMap) -> BytesMut {
     let date = httpdate::fmt_http_date(std::time::SystemTime::now());
-    let mut head = format!("HTTP/1.1 {status}\r\nDate: {date}\r\n").into_bytes();
+    let mut head = BytesMut::from(format!("HTTP/1.1 {status}\r\nDate: {date}\r\n").as_bytes());
     write_fields(&mut head, headers);
     head
 }

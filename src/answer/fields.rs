@@ -1,5 +1,6 @@
 //! Fields of heads, whatever type keeps them.
 
+use bytes::BytesMut;
 use http::{HeaderMap, HeaderName, HeaderValue};
 use pingora_http::{RequestHeader, ResponseHeader};
 
@@ -19,7 +20,7 @@ pub(crate) trait Fields {
 }
 
 /// Writes the fields of a head and the empty line that ends it (RFC 9112 §5).
-pub(crate) fn write_fields(head: &mut Vec<u8>, fields: &HeaderMap) {
+pub(crate) fn write_fields(head: &mut BytesMut, fields: &HeaderMap) {
     for (name, value) in fields {
         write_field(head, name, value);
     }
@@ -27,7 +28,8 @@ pub(crate) fn write_fields(head: &mut Vec<u8>, fields: &HeaderMap) {
 }
 
 /// Writes one field, its name spelled as people know it: `Content-Type`.
-pub(crate) fn write_field(head: &mut Vec<u8>, name: &HeaderName, value: &HeaderValue) {
+pub(crate) fn write_field(head: &mut BytesMut, name: &HeaderName, value: &HeaderValue) {
+    head.reserve(name.as_str().len() + value.len() + 4);
     let start = head.len();
     head.extend_from_slice(name.as_str().as_bytes());
     let mut begins = true;
@@ -104,8 +106,8 @@ mod tests {
     fn names_are_spelled_as_people_know_them() {
         let mut fields = HeaderMap::new();
         fields.append("x-request-id", HeaderValue::from_static("a-b"));
-        let mut head = Vec::new();
+        let mut head = BytesMut::new();
         write_fields(&mut head, &fields);
-        assert_eq!(head, b"X-Request-Id: a-b\r\n\r\n");
+        assert_eq!(head, "X-Request-Id: a-b\r\n\r\n");
     }
 }

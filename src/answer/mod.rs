@@ -14,7 +14,7 @@ use crate::observe::How;
 
 pub(crate) use dress::dress;
 pub(crate) use error_page::{Explanation, bare, escape, head, prefers_json};
-pub(crate) use fields::{Fields, write_fields};
+pub(crate) use fields::{Fields, write_field, write_fields};
 pub use pieces::{Piece, Pieces};
 
 /// An answer that needs no upstream.

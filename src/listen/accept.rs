@@ -1,6 +1,6 @@
 //! Accepting connections, as many as there is room for.
 
-use std::{io, sync::Arc, time::Duration};
+use std::{io, pin::pin, sync::Arc, time::Duration};
 
 use futures_util::FutureExt;
 use tokio::{
@@ -52,7 +52,7 @@ pub(super) async fn run(
     room: Arc<Semaphore>,
     serve: Serve,
 ) {
-    let mut closing = listener.closing();
+    let mut closed = pin!(listener.closed());
     let start = |permit, (socket, address)| {
         let peer = Arc::new(Peer { listener: Arc::clone(&listener), address });
         let place = Place::take(Arc::clone(&listener), permit);
@@ -63,7 +63,7 @@ pub(super) async fn run(
     let room = || async { Arc::clone(&room).acquire_owned().await.map_err(io::Error::other) };
     loop {
         let accepted = tokio::select! {
-            _ = closing.wait_for(|closing| *closing) => break,
+            () = closed.as_mut() => break,
             accepted = acceptor.accept() => accepted,
         };
         match accepted {

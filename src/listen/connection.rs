@@ -1,32 +1,37 @@
-//! The life of a client's connection: wait for a head, hand the request to the engine, again.
+//! The life of a client's connection: wait for a head, have its request served, again.
 //!
-//! Between two requests nothing of the engine is alive: the task holds the socket, a few words and a timer.
+//! Between two requests nothing of a request is alive: the task holds the socket, a few words and a timer.
 
-use std::{io, sync::Arc, time::Duration};
+use std::{
+    future::{Future, poll_fn},
+    pin::{Pin, pin},
+    sync::Arc,
+    task::{Context, Poll, ready},
+    time::Duration,
+};
 
-use bytes::BytesMut;
+use bytes::Buf;
 use tokio::{
-    io::AsyncWriteExt,
-    sync::watch,
-    time::{Instant, error::Elapsed, timeout, timeout_at},
+    io::{AsyncWriteExt, ReadBuf},
+    time::{Instant, timeout},
 };
 
 use super::{
     Limits, Serve,
-    head::{self, MAX_HEAD, Refusal},
+    buffer::Buffer,
+    head::{self, Refusal, Request},
     place::Place,
-    socket::Socket,
     transport::Transport,
 };
 use crate::answer;
 
 /// Read at once while a head arrives.
-const HEAD_READ: usize = 4096;
+const HEAD_READ: usize = 16 * 1024;
 
 /// What waiting for the next request has come to.
 enum Next {
-    /// A whole head is there, and where its request ends is known.
-    Request,
+    /// A whole head is there.
+    Request(Box<Request>),
     /// It cannot be read; an answer is owed.
     Refused(Refusal),
     /// The client has gone, or has been idle too long, or we are stopping.
@@ -35,16 +40,17 @@ enum Next {
 
 /// Serves the requests of one connection, one after the other.
 async fn serve(mut transport: Box<Transport>, limits: Limits, serve: Serve) {
+    let listener = Arc::clone(&transport.peer.listener);
+    let mut closing = Closing { closed: pin!(listener.closed()), is_asked: false };
     let mut idle = Idle::Fresh(Instant::now() + limits.client_header_timeout);
     loop {
-        match next_request(&mut transport, &limits, idle).await {
-            Next::Request => {}
+        let request = match next_request(&mut transport, &limits, idle, &mut closing).await {
+            Next::Request(request) => request,
             Next::Refused(refusal) => return refuse(transport, refusal).await,
             Next::Close => return,
-        }
+        };
         let active = transport.place.as_ref().map(Place::active);
-        // Boxed, so that a parked connection does not keep the room that a request needs.
-        let Some(again) = Box::pin(serve(transport)).await else { return };
+        let Some(again) = serve(transport, request).await else { return };
         drop(active);
         transport = again;
         transport.park();
@@ -52,41 +58,23 @@ async fn serve(mut transport: Box<Transport>, limits: Limits, serve: Serve) {
     }
 }
 
-/// Waits for the first byte for as long as the connection may be idle, then for the rest of the head within its own
-/// total deadline.
-async fn next_request(transport: &mut Transport, limits: &Limits, idle: Idle) -> Next {
-    let mut closing = transport.peer.listener.closing();
-    let mut begun = None;
-    let mut seen = 0;
-    loop {
-        match head::inspect(&transport.received, seen) {
-            Err(refusal) => return Next::Refused(refusal),
-            Ok(Some(inbound)) => {
-                transport.begin(inbound);
-                return Next::Request;
-            }
-            Ok(None) => seen = transport.received.len(),
+/// Whether the listener is closing. Asked once, it wakes the task when that comes; the task never gives its wake-up to
+/// another.
+struct Closing<'a, F> {
+    closed: Pin<&'a mut F>,
+    is_asked: bool,
+}
+
+impl<F: Future<Output = ()>> Closing<'_, F> {
+    fn is_closing(&mut self, transport: &Transport, cx: &mut Context<'_>) -> bool {
+        if transport.peer.listener.is_closing() {
+            return true;
         }
-        if begun.is_none() && !transport.received.is_empty() {
-            begun = Some(Instant::now() + limits.client_header_timeout);
+        if self.is_asked {
+            return false;
         }
-        let waited = match begun {
-            // A request that has begun is taken even while we are stopping.
-            Some(deadline) => timeout_at(deadline, transport.socket().readable()).await,
-            None => idle.readable(transport.socket(), &mut closing).await,
-        };
-        let in_time = match waited {
-            Ok(Ok(())) => true,
-            Ok(Err(_)) => return Next::Close,
-            Err(_) if begun.is_some() => return Next::Refused(Refusal::TOO_SLOW),
-            // What has come at the last moment is still taken.
-            Err(_) => false,
-        };
-        match read_some(transport) {
-            Ok(0) => return Next::Close,
-            Err(error) if error.kind() != io::ErrorKind::WouldBlock || !in_time => return Next::Close,
-            Ok(_) | Err(_) => {}
-        }
+        self.is_asked = true;
+        self.closed.as_mut().poll(cx).is_ready()
     }
 }
 
@@ -102,39 +90,80 @@ enum Idle {
 /// What a connection gets for its first request once we are stopping.
 const FIRST_REQUEST: Duration = Duration::from_secs(1);
 
-impl Idle {
-    /// Waits until there is something to read; `Err` when the connection has been idle for long enough.
-    async fn readable(
-        self,
-        socket: &Socket,
-        closing: &mut watch::Receiver<bool>,
-    ) -> Result<io::Result<()>, Elapsed> {
-        let (Self::Fresh(until) | Self::Kept(until)) = self;
-        let closed = async {
-            // Fails only when the listener is gone, which closes before.
-            let _ = closing.wait_for(|closing| *closing).await;
-        };
-        tokio::select! {
-            biased;
-            readable = timeout_at(until, socket.readable()) => return readable,
-            () = closed => {}
+/// Waits for the first byte for as long as the connection may be idle, then for the rest of the head within its own
+/// total deadline.
+async fn next_request<F: Future<Output = ()>>(
+    transport: &mut Transport,
+    limits: &Limits,
+    idle: Idle,
+    closing: &mut Closing<'_, F>,
+) -> Next {
+    let mut arriving = Arriving::default();
+    let (mut begun, mut last) = (None, None);
+    poll_fn(|cx| {
+        if let Poll::Ready(next) = arriving.poll(transport, cx) {
+            return Poll::Ready(next);
         }
-        let rest = match self {
-            Self::Fresh(_) => FIRST_REQUEST,
-            Self::Kept(_) => Duration::ZERO,
+        if !transport.received.is_empty() {
+            // A request that has begun is taken even while we are stopping.
+            let deadline = *begun.get_or_insert_with(|| Instant::now() + limits.client_header_timeout);
+            return transport.alarm.poll(cx, deadline).map(|()| Next::Refused(Refusal::TOO_SLOW));
+        }
+        let is_closing = closing.is_closing(transport, cx);
+        let until = match idle {
+            Idle::Kept(_) if is_closing => return Poll::Ready(Next::Close),
+            Idle::Fresh(until) if is_closing => {
+                *last.get_or_insert_with(|| until.min(Instant::now() + FIRST_REQUEST))
+            }
+            Idle::Fresh(until) | Idle::Kept(until) => until,
         };
-        timeout(rest, socket.readable()).await
-    }
+        transport.alarm.poll(cx, until).map(|()| Next::Close)
+    })
+    .await
 }
 
-fn read_some(transport: &mut Transport) -> io::Result<usize> {
-    let mut received = std::mem::take(&mut transport.received);
-    received.reserve(HEAD_READ.min(MAX_HEAD));
-    let result = transport.socket().try_read_buf(&mut received);
-    if !received.is_empty() {
-        transport.received = received;
+/// A head on its way.
+#[derive(Debug, Default)]
+struct Arriving {
+    /// Bytes that were looked at and held no whole head.
+    seen: usize,
+}
+
+impl Arriving {
+    /// Takes the next head, or the end of the connection.
+    fn poll(&mut self, transport: &mut Transport, cx: &mut Context<'_>) -> Poll<Next> {
+        loop {
+            if transport.received.len() > self.seen {
+                match head::read(&transport.received, self.seen) {
+                    Err(refusal) => return Poll::Ready(Next::Refused(refusal)),
+                    Ok(Some((request, length))) => {
+                        transport.received.advance(length);
+                        return Poll::Ready(Next::Request(Box::new(request)));
+                    }
+                    Ok(None) => self.seen = transport.received.len(),
+                }
+            }
+            let mut buffer = Buffer::take();
+            let mut room = ReadBuf::new(&mut buffer.room()[..HEAD_READ]);
+            if ready!(transport.poll_read_socket(cx, &mut room)).is_err() || room.filled().is_empty() {
+                return Poll::Ready(Next::Close);
+            }
+            // Nearly always the whole head, and nothing but the head, comes at once.
+            let mut rest = room.filled();
+            if transport.received.is_empty() {
+                match head::read(rest, 0) {
+                    Err(refusal) => return Poll::Ready(Next::Refused(refusal)),
+                    Ok(Some((request, length))) => {
+                        rest = &rest[length..];
+                        transport.received.extend_from_slice(rest);
+                        return Poll::Ready(Next::Request(Box::new(request)));
+                    }
+                    Ok(None) => self.seen = rest.len(),
+                }
+            }
+            transport.received.extend_from_slice(rest);
+        }
     }
-    result
 }
 
 /// Answers a head that cannot be served, and closes.
@@ -158,7 +187,7 @@ const LINGER: Duration = Duration::from_secs(5);
 /// would lose the answer (RFC 9112 §9.6).
 pub(super) fn linger(transport: &mut Transport) {
     let Ok(runtime) = tokio::runtime::Handle::try_current() else { return };
-    let Ok(socket) = transport.socket().duplicate() else { return };
+    let Ok(mut socket) = transport.socket().duplicate() else { return };
     if rustix::net::shutdown(&socket, rustix::net::Shutdown::Write).is_err() {
         return;
     }
@@ -166,17 +195,17 @@ pub(super) fn linger(transport: &mut Transport) {
     runtime.spawn(async move {
         // It counts as a connection until it is closed.
         let _place = place;
-        let mut buffer = BytesMut::with_capacity(HEAD_READ);
-        let drain = async {
-            while socket.readable().await.is_ok() {
-                buffer.clear();
-                match socket.try_read_buf(&mut buffer) {
-                    Ok(0) => break,
-                    Err(error) if error.kind() != io::ErrorKind::WouldBlock => break,
-                    Ok(_) | Err(_) => {}
+        let drain = poll_fn(|cx| {
+            let mut buffer = Buffer::take();
+            loop {
+                let mut room = ReadBuf::new(buffer.room());
+                match socket.poll_read(cx, &mut room) {
+                    Poll::Ready(Ok(())) if !room.filled().is_empty() => {}
+                    Poll::Ready(_) => return Poll::Ready(()),
+                    Poll::Pending => return Poll::Pending,
                 }
             }
-        };
+        });
         // Either way the connection is closed now.
         let _ = timeout(LINGER, drain).await;
     });

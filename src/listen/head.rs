@@ -1,6 +1,7 @@
-//! The head of a request, looked at before the engine sees it: complete, bounded, and readable in one way only.
+//! The head of a request: complete, bounded, and readable in one way only.
 
-use http::StatusCode;
+use bytes::Bytes;
+use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, Uri, Version, request};
 
 use super::inbound::{Chunk, Inbound};
 
@@ -35,7 +36,38 @@ impl Refusal {
     }
 }
 
-/// Finds a whole head at the start of `buffer` and tells where its request ends; `None` when more must be read.
+/// A request whose head has come.
+#[derive(Debug)]
+pub(crate) struct Request {
+    /// Its head, read.
+    pub(crate) parts: request::Parts,
+    /// The same as it came, from the method to the empty line.
+    pub(crate) head: Bytes,
+    /// Where its body ends.
+    pub(crate) body: Inbound,
+}
+
+impl Request {
+    /// The names and values of its fields as they came.
+    pub(crate) fn lines(&self) -> impl Iterator<Item = (&[u8], &[u8])> {
+        lines(&self.head)
+    }
+}
+
+/// The names and values of the fields of a head that was read, as they came.
+pub(crate) fn lines(head: &[u8]) -> impl Iterator<Item = (&[u8], &[u8])> {
+    let lines = memchr::memchr_iter(b'\n', head).scan(0, move |start, end| {
+        let line = &head[*start..end];
+        *start = end + 1;
+        Some(line)
+    });
+    lines.skip(1).filter_map(|line| {
+        let colon = memchr::memchr(b':', line)?;
+        Some((&line[..colon], line[colon + 1..].trim_ascii()))
+    })
+}
+
+/// Reads a whole head at the start of `buffer`, and tells how many bytes it takes there; `None` when more must be read.
 ///
 /// The first `seen` bytes were looked at before and held no end, so that a head that arrives byte by byte costs
 /// no more than one that arrives whole.
@@ -43,38 +75,68 @@ impl Refusal {
 /// # Errors
 ///
 /// A head that is too large or that two programs could read in two ways (RFC 9112 §3, §5 and §6).
-pub(crate) fn inspect(buffer: &[u8], seen: usize) -> Result<Option<Inbound>, Refusal> {
-    let Some(length) = end_of_head(buffer, seen) else {
-        return if buffer.len() >= MAX_HEAD { Err(Refusal::TOO_LARGE) } else { Ok(None) };
+pub(crate) fn read(buffer: &[u8], seen: usize) -> Result<Option<(Request, usize)>, Refusal> {
+    let Some(start) = buffer.iter().position(|byte| !matches!(byte, b'\r' | b'\n')) else {
+        return too_large_or_not_yet(buffer);
     };
-    if length > MAX_HEAD {
+    let Some(end) = end_of_head(buffer, start.max(seen.saturating_sub(2))) else {
+        return too_large_or_not_yet(buffer);
+    };
+    if end > MAX_HEAD {
         return Err(Refusal::TOO_LARGE);
     }
-    let head = &buffer[..length];
-    if has_bare_line_feed(head) {
+    // Empty lines before the request line do not count (RFC 9112 §2.2), but they are lines.
+    let has_bare_line_feed =
+        memchr::memchr_iter(b'\n', &buffer[..end]).any(|at| at == 0 || buffer[at - 1] != b'\r');
+    if has_bare_line_feed {
         return Err(Refusal::bad("A line of the head ends without a carriage return."));
     }
-    let mut fields = [httparse::EMPTY_HEADER; MAX_FIELDS];
-    let mut request = httparse::Request::new(&mut fields);
-    match request.parse(head) {
-        Ok(httparse::Status::Complete(_)) => {
-            check_target(request.path.unwrap_or_default())?;
-            framing(&request, length as u64).map(Some)
-        }
-        Err(httparse::Error::TooManyHeaders) => Err(Refusal::TOO_LARGE),
-        Err(httparse::Error::Version) if names_other_version(head) => Err(Refusal {
-            status: StatusCode::HTTP_VERSION_NOT_SUPPORTED,
-            sentence: "Only HTTP/1.0 and HTTP/1.1 are spoken on this connection.",
-        }),
-        Ok(httparse::Status::Partial) | Err(_) => Err(Refusal::bad("The head of the request is malformed.")),
-    }
+    let head = Bytes::copy_from_slice(&buffer[start..end]);
+    parse(head).map(|request| Some((request, end)))
 }
 
-/// Bytes up to and with the empty line; empty lines before the request line do not count (RFC 9112 §2.2).
+fn too_large_or_not_yet<T>(buffer: &[u8]) -> Result<Option<T>, Refusal> {
+    if buffer.len() >= MAX_HEAD { Err(Refusal::TOO_LARGE) } else { Ok(None) }
+}
+
+fn parse(head: Bytes) -> Result<Request, Refusal> {
+    let malformed = || Refusal::bad("The head of the request is malformed.");
+    let mut fields = [httparse::EMPTY_HEADER; MAX_FIELDS];
+    let mut parsed = httparse::Request::new(&mut fields);
+    match parsed.parse(&head) {
+        Ok(httparse::Status::Complete(_)) => {}
+        Err(httparse::Error::TooManyHeaders) => return Err(Refusal::TOO_LARGE),
+        Err(httparse::Error::Version) if names_other_version(&head) => {
+            return Err(Refusal {
+                status: StatusCode::HTTP_VERSION_NOT_SUPPORTED,
+                sentence: "Only HTTP/1.0 and HTTP/1.1 are spoken on this connection.",
+            });
+        }
+        Ok(httparse::Status::Partial) | Err(_) => return Err(malformed()),
+    }
+    let body = framing(&parsed)?;
+    let shared = |text: &[u8]| head.slice_ref(text);
+    let mut parts = http::Request::new(()).into_parts().0;
+    parts.method =
+        Method::from_bytes(parsed.method.unwrap_or_default().as_bytes()).map_err(|_| malformed())?;
+    // The target must be one that the `http` crate takes, by which everything else here looks at it.
+    parts.uri = Uri::from_maybe_shared(shared(parsed.path.unwrap_or_default().as_bytes())).map_err(|_| {
+        Refusal::bad("The target holds a character that must be percent-encoded, or is malformed.")
+    })?;
+    parts.version = if parsed.version == Some(1) { Version::HTTP_11 } else { Version::HTTP_10 };
+    parts.headers = HeaderMap::with_capacity(parsed.headers.len());
+    for field in parsed.headers.iter() {
+        let name = HeaderName::from_bytes(field.name.as_bytes()).map_err(|_| malformed())?;
+        let value = HeaderValue::from_maybe_shared(shared(field.value)).map_err(|_| malformed())?;
+        parts.headers.append(name, value);
+    }
+    Ok(Request { parts, head, body })
+}
+
+/// Where the empty line after `start` ends.
 ///
 /// Lines that end in bare line feeds count too, so that such a head is refused rather than waited for.
-fn end_of_head(buffer: &[u8], seen: usize) -> Option<usize> {
-    let start = buffer.iter().position(|byte| !matches!(byte, b'\r' | b'\n'))?.max(seen.saturating_sub(2));
+fn end_of_head(buffer: &[u8], start: usize) -> Option<usize> {
     memchr::memchr_iter(b'\n', &buffer[start..]).map(|at| start + at + 1).find_map(|next| {
         match &buffer[next..] {
             [b'\n', ..] => Some(next + 1),
@@ -86,23 +148,9 @@ fn end_of_head(buffer: &[u8], seen: usize) -> Option<usize> {
 
 /// Whether the request line is `METHOD target HTTP/x`, with an `x` that is not ours.
 fn names_other_version(head: &[u8]) -> bool {
-    let line = head.split(|byte| *byte == b'\r').find(|line| !line.is_empty()).unwrap_or_default();
-    let mut words = line.trim_ascii_start().split(|byte| *byte == b' ').skip(2);
+    let line = head.split(|byte| *byte == b'\r').next().unwrap_or_default();
+    let mut words = line.split(|byte| *byte == b' ').skip(2);
     words.next().is_some_and(|version| version.starts_with(b"HTTP/")) && words.next().is_none()
-}
-
-fn has_bare_line_feed(head: &[u8]) -> bool {
-    head.iter().enumerate().any(|(at, byte)| *byte == b'\n' && (at == 0 || head[at - 1] != b'\r'))
-}
-
-/// Whether the target is one that the `http` crate takes, by which everything else here looks at it.
-fn check_target(target: &str) -> Result<(), Refusal> {
-    match http::Uri::try_from(target) {
-        Ok(_) => Ok(()),
-        Err(_) => {
-            Err(Refusal::bad("The target holds a character that must be percent-encoded, or is malformed."))
-        }
-    }
 }
 
 /// What names, IPv4 and bracketed IPv6 addresses and ports are made of (RFC 3986 §3.2.2).
@@ -110,8 +158,8 @@ fn is_host_byte(byte: u8) -> bool {
     byte.is_ascii_alphanumeric() || b"-._~!$&'()*+,;=%:[]".contains(&byte)
 }
 
-/// Where the request ends, by the fields that frame it (RFC 9112 §6.3).
-fn framing(request: &httparse::Request<'_, '_>, head: u64) -> Result<Inbound, Refusal> {
+/// Where the body ends, by the fields that frame it (RFC 9112 §6.3).
+fn framing(request: &httparse::Request<'_, '_>) -> Result<Inbound, Refusal> {
     let mut hosts = 0;
     let mut length = None;
     let mut chunked = false;
@@ -140,8 +188,8 @@ fn framing(request: &httparse::Request<'_, '_>, head: u64) -> Result<Inbound, Re
             "Transfer-Encoding and Content-Length are both there: the end of the body is unclear.",
         )),
         (true, None) if !http_11 => Err(Refusal::bad("Transfer-Encoding is not known in HTTP/1.0.")),
-        (true, None) => Ok(Inbound::Chunked { head, at: Chunk::Size(0) }),
-        (false, length) => Ok(Inbound::Length(head.saturating_add(length.unwrap_or_default()))),
+        (true, None) => Ok(Inbound::Chunked { head: 0, at: Chunk::Size(0) }),
+        (false, length) => Ok(Inbound::Length(length.unwrap_or_default())),
     }
 }
 
@@ -160,25 +208,40 @@ mod tests {
 
     #[track_caller]
     fn refused(head: &str) -> u16 {
-        inspect(head.as_bytes(), 0).expect_err("should be refused").status.as_u16()
+        read(head.as_bytes(), 0).expect_err("should be refused").status.as_u16()
+    }
+
+    /// Bytes that the head takes, and where its body ends.
+    fn end(head: &str) -> (usize, Inbound) {
+        let (request, length) = read(head.as_bytes(), 0).unwrap().unwrap();
+        (length, request.body)
     }
 
     #[test]
     fn a_head_is_waited_for() {
-        assert_eq!(inspect(b"GET / HTTP/1.1\r\nHost: a\r\n\r", 0), Ok(None));
-        assert_eq!(inspect(b"", 0), Ok(None));
-        assert_eq!(inspect(b"\r\n", 0), Ok(None));
+        for part in ["GET / HTTP/1.1\r\nHost: a\r\n\r", "", "\r\n"] {
+            assert!(read(part.as_bytes(), 0).unwrap().is_none(), "{part:?}");
+        }
     }
 
     #[test]
-    fn the_end_is_head_plus_body() {
+    fn a_head_says_where_its_body_ends() {
         let head = "POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 10\r\n\r\n";
-        assert_eq!(inspect(head.as_bytes(), 0), Ok(Some(Inbound::Length(head.len() as u64 + 10))));
+        assert_eq!(end(head), (head.len(), Inbound::Length(10)));
         let head = "POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: Chunked\r\n\r\n5\r\n";
-        let expected = Inbound::Chunked { head: head.len() as u64 - 3, at: Chunk::Size(0) };
-        assert_eq!(inspect(head.as_bytes(), 0), Ok(Some(expected)));
+        assert_eq!(end(head), (head.len() - 3, Inbound::Chunked { head: 0, at: Chunk::Size(0) }));
         let head = "\r\nGET / HTTP/1.0\r\n\r\n";
-        assert_eq!(inspect(head.as_bytes(), 0), Ok(Some(Inbound::Length(head.len() as u64))));
+        assert_eq!(end(head), (head.len(), Inbound::Length(0)));
+    }
+
+    #[test]
+    fn fields_are_kept_as_they_came() {
+        let head = b"GET /a?b HTTP/1.1\r\nHOST:a\r\nX-y:  1: 2 \r\nx-Y:\r\n\r\n";
+        let (request, _) = read(head, 0).unwrap().unwrap();
+        let lines: Vec<_> = request.lines().collect();
+        assert_eq!(lines, [(&b"HOST"[..], &b"a"[..]), (b"X-y", b"1: 2"), (b"x-Y", b"")]);
+        assert_eq!(request.parts.headers.get_all("x-y").iter().collect::<Vec<_>>(), ["1: 2", ""]);
+        assert_eq!(request.parts.uri, "/a?b");
     }
 
     #[test]
@@ -209,9 +272,9 @@ mod tests {
     fn a_head_may_come_one_byte_at_a_time() {
         let head = b"GET / HTTP/1.1\r\nHost: a\r\n\r\n";
         for end in 1..head.len() {
-            assert_eq!(inspect(&head[..end], end - 1), Ok(None));
+            assert!(read(&head[..end], end - 1).unwrap().is_none());
         }
-        assert_eq!(inspect(head, head.len() - 1), Ok(Some(Inbound::Length(head.len() as u64))));
+        assert!(read(head, head.len() - 1).unwrap().is_some());
     }
 
     #[test]

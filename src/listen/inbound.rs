@@ -58,6 +58,15 @@ impl Inbound {
         }
     }
 
+    /// The same with so many bytes before it.
+    pub(super) fn after(self, more: u64) -> Self {
+        match self {
+            Self::Length(length) => Self::Length(length.saturating_add(more)),
+            Self::Chunked { head, at } => Self::Chunked { head: head + more, at },
+            Self::Tunnel => Self::Tunnel,
+        }
+    }
+
     /// Whether every byte of the request has been handed out.
     pub(crate) fn is_done(&self) -> bool {
         matches!(self, Self::Length(0) | Self::Chunked { head: 0, at: Chunk::Done })

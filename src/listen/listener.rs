@@ -2,7 +2,7 @@
 
 use std::sync::{
     Arc,
-    atomic::{AtomicUsize, Ordering},
+    atomic::{AtomicBool, AtomicUsize, Ordering},
 };
 
 use arc_swap::ArcSwap;
@@ -33,6 +33,8 @@ pub struct Listener {
     /// What it is for.
     pub purpose: Purpose,
     trust: ArcSwap<Trust>,
+    /// The same twice: to look at, and to wait for.
+    is_closing: AtomicBool,
     closing: watch::Sender<bool>,
     pub(super) open: AtomicUsize,
     pub(super) active: AtomicUsize,
@@ -46,6 +48,7 @@ impl Listener {
             address,
             purpose,
             trust: ArcSwap::from_pointee(listen.trust.clone()),
+            is_closing: AtomicBool::new(false),
             closing: watch::Sender::new(false),
             open: AtomicUsize::new(0),
             active: AtomicUsize::new(0),
@@ -71,14 +74,17 @@ impl Listener {
 
     /// Whether connections are to be closed after the request in hand.
     pub fn is_closing(&self) -> bool {
-        *self.closing.borrow()
+        self.is_closing.load(Ordering::Relaxed)
     }
 
-    pub(super) fn closing(&self) -> watch::Receiver<bool> {
-        self.closing.subscribe()
+    /// Waits until they are.
+    pub(super) async fn closed(&self) {
+        // Fails only when the listener is gone, which closes before.
+        let _ = self.closing.subscribe().wait_for(|closing| *closing).await;
     }
 
     pub(super) fn close(&self) {
+        self.is_closing.store(true, Ordering::Relaxed);
         self.closing.send_replace(true);
     }
 }

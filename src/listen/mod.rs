@@ -1,10 +1,12 @@
 //! Listeners: sockets that clients connect to, opened and closed as the configuration says.
 //!
-//! A connection goes [`accept`] → [`connection`] (waiting for a [`head`]) → the engine, which reads and writes
-//! through [`transport`].
+//! A connection goes [`accept`] → [`connection`] (waiting for a [`head`]) → what serves the request, which reads its
+//! body and writes its answer through [`transport`].
 
 mod accept;
+mod alarm;
 mod bind;
+mod buffer;
 mod connection;
 mod engine_io;
 mod head;
@@ -39,14 +41,17 @@ use crate::{
     observe::Metrics,
 };
 use bind::BindError;
+pub(crate) use buffer::{BEFORE, Buffer, ROOM};
+pub(crate) use head::{Request, lines};
+pub(crate) use inbound::Inbound;
 pub use listener::{Listener, Purpose};
 pub(crate) use pace::{Pace, SharedRate};
 pub use peer::{Peer, PeerAddress};
+pub(crate) use socket::Socket;
 pub(crate) use transport::Transport;
 
-/// What the engine does with a connection that has a request waiting: serves it, and gives the connection back
-/// when it may be used again.
-pub(crate) type Serve = Arc<dyn Fn(Box<Transport>) -> Served + Send + Sync>;
+/// What serves a request of a connection, and gives the connection back when it may be used again.
+pub(crate) type Serve = Arc<dyn Fn(Box<Transport>, Box<Request>) -> Served + Send + Sync>;
 
 /// The future of one served request.
 pub(crate) type Served = Pin<Box<dyn Future<Output = Option<Box<Transport>>> + Send>>;

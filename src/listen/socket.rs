@@ -4,10 +4,9 @@ use std::{
     io::{self, IoSlice},
     os::fd::{AsFd, BorrowedFd},
     pin::Pin,
-    task::{Context, Poll, ready},
+    task::{Context, Poll, Waker, ready},
 };
 
-use bytes::BytesMut;
 use rustix::net::SendFlags;
 use tokio::{
     io::{AsyncRead, AsyncWrite, Interest, ReadBuf},
@@ -15,6 +14,7 @@ use tokio::{
 };
 
 /// A connected socket.
+#[derive(Debug)]
 pub(crate) enum Socket {
     Tcp(TcpStream),
     Unix(UnixStream),
@@ -40,36 +40,23 @@ impl Socket {
         })
     }
 
-    /// Waits until there is something to read, or the end.
-    pub(super) async fn readable(&self) -> io::Result<()> {
-        each!(self, stream => stream.readable().await)
-    }
-
-    /// Reads what is there, as far as `buffer` has room.
-    pub(super) fn try_read_buf(&self, buffer: &mut BytesMut) -> io::Result<usize> {
-        each!(self, stream => stream.try_read_buf(buffer))
-    }
-
-    pub(super) fn poll_read(&mut self, cx: &mut Context<'_>, out: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+    /// Reads what is there. A read that does not fill `out` is known to have taken all: the next one waits without
+    /// asking the kernel.
+    pub(crate) fn poll_read(&mut self, cx: &mut Context<'_>, out: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         each!(self, stream => Pin::new(stream).poll_read(cx, out))
     }
 
-    pub(super) fn poll_read_buf(
-        &self,
-        cx: &mut Context<'_>,
-        buffer: &mut BytesMut,
-    ) -> Poll<io::Result<usize>> {
-        loop {
-            ready!(each!(self, stream => stream.poll_read_ready(cx)))?;
-            match self.try_read_buf(buffer) {
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
-                result => return Poll::Ready(result),
-            }
-        }
+    /// Whether there is something to read, or the end. Asks the kernel only if the runtime has been told so.
+    pub(crate) fn has_something(&self) -> bool {
+        let mut cx = Context::from_waker(Waker::noop());
+        let is_ready = each!(self, stream => stream.poll_read_ready(&mut cx).is_ready());
+        let mut byte = [0];
+        let would_block = |error: &io::Error| error.kind() == io::ErrorKind::WouldBlock;
+        is_ready && !each!(self, stream => stream.try_read(&mut byte)).as_ref().is_err_and(would_block)
     }
 
     /// Sends `bytes`; `more` tells the kernel that others follow at once, so that they share a packet.
-    pub(super) fn poll_send(
+    pub(crate) fn poll_send(
         &self,
         cx: &mut Context<'_>,
         bytes: &[u8],
@@ -80,7 +67,7 @@ impl Socket {
     }
 
     /// Sends two pieces with one call.
-    pub(super) fn poll_send_both(
+    pub(crate) fn poll_send_both(
         &self,
         cx: &mut Context<'_>,
         first: &[u8],

@@ -19,8 +19,8 @@ use tokio::{
 };
 
 use super::{
-    Limits, inbound::Inbound, keep::Keep, min_rate::MinRate, outgoing::Outgoing, pace::Pace, peer::Peer,
-    place::Place, socket::Socket,
+    Limits, alarm::Alarm, buffer::Buffer, head::Request, inbound::Inbound, keep::Keep, min_rate::MinRate,
+    outgoing::Outgoing, pace::Pace, peer::Peer, place::Place, socket::Socket,
 };
 use crate::answer::Pieces;
 
@@ -30,9 +30,9 @@ const COALESCE: usize = 16 * 1024;
 /// Most bytes read ahead of the request in hand (pipelined requests), so that a closing client is noticed.
 const READ_AHEAD: usize = 16 * 1024;
 
-/// The engine keeps requests up to this size for a second attempt; it also reads no more than this before it is known
-/// whether a larger one is to be kept.
-const ENGINE_KEEPS: u64 = 64 * 1024;
+/// Requests up to this size are kept for a second attempt without being asked to, by the engine too; it is also not
+/// known before whether a larger one is to be kept.
+const KEPT: u64 = 64 * 1024;
 
 /// A client's connection.
 pub(crate) struct Transport {
@@ -43,8 +43,10 @@ pub(crate) struct Transport {
     pub(super) received: BytesMut,
     /// How much of what comes belongs to the request in hand.
     pub(super) inbound: Inbound,
-    /// What the engine has read of the request in hand, if that may be more than it keeps itself.
+    /// What was read of the request in hand, where it may have to be sent again.
     keep: Option<Box<Keep>>,
+    /// A part of it was read and not kept.
+    lost: bool,
     /// It is to be kept whole.
     keep_whole: AtomicBool,
     /// What the engine writes goes nowhere: another answer takes its place.
@@ -71,6 +73,8 @@ pub(crate) struct Transport {
     queued_bytes: u64,
     /// It must end with a reset.
     reset: AtomicBool,
+    /// Wakes its task when it or its server has waited for too long.
+    pub(crate) alarm: Alarm,
     /// Its place among all connections, for as long as it or its end lasts.
     pub(super) place: Option<Place>,
 }
@@ -83,6 +87,7 @@ impl Transport {
             received: BytesMut::new(),
             inbound: Inbound::Length(0),
             keep: None,
+            lost: false,
             keep_whole: AtomicBool::new(false),
             hushed: AtomicBool::new(false),
             outbound: BytesMut::new(),
@@ -97,6 +102,7 @@ impl Transport {
             stalled: None,
             queued_bytes: 0,
             reset: AtomicBool::new(false),
+            alarm: Alarm::default(),
             place: Some(place),
         }
     }
@@ -167,12 +173,35 @@ impl Transport {
         }
     }
 
-    /// A request has come, and this is where it ends.
-    pub(super) fn begin(&mut self, inbound: Inbound) {
-        let large = !matches!(inbound, Inbound::Length(length) if length <= ENGINE_KEEPS);
-        self.keep = large.then(|| Box::new(Keep::new(inbound.clone())));
+    /// A request has come whose body ends there. What is read of it is kept if it `may_repeat`, as far as it is small.
+    pub(crate) fn begin(&mut self, body: Inbound, may_repeat: bool) {
+        self.keep = (may_repeat && !body.is_done()).then(|| Box::new(Keep::new(body.clone())));
+        self.lost = !may_repeat && !body.is_done();
         self.keep_whole.store(false, Ordering::Relaxed);
-        self.inbound = inbound;
+        self.inbound = body;
+    }
+
+    /// Hands the engine a request to read again from its head on; the engine keeps small ones itself.
+    pub(crate) fn hand_over(&mut self, request: &Request) {
+        let mut received = BytesMut::with_capacity(request.head.len() + self.received.len());
+        received.extend_from_slice(&request.head);
+        received.extend_from_slice(&self.received);
+        self.received = received;
+        let whole = request.body.clone().after(request.head.len() as u64);
+        let is_large = !matches!(whole, Inbound::Length(length) if length <= KEPT);
+        self.begin(whole, is_large);
+    }
+
+    /// Drops what has arrived of the request in hand; whether that was all of it.
+    pub(crate) fn skip_request(&mut self) -> bool {
+        let rest = self.inbound.take(&self.received);
+        self.received.advance(rest);
+        self.inbound.is_done()
+    }
+
+    /// Whether what was read of the request in hand can be handed out again.
+    pub(crate) fn is_replayable(&self) -> bool {
+        !self.lost && self.keep.as_ref().is_none_or(|keep| keep.is_good())
     }
 
     /// Keeps all of the request in hand, so that it can be sent again.
@@ -183,6 +212,11 @@ impl Transport {
     /// The request in hand will not be sent again.
     pub(crate) fn forget_request(&self) {
         self.keep_whole.store(false, Ordering::Relaxed);
+    }
+
+    /// Frees what is kept of a request that has been read to its end.
+    pub(crate) fn free_kept(&mut self) {
+        self.keep = None;
     }
 
     /// Whether all that was read of the request in hand is kept.
@@ -311,8 +345,8 @@ impl Transport {
             self.keep = None;
         }
         let Some(keep) = &mut self.keep else { return self.poll_receive_new(cx, out) };
-        if keep.length() > ENGINE_KEEPS && !self.keep_whole.load(Ordering::Relaxed) && !keep.is_replaying() {
-            self.keep = None;
+        if keep.length() > KEPT && !self.keep_whole.load(Ordering::Relaxed) && !keep.is_replaying() {
+            (self.keep, self.lost) = (None, true);
             return self.poll_receive_new(cx, out);
         }
         let start = out.filled().len();
@@ -341,13 +375,58 @@ impl Transport {
                 // The client has sent plenty of its next requests: it is there, and nothing more is wanted.
                 return Poll::Pending;
             }
-            if self.received.capacity() - self.received.len() < 1024 {
-                self.received.reserve(READ_AHEAD - self.received.len().min(READ_AHEAD));
-            }
-            if ready!(self.socket.poll_read_buf(cx, &mut self.received))? == 0 {
+            if ready!(self.poll_read_ahead(cx))? == 0 {
                 return Poll::Ready(Ok(()));
             }
         }
+    }
+
+    /// Reads what follows the request in hand, for as long as there is not plenty of it.
+    fn poll_read_ahead(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<usize>> {
+        let mut buffer = Buffer::take();
+        let mut room = ReadBuf::new(&mut buffer.room()[..READ_AHEAD]);
+        ready!(self.socket.poll_read(cx, &mut room))?;
+        self.received.extend_from_slice(room.filled());
+        Poll::Ready(Ok(room.filled().len()))
+    }
+
+    /// Ready when the client has left or closed its side, which is taken for the same, as in nginx. Only when its request
+    /// has been read.
+    pub(crate) fn poll_gone(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        while self.received.len() < READ_AHEAD {
+            if matches!(ready!(self.poll_read_ahead(cx)), Ok(0) | Err(_)) {
+                return Poll::Ready(());
+            }
+        }
+        Poll::Pending
+    }
+
+    /// Reads from the socket, whatever it belongs to.
+    pub(super) fn poll_read_socket(
+        &mut self,
+        cx: &mut Context<'_>,
+        out: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        self.socket.poll_read(cx, out)
+    }
+
+    /// Where the head of an answer is written.
+    pub(crate) fn outbound(&mut self) -> &mut BytesMut {
+        &mut self.outbound
+    }
+
+    /// Sends what is written so far and then `bytes`. Whatever the socket does not take is kept: when it is not ready,
+    /// the flush that follows sends it.
+    pub(crate) fn poll_offer(&mut self, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<()>> {
+        let mut left = bytes;
+        while self.outbound.len() + left.len() > COALESCE {
+            match Pin::new(&mut *self).poll_write(cx, left) {
+                Poll::Ready(sent) => left = &left[sent?..],
+                Poll::Pending => break,
+            }
+        }
+        self.outbound.extend_from_slice(left);
+        Pin::new(self).poll_flush(cx)
     }
 
     /// Reads without a copy as much as surely belongs to the request; chunks have to be looked at.

@@ -1,31 +1,59 @@
 //! The engine, started for one request at a time.
 
-use std::sync::Arc;
+use std::{cell::RefCell, sync::Arc};
 
-use pingora_core::{apps::HttpServerApp, protocols::http::ServerSession, server::configuration::ServerConf};
+use pingora_core::apps::HttpServerApp;
+use pingora_core::{protocols::http::ServerSession, server::configuration::ServerConf};
 use pingora_proxy::HttpProxy;
 use tokio::sync::watch;
 
 use super::Proxy;
 use crate::{
-    listen::{Serve, Transport},
+    exchange::Exchange,
+    listen::{Request, Transport},
     state::State,
 };
 
-/// What serves connections: one request at a time through the engine.
-pub(crate) fn engine(state: Arc<State>) -> Serve {
-    // Our own policy bounds the tries; the engine's limit must not cut a hold short.
-    let settings = ServerConf { max_retries: usize::MAX, threads: state.threads(), ..ServerConf::default() };
-    let engine = Arc::new(HttpProxy::new(Proxy { state }, Arc::new(settings)));
-    // The engine's way of stopping closes connections that are idle in it; ours are idle outside.
-    let (_, never_stops) = watch::channel(false);
-    Arc::new(move |connection: Box<Transport>| {
-        let engine = Arc::clone(&engine);
-        let never_stops = never_stops.clone();
-        Box::pin(async move {
-            let session = ServerSession::new_http1(connection);
-            let (stream, _) = engine.process_new_http(session, &never_stops).await?.consume();
-            stream.into_any().downcast().ok()
-        })
-    })
+tokio::task_local! {
+    /// The exchange of the request that the engine is given. It makes a context of its own for each request, and leaves
+    /// no other way to hand it one.
+    static HANDED: RefCell<Option<Exchange>>;
+}
+
+/// The exchange of the request that was handed over.
+pub(super) fn handed_over() -> Exchange {
+    HANDED.try_with(RefCell::take).ok().flatten().unwrap_or_else(Exchange::new)
+}
+
+/// The engine.
+pub(crate) struct Engine {
+    proxy: Arc<HttpProxy<Proxy>>,
+    never_stops: watch::Receiver<bool>,
+}
+
+impl Engine {
+    pub(crate) fn new(state: Arc<State>) -> Self {
+        // Our own policy bounds the tries; the engine's limit must not cut a hold short.
+        let settings =
+            ServerConf { max_retries: usize::MAX, threads: state.threads(), ..ServerConf::default() };
+        let proxy = Arc::new(HttpProxy::new(Proxy { state }, Arc::new(settings)));
+        // The engine's way of stopping closes connections that are idle in it; ours are idle outside.
+        let (_, never_stops) = watch::channel(false);
+        Self { proxy, never_stops }
+    }
+
+    /// Has a server of its route's upstream answer a request; gives the connection back when it may be used again.
+    pub(crate) async fn serve(
+        &self,
+        mut connection: Box<Transport>,
+        request: &Request,
+        exchange: Exchange,
+    ) -> Option<Box<Transport>> {
+        connection.hand_over(request);
+        let session = ServerSession::new_http1(connection);
+        let serving = Arc::clone(&self.proxy);
+        let serving = async move { serving.process_new_http(session, &self.never_stops).await };
+        let (stream, _) = HANDED.scope(RefCell::new(Some(exchange)), serving).await?.consume();
+        stream.into_any().downcast().ok()
+    }
 }

@@ -8,6 +8,7 @@ use std::{
     time::Duration,
 };
 
+use bytes::BytesMut;
 use http::{HeaderMap, HeaderName, HeaderValue, header};
 use tokio::runtime::Handle;
 
@@ -29,7 +30,7 @@ const TRIES: usize = 4;
 /// What is asked of an upstream.
 pub(crate) struct Fetch {
     upstream: Arc<Upstream>,
-    request: Vec<u8>,
+    request: BytesMut,
     runtime: Handle,
 }
 
@@ -57,7 +58,7 @@ impl Fetch {
             .collect();
         client.forward(&mut fields);
         fields.insert(header::CONNECTION, HeaderValue::from_static("close"));
-        let mut request = format!("GET {target} HTTP/1.0\r\n").into_bytes();
+        let mut request = BytesMut::from(format!("GET {target} HTTP/1.0\r\n").as_bytes());
         write_fields(&mut request, &fields);
         Self { upstream, request, runtime }
     }

@@ -1,0 +1,113 @@
+//! Sending answers of ours.
+
+use std::{cell::RefCell, time::SystemTime};
+
+use bytes::{BufMut, BytesMut};
+use http::{Method, StatusCode, Version, header};
+use tokio::io::AsyncWriteExt;
+
+use super::Turn;
+use crate::{
+    answer::{Answer, Body, Explanation, write_field},
+    handler::{self, Sent, response::pace},
+    observe::How,
+};
+
+impl Turn<'_> {
+    /// Tells the client why there is no other answer.
+    pub(super) async fn explain(&mut self, explanation: &Explanation) -> Sent {
+        let answer = explanation.answer(&self.request.parts.headers);
+        let answer = handler::finish(answer, self.exchange);
+        self.answer(answer).await
+    }
+
+    /// Sends an answer of ours.
+    pub(super) async fn answer(&mut self, answer: Answer) -> Sent {
+        let answer = handler::with_own_page(answer, self.exchange).await;
+        // What the client has still to send, nobody reads.
+        self.persists &= self.transport.skip_request();
+        if !self.exchange.answered {
+            self.transport.limit(self.exchange.route.as_ref().and_then(|route| pace(route, None)));
+        }
+        let status = answer.status;
+        self.exchange.how = match answer.body {
+            Body::Pieces { how, .. } => how,
+            Body::Empty | Body::Bytes(_) => How::Memory,
+        };
+        let has_length = !matches!(status, StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED);
+        self.write_answer_head(&answer, has_length);
+        let mut bytes = 0;
+        if has_length && self.request.parts.method != Method::HEAD {
+            match answer.body {
+                Body::Empty => {}
+                Body::Bytes(body) => {
+                    bytes = body.len() as u64;
+                    if let Err(error) = self.transport.write_all(&body).await {
+                        return self.broken(&error, status);
+                    }
+                }
+                Body::Pieces { pieces, length, .. } if length > 0 => self.transport.queue(pieces),
+                Body::Pieces { .. } => {}
+            }
+        }
+        let flushed = self.transport.flush().await;
+        bytes += self.transport.queued_bytes();
+        match flushed {
+            Ok(()) => Sent { status, bytes },
+            Err(error) => self.broken(&error, status),
+        }
+    }
+
+    fn write_answer_head(&mut self, answer: &Answer, has_length: bool) {
+        let connection = self.connection();
+        let now = self.exchange.time;
+        let out = self.transport.outbound();
+        out.reserve(256);
+        out.put_slice(b"HTTP/1.1 ");
+        out.put_slice(answer.status.as_str().as_bytes());
+        out.put_u8(b' ');
+        out.put_slice(answer.status.canonical_reason().unwrap_or_default().as_bytes());
+        out.put_slice(b"\r\n");
+        for (name, value) in &answer.headers {
+            write_field(out, name, value);
+        }
+        if has_length {
+            write_field(out, &header::CONTENT_LENGTH, &answer.body.length().into());
+        }
+        write_date(out, now);
+        out.put_slice(connection);
+        out.put_slice(b"\r\n");
+    }
+
+    /// What is said of the connection: nothing where both sides know (RFC 9112 §9.3).
+    pub(super) fn connection(&mut self) -> &'static [u8] {
+        self.persists &= !self.transport.peer.listener.is_closing();
+        match (self.persists, self.request.parts.version) {
+            (false, _) => b"Connection: close\r\n",
+            (true, Version::HTTP_11) => b"",
+            (true, _) => b"Connection: keep-alive\r\n",
+        }
+    }
+
+    /// The client has not taken its answer.
+    pub(super) fn broken(&mut self, error: &std::io::Error, status: StatusCode) -> Sent {
+        tracing::debug!(%error, "the client did not take all of its answer");
+        self.persists = false;
+        Sent { status, bytes: self.transport.queued_bytes() }
+    }
+}
+
+/// Writes when the answer was made (RFC 9110 §6.6.1). The text of a second is made once.
+pub(super) fn write_date(out: &mut BytesMut, now: SystemTime) {
+    thread_local! {
+        static DATE: RefCell<(u64, String)> = const { RefCell::new((0, String::new())) };
+    }
+    let second = now.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default().as_secs();
+    DATE.with_borrow_mut(|(made, text)| {
+        if *made != second {
+            *made = second;
+            *text = format!("Date: {}\r\n", httpdate::fmt_http_date(now));
+        }
+        out.put_slice(text.as_bytes());
+    });
+}

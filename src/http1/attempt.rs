@@ -1,0 +1,307 @@
+//! Attempts at one server after the other, until one answers or there is reason to give up.
+
+use std::{
+    future::poll_fn,
+    task::{Context, Poll},
+    time::Duration,
+};
+
+use bytes::BufMut;
+use http::{HeaderValue, Method, StatusCode, header};
+use tokio::time::Instant;
+
+use super::{
+    Turn,
+    fields::Edited,
+    response::Head,
+    server::Connection,
+    upload::{Stopped, Upload, WaitsFor},
+};
+use crate::{
+    answer::{Explanation, Fields},
+    handler::{
+        self, NoPlace, Sent,
+        failed::{self, NoConnection},
+        response::{Response, is_interim},
+    },
+    listen::{Inbound, Transport},
+    upstream::{
+        self,
+        retry::{self, Decision, Failure},
+    },
+};
+
+/// What ends an attempt without an answer to the client.
+#[derive(Debug)]
+pub(super) enum Broken {
+    /// There is to be another one.
+    Again,
+    /// The client is told this.
+    Told(Explanation),
+    /// There is nobody to tell, or the answer has begun and cannot be finished.
+    Silently(Sent),
+}
+
+/// How long somebody is waited for.
+#[derive(Debug, Default)]
+pub(super) struct Patience {
+    /// What had come by then, and when.
+    since: Option<(u64, Instant)>,
+}
+
+impl Patience {
+    /// Ready when nothing has come for as long as `limit`; `so_far` grows with what comes.
+    pub(super) fn poll(
+        &mut self,
+        cx: &mut Context<'_>,
+        transport: &mut Transport,
+        so_far: u64,
+        limit: Duration,
+    ) -> Poll<()> {
+        let since = match self.since {
+            Some((before, since)) if before == so_far => since,
+            _ => Instant::now(),
+        };
+        self.since = Some((so_far, since));
+        transport.alarm.poll(cx, since + limit)
+    }
+}
+
+impl From<Stopped> for Broken {
+    fn from(stopped: Stopped) -> Self {
+        match stopped {
+            Stopped::ClientLeft => Self::Silently(Sent::nothing()),
+            Stopped::Refused(explanation) => Self::Told(explanation),
+        }
+    }
+}
+
+impl Turn<'_> {
+    /// Has a server of the route's upstream answer.
+    pub(super) async fn proxy(&mut self) -> Sent {
+        let any_method = self.exchange.route.as_ref().is_some_and(|route| route.settings.retry.any_method);
+        let parts = &self.request.parts;
+        let says_so = any_method || parts.headers.contains_key(retry::IDEMPOTENCY_KEY);
+        self.begin(says_so || parts.method.is_idempotent());
+        if any_method {
+            self.transport.keep_request();
+        }
+        loop {
+            match self.attempt().await {
+                Ok(sent) => return sent,
+                Err(Broken::Again) => {}
+                Err(Broken::Told(explanation)) => {
+                    self.exchange.lease = None;
+                    // Unless something is left to be read, it could go on; who has sent nonsense or too much need not.
+                    return self.explain(&explanation).await;
+                }
+                Err(Broken::Silently(sent)) => {
+                    self.persists = false;
+                    return sent;
+                }
+            }
+        }
+    }
+
+    async fn attempt(&mut self) -> Result<Sent, Broken> {
+        // An attempt that failed leaves its place to others, and its body is sent from the start.
+        self.exchange.lease = None;
+        self.transport.rewind();
+        handler::place(self.state, self.transport, &self.request.parts, self.exchange).await.map_err(
+            |none| match none {
+                NoPlace::ClientLeft => Broken::Silently(Sent::nothing()),
+                NoPlace::Refused(explanation) => Broken::Told(explanation),
+            },
+        )?;
+        let mut server = self.connect().await?;
+        let most = self.exchange.route.as_ref().and_then(|route| route.settings.max_body);
+        let mut upload = Upload::new(&self.request.body, most);
+        self.write_head(&mut server);
+        let head = loop {
+            let head = self.head(&mut server, &mut upload).await?;
+            match head.status {
+                status if is_interim(status) => self.pass_on_interim(&head).await?,
+                // Nobody has asked for it.
+                StatusCode::SWITCHING_PROTOCOLS => return Err(self.failed(Failure::Malformed)),
+                _ => break head,
+            }
+        };
+        let method = self.method();
+        let Ok(framing) = head.framing(&method) else { return Err(self.failed(Failure::Malformed)) };
+        let has_body = self.request.body != Inbound::Length(0);
+        let mut fields = Edited::new(&head.fields);
+        let response = handler::response::receive(
+            self.state,
+            self.transport,
+            &self.request.parts,
+            has_body,
+            (head.status, &mut fields),
+            self.exchange,
+        );
+        match response.await {
+            Response::PassOn => self.relay(server, upload, &head, framing, fields).await,
+            Response::Instead(answer) => {
+                self.leave(server, &upload, &head, framing);
+                Ok(self.answer(answer).await)
+            }
+            Response::List => self.archive(server, &upload, &head, framing).await,
+            Response::Elsewhere => {
+                self.leave(server, &upload, &head, framing);
+                Err(Broken::Again)
+            }
+            Response::Refuse(explanation) => Err(Broken::Told(explanation)),
+        }
+    }
+
+    /// The method that the server is asked by.
+    pub(super) fn method(&self) -> Method {
+        match (&self.exchange.redirect, &self.request.parts.method) {
+            // It is asked for what the client gets; what the client wanted done is done.
+            (Some(_), method) if *method != Method::HEAD => Method::GET,
+            (_, method) => method.clone(),
+        }
+    }
+
+    /// Whether the connection may serve requests beside this one.
+    fn may_share(&self, keepalive: Duration) -> bool {
+        // A second try has no time for kept connections that may be stale as well.
+        self.exchange.tries == 0
+            && !keepalive.is_zero()
+            && !retry::needs_fresh_connection(&self.request.parts.method)
+    }
+
+    /// A connection to the server on which the request has its place.
+    async fn connect(&mut self) -> Result<Connection, Broken> {
+        let Some(lease) = &self.exchange.lease else { return Err(Broken::Told(failed::internal())) };
+        let settings = lease.upstream().settings();
+        let shares = self.may_share(settings.keepalive);
+        let kept = if shares { Connection::reuse(lease.server()) } else { None };
+        let reused = kept.is_some();
+        let connection = match kept {
+            Some(kept) => Ok(kept),
+            None => Connection::connect(lease.server(), settings.connect_timeout).await,
+        };
+        match connection {
+            Ok(mut connection) => {
+                if shares {
+                    connection.may_be_kept_for(settings.keepalive);
+                }
+                self.exchange.tries += 1;
+                self.exchange.failed_connects = 0;
+                self.exchange.reused = reused;
+                if let Some(lease) = &mut self.exchange.lease {
+                    lease.connected();
+                }
+                Ok(connection)
+            }
+            Err(error) => {
+                let failure =
+                    NoConnection { reason: upstream::why(&error), ours: upstream::is_our_own_want(&error) };
+                let (metrics, request) = (&self.state.metrics, &self.request.parts);
+                let replayable = self.transport.is_replayable();
+                match failed::to_connect(metrics, request, replayable, failure, self.exchange) {
+                    Decision::Retry => Err(Broken::Again),
+                    Decision::GiveUp => Err(Broken::Told(failed::explain(Failure::Connect))),
+                }
+            }
+        }
+    }
+
+    /// Writes the head that the server gets.
+    fn write_head(&self, server: &mut Connection) {
+        let (parts, exchange) = (&self.request.parts, &*self.exchange);
+        let mut fields = Edited::new(&parts.headers);
+        let Some(lease) = &exchange.lease else { return };
+        if let Some(authority) = parts.uri.authority()
+            && let Ok(host) = HeaderValue::from_str(authority.as_str())
+        {
+            // The target's goes before the field (RFC 9112 §3.2.2).
+            fields.set(header::HOST, host);
+        }
+        if let Some(client) = &exchange.client {
+            upstream::prepare(&mut fields, parts, client, &exchange.id, &lease.upstream().name);
+        }
+        let is_kept = server.may_be_kept();
+        let out = &mut server.outbound;
+        let own = parts.uri.path_and_query();
+        let target = exchange.redirect.as_ref().or(own).map_or("/", |target| target.as_str());
+        out.reserve(512 + target.len());
+        out.put_slice(self.method().as_str().as_bytes());
+        out.put_u8(b' ');
+        out.put_slice(target.as_bytes());
+        out.put_slice(b" HTTP/1.1\r\n");
+        fields.write(out, self.request.lines());
+        if matches!(self.request.body, Inbound::Chunked { .. }) {
+            out.put_slice(b"Transfer-Encoding: chunked\r\n");
+        }
+        if !is_kept {
+            out.put_slice(b"Connection: close\r\n");
+        }
+        out.put_slice(b"\r\n");
+    }
+
+    /// Sends the request, and waits for the head of an answer.
+    async fn head(&mut self, server: &mut Connection, upload: &mut Upload) -> Result<Head, Broken> {
+        enum End {
+            Head(Box<Head>),
+            Stopped(Stopped),
+            Failed(Failure),
+        }
+        let mut patience = Patience::default();
+        let settings = self.exchange.lease.as_ref().map(|lease| lease.upstream().settings());
+        let send_timeout = settings.map_or(Duration::from_secs(60), |settings| settings.send_timeout);
+        let read_timeout = handler::read_timeout(self.exchange);
+        let body_timeout = self.state.settings().client_body_timeout;
+        let (transport, lease) = (&mut *self.transport, &mut self.exchange.lease);
+        let end = poll_fn(|cx| {
+            let sent = match upload.poll(cx, transport, server) {
+                Poll::Ready(Err(stopped)) => return Poll::Ready(End::Stopped(stopped)),
+                Poll::Ready(Ok(())) => {
+                    if let Some(lease) = lease {
+                        lease.sent();
+                    }
+                    true
+                }
+                Poll::Pending => false,
+            };
+            loop {
+                if !server.rest().is_empty() {
+                    match Head::read(server.rest()) {
+                        Ok(Some((head, length))) => {
+                            server.advance(length);
+                            return Poll::Ready(End::Head(Box::new(head)));
+                        }
+                        Ok(None) => {}
+                        Err(malformed) => {
+                            tracing::warn!(server = server.server.label, "{malformed}");
+                            return Poll::Ready(End::Failed(Failure::Malformed));
+                        }
+                    }
+                }
+                match server.poll_more(cx) {
+                    Poll::Ready(Ok(0) | Err(_)) => return Poll::Ready(End::Failed(Failure::BeforeAnswer)),
+                    Poll::Ready(Ok(_)) => {}
+                    Poll::Pending => break,
+                }
+            }
+            if upload.is_read() && transport.poll_gone(cx).is_ready() {
+                return Poll::Ready(End::Stopped(Stopped::ClientLeft));
+            }
+            let (limit, end) = match (sent, upload.waits_for) {
+                (true, _) => (read_timeout, End::Failed(Failure::Silence)),
+                (false, WaitsFor::Server) => (send_timeout, End::Failed(Failure::Silence)),
+                (false, WaitsFor::Client) => {
+                    (body_timeout, End::Stopped(Stopped::Refused(failed::body_timeout())))
+                }
+            };
+            // What the server has sent of a head does not count: it is to come as one.
+            let so_far = upload.moved() + u64::from(sent);
+            patience.poll(cx, transport, so_far, limit).map(|()| end)
+        });
+        match end.await {
+            End::Head(head) => Ok(*head),
+            End::Stopped(stopped) => Err(stopped.into()),
+            End::Failed(failure) => Err(self.failed(failure)),
+        }
+    }
+}

@@ -1,0 +1,115 @@
+//! The way of nearly every request: HTTP/1.1 spoken by ourselves, on both sides.
+//!
+//! What to do with a request is decided elsewhere ([`handler`]); here it is done: [`answer`] for what needs no server,
+//! else an [`attempt`] at one after the other, whose answer is [`relay`]ed. Upgrades and HTTP/1.0 are the engine's.
+
+mod answer;
+mod attempt;
+mod body;
+mod fields;
+mod relay;
+mod response;
+mod server;
+mod upload;
+
+use std::sync::Arc;
+
+use http::{Version, header};
+
+use crate::{
+    exchange::Exchange,
+    handler,
+    listen::{Purpose, Request, Serve, Transport},
+    observe,
+    proxy::Engine,
+    state::State,
+};
+
+/// Set to `engine` in the environment, it has every request to a server exchanged by the engine.
+const BY: &str = "BOWSHOCK_EXCHANGE";
+
+/// What serves the requests of connections.
+pub(crate) fn service(state: &Arc<State>) -> Serve {
+    let engine = Engine::new(Arc::clone(state));
+    let only_engine = std::env::var_os(BY).is_some_and(|by| by == "engine");
+    let service = Arc::new(Service { state: Arc::clone(state), engine, only_engine });
+    Arc::new(move |connection, request| {
+        let service = Arc::clone(&service);
+        // Boxed, so that a parked connection does not keep the room that a request needs.
+        Box::pin(async move { service.serve(connection, request).await })
+    })
+}
+
+struct Service {
+    state: Arc<State>,
+    engine: Engine,
+    only_engine: bool,
+}
+
+impl Service {
+    /// Serves a request, and gives the connection back when it may be used again.
+    async fn serve(&self, mut transport: Box<Transport>, request: Box<Request>) -> Option<Box<Transport>> {
+        let peer = Arc::clone(&transport.peer);
+        let mut exchange = Exchange::new();
+        let answer = match peer.listener.purpose {
+            Purpose::Admin => Some(observe::admin_answer(&self.state, &request.parts).await),
+            Purpose::Sites => {
+                handler::receive(&self.state.table(), &peer, &request.parts, &mut exchange).await
+            }
+        };
+        if answer.is_none() && (self.only_engine || !is_plain(&request)) {
+            return self.engine.serve(transport, &request, exchange).await;
+        }
+        let mut turn = Turn {
+            state: &self.state,
+            transport: &mut transport,
+            request: &request,
+            exchange: &mut exchange,
+            persists: is_persistent(&request),
+        };
+        let sent = match answer {
+            Some(answer) => {
+                turn.begin(false);
+                turn.answer(answer).await
+            }
+            None => turn.proxy().await,
+        };
+        let persists = turn.persists;
+        exchange.lease = None;
+        if peer.listener.purpose == Purpose::Sites {
+            handler::record(&self.state, &request.parts, sent, &exchange);
+        }
+        persists.then_some(transport)
+    }
+}
+
+/// A request and all that its service needs.
+struct Turn<'a> {
+    state: &'a State,
+    transport: &'a mut Transport,
+    request: &'a Request,
+    exchange: &'a mut Exchange,
+    /// The connection takes another request after this one, as far as can be said.
+    persists: bool,
+}
+
+impl Turn<'_> {
+    /// The body of the request, which `may_repeat`, comes from now on.
+    fn begin(&mut self, may_repeat: bool) {
+        self.transport.begin(self.request.body.clone(), may_repeat);
+    }
+}
+
+/// Whether it is HTTP/1.1 and nothing else.
+fn is_plain(request: &Request) -> bool {
+    request.parts.version == Version::HTTP_11 && !request.parts.headers.contains_key(header::UPGRADE)
+}
+
+/// Whether the client wants to send another request on its connection (RFC 9112 §9.3).
+fn is_persistent(request: &Request) -> bool {
+    let fields = &request.parts.headers;
+    match request.parts.version {
+        Version::HTTP_11 => !fields::closes(fields),
+        _ => fields::has_word(fields, header::CONNECTION, "keep-alive"),
+    }
+}

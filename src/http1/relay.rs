@@ -1,0 +1,286 @@
+//! A server's answer on its way to the client, while the rest of the request may still be on its own.
+
+use std::{
+    future::poll_fn,
+    io,
+    pin::Pin,
+    task::{Context, Poll, ready},
+};
+
+use bytes::{BufMut, Bytes, BytesMut};
+use http::{StatusCode, header};
+use tokio::{
+    io::{AsyncWrite, AsyncWriteExt},
+    time::timeout,
+};
+
+use super::{
+    Turn,
+    answer::write_date,
+    attempt::{Broken, Patience},
+    body::{Framing, Pipe},
+    fields::Edited,
+    response::Head,
+    server::Connection,
+    upload::Upload,
+};
+use crate::{
+    answer::Fields,
+    files::archive,
+    handler::{self, Sent, failed},
+    listen::Transport,
+    upstream::retry::{Decision, Failure},
+};
+
+/// Most bytes of a body that nobody wants which are read to keep the connection.
+const MOST_SKIPPED: usize = 64 * 1024;
+
+/// How relaying ends.
+enum End {
+    /// The server has said all.
+    Done,
+    /// The client has left, or takes nothing.
+    ClientLeft(Option<io::Error>),
+    /// The server has broken off, or speaks nonsense.
+    Failed(Failure),
+}
+
+impl Turn<'_> {
+    /// Passes on an interim answer (RFC 9110 §15.2).
+    pub(super) async fn pass_on_interim(&mut self, head: &Head) -> Result<(), Broken> {
+        let out = self.transport.outbound();
+        write_status(out, head);
+        Edited::new(&head.fields).write(out, head.lines());
+        out.put_slice(b"\r\n");
+        self.transport.flush().await.map_err(|_| Broken::Silently(Sent::nothing()))
+    }
+
+    /// Passes on an answer.
+    pub(super) async fn relay(
+        &mut self,
+        mut server: Connection,
+        mut upload: Upload,
+        head: &Head,
+        framing: Framing,
+        mut fields: Edited<'_>,
+    ) -> Result<Sent, Broken> {
+        let status = head.status;
+        if status == StatusCode::NO_CONTENT {
+            fields.remove(&header::CONTENT_LENGTH);
+        }
+        handler::response::pass_on(status, &mut fields, self.exchange);
+        if upload.is_read() {
+            self.transport.free_kept();
+        }
+        // Where an answer ends with its connection, the client's need not: it gets chunks.
+        let chunks = !matches!(framing, Framing::Length(_));
+        self.persists &= upload.is_read();
+        let connection = self.connection();
+        let out = self.transport.outbound();
+        write_status(out, head);
+        fields.write(out, head.lines());
+        if fields.get(&header::DATE).is_none() {
+            write_date(out, self.exchange.time);
+        }
+        if chunks {
+            out.put_slice(b"Transfer-Encoding: chunked\r\n");
+        }
+        out.put_slice(connection);
+        out.put_slice(b"\r\n");
+
+        let mut pipe = Pipe::new(framing, chunks);
+        let mut bytes = 0;
+        let end = self.relay_body(&mut server, &mut upload, &mut pipe, &mut bytes).await;
+        let end = match end {
+            End::Done => {
+                // The server has done its part: its place is free, however long the client takes over the rest.
+                self.exchange.lease = None;
+                self.keep(server, &upload, head);
+                self.persists &= upload.is_read();
+                match self.transport.flush().await {
+                    Ok(()) => return Ok(Sent { status, bytes }),
+                    Err(error) => End::ClientLeft(Some(error)),
+                }
+            }
+            end => end,
+        };
+        if let End::Failed(failure) = end {
+            self.failed(failure);
+        }
+        if let End::ClientLeft(Some(error)) = end {
+            tracing::debug!(%error, "the client did not take all of its answer");
+        }
+        let unsent = self.transport.outbound().len() as u64;
+        Err(Broken::Silently(Sent { status, bytes: bytes.saturating_sub(unsent) }))
+    }
+
+    /// Relays until the server has said all, and what the client has not taken by then is on our hands.
+    async fn relay_body(
+        &mut self,
+        server: &mut Connection,
+        upload: &mut Upload,
+        pipe: &mut Pipe,
+        bytes: &mut u64,
+    ) -> End {
+        let mut patience = Patience::default();
+        let read_timeout = handler::read_timeout(self.exchange);
+        let transport = &mut *self.transport;
+        // What was offered last has not been taken.
+        let mut blocked = false;
+        poll_fn(|cx| {
+            // That it is refused, or does not come, is for the end to tell.
+            let _ = upload.poll(cx, transport, server);
+            loop {
+                if blocked {
+                    if let Err(error) = ready!(flush(transport, cx)) {
+                        return Poll::Ready(End::ClientLeft(Some(error)));
+                    }
+                    blocked = false;
+                }
+                if pipe.is_done() {
+                    return Poll::Ready(End::Done);
+                }
+                if server.rest().is_empty() {
+                    match server.poll_more(cx) {
+                        Poll::Ready(Ok(0)) => {
+                            let Some(last) = pipe.end() else {
+                                return Poll::Ready(End::Failed(Failure::WithinAnswer));
+                            };
+                            transport.outbound().put_slice(last);
+                            continue;
+                        }
+                        Poll::Ready(Ok(_)) => {}
+                        Poll::Ready(Err(_)) => return Poll::Ready(End::Failed(Failure::WithinAnswer)),
+                        Poll::Pending => {
+                            // Nothing to read is the moment to send a started answer.
+                            if let Err(error) = ready!(flush(transport, cx)) {
+                                return Poll::Ready(End::ClientLeft(Some(error)));
+                            }
+                            if upload.is_read() && transport.poll_gone(cx).is_ready() {
+                                return Poll::Ready(End::ClientLeft(None));
+                            }
+                            let over = patience.poll(cx, transport, *bytes, read_timeout);
+                            return over.map(|()| End::Failed(Failure::Silence));
+                        }
+                    }
+                }
+                let Some((mut buffer, range)) = server.take_rest() else { continue };
+                let (start, end) = (range.start, range.end);
+                let Ok(taken) = pipe.take(&mut buffer, range) else {
+                    return Poll::Ready(End::Failed(Failure::Malformed));
+                };
+                *bytes += taken.data as u64;
+                match transport.poll_offer(cx, &buffer[taken.out]) {
+                    Poll::Ready(Ok(())) => {}
+                    Poll::Ready(Err(error)) => return Poll::Ready(End::ClientLeft(Some(error))),
+                    Poll::Pending => blocked = !pipe.is_done(),
+                }
+                // More than the body: nobody has asked for that, and the connection is not used again.
+                server.unread(buffer, start + taken.taken..end);
+            }
+        })
+        .await
+    }
+
+    /// Keeps the server's connection where it can be used again.
+    fn keep(&self, server: Connection, upload: &Upload, head: &Head) {
+        if head.is_persistent() && upload.is_sent(&server) {
+            server.keep();
+        }
+    }
+
+    /// Leaves an answer whose body nobody wants; its connection is kept if the rest is short and comes soon.
+    pub(super) fn leave(&self, mut server: Connection, upload: &Upload, head: &Head, framing: Framing) {
+        if !head.is_persistent() || !upload.is_sent(&server) {
+            return;
+        }
+        let mut pipe = Pipe::new(framing, false);
+        let wait = handler::read_timeout(self.exchange);
+        let mut left = MOST_SKIPPED;
+        let mut rest = Box::pin(async move {
+            while !pipe.is_done() && left > 0 {
+                match collect(&mut server, &mut pipe).await {
+                    Ok(part) => left = left.saturating_sub(part.len().max(1)),
+                    Err(_) => return,
+                }
+            }
+            if pipe.is_done() {
+                server.keep();
+            }
+        });
+        // Nearly always it is there.
+        let mut cx = Context::from_waker(std::task::Waker::noop());
+        if rest.as_mut().poll(&mut cx).is_pending() {
+            tokio::spawn(timeout(wait, rest));
+        }
+    }
+
+    /// Sends an archive in place of the list of its members.
+    pub(super) async fn archive(
+        &mut self,
+        mut server: Connection,
+        upload: &Upload,
+        head: &Head,
+        framing: Framing,
+    ) -> Result<Sent, Broken> {
+        let wait = handler::read_timeout(self.exchange);
+        let mut pipe = Pipe::new(framing, false);
+        let mut list = BytesMut::new();
+        let whole = loop {
+            if pipe.is_done() {
+                break true;
+            }
+            match timeout(wait, collect(&mut server, &mut pipe)).await {
+                Ok(Ok(part)) if list.len() + part.len() <= archive::MOST_LIST => {
+                    list.extend_from_slice(&part);
+                }
+                _ => break false,
+            }
+        };
+        self.exchange.lease = None;
+        let answer = if whole {
+            self.keep(server, upload, head);
+            let (table, crcs) = (self.state.table(), self.state.crcs());
+            let parts = &self.request.parts;
+            handler::archive(table, parts, list.freeze(), &head.fields, crcs, self.exchange).await
+        } else {
+            tracing::error!(request_id = %self.exchange.id, "the list of an archive did not come whole, or is too large");
+            handler::finish(handler::no_archive(&self.request.parts.headers), self.exchange)
+        };
+        Ok(self.answer(answer).await)
+    }
+
+    /// Takes note that the server has failed.
+    pub(super) fn failed(&mut self, failure: Failure) -> Broken {
+        let (metrics, request) = (&self.state.metrics, &self.request.parts);
+        let replayable = self.transport.is_replayable();
+        match failed::to_answer(metrics, request, replayable, failure, self.exchange) {
+            Decision::Retry => Broken::Again,
+            Decision::GiveUp => Broken::Told(failed::explain(failure)),
+        }
+    }
+}
+
+/// The next part of a body.
+async fn collect(server: &mut Connection, pipe: &mut Pipe) -> io::Result<Bytes> {
+    if server.rest().is_empty() && poll_fn(|cx| server.poll_more(cx)).await? == 0 {
+        return pipe.end().map(|_| Bytes::new()).ok_or_else(|| io::ErrorKind::UnexpectedEof.into());
+    }
+    let Some((mut buffer, range)) = server.take_rest() else { return Ok(Bytes::new()) };
+    let (start, end) = (range.start, range.end);
+    let taken = pipe.take(&mut buffer, range).map_err(io::Error::other)?;
+    let part = Bytes::copy_from_slice(&buffer[taken.out]);
+    server.unread(buffer, start + taken.taken..end);
+    Ok(part)
+}
+
+fn flush(transport: &mut Transport, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+    Pin::new(transport).poll_flush(cx)
+}
+
+fn write_status(out: &mut BytesMut, head: &Head) {
+    out.reserve(512);
+    out.put_slice(b"HTTP/1.1 ");
+    out.put_slice(head.status_line());
+    out.put_slice(b"\r\n");
+}

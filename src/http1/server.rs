@@ -1,0 +1,223 @@
+//! Connections to servers: made, kept for the next request of the same thread, and read and written.
+
+use std::{
+    cell::RefCell,
+    collections::HashMap,
+    io,
+    ops::Range,
+    sync::Arc,
+    task::{Context, Poll, ready},
+    time::Duration,
+};
+
+use bytes::{Buf, BytesMut};
+use tokio::{
+    io::ReadBuf,
+    net::{TcpStream, UnixStream},
+    time::{Instant, timeout},
+};
+
+use crate::{
+    config::Address,
+    listen::{BEFORE, Buffer, ROOM, Socket},
+    upstream::Server,
+};
+
+/// Connections that a thread keeps for one server at most.
+const KEPT: usize = 64;
+
+/// How often a thread looks for kept connections that have ended.
+const SWEEP: Duration = Duration::from_secs(1);
+
+/// A connection to a server.
+#[derive(Debug)]
+pub(super) struct Connection {
+    socket: Socket,
+    pub(super) server: Arc<Server>,
+    /// Written, and not yet taken by the server.
+    pub(super) outbound: BytesMut,
+    /// Read, and not yet looked at.
+    rest: Option<(Buffer, Range<usize>)>,
+    /// How long it may be kept for another request, if it may.
+    most: Option<Duration>,
+}
+
+/// A connection that waits for another request.
+struct Kept {
+    socket: Socket,
+    since: Instant,
+    /// How long its server may be left waiting.
+    most: Duration,
+}
+
+/// The connections that a thread keeps. The servers are held, so that no other can come by the address of one.
+#[derive(Default)]
+struct Pool {
+    servers: HashMap<*const Server, (Arc<Server>, Vec<Kept>)>,
+    is_swept: bool,
+}
+
+thread_local! {
+    static POOL: RefCell<Pool> = RefCell::default();
+}
+
+impl Connection {
+    /// A kept one.
+    pub(super) fn reuse(server: &Arc<Server>) -> Option<Self> {
+        let socket = POOL.with_borrow_mut(|pool| pool.take(server))?;
+        Some(Self::new(socket, server))
+    }
+
+    /// A new one.
+    ///
+    /// # Errors
+    ///
+    /// What the system says, or that it took too long.
+    pub(super) async fn connect(server: &Arc<Server>, within: Duration) -> io::Result<Self> {
+        let connecting = async {
+            Ok::<_, io::Error>(match &server.address {
+                Address::Tcp(address) => {
+                    let stream = TcpStream::connect(address).await?;
+                    stream.set_nodelay(true)?;
+                    Socket::Tcp(stream)
+                }
+                Address::Unix(path) => Socket::Unix(UnixStream::connect(path).await?),
+            })
+        };
+        let socket = timeout(within, connecting).await.map_err(|_| io::ErrorKind::TimedOut)??;
+        Ok(Self::new(socket, server))
+    }
+
+    fn new(socket: Socket, server: &Arc<Server>) -> Self {
+        Self { socket, server: Arc::clone(server), outbound: BytesMut::new(), rest: None, most: None }
+    }
+
+    /// It may be kept for another request, for so long.
+    pub(super) fn may_be_kept_for(&mut self, most: Duration) {
+        self.most = Some(most);
+    }
+
+    pub(super) fn may_be_kept(&self) -> bool {
+        self.most.is_some()
+    }
+
+    /// Keeps it for another request, if it may be.
+    pub(super) fn keep(self) {
+        if let Some(most) = self.most.filter(|_| self.rest.is_none() && self.outbound.is_empty()) {
+            let kept = Kept { socket: self.socket, since: Instant::now(), most };
+            POOL.with_borrow_mut(|pool| pool.keep(self.server, kept));
+        }
+    }
+
+    /// Sends what is written so far and then `bytes`. Whatever the server does not take is kept: when it is not ready,
+    /// the flush that follows sends it.
+    pub(super) fn poll_offer(&mut self, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<()>> {
+        let waiting = self.outbound.len();
+        let sent = match self.socket.poll_send_both(cx, &self.outbound, bytes) {
+            Poll::Ready(sent) => sent?,
+            Poll::Pending => 0,
+        };
+        self.outbound.advance(sent.min(waiting));
+        self.outbound.extend_from_slice(&bytes[sent.saturating_sub(waiting)..]);
+        self.poll_flush(cx)
+    }
+
+    /// Sends what is written so far.
+    pub(super) fn poll_flush(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        while !self.outbound.is_empty() {
+            let sent = ready!(self.socket.poll_send(cx, &self.outbound, false))?;
+            self.outbound.advance(sent);
+        }
+        Poll::Ready(Ok(()))
+    }
+
+    /// Reads more behind what is there and not yet looked at, which must be less than [`ROOM`]; the bytes read.
+    pub(super) fn poll_more(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<usize>> {
+        let (mut buffer, mut range) = self.rest.take().unwrap_or_else(|| (Buffer::take(), BEFORE..BEFORE));
+        if range.end == BEFORE + ROOM {
+            buffer.copy_within(range.clone(), BEFORE);
+            range = BEFORE..BEFORE + range.len();
+        }
+        let mut room = ReadBuf::new(&mut buffer[range.end..BEFORE + ROOM]);
+        let read = self.socket.poll_read(cx, &mut room).map_ok(|()| room.filled().len());
+        if let Poll::Ready(Ok(more)) = read {
+            range.end += more;
+        }
+        self.unread(buffer, range);
+        read
+    }
+
+    /// What is read and not yet looked at.
+    pub(super) fn rest(&self) -> &[u8] {
+        self.rest.as_ref().map_or(&[], |(buffer, range)| &buffer[range.clone()])
+    }
+
+    /// So much of it was looked at.
+    pub(super) fn advance(&mut self, bytes: usize) {
+        if let Some((buffer, range)) = self.rest.take() {
+            self.unread(buffer, range.start + bytes..range.end);
+        }
+    }
+
+    /// Takes it, with its place in the buffer.
+    pub(super) fn take_rest(&mut self) -> Option<(Buffer, Range<usize>)> {
+        self.rest.take()
+    }
+
+    /// Puts back what is not looked at after all.
+    pub(super) fn unread(&mut self, buffer: Buffer, range: Range<usize>) {
+        if !range.is_empty() {
+            self.rest = Some((buffer, range));
+        }
+    }
+}
+
+impl Pool {
+    /// A connection that is still there, the one that was used last: the others may end when they have waited enough.
+    fn take(&mut self, server: &Arc<Server>) -> Option<Socket> {
+        let (_, kept) = self.servers.get_mut(&Arc::as_ptr(server))?;
+        while let Some(last) = kept.pop() {
+            if !last.has_ended(Instant::now()) {
+                return Some(last.socket);
+            }
+        }
+        None
+    }
+
+    fn keep(&mut self, server: Arc<Server>, new: Kept) {
+        let (_, kept) = self.servers.entry(Arc::as_ptr(&server)).or_insert_with(|| (server, Vec::new()));
+        if kept.len() < KEPT {
+            kept.push(new);
+        }
+        if !self.is_swept {
+            self.is_swept = true;
+            tokio::spawn(sweep());
+        }
+    }
+}
+
+impl Kept {
+    /// Whether the server has closed it or said something that nobody has asked for, or it has waited for long enough.
+    fn has_ended(&self, now: Instant) -> bool {
+        self.socket.has_something() || now.saturating_duration_since(self.since) >= self.most
+    }
+}
+
+/// Closes kept connections that have ended, until none is left.
+async fn sweep() {
+    loop {
+        tokio::time::sleep(SWEEP).await;
+        let is_empty = POOL.with_borrow_mut(|pool| {
+            let now = Instant::now();
+            pool.servers.retain(|_, (_, kept)| {
+                kept.retain(|kept| !kept.has_ended(now));
+                !kept.is_empty()
+            });
+            pool.is_swept = !pool.servers.is_empty();
+            pool.servers.is_empty()
+        });
+        if is_empty {
+            return;
+        }
+    }
+}

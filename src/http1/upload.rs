@@ -1,0 +1,151 @@
+//! The body of a request on its way to a server.
+
+use std::{
+    io,
+    pin::Pin,
+    task::{Context, Poll, ready},
+};
+
+use tokio::io::{AsyncRead, ReadBuf};
+
+use super::{
+    body::{Framing, Pipe},
+    server::Connection,
+};
+use crate::{
+    answer::Explanation,
+    gate,
+    handler::failed,
+    listen::{BEFORE, Buffer, Inbound, Transport},
+};
+
+/// The body of a request on its way.
+#[derive(Debug)]
+pub(super) struct Upload {
+    pipe: Pipe,
+    /// What of it may still come, and the limit that this was at first.
+    left: Option<(u64, u64)>,
+    /// The server takes no more of it.
+    refused: Option<io::Error>,
+    /// Who is waited for.
+    pub(super) waits_for: WaitsFor,
+    /// The head has not been sent, and may go with the first of the body.
+    with_head: bool,
+    /// How often it has moved on.
+    moved: u64,
+}
+
+/// Who is waited for while a body is on its way.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum WaitsFor {
+    Client,
+    Server,
+}
+
+/// Why a body does not arrive.
+#[derive(Debug)]
+pub(super) enum Stopped {
+    /// The client has left.
+    ClientLeft,
+    /// It is told this.
+    Refused(Explanation),
+}
+
+impl Upload {
+    /// A body that ends as `inbound` says, and is refused past so many bytes.
+    pub(super) fn new(inbound: &Inbound, most: Option<u64>) -> Self {
+        let pipe = match inbound {
+            Inbound::Length(length) => Pipe::new(Framing::Length(*length), false),
+            Inbound::Chunked { .. } | Inbound::Tunnel => Pipe::new(Framing::chunked(), true),
+        };
+        let left = most.map(|most| (most, most));
+        Self { pipe, left, refused: None, waits_for: WaitsFor::Server, with_head: true, moved: 0 }
+    }
+
+    /// Whether all of it has been read from the client.
+    pub(super) fn is_read(&self) -> bool {
+        self.pipe.is_done()
+    }
+
+    /// Whether the server has taken all of it.
+    pub(super) fn is_sent(&self, server: &Connection) -> bool {
+        self.pipe.is_done() && self.refused.is_none() && server.outbound.is_empty()
+    }
+
+    /// How often it has moved on.
+    pub(super) fn moved(&self) -> u64 {
+        self.moved
+    }
+
+    /// Moves on as far as both sides let it; ready when there is no more to do.
+    ///
+    /// # Errors
+    ///
+    /// What is wrong on the client's side. A server that takes no more may have an answer on its way.
+    pub(super) fn poll(
+        &mut self,
+        cx: &mut Context<'_>,
+        transport: &mut Transport,
+        server: &mut Connection,
+    ) -> Poll<Result<(), Stopped>> {
+        loop {
+            if self.refused.is_some() {
+                return Poll::Ready(Ok(()));
+            }
+            if (!self.with_head || self.pipe.is_done()) && ready!(self.poll_flush(cx, server)).is_err() {
+                continue;
+            }
+            if self.pipe.is_done() {
+                return Poll::Ready(Ok(()));
+            }
+            self.waits_for = WaitsFor::Client;
+            let mut buffer = Buffer::take();
+            let mut room = ReadBuf::new(buffer.room());
+            let received = Pin::new(&mut *transport).poll_read(cx, &mut room);
+            if received.is_pending() && std::mem::take(&mut self.with_head) {
+                continue;
+            }
+            if let Err(error) = ready!(received) {
+                return Poll::Ready(Err(stopped(&error)));
+            }
+            self.with_head = false;
+            self.moved += 1;
+            let read = room.filled().len();
+            if read == 0 {
+                return Poll::Ready(Err(Stopped::ClientLeft));
+            }
+            let Ok(taken) = self.pipe.take(&mut buffer, BEFORE..BEFORE + read) else {
+                return Poll::Ready(Err(Stopped::Refused(failed::bad_request())));
+            };
+            if let Some((left, limit)) = &mut self.left {
+                match left.checked_sub(taken.data as u64) {
+                    Some(rest) => *left = rest,
+                    None => return Poll::Ready(Err(Stopped::Refused(gate::too_large(*limit)))),
+                }
+            }
+            self.waits_for = WaitsFor::Server;
+            if let Err(error) = ready!(server.poll_offer(cx, &buffer[taken.out])) {
+                self.refused = Some(error);
+            }
+        }
+    }
+
+    fn poll_flush(&mut self, cx: &mut Context<'_>, server: &mut Connection) -> Poll<Result<(), ()>> {
+        self.waits_for = WaitsFor::Server;
+        ready!(server.poll_flush(cx)).map_or_else(
+            |error| {
+                self.refused = Some(error);
+                Poll::Ready(Err(()))
+            },
+            |()| Poll::Ready(Ok(())),
+        )
+    }
+}
+
+/// The client's side is broken, or has lost our patience.
+fn stopped(error: &io::Error) -> Stopped {
+    match error.kind() {
+        io::ErrorKind::TimedOut => Stopped::Refused(failed::body_too_slow()),
+        _ => Stopped::ClientLeft,
+    }
+}

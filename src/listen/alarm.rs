@@ -1,0 +1,54 @@
+//! A deadline that moves with every request and is hardly ever met.
+
+use std::{
+    future::Future as _,
+    pin::Pin,
+    task::{Context, Poll, ready},
+};
+
+use tokio::time::{Instant, Sleep, sleep_until};
+
+/// Wakes a task at its deadline. A later deadline than the one before costs nothing: the timer goes off at the old
+/// one, which is then seen to have moved.
+#[derive(Debug, Default)]
+pub(crate) struct Alarm(Option<Pin<Box<Sleep>>>);
+
+impl Alarm {
+    /// Ready when it is `deadline`.
+    pub(crate) fn poll(&mut self, cx: &mut Context<'_>, deadline: Instant) -> Poll<()> {
+        let sleep = self.0.get_or_insert_with(|| Box::pin(sleep_until(deadline)));
+        if sleep.deadline() > deadline {
+            sleep.as_mut().reset(deadline);
+        }
+        loop {
+            ready!(sleep.as_mut().poll(cx));
+            if sleep.deadline() >= deadline || Instant::now() >= deadline {
+                // The next deadline is a later one.
+                self.0 = None;
+                return Poll::Ready(());
+            }
+            sleep.as_mut().reset(deadline);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{future::poll_fn, time::Duration};
+
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn a_deadline_that_has_moved_is_kept() {
+        let (mut alarm, start) = (Alarm::default(), Instant::now());
+        let at = |seconds| start + Duration::from_secs(seconds);
+        for deadline in [10, 20, 15] {
+            let pending = poll_fn(|cx| Poll::Ready(alarm.poll(cx, at(deadline)).is_pending())).await;
+            assert!(pending);
+        }
+        poll_fn(|cx| alarm.poll(cx, at(17))).await;
+        assert_eq!(start.elapsed().as_secs(), 17);
+        poll_fn(|cx| alarm.poll(cx, at(18))).await;
+        assert_eq!(start.elapsed().as_secs(), 18);
+    }
+}
