@@ -8,6 +8,7 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use crate::{
     config::{self, Config, ConfigPath, LoadError},
     http1,
+    listen::Workers,
     observe::{LogSettings, start_logging},
     state::{ReloadError, State, notify},
 };
@@ -51,11 +52,8 @@ pub fn run_with(
     log: Option<LogSettings>,
     ready: impl FnOnce(),
 ) -> Result<(), StartError> {
-    let runtime = tokio::runtime::Builder::new_multi_thread()
-        .worker_threads(config.server.threads)
-        .thread_name("bowshock")
-        .enable_all()
-        .build()?;
+    // What concerns all connections; they are served by threads of their own.
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let result = runtime.block_on(serve(source, config, log, ready));
     // What is still in flight had its time.
     runtime.shutdown_background();
@@ -89,7 +87,8 @@ async fn serve(
     raise_open_files(config);
     let mut signals = Signals::new()?;
     let state = Arc::new(State::new(source, &config.server, log));
-    state.open(config, http1::service(&state)).await?;
+    let workers = Arc::new(Workers::start(config.server.threads)?);
+    state.open(config, http1::service(&state), workers).await?;
     let _pid_file = config.server.pid_file.as_ref().map(PidFile::write).transpose()?;
     state.tell_reload(None);
     ready();

@@ -11,7 +11,7 @@ use sd_notify::NotifyState;
 use crate::{
     config::{self, Config, ConfigPath, LoadError},
     files::archive,
-    listen::{ListenError, Listener, Listeners, Serve},
+    listen::{ListenError, Listener, Listeners, Serve, Workers},
     observe::{AccessLog, Entry, LogSettings, Metrics},
     route::Table,
     upstream::Upstreams,
@@ -68,13 +68,19 @@ impl State {
         }
     }
 
-    /// Has `config` take effect for the first time; `serve` serves the connections of its listeners.
+    /// Has `config` take effect for the first time; `serve` serves the requests to its listeners on
+    /// `workers`.
     ///
     /// # Errors
     ///
     /// When an address cannot be listened on, or the access log not be opened.
-    pub(crate) async fn open(self: &Arc<Self>, config: &Config, serve: Serve) -> Result<(), ReloadError> {
-        let listeners = Listeners::new(&config.server, serve, Arc::clone(&self.metrics));
+    pub(crate) async fn open(
+        self: &Arc<Self>,
+        config: &Config,
+        serve: Serve,
+        workers: Arc<Workers>,
+    ) -> Result<(), ReloadError> {
+        let listeners = Listeners::new(&config.server, serve, workers, Arc::clone(&self.metrics));
         self.listeners.get_or_init(|| Arc::new(listeners));
         self.take_over(config).await
     }

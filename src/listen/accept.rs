@@ -1,20 +1,27 @@
 //! Accepting connections, as many as there is room for.
 
-use std::{io, pin::pin, sync::Arc, time::Duration};
+use std::{
+    io,
+    net::{self, SocketAddr},
+    os::unix,
+    pin::pin,
+    sync::Arc,
+    time::Duration,
+};
 
 use futures_util::FutureExt;
 use tokio::{
-    net::{TcpListener, UnixListener},
+    net::{TcpListener, TcpStream, UnixListener, UnixStream},
     sync::Semaphore,
     task::unconstrained,
 };
 
 use super::{
-    Limits, Listener, Serve, connection,
-    peer::{Peer, PeerAddress},
+    Limits, Listener, Purpose, Serve, connection,
+    peer::PeerAddress,
     place::Place,
     socket::Socket,
-    transport::Transport,
+    workers::{Seat, Workers},
 };
 
 /// Pause after the system refuses a connection for want of something (file descriptors, memory).
@@ -26,38 +33,64 @@ pub(super) enum Acceptor {
     Unix(UnixListener),
 }
 
+/// A connection that no event loop knows any more, or yet.
+pub(super) enum Accepted {
+    Tcp(net::TcpStream, SocketAddr),
+    Unix(unix::net::UnixStream, u32),
+}
+
 impl Acceptor {
-    async fn accept(&self) -> io::Result<(Socket, PeerAddress)> {
+    async fn accept(&self) -> io::Result<Accepted> {
         match self {
             Self::Tcp(listener) => {
                 let (stream, address) = listener.accept().await?;
-                // Answers are coalesced here; waiting for acknowledgements would only delay their ends.
-                stream.set_nodelay(true)?;
-                Ok((Socket::Tcp(stream), PeerAddress::Tcp(address)))
+                Ok(Accepted::Tcp(stream.into_std()?, address))
             }
             Self::Unix(listener) => {
                 let (stream, _) = listener.accept().await?;
                 let uid = stream.peer_cred()?.uid();
-                Ok((Socket::Unix(stream), PeerAddress::Unix { uid }))
+                Ok(Accepted::Unix(stream.into_std()?, uid))
             }
         }
     }
 }
 
-/// Accepts on one listener until it closes.
+impl Accepted {
+    /// From now on the event loop of this thread knows it.
+    pub(super) fn register(self) -> io::Result<(Socket, PeerAddress)> {
+        Ok(match self {
+            Self::Tcp(stream, address) => {
+                (Socket::Tcp(TcpStream::from_std(stream)?), PeerAddress::Tcp(address))
+            }
+            Self::Unix(stream, uid) => {
+                (Socket::Unix(UnixStream::from_std(stream)?), PeerAddress::Unix { uid })
+            }
+        })
+    }
+}
+
+/// Accepts on one listener until it closes. Clients' connections are served by `workers`, those of operators by the
+/// event loop that runs this.
 pub(super) async fn run(
     acceptor: Acceptor,
     listener: Arc<Listener>,
     limits: impl Fn() -> Limits,
     room: Arc<Semaphore>,
     serve: Serve,
+    workers: Arc<Workers>,
 ) {
     let mut closed = pin!(listener.closed());
-    let start = |permit, (socket, address)| {
-        let peer = Arc::new(Peer { listener: Arc::clone(&listener), address });
-        let place = Place::take(Arc::clone(&listener), permit);
-        let limits = limits();
-        connection::spawn(Transport::new(socket, peer, &limits, place), limits, &serve);
+    let start = |permit, accepted: Accepted| {
+        let place = |seat: Option<Seat>| Place::take(Arc::clone(&listener), permit, seat);
+        match listener.purpose {
+            Purpose::Sites => {
+                workers
+                    .serve(|seat| connection::run(accepted, place(Some(seat)), limits(), Arc::clone(&serve)));
+            }
+            Purpose::Admin => {
+                tokio::spawn(connection::run(accepted, place(None), limits(), Arc::clone(&serve)));
+            }
+        }
     };
     // A connection that there is no room for waits here, and those after it in the listen queue.
     let room = || async { Arc::clone(&room).acquire_owned().await.map_err(io::Error::other) };

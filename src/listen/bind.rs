@@ -51,11 +51,8 @@ async fn bind_any(listen: &Listen) -> io::Result<Bound> {
         }
         Address::Unix(path) => {
             let (listener, file) = bind_unix(path, listen.mode).await?;
-            Ok(Bound {
-                acceptor: Acceptor::Unix(listener),
-                address: listen.address.clone(),
-                file: Some(file),
-            })
+            let address = listen.address.clone();
+            Ok(Bound { acceptor: Acceptor::Unix(listener), address, file: Some(file) })
         }
     }
 }
@@ -69,6 +66,9 @@ fn bind_tcp(address: SocketAddr) -> io::Result<TcpListener> {
     }
     socket.set_nonblocking(true)?;
     socket.bind(&address.into())?;
+    // Connections have it from the socket that they come by: answers are coalesced here, and waiting for
+    // acknowledgements would only delay their ends.
+    socket.set_tcp_nodelay(true)?;
     socket.listen(BACKLOG)?;
     TcpListener::from_std(socket.into())
 }

@@ -17,7 +17,8 @@ use tokio::{
 };
 
 use super::{
-    Limits, Serve,
+    Limits, Peer, Serve,
+    accept::Accepted,
     buffer::Buffer,
     head::{self, Refusal, Request},
     place::Place,
@@ -211,7 +212,13 @@ pub(super) fn linger(transport: &mut Transport) {
     });
 }
 
-/// Starts the task of a connection that has just been accepted.
-pub(super) fn spawn(transport: Transport, limits: Limits, engine: &Serve) {
-    tokio::spawn(serve(Box::new(transport), limits, Arc::clone(engine)));
+/// The whole life of a connection that has just been accepted, on the thread that serves it.
+pub(super) async fn run(accepted: Accepted, place: Place, limits: Limits, engine: Serve) {
+    match accepted.register() {
+        Ok((socket, address)) => {
+            let peer = Arc::new(Peer { listener: Arc::clone(place.listener()), address });
+            serve(Box::new(Transport::new(socket, peer, &limits, place)), limits, engine).await;
+        }
+        Err(error) => tracing::error!(%error, "a connection could not be taken over"),
+    }
 }

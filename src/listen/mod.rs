@@ -22,6 +22,7 @@ mod sendfile;
 mod socket;
 mod transport;
 mod warm;
+mod workers;
 
 use std::{
     future::Future,
@@ -49,6 +50,7 @@ pub(crate) use pace::{Pace, SharedRate};
 pub use peer::{Peer, PeerAddress};
 pub(crate) use socket::Socket;
 pub(crate) use transport::Transport;
+pub(crate) use workers::Workers;
 
 /// What serves a request of a connection, and gives the connection back when it may be used again.
 pub(crate) type Serve = Arc<dyn Fn(Box<Transport>, Box<Request>) -> Served + Send + Sync>;
@@ -87,6 +89,7 @@ pub struct Listeners {
     admin_room: Arc<Semaphore>,
     max_connections: u32,
     serve: Serve,
+    workers: Arc<Workers>,
     metrics: Arc<Metrics>,
 }
 
@@ -113,8 +116,13 @@ struct Open {
 }
 
 impl Listeners {
-    /// No listeners yet; `serve` is given the connections of those to come.
-    pub(crate) fn new(server: &config::Server, serve: Serve, metrics: Arc<Metrics>) -> Self {
+    /// No listeners yet; `serve` is given the requests of those to come, on the threads of `workers`.
+    pub(crate) fn new(
+        server: &config::Server,
+        serve: Serve,
+        workers: Arc<Workers>,
+        metrics: Arc<Metrics>,
+    ) -> Self {
         let max_connections = u32::try_from(server.max_connections).unwrap_or(u32::MAX);
         Self {
             open: Mutex::default(),
@@ -124,6 +132,7 @@ impl Listeners {
             admin_room: Arc::new(Semaphore::new(ADMIN_CONNECTIONS)),
             max_connections,
             serve,
+            workers,
             metrics,
         }
     }
@@ -230,6 +239,7 @@ impl Listeners {
             limits,
             Arc::clone(room),
             Arc::clone(&self.serve),
+            Arc::clone(&self.workers),
         ));
         Open { listener, accepting, _file: bound.file }
     }

@@ -4,21 +4,27 @@ use std::sync::{Arc, atomic::Ordering};
 
 use tokio::sync::OwnedSemaphorePermit;
 
-use super::{Listener, Purpose};
+use super::{Listener, Purpose, workers::Seat};
 
 /// A connection's place among all: counted while it is open.
 pub(super) struct Place {
     listener: Arc<Listener>,
     _room: OwnedSemaphorePermit,
+    _seat: Option<Seat>,
 }
 
 impl Place {
-    pub(super) fn take(listener: Arc<Listener>, room: OwnedSemaphorePermit) -> Self {
+    pub(super) fn take(listener: Arc<Listener>, room: OwnedSemaphorePermit, seat: Option<Seat>) -> Self {
         if listener.purpose == Purpose::Sites {
             listener.metrics.accepted.inc();
         }
         listener.open.fetch_add(1, Ordering::Relaxed);
-        Self { listener, _room: room }
+        Self { listener, _room: room, _seat: seat }
+    }
+
+    /// The listener that the connection came by.
+    pub(super) fn listener(&self) -> &Arc<Listener> {
+        &self.listener
     }
 
     /// Counts the connection as active until the result is dropped.
