@@ -1,13 +1,17 @@
 //! Who asks: the address, scheme, host and port of a client, from what the kernel says and, where the listener
 //! trusts its peer, from what the peer says.
 
-use std::net::{IpAddr, Ipv4Addr};
+use std::{
+    fmt,
+    net::{IpAddr, Ipv4Addr},
+};
 
+use bytes::BytesMut;
 use http::{HeaderMap, HeaderName, HeaderValue, header};
 use ipnet::IpNet;
 
 use crate::{
-    answer::Fields,
+    answer::{Fields, value},
     config::{Address, Trust},
     listen::{Peer, PeerAddress},
 };
@@ -54,7 +58,11 @@ impl Client {
     fn from_parts(peer: PeerAddress, trust: &Trust, own_port: Option<u16>, request: &HeaderMap) -> Self {
         let trusted = is_trusted(peer, trust);
         let believed = |name| if trusted { request.get(name) } else { None };
-        let (address, via) = walk(peer, trusted.then(|| chain(request)), &trust.networks);
+        let (address, via) = if trusted {
+            walk(peer, chain(request), &trust.networks)
+        } else {
+            (nearest(peer).unwrap_or(IpAddr::V4(Ipv4Addr::LOCALHOST)), Vec::new())
+        };
         Self {
             address,
             via,
@@ -76,14 +84,26 @@ impl Client {
         for name in &spoofs {
             request.remove(name);
         }
-        request.set(X_FORWARDED_FOR, self.chain());
-        request.set(X_REAL_IP, text(&self.address.to_string()));
+        let address = value(|out| write(out, self.address));
+        // The client first, then the proxies that it came through.
+        let chain = || {
+            value(|out| {
+                write(out, self.address);
+                for proxy in &self.via {
+                    out.extend_from_slice(b", ");
+                    write(out, *proxy);
+                }
+            })
+        };
+        request.set(X_FORWARDED_FOR, if self.via.is_empty() { address.clone() } else { chain() });
+        request.set(X_REAL_IP, address);
         request.set(X_FORWARDED_PROTO, HeaderValue::from_static(self.scheme()));
         if let Some(host) = self.host.clone().or_else(|| request.get(&header::HOST).cloned()) {
             request.set(X_FORWARDED_HOST, host);
         }
-        let own_port = || HeaderValue::from(self.own_port.unwrap_or(if self.https { 443 } else { 80 }));
-        request.set(X_FORWARDED_PORT, self.port.clone().unwrap_or_else(own_port));
+        let own_port = || self.own_port.unwrap_or(if self.https { 443 } else { 80 });
+        let port = || value(|out| write(out, own_port()));
+        request.set(X_FORWARDED_PORT, self.port.clone().unwrap_or_else(port));
     }
 
     /// Whether the peer's word is taken.
@@ -101,21 +121,11 @@ impl Client {
         let word_of_the_peer = name.starts_with("x-forwarded-") || SPOKEN_FOR.contains(&name);
         name.contains('_') || name == "forwarded" || (word_of_the_peer && !self.trusted)
     }
-
-    /// The client first, then the proxies that it came through.
-    fn chain(&self) -> HeaderValue {
-        let mut chain = self.address.to_string();
-        for proxy in &self.via {
-            chain.push_str(", ");
-            chain.push_str(&proxy.to_string());
-        }
-        text(&chain)
-    }
 }
 
-fn text(value: &str) -> HeaderValue {
-    // Addresses are made of digits, letters, dots, colons and commas.
-    HeaderValue::from_str(value).unwrap_or_else(|_| HeaderValue::from_static("unknown"))
+fn write(out: &mut BytesMut, what: impl fmt::Display) {
+    // Fails only for want of memory.
+    let _ = fmt::Write::write_fmt(out, format_args!("{what}"));
 }
 
 fn is_trusted(peer: PeerAddress, trust: &Trust) -> bool {
@@ -151,17 +161,20 @@ fn plain(address: IpAddr) -> IpAddr {
     address.to_canonical()
 }
 
+/// The address of the peer itself, if it has one.
+fn nearest(peer: PeerAddress) -> Option<IpAddr> {
+    match peer {
+        PeerAddress::Tcp(address) => Some(plain(address.ip())),
+        PeerAddress::Unix { .. } => None,
+    }
+}
+
 /// Walks the chain from the right past trusted proxies: the first address that is not one is the client.
 ///
 /// Peers trusted by their socket (`all`, uids) vouch for the nearest entry only; entries further left are
 /// believed when the entry to their right is in a trusted network.
-fn walk(peer: PeerAddress, chain: Option<Vec<IpAddr>>, networks: &[IpNet]) -> (IpAddr, Vec<IpAddr>) {
-    let nearest = match peer {
-        PeerAddress::Tcp(address) => Some(plain(address.ip())),
-        PeerAddress::Unix { .. } => None,
-    };
-    let mut route: Vec<IpAddr> = chain.unwrap_or_default();
-    route.extend(nearest);
+fn walk(peer: PeerAddress, mut route: Vec<IpAddr>, networks: &[IpNet]) -> (IpAddr, Vec<IpAddr>) {
+    route.extend(nearest(peer));
     let client = route.iter().rposition(|address| !trusts(networks, *address)).unwrap_or(0);
     let via = route.split_off((client + 1).min(route.len()));
     (route.get(client).copied().unwrap_or(IpAddr::V4(Ipv4Addr::LOCALHOST)), via)

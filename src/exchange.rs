@@ -37,8 +37,8 @@ pub struct Exchange {
     pub(crate) id: RequestId,
     /// Who asks.
     pub(crate) client: Option<Client>,
-    /// The site it is for; `-` when there is none for its host.
-    pub(crate) site: Arc<str>,
+    /// The site it is for, if there is one for its host.
+    pub(crate) site: Option<Arc<str>>,
     /// The pages of its site for errors.
     pub(crate) errors: Option<Arc<ErrorPages>>,
     /// The route it takes.
@@ -83,7 +83,7 @@ impl Exchange {
             time: SystemTime::now(),
             id: RequestId::random(),
             client: None,
-            site: Arc::from("-"),
+            site: None,
             errors: None,
             route: None,
             turn: Turn::default(),
@@ -106,7 +106,7 @@ impl Exchange {
 
     /// It takes this route.
     pub(crate) fn take(&mut self, site: &Arc<str>, route: Arc<Route>) {
-        self.site = Arc::clone(site);
+        self.site = Some(Arc::clone(site));
         self.route = Some(route);
         self.expect_body();
     }

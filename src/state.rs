@@ -149,6 +149,11 @@ impl State {
         self.source.0.display().to_string()
     }
 
+    /// Whether there is an access log.
+    pub(crate) fn has_access_log(&self) -> bool {
+        self.access_log.load().is_some()
+    }
+
     /// Writes a line of the access log, if there is one.
     pub(crate) fn log_access(&self, entry: &Entry<'_>) {
         if let Some(log) = &*self.access_log.load()

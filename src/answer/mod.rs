@@ -4,6 +4,7 @@ mod dress;
 mod error_page;
 mod fields;
 mod pieces;
+mod text;
 
 use std::collections::VecDeque;
 
@@ -16,6 +17,7 @@ pub(crate) use dress::dress;
 pub(crate) use error_page::{Explanation, bare, escape, head, prefers_json};
 pub(crate) use fields::{Fields, write_field, write_fields};
 pub use pieces::{Piece, Pieces};
+pub(crate) use text::value;
 
 /// An answer that needs no upstream.
 #[derive(Debug)]

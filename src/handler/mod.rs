@@ -55,7 +55,7 @@ async fn route(table: &Table, request: &request::Parts, exchange: &mut Exchange)
     let Some(matched) = table.find(host, &path) else {
         return Err(refuse(StatusCode::NOT_FOUND, "No site of that name is served here.".into()));
     };
-    exchange.site = Arc::clone(matched.site);
+    exchange.site = Some(Arc::clone(matched.site));
     exchange.errors = Some(Arc::clone(matched.errors));
     let Some((route, by)) = matched.route.filter(|(route, _)| !route.settings.internal) else {
         return Err(refuse(StatusCode::NOT_FOUND, "There is nothing at this address.".into()));

@@ -67,11 +67,13 @@ async fn wait(
     exchange: &mut Exchange,
     upstream: &Arc<Upstream>,
 ) -> Result<Result<Lease, NoServer>, NoPlace> {
-    let settings = upstream.settings();
-    let hold = exchange.route.as_ref().and_then(|route| route.settings.hold).unwrap_or(settings.hold);
-    if let Some(client) = &exchange.client {
-        exchange.turn.wants(upstream::key_of(&settings.balance, &request.headers, client));
-    }
+    let hold = {
+        let settings = upstream.settings();
+        if let Some(client) = &exchange.client {
+            exchange.turn.wants(upstream::key_of(&settings.balance, &request.headers, client));
+        }
+        exchange.route.as_ref().and_then(|route| route.settings.hold).unwrap_or(settings.hold)
+    };
     let abandoned = async {
         loop {
             sleep(LOOK_FOR_CLIENT).await;
@@ -87,9 +89,12 @@ async fn wait(
     }
 }
 
+/// How long a pause may be where no server has a say.
+const DEFAULT_READ_TIMEOUT: Duration = Duration::from_secs(60);
+
 /// The longest pause that the server may make: the route's, else the upstream's.
 pub(crate) fn read_timeout(exchange: &Exchange) -> Duration {
     let own = exchange.route.as_ref().and_then(|route| route.settings.read_timeout);
-    let upstream = || exchange.upstream().map(|upstream| upstream.settings().read_timeout);
-    own.or_else(upstream).unwrap_or(Duration::from_secs(60))
+    let upstream = || exchange.lease.as_ref().map(|lease| lease.settings().read_timeout);
+    own.or_else(upstream).unwrap_or(DEFAULT_READ_TIMEOUT)
 }

@@ -25,9 +25,17 @@ impl Sent {
 pub(crate) fn record(state: &State, request: &request::Parts, sent: Sent, exchange: &Exchange) {
     let Sent { status, bytes } = sent;
     let took = exchange.started.elapsed();
-    let (site, route) = (&*exchange.site, exchange.route_key());
-    state.metrics.request(site, route, &request.method, status, took);
-    state.metrics.response_bytes(site, route, exchange.how, bytes);
+    let (site, route) = (exchange.site.as_deref().unwrap_or("-"), exchange.route_key());
+    let metrics = || state.metrics.route(site, route);
+    match &exchange.route {
+        Some(route) => {
+            route.metrics.get_or_init(metrics).request(&request.method, status, took, exchange.how, bytes);
+        }
+        None => metrics().request(&request.method, status, took, exchange.how, bytes),
+    }
+    if !state.has_access_log() {
+        return;
+    }
     let field = |name| request.headers.get(name).and_then(|value| value.to_str().ok());
     state.log_access(&Entry {
         time: exchange.time,

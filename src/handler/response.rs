@@ -127,15 +127,16 @@ fn redirect(has_body: bool, exchange: &mut Exchange, route: Arc<Route>, target: 
 fn count(state: &State, status: StatusCode, response: &mut impl Fields, exchange: &mut Exchange) {
     let (Some(lease), Some(sent)) = (&mut exchange.lease, exchange.sent) else { return };
     let mut load = None;
-    if let Some(name) = &lease.upstream().settings().load_header {
+    if let Some(name) = &lease.settings().load_header {
         load = response.get(name).cloned();
         response.remove(name);
     }
     lease.answered(load.as_ref());
     let took = Instant::now() - sent;
     exchange.upstream_took = Some(took);
-    let (upstream, server) = (&lease.upstream().name, &lease.server().label);
-    state.metrics.upstream_answer(upstream, server, status, took);
+    let (upstream, server) = (lease.upstream(), lease.server());
+    let metrics = || state.metrics.server(&upstream.name, &server.label);
+    server.metrics.get_or_init(metrics).answer(status, took);
 }
 
 /// Takes out of a head that is passed on what clients must not see, adds what the route adds.

@@ -2,6 +2,7 @@
 
 use std::{
     future::poll_fn,
+    sync::Arc,
     task::{Context, Poll},
     time::Duration,
 };
@@ -26,7 +27,7 @@ use crate::{
     },
     listen::{Inbound, Transport},
     upstream::{
-        self,
+        self, Lease,
         retry::{self, Decision, Failure},
     },
 };
@@ -173,7 +174,7 @@ impl Turn<'_> {
     /// A connection to the server on which the request has its place.
     async fn connect(&mut self) -> Result<Connection, Broken> {
         let Some(lease) = &self.exchange.lease else { return Err(Broken::Told(failed::internal())) };
-        let settings = lease.upstream().settings();
+        let settings = Arc::clone(lease.settings());
         let shares = self.may_share(settings.keepalive);
         let kept = if shares { Connection::reuse(lease.server()) } else { None };
         let reused = kept.is_some();
@@ -248,10 +249,11 @@ impl Turn<'_> {
             Failed(Failure),
         }
         let mut patience = Patience::default();
-        let settings = self.exchange.lease.as_ref().map(|lease| lease.upstream().settings());
-        let send_timeout = settings.map_or(Duration::from_secs(60), |settings| settings.send_timeout);
+        let send_timeout = |lease: &Option<Lease>| {
+            lease.as_ref().map_or(Duration::MAX, |lease| lease.settings().send_timeout)
+        };
         let read_timeout = handler::read_timeout(self.exchange);
-        let body_timeout = self.state.settings().client_body_timeout;
+        let state = self.state;
         let (transport, lease) = (&mut *self.transport, &mut self.exchange.lease);
         let end = poll_fn(|cx| {
             let sent = match upload.poll(cx, transport, server) {
@@ -289,10 +291,11 @@ impl Turn<'_> {
             }
             let (limit, end) = match (sent, upload.waits_for) {
                 (true, _) => (read_timeout, End::Failed(Failure::Silence)),
-                (false, WaitsFor::Server) => (send_timeout, End::Failed(Failure::Silence)),
-                (false, WaitsFor::Client) => {
-                    (body_timeout, End::Stopped(Stopped::Refused(failed::body_timeout())))
-                }
+                (false, WaitsFor::Server) => (send_timeout(lease), End::Failed(Failure::Silence)),
+                (false, WaitsFor::Client) => (
+                    state.settings().client_body_timeout,
+                    End::Stopped(Stopped::Refused(failed::body_timeout())),
+                ),
             };
             // What the server has sent of a head does not count: it is to come as one.
             let so_far = upload.moved() + u64::from(sent);

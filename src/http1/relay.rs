@@ -5,13 +5,14 @@ use std::{
     io,
     pin::Pin,
     task::{Context, Poll, ready},
+    time::Duration,
 };
 
 use bytes::{BufMut, Bytes, BytesMut};
 use http::{StatusCode, header};
 use tokio::{
     io::{AsyncWrite, AsyncWriteExt},
-    time::timeout,
+    time::{Instant, timeout},
 };
 
 use super::{
@@ -34,6 +35,19 @@ use crate::{
 
 /// Most bytes of a body that nobody wants which are read to keep the connection.
 const MOST_SKIPPED: usize = 64 * 1024;
+
+/// How long the head of an answer waits for the first of its body. Applications send them one after the other: so they
+/// leave together, and a server that dies in between is none that has answered.
+const BODY_FOLLOWS: Duration = Duration::from_millis(5);
+
+/// How far an answer has come.
+#[derive(Debug, Default)]
+struct Progress {
+    /// Something of it may have gone to the client.
+    begun: bool,
+    /// Bytes of its body.
+    bytes: u64,
+}
 
 /// How relaying ends.
 enum End {
@@ -89,8 +103,9 @@ impl Turn<'_> {
         out.put_slice(b"\r\n");
 
         let mut pipe = Pipe::new(framing, chunks);
-        let mut bytes = 0;
-        let end = self.relay_body(&mut server, &mut upload, &mut pipe, &mut bytes).await;
+        let mut progress = Progress::default();
+        let end = self.relay_body(&mut server, &mut upload, &mut pipe, &mut progress).await;
+        let bytes = progress.bytes;
         let end = match end {
             End::Done => {
                 // The server has done its part: its place is free, however long the client takes over the rest.
@@ -105,7 +120,13 @@ impl Turn<'_> {
             end => end,
         };
         if let End::Failed(failure) = end {
-            self.failed(failure);
+            if !progress.begun {
+                // The client knows nothing of this answer, and may get another.
+                self.transport.outbound().clear();
+                self.exchange.answered = false;
+                return Err(self.failed(failure));
+            }
+            self.failed(Failure::WithinAnswer);
         }
         if let End::ClientLeft(Some(error)) = end {
             tracing::debug!(%error, "the client did not take all of its answer");
@@ -120,9 +141,10 @@ impl Turn<'_> {
         server: &mut Connection,
         upload: &mut Upload,
         pipe: &mut Pipe,
-        bytes: &mut u64,
+        progress: &mut Progress,
     ) -> End {
         let mut patience = Patience::default();
+        let mut wait_until = None;
         let read_timeout = handler::read_timeout(self.exchange);
         let transport = &mut *self.transport;
         // What was offered last has not been taken.
@@ -144,14 +166,20 @@ impl Turn<'_> {
                     match server.poll_more(cx) {
                         Poll::Ready(Ok(0)) => {
                             let Some(last) = pipe.end() else {
-                                return Poll::Ready(End::Failed(Failure::WithinAnswer));
+                                return Poll::Ready(End::Failed(Failure::BeforeAnswer));
                             };
                             transport.outbound().put_slice(last);
                             continue;
                         }
                         Poll::Ready(Ok(_)) => {}
-                        Poll::Ready(Err(_)) => return Poll::Ready(End::Failed(Failure::WithinAnswer)),
+                        Poll::Ready(Err(_)) => return Poll::Ready(End::Failed(Failure::BeforeAnswer)),
                         Poll::Pending => {
+                            if !progress.begun {
+                                let deadline =
+                                    *wait_until.get_or_insert_with(|| Instant::now() + BODY_FOLLOWS);
+                                ready!(transport.alarm.poll(cx, deadline));
+                                progress.begun = true;
+                            }
                             // Nothing to read is the moment to send a started answer.
                             if let Err(error) = ready!(flush(transport, cx)) {
                                 return Poll::Ready(End::ClientLeft(Some(error)));
@@ -159,7 +187,7 @@ impl Turn<'_> {
                             if upload.is_read() && transport.poll_gone(cx).is_ready() {
                                 return Poll::Ready(End::ClientLeft(None));
                             }
-                            let over = patience.poll(cx, transport, *bytes, read_timeout);
+                            let over = patience.poll(cx, transport, progress.bytes, read_timeout);
                             return over.map(|()| End::Failed(Failure::Silence));
                         }
                     }
@@ -169,7 +197,8 @@ impl Turn<'_> {
                 let Ok(taken) = pipe.take(&mut buffer, range) else {
                     return Poll::Ready(End::Failed(Failure::Malformed));
                 };
-                *bytes += taken.data as u64;
+                progress.bytes += taken.data as u64;
+                progress.begun = true;
                 match transport.poll_offer(cx, &buffer[taken.out]) {
                     Poll::Ready(Ok(())) => {}
                     Poll::Ready(Err(error)) => return Poll::Ready(End::ClientLeft(Some(error))),

@@ -2,7 +2,6 @@
 
 use std::{
     cell::RefCell,
-    collections::HashMap,
     io,
     ops::Range,
     sync::Arc,
@@ -50,10 +49,10 @@ struct Kept {
     most: Duration,
 }
 
-/// The connections that a thread keeps. The servers are held, so that no other can come by the address of one.
+/// The connections that a thread keeps, by their servers, which are few.
 #[derive(Default)]
 struct Pool {
-    servers: HashMap<*const Server, (Arc<Server>, Vec<Kept>)>,
+    servers: Vec<(Arc<Server>, Vec<Kept>)>,
     is_swept: bool,
 }
 
@@ -175,7 +174,7 @@ impl Connection {
 impl Pool {
     /// A connection that is still there, the one that was used last: the others may end when they have waited enough.
     fn take(&mut self, server: &Arc<Server>) -> Option<Socket> {
-        let (_, kept) = self.servers.get_mut(&Arc::as_ptr(server))?;
+        let (_, kept) = self.servers.iter_mut().find(|(known, _)| Arc::ptr_eq(known, server))?;
         while let Some(last) = kept.pop() {
             if !last.has_ended(Instant::now()) {
                 return Some(last.socket);
@@ -185,9 +184,10 @@ impl Pool {
     }
 
     fn keep(&mut self, server: Arc<Server>, new: Kept) {
-        let (_, kept) = self.servers.entry(Arc::as_ptr(&server)).or_insert_with(|| (server, Vec::new()));
-        if kept.len() < KEPT {
-            kept.push(new);
+        match self.servers.iter_mut().find(|(known, _)| Arc::ptr_eq(known, &server)) {
+            Some((_, kept)) if kept.len() >= KEPT => {}
+            Some((_, kept)) => kept.push(new),
+            None => self.servers.push((server, vec![new])),
         }
         if !self.is_swept {
             self.is_swept = true;
@@ -209,7 +209,7 @@ async fn sweep() {
         tokio::time::sleep(SWEEP).await;
         let is_empty = POOL.with_borrow_mut(|pool| {
             let now = Instant::now();
-            pool.servers.retain(|_, (_, kept)| {
+            pool.servers.retain_mut(|(_, kept)| {
                 kept.retain(|kept| !kept.has_ended(now));
                 !kept.is_empty()
             });

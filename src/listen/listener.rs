@@ -63,8 +63,8 @@ impl Listener {
     }
 
     /// Whose forwarded headers are believed on it.
-    pub fn trust(&self) -> Arc<Trust> {
-        self.trust.load_full()
+    pub fn trust(&self) -> arc_swap::Guard<Arc<Trust>> {
+        self.trust.load()
     }
 
     /// Connections open now, and how many of them have a request in hand.

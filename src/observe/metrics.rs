@@ -4,10 +4,12 @@
 //! somebody asks, and costs requests nothing.
 
 use std::{
+    fmt,
     sync::Mutex,
     time::{Duration, SystemTime},
 };
 
+use arc_swap::ArcSwap;
 use http::{Method, StatusCode};
 use prometheus::{
     Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry,
@@ -61,6 +63,8 @@ pub enum How {
 }
 
 impl How {
+    const ALL: [Self; 4] = [Self::Proxy, Self::Sendfile, Self::Memory, Self::Archive];
+
     fn label(self) -> &'static str {
         match self {
             Self::Proxy => "proxy",
@@ -78,6 +82,72 @@ pub struct HoldMetrics {
     pub(crate) left: IntCounter,
     pub(crate) refused: IntCounter,
     pub(crate) seconds: Histogram,
+}
+
+/// Finds a counter by method and status code.
+type MakeCounter = Box<dyn Fn(&str, &str) -> IntCounter + Send + Sync>;
+
+/// Counters of one name by method and status code. Those in use are few, and each is looked up by its labels once.
+struct ByCode {
+    make: MakeCounter,
+    made: ArcSwap<Vec<(&'static str, StatusCode, IntCounter)>>,
+}
+
+impl ByCode {
+    fn new(make: impl Fn(&str, &str) -> IntCounter + Send + Sync + 'static) -> Self {
+        Self { make: Box::new(make), made: ArcSwap::default() }
+    }
+
+    fn inc(&self, method: &'static str, code: StatusCode) {
+        let is_it = |(its_method, its_code, _): &&(&str, StatusCode, IntCounter)| {
+            *its_code == code && *its_method == method
+        };
+        if let Some((.., counter)) = self.made.load().iter().find(is_it) {
+            return counter.inc();
+        }
+        let counter = (self.make)(method, code.as_str());
+        counter.inc();
+        self.made
+            .rcu(|made| made.iter().cloned().chain([(method, code, counter.clone())]).collect::<Vec<_>>());
+    }
+}
+
+impl fmt::Debug for ByCode {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_list().entries(self.made.load().iter()).finish()
+    }
+}
+
+/// What one route counts.
+#[derive(Debug)]
+pub struct RouteMetrics {
+    requests: ByCode,
+    duration: Histogram,
+    bytes: [IntCounter; How::ALL.len()],
+}
+
+impl RouteMetrics {
+    /// Counts a request that is over.
+    pub fn request(&self, method: &Method, code: StatusCode, took: Duration, how: How, bytes: u64) {
+        self.requests.inc(method_label(method), code);
+        self.duration.observe(took.as_secs_f64());
+        self.bytes[how as usize].inc_by(bytes);
+    }
+}
+
+/// What is counted of one server's answers.
+#[derive(Debug)]
+pub struct ServerMetrics {
+    answers: ByCode,
+    response: Histogram,
+}
+
+impl ServerMetrics {
+    /// Counts an answer.
+    pub fn answer(&self, code: StatusCode, took: Duration) {
+        self.answers.inc("", code);
+        self.response.observe(took.as_secs_f64());
+    }
 }
 
 /// What one listener counts.
@@ -253,21 +323,29 @@ impl Metrics {
         metrics
     }
 
-    /// Counts a request that is over.
-    pub fn request(&self, site: &str, route: &str, method: &Method, code: StatusCode, took: Duration) {
-        self.requests.with_label_values(&[site, route, method_label(method), code.as_str()]).inc();
-        self.request_duration.with_label_values(&[site, route]).observe(took.as_secs_f64());
+    /// The metrics of one route.
+    pub fn route(&self, site: &str, route: &str) -> RouteMetrics {
+        let requests = self.requests.clone();
+        let labels = [site.to_owned(), route.to_owned()];
+        RouteMetrics {
+            requests: ByCode::new(move |method, code| {
+                requests.with_label_values(&[labels[0].as_str(), &labels[1], method, code])
+            }),
+            duration: self.request_duration.with_label_values(&[site, route]),
+            bytes: How::ALL.map(|how| self.response_bytes.with_label_values(&[site, route, how.label()])),
+        }
     }
 
-    /// Counts bytes of an answer.
-    pub fn response_bytes(&self, site: &str, route: &str, how: How, bytes: u64) {
-        self.response_bytes.with_label_values(&[site, route, how.label()]).inc_by(bytes);
-    }
-
-    /// Counts the answer of a server.
-    pub fn upstream_answer(&self, upstream: &str, server: &str, code: StatusCode, took: Duration) {
-        self.upstream_requests.with_label_values(&[upstream, server, code.as_str()]).inc();
-        self.upstream_response.with_label_values(&[upstream, server]).observe(took.as_secs_f64());
+    /// The metrics of one server.
+    pub fn server(&self, upstream: &str, server: &str) -> ServerMetrics {
+        let answers = self.upstream_requests.clone();
+        let labels = [upstream.to_owned(), server.to_owned()];
+        ServerMetrics {
+            answers: ByCode::new(move |_, code| {
+                answers.with_label_values(&[labels[0].as_str(), &labels[1], code])
+            }),
+            response: self.upstream_response.with_label_values(&[upstream, server]),
+        }
     }
 
     /// Counts a connection to a server that failed.
@@ -343,9 +421,15 @@ impl HoldMetrics {
 }
 
 /// Methods of RFC 9110 and PATCH as they are; clients invent others, and labels must stay few.
-fn method_label(method: &Method) -> &str {
-    match method.as_str() {
-        known @ ("GET" | "HEAD" | "POST" | "PUT" | "DELETE" | "OPTIONS" | "PATCH") => known,
-        _ => "other",
-    }
+fn method_label(method: &Method) -> &'static str {
+    const KNOWN: [(Method, &str); 7] = [
+        (Method::GET, "GET"),
+        (Method::HEAD, "HEAD"),
+        (Method::POST, "POST"),
+        (Method::PUT, "PUT"),
+        (Method::DELETE, "DELETE"),
+        (Method::OPTIONS, "OPTIONS"),
+        (Method::PATCH, "PATCH"),
+    ];
+    KNOWN.iter().find(|(known, _)| known == method).map_or("other", |(_, label)| label)
 }

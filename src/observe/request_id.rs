@@ -2,7 +2,12 @@
 
 use std::fmt;
 
+use bytes::BufMut;
 use http::{HeaderName, HeaderValue};
+
+use crate::answer::value;
+
+const HEXADECIMAL: &[u8; 16] = b"0123456789abcdef";
 
 /// The field that carries it, to the upstream and to the client.
 pub(crate) const X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
@@ -14,8 +19,13 @@ pub(crate) struct RequestId(HeaderValue);
 impl RequestId {
     /// A new one, unlike all others (128 random bits).
     pub(crate) fn random() -> Self {
-        let digits = format!("{:032x}", fastrand::u128(..));
-        Self(HeaderValue::from_str(&digits).unwrap_or_else(|_| HeaderValue::from_static("-")))
+        let bits = fastrand::u128(..).to_be_bytes();
+        Self(value(|out| {
+            for byte in bits {
+                out.put_u8(HEXADECIMAL[usize::from(byte >> 4)]);
+                out.put_u8(HEXADECIMAL[usize::from(byte & 15)]);
+            }
+        }))
     }
 
     /// One that came from a trusted peer, if it can stand in a log.

@@ -43,7 +43,7 @@ fn peer_for(session: &Session, exchange: &Exchange) -> Result<Box<HttpPeer>> {
             HttpPeer::new_uds(path, false, String::new())?
         }
     };
-    let settings = lease.upstream().settings();
+    let settings = lease.settings();
     peer.options.connection_timeout = Some(settings.connect_timeout);
     peer.options.read_timeout = Some(handler::read_timeout(exchange));
     if !transport(session)?.has_whole_request() {

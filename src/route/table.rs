@@ -3,7 +3,7 @@
 use std::{
     collections::BTreeMap,
     path::{Path, PathBuf},
-    sync::Arc,
+    sync::{Arc, OnceLock},
 };
 
 use http::StatusCode;
@@ -13,6 +13,7 @@ use crate::{
     config::{self, Action, Config},
     files,
     listen::SharedRate,
+    observe::RouteMetrics,
     upstream::{Upstream, Upstreams},
 };
 
@@ -51,6 +52,8 @@ pub struct Route {
     pub settings: config::Route,
     /// For `proxy`: where to.
     pub upstream: Option<Arc<Upstream>>,
+    /// What it counts, from the first request on.
+    pub metrics: OnceLock<RouteMetrics>,
     /// The rate that all answers of its site share.
     pub shared_rate: Option<Arc<SharedRate>>,
 }
@@ -77,7 +80,12 @@ impl Table {
                     Action::Proxy(upstream) => upstreams.find(upstream),
                     Action::Files(_) | Action::Redirect { .. } | Action::Answer { .. } => None,
                 };
-                Arc::new(Route { settings: settings.clone(), upstream, shared_rate: shared_rate.clone() })
+                Arc::new(Route {
+                    settings: settings.clone(),
+                    upstream,
+                    metrics: OnceLock::new(),
+                    shared_rate: shared_rate.clone(),
+                })
             };
             Site {
                 routes: Routes::new(site.routes.iter().map(|route| &route.pattern)),

@@ -92,7 +92,7 @@ trait Stream: Read + Write + Send {}
 impl<T: Read + Write + Send> Stream for T {}
 
 fn connect(lease: &Lease) -> io::Result<Box<dyn Stream>> {
-    let settings = lease.upstream().settings();
+    let settings = lease.settings();
     let (read, write) = (Some(settings.read_timeout), Some(settings.send_timeout));
     Ok(match &lease.server().address {
         Address::Tcp(address) => {

@@ -166,7 +166,7 @@ impl Upstream {
     /// Chooses a server and counts the request on it.
     pub(super) fn pick(self: &Arc<Self>, state: &mut State, wish: &Wish, why: Why) -> Option<Lease> {
         let now = Instant::now();
-        let settings = self.settings.load();
+        let settings = self.settings.load_full();
         let others_come =
             state.slots.iter().any(|slot| slot.is_for_all() && slot.server.health() != Health::Up);
         let method = match (&settings.balance, wish.key) {
@@ -205,7 +205,7 @@ impl Upstream {
         state.candidates = candidates;
         let server = Arc::clone(&state.slots[place?].server);
         server.inflight.fetch_add(1, Ordering::Relaxed);
-        Some(Lease::new(Arc::clone(self), server))
+        Some(Lease::new(Arc::clone(self), settings, server, now))
     }
 
     /// Gives free places to those who wait, in their order.
@@ -241,15 +241,18 @@ impl Upstream {
 
     /// A request on `server`, whose answer had begun or not, is over: its place is free.
     pub(super) fn free(self: &Arc<Self>, server: &Arc<Server>, streamed: bool) {
-        {
+        let somebody_waits = {
             let mut state = self.lock();
             let left = server.inflight.fetch_sub(1, Ordering::Relaxed) - 1;
             server.streaming.fetch_sub(usize::from(streamed), Ordering::Relaxed);
             if left == 0 {
                 state.retired.retain(|retired| !Arc::ptr_eq(retired, server));
             }
+            !state.queue.is_empty()
+        };
+        if somebody_waits {
+            self.serve_waiting();
         }
-        self.serve_waiting();
     }
 
     /// Takes note that a server cannot be used, and has it watched until it can.

@@ -53,7 +53,6 @@ impl Upstream {
     ///
     /// See [`NoServer`]. Dropping the future leaves the queue.
     pub async fn acquire(self: &Arc<Self>, turn: &mut Turn, hold: Duration) -> Result<Lease, NoServer> {
-        let settings = self.settings();
         let started = Instant::now();
         let deadline = started + hold.saturating_sub(turn.waited.unwrap_or_default());
         let (ticket, place) = {
@@ -79,7 +78,7 @@ impl Upstream {
                 return Err(NoServer::Expired(Duration::ZERO));
             }
             // Who has had a place keeps the right to one.
-            if is_new && state.queue.len() >= settings.queue {
+            if is_new && state.queue.len() >= self.settings.load().queue {
                 self.metrics.refused.inc();
                 return Err(NoServer::QueueFull(state.queue.len()));
             }

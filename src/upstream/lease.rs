@@ -6,10 +6,12 @@ use http::HeaderValue;
 use tokio::time::Instant;
 
 use super::{Server, Upstream, report::Report};
+use crate::config;
 
 /// The right to have one request on a server; gives the place back when dropped.
 pub struct Lease {
     upstream: Arc<Upstream>,
+    settings: Arc<config::Upstream>,
     server: Arc<Server>,
     stage: Stage,
     /// All of the request has arrived: when it is connected, an answer is due.
@@ -27,9 +29,14 @@ enum Stage {
 
 impl Lease {
     /// `server` counts the request already.
-    pub(super) fn new(upstream: Arc<Upstream>, server: Arc<Server>) -> Self {
-        server.silence().chosen(Instant::now());
-        Self { upstream, server, stage: Stage::Connecting, whole: false }
+    pub(super) fn new(
+        upstream: Arc<Upstream>,
+        settings: Arc<config::Upstream>,
+        server: Arc<Server>,
+        now: Instant,
+    ) -> Self {
+        server.silence().chosen(now);
+        Self { upstream, settings, server, stage: Stage::Connecting, whole: false }
     }
 
     /// There is a connection to the server.
@@ -64,7 +71,7 @@ impl Lease {
             _ => self.server.silence().spoke(now),
         }
         self.stage = Stage::Answered;
-        if let (Some(value), Some(name)) = (report, &self.upstream.settings.load().load_header)
+        if let (Some(value), Some(name)) = (report, &self.settings.load_header)
             && let Some(report) = Report::read(name, value, now)
         {
             self.server.reports(report);
@@ -80,6 +87,11 @@ impl Lease {
     /// The server.
     pub fn server(&self) -> &Arc<Server> {
         &self.server
+    }
+
+    /// What the configuration said of the upstream when the server was chosen.
+    pub fn settings(&self) -> &Arc<config::Upstream> {
+        &self.settings
     }
 
     /// The upstream that it belongs to.

@@ -1,7 +1,7 @@
 //! One server of an upstream: what is known about it outlives reloads for as long as its address stays.
 
 use std::sync::{
-    Arc, Mutex, MutexGuard, PoisonError,
+    Arc, Mutex, MutexGuard, OnceLock, PoisonError,
     atomic::{AtomicBool, AtomicU8, AtomicUsize, Ordering},
 };
 
@@ -9,7 +9,7 @@ use arc_swap::ArcSwapOption;
 use tokio::{sync::Notify, task::AbortHandle, time::Instant};
 
 use super::{balance, report::Report, silence::Silence};
-use crate::config::Address;
+use crate::{config::Address, observe::ServerMetrics};
 
 /// A server of an upstream.
 #[derive(Debug)]
@@ -18,6 +18,8 @@ pub struct Server {
     pub address: Address,
     /// [`address`](Self::address) as text, made once: its name in metrics and commands.
     pub label: String,
+    /// What is counted of its answers, from the first on.
+    pub(crate) metrics: OnceLock<ServerMetrics>,
     /// The label as a number.
     pub(super) id: u64,
     /// Requests in flight. Changed only under the lock of its upstream.
@@ -57,6 +59,7 @@ impl Server {
             address,
             id: balance::hash(label.as_bytes()),
             label,
+            metrics: OnceLock::new(),
             inflight: AtomicUsize::new(0),
             streaming: AtomicUsize::new(0),
             health: AtomicU8::new(Health::Unknown as u8),

@@ -1,0 +1,45 @@
+//! Values of fields that are made while a request is served.
+
+use std::cell::RefCell;
+
+use bytes::BytesMut;
+use http::HeaderValue;
+
+/// Values are made side by side in pieces of memory of this size, so that they cost no allocation each.
+const PIECE: usize = 4096;
+
+/// The longest value that is made here.
+const LONGEST: usize = 512;
+
+thread_local! {
+    static PAPER: RefCell<BytesMut> = RefCell::default();
+}
+
+/// A value as `write` writes it: visible ASCII, of which longer values than 512 bytes are made at their own cost.
+pub(crate) fn value(write: impl FnOnce(&mut BytesMut)) -> HeaderValue {
+    PAPER.with_borrow_mut(|paper| {
+        if paper.capacity() < LONGEST {
+            *paper = BytesMut::with_capacity(PIECE);
+        }
+        write(paper);
+        let written = paper.split().freeze();
+        HeaderValue::from_maybe_shared(written).unwrap_or_else(|_| HeaderValue::from_static("unknown"))
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use bytes::BufMut;
+
+    use super::*;
+
+    #[test]
+    fn values_stay_what_they_are() {
+        let values: Vec<_> = (0..2000)
+            .map(|number: usize| value(|out| out.put_slice(number.to_string().as_bytes())))
+            .collect();
+        assert!(values.iter().enumerate().all(|(number, value)| *value == *number.to_string()));
+        assert_eq!(value(|out| out.put_slice(&[b'x'; 10_000])).len(), 10_000);
+        assert_eq!(value(|out| out.put_slice(b"a\nb")), "unknown");
+    }
+}
