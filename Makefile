@@ -18,6 +18,7 @@ BUILD_TOOLS := cmake:cmake
 TEST_TOOLS := 7z:p7zip-full aria2c:aria2 bsdtar:libarchive-tools cmake:cmake curl:curl nginx:nginx-light \
 	promtool:prometheus unzip:unzip wget:wget
 BENCH_TOOLS := cmake:cmake haproxy:haproxy nginx:nginx-light wrk:wrk
+MICRO_TOOLS := cmake:cmake valgrind:valgrind
 
 # need(program:package ...): one apt-get for all programs that are missing; their services are not started.
 define need
@@ -60,7 +61,7 @@ format: ## Is the code formatted?
 .PHONY: lint
 lint: build-tools ## Lints; a warning fails.
 	@echo "== cargo clippy (the first time builds the dependencies: a minute or two)"
-	cargo clippy --all-targets -- -D warnings
+	cargo clippy --all-targets --all-features -- -D warnings
 
 .PHONY: check
 check: tools venv ## All tests: units, and the built program between real clients and real gunicorns.
@@ -76,6 +77,11 @@ bench-balance: ## Balancing beside nginx and haproxy, about six minutes; BENCH_A
 bench-files: ## CPU of sending files beside nginx, about three minutes.
 	@$(call need,$(BENCH_TOOLS))
 	cargo bench --bench files
+
+.PHONY: bench-micro
+bench-micro: ## Instructions and time of single steps, about two minutes; BENCH_ARGS="--only route": some.
+	@$(call need,$(MICRO_TOOLS))
+	cargo bench --bench micro --features benching -- $(BENCH_ARGS)
 
 .PHONY: tools
 tools: ## Install the Debian packages that the tests need and the machine lacks.

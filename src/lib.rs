@@ -22,6 +22,9 @@
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used, reason = "a test fails by panicking"))]
 
 mod answer;
+#[cfg(any(feature = "benching", test))]
+#[doc(hidden)]
+pub mod benching;
 pub mod cli;
 mod client;
 pub mod config;

@@ -6,13 +6,13 @@ use super::{
     address::is_name,
     diagnostic::{Problem, show},
     model::HostPattern,
-    pattern::regex,
+    pattern::Regexes,
 };
 
 /// Reads one entry of `site.host`; names become lower case.
-pub fn host(text: &str) -> Result<HostPattern, Problem> {
+pub fn host(text: &str, regexes: &Regexes) -> Result<HostPattern, Problem> {
     if let Some(source) = text.strip_prefix('~') {
-        return regex(source.trim_start(), false).map(HostPattern::Regex);
+        return regexes.compile(source.trim_start(), false).map(HostPattern::Regex);
     }
     let name = text.to_ascii_lowercase();
     if let Some(suffix) = name.strip_prefix("*.")
@@ -73,6 +73,10 @@ fn problem(text: &str, name: &str) -> Problem {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    fn host(text: &str) -> Result<HostPattern, Problem> {
+        super::host(text, &Regexes::default())
+    }
 
     #[test]
     fn names_suffixes_and_expressions() {

@@ -1,5 +1,7 @@
 //! The keys of routes, by nginx's location words.
 
+use std::{cell::RefCell, collections::HashMap};
+
 use regex::{Regex, RegexBuilder};
 
 use super::{
@@ -8,7 +10,7 @@ use super::{
 };
 
 /// Reads `"/prefix"`, `"= /exact"`, `"^~ /prefix"`, `"~ regex"` or `"~* regex"`.
-pub fn path(key: &str) -> Result<PathPattern, Problem> {
+pub fn path(key: &str, regexes: &Regexes) -> Result<PathPattern, Problem> {
     for (word, make) in WORDS {
         let Some(rest) = key.strip_prefix(word) else { continue };
         let text = rest.trim_start_matches(' ');
@@ -21,19 +23,19 @@ pub fn path(key: &str) -> Result<PathPattern, Problem> {
             Some(at) => problem.at(at.start + key.len() - text.len()..at.end + key.len() - text.len()),
             None => problem,
         };
-        return make(text).map_err(shift);
+        return make(text, regexes).map_err(shift);
     }
     prefix(key, false)
 }
 
-type Make = fn(&str) -> Result<PathPattern, Problem>;
+type Make = fn(&str, &Regexes) -> Result<PathPattern, Problem>;
 
 /// Longest first, so that `~*` is not taken for `~`.
 const WORDS: [(&str, Make); 4] = [
-    ("^~", |text| prefix(text, true)),
-    ("~*", |text| regex(text, true).map(PathPattern::Regex)),
-    ("~", |text| regex(text, false).map(PathPattern::Regex)),
-    ("=", |text| plain(text).map(|()| PathPattern::Exact(text.into()))),
+    ("^~", |text, _| prefix(text, true)),
+    ("~*", |text, regexes| regexes.compile(text, true).map(PathPattern::Regex)),
+    ("~", |text, regexes| regexes.compile(text, false).map(PathPattern::Regex)),
+    ("=", |text, _| plain(text).map(|()| PathPattern::Exact(text.into()))),
 ];
 
 /// What two routes of a site may not have in common.
@@ -54,8 +56,25 @@ pub fn captures(pattern: &PathPattern) -> Vec<&str> {
     }
 }
 
-/// Compiles an expression, with the reason in one line when that fails.
-pub fn regex(source: &str, any_case: bool) -> Result<Regex, Problem> {
+/// The expressions of a file. Many sites have the same ones, and to compile one takes as long as to read twenty routes,
+/// and tens of kilobytes; so that is done once for each.
+#[derive(Default)]
+pub struct Regexes(RefCell<HashMap<(String, bool), Regex>>);
+
+impl Regexes {
+    /// Compiles an expression, with the reason in one line when that fails.
+    pub fn compile(&self, source: &str, any_case: bool) -> Result<Regex, Problem> {
+        let key = (source.to_owned(), any_case);
+        if let Some(known) = self.0.borrow().get(&key) {
+            return Ok(known.clone());
+        }
+        let regex = compile(source, any_case)?;
+        self.0.borrow_mut().insert(key, regex.clone());
+        Ok(regex)
+    }
+}
+
+fn compile(source: &str, any_case: bool) -> Result<Regex, Problem> {
     RegexBuilder::new(source).case_insensitive(any_case).build().map_err(|error| {
         let text = error.to_string();
         let reason = text.lines().find_map(|line| line.strip_prefix("error: ")).unwrap_or("too large");
@@ -128,6 +147,10 @@ fn plain(path: &str) -> Result<(), Problem> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    fn path(key: &str) -> Result<PathPattern, Problem> {
+        super::path(key, &Regexes::default())
+    }
 
     #[test]
     fn location_words() {

@@ -6,7 +6,7 @@ use super::{
     action,
     diagnostic::{Problem, show},
     headers::{self, Headers},
-    model::{Action, Route, RouteRetry},
+    model::{Action, PathPattern, Route, RouteRetry},
     pattern,
     read::{Key, ROUTE, ROUTE_RETRY, Table, Value},
     upstream::{self, Upstreams},
@@ -20,9 +20,14 @@ pub struct Inherited {
     pub max_body: Option<u64>,
 }
 
-/// Reads a route.
-pub fn read(key: Key<'_>, value: Value<'_>, site: &Inherited, upstreams: &Upstreams) -> Option<Route> {
-    let pattern = key.read(pattern::path);
+/// Reads a route; without a `pattern` its key was wrong, which is noted, and the rest is read for what is wrong there.
+pub fn read(
+    key: Key<'_>,
+    pattern: Option<PathPattern>,
+    value: Value<'_>,
+    site: &Inherited,
+    upstreams: &Upstreams,
+) -> Option<Route> {
     let mut table = table(key, value)?;
     let captures = pattern.as_ref().map(pattern::captures);
     let action = action::read(&mut table, key, captures.as_deref(), upstreams);
@@ -59,15 +64,22 @@ pub fn read(key: Key<'_>, value: Value<'_>, site: &Inherited, upstreams: &Upstre
 }
 
 fn table<'a>(key: Key<'a>, value: Value<'a>) -> Option<Table<'a>> {
+    match value.as_table() {
+        Some(table) => Some(Table::new(value.context, table, value.span(), &ROUTE)),
+        None => value.wanted("a table", &example(key, value)),
+    }
+}
+
+/// What was meant by a value that is no table.
+fn example(key: Key<'_>, value: Value<'_>) -> String {
     let example = |action: &str| format!("{:?} = {{ {action} }}", key.text);
-    let example = match (value.as_str(), value.as_integer()) {
+    match (value.as_str(), value.as_integer()) {
         (Some(path), _) if path.starts_with('/') => example(&format!("files = {path:?}")),
         (Some(url), _) if url.contains("://") => example(&format!("redirect = {url:?}")),
         (Some(name), _) => example(&format!("proxy = {name:?}")),
         (_, Some((status, _))) => example(&format!("answer = {status}")),
         _ => example("proxy = \"galaxy\""),
-    };
-    value.table(&ROUTE, &example)
+    }
 }
 
 fn warn_without_within(value: Value<'_>, key: Key<'_>, action: &Action) {
@@ -113,10 +125,10 @@ fn methods(value: Value<'_>) -> Option<Vec<Method>> {
 
 fn method(text: &str) -> Result<Method, Problem> {
     let upper = text.to_ascii_uppercase();
-    let problem = Problem::new(format!("{} is not a method", show(text)), "a word in upper case");
+    let problem = || Problem::new(format!("{} is not a method", show(text)), "a word in upper case");
     match Method::from_bytes(upper.as_bytes()) {
         Ok(method) if upper == text => Ok(method),
-        Ok(method) => Err(problem.help(format!("write `\"{method}\"`"))),
-        Err(_) => Err(problem.help("write for example `\"GET\"`")),
+        Ok(method) => Err(problem().help(format!("write `\"{method}\"`"))),
+        Err(_) => Err(problem().help("write for example `\"GET\"`")),
     }
 }

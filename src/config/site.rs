@@ -1,6 +1,9 @@
 //! `[[site]]`: host names and routes.
 
-use std::{collections::BTreeMap, path::PathBuf};
+use std::{
+    collections::{BTreeMap, HashMap, hash_map::Entry},
+    path::PathBuf,
+};
 
 use super::{
     diagnostic::{Problem, Span, show},
@@ -22,7 +25,7 @@ const MAX_BODY: u64 = 1 << 30;
 /// The host names taken so far, and where.
 #[derive(Default)]
 pub struct Hosts {
-    names: Vec<(String, Span)>,
+    names: HashMap<String, Span>,
     default: Option<Span>,
 }
 
@@ -75,19 +78,22 @@ impl Hosts {
         let mut names = Vec::new();
         for item in items {
             let Some(text) = item.string(HOST) else { continue };
+            let host = |text: &str| host(text, &item.context.regexes);
             let Some(host) = item.parse(text, host) else { continue };
             let name = match &host {
                 HostPattern::Exact(name) => name.clone(),
                 HostPattern::Suffix(suffix) => format!("*{suffix}"),
                 HostPattern::Regex(_) => text.to_owned(),
             };
-            match self.names.iter().find(|(taken, _)| *taken == name) {
-                Some((_, first)) => item.error(
+            match self.names.entry(name.clone()) {
+                Entry::Occupied(first) => item.error(
                     Problem::new(format!("the host {} stands here twice", show(&name)), "again here")
-                        .also(first.clone(), "first here")
+                        .also(first.get().clone(), "first here")
                         .help("take one of them out, or put the routes of both into one site"),
                 ),
-                None => self.names.push((name.clone(), item.span())),
+                Entry::Vacant(free) => {
+                    free.insert(item.span());
+                }
             }
             names.push((name, host));
         }
@@ -137,21 +143,27 @@ fn routes(value: Value<'_>, site: &Inherited, upstreams: &Upstreams) -> Vec<Rout
         let problem = Problem::new("a site without routes answers nothing", "empty");
         value.error(problem.help("write for example `\"/\" = { proxy = \"galaxy\" }`"));
     }
-    let mut taken: Vec<(String, Span)> = Vec::new();
+    let regexes = &value.context.regexes;
+    let mut taken: HashMap<String, Span> = HashMap::new();
     let mut routes = Vec::new();
     for (key, value) in entries {
-        if let Ok(pattern) = pattern::path(key.text) {
-            let identity = pattern::identity(&pattern, key.text);
-            match taken.iter().find(|(other, _)| *other == identity) {
-                Some((_, first)) => key.error(
-                    Problem::new(format!("two routes for the same paths: {}", show(&identity)), "again here")
-                        .also(first.clone(), "first here")
-                        .help("take one of them out"),
+        let pattern = key.read(|text| pattern::path(text, regexes));
+        if let Some(pattern) = &pattern {
+            match taken.entry(pattern::identity(pattern, key.text)) {
+                Entry::Occupied(first) => key.error(
+                    Problem::new(
+                        format!("two routes for the same paths: {}", show(first.key())),
+                        "again here",
+                    )
+                    .also(first.get().clone(), "first here")
+                    .help("take one of them out"),
                 ),
-                None => taken.push((identity, key.span())),
+                Entry::Vacant(free) => {
+                    free.insert(key.span());
+                }
             }
         }
-        routes.extend(route::read(key, value, site, upstreams));
+        routes.extend(route::read(key, pattern, value, site, upstreams));
     }
     routes
 }

@@ -1,11 +1,6 @@
 //! `[upstream.NAME]`: groups of workers.
 
-use std::{
-    cell::RefCell,
-    collections::{BTreeMap, BTreeSet},
-    net::SocketAddr,
-    time::Duration,
-};
+use std::{cell::Cell, collections::BTreeMap, net::SocketAddr, time::Duration};
 
 use http::{HeaderName, StatusCode};
 
@@ -38,8 +33,13 @@ pub struct Upstreams {
     /// Those without mistakes.
     pub read: BTreeMap<String, Upstream>,
     /// All, so that a mistake inside of one does not make it unknown too.
-    names: Vec<(String, Span)>,
-    used: RefCell<BTreeSet<String>>,
+    names: BTreeMap<String, Named>,
+}
+
+/// A name that routes may use.
+struct Named {
+    span: Span,
+    used: Cell<bool>,
 }
 
 impl Upstreams {
@@ -48,7 +48,7 @@ impl Upstreams {
         let mut upstreams = Self::default();
         let Some(entries) = all(value) else { return upstreams };
         for (key, value) in entries {
-            upstreams.names.push((key.text.into(), key.span()));
+            upstreams.names.insert(key.text.into(), Named { span: key.span(), used: Cell::new(false) });
             let name = key.read(name);
             if let Some(mut upstream) = name.and_then(|name| upstream(&name, value)) {
                 upstream.resolver = resolver.to_vec();
@@ -60,8 +60,8 @@ impl Upstreams {
 
     /// Reads the name that a route uses.
     pub fn named(&self, text: &str) -> Result<String, Problem> {
-        if self.names.iter().any(|(name, _)| name == text) {
-            self.used.borrow_mut().insert(text.into());
+        if let Some(named) = self.names.get(text) {
+            named.used.set(true);
             return Ok(text.into());
         }
         let problem = Problem::new(format!("there is no upstream {}", show(text)), "not known");
@@ -75,10 +75,10 @@ impl Upstreams {
                 format!("write `proxy = \"NAME\"`, and in `[upstream.NAME]` `servers = [\"{text}\"]`"),
             ));
         }
-        Err(match closest(text, self.names.iter().map(|(name, _)| name.as_str())) {
+        Err(match closest(text, self.names.keys().map(String::as_str)) {
             Some(near) => {
                 // Most likely meant, so it is no further mistake that nobody uses it.
-                self.used.borrow_mut().insert(near.into());
+                self.names[near].used.set(true);
                 problem.help(format!("did you mean `{near}`?"))
             }
             None => problem.help(format!("add it:\n[upstream.{}]\n{SERVERS}", quoted(text))),
@@ -87,7 +87,7 @@ impl Upstreams {
 
     /// Notes the upstreams that no route uses.
     pub fn warn_unused(&self, context: &Context<'_>) {
-        for (name, span) in self.names.iter().filter(|(name, _)| !self.used.borrow().contains(name)) {
+        for (name, Named { span, .. }) in self.names.iter().filter(|(_, named)| !named.used.get()) {
             let problem = Problem::new(format!("no route uses the upstream {}", show(name)), "never asked");
             let help = format!("use it in a route: `\"/\" = {{ proxy = \"{name}\" }}`, or take it out");
             context.warn(span.clone(), problem.help(help));

@@ -9,7 +9,7 @@ use crate::answer::{Fields, write_field};
 
 /// A head and its changes.
 #[derive(Debug)]
-pub(super) struct Edited<'a> {
+pub(crate) struct Edited<'a> {
     received: &'a HeaderMap,
     /// Names whose fields as they came are gone, and what is there in their place, if anything.
     changes: Vec<(HeaderName, Option<HeaderValue>)>,
@@ -29,12 +29,12 @@ const HOP_BY_HOP: [&str; 9] = [
 ];
 
 impl<'a> Edited<'a> {
-    pub(super) fn new(received: &'a HeaderMap) -> Self {
+    pub(crate) fn new(received: &'a HeaderMap) -> Self {
         Self { received, changes: Vec::with_capacity(8) }
     }
 
     /// Writes the fields, of which `lines` are those that came, and no end: what frames the body may follow.
-    pub(super) fn write<'l>(&self, out: &mut BytesMut, lines: impl Iterator<Item = (&'l [u8], &'l [u8])>) {
+    pub(crate) fn write<'l>(&self, out: &mut BytesMut, lines: impl Iterator<Item = (&'l [u8], &'l [u8])>) {
         for (name, value) in lines {
             let is_gone = |gone: &str| name.eq_ignore_ascii_case(gone.as_bytes());
             if !HOP_BY_HOP.iter().any(|gone| is_gone(gone))

@@ -6,7 +6,7 @@
 mod answer;
 mod attempt;
 mod body;
-mod fields;
+pub(crate) mod fields;
 mod relay;
 mod response;
 mod server;

@@ -9,7 +9,7 @@ mod bind;
 mod buffer;
 mod connection;
 mod engine_io;
-mod head;
+pub(crate) mod head;
 mod inbound;
 mod keep;
 mod listener;

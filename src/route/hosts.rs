@@ -1,16 +1,17 @@
 //! From the name in `Host` to a site: exact, the longest `*.suffix`, regexes in order, else the default site.
 
-use std::collections::HashMap;
+use std::borrow::Cow;
 
 use regex::Regex;
 
+use super::Map;
 use crate::config::HostPattern;
 
 /// The names of all sites, arranged for lookup; sites are told by their place in the list.
 #[derive(Debug, Default)]
 pub struct Hosts {
-    exact: HashMap<String, usize>,
-    suffixes: HashMap<String, usize>,
+    exact: Map<usize>,
+    suffixes: Map<usize>,
     regexes: Vec<(Regex, usize)>,
     default: Option<usize>,
 }
@@ -40,8 +41,8 @@ impl Hosts {
 
     /// The site for the value of a `Host` field.
     pub fn find(&self, host: &str) -> Option<usize> {
-        let name = name_of(host).to_ascii_lowercase();
-        if let Some(site) = self.exact.get(&name) {
+        let name = lower_case(name_of(host));
+        if let Some(site) = self.exact.get(&*name) {
             return Some(*site);
         }
         let mut suffixes =
@@ -50,6 +51,15 @@ impl Hosts {
             .find_map(|suffix| self.suffixes.get(suffix).copied())
             .or_else(|| self.regexes.iter().find(|(regex, _)| regex.is_match(&name)).map(|(_, site)| *site))
             .or(self.default)
+    }
+}
+
+/// Browsers send names in lower case.
+fn lower_case(name: &str) -> Cow<'_, str> {
+    if name.bytes().any(|byte| byte.is_ascii_uppercase()) {
+        name.to_ascii_lowercase().into()
+    } else {
+        name.into()
     }
 }
 

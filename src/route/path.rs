@@ -30,8 +30,11 @@ pub fn normalize(raw: &str) -> Result<Cow<'_, str>, BadPath> {
     if !raw.starts_with('/') {
         return Err(BadPath::Relative);
     }
-    let decoded = percent_encoding::percent_decode_str(raw).decode_utf8_lossy();
-    if decoded.contains('\0') {
+    let decoded = match memchr::memchr(b'%', raw.as_bytes()) {
+        Some(_) => percent_encoding::percent_decode_str(raw).decode_utf8_lossy(),
+        None => raw.into(),
+    };
+    if memchr::memchr(b'\0', decoded.as_bytes()).is_some() {
         return Err(BadPath::Nul);
     }
     if is_plain(&decoded) {
@@ -61,7 +64,8 @@ pub fn normalize(raw: &str) -> Result<Cow<'_, str>, BadPath> {
 
 /// Whether there is nothing to resolve, which is nearly always so.
 fn is_plain(path: &str) -> bool {
-    !path.contains("//") && !path.contains("/.")
+    let mut pairs = path.as_bytes().windows(2);
+    !pairs.any(|pair| matches!(pair, b"//" | b"/."))
 }
 
 #[cfg(test)]

@@ -121,3 +121,38 @@ impl Table {
         })
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        benching::large::{self, Sample},
+        route::normalize,
+    };
+
+    #[test]
+    fn among_very_many_sites_and_routes_each_is_found() {
+        const SITES: usize = 1000;
+        const ROUTES: usize = 20;
+        let config = config::parse("large.toml", &large::text(SITES, ROUTES)).unwrap().config;
+        let table = Table::new(&config, &Upstreams::default());
+        for (site, number) in (0..SITES).flat_map(|site| (0..ROUTES).map(move |number| (site, number))) {
+            let (host, sample) = (large::host(site), Sample::new(site, number));
+            let path = normalize(&sample.path).unwrap();
+            let matched = table.find(&host, &path).unwrap();
+            assert_eq!((&**matched.site, &*matched.route.unwrap().0.settings.key), (&*host, &*sample.key));
+        }
+        assert!(table.find("elsewhere.example.org", "/").is_none());
+    }
+
+    #[test]
+    fn a_site_may_have_very_many_routes_and_regexes() {
+        const ROUTES: usize = 20_000;
+        let config = config::parse("large.toml", &large::text(1, ROUTES)).unwrap().config;
+        let table = Table::new(&config, &Upstreams::default());
+        for sample in (0..ROUTES).step_by(999).map(|number| Sample::new(0, number)) {
+            let matched = table.find("WWW.galaxy0.example.org:8080", &sample.path).unwrap();
+            assert_eq!(matched.route.unwrap().0.settings.key, sample.key);
+        }
+    }
+}

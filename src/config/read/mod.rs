@@ -11,6 +11,7 @@ use std::cell::RefCell;
 
 use super::{
     diagnostic::{Diagnostic, Problem, Severity, Span},
+    pattern::Regexes,
     system::System,
 };
 
@@ -25,13 +26,15 @@ pub struct Context<'a> {
     pub text: &'a str,
     /// The machine it is for.
     pub system: &'a dyn System,
+    /// Its regular expressions.
+    pub regexes: Regexes,
     found: RefCell<Vec<Diagnostic>>,
 }
 
 impl<'a> Context<'a> {
     /// The context of one file.
     pub fn new(text: &'a str, system: &'a dyn System) -> Self {
-        Self { text, system, found: RefCell::default() }
+        Self { text, system, regexes: Regexes::default(), found: RefCell::default() }
     }
 
     /// Notes what must be mended.
