@@ -94,7 +94,7 @@ impl Sites {
     /// An answer with these fields from the route of a path.
     pub fn answer(&self, path: &str, fields: HeaderMap) -> Answer {
         let (route, _) = self.0.find("", path).unwrap().route.unwrap();
-        Answer { route, fields }
+        Answer { route: Arc::clone(route), fields }
     }
 }
 
@@ -150,10 +150,10 @@ impl Forwarded {
 
     /// Writes the fields for the upstream, with who asks among them.
     pub fn forward(&mut self) {
-        let mut fields = Edited::new(&self.request.parts.headers);
+        let mut fields = Edited::new(&self.request);
         self.client.forward(&mut fields);
         self.out.clear();
-        fields.write(&mut self.out, self.request.lines());
+        fields.write(&mut self.out);
         black_box(&self.out);
     }
 }

@@ -79,11 +79,7 @@ impl Client {
     ///
     /// Names with `_` go in any case: WSGI folds `X_Forwarded_For` and `X-Forwarded-For` into one.
     pub(crate) fn forward(&self, request: &mut impl Fields) {
-        let spoofs: Vec<HeaderName> =
-            request.received().keys().filter(|name| self.must_go(name.as_str())).cloned().collect();
-        for name in &spoofs {
-            request.remove(name);
-        }
+        request.remove_if(|name| self.must_go(name));
         let address = value(|out| write(out, self.address));
         // The client first, then the proxies that it came through.
         let chain = || {
@@ -98,7 +94,9 @@ impl Client {
         request.set(X_FORWARDED_FOR, if self.via.is_empty() { address.clone() } else { chain() });
         request.set(X_REAL_IP, address);
         request.set(X_FORWARDED_PROTO, HeaderValue::from_static(self.scheme()));
-        if let Some(host) = self.host.clone().or_else(|| request.get(&header::HOST).cloned()) {
+        let host = self.host.clone();
+        let named = || request.get(&header::HOST).map(|host| value(|out| out.extend_from_slice(host)));
+        if let Some(host) = host.or_else(named) {
             request.set(X_FORWARDED_HOST, host);
         }
         let own_port = || self.own_port.unwrap_or(if self.https { 443 } else { 80 });

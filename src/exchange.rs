@@ -6,13 +6,13 @@ use std::{
 };
 
 use bytes::BytesMut;
-use http::{HeaderMap, uri::PathAndQuery};
+use http::{HeaderMap, HeaderName, HeaderValue, uri::PathAndQuery};
 use tokio::time::Instant;
 
 use crate::{
     client::Client,
     observe::{How, RequestId},
-    route::{ErrorPages, Route},
+    route::{Route, Site},
     upstream::{Lease, Server, Turn, Upstream},
 };
 
@@ -37,10 +37,8 @@ pub struct Exchange {
     pub(crate) id: RequestId,
     /// Who asks.
     pub(crate) client: Option<Client>,
-    /// The site it is for, if there is one for its host.
-    pub(crate) site: Option<Arc<str>>,
-    /// The pages of its site for errors.
-    pub(crate) errors: Option<Arc<ErrorPages>>,
+    /// The site it is for, where that has no route for it.
+    pub(crate) site: Option<Arc<Site>>,
     /// The route it takes.
     pub(crate) route: Option<Arc<Route>>,
     /// Its way through the upstream.
@@ -66,11 +64,11 @@ pub struct Exchange {
     /// What is asked of the server in place of what the client asked for: the application has redirected inside.
     pub(crate) redirect: Option<PathAndQuery>,
     /// Fields of the answers that have redirected it, for the client.
-    pub(crate) carried: HeaderMap,
+    pub(crate) carried: Vec<(HeaderName, HeaderValue)>,
     /// How often it has.
     pub(crate) redirects: u8,
     /// The answer that is being collected, in whose place another is sent.
-    pub(crate) collected: Option<Collected>,
+    pub(crate) collected: Option<Box<Collected>>,
     /// The server that answered, or was asked last, for the log.
     pub(crate) server: Option<Arc<Server>>,
 }
@@ -84,7 +82,6 @@ impl Exchange {
             id: RequestId::random(),
             client: None,
             site: None,
-            errors: None,
             route: None,
             turn: Turn::default(),
             lease: None,
@@ -97,7 +94,7 @@ impl Exchange {
             how: How::Memory,
             reused: false,
             redirect: None,
-            carried: HeaderMap::new(),
+            carried: Vec::new(),
             redirects: 0,
             collected: None,
             server: None,
@@ -105,8 +102,7 @@ impl Exchange {
     }
 
     /// It takes this route.
-    pub(crate) fn take(&mut self, site: &Arc<str>, route: Arc<Route>) {
-        self.site = Some(Arc::clone(site));
+    pub(crate) fn take(&mut self, route: Arc<Route>) {
         self.route = Some(route);
         self.expect_body();
     }
@@ -114,6 +110,12 @@ impl Exchange {
     /// Its body comes from the start.
     pub(crate) fn expect_body(&mut self) {
         self.body_left = self.route.as_ref().and_then(|route| route.settings.max_body);
+    }
+
+    /// The site it is for, if there is one for its host.
+    pub(crate) fn site(&self) -> Option<&Site> {
+        let site = self.route.as_ref().map(|route| &route.site);
+        site.or(self.site.as_ref()).map(|site| &**site)
     }
 
     /// The upstream of its route.

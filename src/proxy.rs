@@ -184,7 +184,7 @@ impl ProxyHttp for Proxy {
     async fn logging(&self, session: &mut Session, error: Option<&Error>, exchange: &mut Exchange) {
         exchange.lease = None;
         if let Some(collected) = exchange.collected.take() {
-            instead::finish(&self.state, session, error, exchange, collected).await;
+            instead::finish(&self.state, session, error, exchange, *collected).await;
         } else {
             let sent = send::sent(session, error);
             handler::record(&self.state, session.req_header(), sent, exchange);

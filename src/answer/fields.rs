@@ -1,5 +1,7 @@
 //! Fields of heads, whatever type keeps them.
 
+use std::borrow::Cow;
+
 use bytes::BytesMut;
 use http::{HeaderMap, HeaderName, HeaderValue};
 use pingora_http::{RequestHeader, ResponseHeader};
@@ -7,16 +9,23 @@ use pingora_http::{RequestHeader, ResponseHeader};
 /// A head whose fields can be changed. The engine's own heads keep the spelling of names beside the map, and ours
 /// keep changes beside the bytes that came, so they are changed through these; rules about fields need not know.
 pub(crate) trait Fields {
-    /// The fields as they came; changes may be seen here or not.
-    fn received(&self) -> &HeaderMap;
-    /// The first of that name, as it is now.
-    fn get(&self, name: &HeaderName) -> Option<&HeaderValue>;
+    /// The value of the first of that name, as it is now.
+    fn get(&self, name: &HeaderName) -> Option<&[u8]>;
     /// Sets one, in place of all of that name.
     fn set(&mut self, name: HeaderName, value: HeaderValue);
     /// Adds one beside those of that name.
     fn add(&mut self, name: HeaderName, value: HeaderValue);
     /// Removes all of that name.
     fn remove(&mut self, name: &HeaderName);
+    /// Removes all whose names, in lower case, are `gone`.
+    fn remove_if(&mut self, gone: impl Fn(&str) -> bool);
+    /// All of them, as they came or as they are now.
+    fn map(&self) -> Cow<'_, HeaderMap>;
+}
+
+/// The names in `fields` that are `gone`.
+fn names_if(fields: &HeaderMap, gone: impl Fn(&str) -> bool) -> Vec<HeaderName> {
+    fields.keys().filter(|name| gone(name.as_str())).cloned().collect()
 }
 
 /// Writes the fields of a head and the empty line that ends it (RFC 9112 §5).
@@ -45,12 +54,8 @@ pub(crate) fn write_field(head: &mut BytesMut, name: &HeaderName, value: &Header
 }
 
 impl Fields for HeaderMap {
-    fn received(&self) -> &HeaderMap {
-        self
-    }
-
-    fn get(&self, name: &HeaderName) -> Option<&HeaderValue> {
-        Self::get(self, name)
+    fn get(&self, name: &HeaderName) -> Option<&[u8]> {
+        Self::get(self, name).map(HeaderValue::as_bytes)
     }
 
     fn set(&mut self, name: HeaderName, value: HeaderValue) {
@@ -64,18 +69,24 @@ impl Fields for HeaderMap {
     fn remove(&mut self, name: &HeaderName) {
         Self::remove(self, name);
     }
+
+    fn remove_if(&mut self, gone: impl Fn(&str) -> bool) {
+        for name in names_if(self, gone) {
+            Self::remove(self, name);
+        }
+    }
+
+    fn map(&self) -> Cow<'_, HeaderMap> {
+        Cow::Borrowed(self)
+    }
 }
 
 /// The engine's heads.
 macro_rules! engine_head {
     ($head:ty) => {
         impl Fields for $head {
-            fn received(&self) -> &HeaderMap {
-                &self.headers
-            }
-
-            fn get(&self, name: &HeaderName) -> Option<&HeaderValue> {
-                self.headers.get(name)
+            fn get(&self, name: &HeaderName) -> Option<&[u8]> {
+                self.headers.get(name).map(HeaderValue::as_bytes)
             }
 
             fn set(&mut self, name: HeaderName, value: HeaderValue) {
@@ -90,6 +101,16 @@ macro_rules! engine_head {
 
             fn remove(&mut self, name: &HeaderName) {
                 self.remove_header(name);
+            }
+
+            fn remove_if(&mut self, gone: impl Fn(&str) -> bool) {
+                for name in names_if(&self.headers, gone) {
+                    self.remove_header(&name);
+                }
+            }
+
+            fn map(&self) -> Cow<'_, HeaderMap> {
+                Cow::Borrowed(&self.headers)
             }
         }
     };

@@ -1,15 +1,18 @@
-//! Values of fields that are made while a request is served.
+//! Small texts that are made while a request is served: values of fields, copies of heads.
 
 use std::cell::RefCell;
 
-use bytes::BytesMut;
+use bytes::{Bytes, BytesMut};
 use http::HeaderValue;
 
-/// Values are made side by side in pieces of memory of this size, so that they cost no allocation each.
-const PIECE: usize = 4096;
+/// They are made side by side in pieces of memory of this size, so that they cost no allocation each.
+const PIECE: usize = 8192;
 
 /// The longest value that is made here.
 const LONGEST: usize = 512;
+
+/// The longest text that is copied here; longer ones are worth memory of their own.
+const LONGEST_COPY: usize = 1024;
 
 thread_local! {
     static PAPER: RefCell<BytesMut> = RefCell::default();
@@ -24,6 +27,20 @@ pub(crate) fn value(write: impl FnOnce(&mut BytesMut)) -> HeaderValue {
         write(paper);
         let written = paper.split().freeze();
         HeaderValue::from_maybe_shared(written).unwrap_or_else(|_| HeaderValue::from_static("unknown"))
+    })
+}
+
+/// A copy of `text` that is cheap to share.
+pub(crate) fn copy(text: &[u8]) -> Bytes {
+    if text.len() > LONGEST_COPY {
+        return Bytes::copy_from_slice(text);
+    }
+    PAPER.with_borrow_mut(|paper| {
+        if paper.capacity() < text.len() {
+            *paper = BytesMut::with_capacity(PIECE);
+        }
+        paper.extend_from_slice(text);
+        paper.split().freeze()
     })
 }
 

@@ -18,7 +18,7 @@ const X_ACCEL_CHARSET: HeaderName = HeaderName::from_static("x-accel-charset");
 
 /// Says the charset that the application names in the type of the answer, unless the type has one.
 pub(crate) fn set_charset(response: &mut impl Fields) {
-    let text = |name| response.get(name).and_then(|value: &HeaderValue| value.to_str().ok());
+    let text = |name| response.get(name).and_then(|value| std::str::from_utf8(value).ok());
     let (Some(charset), Some(kind)) = (text(&X_ACCEL_CHARSET), text(&header::CONTENT_TYPE)) else { return };
     let is_text = kind.starts_with("text/") && !kind.to_ascii_lowercase().contains("charset=");
     if is_text && let Ok(kind) = HeaderValue::try_from(format!("{kind}; charset={charset}")) {
@@ -41,8 +41,8 @@ pub enum Target<'a> {
 /// What an answer says is to be sent in its place.
 ///
 /// The value is taken as bytes: Galaxy writes names as they are, UTF-8 among them.
-pub fn target(response: &HeaderMap) -> Option<Result<Target<'_>, NotText>> {
-    let value = |name: &HeaderName| response.get(name).map(|value| std::str::from_utf8(value.as_bytes()));
+pub(crate) fn target(response: &impl Fields) -> Option<Result<Target<'_>, NotText>> {
+    let value = |name: &HeaderName| response.get(name).map(std::str::from_utf8);
     match (value(&X_ACCEL_REDIRECT), value(&X_SENDFILE)) {
         (Some(path), _) => Some(path.map(Target::Route).map_err(|_| NotText)),
         (None, Some(path)) => Some(path.map(Target::File).map_err(|_| NotText)),
@@ -118,21 +118,17 @@ fn is_about_the_body_or_to_us(name: &HeaderName) -> bool {
         header::UPGRADE,
         HeaderName::from_static("keep-alive"),
     ];
-    CONNECTION.contains(name) || *name == header::CONTENT_RANGE || is_to_us(name)
+    CONNECTION.contains(name) || *name == header::CONTENT_RANGE || is_to_us(name.as_str())
 }
 
 /// Whether a field is a word of the application to the proxy.
-fn is_to_us(name: &HeaderName) -> bool {
-    name.as_str().starts_with("x-accel-") || name.as_str().starts_with("x-archive-") || *name == X_SENDFILE
+fn is_to_us(name: &str) -> bool {
+    name.starts_with("x-accel-") || name.starts_with("x-archive-") || X_SENDFILE == name
 }
 
 /// Removes what is between the application and the proxy alone.
 pub(crate) fn hide(response: &mut impl Fields) {
-    let ours = |name: &&HeaderName| is_to_us(name);
-    let ours: Vec<HeaderName> = response.received().keys().filter(ours).cloned().collect();
-    for name in &ours {
-        response.remove(name);
-    }
+    response.remove_if(is_to_us);
 }
 
 /// `Last-Modified` values without a date in them would only confuse; the file's own date takes their place.

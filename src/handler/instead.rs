@@ -105,7 +105,7 @@ pub(crate) async fn archive(
             return Ok(archive::Place::Remote(Box::new(fetch)));
         }
         let By::Prefix(rest) = by else { return Err(archive::Unresolved::NoRoute) };
-        let wanted = files_of(&route).and_then(|files| accelerated::named(files, rest));
+        let wanted = files_of(route).and_then(|files| accelerated::named(files, rest));
         wanted.map(archive::Place::File).ok_or(archive::Unresolved::NoRoute)
     };
     let order = archive::Order::new(list, response, Arc::new(resolve), Arc::clone(crcs));
@@ -179,16 +179,16 @@ fn accelerated_target(
     let (route, by) = find(plain).ok_or_else(nowhere)?;
     if route.upstream.is_some() {
         let target = target(path).and_then(|target| PathAndQuery::try_from(target).ok());
-        return Ok(Found::Route(route, target.ok_or_else(nowhere)?));
+        return Ok(Found::Route(Arc::clone(route), target.ok_or_else(nowhere)?));
     }
     // The name of a file may have a question mark in it.
     let by = match (plain.len() < path.len()).then(|| find(path)) {
         None => by,
-        Some(Some((same, literal))) if Arc::ptr_eq(&same, &route) => literal,
+        Some(Some((same, literal))) if Arc::ptr_eq(same, route) => literal,
         Some(_) => return Err(nowhere()),
     };
-    let (By::Prefix(rest), Some(files)) = (by, files_of(&route)) else { return Err(nowhere()) };
-    Ok(Found::Files(accelerated::named(files, rest).into_iter().collect(), Some(route)))
+    let (By::Prefix(rest), Some(files)) = (by, files_of(route)) else { return Err(nowhere()) };
+    Ok(Found::Files(accelerated::named(files, rest).into_iter().collect(), Some(Arc::clone(route))))
 }
 
 /// What a server is asked for by a path that an application names: as in a URL, what cannot stand in one being quoted.

@@ -55,12 +55,11 @@ async fn route(table: &Table, request: &request::Parts, exchange: &mut Exchange)
     let Some(matched) = table.find(host, &path) else {
         return Err(refuse(StatusCode::NOT_FOUND, "No site of that name is served here.".into()));
     };
-    exchange.site = Some(Arc::clone(matched.site));
-    exchange.errors = Some(Arc::clone(matched.errors));
     let Some((route, by)) = matched.route.filter(|(route, _)| !route.settings.internal) else {
+        exchange.site = Some(Arc::clone(matched.site));
         return Err(refuse(StatusCode::NOT_FOUND, "There is nothing at this address.".into()));
     };
-    exchange.take(matched.site, Arc::clone(&route));
+    exchange.take(Arc::clone(route));
     if let Some(answer) = gate::refuse(&route.settings, request) {
         return Err(answer);
     }
@@ -89,7 +88,7 @@ pub(crate) fn reroute(table: &Table, request: &request::Parts, exchange: &mut Ex
     if route.upstream.is_none() || gate::refuse(&route.settings, request).is_some() {
         return false;
     }
-    exchange.take(matched.site, route);
+    exchange.take(Arc::clone(route));
     // What another server was to be asked is nothing for this one; it may say so again.
     exchange.redirect = None;
     true
@@ -114,8 +113,8 @@ pub(crate) fn finish(mut answer: Answer, exchange: &Exchange) -> Answer {
 
 /// The site's own page in place of ours, for an answer that explains an error to a person.
 pub(crate) async fn with_own_page(mut answer: Answer, exchange: &Exchange) -> Answer {
-    let page =
-        exchange.errors.as_ref().filter(|_| answer.is_page).and_then(|errors| errors.page(answer.status));
+    let site = exchange.site().filter(|_| answer.is_page);
+    let page = site.and_then(|site| site.errors.page(answer.status));
     let Some((path, cache)) = page else { return answer };
     let wanted = Wanted::file(path.into());
     match files::open(cache, wanted).await {

@@ -25,7 +25,7 @@ impl Sent {
 pub(crate) fn record(state: &State, request: &request::Parts, sent: Sent, exchange: &Exchange) {
     let Sent { status, bytes } = sent;
     let took = exchange.started.elapsed();
-    let (site, route) = (exchange.site.as_deref().unwrap_or("-"), exchange.route_key());
+    let (site, route) = (exchange.site().map_or("-", |site| &site.name), exchange.route_key());
     let metrics = || state.metrics.route(site, route);
     match &exchange.route {
         Some(route) => {

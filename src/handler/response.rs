@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use http::{HeaderMap, HeaderName, Method, StatusCode, header, request, uri::PathAndQuery};
+use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, header, request, uri::PathAndQuery};
 use tokio::time::Instant;
 
 use super::instead::{Instead, accelerate};
@@ -50,21 +50,23 @@ pub(crate) async fn receive(
     transport.forget_request();
     exchange.how = How::Proxy;
     count(state, status, response, exchange);
-    let told =
-        response.get(&accelerated::X_ACCEL_LIMIT_RATE).and_then(|rate| rate.to_str().ok()?.parse().ok());
+    let told = response
+        .get(&accelerated::X_ACCEL_LIMIT_RATE)
+        .and_then(|rate| std::str::from_utf8(rate).ok()?.parse().ok());
     transport.limit(exchange.route.as_ref().and_then(|route| pace(route, told)));
     accelerated::set_charset(response);
-    if archive::is_list(response.received()) && status == StatusCode::OK {
+    if archive::is_list(response) && status == StatusCode::OK {
         if request.method != Method::HEAD {
             return Response::List;
         }
         archive::forget_list(response);
         return Response::PassOn;
     }
-    if accelerated::target(response.received()).is_none() {
+    if accelerated::target(response).is_none() {
         return Response::PassOn;
     }
-    match accelerate(&state.table(), request, response.received(), exchange).await {
+    let fields = response.map();
+    match accelerate(&state.table(), request, &fields, exchange).await {
         Instead::Answer(answer, route) => {
             if let Some(route) = route.filter(|route| told.is_none() && route.settings.limit_rate.is_some()) {
                 transport.limit(pace(&route, None));
@@ -74,7 +76,7 @@ pub(crate) async fn receive(
             Response::Instead(answer)
         }
         Instead::Route(route, target) => {
-            carry(response.received(), exchange);
+            carry(&fields, exchange);
             redirect(has_body, exchange, route, target)
         }
     }
@@ -96,7 +98,7 @@ fn carry(response: &HeaderMap, exchange: &mut Exchange) {
     const SAID: [HeaderName; 4] =
         [header::SET_COOKIE, header::CONTENT_DISPOSITION, header::CACHE_CONTROL, header::EXPIRES];
     for (name, value) in response.iter().filter(|(name, _)| SAID.contains(name)) {
-        exchange.carried.append(name.clone(), value.clone());
+        exchange.carried.push((name.clone(), value.clone()));
     }
 }
 
@@ -128,7 +130,7 @@ fn count(state: &State, status: StatusCode, response: &mut impl Fields, exchange
     let (Some(lease), Some(sent)) = (&mut exchange.lease, exchange.sent) else { return };
     let mut load = None;
     if let Some(name) = &lease.settings().load_header {
-        load = response.get(name).cloned();
+        load = response.get(name).and_then(|load| HeaderValue::from_bytes(load).ok());
         response.remove(name);
     }
     lease.answered(load.as_ref());

@@ -1,9 +1,9 @@
 //! Sending answers of ours.
 
-use std::{cell::RefCell, time::SystemTime};
+use std::{cell::RefCell, fmt::Write as _, time::SystemTime};
 
 use bytes::{BufMut, BytesMut};
-use http::{Method, StatusCode, Version, header};
+use http::{Method, StatusCode, Version};
 use tokio::io::AsyncWriteExt;
 
 use super::Turn;
@@ -72,7 +72,8 @@ impl Turn<'_> {
             write_field(out, name, value);
         }
         if has_length {
-            write_field(out, &header::CONTENT_LENGTH, &answer.body.length().into());
+            // Fails only for want of memory.
+            let _ = write!(out, "Content-Length: {}\r\n", answer.body.length());
         }
         write_date(out, now);
         out.put_slice(connection);

@@ -130,7 +130,7 @@ impl Turn<'_> {
         let method = self.method();
         let Ok(framing) = head.framing(&method) else { return Err(self.failed(Failure::Malformed)) };
         let has_body = self.request.body != Inbound::Length(0);
-        let mut fields = Edited::new(&head.fields);
+        let mut fields = Edited::new(&head);
         let response = handler::response::receive(
             self.state,
             self.transport,
@@ -211,7 +211,7 @@ impl Turn<'_> {
     /// Writes the head that the server gets.
     fn write_head(&self, server: &mut Connection) {
         let (parts, exchange) = (&self.request.parts, &*self.exchange);
-        let mut fields = Edited::new(&parts.headers);
+        let mut fields = Edited::new(self.request);
         let Some(lease) = &exchange.lease else { return };
         if let Some(authority) = parts.uri.authority()
             && let Ok(host) = HeaderValue::from_str(authority.as_str())
@@ -231,7 +231,7 @@ impl Turn<'_> {
         out.put_u8(b' ');
         out.put_slice(target.as_bytes());
         out.put_slice(b" HTTP/1.1\r\n");
-        fields.write(out, self.request.lines());
+        fields.write(out);
         if matches!(self.request.body, Inbound::Chunked { .. }) {
             out.put_slice(b"Transfer-Encoding: chunked\r\n");
         }

@@ -16,6 +16,8 @@ use std::sync::Arc;
 
 use http::{Version, header};
 
+use fields::has_word;
+
 use crate::{
     exchange::Exchange,
     handler,
@@ -107,9 +109,9 @@ fn is_plain(request: &Request) -> bool {
 
 /// Whether the client wants to send another request on its connection (RFC 9112 §9.3).
 fn is_persistent(request: &Request) -> bool {
-    let fields = &request.parts.headers;
+    let connection = request.parts.headers.get_all(header::CONNECTION).iter().map(|value| value.as_bytes());
     match request.parts.version {
-        Version::HTTP_11 => !fields::closes(fields),
-        _ => fields::has_word(fields, header::CONNECTION, "keep-alive"),
+        Version::HTTP_11 => !has_word(connection, "close"),
+        _ => has_word(connection, "keep-alive"),
     }
 }

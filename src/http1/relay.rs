@@ -20,7 +20,7 @@ use super::{
     answer::write_date,
     attempt::{Broken, Patience},
     body::{Framing, Pipe},
-    fields::Edited,
+    fields::{Edited, Received as _},
     response::Head,
     server::Connection,
     upload::Upload,
@@ -64,7 +64,7 @@ impl Turn<'_> {
     pub(super) async fn pass_on_interim(&mut self, head: &Head) -> Result<(), Broken> {
         let out = self.transport.outbound();
         write_status(out, head);
-        Edited::new(&head.fields).write(out, head.lines());
+        Edited::new(head).write(out);
         out.put_slice(b"\r\n");
         self.transport.flush().await.map_err(|_| Broken::Silently(Sent::nothing()))
     }
@@ -76,7 +76,7 @@ impl Turn<'_> {
         mut upload: Upload,
         head: &Head,
         framing: Framing,
-        mut fields: Edited<'_>,
+        mut fields: Edited<'_, Head>,
     ) -> Result<Sent, Broken> {
         let status = head.status;
         if status == StatusCode::NO_CONTENT {
@@ -92,7 +92,7 @@ impl Turn<'_> {
         let connection = self.connection();
         let out = self.transport.outbound();
         write_status(out, head);
-        fields.write(out, head.lines());
+        fields.write(out);
         if fields.get(&header::DATE).is_none() {
             write_date(out, self.exchange.time);
         }
@@ -271,7 +271,7 @@ impl Turn<'_> {
             self.keep(server, upload, head);
             let (table, crcs) = (self.state.table(), self.state.crcs());
             let parts = &self.request.parts;
-            handler::archive(table, parts, list.freeze(), &head.fields, crcs, self.exchange).await
+            handler::archive(table, parts, list.freeze(), &head.map(), crcs, self.exchange).await
         } else {
             tracing::error!(request_id = %self.exchange.id, "the list of an archive did not come whole, or is too large");
             handler::finish(handler::no_archive(&self.request.parts.headers), self.exchange)

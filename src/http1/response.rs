@@ -1,10 +1,15 @@
 //! The head of a server's answer: bounded, and readable in one way only.
 
+use std::{borrow::Cow, mem::MaybeUninit};
+
 use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, Version, header};
 
-use super::{body::Framing, fields::closes};
-use crate::listen::lines;
+use super::{
+    body::Framing,
+    fields::{Received, has_word, is_named},
+};
+use crate::answer::copy;
 
 /// Most bytes of a head.
 const MAX_HEAD: usize = 64 * 1024;
@@ -22,9 +27,23 @@ pub(super) struct Malformed(&'static str);
 pub(super) struct Head {
     pub(super) version: Version,
     pub(super) status: StatusCode,
-    pub(super) fields: HeaderMap,
-    /// As it came.
+    /// As it came, from the version to the empty line.
     bytes: Bytes,
+    /// Where in it the names and the values of its fields are.
+    fields: Vec<(Place, Place)>,
+}
+
+/// A part of a head; a head is smaller than 4 GiB.
+#[derive(Debug, Clone, Copy)]
+struct Place {
+    start: u32,
+    length: u32,
+}
+
+impl Place {
+    fn of<'h>(self, head: &'h [u8]) -> &'h [u8] {
+        &head[self.start as usize..(self.start + self.length) as usize]
+    }
 }
 
 impl Head {
@@ -35,9 +54,13 @@ impl Head {
     ///
     /// A head that is too large, or that is none.
     pub(super) fn read(buffer: &[u8]) -> Result<Option<(Self, usize)>, Malformed> {
-        let mut fields = [httparse::EMPTY_HEADER; MAX_FIELDS];
-        let mut parsed = httparse::Response::new(&mut fields);
-        let length = match parsed.parse(buffer) {
+        // Empty lines may come before it.
+        let begin = buffer.iter().take_while(|byte| matches!(byte, b'\r' | b'\n')).count();
+        let buffer = &buffer[begin..];
+        let mut fields = [const { MaybeUninit::uninit() }; MAX_FIELDS];
+        let mut parsed = httparse::Response::new(&mut []);
+        let config = httparse::ParserConfig::default();
+        let length = match config.parse_response_with_uninit_headers(&mut parsed, buffer, &mut fields) {
             Ok(httparse::Status::Complete(length)) if length <= MAX_HEAD => length,
             Ok(httparse::Status::Partial) if buffer.len() < MAX_HEAD => return Ok(None),
             Ok(_) | Err(httparse::Error::TooManyHeaders) => return Err(Malformed("its head is too large")),
@@ -46,39 +69,31 @@ impl Head {
         let status = StatusCode::from_u16(parsed.code.unwrap_or_default());
         let status = status.map_err(|_| Malformed("its status is none"))?;
         let version = if parsed.version == Some(1) { Version::HTTP_11 } else { Version::HTTP_10 };
-        // Empty lines may come before it.
-        let begin = buffer.iter().position(|byte| !matches!(byte, b'\r' | b'\n')).unwrap_or_default();
-        let bytes = Bytes::copy_from_slice(&buffer[begin..length]);
         let place = |text: &[u8]| {
-            let start = text.as_ptr() as usize - buffer[begin..].as_ptr() as usize;
-            bytes.slice(start..start + text.len())
+            // All of them lie in the buffer, whose head is smaller than that.
+            let start = (text.as_ptr() as usize - buffer.as_ptr() as usize) as u32;
+            Place { start, length: text.len() as u32 }
         };
-        let mut names = HeaderMap::with_capacity(parsed.headers.len());
-        for field in parsed.headers.iter() {
-            let name = HeaderName::from_bytes(field.name.as_bytes());
-            let value = HeaderValue::from_maybe_shared(place(field.value));
-            names.append(
-                name.map_err(|_| Malformed("the name of a field is none"))?,
-                value.map_err(|_| Malformed("the value of a field is none"))?,
-            );
-        }
-        Ok(Some((Self { version, status, fields: names, bytes }, length)))
+        let fields = parsed.headers.iter().map(|field| (place(field.name.as_bytes()), place(field.value)));
+        let fields = fields.collect();
+        let bytes = copy(&buffer[..length]);
+        Ok(Some((Self { version, status, bytes, fields }, begin + length)))
     }
 
     /// The status line without its version: the code, and what the server says beside it.
     pub(super) fn status_line(&self) -> &[u8] {
-        let line = self.bytes.split(|byte| matches!(byte, b'\r' | b'\n')).next();
-        line.and_then(|line| line.get(9..)).unwrap_or_default()
+        let end = memchr::memchr2(b'\r', b'\n', &self.bytes).unwrap_or_default();
+        self.bytes.get(9..end).unwrap_or_default()
     }
 
-    /// The names and values of its fields as they came.
-    pub(super) fn lines(&self) -> impl Iterator<Item = (&[u8], &[u8])> {
-        lines(&self.bytes)
+    /// The values of all fields of that name.
+    fn values(&self, name: HeaderName) -> impl Iterator<Item = &[u8]> {
+        self.lines().filter(move |(came, _)| is_named(came, &name)).map(|(_, value)| value)
     }
 
     /// Whether the server takes another request on this connection.
     pub(super) fn is_persistent(&self) -> bool {
-        self.version == Version::HTTP_11 && !closes(&self.fields)
+        self.version == Version::HTTP_11 && !has_word(self.values(header::CONNECTION), "close")
     }
 
     /// Where the body of this answer to a request of `method` ends (RFC 9112 §6.3).
@@ -87,8 +102,8 @@ impl Head {
     ///
     /// Where two programs could read it in two ways.
     pub(super) fn framing(&self, method: &Method) -> Result<Framing, Malformed> {
-        let mut lengths = self.fields.get_all(header::CONTENT_LENGTH).iter();
-        let mut codings = self.fields.get_all(header::TRANSFER_ENCODING).iter();
+        let mut lengths = self.values(header::CONTENT_LENGTH);
+        let mut codings = self.values(header::TRANSFER_ENCODING);
         let (length, coding) = (lengths.next(), codings.next());
         if lengths.next().is_some() || codings.next().is_some() {
             return Err(Malformed("Content-Length or Transfer-Encoding is there twice"));
@@ -99,7 +114,7 @@ impl Head {
             || *method == Method::HEAD;
         match (coding, length) {
             (Some(_), Some(_)) => Err(Malformed("Content-Length and Transfer-Encoding are both there")),
-            (Some(coding), None) if !coding.as_bytes().eq_ignore_ascii_case(b"chunked") => {
+            (Some(coding), None) if !coding.eq_ignore_ascii_case(b"chunked") => {
                 Err(Malformed("its Transfer-Encoding is not \"chunked\""))
             }
             (Some(_), None) if self.version == Version::HTTP_10 => {
@@ -113,8 +128,31 @@ impl Head {
     }
 }
 
-fn content_length(value: &HeaderValue) -> Result<u64, Malformed> {
-    let text = value.to_str().ok().filter(|text| text.bytes().all(|byte| byte.is_ascii_digit()));
+impl Received for Head {
+    fn lines(&self) -> impl Iterator<Item = (&[u8], &[u8])> {
+        self.fields.iter().map(|(name, value)| (name.of(&self.bytes), value.of(&self.bytes)))
+    }
+
+    fn get(&self, name: &HeaderName) -> Option<&[u8]> {
+        self.lines().find(|(came, _)| is_named(came, name)).map(|(_, value)| value)
+    }
+
+    /// Made when it is asked for, which most answers do not need.
+    fn map(&self) -> Cow<'_, HeaderMap> {
+        let fields = self.lines().filter_map(|(name, value)| {
+            // What was read is a name and a value.
+            Some((HeaderName::from_bytes(name).ok()?, HeaderValue::from_bytes(value).ok()?))
+        });
+        let mut map = HeaderMap::with_capacity(self.fields.len());
+        for (name, value) in fields {
+            map.append(name, value);
+        }
+        Cow::Owned(map)
+    }
+}
+
+fn content_length(value: &[u8]) -> Result<u64, Malformed> {
+    let text = std::str::from_utf8(value).ok().filter(|text| text.bytes().all(|byte| byte.is_ascii_digit()));
     text.and_then(|text| text.parse().ok()).ok_or(Malformed("Content-Length is not a number of bytes"))
 }
 
@@ -136,7 +174,7 @@ mod tests {
         assert_eq!(length, text.len() - 4);
         assert_eq!((head.status, head.status_line()), (StatusCode::NOT_FOUND, &b"404 No such thing: x"[..]));
         assert_eq!(head.lines().collect::<Vec<_>>(), [(&b"X-Y"[..], &b"z"[..]), (b"Server", b"a b")]);
-        assert_eq!(head.fields["server"], "a b");
+        assert_eq!(head.map()["server"], "a b");
     }
 
     #[test]

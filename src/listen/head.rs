@@ -1,9 +1,12 @@
 //! The head of a request: complete, bounded, and readable in one way only.
 
+use std::mem::MaybeUninit;
+
 use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, Uri, Version, request};
 
 use super::inbound::{Chunk, Inbound};
+use crate::answer::copy;
 
 /// Most bytes of a head; past it 431. Four times what browsers and Galaxy's cookies need.
 pub(crate) const MAX_HEAD: usize = 64 * 1024;
@@ -47,13 +50,6 @@ pub(crate) struct Request {
     pub(crate) body: Inbound,
 }
 
-impl Request {
-    /// The names and values of its fields as they came.
-    pub(crate) fn lines(&self) -> impl Iterator<Item = (&[u8], &[u8])> {
-        lines(&self.head)
-    }
-}
-
 /// The names and values of the fields of a head that was read, as they came.
 pub(crate) fn lines(head: &[u8]) -> impl Iterator<Item = (&[u8], &[u8])> {
     let lines = memchr::memchr_iter(b'\n', head).scan(0, move |start, end| {
@@ -91,7 +87,7 @@ pub(crate) fn read(buffer: &[u8], seen: usize) -> Result<Option<(Request, usize)
     if has_bare_line_feed {
         return Err(Refusal::bad("A line of the head ends without a carriage return."));
     }
-    let head = Bytes::copy_from_slice(&buffer[start..end]);
+    let head = copy(&buffer[start..end]);
     parse(head).map(|request| Some((request, end)))
 }
 
@@ -101,9 +97,9 @@ fn too_large_or_not_yet<T>(buffer: &[u8]) -> Result<Option<T>, Refusal> {
 
 fn parse(head: Bytes) -> Result<Request, Refusal> {
     let malformed = || Refusal::bad("The head of the request is malformed.");
-    let mut fields = [httparse::EMPTY_HEADER; MAX_FIELDS];
-    let mut parsed = httparse::Request::new(&mut fields);
-    match parsed.parse(&head) {
+    let mut fields = [const { MaybeUninit::uninit() }; MAX_FIELDS];
+    let mut parsed = httparse::Request::new(&mut []);
+    match parsed.parse_with_uninit_headers(&head, &mut fields) {
         Ok(httparse::Status::Complete(_)) => {}
         Err(httparse::Error::TooManyHeaders) => return Err(Refusal::TOO_LARGE),
         Err(httparse::Error::Version) if names_other_version(&head) => {
@@ -238,7 +234,7 @@ mod tests {
     fn fields_are_kept_as_they_came() {
         let head = b"GET /a?b HTTP/1.1\r\nHOST:a\r\nX-y:  1: 2 \r\nx-Y:\r\n\r\n";
         let (request, _) = read(head, 0).unwrap().unwrap();
-        let lines: Vec<_> = request.lines().collect();
+        let lines: Vec<_> = lines(&request.head).collect();
         assert_eq!(lines, [(&b"HOST"[..], &b"a"[..]), (b"X-y", b"1: 2"), (b"x-Y", b"")]);
         assert_eq!(request.parts.headers.get_all("x-y").iter().collect::<Vec<_>>(), ["1: 2", ""]);
         assert_eq!(request.parts.uri, "/a?b");

@@ -43,6 +43,8 @@ use crate::{
 };
 use bind::BindError;
 pub(crate) use buffer::{BEFORE, Buffer, ROOM};
+#[cfg(test)]
+pub(crate) use head::read;
 pub(crate) use head::{Request, lines};
 pub(crate) use inbound::Inbound;
 pub use listener::{Listener, Purpose};

@@ -40,7 +40,7 @@ pub(super) async fn take_out(session: &mut Session) -> Result<Box<Transport>> {
 /// Nothing of the answer to the request in hand goes to the client from now on; it is collected.
 pub(super) fn collect(session: &Session, fields: HeaderMap, exchange: &mut Exchange) -> Result<()> {
     transport(session)?.hush(true);
-    exchange.collected = Some(Collected { fields, body: BytesMut::new(), overflows: false });
+    exchange.collected = Some(Box::new(Collected { fields, body: BytesMut::new(), overflows: false }));
     Ok(())
 }
 

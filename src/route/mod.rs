@@ -11,7 +11,7 @@ use regex::Regex;
 
 pub use hosts::Hosts;
 pub use path::normalize;
-pub use table::{ErrorPages, Route, Table};
+pub use table::{Route, Site, Table};
 
 use crate::config::PathPattern;
 

@@ -21,16 +21,24 @@ use crate::{
 #[derive(Default)]
 pub struct Table {
     hosts: Hosts,
-    sites: Vec<Site>,
+    sites: Vec<Routing>,
     /// Files that were asked for a moment ago; a new table begins with none.
     pub files: Arc<files::Cache>,
 }
 
-struct Site {
-    name: Arc<str>,
-    errors: Arc<ErrorPages>,
+/// A site, and its routes by their numbers.
+struct Routing {
+    site: Arc<Site>,
     routes: Routes,
     table: Vec<Arc<Route>>,
+}
+
+/// What all routes of a site have in common.
+pub struct Site {
+    /// Its name in logs and metrics.
+    pub name: String,
+    /// Its pages for errors.
+    pub errors: ErrorPages,
 }
 
 /// A site's own pages for errors.
@@ -48,6 +56,8 @@ impl ErrorPages {
 
 /// A route with the upstream it names.
 pub struct Route {
+    /// The site that it is one of.
+    pub site: Arc<Site>,
     /// What the configuration says.
     pub settings: config::Route,
     /// For `proxy`: where to.
@@ -60,12 +70,10 @@ pub struct Route {
 
 /// What was found for a request.
 pub struct Matched<'t, 'p> {
-    /// The name of the site.
-    pub site: &'t Arc<str>,
-    /// Its pages for errors.
-    pub errors: &'t Arc<ErrorPages>,
+    /// The site.
+    pub site: &'t Arc<Site>,
     /// The route, and how its pattern matched; `None` when the site has no route for the path.
-    pub route: Option<(Arc<Route>, By<'p>)>,
+    pub route: Option<(&'t Arc<Route>, By<'p>)>,
 }
 
 impl Table {
@@ -73,7 +81,8 @@ impl Table {
     pub fn new(config: &Config, upstreams: &Upstreams) -> Self {
         let files: Arc<files::Cache> = Arc::default();
         let sites = config.sites.iter().map(|site| {
-            let name: Arc<str> = site.name.as_str().into();
+            let errors = ErrorPages { pages: site.errors.clone(), files: Arc::clone(&files) };
+            let common = Arc::new(Site { name: site.name.clone(), errors });
             let shared_rate = site.limit_rate.map(SharedRate::new);
             let route = |settings: &config::Route| {
                 let upstream = match &settings.action {
@@ -81,17 +90,17 @@ impl Table {
                     Action::Files(_) | Action::Redirect { .. } | Action::Answer { .. } => None,
                 };
                 Arc::new(Route {
+                    site: Arc::clone(&common),
                     settings: settings.clone(),
                     upstream,
                     metrics: OnceLock::new(),
                     shared_rate: shared_rate.clone(),
                 })
             };
-            Site {
+            Routing {
                 routes: Routes::new(site.routes.iter().map(|route| &route.pattern)),
                 table: site.routes.iter().map(route).collect(),
-                errors: Arc::new(ErrorPages { pages: site.errors.clone(), files: Arc::clone(&files) }),
-                name,
+                site: common,
             }
         });
         Self {
@@ -114,11 +123,7 @@ impl Table {
     pub fn find<'p>(&self, host: &str, path: &'p str) -> Option<Matched<'_, 'p>> {
         let site = &self.sites[self.hosts.find(host)?];
         let found = site.routes.find(path);
-        Some(Matched {
-            site: &site.name,
-            errors: &site.errors,
-            route: found.map(|found| (Arc::clone(&site.table[found.route]), found.by)),
-        })
+        Some(Matched { site: &site.site, route: found.map(|found| (&site.table[found.route], found.by)) })
     }
 }
 
@@ -140,7 +145,10 @@ mod tests {
             let (host, sample) = (large::host(site), Sample::new(site, number));
             let path = normalize(&sample.path).unwrap();
             let matched = table.find(&host, &path).unwrap();
-            assert_eq!((&**matched.site, &*matched.route.unwrap().0.settings.key), (&*host, &*sample.key));
+            assert_eq!(
+                (&*matched.site.name, &*matched.route.unwrap().0.settings.key),
+                (&*host, &*sample.key)
+            );
         }
         assert!(table.find("elsewhere.example.org", "/").is_none());
     }

@@ -35,7 +35,8 @@ pub use crc::Crcs;
 pub use list::MOST_LIST;
 #[cfg(any(fuzzing, test))]
 use names::Charset;
-pub use plan::{Order, Unresolved, is_list, plan};
+pub(crate) use plan::is_list;
+pub use plan::{Order, Unresolved, plan};
 #[cfg(test)]
 use plan::{Policy, Unplanned};
 

@@ -19,7 +19,10 @@ use super::{
     names::Charset,
     zip::{Member, Table},
 };
-use crate::files::open::{Missing, locate};
+use crate::{
+    answer::Fields,
+    files::open::{Missing, locate},
+};
 
 const X_ARCHIVE_FILES: HeaderName = HeaderName::from_static("x-archive-files");
 const X_ARCHIVE_CHARSET: HeaderName = HeaderName::from_static("x-archive-charset");
@@ -73,8 +76,8 @@ impl Order {
 }
 
 /// Whether an answer is the list of an archive: `X-Archive-Files: zip`.
-pub fn is_list(response: &HeaderMap) -> bool {
-    response.get(X_ARCHIVE_FILES).is_some_and(|kind| kind.as_bytes().eq_ignore_ascii_case(b"zip"))
+pub(crate) fn is_list(response: &impl Fields) -> bool {
+    response.get(&X_ARCHIVE_FILES).is_some_and(|kind| kind.eq_ignore_ascii_case(b"zip"))
 }
 
 /// What becomes of an archive when a member's file is missing, cannot be read, or has another size than listed.
