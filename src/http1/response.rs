@@ -41,7 +41,7 @@ struct Place {
 }
 
 impl Place {
-    fn of<'h>(self, head: &'h [u8]) -> &'h [u8] {
+    fn of(self, head: &[u8]) -> &[u8] {
         &head[self.start as usize..(self.start + self.length) as usize]
     }
 }

@@ -74,27 +74,26 @@ impl Accepted {
 pub(super) async fn run(
     acceptor: Acceptor,
     listener: Arc<Listener>,
-    limits: impl Fn() -> Limits,
+    limits: impl Fn() -> Arc<Limits>,
     room: Arc<Semaphore>,
     serve: Serve,
     workers: Arc<Workers>,
 ) {
     let mut closed = pin!(listener.closed());
+    let purpose = listener.purpose;
     let start = |permit, accepted: Accepted| {
-        let place = |seat: Option<Seat>| Place::take(Arc::clone(&listener), permit, seat);
-        match listener.purpose {
-            Purpose::Sites => {
-                workers
-                    .serve(|seat| connection::run(accepted, place(Some(seat)), limits(), Arc::clone(&serve)));
-            }
-            Purpose::Admin => {
-                tokio::spawn(connection::run(accepted, place(None), limits(), Arc::clone(&serve)));
-            }
+        let (listener, limits, serve) = (Arc::clone(&listener), limits(), Arc::clone(&serve));
+        let start = move |seat: Option<Seat>| {
+            connection::start(accepted, Place::take(listener, permit, seat), limits, serve);
+        };
+        match purpose {
+            Purpose::Sites => workers.serve(|seat| start(Some(seat))),
+            Purpose::Admin => start(None),
         }
     };
     // A connection that there is no room for waits here, and those after it in the listen queue.
     let room = || async { Arc::clone(&room).acquire_owned().await.map_err(io::Error::other) };
-    loop {
+    while !listener.is_closing() {
         let accepted = tokio::select! {
             () = closed.as_mut() => break,
             accepted = acceptor.accept() => accepted,

@@ -10,19 +10,21 @@ use std::{
     time::Duration,
 };
 
-use bytes::Buf;
+use bytes::{Buf, BytesMut};
 use tokio::{
     io::{AsyncWriteExt, ReadBuf},
     time::{Instant, timeout},
 };
 
 use super::{
-    Limits, Peer, Serve,
+    Limits, Listener, Peer, Serve,
     accept::Accepted,
+    alarm::Alarm,
     buffer::Buffer,
     head::{self, Refusal, Request},
     place::Place,
-    transport::Transport,
+    socket::Socket,
+    transport::{Link, Transport},
 };
 use crate::answer;
 
@@ -40,21 +42,24 @@ enum Next {
 }
 
 /// Serves the requests of one connection, one after the other.
-async fn serve(mut transport: Box<Transport>, limits: Limits, serve: Serve) {
-    let listener = Arc::clone(&transport.peer.listener);
+async fn serve(mut link: Link, limits: Arc<Limits>, serve: Serve) {
+    let listener = Arc::clone(&link.peer.listener);
     let mut closing = Closing { closed: pin!(listener.closed()), is_asked: false };
     let mut idle = Idle::Fresh(Instant::now() + limits.client_header_timeout);
+    let mut received = BytesMut::new();
     loop {
-        let request = match next_request(&mut transport, &limits, idle, &mut closing).await {
-            Next::Request(request) => request,
-            Next::Refused(refusal) => return refuse(transport, refusal).await,
+        let next = next_request(&mut link, &mut received, &limits, idle, &mut closing).await;
+        let active = link.place.active();
+        let mut transport = |link| Box::new(Transport::new(link, std::mem::take(&mut received), &limits));
+        let served = match next {
+            Next::Request(request) => serve(transport(link), request),
+            Next::Refused(refusal) => return Box::pin(refuse(transport(link), refusal)).await,
             Next::Close => return,
         };
-        let active = transport.place.as_ref().map(Place::active);
-        let Some(again) = serve(transport, request).await else { return };
+        let Some(again) = served.await else { return };
         drop(active);
-        transport = again;
-        transport.park();
+        let Some(parked) = again.park() else { return };
+        (link, received) = parked;
         idle = Idle::Kept(Instant::now() + limits.keepalive_timeout);
     }
 }
@@ -67,15 +72,11 @@ struct Closing<'a, F> {
 }
 
 impl<F: Future<Output = ()>> Closing<'_, F> {
-    fn is_closing(&mut self, transport: &Transport, cx: &mut Context<'_>) -> bool {
-        if transport.peer.listener.is_closing() {
+    fn is_closing(&mut self, listener: &Listener, cx: &mut Context<'_>) -> bool {
+        if !std::mem::replace(&mut self.is_asked, true) && self.closed.as_mut().poll(cx).is_ready() {
             return true;
         }
-        if self.is_asked {
-            return false;
-        }
-        self.is_asked = true;
-        self.closed.as_mut().poll(cx).is_ready()
+        listener.is_closing()
     }
 }
 
@@ -94,23 +95,25 @@ const FIRST_REQUEST: Duration = Duration::from_secs(1);
 /// Waits for the first byte for as long as the connection may be idle, then for the rest of the head within its own
 /// total deadline.
 async fn next_request<F: Future<Output = ()>>(
-    transport: &mut Transport,
+    link: &mut Link,
+    received: &mut BytesMut,
     limits: &Limits,
     idle: Idle,
     closing: &mut Closing<'_, F>,
 ) -> Next {
-    let mut arriving = Arriving::default();
+    let mut seen = 0;
+    // When the head must be there, and when a connection that is closing has waited enough.
     let (mut begun, mut last) = (None, None);
     poll_fn(|cx| {
-        if let Poll::Ready(next) = arriving.poll(transport, cx) {
+        if let Poll::Ready(next) = poll_head(&mut link.socket, received, &mut seen, cx) {
             return Poll::Ready(next);
         }
-        if !transport.received.is_empty() {
+        if !received.is_empty() {
             // A request that has begun is taken even while we are stopping.
             let deadline = *begun.get_or_insert_with(|| Instant::now() + limits.client_header_timeout);
-            return transport.alarm.poll(cx, deadline).map(|()| Next::Refused(Refusal::TOO_SLOW));
+            return link.alarm.poll(cx, deadline).map(|()| Next::Refused(Refusal::TOO_SLOW));
         }
-        let is_closing = closing.is_closing(transport, cx);
+        let is_closing = closing.is_closing(&link.peer.listener, cx);
         let until = match idle {
             Idle::Kept(_) if is_closing => return Poll::Ready(Next::Close),
             Idle::Fresh(until) if is_closing => {
@@ -118,52 +121,49 @@ async fn next_request<F: Future<Output = ()>>(
             }
             Idle::Fresh(until) | Idle::Kept(until) => until,
         };
-        transport.alarm.poll(cx, until).map(|()| Next::Close)
+        link.alarm.poll(cx, until).map(|()| Next::Close)
     })
     .await
 }
 
-/// A head on its way.
-#[derive(Debug, Default)]
-struct Arriving {
-    /// Bytes that were looked at and held no whole head.
-    seen: usize,
-}
-
-impl Arriving {
-    /// Takes the next head, or the end of the connection.
-    fn poll(&mut self, transport: &mut Transport, cx: &mut Context<'_>) -> Poll<Next> {
-        loop {
-            if transport.received.len() > self.seen {
-                match head::read(&transport.received, self.seen) {
-                    Err(refusal) => return Poll::Ready(Next::Refused(refusal)),
-                    Ok(Some((request, length))) => {
-                        transport.received.advance(length);
-                        return Poll::Ready(Next::Request(Box::new(request)));
-                    }
-                    Ok(None) => self.seen = transport.received.len(),
+/// Takes the next head, or the end of the connection. The first `seen` bytes of `received` hold no whole head.
+fn poll_head(
+    socket: &mut Socket,
+    received: &mut BytesMut,
+    seen: &mut usize,
+    cx: &mut Context<'_>,
+) -> Poll<Next> {
+    let request = |request| Poll::Ready(Next::Request(Box::new(request)));
+    loop {
+        if received.len() > *seen {
+            match head::read(received, *seen) {
+                Err(refusal) => return Poll::Ready(Next::Refused(refusal)),
+                Ok(Some((read, length))) => {
+                    received.advance(length);
+                    return request(read);
                 }
+                Ok(None) => *seen = received.len(),
             }
-            let mut buffer = Buffer::take();
-            let mut room = ReadBuf::new(&mut buffer.room()[..HEAD_READ]);
-            if ready!(transport.poll_read_socket(cx, &mut room)).is_err() || room.filled().is_empty() {
-                return Poll::Ready(Next::Close);
-            }
-            // Nearly always the whole head, and nothing but the head, comes at once.
-            let mut rest = room.filled();
-            if transport.received.is_empty() {
-                match head::read(rest, 0) {
-                    Err(refusal) => return Poll::Ready(Next::Refused(refusal)),
-                    Ok(Some((request, length))) => {
-                        rest = &rest[length..];
-                        transport.received.extend_from_slice(rest);
-                        return Poll::Ready(Next::Request(Box::new(request)));
-                    }
-                    Ok(None) => self.seen = rest.len(),
-                }
-            }
-            transport.received.extend_from_slice(rest);
         }
+        let mut buffer = Buffer::take();
+        let mut room = ReadBuf::new(&mut buffer.room()[..HEAD_READ]);
+        if ready!(socket.poll_read(cx, &mut room)).is_err() || room.filled().is_empty() {
+            return Poll::Ready(Next::Close);
+        }
+        let mut came = room.filled();
+        if received.is_empty() {
+            // Nearly always the whole head, and nothing but the head, comes at once.
+            match head::read(came, 0) {
+                Err(refusal) => return Poll::Ready(Next::Refused(refusal)),
+                Ok(Some((read, length))) => {
+                    came = &came[length..];
+                    received.extend_from_slice(came);
+                    return request(read);
+                }
+                Ok(None) => *seen = came.len(),
+            }
+        }
+        received.extend_from_slice(came);
     }
 }
 
@@ -188,7 +188,7 @@ const LINGER: Duration = Duration::from_secs(5);
 /// would lose the answer (RFC 9112 §9.6).
 pub(super) fn linger(transport: &mut Transport) {
     let Ok(runtime) = tokio::runtime::Handle::try_current() else { return };
-    let Ok(mut socket) = transport.socket().duplicate() else { return };
+    let Ok(mut socket) = transport.socket().and_then(Socket::duplicate) else { return };
     if rustix::net::shutdown(&socket, rustix::net::Shutdown::Write).is_err() {
         return;
     }
@@ -212,12 +212,12 @@ pub(super) fn linger(transport: &mut Transport) {
     });
 }
 
-/// The whole life of a connection that has just been accepted, on the thread that serves it.
-pub(super) async fn run(accepted: Accepted, place: Place, limits: Limits, engine: Serve) {
+/// Has a connection that has just been accepted served on this thread.
+pub(super) fn start(accepted: Accepted, place: Place, limits: Arc<Limits>, engine: Serve) {
     match accepted.register() {
         Ok((socket, address)) => {
             let peer = Arc::new(Peer { listener: Arc::clone(place.listener()), address });
-            serve(Box::new(Transport::new(socket, peer, &limits, place)), limits, engine).await;
+            tokio::spawn(serve(Link { socket, peer, place, alarm: Alarm::default() }, limits, engine));
         }
         Err(error) => tracing::error!(%error, "a connection could not be taken over"),
     }

@@ -23,7 +23,7 @@ impl Shutdown for Transport {
 impl UniqueID for Transport {
     fn id(&self) -> UniqueIDType {
         use std::os::fd::AsFd;
-        self.as_fd().as_raw_fd()
+        self.socket().map_or(-1, |socket| socket.as_fd().as_raw_fd())
     }
 }
 

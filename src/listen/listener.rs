@@ -6,7 +6,7 @@ use std::sync::{
 };
 
 use arc_swap::ArcSwap;
-use tokio::sync::watch;
+use tokio::sync::{Notify, futures::Notified};
 
 use super::bind;
 use crate::{
@@ -33,9 +33,9 @@ pub struct Listener {
     /// What it is for.
     pub purpose: Purpose,
     trust: ArcSwap<Trust>,
-    /// The same twice: to look at, and to wait for.
     is_closing: AtomicBool,
-    closing: watch::Sender<bool>,
+    /// Tells those who wait for it.
+    closing: Notify,
     pub(super) open: AtomicUsize,
     pub(super) active: AtomicUsize,
     pub(super) metrics: ListenerMetrics,
@@ -49,7 +49,7 @@ impl Listener {
             purpose,
             trust: ArcSwap::from_pointee(listen.trust.clone()),
             is_closing: AtomicBool::new(false),
-            closing: watch::Sender::new(false),
+            closing: Notify::new(),
             open: AtomicUsize::new(0),
             active: AtomicUsize::new(0),
             metrics,
@@ -77,14 +77,13 @@ impl Listener {
         self.is_closing.load(Ordering::Relaxed)
     }
 
-    /// Waits until they are.
-    pub(super) async fn closed(&self) {
-        // Fails only when the listener is gone, which closes before.
-        let _ = self.closing.subscribe().wait_for(|closing| *closing).await;
+    /// Ready when they are from now on. Whoever has this may ask [`is_closing`](Self::is_closing) and be sure to hear.
+    pub(super) fn closed(&self) -> Notified<'_> {
+        self.closing.notified()
     }
 
     pub(super) fn close(&self) {
-        self.is_closing.store(true, Ordering::Relaxed);
-        self.closing.send_replace(true);
+        self.is_closing.store(true, Ordering::SeqCst);
+        self.closing.notify_waiters();
     }
 }

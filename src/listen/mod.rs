@@ -230,7 +230,7 @@ impl Listeners {
         let listener = Arc::new(Listener::new(listen, bound.address, purpose, metrics));
         tracing::info!(address = %listener.address, ?purpose, "listening");
         let this = Arc::clone(self);
-        let limits = move || **this.limits.load();
+        let limits = move || this.limits.load_full();
         let room = match purpose {
             Purpose::Sites => &self.room,
             Purpose::Admin => &self.admin_room,

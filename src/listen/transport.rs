@@ -2,7 +2,6 @@
 
 use std::{
     fmt, io,
-    os::fd::{AsFd, BorrowedFd},
     pin::Pin,
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
@@ -34,9 +33,18 @@ const READ_AHEAD: usize = 16 * 1024;
 /// known before whether a larger one is to be kept.
 const KEPT: u64 = 64 * 1024;
 
-/// A client's connection.
+/// What stays of a connection between two requests.
+pub(super) struct Link {
+    pub(super) socket: Socket,
+    pub(super) peer: Arc<Peer>,
+    pub(super) place: Place,
+    pub(super) alarm: Alarm,
+}
+
+/// A client's connection while it has a request in hand.
 pub(crate) struct Transport {
-    socket: Socket,
+    /// None once the connection is parked, which ends this.
+    socket: Option<Socket>,
     /// Who is at the other end, and through which listener.
     pub(crate) peer: Arc<Peer>,
     /// Read, and not yet handed to the engine.
@@ -80,11 +88,13 @@ pub(crate) struct Transport {
 }
 
 impl Transport {
-    pub(super) fn new(socket: Socket, peer: Arc<Peer>, limits: &Limits, place: Place) -> Self {
+    /// A connection that has a request, of which `received` was read beside its head.
+    pub(super) fn new(link: Link, received: BytesMut, limits: &Limits) -> Self {
+        let Link { socket, peer, place, alarm } = link;
         Self {
-            socket,
+            socket: Some(socket),
             peer,
-            received: BytesMut::new(),
+            received,
             inbound: Inbound::Length(0),
             keep: None,
             lost: false,
@@ -102,13 +112,24 @@ impl Transport {
             stalled: None,
             queued_bytes: 0,
             reset: AtomicBool::new(false),
-            alarm: Alarm::default(),
+            alarm,
             place: Some(place),
         }
     }
 
-    pub(super) fn socket(&self) -> &Socket {
-        &self.socket
+    /// What stays of it until the next request, and what has been read of that.
+    pub(super) fn park(mut self) -> Option<(Link, BytesMut)> {
+        let (socket, place) = (self.socket.take()?, self.place.take()?);
+        let (peer, alarm) = (Arc::clone(&self.peer), std::mem::take(&mut self.alarm));
+        Some((Link { socket, peer, place, alarm }, std::mem::take(&mut self.received)))
+    }
+
+    pub(super) fn socket(&self) -> io::Result<&Socket> {
+        self.socket.as_ref().ok_or_else(parked)
+    }
+
+    fn socket_mut(&mut self) -> io::Result<&mut Socket> {
+        self.socket.as_mut().ok_or_else(parked)
     }
 
     /// Sends `pieces` after what is written so far, at the next flush.
@@ -149,7 +170,8 @@ impl Transport {
     /// client that it did not get the whole.
     pub(crate) fn reset_at_close(&self) {
         self.reset.store(true, Ordering::Relaxed);
-        if let Err(error) = socket2::SockRef::from(&self.socket).set_linger(Some(Duration::ZERO)) {
+        let reset = |socket| socket2::SockRef::from(socket).set_linger(Some(Duration::ZERO));
+        if let Err(error) = self.socket().and_then(reset) {
             tracing::debug!(%error, "cannot reset the connection");
         }
     }
@@ -157,7 +179,8 @@ impl Transport {
     /// Whether the client has closed its side or the connection is broken; reads nothing.
     pub(crate) fn is_abandoned(&self) -> bool {
         use rustix::event::{PollFd, PollFlags, Timespec, poll};
-        let mut fds = [PollFd::new(&self.socket, PollFlags::RDHUP)];
+        let Ok(socket) = self.socket() else { return true };
+        let mut fds = [PollFd::new(socket, PollFlags::RDHUP)];
         let broken = PollFlags::RDHUP | PollFlags::HUP | PollFlags::ERR;
         match poll(&mut fds, Some(&Timespec { tv_sec: 0, tv_nsec: 0 })) {
             Ok(_) => fds[0].revents().intersects(broken),
@@ -235,21 +258,10 @@ impl Transport {
     /// Whether the client may still be sending what nobody will read: closing at once could cost it the answer.
     pub(super) fn must_linger(&self) -> bool {
         let unread = !self.received.is_empty() || !self.inbound.is_done();
-        unread && self.inbound != Inbound::Tunnel && !self.reset.load(Ordering::Relaxed)
-    }
-
-    /// Frees what a connection does not need between two requests.
-    pub(super) fn park(&mut self) {
-        self.outbound = BytesMut::new();
-        self.stalled = None;
-        self.queued_bytes = 0;
-        (self.receiving, self.sending) = (MinRate::default(), MinRate::default());
-        self.too_slow = None;
-        self.pace = Mutex::new(None);
-        self.keep = None;
-        if self.received.is_empty() {
-            self.received = BytesMut::new();
-        }
+        self.socket.is_some()
+            && unread
+            && self.inbound != Inbound::Tunnel
+            && !self.reset.load(Ordering::Relaxed)
     }
 
     fn queued(&self) -> MutexGuard<'_, Option<Outgoing>> {
@@ -273,7 +285,7 @@ impl Transport {
             ready!(self.poll_pace(cx));
         }
         while !self.outbound.is_empty() {
-            let sent = ready!(self.socket.poll_send(cx, &self.outbound, more_follows))?;
+            let sent = ready!(self.socket()?.poll_send(cx, &self.outbound, more_follows))?;
             self.outbound.advance(sent);
             self.sent(sent as u64);
         }
@@ -285,7 +297,7 @@ impl Transport {
         let mut queued = self.queued().take();
         let mut sent_now = 0;
         let sent = match queued.as_mut() {
-            Some(queued) => queued.poll(cx, &self.socket, most, |sent| sent_now += sent),
+            Some(queued) => queued.poll(cx, self.socket()?, most, |sent| sent_now += sent),
             None => Poll::Ready(Ok(())),
         };
         if sent_now > 0 {
@@ -385,7 +397,7 @@ impl Transport {
     fn poll_read_ahead(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<usize>> {
         let mut buffer = Buffer::take();
         let mut room = ReadBuf::new(&mut buffer.room()[..READ_AHEAD]);
-        ready!(self.socket.poll_read(cx, &mut room))?;
+        ready!(self.socket_mut()?.poll_read(cx, &mut room))?;
         self.received.extend_from_slice(room.filled());
         Poll::Ready(Ok(room.filled().len()))
     }
@@ -399,15 +411,6 @@ impl Transport {
             }
         }
         Poll::Pending
-    }
-
-    /// Reads from the socket, whatever it belongs to.
-    pub(super) fn poll_read_socket(
-        &mut self,
-        cx: &mut Context<'_>,
-        out: &mut ReadBuf<'_>,
-    ) -> Poll<io::Result<()>> {
-        self.socket.poll_read(cx, out)
     }
 
     /// Where the head of an answer is written.
@@ -437,7 +440,7 @@ impl Transport {
             Inbound::Chunked { .. } => out.remaining().min(READ_AHEAD),
         };
         let mut part = ReadBuf::new(out.initialize_unfilled_to(most));
-        let received = self.socket.poll_read(cx, &mut part);
+        let received = self.socket_mut()?.poll_read(cx, &mut part);
         if self.inbound != Inbound::Tunnel {
             match received {
                 Poll::Pending => self.receiving.waits(),
@@ -486,7 +489,7 @@ impl AsyncWrite for Transport {
                 Poll::Pending => break Poll::Pending,
             };
             let waiting = this.outbound.len();
-            match this.socket.poll_send_both(cx, &this.outbound, &bytes[..most]) {
+            match this.socket()?.poll_send_both(cx, &this.outbound, &bytes[..most]) {
                 Poll::Ready(Ok(sent)) if sent <= waiting && waiting > 0 => {
                     this.outbound.advance(sent);
                     this.sent(sent as u64);
@@ -512,14 +515,13 @@ impl AsyncWrite for Transport {
         let this = self.get_mut();
         let sent = this.poll_send_all(cx);
         ready!(this.or_stalled(cx, sent))?;
-        this.socket.poll_shutdown(cx)
+        this.socket_mut()?.poll_shutdown(cx)
     }
 }
 
-impl AsFd for Transport {
-    fn as_fd(&self) -> BorrowedFd<'_> {
-        self.socket.as_fd()
-    }
+/// Nobody asks a parked connection for anything.
+fn parked() -> io::Error {
+    io::ErrorKind::NotConnected.into()
 }
 
 impl fmt::Debug for Transport {

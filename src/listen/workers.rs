@@ -5,7 +5,6 @@
 //! operators ask) happens on another thread and keeps no client waiting.
 
 use std::{
-    future::Future,
     io,
     sync::{
         Arc,
@@ -76,10 +75,11 @@ impl Workers {
     }
 
     /// Has the thread with the fewest connections serve another one.
-    pub(super) fn serve<F: Future<Output = ()> + Send + 'static>(&self, connection: impl FnOnce(Seat) -> F) {
+    pub(super) fn serve(&self, connection: impl FnOnce(Seat) + Send + 'static) {
         let worker = self.workers.iter().min_by_key(|worker| worker.open.load(Ordering::Relaxed));
         let Some(worker) = worker else { return };
         worker.open.fetch_add(1, Ordering::Relaxed);
-        worker.runtime.spawn(connection(Seat(Arc::clone(&worker.open))));
+        let seat = Seat(Arc::clone(&worker.open));
+        worker.runtime.spawn(async move { connection(seat) });
     }
 }
