@@ -8,7 +8,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use crate::process::Process;
+use crate::{cpu::Cpu, process::Process};
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Kind {
@@ -107,18 +107,9 @@ impl Server {
         Ok(Self { address, process })
     }
 
-    /// Seconds of CPU that it has taken so far, by the system's clock of hundredths.
-    pub fn cpu(&self) -> io::Result<f64> {
-        let pid = self.process.pid();
-        let children = fs::read_to_string(format!("/proc/{pid}/task/{pid}/children"))?;
-        let mut ticks = 0;
-        for process in children.split_whitespace().chain([&*pid.to_string()]) {
-            let stat = fs::read_to_string(format!("/proc/{process}/stat"))?;
-            // The name, in brackets, may hold anything.
-            let fields = stat.rsplit(')').next().unwrap_or_default().split_whitespace();
-            ticks += fields.skip(11).take(2).filter_map(|ticks| ticks.parse::<u64>().ok()).sum::<u64>();
-        }
-        Ok(ticks as f64 / rustix::param::clock_ticks_per_second() as f64)
+    /// What it has taken so far.
+    pub fn cpu(&self) -> io::Result<Cpu> {
+        Cpu::of(self.process.pid())
     }
 }
 

@@ -1,0 +1,93 @@
+//! What came of one load.
+
+use crate::peer::Peer;
+
+/// A line of the table.
+pub struct Row {
+    pub title: String,
+    pub unit: &'static str,
+    sum_up: SumUp,
+    samples: Vec<Sample>,
+}
+
+/// What becomes of the figures of all rounds.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum SumUp {
+    /// The less the better, so that servers are compared by it.
+    Median,
+    /// Nothing to compare: it should be none.
+    Total,
+}
+
+/// What one server needed in each round.
+struct Sample {
+    peer: Peer,
+    figures: Vec<f64>,
+}
+
+/// What a server needs, as a multiple of what the fastest peer needs.
+pub struct Ratio {
+    /// Of the medians of all rounds.
+    pub median: f64,
+    /// The smallest and the largest of one round.
+    pub range: [f64; 2],
+}
+
+impl Row {
+    /// For what servers need of something.
+    pub fn costs(title: impl Into<String>, unit: &'static str, peers: &[Peer]) -> Self {
+        let samples = peers.iter().map(|&peer| Sample { peer, figures: Vec::new() }).collect();
+        Self { title: title.into(), unit, sum_up: SumUp::Median, samples }
+    }
+
+    /// For what should not happen.
+    pub fn failures(title: impl Into<String>, unit: &'static str, peers: &[Peer]) -> Self {
+        Self { sum_up: SumUp::Total, ..Self::costs(title, unit, peers) }
+    }
+
+    /// Adds the figure of one more round.
+    pub fn add(&mut self, peer: Peer, figure: f64) {
+        let of_peer = self.samples.iter_mut().find(|sample| sample.peer == peer);
+        of_peer.into_iter().for_each(|sample| sample.figures.push(figure));
+    }
+
+    /// What all rounds say; `None` when the server cannot do this.
+    pub fn figure(&self, peer: Peer) -> Option<f64> {
+        let figures = self.figures(peer)?;
+        Some(match self.sum_up {
+            SumUp::Median => median(figures),
+            SumUp::Total => figures.iter().sum(),
+        })
+    }
+
+    /// The server that needs least, ourselves aside.
+    pub fn fastest_peer(&self) -> Option<Peer> {
+        let peers = self.samples.iter().filter(|sample| sample.peer != Peer::Bowshock);
+        let fastest = peers.min_by(|a, b| median(&a.figures).total_cmp(&median(&b.figures)))?;
+        (self.sum_up == SumUp::Median).then_some(fastest.peer)
+    }
+
+    /// `None` when the server cannot do this, or there is nothing to compare.
+    pub fn ratio(&self, peer: Peer) -> Option<Ratio> {
+        let (own, least) = (self.figures(peer)?, self.figures(self.fastest_peer()?)?);
+        let rounds = own.iter().zip(least).map(|(own, least)| own / least);
+        let range = rounds.fold([f64::INFINITY, 0.0], |[low, high], ratio| [ratio.min(low), ratio.max(high)]);
+        Some(Ratio { median: median(own) / median(least), range })
+    }
+
+    fn figures(&self, peer: Peer) -> Option<&[f64]> {
+        Some(&self.samples.iter().find(|sample| sample.peer == peer)?.figures)
+    }
+}
+
+/// Not a number when there are none.
+fn median(figures: &[f64]) -> f64 {
+    let mut sorted = figures.to_vec();
+    sorted.sort_by(f64::total_cmp);
+    let middle = sorted.len() / 2;
+    match sorted.len() % 2 {
+        0 if middle == 0 => f64::NAN,
+        0 => f64::midpoint(sorted[middle - 1], sorted[middle]),
+        _ => sorted[middle],
+    }
+}
