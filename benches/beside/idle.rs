@@ -10,8 +10,8 @@ use std::{
 
 use crate::{
     client::Client,
+    load::PROXIES,
     options::Options,
-    peer::Peer,
     rounds::in_order,
     row::Row,
     server::{Place, Server},
@@ -24,7 +24,7 @@ const PATH: &str = "/bytes/100";
 
 /// Memory that changes less than this in so many readings is what a server keeps.
 const STABLE: u64 = 64 * 1024;
-const READINGS: usize = 5;
+const READINGS: usize = 4;
 const BETWEEN_READINGS: Duration = Duration::from_millis(200);
 
 /// After so long it is taken as it is.
@@ -35,13 +35,13 @@ pub fn run(options: &Options, place: &Place) -> Result<Option<Row>, Box<dyn Erro
     if !options.wants(NAME) {
         return Ok(None);
     }
-    let mut row = Row::costs("idle connection", "bytes", &Peer::ALL);
-    for round in 0..options.rounds() {
-        for peer in in_order(&Peer::ALL, round) {
+    let mut row = Row::costs("idle connection", "bytes", PROXIES);
+    for round in 0..options.long_rounds() {
+        for peer in in_order(PROXIES, round) {
             let occupied = of_a_connection(&Server::start(peer, place, 1)?, options.connections());
             row.add(peer, occupied.map_err(|error| format!("{}, idle: {error}", peer.name()))?);
         }
-        eprintln!("beside: round {} of {}: {}", round + 1, options.rounds(), row.title);
+        eprintln!("beside: round {} of {}: {}", round + 1, options.long_rounds(), row.title);
     }
     Ok(Some(row))
 }

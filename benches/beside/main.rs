@@ -50,6 +50,7 @@ use std::{error::Error, fs, path::Path, process::ExitCode};
 use application::Application;
 use options::Options;
 use row::Row;
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use server::Place;
 
 /// Where the table and the plot go.
@@ -83,11 +84,14 @@ fn run(options: &Options) -> Result<(), Box<dyn Error>> {
     report(&rows, options)
 }
 
-/// Thousands of idle connections have two ends each.
+/// Thousands of idle connections have two ends each at a server that passes them on.
+const FILES: u64 = 20_000;
+
+/// As many open files as are needed, for this process and the servers that it starts.
 fn raise_file_limit() -> Result<(), Box<dyn Error>> {
-    use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
-    let maximum = getrlimit(Resource::Nofile).maximum;
-    Ok(setrlimit(Resource::Nofile, Rlimit { current: maximum, maximum })?)
+    let maximum = getrlimit(Resource::Nofile).maximum.map(|maximum| maximum.max(FILES));
+    setrlimit(Resource::Nofile, Rlimit { current: maximum, maximum })
+        .map_err(|error| format!("it needs {FILES} open files (ulimit -n): {error}").into())
 }
 
 fn report(rows: &[Row], options: &Options) -> Result<(), Box<dyn Error>> {

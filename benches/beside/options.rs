@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::load::{self, GIB};
+use crate::load;
 
 /// The arguments.
 #[derive(Debug)]
@@ -40,19 +40,15 @@ impl Options {
         self.only.is_empty() || self.only.iter().any(|only| only == name)
     }
 
-    /// How often everything is measured.
+    /// How often everything is measured. Many short rounds tell more than a few long ones: what disturbs the machine comes
+    /// and goes within seconds.
     pub fn rounds(&self) -> usize {
-        if self.quick { 2 } else { 5 }
+        if self.quick { 1 } else { 7 }
     }
 
-    /// How long requests are sent as fast as possible.
-    pub fn seconds(&self) -> u32 {
-        if self.quick { 1 } else { 2 }
-    }
-
-    /// How much is sent when it is counted in bytes.
-    pub fn bytes(&self) -> usize {
-        if self.quick { GIB } else { 2 * GIB }
+    /// The same for the loads that start servers of their own, which takes longer.
+    pub fn long_rounds(&self) -> usize {
+        if self.quick { 1 } else { 5 }
     }
 
     /// How many connections are idle.

@@ -64,8 +64,10 @@ fn line(svg: &mut String, axis: &Axis, row: &Row, y: f64) {
     // Ourselves last, on top of the others.
     for peer in Peer::ALL.into_iter().rev() {
         let Some(ratio) = row.ratio(peer) else { continue };
-        if peer == Peer::Bowshock {
-            let [low, high] = ratio.range.map(|ratio| axis.place(ratio));
+        if peer == Peer::Bowshock
+            && let Some(range) = ratio.range
+        {
+            let [low, high] = range.map(|ratio| axis.place(ratio));
             let colour = colour(peer);
             let _ = writeln!(
                 svg,
@@ -100,7 +102,8 @@ fn colour(peer: Peer) -> &'static str {
 impl Axis {
     fn around(rows: &[&Row]) -> Self {
         let ratios = rows.iter().flat_map(|row| Peer::ALL.into_iter().filter_map(|peer| row.ratio(peer)));
-        let all: Vec<f64> = ratios.flat_map(|ratio| [ratio.median, ratio.range[0], ratio.range[1]]).collect();
+        let all: Vec<f64> =
+            ratios.flat_map(|ratio| ratio.range.into_iter().flatten().chain([ratio.median])).collect();
         let [low, high] =
             all.iter().fold([1.0, 1.0], |[low, high]: [f64; 2], ratio| [low.min(*ratio), high.max(*ratio)]);
         let first = MARKS.iter().rposition(|mark| *mark <= low).unwrap_or(0);

@@ -31,21 +31,28 @@ pub fn run(options: &Options, place: &Place, runtime: &Handle) -> Result<Vec<Row
     if !options.wants(NAME) {
         return Ok(Vec::new());
     }
-    let total = RATE as usize * options.reload_time().as_secs() as usize * options.rounds();
+    let total = RATE as usize * options.reload_time().as_secs() as usize * options.long_rounds();
     let mut latency = Row::costs("reload at 2,000 requests/s, p99", "ms", PEERS);
     let mut failed = Row::failures(format!("the same, failed of {total}"), "requests", PEERS);
-    for round in 0..options.rounds() {
+    for round in 0..options.long_rounds() {
         for peer in in_order(PEERS, round) {
             let outcome = under_traffic(&Server::start(peer, place, 1)?, options.reload_time(), runtime)?;
-            for (failure, times) in &outcome.failures {
-                eprintln!("beside: {} failed {times} times: {failure}", peer.name());
-            }
+            tell(peer, &outcome);
             latency.add(peer, outcome.latencies.p99() * 1e3);
             failed.add(peer, outcome.failures.values().sum::<usize>() as f64);
         }
-        eprintln!("beside: round {} of {}: {}", round + 1, options.rounds(), latency.title);
+        eprintln!("beside: round {} of {}: {}", round + 1, options.long_rounds(), latency.title);
     }
     Ok(vec![latency, failed])
+}
+
+/// How far the latencies can be trusted, and why requests failed.
+fn tell(peer: Peer, outcome: &Outcome) {
+    let late = outcome.late.p99() * 1e3;
+    eprintln!("beside: {}: p99 of how late requests were started is {late:.2} ms", peer.name());
+    for (failure, times) in &outcome.failures {
+        eprintln!("beside: {}: failed {times} times: {failure}", peer.name());
+    }
 }
 
 #[expect(clippy::disallowed_methods, reason = "the event loop is on other threads")]

@@ -26,7 +26,7 @@ pub fn run(options: &Options, place: &Place) -> Result<Vec<Row>, Box<dyn Error>>
     for round in 0..options.rounds() {
         for (load, row) in loads.iter().zip(&mut rows) {
             for peer in in_order(load.peers, round) {
-                row.add(peer, cost(load, fleet.server(peer, load.threads)?, options)?);
+                row.add(peer, cost(load, fleet.server(peer, load.threads)?)?);
             }
             eprintln!("beside: round {} of {}: {}", round + 1, options.rounds(), load.title);
         }

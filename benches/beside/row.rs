@@ -29,8 +29,8 @@ struct Sample {
 pub struct Ratio {
     /// Of the medians of all rounds.
     pub median: f64,
-    /// The smallest and the largest of one round.
-    pub range: [f64; 2],
+    /// The smallest and the largest of one round, if there are several.
+    pub range: Option<[f64; 2]>,
 }
 
 impl Row {
@@ -72,7 +72,7 @@ impl Row {
         let (own, least) = (self.figures(peer)?, self.figures(self.fastest_peer()?)?);
         let rounds = own.iter().zip(least).map(|(own, least)| own / least);
         let range = rounds.fold([f64::INFINITY, 0.0], |[low, high], ratio| [ratio.min(low), ratio.max(high)]);
-        Some(Ratio { median: median(own) / median(least), range })
+        Some(Ratio { median: median(own) / median(least), range: (own.len() > 1).then_some(range) })
     }
 
     fn figures(&self, peer: Peer) -> Option<&[f64]> {

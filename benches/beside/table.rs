@@ -9,6 +9,15 @@ use crate::{
     row::Row,
 };
 
+/// What one has to know to read it.
+const REMARKS: &str = "
+CPU of all threads and processes of a server, user and system. Each server has one thread or one process (two where it is
+said), keeps connections to clients (TCP) and to the application (a unix socket), and is warm. Uploads are passed on while
+they come in (nginx: `proxy_request_buffering off`), except by h2o, which takes them whole first. An idle connection has
+had one proxied answer. Reloads: three in each run, while requests come at their times, nine of ten on connections that
+are kept; p99 counts from those times.
+";
+
 /// What it ran on, and a line for each row.
 pub fn markdown(rows: &[Row], options: &Options) -> String {
     let mut table = head(options);
@@ -22,20 +31,19 @@ pub fn markdown(rows: &[Row], options: &Options) -> String {
     for row in rows {
         table += &line(row);
     }
-    table
+    table + REMARKS
 }
 
 fn head(options: &Options) -> String {
     // No day has fewer than ten characters.
     let date = &humantime::format_rfc3339_seconds(SystemTime::now()).to_string()[..10];
     let versions = Peer::ALL.map(Peer::version).into_iter().chain([version("wrk", "-v")]);
-    format!(
-        "{}; {date}; {}. `{}`: medians of {} rounds.\n",
-        machine(),
-        versions.collect::<Vec<_>>().join(", "),
-        options.command(),
-        options.rounds()
-    )
+    let rounds = match (options.rounds(), options.long_rounds()) {
+        (1, 1) => "one round".into(),
+        (rounds, long) => format!("medians of {rounds} rounds, of {long} for idle connections and reloads"),
+    };
+    let versions = versions.collect::<Vec<_>>().join(", ");
+    format!("{}; {date}; {versions}. `{}`: {rounds}.\n", machine(), options.command())
 }
 
 fn line(row: &Row) -> String {
@@ -46,8 +54,8 @@ fn line(row: &Row) -> String {
     }
     let comparison = row.fastest_peer().zip(row.ratio(Peer::Bowshock));
     line += &comparison.map_or(" | | |\n".into(), |(fastest, ratio)| {
-        let [low, high] = ratio.range;
-        format!(" {} | **{:.2}** | {low:.2} to {high:.2} |\n", fastest.name(), ratio.median)
+        let range = ratio.range.map_or(String::new(), |[low, high]| format!("{low:.2} to {high:.2}"));
+        format!(" {} | **{:.2}** | {range} |\n", fastest.name(), ratio.median)
     });
     line
 }

@@ -31,6 +31,8 @@ const REQUEST: &[u8] = b"GET /bytes/100 HTTP/1.1\r\nHost: localhost\r\n\r\n";
 
 /// What became of all requests.
 pub struct Outcome {
+    /// How long after their times requests were started, in seconds.
+    pub late: Figures,
     /// From their scheduled times, in seconds.
     pub latencies: Figures,
     /// How often each failure happened.
@@ -45,24 +47,31 @@ struct Kept(Mutex<Vec<BufReader<TcpStream>>>);
 pub async fn run(address: SocketAddr, rate: u32, time: Duration) -> Result<Outcome, JoinError> {
     let runtime = Handle::current();
     let requests = spawn_blocking(move || start_all(address, rate, time, &runtime)).await?;
-    let mut latencies = Vec::new();
+    let (mut late, mut latencies) = (Vec::new(), Vec::new());
     let mut failures = BTreeMap::new();
     for request in requests {
-        match request.await? {
+        let Answered { started, latency } = request.await?;
+        late.push(started);
+        match latency {
             Ok(latency) => latencies.push(latency),
             Err(failure) => *failures.entry(failure).or_default() += 1,
         }
     }
-    Ok(Outcome { latencies: Figures::of(latencies), failures })
+    Ok(Outcome { late: Figures::of(late), latencies: Figures::of(latencies), failures })
 }
 
-type Request = JoinHandle<Result<f64, String>>;
+/// What became of one request, in seconds from its scheduled time.
+struct Answered {
+    started: f64,
+    /// Or why there is no answer.
+    latency: Result<f64, String>,
+}
 
 /// Starts each request at its time.
 ///
 /// On a thread of its own, because the timers of the runtime are a millisecond coarse.
 #[expect(clippy::disallowed_methods, reason = "it blocks no event loop")]
-fn start_all(address: SocketAddr, rate: u32, time: Duration, runtime: &Handle) -> Vec<Request> {
+fn start_all(address: SocketAddr, rate: u32, time: Duration, runtime: &Handle) -> Vec<JoinHandle<Answered>> {
     let kept = Arc::new(Kept::default());
     let started = Instant::now();
     let start = |number: u32| {
@@ -73,13 +82,14 @@ fn start_all(address: SocketAddr, rate: u32, time: Duration, runtime: &Handle) -
     (0..rate * time.as_secs() as u32).map(start).collect()
 }
 
-/// Tells its latency, or why there is no answer.
-async fn one(address: SocketAddr, own: bool, kept: Arc<Kept>, scheduled: Instant) -> Result<f64, String> {
-    match tokio::time::timeout(PATIENCE, get(address, own, &kept)).await {
+async fn one(address: SocketAddr, own: bool, kept: Arc<Kept>, scheduled: Instant) -> Answered {
+    let started = scheduled.elapsed().as_secs_f64();
+    let latency = match tokio::time::timeout(PATIENCE, get(address, own, &kept)).await {
         Ok(Ok(())) => Ok(scheduled.elapsed().as_secs_f64()),
         Ok(Err(error)) => Err(error.to_string()),
         Err(_) => Err(format!("no answer for {PATIENCE:?}")),
-    }
+    };
+    Answered { started, latency }
 }
 
 async fn get(address: SocketAddr, own: bool, kept: &Kept) -> io::Result<()> {

@@ -4,14 +4,20 @@ use std::{error::Error, io};
 
 use crate::{
     client::Client,
-    load::{GIB, Load, Work},
-    options::Options,
+    load::{GIB, Load, MIB, Work},
     server::Server,
     wrk::wrk,
 };
 
-/// How many connections wrk has.
+/// What wrk does: so many connections, and requests on them as fast as possible for so many seconds.
 const CONNECTIONS: u32 = 50;
+const SECONDS: u32 = 1;
+
+/// How much is sent where each GiB counts.
+const BYTES: usize = 2 * GIB;
+
+/// What files and answers are made of.
+static EXPECTED: [u8; MIB] = [b'x'; MIB];
 
 /// Sees that the server does it right; twice, so that a kept connection is seen to work.
 pub fn check(load: &Load, server: &Server) -> Result<(), Box<dyn Error>> {
@@ -28,22 +34,20 @@ pub fn check(load: &Load, server: &Server) -> Result<(), Box<dyn Error>> {
 }
 
 /// The CPU that it takes the server, in the load's unit.
-pub fn cost(load: &Load, server: &Server, options: &Options) -> Result<f64, Box<dyn Error>> {
+pub fn cost(load: &Load, server: &Server) -> Result<f64, Box<dyn Error>> {
     let path = load.path(server.peer);
     let before = server.cpu()?;
     let units = match load.work {
-        Work::Requests(_) => wrk(server.address, &path, CONNECTIONS, options.seconds())? as f64 / 1e6,
-        Work::Downloads(_) | Work::Uploads => {
-            transfer(load, server, &path, options.bytes())? as f64 / GIB as f64
-        }
+        Work::Requests(_) => wrk(server.address, &path, CONNECTIONS, SECONDS)? as f64 / 1e6,
+        Work::Downloads(_) | Work::Uploads => transfer(load, server, &path)? as f64 / GIB as f64,
     };
     Ok(server.cpu()?.since(&before) / units)
 }
 
-/// Moves so many bytes, as often as it takes on one connection; tells how many they were.
-fn transfer(load: &Load, server: &Server, path: &str, bytes: usize) -> io::Result<usize> {
+/// Moves the bytes, as often as it takes on one connection; tells how many they were.
+fn transfer(load: &Load, server: &Server, path: &str) -> io::Result<usize> {
     let mut client = Client::connect(server.address)?;
-    let times = bytes / load.size;
+    let times = BYTES / load.size;
     for _ in 0..times {
         match load.work {
             Work::Uploads => upload(&mut client, path, load.size)?,
@@ -64,7 +68,7 @@ fn download(client: &mut Client, path: &str, size: usize, see: impl FnMut(&[u8])
 
 fn download_checked(client: &mut Client, path: &str, size: usize) -> io::Result<()> {
     let mut right = true;
-    download(client, path, size, |piece| right &= piece.iter().all(|byte| *byte == b'x'))?;
+    download(client, path, size, |piece| right &= EXPECTED.starts_with(piece))?;
     if right { Ok(()) } else { Err(io::Error::other("other bytes than expected")) }
 }
 
