@@ -59,7 +59,7 @@ pub const LOADS: [Load; 10] = [
     Load::new("proxied-100b", "proxied, 100 B", PROXIES, Requests(Application), 100),
     Load {
         threads: 2,
-        ..Load::new("two-threads", "the same, two threads", PROXIES, Requests(Application), 100)
+        ..Load::new("two-threads", "proxied, 100 B, two threads", PROXIES, Requests(Application), 100)
     },
     Load::new("proxied-100k", "proxied, 100 KiB", PROXIES, Requests(Application), 100 * KIB),
     Load::new("proxied-1g", "proxied, 1 GiB", PROXIES, Downloads(Application), GIB),

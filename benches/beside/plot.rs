@@ -60,21 +60,20 @@ fn grid(svg: &mut String, axis: &Axis, bottom: f64) {
 }
 
 fn line(svg: &mut String, axis: &Axis, row: &Row, y: f64) {
-    text(svg, LEFT - 16.0, y + 4.5, "end", &row.title);
+    text(svg, LEFT - 16.0, y + 4.5, "end", row.title);
+    if let Some([low, high]) = row.ratio(Peer::Bowshock).and_then(|ratio| ratio.middle_half) {
+        let [low, high] = [low, high].map(|ratio| axis.place(ratio));
+        let colour = colour(Peer::Bowshock);
+        let _ = writeln!(
+            svg,
+            "<path d=\"M{low:.1} {y}H{high:.1}\" stroke=\"{colour}\" stroke-width=\"3\" opacity=\"0.5\"/>"
+        );
+    }
     // Ourselves last, on top of the others.
     for peer in Peer::ALL.into_iter().rev() {
-        let Some(ratio) = row.ratio(peer) else { continue };
-        if peer == Peer::Bowshock
-            && let Some(range) = ratio.range
-        {
-            let [low, high] = range.map(|ratio| axis.place(ratio));
-            let colour = colour(peer);
-            let _ = writeln!(
-                svg,
-                "<path d=\"M{low:.1} {y}H{high:.1}\" stroke=\"{colour}\" stroke-width=\"3\" opacity=\"0.5\"/>"
-            );
+        if let Some(ratio) = row.ratio(peer) {
+            dot(svg, peer, axis.place(ratio.median), y);
         }
-        dot(svg, peer, axis.place(ratio.median), y);
     }
 }
 
@@ -103,9 +102,9 @@ impl Axis {
     fn around(rows: &[&Row]) -> Self {
         let ratios = rows.iter().flat_map(|row| Peer::ALL.into_iter().filter_map(|peer| row.ratio(peer)));
         let all: Vec<f64> =
-            ratios.flat_map(|ratio| ratio.range.into_iter().flatten().chain([ratio.median])).collect();
+            ratios.flat_map(|ratio| ratio.middle_half.into_iter().flatten().chain([ratio.median])).collect();
         let [low, high] =
-            all.iter().fold([1.0, 1.0], |[low, high]: [f64; 2], ratio| [low.min(*ratio), high.max(*ratio)]);
+            all.iter().fold([0.75, 1.5], |[low, high]: [f64; 2], ratio| [low.min(*ratio), high.max(*ratio)]);
         let first = MARKS.iter().rposition(|mark| *mark <= low).unwrap_or(0);
         let last = MARKS.iter().position(|mark| *mark >= high).unwrap_or(MARKS.len() - 1);
         Self { marks: MARKS[first..=last].to_vec() }

@@ -32,8 +32,8 @@ pub fn run(options: &Options, place: &Place, runtime: &Handle) -> Result<Vec<Row
         return Ok(Vec::new());
     }
     let total = RATE as usize * options.reload_time().as_secs() as usize * options.long_rounds();
-    let mut latency = Row::costs("reload at 2,000 requests/s, p99", "ms", PEERS);
-    let mut failed = Row::failures(format!("the same, failed of {total}"), "requests", PEERS);
+    let mut latency = Row::costs("latency over reloads, p99", "ms", PEERS);
+    let mut failed = Row::failures("failed over reloads", format!("of {total} requests"), PEERS);
     for round in 0..options.long_rounds() {
         for peer in in_order(PEERS, round) {
             let outcome = under_traffic(&Server::start(peer, place, 1)?, options.reload_time(), runtime)?;

@@ -4,8 +4,8 @@ use crate::peer::Peer;
 
 /// A line of the table.
 pub struct Row {
-    pub title: String,
-    pub unit: &'static str,
+    pub title: &'static str,
+    pub unit: String,
     sum_up: SumUp,
     samples: Vec<Sample>,
 }
@@ -29,19 +29,19 @@ struct Sample {
 pub struct Ratio {
     /// Of the medians of all rounds.
     pub median: f64,
-    /// The smallest and the largest of one round, if there are several.
-    pub range: Option<[f64; 2]>,
+    /// Between these lie half of the rounds, if there are several.
+    pub middle_half: Option<[f64; 2]>,
 }
 
 impl Row {
     /// For what servers need of something.
-    pub fn costs(title: impl Into<String>, unit: &'static str, peers: &[Peer]) -> Self {
+    pub fn costs(title: &'static str, unit: impl Into<String>, peers: &[Peer]) -> Self {
         let samples = peers.iter().map(|&peer| Sample { peer, figures: Vec::new() }).collect();
-        Self { title: title.into(), unit, sum_up: SumUp::Median, samples }
+        Self { title, unit: unit.into(), sum_up: SumUp::Median, samples }
     }
 
     /// For what should not happen.
-    pub fn failures(title: impl Into<String>, unit: &'static str, peers: &[Peer]) -> Self {
+    pub fn failures(title: &'static str, unit: impl Into<String>, peers: &[Peer]) -> Self {
         Self { sum_up: SumUp::Total, ..Self::costs(title, unit, peers) }
     }
 
@@ -70,9 +70,10 @@ impl Row {
     /// `None` when the server cannot do this, or there is nothing to compare.
     pub fn ratio(&self, peer: Peer) -> Option<Ratio> {
         let (own, least) = (self.figures(peer)?, self.figures(self.fastest_peer()?)?);
-        let rounds = own.iter().zip(least).map(|(own, least)| own / least);
-        let range = rounds.fold([f64::INFINITY, 0.0], |[low, high], ratio| [ratio.min(low), ratio.max(high)]);
-        Some(Ratio { median: median(own) / median(least), range: (own.len() > 1).then_some(range) })
+        let rounds = sorted(own.iter().zip(least).map(|(own, least)| own / least).collect());
+        let quarter = rounds.len() / 4;
+        let middle_half = (rounds.len() > 1).then(|| [rounds[quarter], rounds[rounds.len() - 1 - quarter]]);
+        Some(Ratio { median: median(own) / median(least), middle_half })
     }
 
     fn figures(&self, peer: Peer) -> Option<&[f64]> {
@@ -82,12 +83,13 @@ impl Row {
 
 /// Not a number when there are none.
 fn median(figures: &[f64]) -> f64 {
-    let mut sorted = figures.to_vec();
-    sorted.sort_by(f64::total_cmp);
-    let middle = sorted.len() / 2;
-    match sorted.len() % 2 {
-        0 if middle == 0 => f64::NAN,
-        0 => f64::midpoint(sorted[middle - 1], sorted[middle]),
-        _ => sorted[middle],
-    }
+    let sorted = sorted(figures.to_vec());
+    let [low, high] = [sorted.len().saturating_sub(1) / 2, sorted.len() / 2];
+    let at = |place: usize| sorted.get(place).copied().unwrap_or(f64::NAN);
+    f64::midpoint(at(low), at(high))
+}
+
+fn sorted(mut figures: Vec<f64>) -> Vec<f64> {
+    figures.sort_by(f64::total_cmp);
+    figures
 }
