@@ -9,7 +9,7 @@
 //!
 //! Two more loads have servers of their own: what an idle connection occupies, and what clients see of a reload.
 //!
-//! `make bench` runs it (about nine minutes), `make bench BENCH_ARGS=--quick` in one and a half, which shows that it works
+//! `make bench` runs it (eight to ten minutes), `make bench BENCH_ARGS=--quick` in one minute, which shows that it works
 //! and little more; `--only NAME,NAME` takes some of the loads. The table goes to standard output and, with a plot of the
 //! ratios, to `target/bench/`. The exit code is 0 whatever the figures are, 1 when something could not be run.
 

@@ -26,7 +26,8 @@ const RATE: u32 = 2_000;
 /// How often each run reloads, at equal distances.
 const RELOADS: u32 = 3;
 
-/// Measures it, if it is wanted: failed requests, and the latency that one of a hundred exceeds.
+/// Measures it, if it is wanted: the latency that one request of a hundred exceeds, and how many
+/// fail.
 pub fn run(options: &Options, place: &Place, runtime: &Handle) -> Result<Vec<Row>, Box<dyn Error>> {
     if !options.wants(NAME) {
         return Ok(Vec::new());
@@ -34,25 +35,20 @@ pub fn run(options: &Options, place: &Place, runtime: &Handle) -> Result<Vec<Row
     let total = RATE as usize * options.reload_time().as_secs() as usize * options.long_rounds();
     let mut latency = Row::costs("latency over reloads, p99", "ms", PEERS);
     let mut failed = Row::failures("failed over reloads", format!("of {total} requests"), PEERS);
+    let mut late = Row::remark("requests sent late, p99", "ms", PEERS);
     for round in 0..options.long_rounds() {
         for peer in in_order(PEERS, round) {
             let outcome = under_traffic(&Server::start(peer, place, 1)?, options.reload_time(), runtime)?;
-            tell(peer, &outcome);
+            for (failure, times) in &outcome.failures {
+                eprintln!("beside: {}: failed {times} times: {failure}", peer.name());
+            }
             latency.add(peer, outcome.latencies.p99() * 1e3);
+            late.add(peer, outcome.late.p99() * 1e3);
             failed.add(peer, outcome.failures.values().sum::<usize>() as f64);
         }
         eprintln!("beside: round {} of {}: {}", round + 1, options.long_rounds(), latency.title);
     }
-    Ok(vec![latency, failed])
-}
-
-/// How far the latencies can be trusted, and why requests failed.
-fn tell(peer: Peer, outcome: &Outcome) {
-    let late = outcome.late.p99() * 1e3;
-    eprintln!("beside: {}: p99 of how late requests were started is {late:.2} ms", peer.name());
-    for (failure, times) in &outcome.failures {
-        eprintln!("beside: {}: failed {times} times: {failure}", peer.name());
-    }
+    Ok(vec![latency, late, failed])
 }
 
 #[expect(clippy::disallowed_methods, reason = "the event loop is on other threads")]

@@ -7,15 +7,15 @@ pub struct Row {
     pub title: &'static str,
     pub unit: String,
     sum_up: SumUp,
+    /// The less the better, so servers are compared.
+    compares: bool,
     samples: Vec<Sample>,
 }
 
 /// What becomes of the figures of all rounds.
-#[derive(Clone, Copy, PartialEq, Eq)]
+#[derive(Clone, Copy)]
 enum SumUp {
-    /// The less the better, so that servers are compared by it.
     Median,
-    /// Nothing to compare: it should be none.
     Total,
 }
 
@@ -27,7 +27,8 @@ struct Sample {
 
 /// What a server needs, as a multiple of what the fastest peer needs.
 pub struct Ratio {
-    /// Of the medians of all rounds.
+    /// Of the ratios of single rounds: what both need was measured within seconds, so that what disturbs the machine for
+    /// longer disturbs both.
     pub median: f64,
     /// Between these lie half of the rounds, if there are several.
     pub middle_half: Option<[f64; 2]>,
@@ -37,12 +38,17 @@ impl Row {
     /// For what servers need of something.
     pub fn costs(title: &'static str, unit: impl Into<String>, peers: &[Peer]) -> Self {
         let samples = peers.iter().map(|&peer| Sample { peer, figures: Vec::new() }).collect();
-        Self { title, unit: unit.into(), sum_up: SumUp::Median, samples }
+        Self { title, unit: unit.into(), sum_up: SumUp::Median, compares: true, samples }
     }
 
     /// For what should not happen.
     pub fn failures(title: &'static str, unit: impl Into<String>, peers: &[Peer]) -> Self {
-        Self { sum_up: SumUp::Total, ..Self::costs(title, unit, peers) }
+        Self { sum_up: SumUp::Total, compares: false, ..Self::costs(title, unit, peers) }
+    }
+
+    /// For what tells how far other rows can be trusted.
+    pub fn remark(title: &'static str, unit: impl Into<String>, peers: &[Peer]) -> Self {
+        Self { compares: false, ..Self::costs(title, unit, peers) }
     }
 
     /// Adds the figure of one more round.
@@ -64,7 +70,7 @@ impl Row {
     pub fn fastest_peer(&self) -> Option<Peer> {
         let peers = self.samples.iter().filter(|sample| sample.peer != Peer::Bowshock);
         let fastest = peers.min_by(|a, b| median(&a.figures).total_cmp(&median(&b.figures)))?;
-        (self.sum_up == SumUp::Median).then_some(fastest.peer)
+        self.compares.then_some(fastest.peer)
     }
 
     /// `None` when the server cannot do this, or there is nothing to compare.
@@ -73,7 +79,7 @@ impl Row {
         let rounds = sorted(own.iter().zip(least).map(|(own, least)| own / least).collect());
         let quarter = rounds.len() / 4;
         let middle_half = (rounds.len() > 1).then(|| [rounds[quarter], rounds[rounds.len() - 1 - quarter]]);
-        Some(Ratio { median: median(own) / median(least), middle_half })
+        Some(Ratio { median: median(&rounds), middle_half })
     }
 
     fn figures(&self, peer: Peer) -> Option<&[f64]> {

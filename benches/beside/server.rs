@@ -3,9 +3,8 @@
 use std::{
     fs::{self, File},
     io::{self, Read as _},
-    net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream},
+    net::{Ipv4Addr, SocketAddr, TcpListener},
     path::{Path, PathBuf},
-    time::{Duration, Instant},
 };
 
 use rustix::process::{Pid, kill_process};
@@ -48,9 +47,6 @@ pub struct Server {
     _folder: tempfile::TempDir,
 }
 
-/// How long a server may take to start.
-const SOON: Duration = Duration::from_secs(15);
-
 impl Server {
     /// Starts it, and waits until it accepts.
     pub fn start(peer: Peer, place: &Place, threads: usize) -> io::Result<Self> {
@@ -59,13 +55,9 @@ impl Server {
         let address = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?.local_addr()?;
         let command = peer.command(folder.path(), place, address.port(), threads)?;
         let mut process = Process::start(&command, folder.path())?;
-        let deadline = Instant::now() + SOON;
-        while TcpStream::connect(address).is_err() {
-            if process.has_ended()? || Instant::now() > deadline {
-                return Err(io::Error::other(format!("{} does not accept: {}", peer.name(), process.log())));
-            }
-            wait();
-        }
+        process
+            .until_accepts(address)
+            .map_err(|error| io::Error::other(format!("{}: {error}", peer.name())))?;
         Ok(Self { peer, threads, address, process, _folder: folder })
     }
 
@@ -84,10 +76,4 @@ impl Server {
         let pid = Pid::from_raw(self.process.pid().cast_signed()).ok_or(io::ErrorKind::NotFound)?;
         Ok(kill_process(pid, self.peer.reload())?)
     }
-}
-
-/// Nobody tells when a server accepts.
-#[expect(clippy::disallowed_methods, reason = "there is no event loop here")]
-fn wait() {
-    std::thread::sleep(Duration::from_millis(20));
 }

@@ -16,7 +16,7 @@ said), is warm, and keeps connections to clients (TCP) and to the application (a
 upload on a new one, and lighttpd each request. Uploads are passed on while they come in (nginx: `proxy_request_buffering
 off`), except by h2o, which takes them whole first. An idle connection has had one proxied answer. Reloads: three in each
 run, while 2,000 requests a second come at their times, nine of ten on connections that are kept; latencies count from
-those times.
+those times, so what is sent late adds to them. Ratios are medians of those of single rounds.
 ";
 
 /// What it ran on, and a line for each row.

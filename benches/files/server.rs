@@ -2,10 +2,9 @@
 
 use std::{
     fs, io,
-    net::{SocketAddr, TcpListener, TcpStream},
+    net::{SocketAddr, TcpListener},
     path::Path,
     process::Command,
-    time::{Duration, Instant},
 };
 
 use crate::{cpu::Cpu, process::Process};
@@ -15,9 +14,6 @@ pub enum Kind {
     Nginx,
     Bowshock,
 }
-
-/// How long a server may take to start.
-const SOON: Duration = Duration::from_secs(15);
 
 impl Kind {
     pub const ALL: [Self; 2] = [Self::Nginx, Self::Bowshock];
@@ -97,13 +93,7 @@ impl Server {
         let mut command = Command::new(program);
         command.args(words).arg(file);
         let mut process = Process::start(&command, &folder)?;
-        let deadline = Instant::now() + SOON;
-        while TcpStream::connect(address).is_err() {
-            if process.has_ended()? || Instant::now() > deadline {
-                return Err(io::Error::other(format!("{kind:?} does not accept: {}", process.log())));
-            }
-            wait();
-        }
+        process.until_accepts(address).map_err(|error| io::Error::other(format!("{kind:?}: {error}")))?;
         Ok(Self { address, process })
     }
 
@@ -111,9 +101,4 @@ impl Server {
     pub fn cpu(&self) -> io::Result<Cpu> {
         Cpu::of(self.process.pid())
     }
-}
-
-#[expect(clippy::disallowed_methods, reason = "there is no event loop here")]
-fn wait() {
-    std::thread::sleep(Duration::from_millis(20));
 }
