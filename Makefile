@@ -69,7 +69,7 @@ check: tools venv ## All tests: units, and the built program between real client
 	cargo nextest run --all-targets --no-fail-fast --test-threads $(TEST_THREADS)
 
 .PHONY: bench
-bench: ## CPU, memory and reloads beside the fastest servers, about nine minutes; BENCH_ARGS=--quick: one.
+bench: ## CPU, memory and reloads beside the fastest servers, about eight minutes; BENCH_ARGS=--quick: one.
 	@$(call need,$(BENCH_TOOLS) $(PEERS))
 	cargo bench --bench beside -- $(BENCH_ARGS)
 
