@@ -19,6 +19,7 @@ TEST_TOOLS := 7z:p7zip-full aria2c:aria2 bsdtar:libarchive-tools cmake:cmake cur
 	promtool:prometheus unzip:unzip wget:wget
 BENCH_TOOLS := cmake:cmake haproxy:haproxy nginx:nginx-light wrk:wrk
 MICRO_TOOLS := cmake:cmake valgrind:valgrind
+PEERS := h2o:h2o lighttpd:lighttpd varnishd:varnish
 
 # need(program:package ...): one apt-get for all programs that are missing; their services are not started.
 define need
@@ -67,6 +68,11 @@ lint: build-tools ## Lints; a warning fails.
 check: tools venv ## All tests: units, and the built program between real clients and real gunicorns.
 	@echo "== cargo nextest (builds first; the longest scenario takes about a minute)"
 	cargo nextest run --all-targets --no-fail-fast --test-threads $(TEST_THREADS)
+
+.PHONY: bench
+bench: ## CPU, memory and reloads beside the fastest servers, about eight minutes; BENCH_ARGS=--quick: one.
+	@$(call need,$(BENCH_TOOLS) $(PEERS))
+	cargo bench --bench beside -- $(BENCH_ARGS)
 
 .PHONY: bench-balance
 bench-balance: ## Balancing beside nginx and haproxy, about six minutes; BENCH_ARGS=--quick: one.

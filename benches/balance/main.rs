@@ -23,7 +23,11 @@
 mod arrivals;
 mod backend;
 mod client;
+#[path = "../common/figures.rs"]
 mod figures;
+#[path = "../common/machine.rs"]
+mod machine;
+#[path = "../common/process.rs"]
 mod process;
 mod report;
 mod simulation;
@@ -38,6 +42,7 @@ use std::{
 };
 
 use arrivals::{Arrival, arrivals};
+use machine::{BOWSHOCK, machine, version};
 use report::{Level, Measured};
 use simulation::{Policy, Simulated};
 use system::{Kind, System};
@@ -85,7 +90,8 @@ fn main() -> ExitCode {
 fn run(seconds: f64) -> Result<(), Box<dyn Error>> {
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
     println!("# Balancing: latency in ms\n");
-    report::print_machine();
+    let versions = [version("nginx", "-v"), version("haproxy", "-v"), version(BOWSHOCK, "--version")];
+    println!("{}; {}.", machine(), versions.join(", "));
     for load in LOADS {
         runtime.block_on(measure(load, seconds))?.print();
     }

@@ -1,12 +1,12 @@
 //! Tables and verdicts, as Markdown.
 
-use std::{collections::BTreeMap, fs, process::Command};
+use std::collections::BTreeMap;
 
 use crate::{
     client::Outcome,
     figures::Figures,
     simulation::{Policy, Simulated},
-    system::{BOWSHOCK, Kind},
+    system::Kind,
     worker::SLOTS,
 };
 
@@ -148,26 +148,4 @@ fn print_row(name: &str, value: impl Fn(fn(&Figures) -> f64) -> f64, failed: &st
 /// Seconds as milliseconds.
 fn ms(seconds: f64) -> String {
     format!("{:.0}", seconds * 1000.0)
-}
-
-/// What it ran on, and what ran.
-pub fn print_machine() {
-    let processors = fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
-    let count = processors.lines().filter(|line| line.starts_with("processor")).count();
-    let model = processors.lines().find_map(|line| line.strip_prefix("model name")?.split_once(": "));
-    let model = model.map_or("processors of unknown make", |(_, model)| model);
-    let kernel = fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default();
-    println!("{count} × {model}, Linux {}; {}.", kernel.trim(), versions().join(", "));
-}
-
-fn versions() -> [String; 3] {
-    [("nginx", "-v"), ("haproxy", "-v"), (BOWSHOCK, "--version")].map(|(program, argument)| {
-        let output = Command::new(program).arg(argument).output();
-        // nginx tells it on standard error.
-        let text = output.map(|output| [output.stderr, output.stdout].concat()).unwrap_or_default();
-        let text = String::from_utf8_lossy(&text);
-        let version = text.split_whitespace().find(|word| word.contains('.')).unwrap_or_default();
-        let name = program.rsplit('/').next().unwrap_or(program);
-        format!("{name} {}", version.trim_start_matches("nginx/"))
-    })
 }

@@ -7,7 +7,9 @@ use std::{
     time::{Duration, Instant},
 };
 
-use crate::{arrivals::WORKERS, backend::Backend, client, process::Process, worker::SLOTS};
+use crate::{
+    arrivals::WORKERS, backend::Backend, client, machine::BOWSHOCK, process::Process, worker::SLOTS,
+};
 
 /// A proxy, and the way in which it is told to balance.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -78,9 +80,6 @@ impl Kind {
         Ok(command)
     }
 }
-
-/// The program as it was built for this benchmark.
-pub const BOWSHOCK: &str = env!("CARGO_BIN_EXE_bowshock");
 
 /// A running proxy with its workers. All end with it.
 pub struct System {

@@ -2,13 +2,12 @@
 
 use std::{
     error::Error,
-    io::{self, BufRead, BufReader, Read, Write},
+    io::{self, BufRead, BufReader, Write},
     net::{SocketAddr, TcpListener, TcpStream},
-    process::Command,
     thread,
 };
 
-use crate::server::Server;
+use crate::{client::Client, server::Server, wrk::wrk};
 
 /// A kind of download.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -56,50 +55,25 @@ impl Load {
 
     /// The CPU that it takes a server, in the [unit](Self::unit).
     pub fn cost(self, server: &Server) -> Result<f64, Box<dyn Error>> {
+        let path = format!("/static/{}", self.file());
         let before = server.cpu()?;
         let (times, thousands) = match self {
-            Self::Large => (download(server.address, &format!("/static/{}", self.file()), 4)? / GIB, 1e3),
-            Self::Accelerated => (download(server.address, "/accelerated", 2048)? / GIB, 1e3),
-            Self::Page | Self::Small => (wrk(server.address, &format!("/static/{}", self.file()))?, 1e6),
+            Self::Large => (download(server.address, &path, 4)?, 1e3),
+            Self::Accelerated => (download(server.address, "/accelerated", 2048)?, 1e3),
+            Self::Page | Self::Small => (wrk(server.address, &path, 16, 1)? as f64, 1e6),
         };
-        Ok((server.cpu()? - before) * thousands / times as f64)
+        Ok(server.cpu()?.since(&before) * thousands / times)
     }
 }
 
-/// Downloads a file so often on one connection, and tells the number of bytes.
-fn download(address: SocketAddr, path: &str, times: usize) -> io::Result<usize> {
-    let mut stream = BufReader::with_capacity(256 * 1024, TcpStream::connect(address)?);
+/// Downloads a file so often on one connection, and tells how many GiB that were.
+fn download(address: SocketAddr, path: &str, times: usize) -> io::Result<f64> {
+    let mut client = Client::connect(address)?;
     let mut received = 0;
     for _ in 0..times {
-        stream.get_mut().write_all(format!("GET {path} HTTP/1.1\r\nHost: localhost\r\n\r\n").as_bytes())?;
-        let mut length = 0;
-        let mut line = String::new();
-        while stream.read_line(&mut line)? > 2 {
-            if let Some(value) = line.to_ascii_lowercase().strip_prefix("content-length:") {
-                length = value.trim().parse().map_err(io::Error::other)?;
-            }
-            line.clear();
-        }
-        let body = io::copy(&mut stream.by_ref().take(length), &mut io::sink())?;
-        if body < length || length < MIB as u64 {
-            return Err(io::Error::other(format!("{body} of {length} bytes of {path}")));
-        }
-        received += body as usize;
+        received += client.get(path, |_| ())?;
     }
-    Ok(received)
-}
-
-/// Asks for a file as often as possible for a while, and tells how often that was.
-fn wrk(address: SocketAddr, path: &str) -> Result<usize, Box<dyn Error>> {
-    let output = Command::new("wrk")
-        .args(["--threads=1", "--connections=16", "--duration=1s", &format!("http://{address}{path}")])
-        .output()?;
-    let text = String::from_utf8_lossy(&output.stdout);
-    if text.contains("Non-2xx") || text.contains("Socket errors") {
-        return Err(text.into());
-    }
-    let count = text.lines().find_map(|line| line.split_once(" requests in")?.0.trim().parse().ok());
-    count.ok_or_else(|| format!("wrk counts no requests: {text}").into())
+    Ok(received as f64 / GIB as f64)
 }
 
 /// Hands the file of accelerated downloads over, on as many connections as are wanted.

@@ -10,10 +10,18 @@
 
 #![allow(clippy::print_stdout, clippy::print_stderr, reason = "the report, and how far it is")]
 
+#[path = "../common/client.rs"]
+mod client;
+#[path = "../common/cpu.rs"]
+mod cpu;
+#[path = "../common/family.rs"]
+mod family;
 mod load;
-#[path = "../balance/process.rs"]
+#[path = "../common/process.rs"]
 mod process;
 mod server;
+#[path = "../common/wrk.rs"]
+mod wrk;
 
 use std::{error::Error, process::ExitCode};
 

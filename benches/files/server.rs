@@ -2,22 +2,18 @@
 
 use std::{
     fs, io,
-    net::{SocketAddr, TcpListener, TcpStream},
+    net::{SocketAddr, TcpListener},
     path::Path,
     process::Command,
-    time::{Duration, Instant},
 };
 
-use crate::process::Process;
+use crate::{cpu::Cpu, process::Process};
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Kind {
     Nginx,
     Bowshock,
 }
-
-/// How long a server may take to start.
-const SOON: Duration = Duration::from_secs(15);
 
 impl Kind {
     pub const ALL: [Self; 2] = [Self::Nginx, Self::Bowshock];
@@ -97,32 +93,12 @@ impl Server {
         let mut command = Command::new(program);
         command.args(words).arg(file);
         let mut process = Process::start(&command, &folder)?;
-        let deadline = Instant::now() + SOON;
-        while TcpStream::connect(address).is_err() {
-            if process.has_ended()? || Instant::now() > deadline {
-                return Err(io::Error::other(format!("{kind:?} does not accept: {}", process.log())));
-            }
-            wait();
-        }
+        process.until_accepts(address).map_err(|error| io::Error::other(format!("{kind:?}: {error}")))?;
         Ok(Self { address, process })
     }
 
-    /// Seconds of CPU that it has taken so far, by the system's clock of hundredths.
-    pub fn cpu(&self) -> io::Result<f64> {
-        let pid = self.process.pid();
-        let children = fs::read_to_string(format!("/proc/{pid}/task/{pid}/children"))?;
-        let mut ticks = 0;
-        for process in children.split_whitespace().chain([&*pid.to_string()]) {
-            let stat = fs::read_to_string(format!("/proc/{process}/stat"))?;
-            // The name, in brackets, may hold anything.
-            let fields = stat.rsplit(')').next().unwrap_or_default().split_whitespace();
-            ticks += fields.skip(11).take(2).filter_map(|ticks| ticks.parse::<u64>().ok()).sum::<u64>();
-        }
-        Ok(ticks as f64 / rustix::param::clock_ticks_per_second() as f64)
+    /// What it has taken so far.
+    pub fn cpu(&self) -> io::Result<Cpu> {
+        Cpu::of(self.process.pid())
     }
-}
-
-#[expect(clippy::disallowed_methods, reason = "there is no event loop here")]
-fn wait() {
-    std::thread::sleep(Duration::from_millis(20));
 }

@@ -115,8 +115,9 @@ async fn next_request<F: Future<Output = ()>>(
         }
         let is_closing = closing.is_closing(&link.peer.listener, cx);
         let until = match idle {
-            Idle::Kept(_) if is_closing => return Poll::Ready(Next::Close),
-            Idle::Fresh(until) if is_closing => {
+            // What has come at the last moment is still taken.
+            Idle::Kept(_) if is_closing && !link.socket.has_received() => return Poll::Ready(Next::Close),
+            Idle::Fresh(until) | Idle::Kept(until) if is_closing => {
                 *last.get_or_insert_with(|| until.min(Instant::now() + FIRST_REQUEST))
             }
             Idle::Fresh(until) | Idle::Kept(until) => until,

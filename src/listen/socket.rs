@@ -7,7 +7,7 @@ use std::{
     task::{Context, Poll, Waker, ready},
 };
 
-use rustix::net::SendFlags;
+use rustix::net::{RecvFlags, SendFlags};
 use tokio::{
     io::{AsyncRead, AsyncWrite, Interest, ReadBuf},
     net::{TcpStream, UnixStream},
@@ -44,6 +44,12 @@ impl Socket {
     /// asking the kernel.
     pub(crate) fn poll_read(&mut self, cx: &mut Context<'_>, out: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         each!(self, stream => Pin::new(stream).poll_read(cx, out))
+    }
+
+    /// Whether something has come, even if the runtime has not been told yet.
+    pub(super) fn has_received(&self) -> bool {
+        let flags = RecvFlags::PEEK | RecvFlags::DONTWAIT;
+        rustix::net::recv(self, &mut [0][..], flags).is_ok_and(|(_, received)| received > 0)
     }
 
     /// Whether there is something to read, or the end. Asks the kernel only if the runtime has been told so.

@@ -3,12 +3,16 @@
 use std::{
     fs::{self, File},
     io,
+    net::{SocketAddr, TcpStream},
     path::{Path, PathBuf},
     process::{Child, Command, Stdio},
     time::{Duration, Instant},
 };
 
 use rustix::process::{Pid, Signal, kill_process};
+
+/// How long a program may take to start.
+const SOON: Duration = Duration::from_secs(15);
 
 /// How long a program may take to end when it is asked to.
 const GRACE: Duration = Duration::from_secs(5);
@@ -46,6 +50,19 @@ impl Process {
         Ok(self.child.try_wait()?.is_some())
     }
 
+    /// Waits until it accepts connections.
+    #[allow(dead_code, reason = "not every bench waits for that")]
+    pub fn until_accepts(&mut self, address: SocketAddr) -> io::Result<()> {
+        let deadline = Instant::now() + SOON;
+        while TcpStream::connect(address).is_err() {
+            if self.has_ended()? || Instant::now() > deadline {
+                return Err(io::Error::other(format!("nobody accepts: {}", self.log())));
+            }
+            wait();
+        }
+        Ok(())
+    }
+
     /// What it has written so far.
     pub fn log(&self) -> String {
         fs::read_to_string(&self.log).unwrap_or_default()
@@ -53,7 +70,6 @@ impl Process {
 }
 
 impl Drop for Process {
-    #[expect(clippy::disallowed_methods, reason = "nothing is measured any more")]
     fn drop(&mut self) {
         let deadline = Instant::now() + GRACE;
         // nginx ends its own processes only when it is asked; who has ended already cannot be asked.
@@ -63,9 +79,15 @@ impl Drop for Process {
             let _ = kill_process(pid, Signal::TERM);
         }
         while self.has_ended().is_ok_and(|ended| !ended) && Instant::now() < deadline {
-            std::thread::sleep(Duration::from_millis(10));
+            wait();
         }
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
+}
+
+/// Neither that a program accepts nor that it has ended comes with an event.
+#[expect(clippy::disallowed_methods, reason = "nothing is measured in that time")]
+fn wait() {
+    std::thread::sleep(Duration::from_millis(10));
 }

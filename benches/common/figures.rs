@@ -14,6 +14,7 @@ impl Figures {
     }
 
     /// The mean; not a number when there are none.
+    #[allow(dead_code, reason = "not every bench asks")]
     pub fn mean(&self) -> f64 {
         self.sorted.iter().sum::<f64>() / self.sorted.len() as f64
     }
