@@ -6,12 +6,12 @@ use std::{
     net::{IpAddr, Ipv4Addr},
 };
 
-use bytes::BytesMut;
+use bytes::{BufMut, BytesMut};
 use http::{HeaderMap, HeaderName, HeaderValue, header};
 use ipnet::IpNet;
 
 use crate::{
-    answer::{Fields, value},
+    answer::{Fields, value, write_number},
     config::{Address, Trust},
     listen::{Peer, PeerAddress},
 };
@@ -24,7 +24,7 @@ const X_REAL_IP: HeaderName = HeaderName::from_static("x-real-ip");
 
 /// Fields by which an application is told who asks; believed only from a trusted peer. All `X-Forwarded-*`
 /// fields belong to them too.
-const SPOKEN_FOR: [&str; 5] = ["x-real-ip", "forwarded", "x-url-scheme", "remote-user", "gx-secret"];
+const SPOKEN_FOR: [&[u8]; 5] = [b"x-real-ip", b"forwarded", b"x-url-scheme", b"remote-user", b"gx-secret"];
 
 /// Who asks.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -80,14 +80,14 @@ impl Client {
     /// Names with `_` go in any case: WSGI folds `X_Forwarded_For` and `X-Forwarded-For` into one.
     pub(crate) fn forward(&self, request: &mut impl Fields) {
         request.remove_if(|name| self.must_go(name));
-        let address = value(|out| write(out, self.address));
+        let address = value(|out| write_address(out, self.address));
         // The client first, then the proxies that it came through.
         let chain = || {
             value(|out| {
-                write(out, self.address);
+                write_address(out, self.address);
                 for proxy in &self.via {
                     out.extend_from_slice(b", ");
-                    write(out, *proxy);
+                    write_address(out, *proxy);
                 }
             })
         };
@@ -100,7 +100,7 @@ impl Client {
             request.set(X_FORWARDED_HOST, host);
         }
         let own_port = || self.own_port.unwrap_or(if self.https { 443 } else { 80 });
-        let port = || value(|out| write(out, own_port()));
+        let port = || value(|out| write_number(out, own_port().into()));
         request.set(X_FORWARDED_PORT, self.port.clone().unwrap_or_else(port));
     }
 
@@ -114,16 +114,29 @@ impl Client {
         if self.https { "https" } else { "http" }
     }
 
-    fn must_go(&self, name: &str) -> bool {
+    fn must_go(&self, name: &[u8]) -> bool {
         // A trusted peer may speak for its users (REMOTE_USER from its login); who the client is we say ourselves.
-        let word_of_the_peer = name.starts_with("x-forwarded-") || SPOKEN_FOR.contains(&name);
-        name.contains('_') || name == "forwarded" || (word_of_the_peer && !self.trusted)
+        let word_of_the_peer = name.starts_with(b"x-forwarded-") || SPOKEN_FOR.contains(&name);
+        name.contains(&b'_') || name == b"forwarded" || (word_of_the_peer && !self.trusted)
     }
 }
 
-fn write(out: &mut BytesMut, what: impl fmt::Display) {
-    // Fails only for want of memory.
-    let _ = fmt::Write::write_fmt(out, format_args!("{what}"));
+/// Every request has one written, nearly always IPv4: without the machinery of formatting, at a tenth of its cost.
+fn write_address(out: &mut BytesMut, address: IpAddr) {
+    match address {
+        IpAddr::V4(address) => {
+            for (place, part) in address.octets().into_iter().enumerate() {
+                if place > 0 {
+                    out.put_u8(b'.');
+                }
+                write_number(out, part.into());
+            }
+        }
+        IpAddr::V6(address) => {
+            // Fails only for want of memory.
+            let _ = fmt::Write::write_fmt(out, format_args!("{address}"));
+        }
+    }
 }
 
 fn is_trusted(peer: PeerAddress, trust: &Trust) -> bool {

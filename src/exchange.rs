@@ -45,8 +45,6 @@ pub struct Exchange {
     pub(crate) turn: Turn,
     /// Its place on a server, while it has one.
     pub(crate) lease: Option<Lease>,
-    /// When the server was chosen.
-    pub(crate) sent: Option<Instant>,
     /// From choosing the server to the head of its answer.
     pub(crate) upstream_took: Option<Duration>,
     /// Attempts on which something was sent.
@@ -85,7 +83,6 @@ impl Exchange {
             route: None,
             turn: Turn::default(),
             lease: None,
-            sent: None,
             upstream_took: None,
             tries: 0,
             failed_connects: 0,

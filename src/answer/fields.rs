@@ -18,14 +18,14 @@ pub(crate) trait Fields {
     /// Removes all of that name.
     fn remove(&mut self, name: &HeaderName);
     /// Removes all whose names, in lower case, are `gone`.
-    fn remove_if(&mut self, gone: impl Fn(&str) -> bool);
+    fn remove_if(&mut self, gone: impl Fn(&[u8]) -> bool);
     /// All of them, as they came or as they are now.
     fn map(&self) -> Cow<'_, HeaderMap>;
 }
 
 /// The names in `fields` that are `gone`.
-fn names_if(fields: &HeaderMap, gone: impl Fn(&str) -> bool) -> Vec<HeaderName> {
-    fields.keys().filter(|name| gone(name.as_str())).cloned().collect()
+fn names_if(fields: &HeaderMap, gone: impl Fn(&[u8]) -> bool) -> Vec<HeaderName> {
+    fields.keys().filter(|name| gone(name.as_str().as_bytes())).cloned().collect()
 }
 
 /// Writes the fields of a head and the empty line that ends it (RFC 9112 §5).
@@ -70,7 +70,7 @@ impl Fields for HeaderMap {
         Self::remove(self, name);
     }
 
-    fn remove_if(&mut self, gone: impl Fn(&str) -> bool) {
+    fn remove_if(&mut self, gone: impl Fn(&[u8]) -> bool) {
         for name in names_if(self, gone) {
             Self::remove(self, name);
         }
@@ -103,7 +103,7 @@ macro_rules! engine_head {
                 self.remove_header(name);
             }
 
-            fn remove_if(&mut self, gone: impl Fn(&str) -> bool) {
+            fn remove_if(&mut self, gone: impl Fn(&[u8]) -> bool) {
                 for name in names_if(&self.headers, gone) {
                     self.remove_header(&name);
                 }

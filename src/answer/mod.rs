@@ -17,7 +17,7 @@ pub(crate) use dress::dress;
 pub(crate) use error_page::{Explanation, bare, escape, head, prefers_json};
 pub(crate) use fields::{Fields, write_field, write_fields};
 pub use pieces::{Piece, Pieces};
-pub(crate) use text::{copy, value};
+pub(crate) use text::{copy, value, write_number};
 
 /// An answer that needs no upstream.
 #[derive(Debug)]

@@ -44,11 +44,35 @@ pub(crate) fn copy(text: &[u8]) -> Bytes {
     })
 }
 
+/// Writes a number in decimal.
+pub(crate) fn write_number(out: &mut BytesMut, mut number: u64) {
+    let mut digits = [0; 20];
+    let mut at = digits.len();
+    loop {
+        at -= 1;
+        digits[at] = b'0' + (number % 10) as u8;
+        number /= 10;
+        if number == 0 {
+            break;
+        }
+    }
+    out.extend_from_slice(&digits[at..]);
+}
+
 #[cfg(test)]
 mod tests {
     use bytes::BufMut;
 
     use super::*;
+
+    #[test]
+    fn numbers_are_written_as_they_are() {
+        for number in [0, 9, 10, 255, 65_535, u64::MAX] {
+            let mut out = BytesMut::new();
+            write_number(&mut out, number);
+            assert_eq!(out, number.to_string());
+        }
+    }
 
     #[test]
     fn values_stay_what_they_are() {

@@ -118,12 +118,12 @@ fn is_about_the_body_or_to_us(name: &HeaderName) -> bool {
         header::UPGRADE,
         HeaderName::from_static("keep-alive"),
     ];
-    CONNECTION.contains(name) || *name == header::CONTENT_RANGE || is_to_us(name.as_str())
+    CONNECTION.contains(name) || *name == header::CONTENT_RANGE || is_to_us(name.as_str().as_bytes())
 }
 
 /// Whether a field is a word of the application to the proxy.
-fn is_to_us(name: &str) -> bool {
-    name.starts_with("x-accel-") || name.starts_with("x-archive-") || X_SENDFILE == name
+fn is_to_us(name: &[u8]) -> bool {
+    name.starts_with(b"x-accel-") || name.starts_with(b"x-archive-") || name == X_SENDFILE.as_str().as_bytes()
 }
 
 /// Removes what is between the application and the proxy alone.

@@ -3,7 +3,7 @@
 use std::{sync::Arc, time::Duration};
 
 use http::request;
-use tokio::time::{Instant, sleep};
+use tokio::time::sleep;
 
 use super::{
     failed::{internal, no_server},
@@ -51,7 +51,6 @@ pub(crate) async fn place(
         }
     };
     exchange.server = Some(Arc::clone(lease.server()));
-    exchange.sent = Some(Instant::now());
     exchange.answered = false;
     if transport.has_whole_request() {
         lease.sent();

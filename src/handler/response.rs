@@ -3,7 +3,6 @@
 use std::sync::Arc;
 
 use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, header, request, uri::PathAndQuery};
-use tokio::time::Instant;
 
 use super::instead::{Instead, accelerate};
 use crate::{
@@ -127,14 +126,13 @@ fn redirect(has_body: bool, exchange: &mut Exchange, route: Arc<Route>, target: 
 /// The server has begun its answer: it is not silent, and how long it took is known. What it says of its load is for us
 /// alone.
 fn count(state: &State, status: StatusCode, response: &mut impl Fields, exchange: &mut Exchange) {
-    let (Some(lease), Some(sent)) = (&mut exchange.lease, exchange.sent) else { return };
+    let Some(lease) = &mut exchange.lease else { return };
     let mut load = None;
     if let Some(name) = &lease.settings().load_header {
         load = response.get(name).and_then(|load| HeaderValue::from_bytes(load).ok());
         response.remove(name);
     }
-    lease.answered(load.as_ref());
-    let took = Instant::now() - sent;
+    let took = lease.answered(load.as_ref());
     exchange.upstream_took = Some(took);
     let (upstream, server) = (lease.upstream(), lease.server());
     let metrics = || state.metrics.server(&upstream.name, &server.label);

@@ -1,6 +1,6 @@
 //! Sending answers of ours.
 
-use std::{cell::RefCell, fmt::Write as _, time::SystemTime};
+use std::{cell::RefCell, time::SystemTime};
 
 use bytes::{BufMut, BytesMut};
 use http::{Method, StatusCode, Version};
@@ -8,7 +8,7 @@ use tokio::io::AsyncWriteExt;
 
 use super::Turn;
 use crate::{
-    answer::{Answer, Body, Explanation, write_field},
+    answer::{Answer, Body, Explanation, write_field, write_number},
     handler::{self, Sent, response::pace},
     observe::How,
 };
@@ -72,8 +72,9 @@ impl Turn<'_> {
             write_field(out, name, value);
         }
         if has_length {
-            // Fails only for want of memory.
-            let _ = write!(out, "Content-Length: {}\r\n", answer.body.length());
+            out.put_slice(b"Content-Length: ");
+            write_number(out, answer.body.length());
+            out.put_slice(b"\r\n");
         }
         write_date(out, now);
         out.put_slice(connection);

@@ -2,14 +2,13 @@
 
 use std::{borrow::Cow, mem::MaybeUninit};
 
-use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, Version, header};
 
 use super::{
     body::Framing,
-    fields::{Received, has_word, is_named},
+    fields::{Received, has_word},
 };
-use crate::answer::copy;
+use crate::listen::Lines;
 
 /// Most bytes of a head.
 const MAX_HEAD: usize = 64 * 1024;
@@ -27,23 +26,8 @@ pub(super) struct Malformed(&'static str);
 pub(super) struct Head {
     pub(super) version: Version,
     pub(super) status: StatusCode,
-    /// As it came, from the version to the empty line.
-    bytes: Bytes,
-    /// Where in it the names and the values of its fields are.
-    fields: Vec<(Place, Place)>,
-}
-
-/// A part of a head; a head is smaller than 4 GiB.
-#[derive(Debug, Clone, Copy)]
-struct Place {
-    start: u32,
-    length: u32,
-}
-
-impl Place {
-    fn of(self, head: &[u8]) -> &[u8] {
-        &head[self.start as usize..(self.start + self.length) as usize]
-    }
+    /// As it came.
+    lines: Lines,
 }
 
 impl Head {
@@ -69,31 +53,19 @@ impl Head {
         let status = StatusCode::from_u16(parsed.code.unwrap_or_default());
         let status = status.map_err(|_| Malformed("its status is none"))?;
         let version = if parsed.version == Some(1) { Version::HTTP_11 } else { Version::HTTP_10 };
-        let place = |text: &[u8]| {
-            // All of them lie in the buffer, whose head is smaller than that.
-            let start = (text.as_ptr() as usize - buffer.as_ptr() as usize) as u32;
-            Place { start, length: text.len() as u32 }
-        };
-        let fields = parsed.headers.iter().map(|field| (place(field.name.as_bytes()), place(field.value)));
-        let fields = fields.collect();
-        let bytes = copy(&buffer[..length]);
-        Ok(Some((Self { version, status, bytes, fields }, begin + length)))
+        let lines = Lines::new(&buffer[..length], parsed.headers);
+        Ok(Some((Self { version, status, lines }, begin + length)))
     }
 
     /// The status line without its version: the code, and what the server says beside it.
     pub(super) fn status_line(&self) -> &[u8] {
-        let end = memchr::memchr2(b'\r', b'\n', &self.bytes).unwrap_or_default();
-        self.bytes.get(9..end).unwrap_or_default()
-    }
-
-    /// The values of all fields of that name.
-    fn values(&self, name: HeaderName) -> impl Iterator<Item = &[u8]> {
-        self.lines().filter(move |(came, _)| is_named(came, &name)).map(|(_, value)| value)
+        let end = memchr::memchr2(b'\r', b'\n', self.lines.bytes()).unwrap_or_default();
+        self.lines.bytes().get(9..end).unwrap_or_default()
     }
 
     /// Whether the server takes another request on this connection.
     pub(super) fn is_persistent(&self) -> bool {
-        self.version == Version::HTTP_11 && !has_word(self.values(header::CONNECTION), "close")
+        self.version == Version::HTTP_11 && !has_word(self.lines.values(&header::CONNECTION), "close")
     }
 
     /// Where the body of this answer to a request of `method` ends (RFC 9112 §6.3).
@@ -102,8 +74,8 @@ impl Head {
     ///
     /// Where two programs could read it in two ways.
     pub(super) fn framing(&self, method: &Method) -> Result<Framing, Malformed> {
-        let mut lengths = self.values(header::CONTENT_LENGTH);
-        let mut codings = self.values(header::TRANSFER_ENCODING);
+        let mut lengths = self.lines.values(&header::CONTENT_LENGTH);
+        let mut codings = self.lines.values(&header::TRANSFER_ENCODING);
         let (length, coding) = (lengths.next(), codings.next());
         if lengths.next().is_some() || codings.next().is_some() {
             return Err(Malformed("Content-Length or Transfer-Encoding is there twice"));
@@ -130,20 +102,20 @@ impl Head {
 
 impl Received for Head {
     fn lines(&self) -> impl Iterator<Item = (&[u8], &[u8])> {
-        self.fields.iter().map(|(name, value)| (name.of(&self.bytes), value.of(&self.bytes)))
+        self.lines.iter()
     }
 
     fn get(&self, name: &HeaderName) -> Option<&[u8]> {
-        self.lines().find(|(came, _)| is_named(came, name)).map(|(_, value)| value)
+        self.lines.values(name).next()
     }
 
     /// Made when it is asked for, which most answers do not need.
     fn map(&self) -> Cow<'_, HeaderMap> {
-        let fields = self.lines().filter_map(|(name, value)| {
+        let fields = self.lines.iter().filter_map(|(name, value)| {
             // What was read is a name and a value.
             Some((HeaderName::from_bytes(name).ok()?, HeaderValue::from_bytes(value).ok()?))
         });
-        let mut map = HeaderMap::with_capacity(self.fields.len());
+        let mut map = HeaderMap::new();
         for (name, value) in fields {
             map.append(name, value);
         }
@@ -152,8 +124,13 @@ impl Received for Head {
 }
 
 fn content_length(value: &[u8]) -> Result<u64, Malformed> {
-    let text = std::str::from_utf8(value).ok().filter(|text| text.bytes().all(|byte| byte.is_ascii_digit()));
-    text.and_then(|text| text.parse().ok()).ok_or(Malformed("Content-Length is not a number of bytes"))
+    let bad = Malformed("Content-Length is not a number of bytes");
+    let add = |number: u64, digit: &u8| {
+        let digit = digit.is_ascii_digit().then(|| digit - b'0')?;
+        number.checked_mul(10)?.checked_add(digit.into())
+    };
+    let length = value.iter().try_fold(0, add).filter(|_| !value.is_empty());
+    length.ok_or(bad)
 }
 
 #[cfg(test)]
@@ -173,7 +150,7 @@ mod tests {
         let (head, length) = Head::read(text).unwrap().unwrap();
         assert_eq!(length, text.len() - 4);
         assert_eq!((head.status, head.status_line()), (StatusCode::NOT_FOUND, &b"404 No such thing: x"[..]));
-        assert_eq!(head.lines().collect::<Vec<_>>(), [(&b"X-Y"[..], &b"z"[..]), (b"Server", b"a b")]);
+        assert_eq!(head.lines.iter().collect::<Vec<_>>(), [(&b"X-Y"[..], &b"z"[..]), (b"Server", b"a b")]);
         assert_eq!(head.map()["server"], "a b");
     }
 

@@ -2,10 +2,12 @@
 
 use std::mem::MaybeUninit;
 
-use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, Uri, Version, request};
 
-use super::inbound::{Chunk, Inbound};
+use super::{
+    inbound::{Chunk, Inbound},
+    lines::Lines,
+};
 use crate::answer::copy;
 
 /// Most bytes of a head; past it 431. Four times what browsers and Galaxy's cookies need.
@@ -44,23 +46,10 @@ impl Refusal {
 pub(crate) struct Request {
     /// Its head, read.
     pub(crate) parts: request::Parts,
-    /// The same as it came, from the method to the empty line.
-    pub(crate) head: Bytes,
+    /// The same as it came.
+    pub(crate) lines: Lines,
     /// Where its body ends.
     pub(crate) body: Inbound,
-}
-
-/// The names and values of the fields of a head that was read, as they came.
-pub(crate) fn lines(head: &[u8]) -> impl Iterator<Item = (&[u8], &[u8])> {
-    let lines = memchr::memchr_iter(b'\n', head).scan(0, move |start, end| {
-        let line = &head[*start..end];
-        *start = end + 1;
-        Some(line)
-    });
-    lines.skip(1).filter_map(|line| {
-        let colon = memchr::memchr(b':', line)?;
-        Some((&line[..colon], line[colon + 1..].trim_ascii()))
-    })
 }
 
 /// Reads a whole head at the start of `buffer`, and tells how many bytes it takes there; `None` when more must be read.
@@ -87,22 +76,21 @@ pub(crate) fn read(buffer: &[u8], seen: usize) -> Result<Option<(Request, usize)
     if has_bare_line_feed {
         return Err(Refusal::bad("A line of the head ends without a carriage return."));
     }
-    let head = copy(&buffer[start..end]);
-    parse(head).map(|request| Some((request, end)))
+    parse(&buffer[start..end]).map(|request| Some((request, end)))
 }
 
 fn too_large_or_not_yet<T>(buffer: &[u8]) -> Result<Option<T>, Refusal> {
     if buffer.len() >= MAX_HEAD { Err(Refusal::TOO_LARGE) } else { Ok(None) }
 }
 
-fn parse(head: Bytes) -> Result<Request, Refusal> {
+fn parse(head: &[u8]) -> Result<Request, Refusal> {
     let malformed = || Refusal::bad("The head of the request is malformed.");
     let mut fields = [const { MaybeUninit::uninit() }; MAX_FIELDS];
     let mut parsed = httparse::Request::new(&mut []);
-    match parsed.parse_with_uninit_headers(&head, &mut fields) {
+    match parsed.parse_with_uninit_headers(head, &mut fields) {
         Ok(httparse::Status::Complete(_)) => {}
         Err(httparse::Error::TooManyHeaders) => return Err(Refusal::TOO_LARGE),
-        Err(httparse::Error::Version) if names_other_version(&head) => {
+        Err(httparse::Error::Version) if names_other_version(head) => {
             return Err(Refusal {
                 status: StatusCode::HTTP_VERSION_NOT_SUPPORTED,
                 sentence: "Only HTTP/1.0 and HTTP/1.1 are spoken on this connection.",
@@ -111,22 +99,22 @@ fn parse(head: Bytes) -> Result<Request, Refusal> {
         Ok(httparse::Status::Partial) | Err(_) => return Err(malformed()),
     }
     let body = framing(&parsed)?;
-    let shared = |text: &[u8]| head.slice_ref(text);
+    let lines = Lines::new(head, parsed.headers);
     let mut parts = http::Request::new(()).into_parts().0;
     parts.method =
         Method::from_bytes(parsed.method.unwrap_or_default().as_bytes()).map_err(|_| malformed())?;
     // The target must be one that the `http` crate takes, by which everything else here looks at it.
-    parts.uri = Uri::from_maybe_shared(shared(parsed.path.unwrap_or_default().as_bytes())).map_err(|_| {
+    parts.uri = Uri::from_maybe_shared(copy(parsed.path.unwrap_or_default().as_bytes())).map_err(|_| {
         Refusal::bad("The target holds a character that must be percent-encoded, or is malformed.")
     })?;
     parts.version = if parsed.version == Some(1) { Version::HTTP_11 } else { Version::HTTP_10 };
     parts.headers = HeaderMap::with_capacity(parsed.headers.len());
-    for field in parsed.headers.iter() {
-        let name = HeaderName::from_bytes(field.name.as_bytes()).map_err(|_| malformed())?;
-        let value = HeaderValue::from_maybe_shared(shared(field.value)).map_err(|_| malformed())?;
+    for (name, value) in lines.shared() {
+        let name = HeaderName::from_bytes(name).map_err(|_| malformed())?;
+        let value = HeaderValue::from_maybe_shared(value).map_err(|_| malformed())?;
         parts.headers.append(name, value);
     }
-    Ok(Request { parts, head, body })
+    Ok(Request { parts, lines, body })
 }
 
 /// Where the empty line after `start` ends.
@@ -234,7 +222,7 @@ mod tests {
     fn fields_are_kept_as_they_came() {
         let head = b"GET /a?b HTTP/1.1\r\nHOST:a\r\nX-y:  1: 2 \r\nx-Y:\r\n\r\n";
         let (request, _) = read(head, 0).unwrap().unwrap();
-        let lines: Vec<_> = lines(&request.head).collect();
+        let lines: Vec<_> = request.lines.iter().collect();
         assert_eq!(lines, [(&b"HOST"[..], &b"a"[..]), (b"X-y", b"1: 2"), (b"x-Y", b"")]);
         assert_eq!(request.parts.headers.get_all("x-y").iter().collect::<Vec<_>>(), ["1: 2", ""]);
         assert_eq!(request.parts.uri, "/a?b");

@@ -12,6 +12,7 @@ mod engine_io;
 pub(crate) mod head;
 mod inbound;
 mod keep;
+mod lines;
 mod listener;
 mod min_rate;
 mod outgoing;
@@ -43,10 +44,11 @@ use crate::{
 };
 use bind::BindError;
 pub(crate) use buffer::{BEFORE, Buffer, ROOM};
+pub(crate) use head::Request;
 #[cfg(test)]
 pub(crate) use head::read;
-pub(crate) use head::{Request, lines};
 pub(crate) use inbound::Inbound;
+pub(crate) use lines::Lines;
 pub use listener::{Listener, Purpose};
 pub(crate) use pace::{Pace, SharedRate};
 pub use peer::{Peer, PeerAddress};

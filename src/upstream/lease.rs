@@ -1,6 +1,6 @@
 //! A request's place on a server, counted for as long as it is held.
 
-use std::{fmt, sync::Arc};
+use std::{fmt, sync::Arc, time::Duration};
 
 use http::HeaderValue;
 use tokio::time::Instant;
@@ -14,6 +14,8 @@ pub struct Lease {
     settings: Arc<config::Upstream>,
     server: Arc<Server>,
     stage: Stage,
+    /// When the server was chosen.
+    chosen: Instant,
     /// All of the request has arrived: when it is connected, an answer is due.
     whole: bool,
 }
@@ -36,16 +38,18 @@ impl Lease {
         now: Instant,
     ) -> Self {
         server.silence().chosen(now);
-        Self { upstream, settings, server, stage: Stage::Connecting, whole: false }
+        Self { chosen: now, upstream, settings, server, stage: Stage::Connecting, whole: false }
     }
 
     /// There is a connection to the server.
     pub fn connected(&mut self) {
         if self.stage == Stage::Connecting {
-            self.server.silence().connected(Instant::now());
+            let now = Instant::now();
+            self.server.silence().connected(now);
             self.stage = Stage::Sending;
             if self.whole {
-                self.sent();
+                self.stage = Stage::Sent;
+                self.server.silence().sent(now);
             }
         }
     }
@@ -59,13 +63,14 @@ impl Lease {
         }
     }
 
-    /// The server has begun its answer; `report` is what it says of its load.
-    pub fn answered(&mut self, report: Option<&HeaderValue>) {
+    /// The server has begun its answer; `report` is what it says of its load. Gives how long it took from the choice on.
+    pub fn answered(&mut self, report: Option<&HeaderValue>) -> Duration {
+        let now = Instant::now();
+        let took = now.saturating_duration_since(self.chosen);
         if self.stage == Stage::Answered {
-            return;
+            return took;
         }
         self.connected();
-        let now = Instant::now();
         match self.stage {
             Stage::Sent => self.server.silence().answered(now),
             _ => self.server.silence().spoke(now),
@@ -77,6 +82,7 @@ impl Lease {
             self.server.reports(report);
         }
         self.upstream.streams(&self.server);
+        took
     }
 
     /// The server has kept the request waiting for as long as it may.
