@@ -41,12 +41,11 @@ pub(crate) fn write_field(head: &mut BytesMut, name: &HeaderName, value: &Header
     head.reserve(name.as_str().len() + value.len() + 4);
     let start = head.len();
     head.extend_from_slice(name.as_str().as_bytes());
-    let mut begins = true;
-    for byte in &mut head[start..] {
-        if begins {
-            byte.make_ascii_uppercase();
+    let spelled = &mut head[start..];
+    for at in 0..spelled.len() {
+        if at == 0 || spelled[at - 1] == b'-' {
+            spelled[at].make_ascii_uppercase();
         }
-        begins = *byte == b'-';
     }
     head.extend_from_slice(b": ");
     head.extend_from_slice(value.as_bytes());

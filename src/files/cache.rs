@@ -27,7 +27,7 @@ const CAPACITY: u64 = 1024;
 
 /// Files that were wanted a moment ago.
 pub struct Cache {
-    files: Moka<Wanted, Arc<Kept>>,
+    files: Moka<Wanted, Arc<Kept>, foldhash::fast::RandomState>,
     /// Somebody clears away what is old.
     swept: AtomicBool,
 }
@@ -40,7 +40,8 @@ struct Kept {
 
 impl Default for Cache {
     fn default() -> Self {
-        let files = Moka::builder().max_capacity(CAPACITY).weigher(weight).time_to_live(KEPT).build();
+        let files = Moka::builder().max_capacity(CAPACITY).weigher(weight).time_to_live(KEPT);
+        let files = files.build_with_hasher(foldhash::fast::RandomState::default());
         Self { files, swept: AtomicBool::new(false) }
     }
 }

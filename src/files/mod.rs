@@ -115,7 +115,8 @@ pub fn respond(opened: &Opened, method: &Method, request: &HeaderMap, base: Head
         }
     }
     let validators = complete(&mut answer.headers, chosen, opened.content_type.clone());
-    let conditional = matches!(*method, Method::GET | Method::HEAD);
+    let has_conditions = request.keys().any(|name| name.as_str().starts_with("if-"));
+    let conditional = has_conditions && matches!(*method, Method::GET | Method::HEAD);
     match if conditional { validators.weigh(request) } else { Condition::Met } {
         Condition::Met => {}
         Condition::NotModified => return without_content(answer, StatusCode::NOT_MODIFIED),
@@ -123,8 +124,9 @@ pub fn respond(opened: &Opened, method: &Method, request: &HeaderMap, base: Head
     }
     answer.headers.insert(header::ACCEPT_RANGES, HeaderValue::from_static("bytes"));
     // Only GET has ranges (RFC 9110 §14.2).
-    let ranged = *method == Method::GET && validators.range_applies(request);
-    match Range::parse(request.get(header::RANGE).filter(|_| ranged), chosen.size) {
+    let range = request.get(header::RANGE);
+    let ranged = *method == Method::GET && range.is_some() && validators.range_applies(request);
+    match Range::parse(range.filter(|_| ranged), chosen.size) {
         Range::Whole => answer.body(Body::piece(piece(chosen, Span { start: 0, length: chosen.size }))),
         Range::Parts(spans) => {
             answer.status = StatusCode::PARTIAL_CONTENT;
@@ -149,14 +151,16 @@ fn complete(headers: &mut HeaderMap, opened: &Opened, content_type: HeaderValue)
     if let Some(etag) = own.etag.clone().filter(|_| !headers.contains_key(header::ETAG)) {
         headers.insert(header::ETAG, etag);
     }
-    if let Some(modified) = own.modified.filter(|_| !headers.contains_key(header::LAST_MODIFIED)) {
-        headers.insert(header::LAST_MODIFIED, http_date(modified));
-    }
     let date = |value: &HeaderValue| httpdate::parse_http_date(value.to_str().ok()?).ok();
-    conditional::Validators {
-        etag: headers.get(header::ETAG).cloned(),
-        modified: headers.get(header::LAST_MODIFIED).and_then(date),
-    }
+    let modified = match (headers.get(header::LAST_MODIFIED), &opened.last_modified) {
+        (Some(said), _) => date(said),
+        (None, Some(own)) => {
+            headers.insert(header::LAST_MODIFIED, own.clone());
+            opened.validators.modified
+        }
+        (None, None) => None,
+    };
+    conditional::Validators { etag: headers.get(header::ETAG).cloned(), modified }
 }
 
 /// Drops what describes a body that is not sent; the rest stays: without its CORS fields an answer is hidden from the

@@ -17,7 +17,7 @@ use super::{
     beneath::{self, Refused},
     coding::Coding,
     conditional::Validators,
-    types,
+    http_date, types,
 };
 use crate::config::{Symlinks, Types};
 
@@ -65,6 +65,8 @@ pub struct Opened {
     time: (i64, i64),
     /// Its own validators.
     pub validators: Validators,
+    /// `Last-Modified` as it is written.
+    pub last_modified: Option<HeaderValue>,
     /// The type of its content, by its name.
     pub content_type: HeaderValue,
     /// The file.
@@ -210,7 +212,9 @@ fn open_file(path: &Path, wanted: &Wanted) -> Result<Opened, Missing> {
     let validators = validators(&metadata, size);
     let content_type = types::content_type(&path, &wanted.types);
     let file = Arc::new(file);
-    Ok(Opened { path, size, time, validators, content_type, file, bytes, variants: Vec::new() })
+    let last_modified = validators.modified.map(http_date);
+    let variants = Vec::new();
+    Ok(Opened { path, size, time, validators, last_modified, content_type, file, bytes, variants })
 }
 
 impl Opened {

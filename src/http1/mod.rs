@@ -51,7 +51,7 @@ struct Service {
 impl Service {
     /// Serves a request, and gives the connection back when it may be used again.
     async fn serve(&self, mut transport: Box<Transport>, request: Box<Request>) -> Option<Box<Transport>> {
-        let peer = Arc::clone(&transport.peer);
+        let peer = transport.peer.clone();
         let mut exchange = Exchange::new();
         let answer = match peer.listener.purpose {
             Purpose::Admin => Some(observe::admin_answer(&self.state, &request.parts).await),

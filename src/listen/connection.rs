@@ -41,27 +41,36 @@ enum Next {
     Close,
 }
 
-/// Serves the requests of one connection, one after the other.
-async fn serve(mut link: Link, limits: Arc<Limits>, serve: Serve) {
-    let listener = Arc::clone(&link.peer.listener);
-    let mut closing = Closing { closed: pin!(listener.closed()), is_asked: false };
-    let mut idle = Idle::Fresh(Instant::now() + limits.client_header_timeout);
-    let mut received = BytesMut::new();
-    loop {
-        let next = next_request(&mut link, &mut received, &limits, idle, &mut closing).await;
-        let active = link.place.active();
-        let mut transport = |link| Box::new(Transport::new(link, std::mem::take(&mut received), &limits));
-        let served = match next {
-            Next::Request(request) => serve(transport(link), request),
-            Next::Refused(refusal) => return Box::pin(refuse(transport(link), refusal)).await,
-            Next::Close => return,
-        };
-        let Some(again) = served.await else { return };
-        drop(active);
-        let Some(parked) = again.park() else { return };
-        (link, received) = parked;
-        idle = Idle::Kept(Instant::now() + limits.keepalive_timeout);
-    }
+/// Has a connection that has just been accepted served on this thread: its requests one after the other.
+pub(super) fn start(accepted: Accepted, place: Place, limits: Arc<Limits>, serve: Serve) {
+    let (socket, address) = match accepted.register() {
+        Ok(registered) => registered,
+        Err(error) => return tracing::error!(%error, "a connection could not be taken over"),
+    };
+    let listener = Arc::clone(place.listener());
+    let peer = Peer { listener: Arc::clone(&listener), address };
+    let mut link = Link { socket, peer, place, alarm: Alarm::default() };
+    // There may be very many of these tasks: what it holds between two requests is all that an idle connection costs.
+    tokio::spawn(async move {
+        let mut closing = Closing { closed: pin!(listener.closed()), is_asked: false };
+        let mut waiting = Waiting::new(Phase::Fresh, limits.client_header_timeout);
+        let mut received = BytesMut::new();
+        loop {
+            let next = poll_fn(|cx| waiting.poll(&mut link, &mut received, &limits, &mut closing, cx)).await;
+            let active = link.place.active();
+            let mut transport = |link| Box::new(Transport::new(link, std::mem::take(&mut received), &limits));
+            let served = match next {
+                Next::Request(request) => serve(transport(link), request),
+                Next::Refused(refusal) => return Box::pin(refuse(transport(link), refusal)).await,
+                Next::Close => return,
+            };
+            let Some(again) = served.await else { return };
+            drop(active);
+            let Some(parked) = again.park() else { return };
+            (link, received) = parked;
+            waiting = Waiting::new(Phase::Kept, limits.keepalive_timeout);
+        }
+    });
 }
 
 /// Whether the listener is closing. Asked once, it wakes the task when that comes; the task never gives its wake-up to
@@ -81,69 +90,90 @@ impl<F: Future<Output = ()>> Closing<'_, F> {
 }
 
 /// A connection that waits for a request, and until when.
-#[derive(Debug, Clone, Copy)]
-enum Idle {
-    /// For its first. Its client cannot know that we are stopping, and may not send a POST again.
-    Fresh(Instant),
-    /// For another one. Its client knows that a kept connection may close at any time.
-    Kept(Instant),
+struct Waiting {
+    until: Instant,
+    phase: Phase,
+    /// Bytes of the head that were looked at and hold no end of it.
+    seen: u32,
 }
 
-/// What a connection gets for its first request once we are stopping.
-const FIRST_REQUEST: Duration = Duration::from_secs(1);
+/// What a connection waits for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Phase {
+    /// Its first request. Its client cannot know that we are stopping, and may not send a POST again.
+    Fresh,
+    /// Another one. Its client knows that a kept connection may close at any time.
+    Kept,
+    /// The last one: we are stopping, and it is there or may be on its way.
+    Last,
+    /// The rest of a head. A request that has begun is taken even while we are stopping.
+    Begun,
+}
 
-/// Waits for the first byte for as long as the connection may be idle, then for the rest of the head within its own
-/// total deadline.
-async fn next_request<F: Future<Output = ()>>(
-    link: &mut Link,
-    received: &mut BytesMut,
-    limits: &Limits,
-    idle: Idle,
-    closing: &mut Closing<'_, F>,
-) -> Next {
-    let mut seen = 0;
-    // When the head must be there, and when a connection that is closing has waited enough.
-    let (mut begun, mut last) = (None, None);
-    poll_fn(|cx| {
-        if let Poll::Ready(next) = poll_head(&mut link.socket, received, &mut seen, cx) {
+/// What a connection gets for its last request once we are stopping.
+const LAST_REQUEST: Duration = Duration::from_secs(1);
+
+impl Waiting {
+    fn new(phase: Phase, at_most: Duration) -> Self {
+        Self { until: Instant::now() + at_most, phase, seen: 0 }
+    }
+
+    /// Waits for the first byte for as long as the connection may be idle, then for the rest of the head within its own
+    /// total deadline.
+    fn poll<F: Future<Output = ()>>(
+        &mut self,
+        link: &mut Link,
+        received: &mut BytesMut,
+        limits: &Limits,
+        closing: &mut Closing<'_, F>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Next> {
+        if let Poll::Ready(next) = poll_head(&mut link.socket, received, &mut self.seen, cx) {
             return Poll::Ready(next);
         }
-        if !received.is_empty() {
-            // A request that has begun is taken even while we are stopping.
-            let deadline = *begun.get_or_insert_with(|| Instant::now() + limits.client_header_timeout);
-            return link.alarm.poll(cx, deadline).map(|()| Next::Refused(Refusal::TOO_SLOW));
-        }
-        let is_closing = closing.is_closing(&link.peer.listener, cx);
-        let until = match idle {
-            // What has come at the last moment is still taken.
-            Idle::Kept(_) if is_closing && !link.socket.has_received() => return Poll::Ready(Next::Close),
-            Idle::Fresh(until) | Idle::Kept(until) if is_closing => {
-                *last.get_or_insert_with(|| until.min(Instant::now() + FIRST_REQUEST))
+        match self.phase {
+            Phase::Begun => {}
+            _ if !received.is_empty() => {
+                *self = Self { seen: self.seen, ..Self::new(Phase::Begun, limits.client_header_timeout) }
             }
-            Idle::Fresh(until) | Idle::Kept(until) => until,
-        };
-        link.alarm.poll(cx, until).map(|()| Next::Close)
-    })
-    .await
+            Phase::Last => {}
+            Phase::Fresh | Phase::Kept => {
+                if closing.is_closing(&link.peer.listener, cx) {
+                    // What has come at the last moment is still taken.
+                    if self.phase == Phase::Kept && !link.socket.has_received() {
+                        return Poll::Ready(Next::Close);
+                    }
+                    *self = Self {
+                        until: self.until.min(Instant::now() + LAST_REQUEST),
+                        phase: Phase::Last,
+                        ..*self
+                    };
+                }
+            }
+        }
+        let end = if self.phase == Phase::Begun { Next::Refused(Refusal::TOO_SLOW) } else { Next::Close };
+        link.alarm.poll(cx, self.until).map(|()| end)
+    }
 }
 
 /// Takes the next head, or the end of the connection. The first `seen` bytes of `received` hold no whole head.
 fn poll_head(
     socket: &mut Socket,
     received: &mut BytesMut,
-    seen: &mut usize,
+    seen: &mut u32,
     cx: &mut Context<'_>,
 ) -> Poll<Next> {
     let request = |request| Poll::Ready(Next::Request(Box::new(request)));
     loop {
-        if received.len() > *seen {
-            match head::read(received, *seen) {
+        if received.len() > *seen as usize {
+            match head::read(received, *seen as usize) {
                 Err(refusal) => return Poll::Ready(Next::Refused(refusal)),
                 Ok(Some((read, length))) => {
                     received.advance(length);
                     return request(read);
                 }
-                Ok(None) => *seen = received.len(),
+                // No longer than a head may be.
+                Ok(None) => *seen = received.len() as u32,
             }
         }
         let mut buffer = Buffer::take();
@@ -161,7 +191,7 @@ fn poll_head(
                     received.extend_from_slice(came);
                     return request(read);
                 }
-                Ok(None) => *seen = came.len(),
+                Ok(None) => *seen = came.len() as u32,
             }
         }
         received.extend_from_slice(came);
@@ -211,15 +241,4 @@ pub(super) fn linger(transport: &mut Transport) {
         // Either way the connection is closed now.
         let _ = timeout(LINGER, drain).await;
     });
-}
-
-/// Has a connection that has just been accepted served on this thread.
-pub(super) fn start(accepted: Accepted, place: Place, limits: Arc<Limits>, engine: Serve) {
-    match accepted.register() {
-        Ok((socket, address)) => {
-            let peer = Arc::new(Peer { listener: Arc::clone(place.listener()), address });
-            tokio::spawn(serve(Link { socket, peer, place, alarm: Alarm::default() }, limits, engine));
-        }
-        Err(error) => tracing::error!(%error, "a connection could not be taken over"),
-    }
 }

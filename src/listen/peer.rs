@@ -5,7 +5,7 @@ use std::{fmt, net::SocketAddr, sync::Arc};
 use super::Listener;
 
 /// The other end of a client's connection.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct Peer {
     /// The listener it came in by.
     pub listener: Arc<Listener>,

@@ -4,7 +4,7 @@ use std::{
     fmt, io,
     pin::Pin,
     sync::{
-        Arc, Mutex, MutexGuard, PoisonError,
+        Mutex, MutexGuard, PoisonError,
         atomic::{AtomicBool, Ordering},
     },
     task::{Context, Poll, ready},
@@ -36,7 +36,7 @@ const KEPT: u64 = 64 * 1024;
 /// What stays of a connection between two requests.
 pub(super) struct Link {
     pub(super) socket: Socket,
-    pub(super) peer: Arc<Peer>,
+    pub(super) peer: Peer,
     pub(super) place: Place,
     pub(super) alarm: Alarm,
 }
@@ -46,7 +46,7 @@ pub(crate) struct Transport {
     /// None once the connection is parked, which ends this.
     socket: Option<Socket>,
     /// Who is at the other end, and through which listener.
-    pub(crate) peer: Arc<Peer>,
+    pub(crate) peer: Peer,
     /// Read, and not yet handed to the engine.
     pub(super) received: BytesMut,
     /// How much of what comes belongs to the request in hand.
@@ -120,7 +120,7 @@ impl Transport {
     /// What stays of it until the next request, and what has been read of that.
     pub(super) fn park(mut self) -> Option<(Link, BytesMut)> {
         let (socket, place) = (self.socket.take()?, self.place.take()?);
-        let (peer, alarm) = (Arc::clone(&self.peer), std::mem::take(&mut self.alarm));
+        let (peer, alarm) = (self.peer.clone(), std::mem::take(&mut self.alarm));
         Some((Link { socket, peer, place, alarm }, std::mem::take(&mut self.received)))
     }
 

@@ -2,7 +2,6 @@
 
 use std::fmt;
 
-use bytes::BufMut;
 use http::{HeaderName, HeaderValue};
 
 use crate::answer::value;
@@ -20,12 +19,11 @@ impl RequestId {
     /// A new one, unlike all others (128 random bits).
     pub(crate) fn random() -> Self {
         let bits = fastrand::u128(..).to_be_bytes();
-        Self(value(|out| {
-            for byte in bits {
-                out.put_u8(HEXADECIMAL[usize::from(byte >> 4)]);
-                out.put_u8(HEXADECIMAL[usize::from(byte & 15)]);
-            }
-        }))
+        let mut digits = [[0; 2]; 16];
+        for (pair, byte) in digits.iter_mut().zip(bits) {
+            *pair = [HEXADECIMAL[usize::from(byte >> 4)], HEXADECIMAL[usize::from(byte & 15)]];
+        }
+        Self(value(|out| out.extend_from_slice(digits.as_flattened())))
     }
 
     /// One that came from a trusted peer, if it can stand in a log.
