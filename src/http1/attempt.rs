@@ -32,6 +32,9 @@ use crate::{
     },
 };
 
+/// Read at once while the head of an answer comes: with it most answers come whole.
+const HEAD_READ: usize = 128 * 1024;
+
 /// What ends an attempt without an answer to the client.
 #[derive(Debug)]
 pub(super) enum Broken {
@@ -280,7 +283,7 @@ impl Turn<'_> {
                         }
                     }
                 }
-                match server.poll_more(cx) {
+                match server.poll_more(cx, HEAD_READ) {
                     Poll::Ready(Ok(0) | Err(_)) => return Poll::Ready(End::Failed(Failure::BeforeAnswer)),
                     Poll::Ready(Ok(_)) => {}
                     Poll::Pending => break,
@@ -298,7 +301,7 @@ impl Turn<'_> {
                 ),
             };
             // What the server has sent of a head does not count: it is to come as one.
-            let so_far = upload.moved() + u64::from(sent);
+            let so_far = upload.moved() + server.taken + u64::from(sent);
             patience.poll(cx, transport, so_far, limit).map(|()| end)
         });
         match end.await {

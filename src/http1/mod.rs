@@ -4,6 +4,7 @@
 //! else an [`attempt`] at one after the other, whose answer is [`relay`]ed. Upgrades and HTTP/1.0 are the engine's.
 
 mod answer;
+mod appetite;
 mod attempt;
 mod body;
 pub(crate) mod fields;

@@ -18,6 +18,7 @@ use tokio::{
 use super::{
     Turn,
     answer::write_date,
+    appetite::Appetite,
     attempt::{Broken, Patience},
     body::{Framing, Pipe},
     fields::{Edited, Received as _},
@@ -145,6 +146,7 @@ impl Turn<'_> {
     ) -> End {
         let mut patience = Patience::default();
         let mut wait_until = None;
+        let mut appetite = Appetite::new();
         let read_timeout = handler::read_timeout(self.exchange);
         let transport = &mut *self.transport;
         // What was offered last has not been taken.
@@ -158,12 +160,13 @@ impl Turn<'_> {
                         return Poll::Ready(End::ClientLeft(Some(error)));
                     }
                     blocked = false;
+                    appetite.relieved();
                 }
                 if pipe.is_done() {
                     return Poll::Ready(End::Done);
                 }
                 if server.rest().is_empty() {
-                    match server.poll_more(cx) {
+                    match server.poll_more(cx, appetite.most()) {
                         Poll::Ready(Ok(0)) => {
                             let Some(last) = pipe.end() else {
                                 return Poll::Ready(End::Failed(Failure::BeforeAnswer));
@@ -202,8 +205,12 @@ impl Turn<'_> {
                 match transport.poll_offer(cx, &buffer[taken.out]) {
                     Poll::Ready(Ok(())) => {}
                     Poll::Ready(Err(error)) => return Poll::Ready(End::ClientLeft(Some(error))),
-                    Poll::Pending => blocked = !pipe.is_done(),
+                    Poll::Pending => {
+                        blocked = !pipe.is_done();
+                        appetite.blocked();
+                    }
                 }
+                appetite.fed();
                 // More than the body: nobody has asked for that, and the connection is not used again.
                 server.unread(buffer, start + taken.taken..end);
             }
@@ -292,7 +299,7 @@ impl Turn<'_> {
 
 /// The next part of a body.
 async fn collect(server: &mut Connection, pipe: &mut Pipe) -> io::Result<Bytes> {
-    if server.rest().is_empty() && poll_fn(|cx| server.poll_more(cx)).await? == 0 {
+    if server.rest().is_empty() && poll_fn(|cx| server.poll_more(cx, MOST_SKIPPED)).await? == 0 {
         return pipe.end().map(|_| Bytes::new()).ok_or_else(|| io::ErrorKind::UnexpectedEof.into());
     }
     let Some((mut buffer, range)) = server.take_rest() else { return Ok(Bytes::new()) };

@@ -18,7 +18,7 @@ use tokio::{
 
 use crate::{
     config::Address,
-    listen::{BEFORE, Buffer, ROOM, Socket},
+    listen::{BEFORE, Buffer, ROOM, Socket, keep},
     upstream::Server,
 };
 
@@ -35,6 +35,8 @@ pub(super) struct Connection {
     pub(super) server: Arc<Server>,
     /// Written, and not yet taken by the server.
     pub(super) outbound: BytesMut,
+    /// Bytes that it has taken.
+    pub(super) taken: u64,
     /// Read, and not yet looked at.
     rest: Option<(Buffer, Range<usize>)>,
     /// How long it may be kept for another request, if it may.
@@ -88,7 +90,14 @@ impl Connection {
     }
 
     fn new(socket: Socket, server: &Arc<Server>) -> Self {
-        Self { socket, server: Arc::clone(server), outbound: BytesMut::new(), rest: None, most: None }
+        Self {
+            socket,
+            server: Arc::clone(server),
+            outbound: BytesMut::new(),
+            taken: 0,
+            rest: None,
+            most: None,
+        }
     }
 
     /// It may be kept for another request, for so long.
@@ -116,8 +125,10 @@ impl Connection {
             Poll::Ready(sent) => sent?,
             Poll::Pending => 0,
         };
+        self.taken += sent as u64;
         self.outbound.advance(sent.min(waiting));
-        self.outbound.extend_from_slice(&bytes[sent.saturating_sub(waiting)..]);
+        let left = &bytes[sent.saturating_sub(waiting)..];
+        keep(&mut self.outbound, left);
         self.poll_flush(cx)
     }
 
@@ -125,19 +136,22 @@ impl Connection {
     pub(super) fn poll_flush(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         while !self.outbound.is_empty() {
             let sent = ready!(self.socket.poll_send(cx, &self.outbound, false))?;
+            self.taken += sent as u64;
             self.outbound.advance(sent);
         }
         Poll::Ready(Ok(()))
     }
 
-    /// Reads more behind what is there and not yet looked at, which must be less than [`ROOM`]; the bytes read.
-    pub(super) fn poll_more(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<usize>> {
+    /// Reads more behind what is there and not yet looked at, which must be less than [`ROOM`]; the bytes read, at most
+    /// `most`.
+    pub(super) fn poll_more(&mut self, cx: &mut Context<'_>, most: usize) -> Poll<io::Result<usize>> {
         let (mut buffer, mut range) = self.rest.take().unwrap_or_else(|| (Buffer::take(), BEFORE..BEFORE));
         if range.end == BEFORE + ROOM {
             buffer.copy_within(range.clone(), BEFORE);
             range = BEFORE..BEFORE + range.len();
         }
-        let mut room = ReadBuf::new(&mut buffer[range.end..BEFORE + ROOM]);
+        let end = (range.end + most).min(BEFORE + ROOM);
+        let mut room = ReadBuf::new(&mut buffer[range.end..end]);
         let read = self.socket.poll_read(cx, &mut room).map_ok(|()| room.filled().len());
         if let Poll::Ready(Ok(more)) = read {
             range.end += more;

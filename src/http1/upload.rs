@@ -9,6 +9,7 @@ use std::{
 use tokio::io::{AsyncRead, ReadBuf};
 
 use super::{
+    appetite::Appetite,
     body::{Framing, Pipe},
     server::Connection,
 };
@@ -33,6 +34,7 @@ pub(super) struct Upload {
     with_head: bool,
     /// How often it has moved on.
     moved: u64,
+    appetite: Appetite,
 }
 
 /// Who is waited for while a body is on its way.
@@ -59,7 +61,15 @@ impl Upload {
             Inbound::Chunked { .. } | Inbound::Tunnel => Pipe::new(Framing::chunked(), true),
         };
         let left = most.map(|most| (most, most));
-        Self { pipe, left, refused: None, waits_for: WaitsFor::Server, with_head: true, moved: 0 }
+        Self {
+            pipe,
+            left,
+            refused: None,
+            waits_for: WaitsFor::Server,
+            with_head: true,
+            moved: 0,
+            appetite: Appetite::new(),
+        }
     }
 
     /// Whether all of it has been read from the client.
@@ -100,7 +110,7 @@ impl Upload {
             }
             self.waits_for = WaitsFor::Client;
             let mut buffer = Buffer::take();
-            let mut room = ReadBuf::new(buffer.room());
+            let mut room = ReadBuf::new(&mut buffer.room()[..self.appetite.most()]);
             let received = Pin::new(&mut *transport).poll_read(cx, &mut room);
             if received.is_pending() && std::mem::take(&mut self.with_head) {
                 continue;
@@ -124,7 +134,12 @@ impl Upload {
                 }
             }
             self.waits_for = WaitsFor::Server;
-            if let Err(error) = ready!(server.poll_offer(cx, &buffer[taken.out])) {
+            let offered = server.poll_offer(cx, &buffer[taken.out]);
+            self.appetite.fed();
+            if offered.is_pending() {
+                self.appetite.blocked();
+            }
+            if let Err(error) = ready!(offered) {
                 self.refused = Some(error);
             }
         }
@@ -137,7 +152,10 @@ impl Upload {
                 self.refused = Some(error);
                 Poll::Ready(Err(()))
             },
-            |()| Poll::Ready(Ok(())),
+            |()| {
+                self.appetite.relieved();
+                Poll::Ready(Ok(()))
+            },
         )
     }
 }

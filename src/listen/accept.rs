@@ -9,11 +9,13 @@ use std::{
     time::Duration,
 };
 
-use futures_util::FutureExt;
+use rustix::{
+    io::Errno,
+    net::{SocketFlags, acceptfrom_with, sockopt::socket_peercred},
+};
 use tokio::{
     net::{TcpListener, TcpStream, UnixListener, UnixStream},
     sync::Semaphore,
-    task::unconstrained,
 };
 
 use super::{
@@ -52,6 +54,30 @@ impl Acceptor {
                 Ok(Accepted::Unix(stream.into_std()?, uid))
             }
         }
+    }
+}
+
+impl Acceptor {
+    /// Accepts whoever is there, even if the runtime has not been told yet; `None` when nobody is.
+    fn accept_now(&self) -> Option<io::Result<Accepted>> {
+        let flags = SocketFlags::NONBLOCK | SocketFlags::CLOEXEC;
+        let accepted = match self {
+            Self::Tcp(listener) => acceptfrom_with(listener, flags),
+            Self::Unix(listener) => acceptfrom_with(listener, flags),
+        };
+        let (socket, address) = match accepted {
+            Err(Errno::AGAIN) => return None,
+            Err(error) => return Some(Err(error.into())),
+            Ok(accepted) => accepted,
+        };
+        let address = address.and_then(|address| SocketAddr::try_from(address).ok());
+        Some(match address {
+            Some(address) => Ok(Accepted::Tcp(socket.into(), address)),
+            None => match socket_peercred(&socket) {
+                Ok(peer) => Ok(Accepted::Unix(socket.into(), peer.uid.as_raw())),
+                Err(error) => Err(error.into()),
+            },
+        })
     }
 }
 
@@ -111,7 +137,7 @@ pub(super) async fn run(
         }
     }
     // Who has connected before the end is served; closing the socket would reset them.
-    while let Some(accepted) = unconstrained(acceptor.accept()).now_or_never() {
+    while let Some(accepted) = acceptor.accept_now() {
         match accepted {
             Ok(connection) => match room().await {
                 Ok(permit) => start(permit, connection),

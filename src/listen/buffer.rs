@@ -7,16 +7,21 @@ use std::{
     ops::{Deref, DerefMut},
 };
 
-/// Bytes that are read at a time.
-pub(crate) const ROOM: usize = 64 * 1024;
+use bytes::BytesMut;
+
+/// Most bytes that are read at a time.
+pub(crate) const ROOM: usize = 256 * 1024;
+
+/// What cannot be passed on is kept in memory of its own, which is freed as soon as no more than this is to be kept.
+const LITTLE: usize = 16 * 1024;
 
 /// Before what is read there is room for the size of a chunk in hexadecimal and its line end, after it for the end of
 /// the last chunk: so chunks are made without copying.
 pub(crate) const BEFORE: usize = 18;
 const AFTER: usize = 16;
 
-/// Buffers that a thread keeps for the next to come.
-const SPARE: usize = 8;
+/// Buffers that a thread keeps for the next to come: few are taken at a time, as what cannot be passed on is moved out.
+const SPARE: usize = 4;
 
 thread_local! {
     static SPARES: RefCell<Vec<Box<[u8]>>> = const { RefCell::new(Vec::new()) };
@@ -36,6 +41,15 @@ impl Buffer {
     /// The part to read into.
     pub(crate) fn room(&mut self) -> &mut [u8] {
         &mut self.0[BEFORE..BEFORE + ROOM]
+    }
+}
+
+/// Keeps what could not be passed on behind what is kept already.
+pub(crate) fn keep(kept: &mut BytesMut, left: &[u8]) {
+    if kept.is_empty() && left.len() <= LITTLE {
+        *kept = BytesMut::from(left);
+    } else {
+        kept.extend_from_slice(left);
     }
 }
 

@@ -43,7 +43,7 @@ use crate::{
     observe::Metrics,
 };
 use bind::BindError;
-pub(crate) use buffer::{BEFORE, Buffer, ROOM};
+pub(crate) use buffer::{BEFORE, Buffer, ROOM, keep};
 pub(crate) use head::Request;
 #[cfg(test)]
 pub(crate) use head::read;

@@ -18,8 +18,18 @@ use tokio::{
 };
 
 use super::{
-    Limits, alarm::Alarm, buffer::Buffer, head::Request, inbound::Inbound, keep::Keep, min_rate::MinRate,
-    outgoing::Outgoing, pace::Pace, peer::Peer, place::Place, socket::Socket,
+    Limits,
+    alarm::Alarm,
+    buffer::{self, Buffer},
+    head::Request,
+    inbound::Inbound,
+    keep::Keep,
+    min_rate::MinRate,
+    outgoing::Outgoing,
+    pace::Pace,
+    peer::Peer,
+    place::Place,
+    socket::Socket,
 };
 use crate::answer::Pieces;
 
@@ -428,7 +438,7 @@ impl Transport {
                 Poll::Pending => break,
             }
         }
-        self.outbound.extend_from_slice(left);
+        buffer::keep(&mut self.outbound, left);
         Pin::new(self).poll_flush(cx)
     }
 
