@@ -68,6 +68,9 @@ lint: build-tools ## Lints; a warning fails.
 check: tools venv ## All tests: units, and the built program between real clients and real gunicorns.
 	@echo "== cargo nextest (builds first; the longest scenario takes about a minute)"
 	cargo nextest run --all-targets --no-fail-fast --test-threads $(TEST_THREADS)
+	@echo "== the scenarios again, every request to a server exchanged by the engine"
+	BOWSHOCK_EXCHANGE=engine cargo nextest run --test integration --no-fail-fast --test-threads $(TEST_THREADS) \
+		-E 'not test(/^memory::|^cli::|^examples::|^harness::/)'
 
 .PHONY: bench
 bench: ## CPU, memory and reloads beside the fastest servers, about eight minutes; BENCH_ARGS=--quick: one.

@@ -23,6 +23,7 @@ mod harness;
 mod health;
 mod hold;
 mod http1;
+mod memory;
 mod names;
 mod observe;
 mod policies;

@@ -1,0 +1,88 @@
+//! What many clients cost in memory.
+
+use std::sync::{
+    Arc,
+    atomic::{AtomicUsize, Ordering},
+};
+
+use crate::fixtures::{Backend, Proxy, Scratch, Wire, eventually, ms, noise, pass};
+
+const MIB: u64 = 1024 * 1024;
+
+#[tokio::test]
+async fn a_thousand_slow_downloads_and_a_thousand_slow_uploads_take_little() {
+    const EACH: usize = 1000;
+    let uploads = Arc::new(AtomicUsize::new(0));
+    let (begun, answer) = (Arc::clone(&uploads), Arc::new(noise(1 << 20)));
+    let app = Backend::serving(move |mut wire, _| {
+        let (begun, answer) = (Arc::clone(&begun), Arc::clone(&answer));
+        async move {
+            let Some(head) = wire.head().await else { return };
+            if head.starts_with("POST") {
+                // The first of the body has come through.
+                wire.read(2000).await;
+                begun.fetch_add(1, Ordering::SeqCst);
+                wire.rest().await;
+            } else {
+                wire.send(format!("HTTP/1.1 200 OK\r\nContent-Length: {}\r\n\r\n", answer.len())).await;
+                // It is never taken.
+                let _ = wire.try_send(&answer[..]).await;
+                wire.rest().await;
+            }
+        }
+    })
+    .await;
+    // A unix socket holds less for a client that does not read than TCP does here.
+    let scratch = Scratch::new();
+    let proxy = Proxy::toml(
+        "[[listen]]\naddress = \"unix:@SOCKET@\"\n[[site]]\nroutes = { \"/\" = { proxy = \"app\" } }\n\
+         [upstream.app]\nservers = [\"@SERVER@\"]\n",
+    );
+    let proxy = proxy.fill("SOCKET", scratch.path("sock").display()).fill("SERVER", app.address());
+    let proxy = proxy.start().await;
+    let mut first = proxy.wire().await;
+    first.send("GET / HTTP/1.1\r\nHost: x\r\n\r\n").await;
+    first.read(1000).await;
+    let before = proxy.resident();
+    let mut clients = Vec::new();
+    for _ in 0..EACH {
+        let mut reader = proxy.wire().await;
+        reader.send("GET / HTTP/1.1\r\nHost: x\r\n\r\n").await;
+        reader.read_until("200 OK").await;
+        clients.push(reader);
+        let mut uploader = proxy.wire().await;
+        uploader.send("POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 1000000\r\n\r\n").await;
+        uploader.send(&noise(2000)).await;
+        clients.push(uploader);
+    }
+    eventually("all uploads have begun", async || uploads.load(Ordering::SeqCst) == EACH).await;
+    assert_eq!(proxy.inflight().await, [2 * EACH as u64 + 1], "nothing has come to its end");
+    let grown = proxy.resident().saturating_sub(before);
+    assert!(grown < 64 * MIB, "{} MiB for {EACH} slow downloads and {EACH} slow uploads", grown / MIB);
+}
+
+#[tokio::test]
+async fn an_idle_connection_takes_a_kilobyte() {
+    const MANY: u64 = 4000;
+    let app = Backend::saying("ok").await;
+    let proxy = Proxy::to([app.address()]).start().await;
+    let mut clients = Vec::new();
+    let connect = async |clients: &mut Vec<Wire>| {
+        let mut wire = proxy.wire().await;
+        wire.send("GET / HTTP/1.1\r\nHost: x\r\n\r\n").await;
+        wire.answer().await.unwrap().expect(200);
+        clients.push(wire);
+    };
+    for _ in 0..500 {
+        connect(&mut clients).await;
+    }
+    // The rest of what is allocated once.
+    pass(ms(200)).await;
+    let before = proxy.resident();
+    for _ in 0..MANY {
+        connect(&mut clients).await;
+    }
+    let each = proxy.resident().saturating_sub(before) / MANY;
+    // 800 in a release; a debug build has larger tasks.
+    assert!(each < 2048, "{each} bytes");
+}
