@@ -3,7 +3,7 @@
 use std::borrow::Cow;
 
 use bytes::BytesMut;
-use http::{HeaderMap, HeaderName, HeaderValue};
+use http::{HeaderMap, HeaderName, HeaderValue, header};
 use pingora_http::{RequestHeader, ResponseHeader};
 
 /// A head whose fields can be changed. The engine's own heads keep the spelling of names beside the map, and ours
@@ -36,9 +36,19 @@ pub(crate) fn write_fields(head: &mut BytesMut, fields: &HeaderMap) {
     head.extend_from_slice(b"\r\n");
 }
 
-/// Writes one field, its name spelled as people know it: `Content-Type`.
-pub(crate) fn write_field(head: &mut BytesMut, name: &HeaderName, value: &HeaderValue) {
-    head.reserve(name.as_str().len() + value.len() + 4);
+/// The names that most answers have.
+const SPELLED: [(HeaderName, &str); 7] = [
+    (header::CONTENT_TYPE, "Content-Type"),
+    (header::ETAG, "ETag"),
+    (header::LAST_MODIFIED, "Last-Modified"),
+    (header::ACCEPT_RANGES, "Accept-Ranges"),
+    (header::CACHE_CONTROL, "Cache-Control"),
+    (header::EXPIRES, "Expires"),
+    (header::VARY, "Vary"),
+];
+
+/// Writes a name with a capital at the start of each of its words.
+fn spell(head: &mut BytesMut, name: &HeaderName) {
     let start = head.len();
     head.extend_from_slice(name.as_str().as_bytes());
     let spelled = &mut head[start..];
@@ -46,6 +56,15 @@ pub(crate) fn write_field(head: &mut BytesMut, name: &HeaderName, value: &Header
         if at == 0 || spelled[at - 1] == b'-' {
             spelled[at].make_ascii_uppercase();
         }
+    }
+}
+
+/// Writes one field, its name spelled as people know it: `Content-Type`.
+pub(crate) fn write_field(head: &mut BytesMut, name: &HeaderName, value: &HeaderValue) {
+    head.reserve(name.as_str().len() + value.len() + 4);
+    match SPELLED.iter().find(|(known, _)| known == name) {
+        Some((_, spelled)) => head.extend_from_slice(spelled.as_bytes()),
+        None => spell(head, name),
     }
     head.extend_from_slice(b": ");
     head.extend_from_slice(value.as_bytes());
@@ -126,8 +145,9 @@ mod tests {
     fn names_are_spelled_as_people_know_them() {
         let mut fields = HeaderMap::new();
         fields.append("x-request-id", HeaderValue::from_static("a-b"));
+        fields.append("etag", HeaderValue::from_static("c"));
         let mut head = BytesMut::new();
         write_fields(&mut head, &fields);
-        assert_eq!(head, "X-Request-Id: a-b\r\n\r\n");
+        assert_eq!(head, "X-Request-Id: a-b\r\nETag: c\r\n\r\n");
     }
 }
