@@ -93,7 +93,7 @@ impl Turn<'_> {
                 Err(Broken::Again) => {}
                 Err(Broken::Told(explanation)) => {
                     self.exchange.lease = None;
-                    // Unless something is left to be read, it could go on; who has sent nonsense or too much need not.
+                    // Unless something is left to be read, or it has sent nonsense or too much, it can go on.
                     return self.explain(&explanation).await;
                 }
                 Err(Broken::Silently(sent)) => {
@@ -303,7 +303,11 @@ impl Turn<'_> {
         });
         match end.await {
             End::Head(head) => Ok(*head),
-            End::Stopped(stopped) => Err(stopped.into()),
+            End::Stopped(stopped) => {
+                // Where its body ends cannot be trusted: what follows is no request.
+                self.persists = false;
+                Err(stopped.into())
+            }
             End::Failed(failure) => Err(self.failed(failure)),
         }
     }
