@@ -23,7 +23,7 @@ use super::{
     fields::{Edited, Received as _},
     response::Head,
     server::Connection,
-    upload::Upload,
+    upload::{Stopped, Upload},
 };
 use crate::{
     answer::Fields,
@@ -150,8 +150,12 @@ impl Turn<'_> {
         // What was offered last has not been taken.
         let mut blocked = false;
         poll_fn(|cx| {
-            // That it is refused, or does not come, is for the end to tell.
-            let _ = upload.poll(cx, transport, server);
+            match upload.poll(cx, transport, server) {
+                Poll::Ready(Err(Stopped::ClientLeft)) => return Poll::Ready(End::ClientLeft(None)),
+                // The client gets the answer all the same; the server must not take for whole what is not.
+                Poll::Ready(Err(Stopped::Refused(_))) => upload.give_up(),
+                Poll::Ready(Ok(())) | Poll::Pending => {}
+            }
             loop {
                 if blocked {
                     if let Err(error) = ready!(flush(transport, cx)) {
