@@ -150,7 +150,11 @@ impl Turn<'_> {
         // What was offered last has not been taken.
         let mut blocked = false;
         poll_fn(|cx| {
-            match upload.poll(cx, transport, server) {
+            let unsent = transport.outbound().len();
+            let uploaded = upload.poll(cx, transport, server);
+            // A transport that has nothing to read sends what is written.
+            progress.begun |= transport.outbound().len() < unsent;
+            match uploaded {
                 Poll::Ready(Err(Stopped::ClientLeft)) => return Poll::Ready(End::ClientLeft(None)),
                 // The client gets the answer all the same; the server must not take for whole what is not.
                 Poll::Ready(Err(Stopped::Refused(_))) => upload.give_up(),
