@@ -83,9 +83,6 @@ impl Turn<'_> {
             fields.remove(&header::CONTENT_LENGTH);
         }
         handler::response::pass_on(status, &mut fields, self.exchange);
-        if upload.is_read() {
-            self.transport.free_kept();
-        }
         // Where an answer ends with its connection, the client's need not: it gets chunks.
         let chunks = !matches!(framing, Framing::Length(_));
         self.persists &= upload.is_read();
@@ -161,6 +158,10 @@ impl Turn<'_> {
                 Poll::Ready(Ok(())) | Poll::Pending => {}
             }
             loop {
+                if progress.begun && upload.is_read() {
+                    // It will not be sent again.
+                    transport.free_kept();
+                }
                 if blocked {
                     if let Err(error) = ready!(flush(transport, cx)) {
                         return Poll::Ready(End::ClientLeft(Some(error)));
@@ -187,6 +188,7 @@ impl Turn<'_> {
                                     *wait_until.get_or_insert_with(|| Instant::now() + BODY_FOLLOWS);
                                 ready!(transport.alarm.poll(cx, deadline));
                                 progress.begun = true;
+                                continue;
                             }
                             // Nothing to read is the moment to send a started answer.
                             if let Err(error) = ready!(flush(transport, cx)) {
