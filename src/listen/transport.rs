@@ -260,6 +260,8 @@ impl Transport {
             keep.rewind(&self.inbound);
             self.inbound = keep.whole.clone();
         }
+        // Until it is read from again, it is the servers that are waited for.
+        self.receiving.waits_for_others();
     }
 
     /// Whether the client may still be sending what nobody will read: closing at once could cost it the answer.
