@@ -197,7 +197,8 @@ impl Turn<'_> {
                             if upload.is_read() && transport.poll_gone(cx).is_ready() {
                                 return Poll::Ready(End::ClientLeft(None));
                             }
-                            let over = patience.poll(cx, transport, progress.bytes, read_timeout);
+                            let over =
+                                patience.poll(cx, transport, progress.bytes + upload.moved(), read_timeout);
                             return over.map(|()| End::Failed(Failure::Silence));
                         }
                     }
