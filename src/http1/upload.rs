@@ -137,7 +137,11 @@ impl Upload {
 
     fn poll_flush(&mut self, cx: &mut Context<'_>, server: &mut Connection) -> Poll<Result<(), ()>> {
         self.waits_for = WaitsFor::Server;
-        ready!(server.poll_flush(cx)).map_or_else(
+        let unsent = server.outbound.len();
+        let flushed = server.poll_flush(cx);
+        // Each part that the server takes counts, and the time of the client begins after the last.
+        self.moved += u64::from(server.outbound.len() < unsent);
+        ready!(flushed).map_or_else(
             |error| {
                 self.refused = Some(error);
                 Poll::Ready(Err(()))
