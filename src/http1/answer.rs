@@ -3,7 +3,7 @@
 use std::{cell::RefCell, time::SystemTime};
 
 use bytes::{BufMut, BytesMut};
-use http::{Method, StatusCode, Version};
+use http::{Method, StatusCode, Version, header};
 use tokio::io::AsyncWriteExt;
 
 use super::Turn;
@@ -76,7 +76,9 @@ impl Turn<'_> {
             write_number(out, answer.body.length());
             out.put_slice(b"\r\n");
         }
-        write_date(out, now);
+        if !answer.headers.contains_key(header::DATE) {
+            write_date(out, now);
+        }
         out.put_slice(connection);
         out.put_slice(b"\r\n");
     }
