@@ -86,12 +86,12 @@ impl Turn<'_> {
         // Where an answer ends with its connection, the client's need not: it gets chunks.
         let chunks = !matches!(framing, Framing::Length(_));
         self.persists &= upload.is_read();
-        let connection = self.connection();
+        let (connection, now) = (self.connection(), self.now());
         let out = self.transport.outbound();
         write_status(out, head);
         fields.write(out);
         if fields.get(&header::DATE).is_none() {
-            write_date(out, self.exchange.time);
+            write_date(out, now);
         }
         if chunks {
             out.put_slice(b"Transfer-Encoding: chunked\r\n");
