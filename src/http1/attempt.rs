@@ -229,6 +229,10 @@ impl Turn<'_> {
         out.reserve(512 + target.len());
         out.put_slice(self.method().as_str().as_bytes());
         out.put_u8(b' ');
+        if target.starts_with('?') {
+            // The target had a host and no path.
+            out.put_u8(b'/');
+        }
         out.put_slice(target.as_bytes());
         out.put_slice(b" HTTP/1.1\r\n");
         fields.write(out);
