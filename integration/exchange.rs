@@ -7,7 +7,7 @@ use std::{
         Arc, Mutex,
         atomic::{AtomicUsize, Ordering},
     },
-    time::SystemTime,
+    time::{Duration, SystemTime},
 };
 
 use tokio::{
@@ -178,32 +178,44 @@ async fn nothing_that_follows_a_malformed_body_is_a_request() {
 
 #[tokio::test]
 async fn a_request_behind_one_that_cannot_be_sent_again_stays_what_it_is() {
-    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let address = listener.local_addr().unwrap();
-    let proxy = Proxy::toml(
-        "[[site]]\n[site.routes]\n\"/\" = { proxy = \"app\", hold = \"0s\" }\n\
-         \"= /next\" = { answer = 200, body = \"next\" }\n[upstream.app]\nservers = [\"@SERVER@\"]\n",
-    )
-    .fill("SERVER", address)
-    .start()
-    .await;
-    let dies = tokio::spawn(async move {
-        loop {
-            let mut wire = Wire::on(listener.accept().await.unwrap().0);
-            if wire.request().await.is_some() {
-                // With its listener, before a byte of answer.
-                return;
-            }
-        }
-    });
-    let mut client = proxy.wire().await;
     let next = "GET /next HTTP/1.1\r\nHost: x\r\n\r\n";
-    client.send(format!("PUT /1 HTTP/1.1\r\nHost: x\r\nContent-Length: 5\r\n\r\nhello{next}")).await;
-    client.answer().await.expect("an answer").expect(503);
-    if let Some(answer) = client.answer().await {
-        assert_eq!(answer.expect(200).text(), "next");
+    for (body, is_whole) in [
+        ("Content-Length: 5\r\n\r\nhello", true),
+        ("Transfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n0\r\n\r\n", true),
+        ("Content-Length: 50\r\n\r\nhello", false),
+        ("Transfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n", false),
+    ] {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let proxy = Proxy::toml(
+            "[[site]]\n[site.routes]\n\"/\" = { proxy = \"app\", hold = \"0s\" }\n\
+             \"= /next\" = { answer = 200, body = \"next\" }\n[upstream.app]\nservers = [\"@SERVER@\"]\n",
+        )
+        .fill("SERVER", listener.local_addr().unwrap())
+        .start()
+        .await;
+        let dies = tokio::spawn(async move {
+            loop {
+                let mut wire = Wire::on(listener.accept().await.unwrap().0);
+                if wire.head().await.is_some() {
+                    wire.read_until("hello").await;
+                    // With its listener, before a byte of answer.
+                    return;
+                }
+            }
+        });
+        let mut client = proxy.wire().await;
+        let more = if is_whole { next } else { "" };
+        client.send(format!("PUT /1 HTTP/1.1\r\nHost: x\r\n{body}{more}")).await;
+        client.answer().await.expect("an answer").expect(503);
+        if !is_whole {
+            // What comes now is the rest of the body. It may be cut by now.
+            let _ = client.try_send(next).await;
+            assert!(client.answer().await.is_none(), "{body}");
+        } else if let Some(answer) = client.answer().await {
+            assert_eq!(answer.expect(200).text(), "next", "{body}");
+        }
+        dies.await.unwrap();
     }
-    dies.await.unwrap();
 }
 
 #[tokio::test]
@@ -563,4 +575,67 @@ async fn fields_that_frame_or_name_cannot_be_taken_away_by_connection() {
         assert!(!head.contains("x-y"), "{head}");
     }
     assert_eq!(*bodies.lock().unwrap(), [b"hello", b"hello"]);
+}
+
+/// The time that a process has spent on processors so far.
+fn processor_time(pid: &serde_json::Value) -> Duration {
+    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap();
+    let (_, fields) = stat.rsplit_once(") ").unwrap();
+    let ticks: u64 = fields.split(' ').skip(11).take(2).map(|ticks| ticks.parse::<u64>().unwrap()).sum();
+    ms(ticks * 1000 / rustix::param::clock_ticks_per_second())
+}
+
+#[tokio::test]
+async fn exchanges_that_wait_cost_nothing() {
+    let body = noise(8 << 20);
+    let backend = Backend::serving(move |mut wire, heads| {
+        let body = body.clone();
+        async move {
+            let Some(head) = wire.head().await else { return };
+            let path = head.split(' ').nth(1).unwrap().to_owned();
+            heads.lock().unwrap().push(head);
+            match path.as_str() {
+                "/begun" => wire.send(BEGUN).await,
+                // The client takes none of it, and it may end before that is all.
+                "/large" | "/slow" => {
+                    wire.send("HTTP/1.1 200 OK\r\nContent-Length: 8388608\r\n\r\n").await;
+                    let _ = wire.try_send(&body).await;
+                }
+                _ => {}
+            }
+            // Reads nothing more, and lives as long as the test.
+            pass(SOON).await;
+        }
+    })
+    .await;
+    let proxy = Proxy::to([backend.address()])
+        .with("[[site]]\nhost = \"slow\"\n[site.routes]\n\"/\" = { proxy = \"app\", limit_rate = \"1k\" }\n")
+        .start()
+        .await;
+    let more = noise(32 << 20);
+    let mut clients = Vec::new();
+    for (line, fields, rest) in [
+        ("POST /upload", "Host: x\r\nContent-Length: 1000", &b"some"[..]),
+        ("POST /begun", "Host: x\r\nContent-Length: 1000", b"some"),
+        ("PUT /chunks", "Host: x\r\nTransfer-Encoding: chunked", b"4\r\nsome\r\n"),
+        ("POST /blocked", "Host: x\r\nContent-Length: 33554432", &more[..]),
+        ("POST /begun", "Host: x\r\nContent-Length: 33554432", &more[..]),
+        ("GET /large", "Host: x", b""),
+        ("GET /slow", "Host: slow", b""),
+        ("POST /large", "Host: x\r\nContent-Length: 1000", b"some"),
+        ("GET /silent", "Host: x", &b"GET /next HTTP/1.1\r\nHost: x\r\n\r\n".repeat(2000)),
+    ] {
+        let mut client = tcp(&proxy).await;
+        client.write_all(format!("{line} HTTP/1.1\r\n{fields}\r\n\r\n").as_bytes()).await.unwrap();
+        // As much as is taken within a moment.
+        let _ = tokio::time::timeout(ms(300), client.write_all(rest)).await;
+        clients.push(client);
+    }
+    eventually("all have arrived", async || backend.heads().len() == clients.len()).await;
+    pass(ms(500)).await;
+    let pid = proxy.status().await["pid"].clone();
+    let before = processor_time(&pid);
+    pass(ms(1000)).await;
+    let spent = processor_time(&pid) - before;
+    assert!(spent < ms(100), "{spent:?} within a second");
 }
