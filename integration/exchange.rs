@@ -639,3 +639,18 @@ async fn exchanges_that_wait_cost_nothing() {
     let spent = processor_time(&pid) - before;
     assert!(spent < ms(100), "{spent:?} within a second");
 }
+
+#[tokio::test]
+async fn nothing_that_follows_a_malformed_body_with_an_upgrade_is_a_request() {
+    for body in ["0\n\r\n", "1\na\n0\r\n\r\n", "1;\n\r\na\r\n0\r\n\r\n", "0\r\nX: y\n\r\n"] {
+        let backend = Backend::saying("ok").await;
+        let proxy = Proxy::to([backend.address()]).start().await;
+        let mut client = proxy.wire().await;
+        let head = "POST /first HTTP/1.1\r\nHost: x\r\nConnection: Upgrade\r\nUpgrade: x\r\n\
+                    Transfer-Encoding: chunked\r\n\r\n";
+        client.send(format!("{head}{body}GET /smuggled HTTP/1.1\r\nHost: x\r\n\r\n")).await;
+        let _ = client.answer().await;
+        client.closes(ms(1000)).await;
+        assert!(!backend.paths().contains(&"/smuggled".into()), "{body:?}: {:?}", backend.heads());
+    }
+}
