@@ -16,6 +16,7 @@ mod differential;
 mod downloads;
 mod drain;
 mod examples;
+mod exchange;
 mod files;
 mod fixtures;
 mod forwarded;

@@ -3,7 +3,7 @@
 use std::{cell::RefCell, time::SystemTime};
 
 use bytes::{BufMut, BytesMut};
-use http::{Method, StatusCode, Version};
+use http::{Method, StatusCode, Version, header};
 use tokio::io::AsyncWriteExt;
 
 use super::Turn;
@@ -60,7 +60,7 @@ impl Turn<'_> {
 
     fn write_answer_head(&mut self, answer: &Answer, has_length: bool) {
         let connection = self.connection();
-        let now = self.exchange.time;
+        let now = self.now();
         let out = self.transport.outbound();
         out.reserve(256);
         out.put_slice(b"HTTP/1.1 ");
@@ -76,7 +76,9 @@ impl Turn<'_> {
             write_number(out, answer.body.length());
             out.put_slice(b"\r\n");
         }
-        write_date(out, now);
+        if !answer.headers.contains_key(header::DATE) {
+            write_date(out, now);
+        }
         out.put_slice(connection);
         out.put_slice(b"\r\n");
     }
@@ -89,6 +91,15 @@ impl Turn<'_> {
             (true, Version::HTTP_11) => b"",
             (true, _) => b"Connection: keep-alive\r\n",
         }
+    }
+
+    /// The time of an answer. One that has waited for no server is made when it is asked for.
+    pub(super) fn now(&self) -> SystemTime {
+        let exchange = &self.exchange;
+        if exchange.upstream().is_none() {
+            return exchange.time;
+        }
+        exchange.time + exchange.started.elapsed()
     }
 
     /// The client has not taken its answer.

@@ -96,7 +96,7 @@ impl Turn<'_> {
                 Err(Broken::Again) => {}
                 Err(Broken::Told(explanation)) => {
                     self.exchange.lease = None;
-                    // Unless something is left to be read, it could go on; who has sent nonsense or too much need not.
+                    // Unless something is left to be read, or it has sent nonsense or too much, it can go on.
                     return self.explain(&explanation).await;
                 }
                 Err(Broken::Silently(sent)) => {
@@ -232,6 +232,10 @@ impl Turn<'_> {
         out.reserve(512 + target.len());
         out.put_slice(self.method().as_str().as_bytes());
         out.put_u8(b' ');
+        if target.starts_with('?') {
+            // The target had a host and no path.
+            out.put_u8(b'/');
+        }
         out.put_slice(target.as_bytes());
         out.put_slice(b" HTTP/1.1\r\n");
         fields.write(out);
@@ -306,7 +310,11 @@ impl Turn<'_> {
         });
         match end.await {
             End::Head(head) => Ok(*head),
-            End::Stopped(stopped) => Err(stopped.into()),
+            End::Stopped(stopped) => {
+                // Where its body ends cannot be trusted: what follows is no request.
+                self.persists = false;
+                Err(stopped.into())
+            }
             End::Failed(failure) => Err(self.failed(failure)),
         }
     }

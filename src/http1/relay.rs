@@ -24,7 +24,7 @@ use super::{
     fields::{Edited, Received as _},
     response::Head,
     server::Connection,
-    upload::Upload,
+    upload::{Stopped, Upload},
 };
 use crate::{
     answer::Fields,
@@ -84,18 +84,15 @@ impl Turn<'_> {
             fields.remove(&header::CONTENT_LENGTH);
         }
         handler::response::pass_on(status, &mut fields, self.exchange);
-        if upload.is_read() {
-            self.transport.free_kept();
-        }
         // Where an answer ends with its connection, the client's need not: it gets chunks.
         let chunks = !matches!(framing, Framing::Length(_));
         self.persists &= upload.is_read();
-        let connection = self.connection();
+        let (connection, now) = (self.connection(), self.now());
         let out = self.transport.outbound();
         write_status(out, head);
         fields.write(out);
         if fields.get(&header::DATE).is_none() {
-            write_date(out, self.exchange.time);
+            write_date(out, now);
         }
         if chunks {
             out.put_slice(b"Transfer-Encoding: chunked\r\n");
@@ -152,9 +149,21 @@ impl Turn<'_> {
         // What was offered last has not been taken.
         let mut blocked = false;
         poll_fn(|cx| {
-            // That it is refused, or does not come, is for the end to tell.
-            let _ = upload.poll(cx, transport, server);
+            let unsent = transport.outbound().len();
+            let uploaded = upload.poll(cx, transport, server);
+            // A transport that has nothing to read sends what is written.
+            progress.begun |= transport.outbound().len() < unsent;
+            match uploaded {
+                Poll::Ready(Err(Stopped::ClientLeft)) => return Poll::Ready(End::ClientLeft(None)),
+                // The client gets the answer all the same; the server must not take for whole what is not.
+                Poll::Ready(Err(Stopped::Refused(_))) => upload.give_up(),
+                Poll::Ready(Ok(())) | Poll::Pending => {}
+            }
             loop {
+                if progress.begun && upload.is_read() {
+                    // It will not be sent again.
+                    transport.free_kept();
+                }
                 if blocked {
                     if let Err(error) = ready!(flush(transport, cx)) {
                         return Poll::Ready(End::ClientLeft(Some(error)));
@@ -182,6 +191,7 @@ impl Turn<'_> {
                                     *wait_until.get_or_insert_with(|| Instant::now() + BODY_FOLLOWS);
                                 ready!(transport.alarm.poll(cx, deadline));
                                 progress.begun = true;
+                                continue;
                             }
                             // Nothing to read is the moment to send a started answer.
                             if let Err(error) = ready!(flush(transport, cx)) {
@@ -190,7 +200,8 @@ impl Turn<'_> {
                             if upload.is_read() && transport.poll_gone(cx).is_ready() {
                                 return Poll::Ready(End::ClientLeft(None));
                             }
-                            let over = patience.poll(cx, transport, progress.bytes, read_timeout);
+                            let over =
+                                patience.poll(cx, transport, progress.bytes + upload.moved(), read_timeout);
                             return over.map(|()| End::Failed(Failure::Silence));
                         }
                     }

@@ -26,7 +26,7 @@ pub(super) struct Upload {
     pipe: Pipe,
     /// What of it may still come, and the limit that this was at first.
     left: Option<(u64, u64)>,
-    /// The server takes no more of it.
+    /// The server takes no more of it, or gets no more.
     refused: Option<io::Error>,
     /// Who is waited for.
     pub(super) waits_for: WaitsFor,
@@ -80,6 +80,11 @@ impl Upload {
     /// Whether the server has taken all of it.
     pub(super) fn is_sent(&self, server: &Connection) -> bool {
         self.pipe.is_done() && self.refused.is_none() && server.outbound.is_empty()
+    }
+
+    /// Nothing more of it is read or sent, and it never counts as sent.
+    pub(super) fn give_up(&mut self) {
+        self.refused.get_or_insert(io::ErrorKind::InvalidData.into());
     }
 
     /// How often it has moved on.
@@ -147,7 +152,11 @@ impl Upload {
 
     fn poll_flush(&mut self, cx: &mut Context<'_>, server: &mut Connection) -> Poll<Result<(), ()>> {
         self.waits_for = WaitsFor::Server;
-        ready!(server.poll_flush(cx)).map_or_else(
+        let unsent = server.outbound.len();
+        let flushed = server.poll_flush(cx);
+        // Each part that the server takes counts, and the time of the client begins after the last.
+        self.moved += u64::from(server.outbound.len() < unsent);
+        ready!(flushed).map_or_else(
             |error| {
                 self.refused = Some(error);
                 Poll::Ready(Err(()))

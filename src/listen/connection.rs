@@ -185,7 +185,11 @@ fn poll_head(
         if received.is_empty() {
             // Nearly always the whole head, and nothing but the head, comes at once.
             match head::read(came, 0) {
-                Err(refusal) => return Poll::Ready(Next::Refused(refusal)),
+                Err(refusal) => {
+                    // Who has more to send must get its answer all the same: this has the connection linger.
+                    received.extend_from_slice(came);
+                    return Poll::Ready(Next::Refused(refusal));
+                }
                 Ok(Some((read, length))) => {
                     came = &came[length..];
                     received.extend_from_slice(came);

@@ -107,6 +107,10 @@ fn parse(head: &[u8]) -> Result<Request, Refusal> {
     parts.uri = Uri::from_maybe_shared(copy(parsed.path.unwrap_or_default().as_bytes())).map_err(|_| {
         Refusal::bad("The target holds a character that must be percent-encoded, or is malformed.")
     })?;
+    // A name of somebody before the host is deceit (RFC 9110 §4.2.4); `Host` is held to the same.
+    if parts.uri.authority().is_some_and(|authority| !authority.as_str().bytes().all(is_host_byte)) {
+        return Err(Refusal::bad("The host of the target is not a name or an address."));
+    }
     parts.version = if parsed.version == Some(1) { Version::HTTP_11 } else { Version::HTTP_10 };
     parts.headers = HeaderMap::with_capacity(parsed.headers.len());
     for (name, value) in lines.shared() {

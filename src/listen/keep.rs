@@ -41,8 +41,10 @@ pub(super) struct Keep {
 /// The file that a piece was written to, and the piece, for its room.
 type Written = (Arc<File>, Vec<u8>);
 
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct Replay {
+    /// How much of the request is still to come once all that is kept has been handed out again.
+    then: Inbound,
     at: u64,
     /// A piece of the file, and how much of it has been handed out.
     piece: Vec<u8>,
@@ -117,9 +119,15 @@ impl Keep {
         self.replay.is_some()
     }
 
-    /// From now on the request is handed out again from its start.
-    pub(super) fn rewind(&mut self) {
-        self.replay = Some(Replay::default());
+    /// From now on the request is handed out again from its start; so far it has been handed out up to `reached`.
+    pub(super) fn rewind(&mut self, reached: &Inbound) {
+        let then = self.replay.take().map_or_else(|| reached.clone(), |replay| replay.then);
+        self.replay = Some(Replay { then, at: 0, piece: Vec::new(), given: 0, reading: None });
+    }
+
+    /// How much of the request is still to come from the client, where something kept is still to be handed out.
+    pub(super) fn then(&self) -> Option<&Inbound> {
+        self.replay.as_ref().map(|replay| &replay.then)
     }
 
     /// Hands out what is kept; nothing when all has been, or nothing is to be handed out again.
@@ -210,12 +218,12 @@ mod tests {
                 keep.record(part);
                 sent += part.len();
                 if sent % 7 == 0 {
-                    keep.rewind();
+                    keep.rewind(&Inbound::Length(0));
                     assert!(replay(&mut keep, 9_999).await == request[..sent], "in the middle");
                 }
             }
             for buffer in [1_000, 70_000] {
-                keep.rewind();
+                keep.rewind(&Inbound::Length(0));
                 assert!(replay(&mut keep, buffer).await == request, "{length} bytes, {buffer} at a time");
             }
             assert_eq!(keep.length(), length as u64);

@@ -200,10 +200,15 @@ impl Transport {
 
     /// Whether all of the request in hand has arrived.
     pub(crate) fn has_whole_request(&self) -> bool {
-        match self.inbound {
-            Inbound::Length(left) => left <= self.received.len() as u64,
-            Inbound::Chunked { .. } | Inbound::Tunnel => self.inbound.is_done(),
+        match self.to_come() {
+            Inbound::Length(left) => *left <= self.received.len() as u64,
+            other => other.is_done(),
         }
+    }
+
+    /// How much of the request in hand is still to come from the client, whatever is handed out again before.
+    fn to_come(&self) -> &Inbound {
+        self.keep.as_ref().and_then(|keep| keep.then()).unwrap_or(&self.inbound)
     }
 
     /// A request has come whose body ends there. What is read of it is kept if it `may_repeat`, as far as it is small.
@@ -227,6 +232,8 @@ impl Transport {
 
     /// Drops what has arrived of the request in hand; whether that was all of it.
     pub(crate) fn skip_request(&mut self) -> bool {
+        self.inbound = self.to_come().clone();
+        self.keep = None;
         let rest = self.inbound.take(&self.received);
         self.received.advance(rest);
         self.inbound.is_done()
@@ -260,9 +267,11 @@ impl Transport {
     /// Hands out the request in hand again, from its start.
     pub(crate) fn rewind(&mut self) {
         if let Some(keep) = &mut self.keep {
-            keep.rewind();
+            keep.rewind(&self.inbound);
             self.inbound = keep.whole.clone();
         }
+        // Until it is read from again, it is the servers that are waited for.
+        self.receiving.waits_for_others();
     }
 
     /// Whether the client may still be sending what nobody will read: closing at once could cost it the answer.

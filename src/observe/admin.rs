@@ -125,6 +125,8 @@ fn metrics(state: &State) -> String {
     let mut there = HashSet::new();
     for upstream in state.upstreams.list() {
         metrics.held.with_label_values(&[&upstream.name]).set(upstream.waiting() as i64);
+        // Their counters go on if they come back.
+        there.extend(upstream.leaving().into_iter().map(|server| (upstream.name.clone(), server)));
         for Standing { server, .. } in upstream.servers() {
             let labels = &[upstream.name.as_str(), server.label.as_str()];
             there.insert((upstream.name.clone(), server.label.clone()));

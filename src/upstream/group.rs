@@ -163,6 +163,11 @@ impl Upstream {
         self.lock().slots.iter().map(describe).collect()
     }
 
+    /// The labels of servers that have left the list with requests still on them.
+    pub fn leaving(&self) -> Vec<String> {
+        self.lock().retired.iter().map(|server| server.label.to_string()).collect()
+    }
+
     /// Chooses a server and counts the request on it.
     pub(super) fn pick(self: &Arc<Self>, state: &mut State, wish: &Wish, why: Why) -> Option<Lease> {
         let now = Instant::now();
