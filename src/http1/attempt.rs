@@ -2,7 +2,6 @@
 
 use std::{
     future::poll_fn,
-    sync::Arc,
     task::{Context, Poll},
     time::Duration,
 };
@@ -177,18 +176,18 @@ impl Turn<'_> {
     /// A connection to the server on which the request has its place.
     async fn connect(&mut self) -> Result<Connection, Broken> {
         let Some(lease) = &self.exchange.lease else { return Err(Broken::Told(failed::internal())) };
-        let settings = Arc::clone(lease.settings());
-        let shares = self.may_share(settings.keepalive);
+        let (keepalive, within) = (lease.settings().keepalive, lease.settings().connect_timeout);
+        let shares = self.may_share(keepalive);
         let kept = if shares { Connection::reuse(lease.server()) } else { None };
         let reused = kept.is_some();
         let connection = match kept {
             Some(kept) => Ok(kept),
-            None => Connection::connect(lease.server(), settings.connect_timeout).await,
+            None => Connection::connect(lease.server(), within).await,
         };
         match connection {
             Ok(mut connection) => {
                 if shares {
-                    connection.may_be_kept_for(settings.keepalive);
+                    connection.may_be_kept_for(keepalive);
                 }
                 self.exchange.tries += 1;
                 self.exchange.failed_connects = 0;
@@ -305,7 +304,7 @@ impl Turn<'_> {
                 ),
             };
             // What the server has sent of a head does not count: it is to come as one.
-            let so_far = upload.moved() + server.taken + u64::from(sent);
+            let so_far = upload.moved() + u64::from(sent);
             patience.poll(cx, transport, so_far, limit).map(|()| end)
         });
         match end.await {

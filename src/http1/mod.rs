@@ -52,12 +52,12 @@ struct Service {
 impl Service {
     /// Serves a request, and gives the connection back when it may be used again.
     async fn serve(&self, mut transport: Box<Transport>, request: Box<Request>) -> Option<Box<Transport>> {
-        let peer = transport.peer.clone();
         let mut exchange = Exchange::new();
-        let answer = match peer.listener.purpose {
+        let purpose = transport.peer.listener.purpose;
+        let answer = match purpose {
             Purpose::Admin => Some(observe::admin_answer(&self.state, &request.parts).await),
             Purpose::Sites => {
-                handler::receive(&self.state.table(), &peer, &request.parts, &mut exchange).await
+                handler::receive(&self.state.table(), &transport.peer, &request.parts, &mut exchange).await
             }
         };
         if answer.is_none() && (self.only_engine || !is_plain(&request)) {
@@ -79,7 +79,7 @@ impl Service {
         };
         let persists = turn.persists;
         exchange.lease = None;
-        if peer.listener.purpose == Purpose::Sites {
+        if purpose == Purpose::Sites {
             handler::record(&self.state, &request.parts, sent, &exchange);
         }
         persists.then_some(transport)

@@ -35,8 +35,6 @@ pub(super) struct Connection {
     pub(super) server: Arc<Server>,
     /// Written, and not yet taken by the server.
     pub(super) outbound: BytesMut,
-    /// Bytes that it has taken.
-    pub(super) taken: u64,
     /// Read, and not yet looked at.
     rest: Option<(Buffer, Range<usize>)>,
     /// How long it may be kept for another request, if it may.
@@ -90,14 +88,7 @@ impl Connection {
     }
 
     fn new(socket: Socket, server: &Arc<Server>) -> Self {
-        Self {
-            socket,
-            server: Arc::clone(server),
-            outbound: BytesMut::new(),
-            taken: 0,
-            rest: None,
-            most: None,
-        }
+        Self { socket, server: Arc::clone(server), outbound: BytesMut::new(), rest: None, most: None }
     }
 
     /// It may be kept for another request, for so long.
@@ -125,7 +116,6 @@ impl Connection {
             Poll::Ready(sent) => sent?,
             Poll::Pending => 0,
         };
-        self.taken += sent as u64;
         self.outbound.advance(sent.min(waiting));
         let left = &bytes[sent.saturating_sub(waiting)..];
         keep(&mut self.outbound, left);
@@ -136,7 +126,6 @@ impl Connection {
     pub(super) fn poll_flush(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         while !self.outbound.is_empty() {
             let sent = ready!(self.socket.poll_send(cx, &self.outbound, false))?;
-            self.taken += sent as u64;
             self.outbound.advance(sent);
         }
         Poll::Ready(Ok(()))
