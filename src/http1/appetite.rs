@@ -20,18 +20,31 @@ const USUAL: usize = 64 * 1024;
 const SMALL: usize = 16 * 1024;
 
 /// Who has room again within this time is fast.
-const SOON: Duration = Duration::from_millis(10);
+const SOON: Duration = Duration::from_millis(50);
+
+/// Pieces that are taken without a pause before they grow.
+const STEADY: u32 = 4;
 
 /// How much is read at a time.
 #[derive(Debug)]
 pub(super) struct Appetite {
     next: usize,
+    /// How far pieces grow for one who is not known to be fast.
+    unproven: usize,
+    /// Pieces of this size that were taken without a pause.
+    steady: u32,
     blocked: Option<Instant>,
 }
 
 impl Appetite {
-    pub(super) fn new() -> Self {
-        Self { next: FIRST, blocked: None }
+    /// For what goes to a client. The kernel takes a lot for a slow one too, before that shows.
+    pub(super) fn of_client() -> Self {
+        Self { next: FIRST, unproven: USUAL, steady: 0, blocked: None }
+    }
+
+    /// For what goes to a server.
+    pub(super) fn of_server() -> Self {
+        Self { next: FIRST, unproven: ROOM, steady: 0, blocked: None }
     }
 
     /// How much to read now.
@@ -42,7 +55,11 @@ impl Appetite {
     /// Something was read and passed on.
     pub(super) fn fed(&mut self) {
         if self.next == FIRST {
-            self.next = USUAL;
+            self.next = FIRST.min(self.unproven);
+        }
+        self.steady += 1;
+        if self.steady >= STEADY && self.next < self.unproven {
+            (self.next, self.steady) = (2 * self.next, 0);
         }
     }
 
@@ -54,7 +71,7 @@ impl Appetite {
     /// The other side takes more, if it ever did not.
     pub(super) fn relieved(&mut self) {
         if let Some(since) = self.blocked.take() {
-            self.next = if since.elapsed() < SOON { ROOM } else { SMALL };
+            (self.next, self.steady) = (if since.elapsed() < SOON { ROOM } else { SMALL }, 0);
         }
     }
 }
@@ -63,9 +80,32 @@ impl Appetite {
 mod tests {
     use super::*;
 
+    #[test]
+    fn a_server_that_takes_all_is_fast() {
+        let mut appetite = Appetite::of_server();
+        let mut read = || (appetite.most(), appetite.fed()).0;
+        assert_eq!(
+            [read(), read(), read(), read(), read(), read()],
+            [FIRST, FIRST, FIRST, FIRST, ROOM, ROOM]
+        );
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn who_was_slow_once_need_not_stay_so() {
+        let mut appetite = Appetite::of_client();
+        appetite.blocked();
+        tokio::time::advance(Duration::from_secs(1)).await;
+        appetite.relieved();
+        assert_eq!(appetite.most(), SMALL);
+        for _ in 0..100 {
+            appetite.fed();
+        }
+        assert_eq!(appetite.most(), USUAL);
+    }
+
     #[tokio::test(start_paused = true)]
     async fn the_slow_get_small_pieces_and_the_fast_large_ones() {
-        let mut appetite = Appetite::new();
+        let mut appetite = Appetite::of_client();
         assert_eq!(appetite.most(), FIRST);
         appetite.fed();
         assert_eq!(appetite.most(), USUAL);

@@ -143,7 +143,7 @@ impl Turn<'_> {
     ) -> End {
         let mut patience = Patience::default();
         let mut wait_until = None;
-        let mut appetite = Appetite::new();
+        let mut appetite = Appetite::of_client();
         let read_timeout = handler::read_timeout(self.exchange);
         let transport = &mut *self.transport;
         // What was offered last has not been taken.

@@ -68,7 +68,7 @@ impl Upload {
             waits_for: WaitsFor::Server,
             with_head: true,
             moved: 0,
-            appetite: Appetite::new(),
+            appetite: Appetite::of_server(),
         }
     }
 
