@@ -5,13 +5,22 @@ use std::sync::{
     atomic::{AtomicUsize, Ordering},
 };
 
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+
 use crate::fixtures::{Backend, Proxy, Scratch, Wire, eventually, ms, noise, pass};
 
 const MIB: u64 = 1024 * 1024;
 
+/// Lets this process open as many files as it may: shells allow fewer at first.
+fn open_many_files() {
+    let limit = getrlimit(Resource::Nofile);
+    setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, ..limit }).unwrap();
+}
+
 #[tokio::test]
 async fn a_thousand_slow_downloads_and_a_thousand_slow_uploads_take_little() {
     const EACH: usize = 1000;
+    open_many_files();
     let uploads = Arc::new(AtomicUsize::new(0));
     let (begun, answer) = (Arc::clone(&uploads), Arc::new(noise(1 << 20)));
     let app = Backend::serving(move |mut wire, _| {
@@ -63,7 +72,8 @@ async fn a_thousand_slow_downloads_and_a_thousand_slow_uploads_take_little() {
 
 #[tokio::test]
 async fn an_idle_connection_takes_a_kilobyte() {
-    const MANY: u64 = 4000;
+    const MANY: u64 = 2500;
+    open_many_files();
     let app = Backend::saying("ok").await;
     let proxy = Proxy::to([app.address()]).start().await;
     let mut clients = Vec::new();
