@@ -6,14 +6,14 @@ use std::{
 };
 
 use bytes::BytesMut;
-use http::{HeaderMap, HeaderName, HeaderValue, uri::PathAndQuery};
+use http::{HeaderMap, HeaderName, HeaderValue, Method, uri::PathAndQuery};
 use tokio::time::Instant;
 
 use crate::{
     client::Client,
     observe::{How, RequestId},
     route::{Route, Site},
-    upstream::{Lease, Server, Turn, Upstream},
+    upstream::{Lease, Server, Turn, Upstream, retry},
 };
 
 /// An answer that is being collected, to be replaced by another.
@@ -107,6 +107,27 @@ impl Exchange {
     /// Its body comes from the start.
     pub(crate) fn expect_body(&mut self) {
         self.body_left = self.route.as_ref().and_then(|route| route.settings.max_body);
+    }
+
+    /// The method that a server is asked by for a request of this one.
+    pub(crate) fn method(&self, asked: &Method) -> Method {
+        if self.redirect.is_some() && *asked != Method::HEAD {
+            // It is asked for what the client gets; what the client wanted done is done.
+            return Method::GET;
+        }
+        asked.clone()
+    }
+
+    /// Whether a request of this method may use a connection that others use too, kept for so long.
+    pub(crate) fn may_share_connection(&self, asked: &Method, keepalive: Duration) -> bool {
+        // A second try has no time for kept connections that may be stale as well.
+        self.tries == 0 && !keepalive.is_zero() && !retry::needs_fresh_connection(asked)
+    }
+
+    /// Whether once is as good as twice for this request, whatever its method: its route or the client says so.
+    pub(crate) fn is_repeatable(&self, fields: &HeaderMap) -> bool {
+        let any_method = self.route.as_ref().is_some_and(|route| route.settings.retry.any_method);
+        any_method || fields.contains_key(retry::IDEMPOTENCY_KEY)
     }
 
     /// The site it is for, if there is one for its host.

@@ -16,7 +16,6 @@ use std::{sync::Arc, time::Duration};
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use http::Method;
 use pingora_core::{protocols::Digest, upstreams::peer::HttpPeer};
 use pingora_error::{Error, Result};
 use pingora_http::{RequestHeader, ResponseHeader};
@@ -84,10 +83,7 @@ impl ProxyHttp for Proxy {
             upstream::prepare(request, session.req_header(), client, &exchange.id, &lease.upstream().name);
             if let Some(target) = &exchange.redirect {
                 request.set_uri(target.clone().into());
-                if request.method != Method::HEAD {
-                    // It is asked for what the client gets; what the client wanted done is done.
-                    request.set_method(Method::GET);
-                }
+                request.set_method(exchange.method(&request.method));
             }
         }
         Ok(())

@@ -107,7 +107,7 @@ fn decide(failure: Failure, request: &request::Parts, replayable: bool, exchange
     retry::decide(&Attempt {
         failure,
         method: &request.method,
-        repeatable: settings.any_method || request.headers.contains_key(retry::IDEMPOTENCY_KEY),
+        repeatable: exchange.is_repeatable(&request.headers),
         replayable,
         reused: exchange.reused,
         tries: exchange.tries,

@@ -86,14 +86,19 @@ fn log_missing(exchange: &Exchange, path: Option<PathBuf>) {
 }
 
 /// The answer to a request whose application has sent the list of an archive: `list`, with the fields of `response`.
+/// There is no archive without the whole of it.
 pub(crate) async fn archive(
     table: Arc<Table>,
     request: &request::Parts,
-    list: Bytes,
+    list: Option<Bytes>,
     response: &HeaderMap,
     crcs: &Arc<archive::Crcs>,
     exchange: &Exchange,
 ) -> Answer {
+    let Some(list) = list else {
+        tracing::error!(request_id = %exchange.id, "the list of an archive did not come whole, or is too large");
+        return finish(no_archive(&request.headers), exchange);
+    };
     let host = host(request).to_owned();
     let (received, client, runtime) = (request.headers.clone(), exchange.client.clone(), Handle::current());
     let resolve = move |path: &str, listed: &str| {
@@ -126,7 +131,7 @@ impl archive::Remote for Fetch {
 }
 
 /// There is no archive, and it is not the client's fault.
-pub(crate) fn no_archive(request: &HeaderMap) -> Answer {
+fn no_archive(request: &HeaderMap) -> Answer {
     let sentence =
         "The archive cannot be made: a part of it is missing. Please tell the operators of the site.";
     Explanation::new(StatusCode::BAD_GATEWAY, sentence).answer(request)

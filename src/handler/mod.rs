@@ -26,7 +26,7 @@ use crate::{
     route::{By, Table, normalize},
 };
 pub(crate) use {
-    instead::{archive, no_archive},
+    instead::archive,
     place::{NoPlace, place, read_timeout},
     record::{Sent, record},
 };

@@ -7,7 +7,7 @@ use std::{
 };
 
 use bytes::BufMut;
-use http::{HeaderValue, Method, StatusCode, header};
+use http::{HeaderValue, StatusCode, header};
 use tokio::time::Instant;
 
 use super::{
@@ -27,7 +27,7 @@ use crate::{
     listen::{Inbound, Transport},
     upstream::{
         self, Lease,
-        retry::{self, Decision, Failure},
+        retry::{Decision, Failure},
     },
 };
 
@@ -84,8 +84,7 @@ impl Turn<'_> {
     pub(super) async fn proxy(&mut self) -> Sent {
         let any_method = self.exchange.route.as_ref().is_some_and(|route| route.settings.retry.any_method);
         let parts = &self.request.parts;
-        let says_so = any_method || parts.headers.contains_key(retry::IDEMPOTENCY_KEY);
-        self.begin(says_so || parts.method.is_idempotent());
+        self.begin(parts.method.is_idempotent() || self.exchange.is_repeatable(&parts.headers));
         if any_method {
             self.transport.keep_request();
         }
@@ -129,7 +128,7 @@ impl Turn<'_> {
                 _ => break head,
             }
         };
-        let method = self.method();
+        let method = self.exchange.method(&self.request.parts.method);
         let Ok(framing) = head.framing(&method) else { return Err(self.failed(Failure::Malformed)) };
         let has_body = self.request.body != Inbound::Length(0);
         let mut fields = Edited::new(&head);
@@ -156,28 +155,11 @@ impl Turn<'_> {
         }
     }
 
-    /// The method that the server is asked by.
-    pub(super) fn method(&self) -> Method {
-        match (&self.exchange.redirect, &self.request.parts.method) {
-            // It is asked for what the client gets; what the client wanted done is done.
-            (Some(_), method) if *method != Method::HEAD => Method::GET,
-            (_, method) => method.clone(),
-        }
-    }
-
-    /// Whether the connection may serve requests beside this one.
-    fn may_share(&self, keepalive: Duration) -> bool {
-        // A second try has no time for kept connections that may be stale as well.
-        self.exchange.tries == 0
-            && !keepalive.is_zero()
-            && !retry::needs_fresh_connection(&self.request.parts.method)
-    }
-
     /// A connection to the server on which the request has its place.
     async fn connect(&mut self) -> Result<Connection, Broken> {
         let Some(lease) = &self.exchange.lease else { return Err(Broken::Told(failed::internal())) };
         let (keepalive, within) = (lease.settings().keepalive, lease.settings().connect_timeout);
-        let shares = self.may_share(keepalive);
+        let shares = self.exchange.may_share_connection(&self.request.parts.method, keepalive);
         let kept = if shares { Connection::reuse(lease.server()) } else { None };
         let reused = kept.is_some();
         let connection = match kept {
@@ -229,7 +211,7 @@ impl Turn<'_> {
         let own = parts.uri.path_and_query();
         let target = exchange.redirect.as_ref().or(own).map_or("/", |target| target.as_str());
         out.reserve(512 + target.len());
-        out.put_slice(self.method().as_str().as_bytes());
+        out.put_slice(exchange.method(&parts.method).as_str().as_bytes());
         out.put_u8(b' ');
         if target.starts_with('?') {
             // The target had a host and no path.

@@ -117,17 +117,20 @@ impl Turn<'_> {
             }
             end => end,
         };
-        if let End::Failed(failure) = end {
-            if !progress.begun {
+        match end {
+            End::Failed(failure) if !progress.begun => {
                 // The client knows nothing of this answer, and may get another.
                 self.transport.outbound().clear();
                 self.exchange.answered = false;
                 return Err(self.failed(failure));
             }
-            self.failed(Failure::WithinAnswer);
-        }
-        if let End::ClientLeft(Some(error)) = end {
-            tracing::debug!(%error, "the client did not take all of its answer");
+            End::Failed(_) => {
+                self.failed(Failure::WithinAnswer);
+            }
+            End::ClientLeft(Some(error)) => {
+                tracing::debug!(%error, "the client did not take all of its answer");
+            }
+            End::ClientLeft(None) | End::Done => {}
         }
         let unsent = self.transport.outbound().len() as u64;
         Err(Broken::Silently(Sent { status, bytes: bytes.saturating_sub(unsent) }))
@@ -285,15 +288,12 @@ impl Turn<'_> {
             }
         };
         self.exchange.lease = None;
-        let answer = if whole {
+        if whole {
             self.keep(server, upload, head);
-            let (table, crcs) = (self.state.table(), self.state.crcs());
-            let parts = &self.request.parts;
-            handler::archive(table, parts, list.freeze(), &head.map(), crcs, self.exchange).await
-        } else {
-            tracing::error!(request_id = %self.exchange.id, "the list of an archive did not come whole, or is too large");
-            handler::finish(handler::no_archive(&self.request.parts.headers), self.exchange)
-        };
+        }
+        let (table, crcs, parts) = (self.state.table(), self.state.crcs(), &self.request.parts);
+        let list = whole.then(|| list.freeze());
+        let answer = handler::archive(table, parts, list, &head.map(), crcs, self.exchange).await;
         Ok(self.answer(answer).await)
     }
 

@@ -1,4 +1,4 @@
-//! A client's connection as the engine sees it: bytes of one request in, answers and whole files out.
+//! A client's connection as whoever serves a request sees it: bytes of that request in, answers and whole files out.
 
 use std::{
     fmt, io,

@@ -68,13 +68,10 @@ pub(super) async fn finish(
         // What the engine takes for sent was collected.
         Sent::nothing()
     } else {
-        let answer = if error.is_none() && !collected.overflows {
-            let (list, crcs) = (collected.body.freeze(), state.crcs());
-            handler::archive(state.table(), &request, list, &collected.fields, crcs, exchange).await
-        } else {
-            tracing::error!(request_id = %exchange.id, "the list of an archive did not come whole, or is too large");
-            handler::finish(handler::no_archive(&request.headers), exchange)
-        };
+        let is_whole = error.is_none() && !collected.overflows;
+        let list = is_whole.then(|| collected.body.freeze());
+        let answer =
+            handler::archive(state.table(), &request, list, &collected.fields, state.crcs(), exchange).await;
         exchange.how = How::Archive;
         let answer = handler::with_own_page(answer, exchange).await;
         match send(session, answer).await {

@@ -12,7 +12,6 @@ use crate::{
     exchange::Exchange,
     handler::{self, NoPlace},
     state::State,
-    upstream::retry,
 };
 
 /// Gets a place on a server of the route's upstream, waiting for one if need be.
@@ -58,13 +57,9 @@ fn peer_for(session: &Session, exchange: &Exchange) -> Result<Box<HttpPeer>> {
     if asks_for_upgrade {
         peer.options.custom_l4 = Some(upgrade::connector(settings.connect_timeout));
     }
-    if asks_for_upgrade
-        || exchange.tries > 0
-        || settings.keepalive.is_zero()
-        || retry::needs_fresh_connection(&session.req_header().method)
-    {
-        // A key that no other connection has: none is found, and this one is not kept for others. A second try has no
-        // time for kept connections that may be stale as well.
+    let shares = exchange.may_share_connection(&session.req_header().method, settings.keepalive);
+    if asks_for_upgrade || !shares {
+        // A key that no other connection has: none is found, and this one is not kept for others.
         peer.group_key = fastrand::u64(1..);
         peer.options.idle_timeout = Some(Duration::ZERO);
     }
