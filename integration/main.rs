@@ -6,6 +6,9 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::print_stderr, reason = "a test may fail")]
 #![allow(missing_docs, reason = "names of fixtures say it; nothing here is public")]
 
+#[macro_use]
+mod fixtures;
+
 mod accel;
 mod archives;
 mod balance;
@@ -18,7 +21,6 @@ mod drain;
 mod examples;
 mod exchange;
 mod files;
-mod fixtures;
 mod forwarded;
 mod harness;
 mod health;

@@ -64,14 +64,14 @@ async fn waiting_and_failing_show_in_the_metrics() {
     assert_eq!(metrics.sum("bowshock_held_requests", &["upstream=\"app\""]).round() as u32, 1);
     assert_eq!(metrics.sum("bowshock_upstream_up", &["upstream=\"app\""]).round() as u32, 0);
     assert!(metrics.sum("bowshock_upstream_connect_failures_total", &["upstream=\"app\""]) >= 1.0);
-    assert_eq!(proxy.states().await, ["failing"]);
+    soon_eq!(proxy.states().await, ["failing"]);
     worker.restart().await;
     request.await.unwrap().unwrap().expect(200);
     let metrics = proxy.metrics().await;
     let served = metrics.sum("bowshock_hold_outcomes_total", &["upstream=\"app\"", "outcome=\"served\""]);
     assert_eq!(served.round() as u32, 1);
     assert_eq!(metrics.sum("bowshock_hold_seconds_count", &["upstream=\"app\""]).round() as u32, 1);
-    assert_eq!(proxy.states().await, ["up"]);
+    soon_eq!(proxy.states().await, ["up"]);
 }
 
 #[tokio::test]

@@ -63,7 +63,7 @@ async fn round_robin_leaves_out_who_is_away_and_takes_it_in_again() {
     let address = backends[0].address();
     backends.remove(0).end().await;
     one_after_the_other(&proxy, 3).await;
-    assert_eq!(proxy.states().await[0], "failing");
+    soon_eq!(proxy.states().await[0], "failing");
     let counts = tally(one_after_the_other(&proxy, 20).await);
     assert_eq!((counts.get("two"), counts.get("three")), (Some(&10), Some(&10)), "{counts:?}");
     let _back = Backend::saying_at(&address, "one").await;

@@ -67,7 +67,7 @@ async fn hold_of_a_route_goes_before_that_of_its_upstream() {
     assert!(start.elapsed() < ms(250), "{:?}", start.elapsed());
     proxy.get("/short").await.expect(503);
     assert!((ms(280)..ms(3000)).contains(&start.elapsed()), "{:?}", start.elapsed());
-    assert_eq!(proxy.waiting().await, 1);
+    soon_eq!(proxy.waiting().await, 1);
     let _backend = Backend::saying_at(&address, "x").await;
     answers([patient]).await;
 }
@@ -116,7 +116,7 @@ async fn what_is_waited_for_is_shown() {
     assert!(!proxy.succeed("status").contains("max_requests"));
 
     let requests = queue_up(&proxy, 3, 1).await;
-    assert_eq!(proxy.upstream("app").await["waiting_for"], "places");
+    soon_eq!(proxy.upstream("app").await["waiting_for"], "places");
     let table = proxy.succeed("status");
     assert!(table.contains("max_requests"), "{table}");
     gate.open();
@@ -126,7 +126,7 @@ async fn what_is_waited_for_is_shown() {
     backend.end().await;
     let request = proxy.get("/").spawn();
     eventually("it waits", async || proxy.waiting().await == 1).await;
-    assert_eq!(proxy.upstream("app").await["waiting_for"], "servers");
+    soon_eq!(proxy.upstream("app").await["waiting_for"], "servers");
     let _backend = Backend::saying_at(&address, "x").await;
     answers([request]).await;
 }
