@@ -105,14 +105,14 @@ impl Turn<'_> {
 
 /// Whether it is HTTP/1.1 and nothing else.
 fn is_plain(request: &Request) -> bool {
-    request.parts.version == Version::HTTP_11 && !request.parts.headers.contains_key(header::UPGRADE)
+    request.parts.version != Version::HTTP_10 && !request.parts.headers.contains_key(header::UPGRADE)
 }
 
 /// Whether the client wants to send another request on its connection (RFC 9112 §9.3).
 fn is_persistent(request: &Request) -> bool {
     let connection = request.parts.headers.get_all(header::CONNECTION).iter().map(|value| value.as_bytes());
     match request.parts.version {
-        Version::HTTP_11 => !has_word(connection, "close"),
-        _ => has_word(connection, "keep-alive"),
+        Version::HTTP_10 => has_word(connection, "keep-alive"),
+        _ => !has_word(connection, "close"),
     }
 }

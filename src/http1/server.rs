@@ -18,7 +18,7 @@ use tokio::{
 
 use crate::{
     config::Address,
-    listen::{BEFORE, Buffer, ROOM, Socket, keep},
+    listen::{BEFORE, Buffer, ROOM, Raw, Socket, keep},
     upstream::Server,
 };
 
@@ -78,9 +78,9 @@ impl Connection {
                 Address::Tcp(address) => {
                     let stream = TcpStream::connect(address).await?;
                     stream.set_nodelay(true)?;
-                    Socket::Tcp(stream)
+                    Socket::Plain(Raw::Tcp(stream))
                 }
-                Address::Unix(path) => Socket::Unix(UnixStream::connect(path).await?),
+                Address::Unix(path) => Socket::Plain(Raw::Unix(UnixStream::connect(path).await?)),
             })
         };
         let socket = timeout(within, connecting).await.map_err(|_| io::ErrorKind::TimedOut)??;

@@ -75,7 +75,7 @@ impl Inbound {
 
 impl Chunk {
     /// How many of `bytes` belong to the body, from this place on.
-    fn take(&mut self, bytes: &[u8]) -> usize {
+    pub(super) fn take(&mut self, bytes: &[u8]) -> usize {
         let mut taken = 0;
         while taken < bytes.len() && *self != Self::Done {
             if let Self::Data(left) = self {
@@ -94,7 +94,7 @@ impl Chunk {
     }
 
     /// The place after one byte that is not data.
-    fn step(self, byte: u8) -> Self {
+    pub(super) fn step(self, byte: u8) -> Self {
         match (self, byte) {
             (Self::Size(size) | Self::Extension(size), b'\n') => {
                 if size == 0 {

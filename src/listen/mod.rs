@@ -9,7 +9,9 @@ mod bind;
 mod buffer;
 mod connection;
 mod engine_io;
+mod greeting;
 pub(crate) mod head;
+mod http2;
 mod inbound;
 mod keep;
 mod lines;
@@ -19,6 +21,7 @@ mod outgoing;
 mod pace;
 mod peer;
 mod place;
+mod proxy_header;
 mod sendfile;
 mod socket;
 mod transport;
@@ -39,8 +42,9 @@ use arc_swap::ArcSwap;
 use tokio::sync::Semaphore;
 
 use crate::{
-    config::{self, Address, Config, Listen, Trust},
+    config::{self, Address, Config, Listen},
     observe::Metrics,
+    tls::{CertificateError, Certificates},
 };
 use bind::BindError;
 pub(crate) use buffer::{BEFORE, Buffer, ROOM, keep};
@@ -52,7 +56,7 @@ pub(crate) use lines::Lines;
 pub use listener::{Listener, Purpose};
 pub(crate) use pace::{Pace, SharedRate};
 pub use peer::{Peer, PeerAddress};
-pub(crate) use socket::Socket;
+pub(crate) use socket::{Raw, Socket};
 pub(crate) use transport::Transport;
 pub(crate) use workers::Workers;
 
@@ -69,6 +73,7 @@ pub(crate) struct Limits {
     keepalive_timeout: Duration,
     send_timeout: Duration,
     min_rate: u64,
+    http2: config::Http2,
 }
 
 impl From<&config::Server> for Limits {
@@ -78,6 +83,7 @@ impl From<&config::Server> for Limits {
             keepalive_timeout: server.keepalive_timeout,
             send_timeout: server.send_timeout,
             min_rate: server.min_rate,
+            http2: server.http2,
         }
     }
 }
@@ -94,6 +100,7 @@ pub struct Listeners {
     max_connections: u32,
     serve: Serve,
     workers: Arc<Workers>,
+    certificates: Arc<Certificates>,
     metrics: Arc<Metrics>,
 }
 
@@ -106,6 +113,9 @@ pub(crate) enum ListenError {
     /// An address is taken, or not ours.
     #[error(transparent)]
     Bind(#[from] BindError),
+    /// A certificate cannot be used.
+    #[error(transparent)]
+    Certificate(#[from] CertificateError),
     /// No listener opens any more.
     #[error("the proxy is stopping")]
     Stopping,
@@ -137,8 +147,14 @@ impl Listeners {
             max_connections,
             serve,
             workers,
+            certificates: Arc::new(Certificates::new(Arc::clone(&metrics))),
             metrics,
         }
+    }
+
+    /// The certificates in effect.
+    pub(crate) fn certificates(&self) -> &Arc<Certificates> {
+        &self.certificates
     }
 
     /// Opens what is new in `config`, keeps what stays, closes what is gone. `take_effect` runs when nothing can
@@ -152,7 +168,8 @@ impl Listeners {
         config: &Config,
         take_effect: impl FnOnce(),
     ) -> Result<(), ListenError> {
-        let admin = Listen { address: config.admin.listen.clone(), trust: Trust::default(), mode: None };
+        let admin = Listen::plain(config.admin.listen.clone());
+        let names = self.certificates.read(config).await?;
         let mut wanted: Vec<(&Listen, Purpose)> = vec![(&admin, Purpose::Admin)];
         wanted.extend(config.listen.iter().map(|listen| (listen, Purpose::Sites)));
 
@@ -172,6 +189,7 @@ impl Listeners {
             return Err(ListenError::Stopping);
         }
         take_effect();
+        self.certificates.apply(config, names);
         self.limits.store(Arc::new(Limits::from(&config.server)));
         let (stay, gone): (Vec<_>, Vec<_>) =
             open.drain(..).partition(|open| kept.iter().any(|kept| Arc::ptr_eq(kept, &open.listener)));
@@ -229,7 +247,13 @@ impl Listeners {
 
     fn start(self: &Arc<Self>, bound: bind::Bound, listen: &Listen, purpose: Purpose) -> Open {
         let metrics = self.metrics.listener(&listen.address.to_string());
-        let listener = Arc::new(Listener::new(listen, bound.address, purpose, metrics));
+        let listener = Arc::new(Listener::new(
+            listen,
+            bound.address,
+            purpose,
+            Some(Arc::clone(&self.certificates)),
+            metrics,
+        ));
         tracing::info!(address = %listener.address, ?purpose, "listening");
         let this = Arc::clone(self);
         let limits = move || this.limits.load_full();
