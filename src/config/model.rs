@@ -458,6 +458,8 @@ pub struct Upstream {
     pub resolver: Vec<SocketAddr>,
     /// Its workers; may be empty (requests then wait for a reload that brings some).
     pub servers: Vec<UpstreamServer>,
+    /// They are spoken to under TLS (`protocol = "https"`).
+    pub tls: Option<UpstreamTls>,
     /// Which of them gets a request.
     pub balance: Balance,
     /// Over how long a server that has returned gets to its whole share; zero is at once.
@@ -484,6 +486,17 @@ pub struct Upstream {
     pub send_timeout: Duration,
     /// How long an idle connection to a worker is kept; zero keeps none.
     pub keepalive: Duration,
+}
+
+/// `upstream.tls`
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct UpstreamTls {
+    /// The name that servers are asked for and must have, in place of their own.
+    pub server_name: Option<String>,
+    /// The authorities that vouch for them, in PEM; those of the system without it.
+    pub ca: Option<PathBuf>,
+    /// Whether somebody must vouch for them.
+    pub verify: bool,
 }
 
 /// `upstream.balance`

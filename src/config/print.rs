@@ -7,7 +7,7 @@ use super::{
     model::*,
     tls::{VERIFY, VERSIONS},
     units::{show_duration, show_size},
-    upstream::{QUEUE_ORDERS, balance_word},
+    upstream::{PROTOCOLS, QUEUE_ORDERS, balance_word},
 };
 
 /// The effective configuration as TOML.
@@ -286,7 +286,13 @@ fn upstream(out: &mut Out, upstream: &Upstream) {
     if let Some(name) = &upstream.load_header {
         out.text("load_header", name.as_str());
     }
-    out.text("protocol", "http");
+    out.raw("protocol", word(&PROTOCOLS, &upstream.tls.is_some()));
+    if let Some(UpstreamTls { server_name, ca, verify }) = &upstream.tls {
+        let name = server_name.as_ref().map(|name| ("server_name", quote(name)));
+        let ca = ca.as_ref().map(|ca| ("ca", path(ca)));
+        let pairs: Vec<_> = name.into_iter().chain(ca).chain([("verify", verify.to_string())]).collect();
+        out.raw("tls", inline(&pairs));
+    }
     out.duration("hold", upstream.hold);
     out.raw("queue", upstream.queue);
     out.raw("queue_order", word(&QUEUE_ORDERS, &upstream.queue_order));

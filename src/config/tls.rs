@@ -4,9 +4,9 @@ use std::path::PathBuf;
 
 use super::{
     diagnostic::Problem,
-    model::{ClientTls, ListenTls, RedirectHttps, Tls, TlsVersion},
+    model::{ClientTls, ListenTls, RedirectHttps, Tls, TlsVersion, UpstreamTls},
     paths,
-    read::{REDIRECT_HTTPS, TLS, Value},
+    read::{REDIRECT_HTTPS, TLS, UPSTREAM_TLS, Value},
 };
 
 const CERT: &str = "\"/etc/ssl/galaxy/fullchain.pem\"";
@@ -81,6 +81,36 @@ pub fn read_redirect(value: Value<'_>) -> Option<Option<RedirectHttps>> {
     let subdomains = table.optional("subdomains", Value::boolean);
     table.finish();
     Some(Some(RedirectHttps { hsts, subdomains: subdomains.unwrap_or(false) }))
+}
+
+/// What holds of servers under TLS where nothing is said.
+pub const UPSTREAM: UpstreamTls = UpstreamTls { server_name: None, ca: None, verify: true };
+
+/// Reads `tls` of an upstream.
+pub fn read_upstream(value: Value<'_>) -> Option<UpstreamTls> {
+    let example = "tls = { ca = \"/etc/ssl/galaxy/workers.pem\" }";
+    let mut table = value.table(&UPSTREAM_TLS, example)?;
+    let server_name = table.optional("server_name", |value| {
+        let name = value.string("server_name = \"galaxy.example.org\"")?;
+        if rustls::pki_types::ServerName::try_from(name).is_err() {
+            value.error(Problem::new(
+                format!("{name:?} is not the name of a server"),
+                "a name or an address, without a port",
+            ));
+            return None;
+        }
+        Some(name.to_owned())
+    });
+    let ca = table.optional("ca", |value| {
+        let path = file(value)?;
+        if let Err(reason) = value.context.system.authorities(&path) {
+            value.error(Problem::new(reason, "cannot be used"));
+        }
+        Some(path)
+    });
+    let verify = table.optional("verify", Value::boolean).unwrap_or(true);
+    table.finish();
+    Some(UpstreamTls { server_name, ca, verify })
 }
 
 fn file(value: Value<'_>) -> Option<PathBuf> {

@@ -54,11 +54,13 @@ fn peer_for(session: &Session, exchange: &Exchange) -> Result<Box<HttpPeer>> {
     // The engine would refuse requests whose Connection names what it protects; we drop the names and keep the rest.
     peer.options.http_upstream_request_policy.strip_connection_nominated = false;
     let asks_for_upgrade = session.is_upgrade_req();
-    if asks_for_upgrade {
-        peer.options.custom_l4 = Some(upgrade::connector(settings.connect_timeout));
+    let is_tls = settings.tls.is_some();
+    if asks_for_upgrade || is_tls {
+        let put_off = if asks_for_upgrade { upgrade::PUT_OFF } else { 0 };
+        peer.options.custom_l4 = Some(upgrade::connector(lease, put_off));
     }
     let shares = exchange.may_share_connection(&session.req_header().method, settings.keepalive);
-    if asks_for_upgrade || !shares {
+    if asks_for_upgrade || is_tls || !shares {
         // A key that no other connection has: none is found, and this one is not kept for others.
         peer.group_key = fastrand::u64(1..);
         peer.options.idle_timeout = Some(Duration::ZERO);

@@ -10,7 +10,6 @@ use std::{
     pin::Pin,
     sync::Arc,
     task::{Context, Poll},
-    time::Duration,
 };
 
 use async_trait::async_trait;
@@ -22,52 +21,50 @@ use pingora_core::{
         virt::{VirtualSockOpt, VirtualSocket, VirtualSocketStream},
     },
 };
-use pingora_error::{Error, ErrorType, OkOrErr, Result};
-use tokio::{
-    io::{AsyncRead, AsyncWrite, ReadBuf},
-    net::{TcpStream, UnixStream},
-    time::timeout,
-};
+use pingora_error::{Error, ErrorType, Result};
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+
+use crate::upstream::{self, Lease, Server, Upstream};
 
 /// Reads that are put off, each for one turn of the loop. One is enough unless the runtime makes the loop yield.
-const PUT_OFF: u8 = 3;
+pub(super) const PUT_OFF: u8 = 3;
 
-/// Connects for an upgrade.
-pub(super) fn connector(within: Duration) -> Arc<dyn Connect + Send + Sync> {
-    Arc::new(Connector { within })
+/// Connects to a server of this upstream, for an upgrade.
+pub(super) fn connector(lease: &Lease, put_off: u8) -> Arc<dyn Connect + Send + Sync> {
+    Arc::new(Connector {
+        upstream: Arc::clone(lease.upstream()),
+        server: Arc::clone(lease.server()),
+        put_off,
+    })
 }
 
-#[derive(Debug)]
+/// Connects as we do ourselves.
 struct Connector {
-    within: Duration,
+    upstream: Arc<Upstream>,
+    server: Arc<Server>,
+    put_off: u8,
 }
 
 #[async_trait]
 impl Connect for Connector {
-    async fn connect(&self, address: &SocketAddr) -> Result<Stream> {
-        let connecting = async {
-            Ok::<Box<dyn VirtualSocket>, io::Error>(match address {
-                SocketAddr::Inet(address) => {
-                    let stream = TcpStream::connect(address).await?;
-                    stream.set_nodelay(true)?;
-                    Box::new(Patient { stream, put_off: PUT_OFF })
-                }
-                SocketAddr::Unix(address) => {
-                    let path = address.as_pathname().ok_or(io::ErrorKind::AddrNotAvailable)?;
-                    Box::new(Patient { stream: UnixStream::connect(path).await?, put_off: PUT_OFF })
-                }
-            })
-        };
-        let connected = timeout(self.within, connecting).await.ok();
-        let socket = connected.or_err(ErrorType::ConnectTimedout, "connecting for an upgrade")?;
-        let socket = socket.map_err(|error| {
+    async fn connect(&self, _: &SocketAddr) -> Result<Stream> {
+        let within = self.upstream.settings().connect_timeout;
+        let connected = upstream::connect(&self.upstream, &self.server, within).await;
+        let stream = connected.map_err(|error| {
             let kind = match error.kind() {
+                io::ErrorKind::TimedOut => ErrorType::ConnectTimedout,
                 io::ErrorKind::ConnectionRefused => ErrorType::ConnectRefused,
                 _ => ErrorType::ConnectError,
             };
-            Error::because(kind, "connecting for an upgrade", error)
+            Error::because(kind, "connecting", error)
         })?;
-        Ok(VirtualSocketStream::new(socket).into())
+        Ok(VirtualSocketStream::new(Box::new(Patient { stream, put_off: self.put_off })).into())
+    }
+}
+
+impl std::fmt::Debug for Connector {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "connector to {}", self.server.label)
     }
 }
 

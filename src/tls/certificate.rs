@@ -104,7 +104,8 @@ pub(crate) fn authorities(path: &Path) -> Result<RootCertStore, CertificateError
     Ok(roots)
 }
 
-fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, CertificateError> {
+/// Reads all certificates of a file. Blocks.
+pub(super) fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, CertificateError> {
     let unusable = |reason: String| CertificateError::Unusable { path: path.into(), reason };
     let text = read(path)?;
     let chain = CertificateDer::pem_slice_iter(&text).collect::<Result<Vec<_>, _>>();

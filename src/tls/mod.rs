@@ -4,6 +4,7 @@
 //! the site asks. Files are read at each reload and when they change ([`watch`]).
 
 mod certificate;
+mod connector;
 mod names;
 mod watch;
 
@@ -14,6 +15,7 @@ use tokio::time::timeout;
 use tokio_rustls::{LazyConfigAcceptor, TlsStream};
 
 pub(crate) use certificate::{CertificateError, authorities, identity};
+pub(crate) use connector::Connector;
 pub(crate) use names::Names;
 pub(crate) use watch::Certificates;
 

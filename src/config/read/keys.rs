@@ -135,6 +135,7 @@ pub const UPSTREAM: Keys = Keys {
         "streaming_share",
         "load_header",
         "protocol",
+        "tls",
         "hold",
         "queue",
         "queue_order",
@@ -148,6 +149,10 @@ pub const UPSTREAM: Keys = Keys {
     ],
     later: &[],
 };
+
+/// `upstream.tls`
+pub const UPSTREAM_TLS: Keys =
+    Keys { table: "`tls` of `[upstream.NAME]`", now: &["server_name", "ca", "verify"], later: &[] };
 
 /// `upstream.retry`
 pub const RETRY: Keys = Keys { table: "`retry` of `[upstream.NAME]`", now: &["tries", "budget"], later: &[] };
@@ -167,7 +172,8 @@ pub const HEALTH: Keys =
     Keys { table: "`health` of `[upstream.NAME]`", now: &["path", "every", "timeout", "expect"], later: &[] };
 
 /// All tables, to tell in which one a misplaced key belongs.
-pub const ALL: [&Keys; 16] = [
+pub const ALL: [&Keys; 17] = [
+    &UPSTREAM_TLS,
     &TLS,
     &REDIRECT_HTTPS,
     &HTTP2,
