@@ -1,7 +1,7 @@
 //! The way of nearly every request: HTTP/1.1 spoken by ourselves, on both sides.
 //!
 //! What to do with a request is decided elsewhere ([`handler`]); here it is done: [`answer`] for what needs no server,
-//! else an [`attempt`] at one after the other, whose answer is [`relay`]ed. Upgrades and HTTP/1.0 are the engine's.
+//! else an [`attempt`] at one after the other, whose answer is [`relay`]ed. Upgrades are the engine's.
 
 mod answer;
 mod appetite;
@@ -60,7 +60,7 @@ impl Service {
                 handler::receive(&self.state.table(), &transport.peer, &request.parts, &mut exchange).await
             }
         };
-        if answer.is_none() && (self.only_engine || !is_plain(&request)) {
+        if answer.is_none() && (self.only_engine || request.parts.headers.contains_key(header::UPGRADE)) {
             return self.engine.serve(transport, &request, exchange).await;
         }
         let mut turn = Turn {
@@ -101,11 +101,6 @@ impl Turn<'_> {
     fn begin(&mut self, may_repeat: bool) {
         self.transport.begin(self.request.body.clone(), may_repeat);
     }
-}
-
-/// Whether it is HTTP/1.1 and nothing else.
-fn is_plain(request: &Request) -> bool {
-    request.parts.version != Version::HTTP_10 && !request.parts.headers.contains_key(header::UPGRADE)
 }
 
 /// Whether the client wants to send another request on its connection (RFC 9112 §9.3).

@@ -4,6 +4,7 @@
 //! refused there, whatever way it came.
 
 use bytes::{BufMut, BytesMut};
+use h2::ext::Protocol;
 use http::{HeaderMap, Method, StatusCode, Version, header, request};
 
 use crate::listen::{
@@ -25,8 +26,10 @@ fn bad(sentence: &'static str) -> Refusal {
 ///
 /// What cannot be said in HTTP/1.1 so that everybody understands the same.
 pub(crate) fn downgrade(parts: &request::Parts, has_no_body: bool) -> Result<Request, Refusal> {
-    if parts.method == Method::CONNECT {
-        let sentence = "CONNECT makes no tunnels here, and no WebSocket: those come over HTTP/1.1.";
+    let protocol = parts.extensions.get::<Protocol>().map(|protocol| protocol.as_str());
+    let is_websocket = parts.method == Method::CONNECT && protocol == Some("websocket");
+    if parts.method == Method::CONNECT && !is_websocket {
+        let sentence = "CONNECT makes no tunnels here but for WebSocket.";
         return Err(Refusal { status: StatusCode::NOT_IMPLEMENTED, sentence });
     }
     if parts.uri.scheme_str().is_some_and(|scheme| !matches!(scheme, "http" | "https")) {
@@ -40,7 +43,8 @@ pub(crate) fn downgrade(parts: &request::Parts, has_no_body: bool) -> Result<Req
     };
     let mut text = BytesMut::with_capacity(1024);
     let mut put = |pieces: &[&[u8]]| pieces.iter().for_each(|piece| text.put_slice(piece));
-    put(&[parts.method.as_str().as_bytes(), b" ", target.as_bytes(), b" HTTP/1.1\r\n"]);
+    let method = if is_websocket { &Method::GET } else { &parts.method };
+    put(&[method.as_str().as_bytes(), b" ", target.as_bytes(), b" HTTP/1.1\r\n"]);
     put(&[b"host: ", authority, b"\r\n"]);
     for (name, value) in &parts.headers {
         let (name, value) = (name.as_str(), value.as_bytes());
@@ -54,13 +58,17 @@ pub(crate) fn downgrade(parts: &request::Parts, has_no_body: bool) -> Result<Req
         }
         match name {
             "host" | "cookie" | "te" => {}
+            "sec-websocket-key" if is_websocket => {}
             _ => put(&[name.as_bytes(), b": ", value, b"\r\n"]),
         }
     }
     if let Some(cookies) = cookies(&parts.headers) {
         put(&[b"cookie: ", &cookies, b"\r\n"]);
     }
-    if !parts.headers.contains_key(header::CONTENT_LENGTH) {
+    if is_websocket {
+        // What the client of HTTP/1.1 would have asked for (RFC 8441 §5, RFC 6455 §4.1).
+        put(&[b"connection: Upgrade\r\nupgrade: websocket\r\nsec-websocket-key: ", &key(), b"\r\n"]);
+    } else if !parts.headers.contains_key(header::CONTENT_LENGTH) {
         match parts.method {
             _ if !has_no_body => put(&[b"transfer-encoding: chunked\r\n"]),
             Method::POST | Method::PUT | Method::PATCH => put(&[b"content-length: 0\r\n"]),
@@ -76,6 +84,16 @@ pub(crate) fn downgrade(parts: &request::Parts, has_no_body: bool) -> Result<Req
         }
         _ => Err(bad("The head of the request is malformed.")),
     }
+}
+
+/// Sixteen random bytes in base64: what tells a server of WebSocket from one that repeats what it hears.
+fn key() -> [u8; 24] {
+    const DIGITS: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
+    let mut key = [b'='; 24];
+    key[..21].fill_with(|| DIGITS[fastrand::usize(..64)]);
+    // The last digit holds two bits of the sixteenth byte.
+    key[21] = DIGITS[fastrand::usize(..4) << 4];
+    key
 }
 
 /// Whose request it is: of the authority, which `Host` must not contradict (§8.3.1).

@@ -127,6 +127,7 @@ fn builder(http2: &config::Http2) -> h2::server::Builder {
         .initial_window_size(FIRST_STREAM_WINDOW.min(http2.stream_window))
         .initial_connection_window_size(FIRST_CONNECTION_WINDOW.min(http2.connection_window))
         .max_frame_size(MAX_FRAME)
+        .enable_connect_protocol()
         .max_header_list_size(http2.max_header_list)
         .max_send_buffer_size(SEND_BUFFER)
         .max_concurrent_reset_streams(resets)

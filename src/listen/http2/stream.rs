@@ -32,6 +32,8 @@ pub(crate) struct Stream {
     is_read: bool,
     answer: Answer,
     is_head: bool,
+    /// It asks for a WebSocket: what follows the answer is no body.
+    is_tunnel: bool,
     shared: Arc<Shared>,
 }
 
@@ -52,6 +54,8 @@ enum Answer {
 enum Left {
     Length(u64),
     Chunks(Chunk),
+    /// All that comes, until the tunnel ends.
+    Tunnel,
 }
 
 impl Stream {
@@ -69,6 +73,7 @@ impl Stream {
             data: Bytes::new(),
             answer: Answer::Head(respond, BytesMut::new()),
             is_head: request.parts.method == Method::HEAD,
+            is_tunnel: request.parts.headers.contains_key(header::UPGRADE),
             shared,
         }
     }
@@ -100,7 +105,7 @@ impl Stream {
                 continue;
             }
             if self.is_read {
-                if out.filled().len() > start {
+                if out.filled().len() > start || self.is_tunnel {
                     return Poll::Ready(Ok(()));
                 }
                 return self.poll_reset(cx).map(Err);
@@ -177,6 +182,7 @@ impl Stream {
             }
             Answer::Body(stream, left) => {
                 let data = match left {
+                    Left::Tunnel => bytes.len(),
                     Left::Length(left) => bytes.len().min(usize::try_from(*left).unwrap_or(usize::MAX)),
                     Left::Chunks(Chunk::Data(left)) => {
                         bytes.len().min(usize::try_from(*left).unwrap_or(usize::MAX))
@@ -193,6 +199,7 @@ impl Stream {
                 let room = ready!(poll_room(stream, data, cx))?;
                 let data = data.min(room);
                 let is_last = match left {
+                    Left::Tunnel => false,
                     Left::Length(left) => {
                         *left -= data as u64;
                         *left == 0
@@ -223,7 +230,16 @@ impl Stream {
         let status = response.status();
         if status.is_informational() {
             if status == StatusCode::SWITCHING_PROTOCOLS {
-                return Err(unreadable());
+                if !self.is_tunnel {
+                    return Err(unreadable());
+                }
+                // In HTTP/2 it is an answer like any other (RFC 8441 §5).
+                let (mut parts, ()) = response.into_parts();
+                parts.status = StatusCode::OK;
+                parts.headers.remove(header::SEC_WEBSOCKET_ACCEPT);
+                let stream = respond.send_response(Response::from_parts(parts, ()), false).map_err(broken)?;
+                self.answer = Answer::Body(stream, Left::Tunnel);
+                return Ok(());
             }
             // A client that cannot be told does without.
             let _ = respond.send_informational(response);
@@ -307,6 +323,10 @@ impl Drop for Stream {
     fn drop(&mut self) {
         match &mut self.answer {
             Answer::Head(respond, _) => respond.send_reset(Reason::INTERNAL_ERROR),
+            Answer::Body(stream, Left::Tunnel) => {
+                // Fails when the client has ended it.
+                let _ = stream.send_data(Bytes::new(), true);
+            }
             Answer::Body(stream, _) => stream.send_reset(Reason::INTERNAL_ERROR),
             Answer::Done(_) | Answer::Broken => {}
         }
