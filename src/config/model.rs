@@ -310,6 +310,8 @@ pub struct Route {
     pub hold: Option<Duration>,
     /// When its requests are sent again.
     pub retry: RouteRetry,
+    /// What of a request's body there must be before a server is asked.
+    pub buffer: Buffering,
     /// Largest request body in bytes; `None` is no limit.
     pub max_body: Option<u64>,
     /// Bytes per second of each of its answers.
@@ -318,6 +320,18 @@ pub struct Route {
     pub limit_rate_after: u64,
     /// The only methods allowed; `None` allows all. `GET` includes `HEAD`.
     pub methods: Option<Vec<Method>>,
+}
+
+/// `buffer` of a route.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Buffering {
+    /// Nothing: it is passed on as it comes.
+    #[default]
+    Off,
+    /// The whole, or as much of it as waits in memory.
+    Memory,
+    /// The whole, in a temporary file where it is large.
+    Disk,
 }
 
 /// `retry` of a route.

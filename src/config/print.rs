@@ -5,6 +5,7 @@ use super::{
     action::SYMLINKS,
     log,
     model::*,
+    route::BUFFERINGS,
     tls::{VERIFY, VERSIONS},
     units::{show_duration, show_size},
     upstream::{PROTOCOLS, QUEUE_ORDERS, balance_word},
@@ -263,6 +264,9 @@ fn route_pairs(route: &Route) -> Vec<(&'static str, String)> {
     let retry: Vec<_> = tries.into_iter().chain(any_method.then(|| ("unsafe", "true".into()))).collect();
     if !retry.is_empty() {
         pairs.push(("retry", inline(&retry)));
+    }
+    if route.buffer != Buffering::Off {
+        pairs.push(("buffer", word(&BUFFERINGS, &route.buffer)));
     }
     pairs.push(("max_body", quote(&show_size(route.max_body))));
     if route.limit_rate.is_some() {

@@ -6,11 +6,15 @@ use super::{
     action,
     diagnostic::{Problem, show},
     headers::{self, Headers},
-    model::{Action, PathPattern, Route, RouteRetry},
+    model::{Action, Buffering, PathPattern, Route, RouteRetry},
     pattern,
     read::{Key, ROUTE, ROUTE_RETRY, Table, Value},
     upstream::{self, Upstreams},
 };
+
+/// Words of `buffer`.
+pub const BUFFERINGS: [(&str, Buffering); 3] =
+    [("off", Buffering::Off), ("memory", Buffering::Memory), ("disk", Buffering::Disk)];
 
 /// What routes take over from their site.
 pub struct Inherited {
@@ -37,6 +41,7 @@ pub fn read(
     let read_timeout = table.optional("read_timeout", Value::time);
     let hold = table.optional("hold", Value::duration);
     let retry = table.optional("retry", retry).unwrap_or_default();
+    let buffer = table.optional("buffer", |value| value.choice(&BUFFERINGS, &[])).unwrap_or_default();
     let max_body = table.optional("max_body", Value::size).unwrap_or(site.max_body);
     let limit_rate = table.optional("limit_rate", Value::size).flatten();
     let limit_rate_after = table.optional("limit_rate_after", Value::size).flatten().unwrap_or_default();
@@ -56,6 +61,7 @@ pub fn read(
         read_timeout,
         hold,
         retry,
+        buffer,
         max_body,
         limit_rate,
         limit_rate_after,

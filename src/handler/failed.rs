@@ -134,6 +134,13 @@ pub(crate) fn explain(failure: Failure) -> Explanation {
     Explanation::new(status, sentence)
 }
 
+/// The body cannot be taken in.
+pub(crate) fn no_room(error: &std::io::Error) -> Explanation {
+    tracing::error!(%error, "the body of a request could not be kept in a temporary file: 507");
+    let sentence = "There is no room for the body of the request at the moment. Please try again later.";
+    Explanation::new(StatusCode::INSUFFICIENT_STORAGE, sentence).retry_after(ASK_AGAIN)
+}
+
 /// The client has paused for too long within its body.
 pub(crate) fn body_timeout() -> Explanation {
     Explanation::new(StatusCode::REQUEST_TIMEOUT, "The body of the request took too long to arrive.")

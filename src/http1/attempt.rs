@@ -84,12 +84,18 @@ impl Turn<'_> {
     pub(super) async fn proxy(&mut self) -> Sent {
         let any_method = self.exchange.route.as_ref().is_some_and(|route| route.settings.retry.any_method);
         let parts = &self.request.parts;
-        self.begin(parts.method.is_idempotent() || self.exchange.is_repeatable(&parts.headers));
+        let spools = self.spools();
+        self.begin(spools || parts.method.is_idempotent() || self.exchange.is_repeatable(&parts.headers));
         if any_method {
             self.transport.keep_request();
         }
+        let mut taken = if spools { self.spool().await } else { Ok(()) };
         loop {
-            match self.attempt().await {
+            let attempt = match std::mem::replace(&mut taken, Ok(())) {
+                Ok(()) => self.attempt().await,
+                Err(stopped) => Err(stopped),
+            };
+            match attempt {
                 Ok(sent) => return sent,
                 Err(Broken::Again) => {}
                 Err(Broken::Told(explanation)) => {
@@ -205,6 +211,10 @@ impl Turn<'_> {
         }
         if let Some(client) = &exchange.client {
             upstream::prepare(&mut fields, parts, client, &exchange.id, &lease.upstream().name);
+        }
+        if self.spools() {
+            // Nobody waits to be asked for a body that is here.
+            fields.remove(&header::EXPECT);
         }
         let is_kept = server.may_be_kept();
         let out = &mut server.outbound;

@@ -11,6 +11,7 @@ pub(crate) mod fields;
 mod relay;
 mod response;
 mod server;
+mod spool;
 mod upload;
 
 use std::sync::Arc;

@@ -10,7 +10,7 @@ use tokio::io::{AsyncRead, ReadBuf};
 
 use super::{
     appetite::Appetite,
-    body::{Framing, Pipe},
+    body::{Framing, Pipe, Taken},
     server::Connection,
 };
 use crate::{
@@ -120,24 +120,10 @@ impl Upload {
             if received.is_pending() && std::mem::take(&mut self.with_head) {
                 continue;
             }
-            if let Err(error) = ready!(received) {
-                return Poll::Ready(Err(stopped(&error)));
-            }
+            let received = ready!(received);
             self.with_head = false;
-            self.moved += 1;
             let read = room.filled().len();
-            if read == 0 {
-                return Poll::Ready(Err(Stopped::ClientLeft));
-            }
-            let Ok(taken) = self.pipe.take(&mut buffer, BEFORE..BEFORE + read) else {
-                return Poll::Ready(Err(Stopped::Refused(failed::bad_request())));
-            };
-            if let Some((left, limit)) = &mut self.left {
-                match left.checked_sub(taken.data as u64) {
-                    Some(rest) => *left = rest,
-                    None => return Poll::Ready(Err(Stopped::Refused(gate::too_large(*limit)))),
-                }
-            }
+            let taken = self.take(received, &mut buffer, read)?;
             self.waits_for = WaitsFor::Server;
             let offered = server.poll_offer(cx, &buffer[taken.out]);
             self.appetite.fed();
@@ -148,6 +134,33 @@ impl Upload {
                 self.refused = Some(error);
             }
         }
+    }
+
+    /// Takes what was read into `buffer`.
+    ///
+    /// # Errors
+    ///
+    /// What is wrong on the client's side.
+    pub(super) fn take(
+        &mut self,
+        received: io::Result<()>,
+        buffer: &mut Buffer,
+        read: usize,
+    ) -> Result<Taken, Stopped> {
+        received.map_err(|error| stopped(&error))?;
+        self.moved += 1;
+        if read == 0 {
+            return Err(Stopped::ClientLeft);
+        }
+        let taken = self.pipe.take(buffer, BEFORE..BEFORE + read);
+        let taken = taken.map_err(|_| Stopped::Refused(failed::bad_request()))?;
+        if let Some((left, limit)) = &mut self.left {
+            match left.checked_sub(taken.data as u64) {
+                Some(rest) => *left = rest,
+                None => return Err(Stopped::Refused(gate::too_large(*limit))),
+            }
+        }
+        Ok(taken)
     }
 
     fn poll_flush(&mut self, cx: &mut Context<'_>, server: &mut Connection) -> Poll<Result<(), ()>> {

@@ -226,7 +226,7 @@ async fn refuse(mut transport: Box<Transport>, refusal: Refusal) {
 }
 
 /// Longest time that a closed connection is read from, so that the client gets its answer.
-const LINGER: Duration = Duration::from_secs(5);
+pub(super) const LINGER: Duration = Duration::from_secs(5);
 
 /// Reads what a client still sends after its answer: closing at once would reset the connection, and the client
 /// would lose the answer (RFC 9112 §9.6).

@@ -25,6 +25,8 @@ const PIECE: usize = 256 * 1024;
 pub(super) struct Keep {
     /// How much belongs to the request, from its first byte on.
     pub(super) whole: Inbound,
+    /// Bytes that stay in memory until there are more.
+    pub(super) in_memory: usize,
     file: Option<Arc<File>>,
     /// Bytes in the file; [`tail`](Self::tail) follows them.
     in_file: u64,
@@ -56,7 +58,7 @@ impl Keep {
     /// Keeps a request of this length.
     pub(super) fn new(whole: Inbound) -> Self {
         let (file, tail, writing, spare, replay, error) = (None, Vec::new(), None, Vec::new(), None, None);
-        Self { whole, file, in_file: 0, tail, writing, spare, replay, error }
+        Self { whole, in_memory: PIECE, file, in_file: 0, tail, writing, spare, replay, error }
     }
 
     /// Bytes kept so far.
@@ -85,13 +87,26 @@ impl Keep {
         Poll::Ready(())
     }
 
+    /// Waits until nothing is on its way to the disk.
+    ///
+    /// # Errors
+    ///
+    /// Why it cannot be sent again.
+    pub(super) fn poll_written(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        ready!(self.poll_room(cx));
+        Poll::Ready(match &self.error {
+            None => Ok(()),
+            Some(error) => Err(io::Error::new(error.kind(), error.to_string())),
+        })
+    }
+
     /// Keeps bytes that have been handed out.
     pub(super) fn record(&mut self, bytes: &[u8]) {
         if self.error.is_some() {
             return;
         }
         self.tail.extend_from_slice(bytes);
-        if self.tail.len() >= PIECE && self.writing.is_none() {
+        if self.tail.len() >= self.in_memory && self.writing.is_none() {
             let piece = std::mem::replace(&mut self.tail, std::mem::take(&mut self.spare));
             self.in_file += piece.len() as u64;
             let file = self.file.take();

@@ -253,6 +253,25 @@ impl Transport {
         self.keep = None;
     }
 
+    /// So much of it is kept in memory before a file is used.
+    pub(crate) fn keep_in_memory(&mut self, most: usize) {
+        if let Some(keep) = &mut self.keep {
+            keep.in_memory = most;
+        }
+    }
+
+    /// Waits until what was read of the request in hand is kept.
+    ///
+    /// # Errors
+    ///
+    /// Why it cannot be.
+    pub(crate) fn poll_kept(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match &mut self.keep {
+            Some(keep) => keep.poll_written(cx),
+            None => Poll::Ready(Err(io::ErrorKind::Other.into())),
+        }
+    }
+
     /// Whether all that was read of the request in hand is kept.
     pub(crate) fn has_kept(&self) -> bool {
         self.keep_whole.load(Ordering::Relaxed) && self.keep.as_ref().is_some_and(|keep| keep.is_good())

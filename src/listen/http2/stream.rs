@@ -9,20 +9,21 @@ use std::{
     task::{Context, Poll, ready},
 };
 
-use bytes::{Buf, Bytes, BytesMut};
+use bytes::{Bytes, BytesMut};
 use h2::{Reason, RecvStream, SendStream, server::SendResponse};
 use http::{HeaderName, HeaderValue, Method, Response, StatusCode, header};
-use tokio::io::ReadBuf;
+use tokio::{io::ReadBuf, time::timeout};
 
 use super::{Shared, broken};
-use crate::listen::{Inbound, Request, inbound::Chunk};
+use crate::listen::{Inbound, Request, connection::LINGER, inbound::Chunk};
 
 /// Most fields of an answer.
 const MAX_FIELDS: usize = 256;
 
 /// A stream as a socket.
 pub(crate) struct Stream {
-    body: RecvStream,
+    /// None once nobody reads it any more.
+    body: Option<RecvStream>,
     /// The body comes in chunks, as its length is not known.
     in_chunks: bool,
     /// What frames the data, to be read before it.
@@ -67,7 +68,7 @@ impl Stream {
     ) -> Self {
         Self {
             is_read: body.is_end_stream(),
-            body,
+            body: Some(body),
             in_chunks: matches!(request.body, Inbound::Chunked { .. }),
             before: BytesMut::new(),
             data: Bytes::new(),
@@ -92,7 +93,9 @@ impl Stream {
             if taken > 0 && self.before.is_empty() {
                 out.put_slice(&self.data.split_to(taken));
                 // What was passed on makes room for more. Fails only when the stream is gone.
-                let _ = self.body.flow_control().release_capacity(taken);
+                if let Some(body) = &mut self.body {
+                    let _ = body.flow_control().release_capacity(taken);
+                }
                 self.shared.taken.fetch_add(taken as u64, Ordering::Relaxed);
                 if self.data.is_empty() && self.in_chunks {
                     self.before.extend_from_slice(b"\r\n");
@@ -110,7 +113,8 @@ impl Stream {
                 }
                 return self.poll_reset(cx).map(Err);
             }
-            match self.body.poll_data(cx) {
+            let Some(body) = &mut self.body else { return Poll::Ready(Ok(())) };
+            match body.poll_data(cx) {
                 Poll::Pending if out.filled().len() > start => return Poll::Ready(Ok(())),
                 Poll::Pending => return Poll::Pending,
                 Poll::Ready(Some(Ok(data))) if data.is_empty() => {}
@@ -328,12 +332,29 @@ impl Drop for Stream {
                 let _ = stream.send_data(Bytes::new(), true);
             }
             Answer::Body(stream, _) => stream.send_reset(Reason::INTERNAL_ERROR),
+            Answer::Done(_) if !self.is_read => self.linger(),
             Answer::Done(_) | Answer::Broken => {}
         }
-        if !self.data.is_empty() {
-            let _ = self.body.flow_control().release_capacity(self.data.len());
-        }
-        self.data.advance(self.data.len());
+    }
+}
+
+impl Stream {
+    /// Reads what a client still sends after its answer: some give the answer up when they may not send it all.
+    fn linger(&mut self) {
+        let Some(mut body) = self.body.take() else { return };
+        let Ok(runtime) = tokio::runtime::Handle::try_current() else { return };
+        let unread = self.data.len();
+        runtime.spawn(timeout(LINGER, async move {
+            let mut came = unread;
+            loop {
+                // Fails only when the stream is gone.
+                let _ = body.flow_control().release_capacity(came);
+                match body.data().await {
+                    Some(Ok(data)) => came = data.len(),
+                    Some(Err(_)) | None => return,
+                }
+            }
+        }));
     }
 }
 
