@@ -4,6 +4,7 @@ use toml::de::DeTable;
 
 use super::{
     diagnostic::Problem,
+    limit::Limits,
     listen::{self, Taken},
     log,
     model::Config,
@@ -39,10 +40,11 @@ pub fn read<'a>(context: &'a Context<'a>, root: &'a DeTable<'a>) -> Config {
     // Before the sites, because routes name them.
     let upstreams = table.take("upstream");
     let upstreams = upstreams.map(|value| Upstreams::read(value, &server.resolver)).unwrap_or_default();
+    let limits = table.take("limit").map(Limits::read).unwrap_or_default();
     let mut hosts = Hosts::default();
     let sites = match several(&mut table, "site") {
         Some(values) => {
-            values.into_iter().filter_map(|value| site::read(value, &mut hosts, &upstreams)).collect()
+            values.into_iter().filter_map(|value| site::read(value, &mut hosts, &upstreams, &limits)).collect()
         }
         None => {
             if table.unknown().next().is_none() {
@@ -53,11 +55,13 @@ pub fn read<'a>(context: &'a Context<'a>, root: &'a DeTable<'a>) -> Config {
     };
     table.finish();
     upstreams.warn_unused(context);
+    limits.warn_unused(context);
     Config {
         server,
         admin: admin.unwrap_or_else(listen::default_admin),
         log,
         listen,
+        limits: limits.read,
         sites,
         upstreams: upstreams.read,
     }

@@ -1,11 +1,15 @@
 //! One entry of `[site.routes]`: a key, one action, and modifiers.
 
+use std::sync::Arc;
+
 use http::Method;
 
 use super::{
+    access::{self, Access},
     action,
     diagnostic::{Problem, show},
     headers::{self, Headers},
+    limit::{LimitNames, Limits},
     model::{Action, PathPattern, Route, RouteRetry},
     pattern,
     read::{Key, ROUTE, ROUTE_RETRY, Table, Value},
@@ -18,6 +22,10 @@ pub struct Inherited {
     pub headers: Headers,
     /// Largest request body in bytes; `None` is no limit.
     pub max_body: Option<u64>,
+    /// Who may ask.
+    pub access: Access,
+    /// The limits that hold.
+    pub limits: LimitNames,
 }
 
 /// Reads a route; without a `pattern` its key was wrong, which is noted, and the rest is read for what is wrong there.
@@ -27,6 +35,7 @@ pub fn read(
     value: Value<'_>,
     site: &Inherited,
     upstreams: &Upstreams,
+    limits: &Limits,
 ) -> Option<Route> {
     let mut table = table(key, value)?;
     let captures = pattern.as_ref().map(pattern::captures);
@@ -38,6 +47,9 @@ pub fn read(
     let hold = table.optional("hold", Value::duration);
     let retry = table.optional("retry", retry).unwrap_or_default();
     let max_body = table.optional("max_body", Value::size).unwrap_or(site.max_body);
+    let access = access::read(&mut table, &site.access);
+    let limits =
+        table.optional("limit", |value| limits.named(value)).unwrap_or_else(|| Arc::clone(&site.limits));
     let limit_rate = table.optional("limit_rate", Value::size).flatten();
     let limit_rate_after = table.optional("limit_rate_after", Value::size).flatten().unwrap_or_default();
     let methods = table.optional("methods", methods);
@@ -57,6 +69,8 @@ pub fn read(
         hold,
         retry,
         max_body,
+        access,
+        limits,
         limit_rate,
         limit_rate_after,
         methods,
@@ -108,7 +122,8 @@ fn retry(value: Value<'_>) -> Option<RouteRetry> {
     Some(RouteRetry { tries, any_method })
 }
 
-fn methods(value: Value<'_>) -> Option<Vec<Method>> {
+/// Reads a list of methods.
+pub fn methods(value: Value<'_>) -> Option<Vec<Method>> {
     let example = "methods = [\"GET\", \"POST\"]";
     let items = value.list(example)?;
     if items.is_empty() {

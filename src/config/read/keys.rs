@@ -14,7 +14,7 @@ pub struct Keys {
 /// The top of the file.
 pub const TOP: Keys = Keys {
     table: "the file's top level",
-    now: &["server", "admin", "log", "listen", "site", "upstream"],
+    now: &["server", "admin", "log", "listen", "limit", "site", "upstream"],
     later: &["include"],
 };
 
@@ -31,9 +31,11 @@ pub const SERVER: Keys = Keys {
         "min_rate",
         "keepalive_timeout",
         "max_connections",
+        "max_connections_per_address",
+        "max_memory",
         "resolver",
     ],
-    later: &["user", "group", "max_memory", "http2"],
+    later: &["user", "group", "http2"],
 };
 
 /// `[admin]`
@@ -52,8 +54,8 @@ pub const LISTEN: Keys =
 /// `[[site]]`
 pub const SITE: Keys = Keys {
     table: "`[[site]]`",
-    now: &["host", "routes", "headers", "errors", "max_body", "limit_rate"],
-    later: &["tls", "compress", "allow", "deny", "limits", "galaxy", "redirect_https"],
+    now: &["host", "routes", "headers", "errors", "max_body", "limit_rate", "allow", "deny", "limits"],
+    later: &["tls", "compress", "galaxy", "redirect_https"],
 };
 
 /// One entry of `[site.routes]`.
@@ -79,6 +81,9 @@ pub const ROUTE: Keys = Keys {
         "max_body",
         "limit_rate",
         "limit_rate_after",
+        "allow",
+        "deny",
+        "limit",
         "methods",
         "status",
         "body",
@@ -92,10 +97,23 @@ pub const ROUTE: Keys = Keys {
         "buffer",
         "compress",
         "auth",
-        "limit",
         "cache",
         "errors",
     ],
+};
+
+/// `[limit.NAME]`
+pub const LIMIT: Keys = Keys {
+    table: "`[limit.NAME]`",
+    now: &["key", "rate", "burst", "connections", "only", "except", "dry_run", "keys"],
+    later: &[],
+};
+
+/// `only` and `except` of a limit.
+pub const CLASS: Keys = Keys {
+    table: "`only` or `except` of `[limit.NAME]`",
+    now: &["networks", "user_agents", "methods"],
+    later: &[],
 };
 
 /// `[upstream.NAME]`
@@ -140,7 +158,7 @@ pub const HEALTH: Keys =
     Keys { table: "`health` of `[upstream.NAME]`", now: &["path", "every", "timeout", "expect"], later: &[] };
 
 /// All tables, to tell in which one a misplaced key belongs.
-pub const ALL: [&Keys; 13] = [
+pub const ALL: [&Keys; 15] = [
     &TOP,
     &SERVER,
     &ADMIN,
@@ -150,6 +168,8 @@ pub const ALL: [&Keys; 13] = [
     &SITE,
     &ROUTE,
     &ROUTE_RETRY,
+    &LIMIT,
+    &CLASS,
     &UPSTREAM,
     &UPSTREAM_SERVER,
     &HEALTH,
