@@ -55,6 +55,13 @@ impl Client {
         Self::from_parts(peer.address, &trust, own_port, request)
     }
 
+    /// One whose address is all that is known.
+    #[cfg(test)]
+    pub(crate) fn at(address: IpAddr) -> Self {
+        let peer = PeerAddress::Tcp((address, 0).into());
+        Self::from_parts(peer, &Trust::default(), None, &HeaderMap::new())
+    }
+
     fn from_parts(peer: PeerAddress, trust: &Trust, own_port: Option<u16>, request: &HeaderMap) -> Self {
         let trusted = is_trusted(peer, trust);
         let believed = |name| if trusted { request.get(name) } else { None };
@@ -139,7 +146,8 @@ fn write_address(out: &mut BytesMut, address: IpAddr) {
     }
 }
 
-fn is_trusted(peer: PeerAddress, trust: &Trust) -> bool {
+/// Whether a listener takes the word of a peer.
+pub(crate) fn is_trusted(peer: PeerAddress, trust: &Trust) -> bool {
     match peer {
         PeerAddress::Tcp(address) => trusts(&trust.networks, plain(address.ip())),
         PeerAddress::Unix { uid } => trust.all || trust.uids.contains(&uid),

@@ -1,6 +1,7 @@
 //! Accepting connections, as many as there is room for.
 
 use std::{
+    fs::File,
     io,
     net::{self, SocketAddr},
     os::unix,
@@ -15,16 +16,20 @@ use rustix::{
 };
 use tokio::{
     net::{TcpListener, TcpStream, UnixListener, UnixStream},
-    sync::Semaphore,
+    sync::{AcquireError, Semaphore},
+    time::Instant,
 };
 
 use super::{
-    Limits, Listener, Purpose, Serve, connection,
+    Limits, Listener, Purpose, Serve,
+    addresses::Addresses,
+    connection,
     peer::PeerAddress,
     place::Place,
     socket::Socket,
     workers::{Seat, Workers},
 };
+use crate::client::is_trusted;
 
 /// Pause after the system refuses a connection for want of something (file descriptors, memory).
 const PAUSE: Duration = Duration::from_millis(100);
@@ -95,56 +100,141 @@ impl Accepted {
     }
 }
 
+/// Where accepted connections go, and what says whether they may.
+pub(super) struct To {
+    /// Places that are left.
+    pub(super) room: Arc<Semaphore>,
+    /// Connections by address.
+    pub(super) addresses: Arc<Addresses>,
+    pub(super) serve: Serve,
+    pub(super) workers: Arc<Workers>,
+}
+
 /// Accepts on one listener until it closes. Clients' connections are served by `workers`, those of operators by the
 /// event loop that runs this.
 pub(super) async fn run(
     acceptor: Acceptor,
     listener: Arc<Listener>,
     limits: impl Fn() -> Arc<Limits>,
-    room: Arc<Semaphore>,
-    serve: Serve,
-    workers: Arc<Workers>,
+    to: To,
 ) {
     let mut closed = pin!(listener.closed());
-    let purpose = listener.purpose;
-    let start = |permit, accepted: Accepted| {
-        let (listener, limits, serve) = (Arc::clone(&listener), limits(), Arc::clone(&serve));
-        let start = move |seat: Option<Seat>| {
-            connection::start(accepted, Place::take(listener, permit, seat), limits, serve);
-        };
-        match purpose {
-            Purpose::Sites => workers.serve(|seat| start(Some(seat))),
-            Purpose::Admin => start(None),
-        }
-    };
-    // A connection that there is no room for waits here, and those after it in the listen queue.
-    let room = || async { Arc::clone(&room).acquire_owned().await.map_err(io::Error::other) };
+    let mut want = Want::new(&listener);
     while !listener.is_closing() {
         let accepted = tokio::select! {
             () = closed.as_mut() => break,
             accepted = acceptor.accept() => accepted,
         };
         match accepted {
-            Ok(connection) => match room().await {
-                Ok(permit) => start(permit, connection),
-                Err(error) => return tracing::error!(%error, "no room for connections"),
-            },
+            Ok(connection) => {
+                want.is_over();
+                if let Err(error) = to.take(&listener, limits(), connection).await {
+                    return tracing::error!(%error, "no room for connections");
+                }
+            }
             Err(error) if is_about_one_connection(&error) => {}
             Err(error) => {
-                tracing::error!(listener = %listener.configured, %error, "cannot accept; trying again");
-                tokio::time::sleep(PAUSE).await;
+                if !want.relieve(&error) {
+                    tokio::time::sleep(PAUSE).await;
+                }
             }
         }
     }
     // Who has connected before the end is served; closing the socket would reset them.
     while let Some(accepted) = acceptor.accept_now() {
         match accepted {
-            Ok(connection) => match room().await {
-                Ok(permit) => start(permit, connection),
-                Err(_) => return,
-            },
+            Ok(connection) => {
+                if to.take(&listener, limits(), connection).await.is_err() {
+                    return;
+                }
+            }
             Err(error) if is_about_one_connection(&error) => {}
             Err(_) => return,
+        }
+    }
+}
+
+impl To {
+    /// Has a connection served as soon as there is room, or closes it when its address has too many.
+    async fn take(
+        &self,
+        listener: &Arc<Listener>,
+        limits: Arc<Limits>,
+        accepted: Accepted,
+    ) -> Result<(), AcquireError> {
+        let counted = match (limits.per_address, &accepted) {
+            (Some(most), Accepted::Tcp(_, address)) if !is_exempt(listener, *address) => {
+                let Some(counted) = self.addresses.take(address.ip(), most) else {
+                    tracing::debug!(%address, "closed: max_connections_per_address");
+                    listener.metrics.too_many.inc();
+                    return Ok(());
+                };
+                Some(counted)
+            }
+            _ => None,
+        };
+        // A connection that there is no room for waits here, and those after it in the listen queue.
+        let permit = Arc::clone(&self.room).acquire_owned().await?;
+        let (listener, serve) = (Arc::clone(listener), Arc::clone(&self.serve));
+        let purpose = listener.purpose;
+        let start = move |seat: Option<Seat>| {
+            connection::start(accepted, Place::take(listener, permit, counted, seat), limits, serve);
+        };
+        match purpose {
+            Purpose::Sites => self.workers.serve(|seat| start(Some(seat))),
+            Purpose::Admin => start(None),
+        }
+        Ok(())
+    }
+}
+
+/// Operators, and proxies in front that speak for many clients.
+fn is_exempt(listener: &Listener, address: SocketAddr) -> bool {
+    listener.purpose == Purpose::Admin || is_trusted(PeerAddress::Tcp(address), &listener.trust())
+}
+
+/// Files that an operators' listener has open for nothing: it gives them up to accept when no more can be opened.
+const SPARE: usize = 8;
+
+/// The system gives no connections for want of something (files, memory): told when that begins and when it is over.
+struct Want<'a> {
+    listener: &'a Listener,
+    since: Option<Instant>,
+    spare: Vec<File>,
+}
+
+impl<'a> Want<'a> {
+    fn new(listener: &'a Listener) -> Self {
+        let mut want = Self { listener, since: None, spare: Vec::new() };
+        want.save();
+        want
+    }
+
+    /// Whether it makes sense to try again at once.
+    fn relieve(&mut self, error: &io::Error) -> bool {
+        if self.since.is_none() {
+            self.since = Some(Instant::now());
+            self.listener.metrics.pauses.inc();
+            let listener = &self.listener.configured;
+            tracing::error!(%listener, %error, "cannot accept: clients wait; trying again ten times a second");
+        }
+        // Given up with this.
+        self.spare.pop().is_some()
+    }
+
+    /// A connection was accepted.
+    fn is_over(&mut self) {
+        if let Some(since) = self.since.take() {
+            let listener = &self.listener.configured;
+            tracing::warn!(%listener, after = ?since.elapsed(), "accepting again");
+        }
+        self.save();
+    }
+
+    fn save(&mut self) {
+        while self.listener.purpose == Purpose::Admin && self.spare.len() < SPARE {
+            let Ok(file) = File::open("/dev/null") else { return };
+            self.spare.push(file);
         }
     }
 }

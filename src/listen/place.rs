@@ -4,22 +4,28 @@ use std::sync::{Arc, atomic::Ordering};
 
 use tokio::sync::OwnedSemaphorePermit;
 
-use super::{Listener, Purpose, workers::Seat};
+use super::{Listener, Purpose, addresses::Counted, workers::Seat};
 
 /// A connection's place among all: counted while it is open.
 pub(super) struct Place {
     listener: Arc<Listener>,
     _room: OwnedSemaphorePermit,
+    _counted: Option<Counted>,
     _seat: Option<Seat>,
 }
 
 impl Place {
-    pub(super) fn take(listener: Arc<Listener>, room: OwnedSemaphorePermit, seat: Option<Seat>) -> Self {
+    pub(super) fn take(
+        listener: Arc<Listener>,
+        room: OwnedSemaphorePermit,
+        counted: Option<Counted>,
+        seat: Option<Seat>,
+    ) -> Self {
         if listener.purpose == Purpose::Sites {
             listener.metrics.accepted.inc();
         }
         listener.open.fetch_add(1, Ordering::Relaxed);
-        Self { listener, _room: room, _seat: seat }
+        Self { listener, _room: room, _counted: counted, _seat: seat }
     }
 
     /// The listener that the connection came by.
