@@ -11,6 +11,7 @@ use tokio::time::Instant;
 
 use crate::{
     client::Client,
+    gate::InProgress,
     observe::{How, RequestId},
     route::{Route, Site},
     upstream::{Lease, Server, Turn, Upstream, retry},
@@ -41,6 +42,8 @@ pub struct Exchange {
     pub(crate) site: Option<Arc<Site>>,
     /// The route it takes.
     pub(crate) route: Option<Arc<Route>>,
+    /// What counts it in its limits until it is over.
+    pub(crate) in_progress: Vec<InProgress>,
     /// Its way through the upstream.
     pub(crate) turn: Turn,
     /// Its place on a server, while it has one.
@@ -81,6 +84,7 @@ impl Exchange {
             client: None,
             site: None,
             route: None,
+            in_progress: Vec::new(),
             turn: Turn::default(),
             lease: None,
             upstream_took: None,

@@ -42,9 +42,9 @@ fn allow(value: Value<'_>) -> Option<Option<Networks>> {
     }
     if value.as_list().is_some_and(|items| items.is_empty()) {
         let problem = Problem::new("`allow` allows nobody", "empty");
-        value.error(problem.help(
-            "write `allow = \"all\"` for everybody; for nobody write `answer = 403` in a route",
-        ));
+        value.error(
+            problem.help("write `allow = \"all\"` for everybody; for nobody write `answer = 403` in a route"),
+        );
         return None;
     }
     let networks = networks::read(value)?;

@@ -43,9 +43,10 @@ pub fn read<'a>(context: &'a Context<'a>, root: &'a DeTable<'a>) -> Config {
     let limits = table.take("limit").map(Limits::read).unwrap_or_default();
     let mut hosts = Hosts::default();
     let sites = match several(&mut table, "site") {
-        Some(values) => {
-            values.into_iter().filter_map(|value| site::read(value, &mut hosts, &upstreams, &limits)).collect()
-        }
+        Some(values) => values
+            .into_iter()
+            .filter_map(|value| site::read(value, &mut hosts, &upstreams, &limits))
+            .collect(),
         None => {
             if table.unknown().next().is_none() {
                 context.error_of_file(Problem::new("there is no `[[site]]`", "").help(EXAMPLE));

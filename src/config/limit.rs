@@ -97,8 +97,10 @@ impl Limits {
         let mut limits = Self::default();
         let Some(entries) = all(value) else { return limits };
         for (key, value) in entries {
-            limits.names.insert(key.text.into(), (key.span(), Cell::new(false)));
             let name = key.read(name);
+            // One that cannot have its name is told by that alone.
+            let used = Cell::new(name.is_none());
+            limits.names.insert(key.text.into(), (key.span(), used));
             if let Some(limit) = name.and_then(|name| limit(name, value)) {
                 limits.read.insert(limit.name.clone(), limit);
             }
@@ -186,7 +188,7 @@ fn limit(name: String, value: Value<'_>) -> Option<Limit> {
     let limit = Limit {
         name,
         key: Vec::new(),
-        rate: table.optional("rate", text("\"8r/s\"", units::rate)),
+        rate: table.optional("rate", rate),
         burst: table.optional("burst", integer(0..=1_000_000)).unwrap_or_default(),
         connections: table.optional("connections", integer(1..=u32::MAX)),
         only: table.optional("only", class).unwrap_or_default(),
@@ -198,6 +200,13 @@ fn limit(name: String, value: Value<'_>) -> Option<Limit> {
     Some(Limit { key: key?, ..limit })
 }
 
+fn rate(value: Value<'_>) -> Option<Rate> {
+    if let Some((number, 10)) = value.as_integer() {
+        return value.wanted("a string with a unit", &format!("rate = \"{number}r/s\""));
+    }
+    text("\"8r/s\"", units::rate)(value)
+}
+
 /// One word or a list of them.
 fn keys(value: Value<'_>) -> Option<Vec<LimitKey>> {
     let items = match value.as_str() {
@@ -206,12 +215,15 @@ fn keys(value: Value<'_>) -> Option<Vec<LimitKey>> {
     };
     if items.is_empty() {
         let problem = Problem::new("`key` has nothing that tells clients apart", "empty");
-        value.error(problem.help(format!("write for example `{KEY}`, or `key = \"all\"` for one count of all")));
+        value.error(
+            problem.help(format!("write for example `{KEY}`, or `key = \"all\"` for one count of all")),
+        );
     }
     let mut keys: Vec<LimitKey> = Vec::new();
     for item in items {
         let Some(key) = item.string(KEY).and_then(|text| item.parse(text, key)) else { continue };
-        let last = keys.last().filter(|last| matches!(last, LimitKey::Address | LimitKey::Network | LimitKey::All));
+        let last =
+            keys.last().filter(|last| matches!(last, LimitKey::Address | LimitKey::Network | LimitKey::All));
         if let Some(last) = last {
             let problem = Problem::new(
                 format!("`{}` is never looked at", key_word(&key)),
@@ -228,9 +240,8 @@ fn keys(value: Value<'_>) -> Option<Vec<LimitKey>> {
 
 fn key(text: &str) -> Result<LimitKey, Problem> {
     let unknown = |label: &str| {
-        Problem::new(format!("{} is nothing that clients could be told by", show(text)), label).help(
-            "write `header:NAME`, `query:NAME`, `cookie:NAME`, `address`, `network` or `all`",
-        )
+        Problem::new(format!("{} is nothing that clients could be told by", show(text)), label)
+            .help("write `header:NAME`, `query:NAME`, `cookie:NAME`, `address`, `network` or `all`")
     };
     match text.split_once(':') {
         None if text == "address" => Ok(LimitKey::Address),
@@ -296,15 +307,15 @@ fn user_agents(value: Value<'_>) -> Option<UserAgents> {
 
 /// A `"~ regex"`, a `"~* regex"`, or a word that is looked for in any case; as an expression.
 fn user_agent(text: &str, regexes: &Regexes) -> Result<String, Problem> {
-    let source = match (text.strip_prefix("~*"), text.strip_prefix('~')) {
-        (Some(source), _) => format!("(?i:{})", source.trim_start()),
-        (None, Some(source)) => format!("(?:{})", source.trim_start()),
+    // Each for itself, so that a mistake is told where it is.
+    let regex = |source: &str, any_case| regexes.compile(source.trim_start(), any_case);
+    Ok(match (text.strip_prefix("~*"), text.strip_prefix('~')) {
+        (Some(source), _) => format!("(?i:{})", regex(source, true)?),
+        (None, Some(source)) => format!("(?:{})", regex(source, false)?),
         (None, None) if text.trim().is_empty() => {
             let problem = Problem::new("an empty word is in every `User-Agent`", "says nothing");
             return Err(problem.help("for requests that send none write `\"~ ^$\"`"));
         }
         (None, None) => format!("(?i:{})", regex::escape(text)),
-    };
-    // Each for itself, so that the mistake is told where it is.
-    regexes.compile(&source, false).map(|_| source)
+    })
 }

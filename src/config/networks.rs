@@ -94,7 +94,7 @@ fn joined<T: Copy + Ord + Next>(mut ranges: Vec<(T, T)>) -> Vec<(T, T)> {
     joined
 }
 
-fn within<T: Ord>(ranges: &[(T, T)], address: T) -> bool {
+fn within<T: Copy + Ord>(ranges: &[(T, T)], address: T) -> bool {
     let behind = ranges.partition_point(|(first, _)| *first <= address);
     behind > 0 && ranges[behind - 1].1 >= address
 }
@@ -129,7 +129,9 @@ pub fn read(value: Value<'_>) -> Option<Networks> {
     for item in value.list(&example)? {
         let Some(text) = item.string(&example) else { continue };
         if text.starts_with('/') {
-            let Some(path) = item.parse(text, |text| paths::absolute(text, "/etc/bowshock")) else { continue };
+            let Some(path) = item.parse(text, |text| paths::absolute(text, "/etc/bowshock")) else {
+                continue;
+            };
             networks.extend(file(item, &path).iter());
             written.push(Entry::File(path));
         } else if let Some(network) = network(item, text) {

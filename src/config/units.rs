@@ -96,8 +96,9 @@ pub fn rate(text: &str) -> Result<Rate, Problem> {
             } else {
                 "r/s"
             };
-            Err(problem("a whole number of requests with a unit, no spaces")
-                .help(format!("write for example `\"{number}{unit}\"`; the units are `r/s`, `r/m` and `r/h`")))
+            Err(problem("a whole number of requests with a unit, no spaces").help(format!(
+                "write for example `\"{number}{unit}\"`; the units are `r/s`, `r/m` and `r/h`"
+            )))
         }
     }
 }
@@ -242,7 +243,8 @@ mod tests {
         assert_eq!(interval("30r/m"), Some(2_000_000_000));
         assert_eq!(interval("1r/h"), Some(3_600_000_000_000));
         assert_eq!(rate("30r/m").map(|rate| rate.to_string()).ok().as_deref(), Some("30r/m"));
-        for bad in ["", "8", "8/s", "r/s", "0r/s", "+8r/s", "-1r/s", "1.5r/s", "8 r/s", "8r/d", "1000001r/s"] {
+        for bad in ["", "8", "8/s", "r/s", "0r/s", "+8r/s", "-1r/s", "1.5r/s", "8 r/s", "8r/d", "1000001r/s"]
+        {
             assert_eq!(interval(bad), None, "{bad:?}");
         }
         assert!(rate("30 per minute").unwrap_err().help.unwrap().contains("\"30r/m\""));

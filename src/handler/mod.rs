@@ -24,6 +24,7 @@ use crate::{
     listen::Peer,
     observe::{RequestId, X_REQUEST_ID},
     route::{By, Table, normalize},
+    state::State,
 };
 pub(crate) use {
     instead::archive,
@@ -33,7 +34,7 @@ pub(crate) use {
 
 /// Answers a request, or says with `None` that a server of its route's upstream answers it.
 pub(crate) async fn receive(
-    table: &Table,
+    state: &State,
     peer: &Peer,
     request: &request::Parts,
     exchange: &mut Exchange,
@@ -43,11 +44,15 @@ pub(crate) async fn receive(
         exchange.id = RequestId::given(given).unwrap_or_else(|| exchange.id.clone());
     }
     exchange.client = Some(client);
-    route(table, request, exchange).await.err().map(|answer| finish(answer, exchange))
+    route(state, request, exchange).await.err().map(|answer| finish(answer, exchange))
 }
 
 /// Finds the route and does what it says; an answer made here is the `Err` that ends the way early.
-async fn route(table: &Table, request: &request::Parts, exchange: &mut Exchange) -> Result<(), Answer> {
+async fn route(state: &State, request: &request::Parts, exchange: &mut Exchange) -> Result<(), Answer> {
+    if let Some(answer) = gate::refuse_now(state, request) {
+        return Err(answer);
+    }
+    let table = state.table();
     let refuse = |status, sentence: String| Explanation::new(status, sentence).answer(&request.headers);
     let host = host(request);
     let path = normalize(path(request)).map_err(|bad| refuse(StatusCode::BAD_REQUEST, bad.to_string()))?;
@@ -60,12 +65,12 @@ async fn route(table: &Table, request: &request::Parts, exchange: &mut Exchange)
         return Err(refuse(StatusCode::NOT_FOUND, "There is nothing at this address.".into()));
     };
     exchange.take(Arc::clone(route));
-    if let Some(answer) = gate::refuse(&route.settings, request) {
+    if let Some(answer) = gate::enter(state, route, request, exchange) {
         return Err(answer);
     }
     match &route.settings.action {
         Action::Proxy(_) => Ok(()),
-        Action::Files(files) => Err(files::send(table, files, &by, request).await),
+        Action::Files(files) => Err(files::send(&table, files, &by, request).await),
         Action::Redirect { to, status } => {
             Err(Answer::redirect(*status, &redirect_target(to, request, host, &by)))
         }
@@ -85,7 +90,8 @@ pub(crate) fn reroute(table: &Table, request: &request::Parts, exchange: &mut Ex
     let Ok(path) = normalize(path(request)) else { return false };
     let Some(matched) = table.find(host(request), &path) else { return false };
     let Some((route, _)) = matched.route.filter(|(route, _)| !route.settings.internal) else { return false };
-    if route.upstream.is_none() || gate::refuse(&route.settings, request).is_some() {
+    let Some(client) = &exchange.client else { return false };
+    if route.upstream.is_none() || gate::refuse(&route.settings, request, client).is_some() {
         return false;
     }
     exchange.take(Arc::clone(route));
