@@ -18,22 +18,22 @@ impl Rate {
         Self { interval, tolerance: interval.saturating_mul(burst.into()) }
     }
 
-    /// When a client that was due at `due` is due if it asks now; or how long it has to wait.
-    pub(crate) fn ask(self, due: u64, now: u64) -> Result<u64, u64> {
-        // Further ahead it was under other settings, of which a reload has made these.
+    /// Lets a client pass that is due at `due` and asks now, or tells how long it has to wait.
+    pub(crate) fn ask(self, due: &mut u64, now: u64) -> Result<(), u64> {
+        // Further ahead it was under other settings, in whose place a reload has put these.
         let most = now.saturating_add(self.tolerance).saturating_add(self.interval);
-        let due = due.clamp(now, most);
-        let ahead = due - now;
+        *due = (*due).clamp(now, most);
+        let ahead = *due - now;
         if ahead > self.tolerance {
-            Err(ahead - self.tolerance)
-        } else {
-            Ok(due.saturating_add(self.interval))
+            return Err(ahead - self.tolerance);
         }
+        *due = due.saturating_add(self.interval);
+        Ok(())
     }
 
-    /// When it is due if what it has just asked for is taken back.
-    pub(crate) fn take_back(self, due: u64) -> u64 {
-        due.saturating_sub(self.interval)
+    /// What a client has just asked for is as if it had not.
+    pub(crate) fn take_back(self, due: &mut u64) {
+        *due = due.saturating_sub(self.interval);
     }
 }
 
@@ -49,27 +49,23 @@ mod tests {
     fn a_burst_passes_at_once_and_then_the_rate() {
         let rate = Rate::new(SECOND, 3);
         let mut due = 0;
-        for _ in 0..4 {
-            due = rate.ask(due, 100 * SECOND).unwrap();
-        }
-        assert_eq!(rate.ask(due, 100 * SECOND), Err(SECOND));
-        assert_eq!(rate.ask(due, 100 * SECOND + SECOND / 2), Err(SECOND / 2));
-        due = rate.ask(due, 101 * SECOND).unwrap();
-        assert_eq!(rate.ask(due, 101 * SECOND), Err(SECOND));
+        assert!((0..4).all(|_| rate.ask(&mut due, 100 * SECOND).is_ok()));
+        assert_eq!(rate.ask(&mut due, 100 * SECOND), Err(SECOND));
+        assert_eq!(rate.ask(&mut due, 100 * SECOND + SECOND / 2), Err(SECOND / 2));
+        assert_eq!(rate.ask(&mut due, 101 * SECOND), Ok(()));
+        assert_eq!(rate.ask(&mut due, 101 * SECOND), Err(SECOND));
         // Who is quiet for long has no more than the burst.
-        due = 0;
-        let passed = (0..100).filter(|_| rate.ask(due, 500 * SECOND).map(|next| due = next).is_ok()).count();
-        assert_eq!(passed, 4);
+        assert_eq!((0..100).filter(|_| rate.ask(&mut due, 500 * SECOND).is_ok()).count(), 4);
     }
 
     #[test]
     fn who_was_far_ahead_under_other_settings_waits_no_longer_than_under_these() {
-        let slow = Rate::new(60 * SECOND, 50);
+        let (slow, fast) = (Rate::new(60 * SECOND, 50), Rate::new(SECOND / 8, 0));
         let mut due = 0;
-        while let Ok(next) = slow.ask(due, SECOND) {
-            due = next;
-        }
-        assert_eq!(Rate::new(SECOND / 8, 0).ask(due, SECOND), Err(SECOND / 8));
+        while slow.ask(&mut due, SECOND).is_ok() {}
+        assert_eq!(fast.ask(&mut due, SECOND), Err(SECOND / 8));
+        assert_eq!(fast.ask(&mut due, SECOND + SECOND / 16), Err(SECOND / 16));
+        assert_eq!(fast.ask(&mut due, SECOND + SECOND / 8), Ok(()));
     }
 
     fn any_rate() -> impl Strategy<Value = Rate> {
@@ -85,15 +81,13 @@ mod tests {
             let (mut now, mut due, mut passed) = (1, 0, Vec::new());
             for pause in pauses {
                 now += pause;
-                match rate.ask(due, now) {
-                    Ok(next) => {
-                        passed.push(now);
-                        due = next;
-                    }
+                match rate.ask(&mut due, now) {
+                    Ok(()) => passed.push(now),
                     Err(wait) => {
                         // What it is told is exact.
-                        prop_assert!(wait > 0 && rate.ask(due, now + wait).is_ok());
-                        prop_assert!(rate.ask(due, now + wait - 1).is_err());
+                        let (mut then, mut before) = (due, due);
+                        prop_assert!(wait > 0 && rate.ask(&mut then, now + wait).is_ok());
+                        prop_assert!(rate.ask(&mut before, now + wait - 1).is_err());
                     }
                 }
             }
@@ -113,14 +107,22 @@ mod tests {
             let (mut now, mut due) = (1, 0);
             for pause in pauses {
                 now += rate.interval + pause;
-                due = rate.ask(due, now).unwrap();
+                prop_assert!(rate.ask(&mut due, now).is_ok());
             }
         }
 
         #[test]
-        fn what_is_taken_back_leaves_as_much_as_before(rate in any_rate(), due in 0..9 * SECOND, now in 0..9 * SECOND) {
-            if let Ok(next) = rate.ask(due, now) {
-                prop_assert_eq!(rate.ask(rate.take_back(next), now), Ok(next));
+        fn what_is_taken_back_leaves_as_much_as_before(
+            rate in any_rate(),
+            due in 0..9 * SECOND,
+            now in 0..9 * SECOND,
+        ) {
+            let mut once = due;
+            if rate.ask(&mut once, now).is_ok() {
+                let mut again = once;
+                rate.take_back(&mut again);
+                prop_assert!(rate.ask(&mut again, now).is_ok());
+                prop_assert_eq!(again, once);
             }
         }
     }
