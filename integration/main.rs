@@ -11,6 +11,7 @@ mod fixtures;
 
 mod accel;
 mod archives;
+mod attacks;
 mod balance;
 mod cli;
 mod cold;

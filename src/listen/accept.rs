@@ -1,7 +1,6 @@
 //! Accepting connections, as many as there is room for.
 
 use std::{
-    fs::File,
     io,
     net::{self, SocketAddr},
     os::unix,
@@ -21,15 +20,13 @@ use tokio::{
 };
 
 use super::{
-    Limits, Listener, Purpose, Serve,
-    addresses::Addresses,
-    connection,
-    peer::PeerAddress,
-    place::Place,
-    socket::Socket,
-    workers::{Seat, Workers},
+    Limits, Listener, Purpose, Serve, addresses::Addresses, connection, peer::PeerAddress, place::Place,
+    socket::Socket, spare::Spare, workers::Workers,
 };
 use crate::client::is_trusted;
+
+/// Files that an operators' listener keeps open for nothing.
+const SPARE: usize = 8;
 
 /// Pause after the system refuses a connection for want of something (file descriptors, memory).
 const PAUSE: Duration = Duration::from_millis(100);
@@ -120,6 +117,10 @@ pub(super) async fn run(
 ) {
     let mut closed = pin!(listener.closed());
     let mut want = Want::new(&listener);
+    let spare = match listener.purpose {
+        Purpose::Admin => Spare::of(SPARE),
+        Purpose::Sites => Spare::default(),
+    };
     while !listener.is_closing() {
         let accepted = tokio::select! {
             () = closed.as_mut() => break,
@@ -127,14 +128,15 @@ pub(super) async fn run(
         };
         match accepted {
             Ok(connection) => {
-                want.is_over();
-                if let Err(error) = to.take(&listener, limits(), connection).await {
+                want.succeeded();
+                if let Err(error) = to.take(&listener, limits(), connection, &spare).await {
                     return tracing::error!(%error, "no room for connections");
                 }
             }
             Err(error) if is_about_one_connection(&error) => {}
             Err(error) => {
-                if !want.relieve(&error) {
+                if !spare.give_up() {
+                    want.failed(&error);
                     tokio::time::sleep(PAUSE).await;
                 }
             }
@@ -144,7 +146,7 @@ pub(super) async fn run(
     while let Some(accepted) = acceptor.accept_now() {
         match accepted {
             Ok(connection) => {
-                if to.take(&listener, limits(), connection).await.is_err() {
+                if to.take(&listener, limits(), connection, &spare).await.is_err() {
                     return;
                 }
             }
@@ -161,6 +163,7 @@ impl To {
         listener: &Arc<Listener>,
         limits: Arc<Limits>,
         accepted: Accepted,
+        spare: &Spare,
     ) -> Result<(), AcquireError> {
         let counted = match (limits.per_address, &accepted) {
             (Some(most), Accepted::Tcp(_, address)) if !is_exempt(listener, *address) => {
@@ -176,13 +179,14 @@ impl To {
         // A connection that there is no room for waits here, and those after it in the listen queue.
         let permit = Arc::clone(&self.room).acquire_owned().await?;
         let (listener, serve) = (Arc::clone(listener), Arc::clone(&self.serve));
-        let purpose = listener.purpose;
-        let start = move |seat: Option<Seat>| {
-            connection::start(accepted, Place::take(listener, permit, counted, seat), limits, serve);
-        };
-        match purpose {
-            Purpose::Sites => self.workers.serve(|seat| start(Some(seat))),
-            Purpose::Admin => start(None),
+        match listener.purpose {
+            Purpose::Sites => self.workers.serve(|seat| {
+                connection::start(accepted, Place::of_client(listener, permit, counted, seat), limits, serve);
+            }),
+            Purpose::Admin => {
+                let place = Place::of_operator(listener, permit, spare.clone());
+                connection::start(accepted, place, limits, serve);
+            }
         }
         Ok(())
     }
@@ -193,48 +197,37 @@ fn is_exempt(listener: &Listener, address: SocketAddr) -> bool {
     listener.purpose == Purpose::Admin || is_trusted(PeerAddress::Tcp(address), &listener.trust())
 }
 
-/// Files that an operators' listener has open for nothing: it gives them up to accept when no more can be opened.
-const SPARE: usize = 8;
+/// Accepting goes well again when it has for so long: until then a file that is free for a moment is only told of once.
+const WELL_AFTER: Duration = Duration::from_secs(5);
 
 /// The system gives no connections for want of something (files, memory): told when that begins and when it is over.
 struct Want<'a> {
     listener: &'a Listener,
     since: Option<Instant>,
-    spare: Vec<File>,
+    last: Instant,
 }
 
 impl<'a> Want<'a> {
     fn new(listener: &'a Listener) -> Self {
-        let mut want = Self { listener, since: None, spare: Vec::new() };
-        want.save();
-        want
+        Self { listener, since: None, last: Instant::now() }
     }
 
-    /// Whether it makes sense to try again at once.
-    fn relieve(&mut self, error: &io::Error) -> bool {
+    /// A connection was not accepted, for this reason.
+    fn failed(&mut self, error: &io::Error) {
+        self.last = Instant::now();
         if self.since.is_none() {
-            self.since = Some(Instant::now());
+            self.since = Some(self.last);
             self.listener.metrics.pauses.inc();
             let listener = &self.listener.configured;
             tracing::error!(%listener, %error, "cannot accept: clients wait; trying again ten times a second");
         }
-        // Given up with this.
-        self.spare.pop().is_some()
     }
 
     /// A connection was accepted.
-    fn is_over(&mut self) {
-        if let Some(since) = self.since.take() {
+    fn succeeded(&mut self) {
+        if let Some(since) = self.since.take_if(|_| self.last.elapsed() >= WELL_AFTER) {
             let listener = &self.listener.configured;
             tracing::warn!(%listener, after = ?since.elapsed(), "accepting again");
-        }
-        self.save();
-    }
-
-    fn save(&mut self) {
-        while self.listener.purpose == Purpose::Admin && self.spare.len() < SPARE {
-            let Ok(file) = File::open("/dev/null") else { return };
-            self.spare.push(file);
         }
     }
 }

@@ -22,6 +22,7 @@ mod peer;
 mod place;
 mod sendfile;
 mod socket;
+mod spare;
 mod transport;
 mod warm;
 mod workers;

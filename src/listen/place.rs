@@ -4,7 +4,12 @@ use std::sync::{Arc, atomic::Ordering};
 
 use tokio::sync::OwnedSemaphorePermit;
 
-use super::{Listener, Purpose, addresses::Counted, workers::Seat};
+use super::{
+    Listener,
+    addresses::Counted,
+    spare::{Refill, Spare},
+    workers::Seat,
+};
 
 /// A connection's place among all: counted while it is open.
 pub(super) struct Place {
@@ -12,20 +17,26 @@ pub(super) struct Place {
     _room: OwnedSemaphorePermit,
     _counted: Option<Counted>,
     _seat: Option<Seat>,
+    _refill: Option<Refill>,
 }
 
 impl Place {
-    pub(super) fn take(
+    /// That of a client, `counted` among those of its address if that is limited.
+    pub(super) fn of_client(
         listener: Arc<Listener>,
         room: OwnedSemaphorePermit,
         counted: Option<Counted>,
-        seat: Option<Seat>,
+        seat: Seat,
     ) -> Self {
-        if listener.purpose == Purpose::Sites {
-            listener.metrics.accepted.inc();
-        }
+        listener.metrics.accepted.inc();
         listener.open.fetch_add(1, Ordering::Relaxed);
-        Self { listener, _room: room, _counted: counted, _seat: seat }
+        Self { listener, _room: room, _counted: counted, _seat: Some(seat), _refill: None }
+    }
+
+    /// That of an operator. The file that is free when it ends is kept for the next.
+    pub(super) fn of_operator(listener: Arc<Listener>, room: OwnedSemaphorePermit, spare: Spare) -> Self {
+        listener.open.fetch_add(1, Ordering::Relaxed);
+        Self { listener, _room: room, _counted: None, _seat: None, _refill: Some(Refill(spare)) }
     }
 
     /// The listener that the connection came by.
