@@ -68,6 +68,10 @@ pub(super) fn start(accepted: Accepted, place: Place, limits: Arc<Limits>, serve
             drop(active);
             let Some(parked) = again.park() else { return };
             (link, received) = parked;
+            if !received.is_empty() {
+                // Others of this thread have their turn before the next of many that came at once.
+                tokio::task::yield_now().await;
+            }
             waiting = Waiting::new(Phase::Kept, limits.keepalive_timeout);
         }
     });
