@@ -190,7 +190,7 @@ mod tests {
     #[test]
     fn past_the_ceiling_none_passes_until_there_is_room() {
         let room = CEILING - CEILING / ROOM;
-        assert_eq!(passing(&[CEILING, CEILING + 1, CEILING + MIB, CEILING, room]), [1000, 0, 0, 1, 1000]);
+        assert_eq!(passing(&[CEILING, CEILING + 1, CEILING + 4 * MIB, CEILING, room]), [1000, 0, 0, 1, 1000]);
         let memory = Memory::default();
         memory.is_full.store(true, Ordering::Relaxed);
         let refusal = memory.pass().unwrap_err();
