@@ -287,21 +287,28 @@ async fn very_many_requests_in_one_packet() {
     let proxy = site("", &app, &scratch).start().await;
     let bystander = Bystander::of(proxy.target(), "/answer").await;
     let before = proxy.resident();
-    let target = proxy.target();
-    let attack = Repeated::every(ms(20), move || {
-        let target = target.clone();
-        async move {
-            let mut wire = Wire::to(&target).await;
-            let requests = "GET /answer HTTP/1.1\r\nHost: x\r\n\r\n".repeat(EACH);
-            wire.send(requests).await;
-            for _ in 0..EACH {
-                wire.answer().await.unwrap().expect(200);
+    let request = "GET /answer HTTP/1.1\r\nHost: x\r\n\r\n";
+    let mut first = proxy.wire().await;
+    first.send(format!("{request}{}", request.replace("\r\nHost", "\r\nConnection: close\r\nHost"))).await;
+    let length = first.read_until("here").await.len();
+    drop(first);
+    // On each of the proxy's threads.
+    let attacks = [(); 4].map(|()| {
+        let target = proxy.target();
+        Repeated::every(ms(200), move || {
+            let target = target.clone();
+            async move {
+                let mut wire = Wire::to(&target).await;
+                wire.send(request.repeat(EACH)).await;
+                let answers = wire.read(length * EACH).await;
+                assert_eq!(answers.len(), length * EACH);
+                assert!(answers.ends_with(b"here"));
             }
-        }
+        })
     });
     bystander.assert_unharmed().await;
-    assert!(!attack.0.is_finished(), "each is answered");
-    drop(attack);
+    assert!(attacks.iter().all(|attack| !attack.0.is_finished()), "each is answered");
+    drop(attacks);
     // Those who do not read their answers are not read from either.
     let mut attackers = wires(&proxy, 50).await;
     for wire in &mut attackers {
