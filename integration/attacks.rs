@@ -282,7 +282,8 @@ async fn header_bombs() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn very_many_requests_in_one_packet() {
-    const EACH: usize = 2000;
+    // So few that a debug build has time to spare: what is looked for is who has to wait, not for what.
+    const EACH: usize = 500;
     let (app, scratch) = (app().await, Scratch::new());
     let proxy = site("", &app, &scratch).start().await;
     let bystander = Bystander::of(proxy.target(), "/answer").await;
