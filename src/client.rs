@@ -56,6 +56,13 @@ impl Client {
         client
     }
 
+    /// One whose address is all that is known.
+    #[cfg(test)]
+    pub(crate) fn at(address: IpAddr) -> Self {
+        let peer = PeerAddress::Tcp((address, 0).into());
+        Self::from_parts(peer, &Trust::default(), None, &HeaderMap::new())
+    }
+
     fn from_parts(peer: PeerAddress, trust: &Trust, own_port: Option<u16>, request: &HeaderMap) -> Self {
         let trusted = is_trusted(peer, trust);
         let believed = |name| if trusted { request.get(name) } else { None };
@@ -140,7 +147,7 @@ fn write_address(out: &mut BytesMut, address: IpAddr) {
     }
 }
 
-/// Whether the word of a peer counts.
+/// Whether a listener takes the word of a peer.
 pub(crate) fn is_trusted(peer: PeerAddress, trust: &Trust) -> bool {
     match peer {
         PeerAddress::Tcp(address) => trusts(&trust.networks, plain(address.ip())),

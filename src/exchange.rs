@@ -11,6 +11,7 @@ use tokio::time::Instant;
 
 use crate::{
     client::Client,
+    gate::InProgress,
     observe::{How, RequestId},
     route::{Route, Site},
     tls::Facts,
@@ -44,6 +45,8 @@ pub struct Exchange {
     pub(crate) site: Option<Arc<Site>>,
     /// The route it takes.
     pub(crate) route: Option<Arc<Route>>,
+    /// What counts it in its limits until it is over.
+    pub(crate) in_progress: Vec<InProgress>,
     /// Its way through the upstream.
     pub(crate) turn: Turn,
     /// Its place on a server, while it has one.
@@ -85,6 +88,7 @@ impl Exchange {
             tls: None,
             site: None,
             route: None,
+            in_progress: Vec::new(),
             turn: Turn::default(),
             lease: None,
             upstream_took: None,

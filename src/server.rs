@@ -7,7 +7,7 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use crate::{
     config::{self, Config, ConfigPath, LoadError},
-    http1,
+    gate, http1,
     listen::Workers,
     observe::{LogSettings, start_logging},
     state::{ReloadError, State, notify},
@@ -72,7 +72,8 @@ fn raise_open_files(config: &Config) {
     if let Some(most) = getrlimit(Resource::Nofile).current.filter(|most| *most < enough) {
         tracing::warn!(
             "no more than {most} files may be open, and max_connections = {} may need {enough}: raise the limit \
-             (LimitNOFILE= in the systemd unit) or lower max_connections",
+             (LimitNOFILE= in the systemd unit) or lower max_connections; until then clients' connections take three \
+             quarters of them at most",
             config.server.max_connections
         );
     }
@@ -87,6 +88,7 @@ async fn serve(
     raise_open_files(config);
     let mut signals = Signals::new()?;
     let state = Arc::new(State::new(source, &config.server, log));
+    tokio::spawn(gate::watch_memory(Arc::clone(&state.memory)));
     let workers = Arc::new(Workers::start(config.server.threads)?);
     state.open(config, http1::service(&state), workers).await?;
     let _pid_file = config.server.pid_file.as_ref().map(PidFile::write).transpose()?;

@@ -11,6 +11,7 @@ use sd_notify::NotifyState;
 use crate::{
     config::{self, Config, ConfigPath, LoadError},
     files::archive,
+    gate::{Limits, Memory},
     listen::{ListenError, Listener, Listeners, Serve, Workers},
     observe::{AccessLog, Entry, LogSettings, Metrics},
     route::Table,
@@ -24,6 +25,10 @@ pub struct State {
     settings: ArcSwap<config::Server>,
     /// Groups of workers.
     pub(crate) upstreams: Upstreams,
+    /// How often clients may ask.
+    pub(crate) limits: Limits,
+    /// How much memory may be used.
+    pub(crate) memory: Arc<Memory>,
     /// Counters.
     pub(crate) metrics: Arc<Metrics>,
     access_log: ArcSwapOption<AccessLog>,
@@ -58,6 +63,8 @@ impl State {
             table: ArcSwap::default(),
             settings: ArcSwap::from_pointee(settings.clone()),
             upstreams: Upstreams::default(),
+            limits: Limits::default(),
+            memory: Arc::default(),
             metrics: Arc::new(Metrics::new()),
             access_log: ArcSwapOption::empty(),
             listeners: OnceLock::new(),
@@ -213,7 +220,9 @@ impl State {
         let access_log = if unchanged { None } else { Some(open_access_log(config)?) };
         let take_effect = || {
             self.upstreams.apply(&config.upstreams, &self.metrics);
-            self.table.store(Arc::new(Table::new(config, &self.upstreams)));
+            self.limits.apply(&config.limits, &self.metrics);
+            self.memory.change(config.server.max_memory);
+            self.table.store(Arc::new(Table::new(config, &self.upstreams, &self.limits)));
             self.upstreams.retire_others(&config.upstreams);
             self.settings.store(Arc::new(config.server.clone()));
             if let Some(access_log) = access_log {

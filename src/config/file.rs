@@ -4,6 +4,7 @@ use toml::de::DeTable;
 
 use super::{
     diagnostic::Problem,
+    limit::Limits,
     listen::{self, Taken},
     log,
     model::{Config, Listen, Site, Trust},
@@ -38,11 +39,13 @@ pub fn read<'a>(context: &'a Context<'a>, root: &'a DeTable<'a>) -> Config {
     // Before the sites, because routes name them.
     let upstreams = table.take("upstream");
     let upstreams = upstreams.map(|value| Upstreams::read(value, &server.resolver)).unwrap_or_default();
+    let limits = table.take("limit").map(Limits::read).unwrap_or_default();
     let mut hosts = Hosts::default();
     let sites = match several(&mut table, "site") {
-        Some(values) => {
-            values.into_iter().filter_map(|value| site::read(value, &mut hosts, &upstreams)).collect()
-        }
+        Some(values) => values
+            .into_iter()
+            .filter_map(|value| site::read(value, &mut hosts, &upstreams, &limits))
+            .collect(),
         None => {
             if table.unknown().next().is_none() {
                 context.error_of_file(Problem::new("there is no `[[site]]`", "").help(EXAMPLE));
@@ -59,11 +62,13 @@ pub fn read<'a>(context: &'a Context<'a>, root: &'a DeTable<'a>) -> Config {
         None => vec![listen::default_listen()],
     };
     check_tls(context, &sites, &listen);
+    limits.warn_unused(context);
     Config {
         server,
         admin: admin.unwrap_or_else(listen::default_admin),
         log,
         listen,
+        limits: limits.read,
         sites,
         upstreams: upstreams.read,
     }

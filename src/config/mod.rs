@@ -3,21 +3,25 @@
 //! ```text
 //! model       what the program uses          print       and how it is written down again
 //! file        the whole file, table by table: server, log, listen, upstream, site, route, action, headers
+//! access, limit, networks            who may ask, and how much
 //! read        values with their places, and a note of everything that is wrong
 //! units, address, host, pattern, template, paths     what stands inside of strings
 //! diagnostic  what is wrong, where, and what to write instead
 //! system      what is asked of the machine
 //! ```
 
+mod access;
 mod action;
 mod address;
 mod diagnostic;
 mod file;
 mod headers;
 mod host;
+mod limit;
 mod listen;
 mod log;
 mod model;
+mod networks;
 mod paths;
 mod pattern;
 mod print;
@@ -39,10 +43,14 @@ use toml::de::DeTable;
 
 use read::Context;
 
+pub use access::Access;
 pub use diagnostic::Report;
+pub use limit::{Class, Limit, LimitKey, LimitNames, UserAgents};
 pub use model::*;
+pub use networks::Networks;
 pub use print::print;
 pub use system::{AnyMachine, Machine, System};
+pub use units::Rate;
 
 /// A configuration that may take effect.
 #[derive(Debug, Clone)]

@@ -17,6 +17,8 @@ use http::{HeaderName, HeaderValue, Method, StatusCode};
 use ipnet::IpNet;
 use regex::Regex;
 
+use super::{Access, Limit, LimitNames};
+
 /// A whole configuration that may take effect.
 #[derive(Debug, Clone)]
 pub struct Config {
@@ -28,6 +30,8 @@ pub struct Config {
     pub log: Log,
     /// Sockets that clients connect to; never empty.
     pub listen: Vec<Listen>,
+    /// Limits by name. Every name that a site or a route uses is here.
+    pub limits: BTreeMap<String, Limit>,
     /// Sites in the order of the file; the first one without `host` answers for unknown names.
     pub sites: Vec<Site>,
     /// Groups of workers by name. Every name that a route uses is here.
@@ -55,6 +59,10 @@ pub struct Server {
     pub keepalive_timeout: Duration,
     /// Most client connections at once; past it new ones wait in the listen queue.
     pub max_connections: usize,
+    /// Most of them from one address (of IPv6 one /64); `None` is no limit.
+    pub max_connections_per_address: Option<usize>,
+    /// Bytes of resident memory past which new requests are refused; `None` is no limit.
+    pub max_memory: Option<u64>,
     /// Name servers that host names of servers are looked up at; empty means those of the system.
     pub resolver: Vec<SocketAddr>,
     /// `[server.http2]`
@@ -314,6 +322,10 @@ pub struct Route {
     pub buffer: Buffering,
     /// Largest request body in bytes; `None` is no limit.
     pub max_body: Option<u64>,
+    /// Who may ask.
+    pub access: Access,
+    /// The limits that hold for it.
+    pub limits: LimitNames,
     /// Bytes per second of each of its answers.
     pub limit_rate: Option<u64>,
     /// Bytes that an answer may have before `limit_rate` holds.

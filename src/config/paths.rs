@@ -64,7 +64,13 @@ pub fn need_parent(value: Value<'_>, path: &Path) {
 }
 
 fn need(value: Value<'_>, path: &Path, answer: io::Result<()>) {
-    let Err(error) = answer else { return };
+    if let Err(error) = answer {
+        unusable(value, path, &error);
+    }
+}
+
+/// Notes that what is at `path` cannot be used, and why.
+pub fn unusable(value: Value<'_>, path: &Path, error: &io::Error) {
     let shown = show(&path.to_string_lossy());
     value.error(match error.kind() {
         io::ErrorKind::NotFound => Problem::new(format!("{shown} does not exist"), "not on this machine")

@@ -3,6 +3,7 @@
 
 use super::{
     action::SYMLINKS,
+    limit::{Limit, key_word},
     log,
     model::*,
     route::BUFFERINGS,
@@ -19,6 +20,7 @@ pub fn print(config: &Config) -> String {
     out.text("listen", &config.admin.listen.to_string());
     log(&mut out, &config.log);
     config.listen.iter().for_each(|one| listen(&mut out, one));
+    config.limits.values().for_each(|one| limit(&mut out, one));
     config.sites.iter().for_each(|one| site(&mut out, one));
     config.upstreams.values().for_each(|one| upstream(&mut out, one));
     out.0
@@ -99,6 +101,12 @@ fn server(out: &mut Out, server: &Server) {
     out.text("min_rate", &show_size(Some(server.min_rate).filter(|rate| *rate > 0)));
     out.duration("keepalive_timeout", server.keepalive_timeout);
     out.raw("max_connections", server.max_connections);
+    if let Some(most) = server.max_connections_per_address {
+        out.raw("max_connections_per_address", most);
+    }
+    if server.max_memory.is_some() {
+        out.text("max_memory", &show_size(server.max_memory));
+    }
     if !server.resolver.is_empty() {
         out.raw("resolver", list(server.resolver.iter().map(|address| quote(&address.to_string()))));
     }
@@ -165,6 +173,39 @@ fn certificate(tls: &Tls) -> String {
         pairs.push(("client_verify", word(&VERIFY, &client.required)));
     }
     inline(&pairs)
+}
+
+fn limit(out: &mut Out, limit: &Limit) {
+    out.table(&format!("[limit.{}]", bare_or_quoted(&limit.name)));
+    out.raw("key", list(limit.key.iter().map(|key| quote(&key_word(key)))));
+    if let Some(rate) = limit.rate {
+        out.text("rate", &rate.to_string());
+        out.raw("burst", limit.burst);
+    }
+    if let Some(connections) = limit.connections {
+        out.raw("connections", connections);
+    }
+    for (key, class) in [("only", &limit.only), ("except", &limit.except)] {
+        let mut pairs = Vec::new();
+        if let Some(networks) = &class.networks {
+            pairs.push(("networks", list(networks.written().map(|one| quote(&one)))));
+        }
+        if let Some(agents) = &class.user_agents {
+            pairs.push(("user_agents", list(agents.written.iter().map(|agent| quote(agent)))));
+        }
+        if let Some(methods) = &class.methods {
+            pairs.push(("methods", list(methods.iter().map(|method| quote(method.as_str())))));
+        }
+        if !pairs.is_empty() {
+            out.raw(key, inline(&pairs));
+        }
+    }
+    out.raw("dry_run", limit.dry_run);
+    out.raw("keys", limit.keys);
+}
+
+fn bare_or_quoted(name: &str) -> String {
+    if name.contains('.') { quote(name) } else { name.into() }
 }
 
 fn site(out: &mut Out, site: &Site) {
@@ -269,6 +310,15 @@ fn route_pairs(route: &Route) -> Vec<(&'static str, String)> {
         pairs.push(("buffer", word(&BUFFERINGS, &route.buffer)));
     }
     pairs.push(("max_body", quote(&show_size(route.max_body))));
+    if let Some(allow) = &route.access.allow {
+        pairs.push(("allow", list(allow.written().map(|one| quote(&one)))));
+    }
+    if route.access.deny.written().next().is_some() {
+        pairs.push(("deny", list(route.access.deny.written().map(|one| quote(&one)))));
+    }
+    if !route.limits.is_empty() {
+        pairs.push(("limit", list(route.limits.iter().map(|name| quote(name)))));
+    }
     if route.limit_rate.is_some() {
         pairs.push(("limit_rate", quote(&show_size(route.limit_rate))));
         pairs.push(("limit_rate_after", quote(&show_size(Some(route.limit_rate_after)))));
@@ -280,9 +330,7 @@ fn route_pairs(route: &Route) -> Vec<(&'static str, String)> {
 }
 
 fn upstream(out: &mut Out, upstream: &Upstream) {
-    let name = &upstream.name;
-    let name = if name.contains('.') { quote(name) } else { name.clone() };
-    out.table(&format!("[upstream.{name}]"));
+    out.table(&format!("[upstream.{}]", bare_or_quoted(&upstream.name)));
     out.raw("servers", list(upstream.servers.iter().map(upstream_server)));
     out.text("balance", &balance_word(&upstream.balance));
     out.duration("slow_start", upstream.slow_start);

@@ -1,11 +1,15 @@
 //! One entry of `[site.routes]`: a key, one action, and modifiers.
 
+use std::sync::Arc;
+
 use http::Method;
 
 use super::{
+    access::{self, Access},
     action,
     diagnostic::{Problem, show},
     headers::{self, Headers},
+    limit::{LimitNames, Limits},
     model::{Action, Buffering, PathPattern, Route, RouteRetry},
     pattern,
     read::{Key, ROUTE, ROUTE_RETRY, Table, Value},
@@ -22,6 +26,10 @@ pub struct Inherited {
     pub headers: Headers,
     /// Largest request body in bytes; `None` is no limit.
     pub max_body: Option<u64>,
+    /// Who may ask.
+    pub access: Access,
+    /// The limits that hold.
+    pub limits: LimitNames,
 }
 
 /// Reads a route; without a `pattern` its key was wrong, which is noted, and the rest is read for what is wrong there.
@@ -31,6 +39,7 @@ pub fn read(
     value: Value<'_>,
     site: &Inherited,
     upstreams: &Upstreams,
+    limits: &Limits,
 ) -> Option<Route> {
     let mut table = table(key, value)?;
     let captures = pattern.as_ref().map(pattern::captures);
@@ -43,6 +52,9 @@ pub fn read(
     let retry = table.optional("retry", retry).unwrap_or_default();
     let buffer = table.optional("buffer", |value| value.choice(&BUFFERINGS, &[])).unwrap_or_default();
     let max_body = table.optional("max_body", Value::size).unwrap_or(site.max_body);
+    let access = access::read(&mut table, &site.access);
+    let limits =
+        table.optional("limit", |value| limits.named(value)).unwrap_or_else(|| Arc::clone(&site.limits));
     let limit_rate = table.optional("limit_rate", Value::size).flatten();
     let limit_rate_after = table.optional("limit_rate_after", Value::size).flatten().unwrap_or_default();
     let methods = table.optional("methods", methods);
@@ -63,6 +75,8 @@ pub fn read(
         retry,
         buffer,
         max_body,
+        access,
+        limits,
         limit_rate,
         limit_rate_after,
         methods,
@@ -114,7 +128,8 @@ fn retry(value: Value<'_>) -> Option<RouteRetry> {
     Some(RouteRetry { tries, any_method })
 }
 
-fn methods(value: Value<'_>) -> Option<Vec<Method>> {
+/// Reads a list of methods.
+pub fn methods(value: Value<'_>) -> Option<Vec<Method>> {
     let example = "methods = [\"GET\", \"POST\"]";
     let items = value.list(example)?;
     if items.is_empty() {

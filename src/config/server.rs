@@ -23,6 +23,8 @@ pub fn default(cores: usize) -> Server {
         min_rate: 500,
         keepalive_timeout: Duration::from_secs(75),
         max_connections: 16_384,
+        max_connections_per_address: None,
+        max_memory: None,
         resolver: Vec::new(),
         http2: HTTP2,
     }
@@ -112,11 +114,28 @@ pub fn read(value: Value<'_>) -> Option<Server> {
         max_connections: table
             .optional("max_connections", integer(1..=u32::MAX))
             .map_or(default.max_connections, |count| count as usize),
+        max_connections_per_address: table
+            .optional("max_connections_per_address", integer(1..=u32::MAX))
+            .map(|count| count as usize),
+        max_memory: table.optional("max_memory", max_memory),
         resolver: table.optional("resolver", resolver).unwrap_or_default(),
         http2: table.optional("http2", http2).unwrap_or(HTTP2),
     };
     table.finish();
     Some(server)
+}
+
+/// What the program takes itself, and room for requests beside it.
+const LEAST_MEMORY: u64 = 64 << 20;
+
+fn max_memory(value: Value<'_>) -> Option<u64> {
+    let bytes = value.size()??;
+    if bytes < LEAST_MEMORY {
+        let problem = Problem::new("`max_memory` is too little to serve with", "must be `64m` or more");
+        value.error(problem.help("write for example `max_memory = \"1g\"`"));
+        return None;
+    }
+    Some(bytes)
 }
 
 const NAME_SERVER: &str = "\"127.0.0.1:53\"";

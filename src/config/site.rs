@@ -6,9 +6,11 @@ use std::{
 };
 
 use super::{
+    access::{self, Access},
     diagnostic::{Problem, Span, show},
     headers,
     host::host,
+    limit::Limits,
     model::{HostPattern, Route, Site},
     paths, pattern,
     read::{SITE, Value},
@@ -31,7 +33,7 @@ pub struct Hosts {
 }
 
 /// Reads one `[[site]]`.
-pub fn read(value: Value<'_>, hosts: &mut Hosts, upstreams: &Upstreams) -> Option<Site> {
+pub fn read(value: Value<'_>, hosts: &mut Hosts, upstreams: &Upstreams, limits: &Limits) -> Option<Site> {
     let mut table = value.table(&SITE, "[[site]]")?;
     let slip = table.unknown().next().is_some();
     let names = match table.take("host") {
@@ -44,13 +46,15 @@ pub fn read(value: Value<'_>, hosts: &mut Hosts, upstreams: &Upstreams) -> Optio
     let inherited = Inherited {
         headers: table.optional("headers", headers::read).unwrap_or_default(),
         max_body: table.optional("max_body", Value::size).unwrap_or(Some(MAX_BODY)),
+        access: access::read(&mut table, &Access::default()),
+        limits: table.optional("limits", |value| limits.named(value)).unwrap_or_default(),
     };
     let errors = table.optional("errors", errors).unwrap_or_default();
     let limit_rate = table.optional("limit_rate", Value::size).flatten();
     let tls = table.optional("tls", tls::read);
     let redirect_https = table.optional("redirect_https", tls::read_redirect).flatten();
     let routes = match table.take("routes") {
-        Some(value) => routes(value, &inherited, upstreams),
+        Some(value) => routes(value, &inherited, upstreams, limits),
         None if slip => Vec::new(),
         None => {
             let problem = Problem::new("a site without routes answers nothing", "needs `[site.routes]`");
@@ -140,7 +144,7 @@ fn errors(value: Value<'_>) -> Option<BTreeMap<u16, PathBuf>> {
     Some(pages)
 }
 
-fn routes(value: Value<'_>, site: &Inherited, upstreams: &Upstreams) -> Vec<Route> {
+fn routes(value: Value<'_>, site: &Inherited, upstreams: &Upstreams, limits: &Limits) -> Vec<Route> {
     let Some(entries) = value.entries(ROUTES) else { return Vec::new() };
     if entries.is_empty() {
         let problem = Problem::new("a site without routes answers nothing", "empty");
@@ -166,7 +170,7 @@ fn routes(value: Value<'_>, site: &Inherited, upstreams: &Upstreams) -> Vec<Rout
                 }
             }
         }
-        routes.extend(route::read(key, pattern, value, site, upstreams));
+        routes.extend(route::read(key, pattern, value, site, upstreams, limits));
     }
     routes
 }

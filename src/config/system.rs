@@ -36,11 +36,20 @@ pub trait System {
         Ok(())
     }
 
+    /// The text of the file at `path`.
+    ///
+    /// # Errors
+    /// As [`System::exists`], and [`io::ErrorKind::InvalidData`] when it is no file of text, or far too long for one.
+    fn read(&self, path: &Path) -> io::Result<String>;
+
     /// How many cores there are for `threads = 0`; never 0.
     fn cores(&self) -> usize {
         std::thread::available_parallelism().map_or(1, usize::from)
     }
 }
+
+/// Millions of lines: a longer file is not what somebody meant to name.
+const LONGEST_TEXT: u64 = 64 << 20;
 
 /// This machine.
 #[derive(Debug, Clone, Copy, Default)]
@@ -62,6 +71,17 @@ impl System for Machine {
     fn authorities(&self, path: &Path) -> Result<(), String> {
         tls::authorities(path).map(|_| ()).map_err(|error| error.to_string())
     }
+
+    fn read(&self, path: &Path) -> io::Result<String> {
+        let found = fs::metadata(path)?;
+        if !found.is_file() {
+            return Err(io::Error::new(io::ErrorKind::InvalidData, "not a file"));
+        }
+        if found.len() > LONGEST_TEXT {
+            return Err(io::Error::new(io::ErrorKind::InvalidData, "longer than 64 MiB"));
+        }
+        fs::read_to_string(path)
+    }
 }
 
 /// A machine that has every file: checks what is written and nothing else.
@@ -75,5 +95,9 @@ impl System for AnyMachine {
 
     fn directory(&self, _: &Path) -> io::Result<()> {
         Ok(())
+    }
+
+    fn read(&self, _: &Path) -> io::Result<String> {
+        Ok(String::new())
     }
 }

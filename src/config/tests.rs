@@ -27,6 +27,17 @@ impl System for TestMachine {
         }
     }
 
+    fn read(&self, path: &Path) -> io::Result<String> {
+        self.exists(path)?;
+        Ok(match path.file_name().and_then(|name| name.to_str()) {
+            Some("drop.txt") => {
+                "; published\n192.0.2.0/24 ; one\n\n2001:db8::/32 # two\n198.51.100.7\n".into()
+            }
+            Some("bad.txt") => format!("10.0.0.0/8\ndeny 1.2.3.4\n300.0.0.1\n{}", "x\n".repeat(9)),
+            _ => String::new(),
+        })
+    }
+
     fn cores(&self) -> usize {
         4
     }

@@ -70,6 +70,62 @@ pub fn share(text: &str) -> Result<u32, Problem> {
     })
 }
 
+/// What a rate counts by, in nanoseconds.
+const PERIODS: [(&str, u64); 3] =
+    [("r/s", 1_000_000_000), ("r/m", 60_000_000_000), ("r/h", 3_600_000_000_000)];
+
+/// Reads `"8r/s"`, `"100r/m"`, `"500r/h"`.
+pub fn rate(text: &str) -> Result<Rate, Problem> {
+    let parsed = PERIODS.iter().find_map(|(unit, _)| Some((text.strip_suffix(unit)?, *unit)));
+    let count = parsed.and_then(|(number, unit)| {
+        let digits = number.bytes().all(|byte| byte.is_ascii_digit());
+        Some((number.parse::<u32>().ok().filter(|_| digits)?, unit))
+    });
+    let problem = |label: &str| Problem::new(format!("{} is not a rate", show(text)), label);
+    match count {
+        Some((0, _)) => Err(problem("nothing would pass").help("for that write `answer = 403` in a route")),
+        Some((requests, unit)) if requests <= 1_000_000 => Ok(Rate { requests, unit }),
+        Some(_) => Err(problem("at most a million")),
+        None => {
+            let number = text.trim_start().split(|c: char| !c.is_ascii_digit()).next().unwrap_or_default();
+            let number = if number.is_empty() || number.len() > 6 { "8" } else { number };
+            let unit = if text.contains('h') {
+                "r/h"
+            } else if text.contains('m') {
+                "r/m"
+            } else {
+                "r/s"
+            };
+            Err(problem("a whole number of requests with a unit, no spaces").help(format!(
+                "write for example `\"{number}{unit}\"`; the units are `r/s`, `r/m` and `r/h`"
+            )))
+        }
+    }
+}
+
+/// Requests in a time.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Rate {
+    /// So many, at least one,
+    requests: u32,
+    /// in this.
+    unit: &'static str,
+}
+
+impl Rate {
+    /// The time between two requests, in nanoseconds; never 0.
+    pub fn interval(self) -> u64 {
+        let period = PERIODS.iter().find(|(unit, _)| *unit == self.unit).map_or(1, |(_, period)| *period);
+        (period / u64::from(self.requests)).max(1)
+    }
+}
+
+impl std::fmt::Display for Rate {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{}{}", self.requests, self.unit)
+    }
+}
+
 /// The shortest way to write a duration; whole milliseconds, as every duration of a file is.
 pub fn show_duration(duration: Duration) -> String {
     milliseconds(u64::try_from(duration.as_millis()).unwrap_or(u64::MAX))
@@ -178,6 +234,20 @@ mod tests {
         for bad in ["", "0b", "100", "1gb", "1 g", "k", "-1k", "99999999999t"] {
             assert_eq!(bytes(bad), None, "{bad:?}");
         }
+    }
+
+    #[test]
+    fn rates_are_intervals() {
+        let interval = |text| rate(text).map(Rate::interval).ok();
+        assert_eq!(interval("8r/s"), Some(125_000_000));
+        assert_eq!(interval("30r/m"), Some(2_000_000_000));
+        assert_eq!(interval("1r/h"), Some(3_600_000_000_000));
+        assert_eq!(rate("30r/m").map(|rate| rate.to_string()).ok().as_deref(), Some("30r/m"));
+        for bad in ["", "8", "8/s", "r/s", "0r/s", "+8r/s", "-1r/s", "1.5r/s", "8 r/s", "8r/d", "1000001r/s"]
+        {
+            assert_eq!(interval(bad), None, "{bad:?}");
+        }
+        assert!(rate("30 per minute").unwrap_err().help.unwrap().contains("\"30r/m\""));
     }
 
     #[test]

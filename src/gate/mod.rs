@@ -1,4 +1,10 @@
-//! What may answer before a route's action: limits on methods and on the size of bodies.
+//! What may answer before a route's action: who may ask, methods, the size of bodies, limits, and the ceiling of memory.
+
+mod key;
+mod keys;
+mod limits;
+mod memory;
+mod rate;
 
 mod https;
 
@@ -8,12 +14,67 @@ use http::{HeaderValue, Method, StatusCode, header, request};
 
 use crate::{
     answer::{Answer, Explanation},
+    client::Client,
     config::{Action, Route},
+    exchange::Exchange,
+    route,
+    state::State,
+};
+pub(crate) use {
+    key::narrow,
+    limits::{InProgress, Limiter, Limits},
+    memory::{Memory, watch as watch_memory},
 };
 
+/// Refuses any request while memory is short.
+pub(crate) fn refuse_now(state: &State, request: &request::Parts) -> Option<Answer> {
+    let refusal = state.memory.pass().err()?;
+    state.metrics.refused_request("memory");
+    Some(refusal.answer(&request.headers))
+}
+
+/// Refuses what the route does not take, as often as it is asked. The request then counts for its limits, once.
+pub(crate) fn enter(
+    state: &State,
+    route: &route::Route,
+    request: &request::Parts,
+    exchange: &mut Exchange,
+) -> Option<Answer> {
+    let client = exchange.client.as_ref()?;
+    if let Some(answer) = refuse_client(&route.settings, request, client) {
+        state.metrics.refused_request("denied");
+        return Some(answer);
+    }
+    if let Some(answer) = refuse_request(&route.settings, request) {
+        return Some(answer);
+    }
+    if route.limits.is_empty() {
+        return None;
+    }
+    match limits::pass(&route.limits, request, client, exchange.started) {
+        Ok(in_progress) => {
+            exchange.in_progress = in_progress;
+            None
+        }
+        Err(refusal) => Some(refusal.answer(&request.headers)),
+    }
+}
+
 /// Refuses what the route does not take.
-pub(crate) fn refuse(route: &Route, request: &request::Parts) -> Option<Answer> {
+pub(crate) fn refuse(route: &Route, request: &request::Parts, client: &Client) -> Option<Answer> {
+    refuse_client(route, request, client).or_else(|| refuse_request(route, request))
+}
+
+fn refuse_request(route: &Route, request: &request::Parts) -> Option<Answer> {
     refuse_method(route, request).or_else(|| refuse_body(route, request))
+}
+
+fn refuse_client(route: &Route, request: &request::Parts, client: &Client) -> Option<Answer> {
+    if route.access.permits(client.address) {
+        return None;
+    }
+    let sentence = format!("Your address, {}, may not ask for this.", client.address);
+    Some(Explanation::new(StatusCode::FORBIDDEN, sentence).answer(&request.headers))
 }
 
 /// TRACE would echo what nobody should see (RFC 9110 §9.3.8); files can only be read.

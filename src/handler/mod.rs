@@ -24,6 +24,7 @@ use crate::{
     listen::Peer,
     observe::{RequestId, X_REQUEST_ID},
     route::{By, Table, normalize},
+    state::State,
 };
 pub(crate) use {
     instead::archive,
@@ -33,7 +34,7 @@ pub(crate) use {
 
 /// Answers a request, or says with `None` that a server of its route's upstream answers it.
 pub(crate) async fn receive(
-    table: &Table,
+    state: &State,
     peer: &Peer,
     request: &request::Parts,
     exchange: &mut Exchange,
@@ -44,16 +45,20 @@ pub(crate) async fn receive(
     }
     exchange.client = Some(client);
     exchange.tls.clone_from(&peer.tls);
-    route(table, peer, request, exchange).await.err().map(|answer| finish(answer, exchange))
+    route(state, peer, request, exchange).await.err().map(|answer| finish(answer, exchange))
 }
 
 /// Finds the route and does what it says; an answer made here is the `Err` that ends the way early.
 async fn route(
-    table: &Table,
+    state: &State,
     peer: &Peer,
     request: &request::Parts,
     exchange: &mut Exchange,
 ) -> Result<(), Answer> {
+    if let Some(answer) = gate::refuse_now(state, request) {
+        return Err(answer);
+    }
+    let table = state.table();
     let refuse = |status, sentence: String| Explanation::new(status, sentence).answer(&request.headers);
     let host = host(request);
     let path = normalize(path(request)).map_err(|bad| refuse(StatusCode::BAD_REQUEST, bad.to_string()))?;
@@ -72,12 +77,12 @@ async fn route(
         return Err(refuse(StatusCode::NOT_FOUND, "There is nothing at this address.".into()));
     };
     exchange.take(Arc::clone(route));
-    if let Some(answer) = gate::refuse(&route.settings, request) {
+    if let Some(answer) = gate::enter(state, route, request, exchange) {
         return Err(answer);
     }
     match &route.settings.action {
         Action::Proxy(_) => Ok(()),
-        Action::Files(files) => Err(files::send(table, files, &by, request).await),
+        Action::Files(files) => Err(files::send(&table, files, &by, request).await),
         Action::Redirect { to, status } => {
             Err(Answer::redirect(*status, &redirect_target(to, request, host, &by)))
         }
@@ -97,7 +102,8 @@ pub(crate) fn reroute(table: &Table, request: &request::Parts, exchange: &mut Ex
     let Ok(path) = normalize(path(request)) else { return false };
     let Some(matched) = table.find(host(request), &path) else { return false };
     let Some((route, _)) = matched.route.filter(|(route, _)| !route.settings.internal) else { return false };
-    if route.upstream.is_none() || gate::refuse(&route.settings, request).is_some() {
+    let Some(client) = &exchange.client else { return false };
+    if route.upstream.is_none() || gate::refuse(&route.settings, request, client).is_some() {
         return false;
     }
     exchange.take(Arc::clone(route));

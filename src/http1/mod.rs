@@ -58,7 +58,7 @@ impl Service {
         let answer = match purpose {
             Purpose::Admin => Some(observe::admin_answer(&self.state, &request.parts).await),
             Purpose::Sites => {
-                handler::receive(&self.state.table(), &transport.peer, &request.parts, &mut exchange).await
+                handler::receive(&self.state, &transport.peer, &request.parts, &mut exchange).await
             }
         };
         if answer.is_none() && (self.only_engine || request.parts.headers.contains_key(header::UPGRADE)) {

@@ -15,16 +15,18 @@ use rustix::{
 };
 use tokio::{
     net::{TcpListener, TcpStream, UnixListener, UnixStream},
-    sync::Semaphore,
+    sync::{AcquireError, Semaphore},
+    time::Instant,
 };
 
 use super::{
-    Limits, Listener, Purpose, Serve, connection,
-    peer::PeerAddress,
-    place::Place,
-    socket::Raw,
-    workers::{Seat, Workers},
+    Limits, Listener, Purpose, Serve, addresses::Addresses, connection, peer::PeerAddress, place::Place,
+    socket::Raw, spare::Spare, workers::Workers,
 };
+use crate::client::is_trusted;
+
+/// Files that an operators' listener keeps open for nothing.
+const SPARE: usize = 8;
 
 /// Pause after the system refuses a connection for want of something (file descriptors, memory).
 const PAUSE: Duration = Duration::from_millis(100);
@@ -91,56 +93,139 @@ impl Accepted {
     }
 }
 
+/// Where accepted connections go, and what says whether they may.
+pub(super) struct To {
+    /// Places that are left.
+    pub(super) room: Arc<Semaphore>,
+    /// Connections by address.
+    pub(super) addresses: Arc<Addresses>,
+    pub(super) serve: Serve,
+    pub(super) workers: Arc<Workers>,
+}
+
 /// Accepts on one listener until it closes. Clients' connections are served by `workers`, those of operators by the
 /// event loop that runs this.
 pub(super) async fn run(
     acceptor: Acceptor,
     listener: Arc<Listener>,
     limits: impl Fn() -> Arc<Limits>,
-    room: Arc<Semaphore>,
-    serve: Serve,
-    workers: Arc<Workers>,
+    to: To,
 ) {
     let mut closed = pin!(listener.closed());
-    let purpose = listener.purpose;
-    let start = |permit, accepted: Accepted| {
-        let (listener, limits, serve) = (Arc::clone(&listener), limits(), Arc::clone(&serve));
-        let start = move |seat: Option<Seat>| {
-            connection::start(accepted, Place::take(listener, permit, seat), limits, serve);
-        };
-        match purpose {
-            Purpose::Sites => workers.serve(|seat| start(Some(seat))),
-            Purpose::Admin => start(None),
-        }
+    let mut want = Want::new(&listener);
+    let spare = match listener.purpose {
+        Purpose::Admin => Spare::of(SPARE),
+        Purpose::Sites => Spare::default(),
     };
-    // A connection that there is no room for waits here, and those after it in the listen queue.
-    let room = || async { Arc::clone(&room).acquire_owned().await.map_err(io::Error::other) };
     while !listener.is_closing() {
         let accepted = tokio::select! {
             () = closed.as_mut() => break,
             accepted = acceptor.accept() => accepted,
         };
         match accepted {
-            Ok(connection) => match room().await {
-                Ok(permit) => start(permit, connection),
-                Err(error) => return tracing::error!(%error, "no room for connections"),
-            },
+            Ok(connection) => {
+                want.succeeded();
+                if let Err(error) = to.take(&listener, limits(), connection, &spare).await {
+                    return tracing::error!(%error, "no room for connections");
+                }
+            }
             Err(error) if is_about_one_connection(&error) => {}
             Err(error) => {
-                tracing::error!(listener = %listener.configured, %error, "cannot accept; trying again");
-                tokio::time::sleep(PAUSE).await;
+                if !spare.give_up() {
+                    want.failed(&error);
+                    tokio::time::sleep(PAUSE).await;
+                }
             }
         }
     }
     // Who has connected before the end is served; closing the socket would reset them.
     while let Some(accepted) = acceptor.accept_now() {
         match accepted {
-            Ok(connection) => match room().await {
-                Ok(permit) => start(permit, connection),
-                Err(_) => return,
-            },
+            Ok(connection) => {
+                if to.take(&listener, limits(), connection, &spare).await.is_err() {
+                    return;
+                }
+            }
             Err(error) if is_about_one_connection(&error) => {}
             Err(_) => return,
+        }
+    }
+}
+
+impl To {
+    /// Has a connection served as soon as there is room, or closes it when its address has too many.
+    async fn take(
+        &self,
+        listener: &Arc<Listener>,
+        limits: Arc<Limits>,
+        accepted: Accepted,
+        spare: &Spare,
+    ) -> Result<(), AcquireError> {
+        let counted = match (limits.per_address, &accepted) {
+            (Some(most), Accepted::Tcp(_, address)) if !is_exempt(listener, *address) => {
+                let Some(counted) = self.addresses.take(address.ip(), most) else {
+                    tracing::debug!(%address, "closed: max_connections_per_address");
+                    listener.metrics.too_many.inc();
+                    return Ok(());
+                };
+                Some(counted)
+            }
+            _ => None,
+        };
+        // A connection that there is no room for waits here, and those after it in the listen queue.
+        let permit = Arc::clone(&self.room).acquire_owned().await?;
+        let (listener, serve) = (Arc::clone(listener), Arc::clone(&self.serve));
+        let addresses = Arc::clone(&self.addresses);
+        match listener.purpose {
+            Purpose::Sites => self.workers.serve(|seat| {
+                let place = Place::of_client(listener, permit, counted, seat);
+                connection::start(accepted, place, limits, serve, addresses);
+            }),
+            Purpose::Admin => {
+                let place = Place::of_operator(listener, permit, spare.clone());
+                connection::start(accepted, place, limits, serve, addresses);
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Operators, and proxies in front that speak for many clients.
+fn is_exempt(listener: &Listener, address: SocketAddr) -> bool {
+    listener.purpose == Purpose::Admin || is_trusted(PeerAddress::Tcp(address), &listener.settings().trust)
+}
+
+/// Accepting goes well again when it has for so long: until then a file that is free for a moment is only told of once.
+const WELL_AFTER: Duration = Duration::from_secs(5);
+
+/// The system gives no connections for want of something (files, memory): told when that begins and when it is over.
+struct Want<'a> {
+    listener: &'a Listener,
+    since: Option<Instant>,
+    last: Instant,
+}
+
+impl<'a> Want<'a> {
+    fn new(listener: &'a Listener) -> Self {
+        Self { listener, since: None, last: Instant::now() }
+    }
+
+    /// A connection was not accepted, for this reason.
+    fn failed(&mut self, error: &io::Error) {
+        self.last = Instant::now();
+        if self.since.is_none() {
+            self.since = Some(self.last);
+            self.listener.metrics.pauses.inc();
+            let listener = &self.listener.configured;
+            tracing::error!(%listener, %error, "cannot accept: clients wait; trying again ten times a second");
+        }
+    }
+
+    /// A connection was accepted.
+    fn succeeded(&mut self) {
+        if let Some(since) = self.since.take_if(|_| self.last.elapsed() >= WELL_AFTER) {
+            let listener = &self.listener.configured;
+            tracing::warn!(%listener, after = ?since.elapsed(), "accepting again");
         }
     }
 }

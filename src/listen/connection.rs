@@ -19,6 +19,7 @@ use tokio::{
 use super::{
     Limits, Listener, Serve,
     accept::Accepted,
+    addresses::Addresses,
     alarm::Alarm,
     buffer::Buffer,
     greeting::{self, Greeted},
@@ -44,7 +45,13 @@ enum Next {
 }
 
 /// Has a connection that has just been accepted served on this thread: its requests one after the other.
-pub(super) fn start(accepted: Accepted, place: Place, limits: Arc<Limits>, serve: Serve) {
+pub(super) fn start(
+    accepted: Accepted,
+    mut place: Place,
+    limits: Arc<Limits>,
+    serve: Serve,
+    addresses: Arc<Addresses>,
+) {
     let (socket, address) = match accepted.register() {
         Ok(registered) => registered,
         Err(error) => return tracing::error!(%error, "a connection could not be taken over"),
@@ -52,7 +59,8 @@ pub(super) fn start(accepted: Accepted, place: Place, limits: Arc<Limits>, serve
     let listener = Arc::clone(place.listener());
     // There may be very many of these tasks: what it holds between two requests is all that an idle connection costs.
     tokio::spawn(async move {
-        let greeted = match Box::pin(greeting::greet(socket, address, &listener, &limits)).await {
+        let greeted = match Box::pin(greeting::greet(socket, address, &mut place, &limits, &addresses)).await
+        {
             Ok(greeted) => greeted,
             Err(error) => return tracing::debug!(%error, "a connection came to nothing"),
         };
@@ -77,6 +85,10 @@ pub(super) fn start(accepted: Accepted, place: Place, limits: Arc<Limits>, serve
             drop(active);
             let Some(parked) = again.park() else { return };
             (link, received) = parked;
+            if !received.is_empty() {
+                // Others of this thread have their turn before the next of many that came at once.
+                tokio::task::yield_now().await;
+            }
             waiting = Waiting::new(Phase::Kept, limits.keepalive_timeout);
         }
     });

@@ -5,8 +5,10 @@ use std::{future::poll_fn, io, sync::Arc};
 use tokio::time::timeout;
 
 use super::{
-    Limits, Listener,
+    Limits,
+    addresses::Addresses,
     peer::{Peer, PeerAddress},
+    place::Place,
     proxy_header,
     socket::{Raw, Socket},
 };
@@ -31,9 +33,11 @@ pub(super) struct Greeted {
 pub(super) async fn greet(
     mut raw: Raw,
     mut address: PeerAddress,
-    listener: &Arc<Listener>,
+    place: &mut Place,
     limits: &Limits,
+    addresses: &Arc<Addresses>,
 ) -> io::Result<Greeted> {
+    let listener = &Arc::clone(place.listener());
     let settings = listener.settings();
     let within = limits.client_header_timeout;
     if settings.proxy_protocol {
@@ -45,6 +49,11 @@ pub(super) async fn greet(
         }
         let announced = timeout(within, proxy_header::read(&mut raw)).await;
         let announced = announced.map_err(|_| io::Error::from(io::ErrorKind::TimedOut))??;
+        if let (Some(announced), Some(most)) = (announced, limits.per_address)
+            && !place.count(addresses, announced.ip(), most)
+        {
+            return Err(io::Error::new(io::ErrorKind::QuotaExceeded, "its address has too many connections"));
+        }
         address = announced.map_or(address, PeerAddress::Tcp);
     }
     let Some(certificates) = listener.certificates().filter(|_| settings.tls.is_some()) else {

@@ -4,6 +4,7 @@
 //! body and writes its answer through [`transport`].
 
 mod accept;
+mod addresses;
 mod alarm;
 mod bind;
 mod buffer;
@@ -24,6 +25,7 @@ mod place;
 mod proxy_header;
 mod sendfile;
 mod socket;
+mod spare;
 mod transport;
 mod warm;
 mod workers;
@@ -46,6 +48,7 @@ use crate::{
     observe::Metrics,
     tls::{CertificateError, Certificates},
 };
+use addresses::Addresses;
 use bind::BindError;
 pub(crate) use buffer::{BEFORE, Buffer, ROOM, keep};
 pub(crate) use head::Request;
@@ -74,6 +77,8 @@ pub(crate) struct Limits {
     send_timeout: Duration,
     min_rate: u64,
     http2: config::Http2,
+    /// Connections of one address at once.
+    per_address: Option<usize>,
 }
 
 impl From<&config::Server> for Limits {
@@ -84,6 +89,7 @@ impl From<&config::Server> for Limits {
             send_timeout: server.send_timeout,
             min_rate: server.min_rate,
             http2: server.http2,
+            per_address: server.max_connections_per_address,
         }
     }
 }
@@ -98,6 +104,9 @@ pub struct Listeners {
     room: Arc<Semaphore>,
     admin_room: Arc<Semaphore>,
     max_connections: u32,
+    /// Places in `room`.
+    places: u32,
+    addresses: Arc<Addresses>,
     serve: Serve,
     workers: Arc<Workers>,
     certificates: Arc<Certificates>,
@@ -138,13 +147,16 @@ impl Listeners {
         metrics: Arc<Metrics>,
     ) -> Self {
         let max_connections = u32::try_from(server.max_connections).unwrap_or(u32::MAX);
+        let places = max_connections.min(connections_for_files());
         Self {
             open: Mutex::default(),
             stopping: AtomicBool::new(false),
             limits: ArcSwap::from_pointee(server.into()),
-            room: Arc::new(Semaphore::new(max_connections as usize)),
+            room: Arc::new(Semaphore::new(places as usize)),
             admin_room: Arc::new(Semaphore::new(ADMIN_CONNECTIONS)),
             max_connections,
+            places,
+            addresses: Arc::default(),
             serve,
             workers,
             certificates: Arc::new(Certificates::new(Arc::clone(&metrics))),
@@ -220,7 +232,7 @@ impl Listeners {
             let _ = open.accepting.await;
         }
         // Every connection holds one; fails only for a closed semaphore, which this one never is.
-        let _ = self.room.acquire_many(self.max_connections).await;
+        let _ = self.room.acquire_many(self.places).await;
     }
 
     /// Closes what is left, the operators' listener.
@@ -265,9 +277,12 @@ impl Listeners {
             bound.acceptor,
             Arc::clone(&listener),
             limits,
-            Arc::clone(room),
-            Arc::clone(&self.serve),
-            Arc::clone(&self.workers),
+            accept::To {
+                room: Arc::clone(room),
+                addresses: Arc::clone(&self.addresses),
+                serve: Arc::clone(&self.serve),
+                workers: Arc::clone(&self.workers),
+            },
         ));
         Open { listener, accepting, _file: bound.file }
     }
@@ -275,6 +290,17 @@ impl Listeners {
     fn lock(&self) -> std::sync::MutexGuard<'_, Vec<Open>> {
         self.open.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// Files that are kept for connections to servers, files that are sent, and operators: a quarter, and not too few.
+const FILES_FOR_OTHERS: u64 = 64;
+
+/// How many of the files that this process may open can be clients' connections. Past it clients wait in the listen
+/// queue, and those that are there can be served.
+fn connections_for_files() -> u32 {
+    let most = rustix::process::getrlimit(rustix::process::Resource::Nofile).current.unwrap_or(u64::MAX);
+    let places = most.saturating_sub(FILES_FOR_OTHERS.max(most / 4)).max(1);
+    u32::try_from(places).unwrap_or(u32::MAX)
 }
 
 impl Open {

@@ -1,25 +1,54 @@
 //! Counting connections: each has a place while it is open, and is active while it has a request in hand.
 
-use std::sync::{Arc, atomic::Ordering};
+use std::{
+    net::IpAddr,
+    sync::{Arc, atomic::Ordering},
+};
 
 use tokio::sync::OwnedSemaphorePermit;
 
-use super::{Listener, Purpose, workers::Seat};
+use super::{
+    Listener,
+    addresses::{Addresses, Counted},
+    spare::{Refill, Spare},
+    workers::Seat,
+};
 
 /// A connection's place among all: counted while it is open.
 pub(super) struct Place {
     listener: Arc<Listener>,
     _room: OwnedSemaphorePermit,
+    counted: Option<Counted>,
     _seat: Option<Seat>,
+    _refill: Option<Refill>,
 }
 
 impl Place {
-    pub(super) fn take(listener: Arc<Listener>, room: OwnedSemaphorePermit, seat: Option<Seat>) -> Self {
-        if listener.purpose == Purpose::Sites {
-            listener.metrics.accepted.inc();
-        }
+    /// That of a client, `counted` among those of its address if that is limited.
+    pub(super) fn of_client(
+        listener: Arc<Listener>,
+        room: OwnedSemaphorePermit,
+        counted: Option<Counted>,
+        seat: Seat,
+    ) -> Self {
+        listener.metrics.accepted.inc();
         listener.open.fetch_add(1, Ordering::Relaxed);
-        Self { listener, _room: room, _seat: seat }
+        Self { listener, _room: room, counted, _seat: Some(seat), _refill: None }
+    }
+
+    /// That of an operator. The file that is free when it ends is kept for the next.
+    pub(super) fn of_operator(listener: Arc<Listener>, room: OwnedSemaphorePermit, spare: Spare) -> Self {
+        listener.open.fetch_add(1, Ordering::Relaxed);
+        Self { listener, _room: room, counted: None, _seat: None, _refill: Some(Refill(spare)) }
+    }
+
+    /// Counts it among those of the address that a balancer has announced; false when that has too many.
+    pub(super) fn count(&mut self, addresses: &Arc<Addresses>, announced: IpAddr, most: usize) -> bool {
+        self.counted = addresses.take(announced, most);
+        if self.counted.is_none() {
+            self.listener.metrics.too_many.inc();
+        }
+        self.counted.is_some()
     }
 
     /// The listener that the connection came by.

@@ -115,6 +115,7 @@ fn metrics(state: &State) -> String {
         &metrics.upstream_up,
         &metrics.upstream_draining,
         &metrics.held,
+        &metrics.limit_keys,
     ] {
         // Servers and listeners that are gone must not show for ever.
         gauges.reset();
@@ -122,6 +123,11 @@ fn metrics(state: &State) -> String {
     for listener in state.listeners().into_iter().filter(|listener| listener.purpose == Purpose::Sites) {
         read_listener(metrics, &listener);
     }
+    for (limit, keys) in state.limits.list() {
+        metrics.limit_keys.with_label_values(&[&limit]).set(keys as i64);
+    }
+    metrics.max_memory.set(state.memory.ceiling().unwrap_or_default().cast_signed());
+    metrics.memory_full.set(state.memory.is_full().into());
     let mut there = HashSet::new();
     for upstream in state.upstreams.list() {
         metrics.held.with_label_values(&[&upstream.name]).set(upstream.waiting() as i64);

@@ -41,6 +41,14 @@ pub struct Metrics {
     connections_total: IntCounterVec,
     refused_heads: IntCounterVec,
     certificate_expiry: IntGaugeVec,
+    refused_requests: IntCounterVec,
+    rejected_connections: IntCounterVec,
+    accept_pauses: IntCounterVec,
+    limited_requests: IntCounterVec,
+    limited_dry_run: IntCounterVec,
+    pub(super) limit_keys: IntGaugeVec,
+    pub(super) max_memory: IntGauge,
+    pub(super) memory_full: IntGauge,
     pub(super) upstream_inflight: IntGaugeVec,
     pub(super) upstream_streaming: IntGaugeVec,
     pub(super) upstream_up: IntGaugeVec,
@@ -156,6 +164,10 @@ impl ServerMetrics {
 #[derive(Debug)]
 pub struct ListenerMetrics {
     pub(crate) accepted: IntCounter,
+    /// Times that no connection could be accepted for want of something.
+    pub(crate) pauses: IntCounter,
+    /// Connections closed at once because there were too many of their address.
+    pub(crate) too_many: IntCounter,
     refused: IntCounterVec,
     label: String,
 }
@@ -164,6 +176,28 @@ impl ListenerMetrics {
     /// Counts a head that was refused.
     pub(crate) fn refused(&self, code: StatusCode) {
         self.refused.with_label_values(&[self.label.as_str(), code.as_str()]).inc();
+    }
+}
+
+/// What one limit counts.
+pub struct LimitMetrics {
+    too_soon: IntCounter,
+    too_many: IntCounter,
+    dry_too_soon: IntCounter,
+    dry_too_many: IntCounter,
+}
+
+impl LimitMetrics {
+    /// Counts a request that is refused, or would be but for the dry run: there are too many of its client in progress,
+    /// else it has come too soon.
+    pub fn refused(&self, too_many: bool, dry_run: bool) {
+        match (dry_run, too_many) {
+            (false, false) => &self.too_soon,
+            (false, true) => &self.too_many,
+            (true, false) => &self.dry_too_soon,
+            (true, true) => &self.dry_too_many,
+        }
+        .inc();
     }
 }
 
@@ -303,6 +337,34 @@ impl Metrics {
                 "When the certificate of a site, or of a listener, expires.",
                 &["site"],
             ),
+            refused_requests: make.counters(
+                "refused_requests_total",
+                "Requests refused before their route's action: denied by address, or for want of memory.",
+                &["reason"],
+            ),
+            rejected_connections: make.counters(
+                "rejected_connections_total",
+                "Client connections closed as soon as they were accepted.",
+                &["listener", "reason"],
+            ),
+            accept_pauses: make.counters(
+                "accept_pauses_total",
+                "Times that connections could not be accepted for want of file descriptors or memory.",
+                &["listener"],
+            ),
+            limited_requests: make.counters(
+                "limited_requests_total",
+                "Requests refused by a limit: by its rate, or by its connections.",
+                &["limit", "by"],
+            ),
+            limited_dry_run: make.counters(
+                "limited_requests_dry_run_total",
+                "Requests that a limit would have refused but for its dry run.",
+                &["limit", "by"],
+            ),
+            limit_keys: make.gauges("limit_keys", "Clients that a limit remembers now.", &["limit"]),
+            max_memory: make.gauge("max_memory_bytes", "Memory past which requests are refused; 0 is none."),
+            memory_full: make.gauge("memory_full", "Whether requests are refused for want of memory."),
             upstream_inflight: make.gauges("upstream_inflight", "Requests in flight on a server.", server),
             upstream_streaming: make.gauges(
                 "upstream_streaming",
@@ -390,9 +452,26 @@ impl Metrics {
     pub fn listener(&self, label: &str) -> ListenerMetrics {
         ListenerMetrics {
             accepted: self.connections_total.with_label_values(&[label]),
+            pauses: self.accept_pauses.with_label_values(&[label]),
+            too_many: self.rejected_connections.with_label_values(&[label, "address"]),
             refused: self.refused_heads.clone(),
             label: label.to_owned(),
         }
+    }
+
+    /// The metrics of one limit.
+    pub fn limit(&self, name: &str) -> LimitMetrics {
+        LimitMetrics {
+            too_soon: self.limited_requests.with_label_values(&[name, "rate"]),
+            too_many: self.limited_requests.with_label_values(&[name, "connections"]),
+            dry_too_soon: self.limited_dry_run.with_label_values(&[name, "rate"]),
+            dry_too_many: self.limited_dry_run.with_label_values(&[name, "connections"]),
+        }
+    }
+
+    /// Counts a request that was refused before its route's action.
+    pub fn refused_request(&self, reason: &str) {
+        self.refused_requests.with_label_values(&[reason]).inc();
     }
 
     /// Forgets what was counted for servers that are gone: their names would add up over the months.

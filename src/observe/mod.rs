@@ -8,7 +8,7 @@ mod request_id;
 
 pub use access_log::{AccessLog, Entry};
 pub use logging::LogSettings;
-pub use metrics::{HoldMetrics, How, ListenerMetrics, Metrics, RouteMetrics, ServerMetrics};
+pub use metrics::{HoldMetrics, How, LimitMetrics, ListenerMetrics, Metrics, RouteMetrics, ServerMetrics};
 pub(crate) use {
     admin::{X_BOWSHOCK, answer as admin_answer},
     logging::start as start_logging,

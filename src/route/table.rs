@@ -12,7 +12,7 @@ use super::{By, Hosts, Routes};
 use crate::{
     config::{self, Action, Config},
     files,
-    gate::Https,
+    gate::{Https, Limiter, Limits},
     listen::SharedRate,
     observe::RouteMetrics,
     upstream::{Upstream, Upstreams},
@@ -65,6 +65,8 @@ pub struct Route {
     pub settings: config::Route,
     /// For `proxy`: where to.
     pub upstream: Option<Arc<Upstream>>,
+    /// The limits that hold for it.
+    pub limits: Vec<Arc<Limiter>>,
     /// What it counts, from the first request on.
     pub metrics: OnceLock<RouteMetrics>,
     /// The rate that all answers of its site share.
@@ -80,8 +82,8 @@ pub struct Matched<'t, 'p> {
 }
 
 impl Table {
-    /// Arranges the sites of `config`; `upstreams` has taken over the same configuration already.
-    pub fn new(config: &Config, upstreams: &Upstreams) -> Self {
+    /// Arranges the sites of `config`; `upstreams` and `limits` have taken over the same configuration already.
+    pub fn new(config: &Config, upstreams: &Upstreams, limits: &Limits) -> Self {
         let files: Arc<files::Cache> = Arc::default();
         let encrypted = config.listen.iter().filter(|listen| listen.tls.is_some());
         let port = encrypted.filter_map(|listen| listen.address.port()).next();
@@ -100,6 +102,7 @@ impl Table {
                     site: Arc::clone(&common),
                     settings: settings.clone(),
                     upstream,
+                    limits: limits.named(&settings.limits),
                     metrics: OnceLock::new(),
                     shared_rate: shared_rate.clone(),
                 })
@@ -147,7 +150,7 @@ mod tests {
         const SITES: usize = 1000;
         const ROUTES: usize = 20;
         let config = config::parse("large.toml", &large::text(SITES, ROUTES)).unwrap().config;
-        let table = Table::new(&config, &Upstreams::default());
+        let table = Table::new(&config, &Upstreams::default(), &Limits::default());
         for (site, number) in (0..SITES).flat_map(|site| (0..ROUTES).map(move |number| (site, number))) {
             let (host, sample) = (large::host(site), Sample::new(site, number));
             let path = normalize(&sample.path).unwrap();
@@ -164,7 +167,7 @@ mod tests {
     fn a_site_may_have_very_many_routes_and_regexes() {
         const ROUTES: usize = 20_000;
         let config = config::parse("large.toml", &large::text(1, ROUTES)).unwrap().config;
-        let table = Table::new(&config, &Upstreams::default());
+        let table = Table::new(&config, &Upstreams::default(), &Limits::default());
         for sample in (0..ROUTES).step_by(999).map(|number| Sample::new(0, number)) {
             let matched = table.find("WWW.galaxy0.example.org:8080", &sample.path).unwrap();
             assert_eq!(matched.route.unwrap().0.settings.key, sample.key);

@@ -14,15 +14,15 @@ pub(crate) fn of(balance: &Balance, request: &HeaderMap, client: &Client) -> Opt
     match key {
         HashKey::Address => Some(balance::hash(client.address.to_string().as_bytes())),
         HashKey::Header(name) => request.get(name).map(|value| balance::hash(value.as_bytes())),
-        HashKey::Cookie(name) => cookie(request, name).map(balance::hash),
+        HashKey::Cookie(name) => cookies(request, name).next().map(balance::hash),
     }
 }
 
-/// The value of a cookie (RFC 6265 §5.4).
-fn cookie<'a>(request: &'a HeaderMap, name: &str) -> Option<&'a [u8]> {
+/// The values of a cookie (RFC 6265 §5.4), nearly always one.
+pub(crate) fn cookies<'a>(request: &'a HeaderMap, name: &str) -> impl Iterator<Item = &'a [u8]> {
     let lines = request.get_all(header::COOKIE).iter();
-    let mut pairs = lines.flat_map(|line| line.as_bytes().split(|byte| *byte == b';'));
-    pairs.find_map(|pair| pair.trim_ascii().strip_prefix(name.as_bytes())?.strip_prefix(b"="))
+    let pairs = lines.flat_map(|line| line.as_bytes().split(|byte| *byte == b';'));
+    pairs.filter_map(move |pair| pair.trim_ascii().strip_prefix(name.as_bytes())?.strip_prefix(b"="))
 }
 
 #[cfg(test)]
@@ -36,8 +36,9 @@ mod tests {
         let mut request = HeaderMap::new();
         request.append(header::COOKIE, HeaderValue::from_static("xgalaxysession=1; a=b"));
         request.append(header::COOKIE, HeaderValue::from_static("c=d;galaxysession=me=2"));
-        assert_eq!(cookie(&request, "galaxysession"), Some(b"me=2".as_slice()));
-        assert_eq!(cookie(&request, "a"), Some(b"b".as_slice()));
-        assert_eq!(cookie(&request, "galaxy"), None);
+        let cookie = |name| cookies(&request, name).next();
+        assert_eq!(cookie("galaxysession"), Some(b"me=2".as_slice()));
+        assert_eq!(cookie("a"), Some(b"b".as_slice()));
+        assert_eq!(cookie("galaxy"), None);
     }
 }

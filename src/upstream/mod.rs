@@ -37,7 +37,7 @@ pub(crate) use {
     fetch::Fetch,
     head::prepare,
     health::{is_our_own_want, why},
-    key::of as key_of,
+    key::{cookies, of as key_of},
 };
 
 /// All upstreams of the process, by name. Those that stay over a reload keep what they know.

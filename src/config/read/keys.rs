@@ -14,7 +14,7 @@ pub struct Keys {
 /// The top of the file.
 pub const TOP: Keys = Keys {
     table: "the file's top level",
-    now: &["server", "admin", "log", "listen", "site", "upstream"],
+    now: &["server", "admin", "log", "listen", "limit", "site", "upstream"],
     later: &["include"],
 };
 
@@ -31,10 +31,12 @@ pub const SERVER: Keys = Keys {
         "min_rate",
         "keepalive_timeout",
         "max_connections",
+        "max_connections_per_address",
+        "max_memory",
         "resolver",
         "http2",
     ],
-    later: &["user", "group", "max_memory"],
+    later: &["user", "group"],
 };
 
 /// `[admin]`
@@ -53,8 +55,20 @@ pub const LISTEN: Keys =
 /// `[[site]]`
 pub const SITE: Keys = Keys {
     table: "`[[site]]`",
-    now: &["host", "routes", "headers", "errors", "max_body", "limit_rate", "tls", "redirect_https"],
-    later: &["compress", "allow", "deny", "limits", "galaxy"],
+    now: &[
+        "host",
+        "routes",
+        "headers",
+        "errors",
+        "max_body",
+        "limit_rate",
+        "allow",
+        "deny",
+        "limits",
+        "tls",
+        "redirect_https",
+    ],
+    later: &["compress", "galaxy"],
 };
 
 /// `tls` of a site or a listener
@@ -107,22 +121,29 @@ pub const ROUTE: Keys = Keys {
         "max_body",
         "limit_rate",
         "limit_rate_after",
+        "allow",
+        "deny",
+        "limit",
         "methods",
         "status",
         "body",
         "type",
     ],
-    later: &[
-        "request_headers",
-        "cors",
-        "path",
-        "send_timeout",
-        "compress",
-        "auth",
-        "limit",
-        "cache",
-        "errors",
-    ],
+    later: &["request_headers", "cors", "path", "send_timeout", "compress", "auth", "cache", "errors"],
+};
+
+/// `[limit.NAME]`
+pub const LIMIT: Keys = Keys {
+    table: "`[limit.NAME]`",
+    now: &["key", "rate", "burst", "connections", "only", "except", "dry_run", "keys"],
+    later: &[],
+};
+
+/// `only` and `except` of a limit.
+pub const CLASS: Keys = Keys {
+    table: "`only` or `except` of `[limit.NAME]`",
+    now: &["networks", "user_agents", "methods"],
+    later: &[],
 };
 
 /// `[upstream.NAME]`
@@ -172,7 +193,7 @@ pub const HEALTH: Keys =
     Keys { table: "`health` of `[upstream.NAME]`", now: &["path", "every", "timeout", "expect"], later: &[] };
 
 /// All tables, to tell in which one a misplaced key belongs.
-pub const ALL: [&Keys; 17] = [
+pub const ALL: [&Keys; 19] = [
     &UPSTREAM_TLS,
     &TLS,
     &REDIRECT_HTTPS,
@@ -186,6 +207,8 @@ pub const ALL: [&Keys; 17] = [
     &SITE,
     &ROUTE,
     &ROUTE_RETRY,
+    &LIMIT,
+    &CLASS,
     &UPSTREAM,
     &UPSTREAM_SERVER,
     &HEALTH,

@@ -11,6 +11,7 @@ use std::cell::RefCell;
 
 use super::{
     diagnostic::{Diagnostic, Problem, Severity, Span},
+    networks::NetworkFiles,
     pattern::Regexes,
     system::System,
 };
@@ -28,13 +29,21 @@ pub struct Context<'a> {
     pub system: &'a dyn System,
     /// Its regular expressions.
     pub regexes: Regexes,
+    /// The files of networks that it names.
+    pub networks: NetworkFiles,
     found: RefCell<Vec<Diagnostic>>,
 }
 
 impl<'a> Context<'a> {
     /// The context of one file.
     pub fn new(text: &'a str, system: &'a dyn System) -> Self {
-        Self { text, system, regexes: Regexes::default(), found: RefCell::default() }
+        Self {
+            text,
+            system,
+            regexes: Regexes::default(),
+            networks: NetworkFiles::default(),
+            found: RefCell::default(),
+        }
     }
 
     /// Notes what must be mended.

@@ -5,7 +5,7 @@ use crate::config::diagnostic::{Problem, all_of, show};
 use super::keys::{ALL, Keys};
 
 /// Words of nginx, and what to write for them here.
-const NGINX: [(&str, &str); 25] = [
+const NGINX: [(&str, &str); 29] = [
     ("access_log", "`access` in `[log]`"),
     ("add_header", "`headers = { Name = \"value\" }`"),
     ("alias", "`files = \"/dir\"` in a route"),
@@ -14,6 +14,10 @@ const NGINX: [(&str, &str); 25] = [
     ("error_log", "`level` and `format` in `[log]`"),
     ("keepalive_requests", "nothing: connections live as long as `keepalive_timeout` allows"),
     ("least_conn", "`balance = \"least_conn\"` in `[upstream.NAME]`"),
+    ("limit_conn", "`connections` in `[limit.NAME]`, and `limits = [\"NAME\"]` in `[[site]]`"),
+    ("limit_conn_zone", "`key` in `[limit.NAME]`"),
+    ("limit_req", "`limits = [\"NAME\"]` in `[[site]]`, with `burst` in `[limit.NAME]`"),
+    ("limit_req_zone", "`key` and `rate` in `[limit.NAME]`"),
     ("location", "`\"/path\" = { … }` in `[site.routes]`"),
     ("max_conns", "`max_requests`"),
     ("max_fails", "nothing: a worker that fails is probed and used again as soon as it answers"),

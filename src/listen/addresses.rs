@@ -1,0 +1,71 @@
+//! Connections by the address they come from, for a limit on each.
+
+use std::{
+    collections::{HashMap, hash_map::Entry},
+    net::IpAddr,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+};
+
+use crate::gate::narrow;
+
+/// How many connections each address has. There are never more entries than connections.
+#[derive(Debug, Default)]
+pub(super) struct Addresses(Mutex<HashMap<IpAddr, usize>>);
+
+/// A connection of an address, counted until this is dropped.
+#[derive(Debug)]
+pub(super) struct Counted {
+    addresses: Arc<Addresses>,
+    address: IpAddr,
+}
+
+impl Addresses {
+    /// Counts one more connection of an address, unless it has `most` already.
+    pub(super) fn take(self: &Arc<Self>, address: IpAddr, most: usize) -> Option<Counted> {
+        // A client of IPv6 has more addresses than connections.
+        let address = narrow(address);
+        let mut counts = self.lock();
+        let count = counts.entry(address).or_default();
+        if *count >= most {
+            return None;
+        }
+        *count += 1;
+        Some(Counted { addresses: Arc::clone(self), address })
+    }
+
+    fn lock(&self) -> MutexGuard<'_, HashMap<IpAddr, usize>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Drop for Counted {
+    fn drop(&mut self) {
+        if let Entry::Occupied(mut count) = self.addresses.lock().entry(self.address) {
+            *count.get_mut() -= 1;
+            if *count.get() == 0 {
+                count.remove();
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_address_has_its_own_count_while_it_has_connections() {
+        let addresses: Arc<Addresses> = Arc::default();
+        let take = |address: &str| addresses.take(address.parse().unwrap(), 2);
+        let (one, two) = (take("192.0.2.1"), take("::ffff:192.0.2.1"));
+        assert!(one.is_some() && two.is_some() && take("192.0.2.1").is_none());
+        let other = take("192.0.2.2");
+        assert!(other.is_some());
+        drop(one);
+        assert!(take("192.0.2.1").is_some());
+        let _net = (take("2001:db8::1"), take("2001:db8::2"));
+        assert!(take("2001:db8::3").is_none() && take("2001:db8:0:1::1").is_some());
+        drop((two, other, _net));
+        assert!(addresses.lock().is_empty());
+    }
+}
