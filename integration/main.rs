@@ -15,6 +15,7 @@ mod attacks;
 mod balance;
 mod cli;
 mod cold;
+mod compress;
 mod demo;
 mod differential;
 mod downloads;

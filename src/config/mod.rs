@@ -13,6 +13,7 @@
 mod access;
 mod action;
 mod address;
+mod compress;
 mod diagnostic;
 mod file;
 mod headers;

@@ -241,6 +241,20 @@ fn site(out: &mut Out, site: &Site) {
     }
 }
 
+fn show_compress(compress: &Compress) -> String {
+    let name = |coding: Coding| coding.name();
+    let codings = compress.codings.iter().map(|(coding, _)| quote(name(*coding)));
+    let levels: Vec<_> =
+        compress.codings.iter().map(|(coding, level)| (name(*coding), level.to_string())).collect();
+    let types = compress.types.iter().map(|kind| quote(kind));
+    inline(&[
+        ("codings", list(codings)),
+        ("level", inline(&levels)),
+        ("types", list(types)),
+        ("min_size", quote(&show_size(Some(compress.min_size)))),
+    ])
+}
+
 fn route_pairs(route: &Route) -> Vec<(&'static str, String)> {
     let mut pairs = Vec::new();
     match &route.action {
@@ -308,6 +322,9 @@ fn route_pairs(route: &Route) -> Vec<(&'static str, String)> {
     }
     if route.buffer != Buffering::Off {
         pairs.push(("buffer", word(&BUFFERINGS, &route.buffer)));
+    }
+    if let Some(compress) = &route.compress {
+        pairs.push(("compress", show_compress(compress)));
     }
     pairs.push(("max_body", quote(&show_size(route.max_body))));
     if let Some(allow) = &route.access.allow {

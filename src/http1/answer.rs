@@ -23,7 +23,7 @@ impl Turn<'_> {
 
     /// Sends an answer of ours.
     pub(super) async fn answer(&mut self, answer: Answer) -> Sent {
-        let answer = handler::with_own_page(answer, self.exchange).await;
+        let answer = handler::for_client(answer, &self.request.parts, self.exchange).await;
         // What the client has still to send, nobody reads.
         self.persists &= self.transport.skip_request();
         if !self.exchange.answered {

@@ -67,8 +67,9 @@ pub const SITE: Keys = Keys {
         "limits",
         "tls",
         "redirect_https",
+        "compress",
     ],
-    later: &["compress", "galaxy"],
+    later: &["galaxy"],
 };
 
 /// `tls` of a site or a listener
@@ -118,6 +119,7 @@ pub const ROUTE: Keys = Keys {
         "hold",
         "retry",
         "buffer",
+        "compress",
         "max_body",
         "limit_rate",
         "limit_rate_after",
@@ -129,7 +131,7 @@ pub const ROUTE: Keys = Keys {
         "body",
         "type",
     ],
-    later: &["request_headers", "cors", "path", "send_timeout", "compress", "auth", "cache", "errors"],
+    later: &["request_headers", "cors", "path", "send_timeout", "auth", "cache", "errors"],
 };
 
 /// `[limit.NAME]`
@@ -171,6 +173,13 @@ pub const UPSTREAM: Keys = Keys {
     later: &[],
 };
 
+/// `compress` of a site or a route
+pub const COMPRESS: Keys =
+    Keys { table: "`compress`", now: &["codings", "level", "types", "min_size"], later: &[] };
+
+/// `compress.level`
+pub const LEVELS: Keys = Keys { table: "`level` of `compress`", now: &["zstd", "br", "gzip"], later: &[] };
+
 /// `upstream.tls`
 pub const UPSTREAM_TLS: Keys =
     Keys { table: "`tls` of `[upstream.NAME]`", now: &["server_name", "ca", "verify"], later: &[] };
@@ -193,7 +202,9 @@ pub const HEALTH: Keys =
     Keys { table: "`health` of `[upstream.NAME]`", now: &["path", "every", "timeout", "expect"], later: &[] };
 
 /// All tables, to tell in which one a misplaced key belongs.
-pub const ALL: [&Keys; 19] = [
+pub const ALL: [&Keys; 21] = [
+    &COMPRESS,
+    &LEVELS,
     &UPSTREAM_TLS,
     &TLS,
     &REDIRECT_HTTPS,
