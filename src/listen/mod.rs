@@ -5,8 +5,10 @@
 
 mod accept;
 mod alarm;
+mod authority;
 mod bind;
 mod buffer;
+mod chunks;
 mod connection;
 mod engine_io;
 pub(crate) mod head;
@@ -44,6 +46,7 @@ use crate::{
 };
 use bind::BindError;
 pub(crate) use buffer::{BEFORE, Buffer, ROOM, keep};
+pub(crate) use chunks::{Chunks, NoChunks};
 pub(crate) use head::Request;
 #[cfg(test)]
 pub(crate) use head::read;

@@ -398,6 +398,9 @@ impl Transport {
             if out.remaining() == 0 || self.hand_out(out) {
                 return Poll::Ready(Ok(()));
             }
+            if self.inbound.is_malformed() {
+                return Poll::Ready(Err(malformed()));
+            }
             if self.received.is_empty() && !self.inbound.is_done() {
                 // Past the head, bodies go straight to the engine.
                 return self.poll_receive_body(cx, out);
@@ -471,9 +474,8 @@ impl Transport {
         let ours = self.inbound.take(part.filled());
         // What follows the last chunk is the next request's.
         self.received.extend_from_slice(&part.filled()[ours..]);
-        debug_assert!(ours > 0 || read == 0);
         out.advance(ours);
-        Poll::Ready(Ok(()))
+        Poll::Ready(if ours == 0 && read > 0 { Err(malformed()) } else { Ok(()) })
     }
 }
 
@@ -541,6 +543,11 @@ impl AsyncWrite for Transport {
 /// Nobody asks a parked connection for anything.
 fn parked() -> io::Error {
     io::ErrorKind::NotConnected.into()
+}
+
+/// What comes is no body, and what follows it is no request.
+fn malformed() -> io::Error {
+    io::ErrorKind::InvalidData.into()
 }
 
 impl fmt::Debug for Transport {
