@@ -3,6 +3,7 @@
 //! Each callback translates between the engine's types and ours and calls the module that knows. Nothing is
 //! decided here.
 
+mod connect;
 mod engine;
 mod failure;
 mod instead;
@@ -10,7 +11,6 @@ mod peer;
 mod replay;
 mod response;
 mod send;
-mod upgrade;
 
 use std::{sync::Arc, time::Duration};
 
@@ -84,6 +84,11 @@ impl ProxyHttp for Proxy {
             if let Some(target) = &exchange.redirect {
                 request.set_uri(target.clone().into());
                 request.set_method(exchange.method(&request.method));
+            } else if let Some(path) =
+                request.uri.path_and_query().filter(|_| request.uri.authority().is_some())
+            {
+                // A server gets a path, whatever its client has sent (RFC 9112 §3.2.1).
+                request.set_uri(path.clone().into());
             }
         }
         Ok(())

@@ -22,7 +22,7 @@ use crate::{
     handler::{
         self, NoPlace, Sent,
         failed::{self, NoConnection},
-        response::{Response, is_interim},
+        response::Response,
     },
     listen::{Inbound, Transport},
     upstream::{
@@ -33,6 +33,9 @@ use crate::{
 
 /// Read at once while the head of an answer comes: with it most answers come whole.
 const HEAD_READ: usize = 128 * 1024;
+
+/// Interim answers to one request: past that nobody believes that a last one will come.
+const MOST_INTERIM: u32 = 1000;
 
 /// What ends an attempt without an answer to the client.
 #[derive(Debug)]
@@ -119,10 +122,17 @@ impl Turn<'_> {
         let most = self.exchange.route.as_ref().and_then(|route| route.settings.max_body);
         let mut upload = Upload::new(&self.request.body, most);
         self.write_head(&mut server);
+        let mut interim = 0;
         let head = loop {
             let head = self.head(&mut server, &mut upload).await?;
             match head.status {
-                status if is_interim(status) => self.pass_on_interim(&head).await?,
+                _ if head.is_interim() && interim == MOST_INTERIM => {
+                    return Err(self.failed(Failure::Malformed));
+                }
+                _ if head.is_interim() => {
+                    interim += 1;
+                    self.pass_on_interim(&head).await?;
+                }
                 // Nobody has asked for it.
                 StatusCode::SWITCHING_PROTOCOLS => return Err(self.failed(Failure::Malformed)),
                 _ => break head,
@@ -241,6 +251,8 @@ impl Turn<'_> {
             lease.as_ref().map_or(Duration::MAX, |lease| lease.settings().send_timeout)
         };
         let read_timeout = handler::read_timeout(self.exchange);
+        let most =
+            self.exchange.lease.as_ref().map_or(usize::MAX, |lease| lease.settings().max_response_head);
         let state = self.state;
         let (transport, lease) = (&mut *self.transport, &mut self.exchange.lease);
         let end = poll_fn(|cx| {
@@ -256,7 +268,7 @@ impl Turn<'_> {
             };
             loop {
                 if !server.rest().is_empty() {
-                    match Head::read(server.rest()) {
+                    match Head::read(server.rest(), most) {
                         Ok(Some((head, length))) => {
                             server.advance(length);
                             return Poll::Ready(End::Head(Box::new(head)));

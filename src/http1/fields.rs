@@ -88,6 +88,16 @@ impl<R: Received> Fields for Edited<'_, R> {
         changes.find_map(|(_, value)| value.as_ref().map(HeaderValue::as_bytes))
     }
 
+    fn each(&self, name: &HeaderName, mut take: impl FnMut(&[u8])) {
+        if self.is_changed(name) {
+            let there = self.changes.iter().filter(|(changed, _)| changed == name);
+            there.filter_map(|(_, value)| value.as_ref()).for_each(|value| take(value.as_bytes()));
+        } else {
+            let there = self.received.lines().filter(|(came, _)| is_named(came, name));
+            there.for_each(|(_, value)| take(value));
+        }
+    }
+
     fn set(&mut self, name: HeaderName, value: HeaderValue) {
         if self.is_changed(&name) {
             self.changes.retain(|(changed, _)| *changed != name);

@@ -6,16 +6,16 @@
 mod answer;
 mod appetite;
 mod attempt;
-mod body;
+pub(crate) mod body;
 pub(crate) mod fields;
 mod relay;
-mod response;
+pub(crate) mod response;
 mod server;
 mod upload;
 
 use std::sync::Arc;
 
-use http::{Version, header};
+use http::{HeaderValue, Method, Version, header, request};
 
 use fields::has_word;
 
@@ -105,7 +105,22 @@ impl Turn<'_> {
 
 /// Whether it is HTTP/1.1 and nothing else.
 fn is_plain(request: &Request) -> bool {
-    request.parts.version == Version::HTTP_11 && !request.parts.headers.contains_key(header::UPGRADE)
+    request.parts.version == Version::HTTP_11 && !asks_for_websocket(&request.parts)
+}
+
+/// Whether it asks for its connection to become a WebSocket (RFC 6455 §4.1). To anything else nobody switches here, h2c
+/// above all: whoever asks for it gets an answer in HTTP/1.1 (RFC 9110 §7.8).
+pub(crate) fn asks_for_websocket(request: &request::Parts) -> bool {
+    let fields = &request.headers;
+    let values = |name| fields.get_all(name).iter().map(HeaderValue::as_bytes);
+    let has_body = values(header::CONTENT_LENGTH).any(|length| length != b"0")
+        || fields.contains_key(header::TRANSFER_ENCODING);
+    request.method == Method::GET
+        && request.version == Version::HTTP_11
+        && !has_body
+        && values(header::UPGRADE).count() == 1
+        && values(header::UPGRADE).all(|protocol| protocol.eq_ignore_ascii_case(b"websocket"))
+        && has_word(values(header::CONNECTION), "upgrade")
 }
 
 /// Whether the client wants to send another request on its connection (RFC 9112 §9.3).

@@ -63,9 +63,11 @@ enum End {
 impl Turn<'_> {
     /// Passes on an interim answer (RFC 9110 §15.2).
     pub(super) async fn pass_on_interim(&mut self, head: &Head) -> Result<(), Broken> {
+        let mut fields = Edited::new(head);
+        handler::response::hide(&mut fields);
         let out = self.transport.outbound();
         write_status(out, head);
-        Edited::new(head).write(out);
+        fields.write(out);
         out.put_slice(b"\r\n");
         self.transport.flush().await.map_err(|_| Broken::Silently(Sent::nothing()))
     }
@@ -328,6 +330,8 @@ fn flush(transport: &mut Transport, cx: &mut Context<'_>) -> Poll<io::Result<()>
 fn write_status(out: &mut BytesMut, head: &Head) {
     out.reserve(512);
     out.put_slice(b"HTTP/1.1 ");
-    out.put_slice(head.status_line());
+    out.put_slice(head.status.as_str().as_bytes());
+    out.put_u8(b' ');
+    out.put_slice(head.reason());
     out.put_slice(b"\r\n");
 }

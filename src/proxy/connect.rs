@@ -1,19 +1,24 @@
-//! Connections to servers for requests that ask for an upgrade (WebSocket).
+//! Connections to servers for the engine, on each of which one request is answered.
 //!
-//! The engine (0.9.1) sends a request and reads its answer in one loop that takes whichever is ready. When a 101 is
+//! What a server answers is checked here as strictly as in our own exchange ([`Answer`]), before the engine (0.9.1) sees
+//! it: that takes bare line feeds and conflicting lengths, and heads of up to 1 MiB.
+//!
+//! The engine sends a request and reads its answer in one loop that takes whichever is ready. When a 101 is
 //! there before the loop has seen the end of the (empty) request body, that end is taken for the end of the tunnel, and
-//! the connection closes. So the first reads of such a connection are put off for a moment, in which the end of the
-//! request, which is ready from the start, is seen.
+//! the connection closes. So the first reads for a request that asks for an upgrade are put off for a moment, in which the
+//! end of the request, which is ready from the start, is seen.
 
 use std::{
     io,
     pin::Pin,
     sync::Arc,
-    task::{Context, Poll},
+    task::{Context, Poll, ready},
     time::Duration,
 };
 
 use async_trait::async_trait;
+use bytes::BytesMut;
+use http::{Method, StatusCode};
 use pingora_core::{
     connectors::l4::Connect,
     protocols::l4::{
@@ -29,71 +34,174 @@ use tokio::{
     time::timeout,
 };
 
+use crate::{
+    http1::{body::Framing, response::Head},
+    listen::Buffer,
+};
+
 /// Reads that are put off, each for one turn of the loop. One is enough unless the runtime makes the loop yield.
 const PUT_OFF: u8 = 3;
 
-/// Connects for an upgrade.
-pub(super) fn connector(within: Duration) -> Arc<dyn Connect + Send + Sync> {
-    Arc::new(Connector { within })
+/// Most that is read at once.
+const PIECE: usize = 64 * 1024;
+
+/// What a connection is for.
+#[derive(Debug, Clone)]
+pub(super) struct Purpose {
+    /// How the server is asked.
+    pub(super) method: Method,
+    /// Whether its connection may become a tunnel.
+    pub(super) upgrade: bool,
+    /// Most bytes of the head of its answer.
+    pub(super) max_head: usize,
+}
+
+/// Connects for one request.
+pub(super) fn connector(within: Duration, purpose: Purpose) -> Arc<dyn Connect + Send + Sync> {
+    Arc::new(Connector { within, purpose })
 }
 
 #[derive(Debug)]
 struct Connector {
     within: Duration,
+    purpose: Purpose,
 }
 
 #[async_trait]
 impl Connect for Connector {
     async fn connect(&self, address: &SocketAddr) -> Result<Stream> {
+        let purpose = &self.purpose;
         let connecting = async {
             Ok::<Box<dyn VirtualSocket>, io::Error>(match address {
                 SocketAddr::Inet(address) => {
                     let stream = TcpStream::connect(address).await?;
                     stream.set_nodelay(true)?;
-                    Box::new(Patient { stream, put_off: PUT_OFF })
+                    Box::new(Checked::new(stream, purpose))
                 }
                 SocketAddr::Unix(address) => {
                     let path = address.as_pathname().ok_or(io::ErrorKind::AddrNotAvailable)?;
-                    Box::new(Patient { stream: UnixStream::connect(path).await?, put_off: PUT_OFF })
+                    Box::new(Checked::new(UnixStream::connect(path).await?, purpose))
                 }
             })
         };
         let connected = timeout(self.within, connecting).await.ok();
-        let socket = connected.or_err(ErrorType::ConnectTimedout, "connecting for an upgrade")?;
+        let socket = connected.or_err(ErrorType::ConnectTimedout, "connecting")?;
         let socket = socket.map_err(|error| {
             let kind = match error.kind() {
                 io::ErrorKind::ConnectionRefused => ErrorType::ConnectRefused,
                 _ => ErrorType::ConnectError,
             };
-            Error::because(kind, "connecting for an upgrade", error)
+            Error::because(kind, "connecting", error)
         })?;
         Ok(VirtualSocketStream::new(socket).into())
     }
 }
 
-/// A stream whose first reads are put off.
+/// A stream on which one answer comes.
 #[derive(Debug)]
-struct Patient<S> {
+struct Checked<S> {
     stream: S,
     put_off: u8,
+    answer: Answer,
+    /// Read, and not yet looked at, or not yet enough.
+    received: BytesMut,
+    /// Read and good.
+    good: BytesMut,
 }
 
-impl<S: AsyncRead + Unpin> AsyncRead for Patient<S> {
-    fn poll_read(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        out: &mut ReadBuf<'_>,
-    ) -> Poll<io::Result<()>> {
-        if self.put_off > 0 {
-            self.put_off -= 1;
-            cx.waker().wake_by_ref();
-            return Poll::Pending;
-        }
-        Pin::new(&mut self.stream).poll_read(cx, out)
+impl<S> Checked<S> {
+    fn new(stream: S, purpose: &Purpose) -> Self {
+        let put_off = if purpose.upgrade { PUT_OFF } else { 0 };
+        let answer = Answer { purpose: purpose.clone(), at: At::Head };
+        Self { stream, put_off, answer, received: BytesMut::new(), good: BytesMut::new() }
     }
 }
 
-impl<S: AsyncWrite + Unpin> AsyncWrite for Patient<S> {
+/// The answer of a server as it comes.
+#[derive(Debug)]
+struct Answer {
+    purpose: Purpose,
+    at: At,
+}
+
+#[derive(Debug)]
+enum At {
+    Head,
+    Body(Framing),
+    Tunnel,
+}
+
+impl Answer {
+    /// How many of the bytes that have come may be handed out; 0 when more must come first.
+    ///
+    /// # Errors
+    ///
+    /// What two programs could read in two ways.
+    fn take(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        let malformed = |error: &dyn std::error::Error| {
+            tracing::warn!("{error}");
+            io::Error::from(io::ErrorKind::InvalidData)
+        };
+        match &mut self.at {
+            At::Tunnel => Ok(bytes.len()),
+            At::Body(framing) => framing.count(bytes).map_err(|error| malformed(&error)),
+            At::Head => {
+                let read = Head::read(bytes, self.purpose.max_head).map_err(|error| malformed(&error))?;
+                let Some((head, length)) = read else { return Ok(0) };
+                if head.status == StatusCode::SWITCHING_PROTOCOLS {
+                    self.at = At::Tunnel;
+                } else if !head.is_interim() {
+                    self.at =
+                        At::Body(head.framing(&self.purpose.method).map_err(|error| malformed(&error))?);
+                }
+                Ok(length)
+            }
+        }
+    }
+
+    /// Whether the connection may end here.
+    fn is_done(&self) -> bool {
+        matches!(&self.at, At::Body(framing) if framing.is_done())
+    }
+}
+
+impl<S: AsyncRead + Unpin> AsyncRead for Checked<S> {
+    fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, out: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        let this = self.get_mut();
+        if this.put_off > 0 {
+            this.put_off -= 1;
+            cx.waker().wake_by_ref();
+            return Poll::Pending;
+        }
+        loop {
+            if !this.good.is_empty() {
+                let part = this.good.split_to(this.good.len().min(out.remaining()));
+                out.put_slice(&part);
+                return Poll::Ready(Ok(()));
+            }
+            if matches!(this.answer.at, At::Tunnel) && this.received.is_empty() {
+                return Pin::new(&mut this.stream).poll_read(cx, out);
+            }
+            if this.answer.is_done() {
+                // More than the answer is nobody's.
+                return Poll::Ready(Ok(()));
+            }
+            let good = if this.received.is_empty() { 0 } else { this.answer.take(&this.received)? };
+            this.good = this.received.split_to(good);
+            if good == 0 {
+                let mut buffer = Buffer::take();
+                let mut room = ReadBuf::new(&mut buffer.room()[..PIECE]);
+                ready!(Pin::new(&mut this.stream).poll_read(cx, &mut room))?;
+                if room.filled().is_empty() {
+                    return Poll::Ready(Ok(()));
+                }
+                this.received.extend_from_slice(room.filled());
+            }
+        }
+    }
+}
+
+impl<S: AsyncWrite + Unpin> AsyncWrite for Checked<S> {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
         Pin::new(&mut self.stream).poll_write(cx, bytes)
     }
@@ -107,7 +215,7 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Patient<S> {
     }
 }
 
-impl<S> VirtualSocket for Patient<S>
+impl<S> VirtualSocket for Checked<S>
 where
     S: AsyncRead + AsyncWrite + Unpin + Send + Sync + std::fmt::Debug,
 {

@@ -50,8 +50,11 @@ pub(super) async fn receive(
 
 /// Takes out of the head what clients must not see, adds what the route adds.
 pub(super) fn pass_on(session: &mut Session, response: &mut ResponseHeader, exchange: &Exchange) {
-    if send::has_begun(session) || is_interim(response.status) {
+    if send::has_begun(session) {
         return;
+    }
+    if is_interim(response.status) {
+        return handler::response::hide(response);
     }
     send::close_if_stopping(session);
     if session.req_header().version < Version::HTTP_11 {

@@ -118,6 +118,7 @@ pub const UPSTREAM: Keys = Keys {
         "read_timeout",
         "send_timeout",
         "keepalive",
+        "max_response_head",
     ],
     later: &[],
 };
