@@ -14,6 +14,7 @@ mod archives;
 mod balance;
 mod cli;
 mod cold;
+mod conformance;
 mod demo;
 mod differential;
 mod downloads;

@@ -84,11 +84,6 @@ impl ProxyHttp for Proxy {
             if let Some(target) = &exchange.redirect {
                 request.set_uri(target.clone().into());
                 request.set_method(exchange.method(&request.method));
-            } else if let Some(path) =
-                request.uri.path_and_query().filter(|_| request.uri.authority().is_some())
-            {
-                // A server gets a path, whatever its client has sent (RFC 9112 §3.2.1).
-                request.set_uri(path.clone().into());
             }
         }
         Ok(())

@@ -2,7 +2,10 @@
 
 use std::mem::MaybeUninit;
 
-use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, Uri, Version, request};
+use bytes::Bytes;
+use http::{
+    HeaderMap, HeaderName, HeaderValue, Method, StatusCode, Uri, Version, header, request, uri::PathAndQuery,
+};
 
 use super::{authority::Authority, chunks::Chunks, inbound::Inbound, lines::Lines};
 use crate::answer::copy;
@@ -55,6 +58,26 @@ pub(crate) struct Request {
     pub(crate) lines: Lines,
     /// Where its body ends.
     pub(crate) body: Inbound,
+}
+
+impl Request {
+    /// Its head, with a path in the place of a URL, and the host of that where no other is named (RFC 9112 §3.2).
+    pub(super) fn in_origin_form(&self) -> Bytes {
+        let head = self.lines.bytes();
+        let line = memchr::memchr(b'\n', head).map_or(0, |end| end + 1);
+        let is_path = |target: &[u8]| matches!(target, [b'/', ..] | b"*");
+        if head[..line].split(|byte| *byte == b' ').nth(1).is_none_or(is_path) {
+            return head.clone();
+        }
+        let (uri, version) = (&self.parts.uri, self.parts.version);
+        let path = uri.path_and_query().map_or("/", PathAndQuery::as_str);
+        let slash = if path.starts_with('?') { "/" } else { "" };
+        let mut first = format!("{} {slash}{path} {version:?}\r\n", self.parts.method);
+        if let Some(authority) = uri.authority().filter(|_| !self.parts.headers.contains_key(header::HOST)) {
+            first.push_str(&format!("Host: {authority}\r\n"));
+        }
+        [first.as_bytes(), &head[line..]].concat().into()
+    }
 }
 
 /// Reads a whole head at the start of `buffer`, and tells how many bytes it takes there; `None` when more must be read.
@@ -360,6 +383,24 @@ mod tests {
         for line in ["GET http://b/", "GET ftp://a/", "GET *", "GET a", "GET /#b", "GET http://u@a/"] {
             assert_eq!(refused(&format!("{line} HTTP/1.1\r\nHost: a\r\n\r\n")), 400, "{line}");
         }
+    }
+
+    #[test]
+    fn a_server_gets_a_path() {
+        let form = |head: &str| {
+            let request = read(head.as_bytes(), 0).unwrap().unwrap().0;
+            String::from_utf8(request.in_origin_form().to_vec()).unwrap()
+        };
+        assert_eq!(
+            form("GET http://a HTTP/1.0\r\nX: y\r\n\r\n"),
+            "GET / HTTP/1.0\r\nHost: a\r\nX: y\r\n\r\n"
+        );
+        assert_eq!(form("GET http://A?b HTTP/1.1\r\nHost: a\r\n\r\n"), "GET /?b HTTP/1.1\r\nHost: a\r\n\r\n");
+        assert_eq!(
+            form("OPTIONS http://a HTTP/1.1\r\nHost: a\r\n\r\n"),
+            "OPTIONS * HTTP/1.1\r\nHost: a\r\n\r\n"
+        );
+        assert_eq!(form("GET /b HTTP/1.1\r\nHost: a\r\n\r\n"), "GET /b HTTP/1.1\r\nHost: a\r\n\r\n");
     }
 
     #[test]

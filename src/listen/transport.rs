@@ -221,11 +221,12 @@ impl Transport {
 
     /// Hands the engine a request to read again from its head on; the engine keeps small ones itself.
     pub(crate) fn hand_over(&mut self, request: &Request) {
-        let mut received = BytesMut::with_capacity(request.lines.bytes().len() + self.received.len());
-        received.extend_from_slice(request.lines.bytes());
+        let head = request.in_origin_form();
+        let mut received = BytesMut::with_capacity(head.len() + self.received.len());
+        received.extend_from_slice(&head);
         received.extend_from_slice(&self.received);
         self.received = received;
-        let whole = request.body.clone().after(request.lines.bytes().len() as u64);
+        let whole = request.body.clone().after(head.len() as u64);
         let is_large = !matches!(whole, Inbound::Length(length) if length <= KEPT);
         self.begin(whole, is_large);
     }
