@@ -52,6 +52,15 @@ pub(crate) fn named_in_connection(head: &impl Fields) -> Vec<HeaderName> {
     names
 }
 
+/// Writes the length of a body in digits that nobody reads in another way: `010` is eight to some.
+pub(crate) fn write_plain_length(head: &mut impl Fields) {
+    let length = head.get(&header::CONTENT_LENGTH).filter(|length| length.len() > 1 && length[0] == b'0');
+    let length = length.and_then(|length| std::str::from_utf8(length).ok()?.parse::<u64>().ok());
+    if let Some(length) = length {
+        head.set(header::CONTENT_LENGTH, length.into());
+    }
+}
+
 /// The names in `fields` that are `gone`.
 fn names_if(fields: &HeaderMap, gone: impl Fn(&[u8]) -> bool) -> Vec<HeaderName> {
     fields.keys().filter(|name| gone(name.as_str().as_bytes())).cloned().collect()
@@ -184,6 +193,16 @@ mod tests {
         received.append(header::CONNECTION, HeaderValue::from_static("close, X-Hop"));
         received.append(header::CONNECTION, HeaderValue::from_static("host, \"x\", Cookie"));
         assert_eq!(named_in_connection(&received), ["x-hop", "cookie"]);
+    }
+
+    #[test]
+    fn a_length_has_no_zeros_before_it() {
+        for (came, goes) in [("0", "0"), ("000", "0"), ("010", "10"), ("10", "10")] {
+            let mut head = HeaderMap::new();
+            head.insert(header::CONTENT_LENGTH, HeaderValue::from_static(came));
+            write_plain_length(&mut head);
+            assert_eq!(head[header::CONTENT_LENGTH], goes, "{came}");
+        }
     }
 
     #[test]

@@ -13,7 +13,7 @@ use tokio::time::Instant;
 use super::{
     Turn,
     fields::Edited,
-    response::Head,
+    response::{Head, MOST_INTERIM},
     server::Connection,
     upload::{Stopped, Upload, WaitsFor},
 };
@@ -33,9 +33,6 @@ use crate::{
 
 /// Read at once while the head of an answer comes: with it most answers come whole.
 const HEAD_READ: usize = 128 * 1024;
-
-/// Interim answers to one request: past that nobody believes that a last one will come.
-const MOST_INTERIM: u32 = 1000;
 
 /// What ends an attempt without an answer to the client.
 #[derive(Debug)]

@@ -9,7 +9,7 @@ use std::{
 };
 
 use bytes::{BufMut, Bytes, BytesMut};
-use http::{StatusCode, header};
+use http::header;
 use tokio::{
     io::{AsyncWrite, AsyncWriteExt},
     time::{Instant, timeout},
@@ -82,9 +82,6 @@ impl Turn<'_> {
         mut fields: Edited<'_, Head>,
     ) -> Result<Sent, Broken> {
         let status = head.status;
-        if status == StatusCode::NO_CONTENT {
-            fields.remove(&header::CONTENT_LENGTH);
-        }
         handler::response::pass_on(status, &mut fields, self.exchange);
         // Where an answer ends with its connection, the client's need not: it gets chunks.
         let chunks = !matches!(framing, Framing::Length(_));

@@ -13,6 +13,9 @@ use crate::{handler::response::is_interim, listen::Lines};
 /// Most fields in a head.
 const MAX_FIELDS: usize = 256;
 
+/// Interim answers to one request: past that nobody believes that a last one will come.
+pub(crate) const MOST_INTERIM: u32 = 1000;
+
 /// What came is no head of an answer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("the answer is malformed: {0}")]

@@ -35,7 +35,10 @@ use tokio::{
 };
 
 use crate::{
-    http1::{body::Framing, response::Head},
+    http1::{
+        body::Framing,
+        response::{Head, MOST_INTERIM},
+    },
     listen::Buffer,
 };
 
@@ -112,7 +115,7 @@ struct Checked<S> {
 impl<S> Checked<S> {
     fn new(stream: S, purpose: &Purpose) -> Self {
         let put_off = if purpose.upgrade { PUT_OFF } else { 0 };
-        let answer = Answer { purpose: purpose.clone(), at: At::Head };
+        let answer = Answer { purpose: purpose.clone(), at: At::Head, interim: 0 };
         Self { stream, put_off, answer, received: BytesMut::new(), good: BytesMut::new() }
     }
 }
@@ -122,6 +125,8 @@ impl<S> Checked<S> {
 struct Answer {
     purpose: Purpose,
     at: At,
+    /// Interim answers so far.
+    interim: u32,
 }
 
 #[derive(Debug)]
@@ -150,7 +155,11 @@ impl Answer {
                 let Some((head, length)) = read else { return Ok(0) };
                 if head.status == StatusCode::SWITCHING_PROTOCOLS {
                     self.at = At::Tunnel;
-                } else if !head.is_interim() {
+                } else if head.is_interim() && self.interim == MOST_INTERIM {
+                    return Err(io::ErrorKind::InvalidData.into());
+                } else if head.is_interim() {
+                    self.interim += 1;
+                } else {
                     self.at =
                         At::Body(head.framing(&self.purpose.method).map_err(|error| malformed(&error))?);
                 }

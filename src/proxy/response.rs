@@ -61,5 +61,7 @@ pub(super) fn pass_on(session: &mut Session, response: &mut ResponseHeader, exch
         // HTTP/1.0 knows no chunks: the answer ends with the connection.
         response.remove_header(&header::TRANSFER_ENCODING);
     }
+    // Ours, not the server's (RFC 9110 §2.5).
+    response.set_version(Version::HTTP_11);
     handler::response::pass_on(response.status, response, exchange);
 }

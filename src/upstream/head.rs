@@ -1,9 +1,9 @@
 //! The head that a server gets: the client's, without what was meant for us alone, with who asks.
 
-use http::{HeaderMap, HeaderValue, Version, header};
+use http::{HeaderValue, Version, header};
 
 use crate::{
-    answer::{Fields, named_in_connection},
+    answer::{Fields, named_in_connection, write_plain_length},
     client::Client,
     observe::{RequestId, X_REQUEST_ID},
 };
@@ -30,34 +30,7 @@ pub(crate) fn prepare(
         // Its client does not wait for a 100, whatever it says (RFC 9110 §10.1.1).
         request.remove(&header::EXPECT);
     }
-    set_length(request, &received.headers);
+    write_plain_length(request);
     client.forward(request);
     request.set(X_REQUEST_ID, id.value());
-}
-
-/// The length of a body in digits that nobody reads in another way: `010` is eight to some.
-fn set_length(request: &mut impl Fields, received: &HeaderMap) {
-    let Some(length) =
-        received.get(header::CONTENT_LENGTH).filter(|length| length.as_bytes().starts_with(b"0"))
-    else {
-        return;
-    };
-    let length = length.to_str().ok().and_then(|length| length.parse::<u64>().ok());
-    request.set(header::CONTENT_LENGTH, length.unwrap_or_default().into());
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_length_has_no_zeros_before_it() {
-        for (came, goes) in [("0", "0"), ("000", "0"), ("010", "10"), ("10", "10")] {
-            let mut received = HeaderMap::new();
-            received.insert(header::CONTENT_LENGTH, HeaderValue::from_static(came));
-            let mut request = received.clone();
-            set_length(&mut request, &received);
-            assert_eq!(request[header::CONTENT_LENGTH], goes, "{came}");
-        }
-    }
 }
