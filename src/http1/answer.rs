@@ -25,7 +25,11 @@ impl Turn<'_> {
     pub(super) async fn answer(&mut self, answer: Answer) -> Sent {
         let answer = handler::with_own_page(answer, self.exchange).await;
         // What the client has still to send, nobody reads.
-        self.persists &= self.transport.skip_request() && answer.status != StatusCode::PAYLOAD_TOO_LARGE;
+        self.persists &= self.transport.skip_request();
+        if answer.status == StatusCode::PAYLOAD_TOO_LARGE {
+            self.persists = false;
+            self.transport.end_by_surprise();
+        }
         if !self.exchange.answered {
             self.transport.limit(self.exchange.route.as_ref().and_then(|route| pace(route, None)));
         }

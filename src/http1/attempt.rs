@@ -7,7 +7,7 @@ use std::{
 };
 
 use bytes::BufMut;
-use http::{HeaderValue, StatusCode, header};
+use http::StatusCode;
 use tokio::time::Instant;
 
 use super::{
@@ -18,7 +18,7 @@ use super::{
     upload::{Stopped, Upload, WaitsFor},
 };
 use crate::{
-    answer::{Explanation, Fields},
+    answer::Explanation,
     handler::{
         self, NoPlace, Sent,
         failed::{self, NoConnection},
@@ -204,12 +204,6 @@ impl Turn<'_> {
         let (parts, exchange) = (&self.request.parts, &*self.exchange);
         let mut fields = Edited::new(self.request);
         let Some(lease) = &exchange.lease else { return };
-        if let Some(authority) = parts.uri.authority()
-            && let Ok(host) = HeaderValue::from_str(authority.as_str())
-        {
-            // The target's goes before the field (RFC 9112 §3.2.2).
-            fields.set(header::HOST, host);
-        }
         if let Some(client) = &exchange.client {
             upstream::prepare(&mut fields, parts, client, &exchange.id, &lease.upstream().name);
         }

@@ -28,7 +28,7 @@ pub(crate) struct Edited<'a, R> {
 }
 
 /// Whether a field is about one connection, and ends where that does (RFC 9110 §7.6.1).
-fn is_hop_by_hop(name: &[u8]) -> bool {
+pub(crate) fn is_hop_by_hop(name: &[u8]) -> bool {
     let named: &[&str] = match name.len() {
         2 => &["te"],
         7 => &["trailer", "upgrade"],

@@ -68,7 +68,7 @@ impl Service {
             transport: &mut transport,
             request: &request,
             exchange: &mut exchange,
-            persists: is_persistent(&request),
+            persists: is_persistent(&request.parts),
         };
         let sent = match answer {
             Some(answer) => {
@@ -124,9 +124,9 @@ pub(crate) fn asks_for_websocket(request: &request::Parts) -> bool {
 }
 
 /// Whether the client wants to send another request on its connection (RFC 9112 §9.3).
-fn is_persistent(request: &Request) -> bool {
-    let connection = request.parts.headers.get_all(header::CONNECTION).iter().map(|value| value.as_bytes());
-    match request.parts.version {
+pub(crate) fn is_persistent(request: &request::Parts) -> bool {
+    let connection = request.headers.get_all(header::CONNECTION).iter().map(HeaderValue::as_bytes);
+    match request.version {
         Version::HTTP_11 => !has_word(connection, "close"),
         _ => has_word(connection, "keep-alive"),
     }

@@ -91,6 +91,8 @@ pub(crate) struct Transport {
     queued_bytes: u64,
     /// It must end with a reset.
     reset: AtomicBool,
+    /// Its client does not know yet that it ends.
+    surprises: AtomicBool,
     /// Wakes its task when it or its server has waited for too long.
     pub(crate) alarm: Alarm,
     /// Its place among all connections, for as long as it or its end lasts.
@@ -122,6 +124,7 @@ impl Transport {
             stalled: None,
             queued_bytes: 0,
             reset: AtomicBool::new(false),
+            surprises: AtomicBool::new(false),
             alarm,
             place: Some(place),
         }
@@ -184,6 +187,11 @@ impl Transport {
         if let Err(error) = self.socket().and_then(reset) {
             tracing::debug!(%error, "cannot reset the connection");
         }
+    }
+
+    /// The answer to the request in hand ends the connection, though its client may have more to send.
+    pub(crate) fn end_by_surprise(&self) {
+        self.surprises.store(true, Ordering::Relaxed);
     }
 
     /// Whether the client has closed its side or the connection is broken; reads nothing.
@@ -277,7 +285,8 @@ impl Transport {
 
     /// Whether the client may still be sending what nobody will read: closing at once could cost it the answer.
     pub(super) fn must_linger(&self) -> bool {
-        let unread = !self.received.is_empty() || !self.inbound.is_done();
+        let unread =
+            !self.received.is_empty() || !self.inbound.is_done() || self.surprises.load(Ordering::Relaxed);
         self.socket.is_some()
             && unread
             && self.inbound != Inbound::Tunnel

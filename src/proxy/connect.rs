@@ -45,8 +45,8 @@ use crate::{
 /// Reads that are put off, each for one turn of the loop. One is enough unless the runtime makes the loop yield.
 const PUT_OFF: u8 = 3;
 
-/// Most that is read at once.
-const PIECE: usize = 64 * 1024;
+/// Read at once while a head comes.
+const HEAD_READ: usize = 16 * 1024;
 
 /// What a connection is for.
 #[derive(Debug, Clone)]
@@ -188,25 +188,43 @@ impl<S: AsyncRead + Unpin> AsyncRead for Checked<S> {
                 out.put_slice(&part);
                 return Poll::Ready(Ok(()));
             }
-            if matches!(this.answer.at, At::Tunnel) && this.received.is_empty() {
-                return Pin::new(&mut this.stream).poll_read(cx, out);
-            }
             if this.answer.is_done() {
                 // More than the answer is nobody's.
                 return Poll::Ready(Ok(()));
             }
-            let good = if this.received.is_empty() { 0 } else { this.answer.take(&this.received)? };
-            this.good = this.received.split_to(good);
-            if good == 0 {
-                let mut buffer = Buffer::take();
-                let mut room = ReadBuf::new(&mut buffer.room()[..PIECE]);
-                ready!(Pin::new(&mut this.stream).poll_read(cx, &mut room))?;
-                if room.filled().is_empty() {
-                    return Poll::Ready(Ok(()));
+            if !this.received.is_empty() {
+                let good = this.answer.take(&this.received)?;
+                this.good = this.received.split_to(good);
+                if good > 0 {
+                    continue;
                 }
-                this.received.extend_from_slice(room.filled());
             }
+            if !matches!(this.answer.at, At::Head) {
+                return this.poll_body(cx, out);
+            }
+            let mut buffer = Buffer::take();
+            let mut room = ReadBuf::new(&mut buffer.room()[..HEAD_READ]);
+            ready!(Pin::new(&mut this.stream).poll_read(cx, &mut room))?;
+            if room.filled().is_empty() {
+                return Poll::Ready(Ok(()));
+            }
+            this.received.extend_from_slice(room.filled());
         }
+    }
+}
+
+impl<S: AsyncRead + Unpin> Checked<S> {
+    /// Reads without a copy.
+    fn poll_body(&mut self, cx: &mut Context<'_>, out: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        let start = out.filled().len();
+        ready!(Pin::new(&mut self.stream).poll_read(cx, out))?;
+        let came = &out.filled()[start..];
+        if !came.is_empty() {
+            let good = self.answer.take(came)?;
+            self.received.extend_from_slice(&came[good..]);
+            out.set_filled(start + good);
+        }
+        Poll::Ready(Ok(()))
     }
 }
 

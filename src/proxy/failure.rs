@@ -129,6 +129,9 @@ pub(super) async fn explain(session: &mut Session, error: &Error, exchange: &mut
     let Some(explanation) = explanation.filter(|_| !begun) else {
         return FailToProxy { error_code: 0, can_reuse_downstream: false };
     };
+    if let Ok(transport) = send::transport(session) {
+        transport.end_by_surprise();
+    }
     let code = explanation.status.as_u16();
     let answer = handler::finish(explanation.answer(&session.req_header().headers), exchange);
     if let Err(error) = send::answer(session, answer, exchange).await {

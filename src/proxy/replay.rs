@@ -9,7 +9,12 @@ use pingora_error::{Error, ErrorType, OrErr, Result};
 use pingora_proxy::Session;
 
 use super::{instead, send::transport};
-use crate::{exchange::Exchange, http1::asks_for_websocket, listen::Transport, state::State};
+use crate::{
+    exchange::Exchange,
+    http1::{asks_for_websocket, is_persistent},
+    listen::Transport,
+    state::State,
+};
 
 /// Has the transport keep the body of this request, if its route wants that.
 pub(super) fn keep(session: &Session, exchange: &Exchange) -> Result<()> {
@@ -49,6 +54,10 @@ pub(super) fn prepare(state: &State, session: &mut Session) {
     // HTTP/1.0 knows no interim answers (RFC 9110 §15.2).
     let no_interim = session.req_header().version < Version::HTTP_11;
     session.set_ignore_info_resp(no_interim);
+    if !is_persistent(session.req_header()) {
+        // The engine looks at one field named Connection only.
+        session.set_keepalive(None);
+    }
     if !asks_for_websocket(session.req_header()) {
         // The engine takes every request with this field for one that asks for a tunnel.
         session.req_header_mut().remove_header(&header::UPGRADE);

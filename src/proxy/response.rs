@@ -7,11 +7,13 @@ use pingora_proxy::Session;
 
 use super::{failure, instead, send};
 use crate::{
+    answer::Fields,
     exchange::Exchange,
     handler::{
         self,
         response::{Response, is_interim},
     },
+    http1::fields::is_hop_by_hop,
     state::State,
 };
 
@@ -52,6 +54,10 @@ pub(super) async fn receive(
 pub(super) fn pass_on(session: &mut Session, response: &mut ResponseHeader, exchange: &Exchange) {
     if send::has_begun(session) {
         return;
+    }
+    if response.status != StatusCode::SWITCHING_PROTOCOLS {
+        let own = [&b"connection"[..], b"transfer-encoding"];
+        response.remove_if(|name| is_hop_by_hop(name) && !own.contains(&name));
     }
     if is_interim(response.status) {
         return handler::response::hide(response);

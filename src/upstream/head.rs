@@ -1,6 +1,6 @@
 //! The head that a server gets: the client's, without what was meant for us alone, with who asks.
 
-use http::{HeaderValue, Version, header};
+use http::{HeaderValue, Method, Version, header};
 
 use crate::{
     answer::{Fields, named_in_connection, write_plain_length},
@@ -29,6 +29,10 @@ pub(crate) fn prepare(
     if received.version == Version::HTTP_10 {
         // Its client does not wait for a 100, whatever it says (RFC 9110 §10.1.1).
         request.remove(&header::EXPECT);
+    }
+    let left = received.headers.get(header::MAX_FORWARDS).filter(|_| received.method == Method::OPTIONS);
+    if let Some(left) = left.and_then(|left| left.to_str().ok()?.parse::<u32>().ok()) {
+        request.set(header::MAX_FORWARDS, left.saturating_sub(1).into());
     }
     write_plain_length(request);
     client.forward(request);
