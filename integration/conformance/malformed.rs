@@ -6,8 +6,6 @@ mod framing;
 mod heads;
 mod sequences;
 
-use std::time::Duration;
-
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
     net::TcpStream,
@@ -192,10 +190,10 @@ fn judge(row: &Row, back: &[u8], heard: &[strict::Message]) -> Option<String> {
     (heard != reach).then(|| format!("the upstream got {heard:?} for {reach:?}"))
 }
 
-async fn hold(coming: Coming, longest: usize, limit: Duration) {
+async fn hold(coming: Coming, longest: usize) {
     let recorder = Recorder::start().await;
     let proxy = proxy(&recorder).await;
-    let (target, start) = (proxy.target(), std::time::Instant::now());
+    let target = proxy.target();
     let mut wrong = Vec::new();
     let rows: Vec<Row> = rows().into_iter().filter(|row| row.bytes.len() <= longest).collect();
     for row in &rows {
@@ -208,18 +206,16 @@ async fn hold(coming: Coming, longest: usize, limit: Duration) {
     }
     assert!(wrong.is_empty(), "{} of {} rows:\n{}", wrong.len(), rows.len(), wrong.join("\n"));
     assert!(rows.len() >= 300, "{} rows", rows.len());
-    assert!(start.elapsed() < limit, "{:?}", start.elapsed());
-    eprintln!("{} rows in {:?}", rows.len(), start.elapsed());
 }
 
 #[tokio::test]
 async fn nothing_ambiguous_goes_further() {
-    hold(Coming::AtOnce, usize::MAX, Duration::from_secs(60)).await;
+    hold(Coming::AtOnce, usize::MAX).await;
 }
 
 #[tokio::test]
 async fn nothing_ambiguous_goes_further_one_byte_at_a_time() {
-    hold(Coming::OneByOne, 2000, Duration::from_secs(60)).await;
+    hold(Coming::OneByOne, 2000).await;
 }
 
 #[test]

@@ -1,7 +1,7 @@
 //! The way of nearly every request: HTTP/1.1 spoken by ourselves, on both sides.
 //!
 //! What to do with a request is decided elsewhere ([`handler`]); here it is done: [`answer`] for what needs no server,
-//! else an [`attempt`] at one after the other, whose answer is [`relay`]ed. Upgrades and HTTP/1.0 are the engine's.
+//! else an [`attempt`] at one after the other, whose answer is [`relay`]ed. WebSocket and HTTP/1.0 are the engine's.
 
 mod answer;
 mod appetite;
