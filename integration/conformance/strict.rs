@@ -99,6 +99,7 @@ fn fields(bytes: &mut &[u8]) -> Result<Vec<(String, String)>, Bad> {
 }
 
 /// How a body ends.
+#[derive(Clone, Copy)]
 enum End {
     None,
     Length(usize),

@@ -409,4 +409,42 @@ mod tests {
             assert_eq!(refused(head), 400, "{head:?}");
         }
     }
+
+    proptest::proptest! {
+        #[test]
+        fn it_makes_no_difference_in_which_pieces_a_head_comes(
+            parts in proptest::collection::vec(proptest::sample::select(PARTS), 0..12),
+            at in 0_usize..100,
+        ) {
+            let all = parts.concat();
+            let came = &all[..at.min(all.len())];
+            let outcome = |read: Result<Option<(Request, usize)>, Refusal>| {
+                read.map(|read| read.map(|(request, length)| (request.lines.bytes().clone(), length, request.body)))
+            };
+            let whole = outcome(read(&all, 0));
+            match outcome(read(came, 0)) {
+                Ok(None) => proptest::prop_assert_eq!(outcome(read(&all, came.len())), whole),
+                Ok(some) => proptest::prop_assert_eq!(Ok(some), whole),
+                Err(_) => proptest::prop_assert!(whole.is_err()),
+            }
+        }
+    }
+
+    /// What heads are made of, and what they are not made of.
+    const PARTS: &[&[u8]] = &[
+        b"GET / HTTP/1.1\r\n",
+        b"POST http://a/b HTTP/1.1\r\n",
+        b"Host: a\r\n",
+        b"Content-Length: 3\r\n",
+        b"Transfer-Encoding: chunked\r\n",
+        b"X: y\r\n",
+        b"X: y\n",
+        b"\r\n",
+        b"\r",
+        b"\n",
+        b" ",
+        b":",
+        b"\0",
+        b"\xff",
+    ];
 }
