@@ -6,6 +6,7 @@ mod framing;
 mod heads;
 mod sequences;
 
+use fastrand::Rng;
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
     net::TcpStream,
@@ -216,6 +217,91 @@ async fn nothing_ambiguous_goes_further() {
 #[tokio::test]
 async fn nothing_ambiguous_goes_further_one_byte_at_a_time() {
     hold(Coming::OneByOne, 2000).await;
+}
+
+/// What is put somewhere into a row.
+const CRUMBS: &[&[u8]] = &[
+    b"\r",
+    b"\n",
+    b"\r\n",
+    b"\r\n\r\n",
+    b" ",
+    b"\t",
+    b"\0",
+    b"\x0b",
+    b"\x80",
+    b":",
+    b",",
+    b";",
+    b"0",
+    b"1",
+    b"f",
+    b"+",
+    b"/",
+    b"#",
+    b"@",
+    b"chunked",
+    b"Content-Length: 0\r\n",
+    b"Content-Length: 7\r\n",
+    b"Transfer-Encoding: chunked\r\n",
+    b"Host: y\r\n",
+    b"Connection: Content-Length\r\n",
+    b"Expect: 100-continue\r\n",
+    b"Upgrade: websocket\r\n",
+    b"HTTP/1.0",
+    b"0\r\n\r\n",
+    SMUGGLED.as_bytes(),
+];
+
+/// Changes a row at some places.
+fn mutate(rng: &mut Rng, bytes: &mut Vec<u8>) {
+    for _ in 0..rng.usize(1..4) {
+        let at = rng.usize(..=bytes.len());
+        let end = (at + rng.usize(1..20)).min(bytes.len());
+        match rng.u8(..4) {
+            0 => drop(bytes.splice(at..at, rng.choice(CRUMBS).expect("some").iter().copied())),
+            1 => drop(bytes.splice(at..end, rng.choice(CRUMBS).expect("some").iter().copied())),
+            2 => drop(bytes.drain(at..(at + 1).min(bytes.len()))),
+            _ => bytes.extend_from_within(at..end),
+        }
+    }
+}
+
+#[tokio::test]
+async fn whatever_becomes_of_a_row_what_goes_further_is_a_request_and_what_comes_back_an_answer() {
+    let recorder = Recorder::start().await;
+    let proxy = proxy(&recorder).await;
+    let Target::Tcp(address) = proxy.target() else { panic!("not tcp") };
+    // What HEAD is answered cannot be told from what was sent.
+    let rows: Vec<Row> =
+        rows().into_iter().filter(|row| row.bytes.len() < 2000 && !row.name.contains("HEAD")).collect();
+    let mut rng = Rng::with_seed(0x5eed);
+    for number in 0..3000 {
+        let mut bytes = rng.choice(&rows).expect("some").bytes.clone();
+        mutate(&mut rng, &mut bytes);
+        if bytes.windows(4).any(|word| word == b"HEAD") {
+            continue;
+        }
+        let told = || format!("{number}: {}", bytes.escape_ascii());
+        let mut stream = TcpStream::connect(address).await.expect("the proxy accepts");
+        // It may be cut before all is sent, and is waited for no longer than it has something to say.
+        let _ = stream.write_all(&[&bytes[..], NEXT.as_bytes()].concat()).await;
+        let _ = stream.shutdown().await;
+        let mut back = Vec::new();
+        let _ = within(SOON, &told(), stream.read_to_end(&mut back)).await;
+        let mut rest = &back[..];
+        while !rest.is_empty() {
+            match strict::answer(rest, "GET") {
+                Ok(answer) => rest = &rest[answer.length..],
+                // Who closes its side has left.
+                Err(strict::Bad::Incomplete) => break,
+                Err(strict::Bad::Malformed(why)) => panic!("{why} in {} for {}", back.escape_ascii(), told()),
+            }
+        }
+        if let Err(wrong) = recorder.take() {
+            panic!("the upstream got {wrong} for {}", told());
+        }
+    }
 }
 
 #[test]

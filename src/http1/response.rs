@@ -46,9 +46,8 @@ impl Head {
         let length = match config.parse_response_with_uninit_headers(&mut parsed, buffer, &mut fields) {
             Ok(httparse::Status::Complete(length)) if length <= most => length,
             Ok(httparse::Status::Partial) if buffer.len() < most => return Ok(None),
-            Ok(_) | Err(httparse::Error::TooManyHeaders) => {
-                return Err(Malformed("its head is too large (max_response_head)"));
-            }
+            Ok(_) => return Err(Malformed("its head is too large (max_response_head)")),
+            Err(httparse::Error::TooManyHeaders) => return Err(Malformed("it has more than 256 fields")),
             Err(_) => return Err(Malformed("its head is not HTTP")),
         };
         let head = &buffer[..length];

@@ -95,9 +95,9 @@ pub(crate) fn read(buffer: &[u8], seen: usize) -> Result<Option<(Request, usize)
     }
     let found = end_of_head(buffer, start.max(seen.saturating_sub(2)));
     let end = found.unwrap_or(buffer.len());
-    let has_bare_line_feed =
-        memchr::memchr_iter(b'\n', &buffer[..end.min(MAX_HEAD)]).any(|at| at == 0 || buffer[at - 1] != b'\r');
-    if has_bare_line_feed {
+    let new = start.max(seen).min(end);
+    let mut line_feeds = memchr::memchr_iter(b'\n', &buffer[new..end]).map(|at| new + at);
+    if line_feeds.any(|at| at == 0 || buffer[at - 1] != b'\r') {
         return Err(Refusal::bad("A line of the head ends without a carriage return."));
     }
     if found.is_none() {
