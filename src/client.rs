@@ -12,7 +12,7 @@ use ipnet::IpNet;
 
 use crate::{
     answer::{Fields, value, write_number},
-    config::{Address, Trust},
+    config::Trust,
     listen::{Peer, PeerAddress},
 };
 
@@ -47,12 +47,13 @@ pub struct Client {
 impl Client {
     /// Reads who asks from the peer and the head of its request.
     pub fn identify(peer: &Peer, request: &HeaderMap) -> Self {
-        let trust = peer.listener.trust();
-        let own_port = match peer.listener.address {
-            Address::Tcp(address) => Some(address.port()),
-            Address::Unix(_) => None,
-        };
-        Self::from_parts(peer.address, &trust, own_port, request)
+        let settings = peer.listener.settings();
+        let own_port = peer.listener.address.port();
+        let mut client = Self::from_parts(peer.address, &settings.trust, own_port, request);
+        if !client.trusted || !request.contains_key(X_FORWARDED_PROTO) {
+            client.https = peer.tls.is_some();
+        }
+        client
     }
 
     fn from_parts(peer: PeerAddress, trust: &Trust, own_port: Option<u16>, request: &HeaderMap) -> Self {
@@ -139,7 +140,8 @@ fn write_address(out: &mut BytesMut, address: IpAddr) {
     }
 }
 
-fn is_trusted(peer: PeerAddress, trust: &Trust) -> bool {
+/// Whether the word of a peer counts.
+pub(crate) fn is_trusted(peer: PeerAddress, trust: &Trust) -> bool {
     match peer {
         PeerAddress::Tcp(address) => trusts(&trust.networks, plain(address.ip())),
         PeerAddress::Unix { uid } => trust.all || trust.uids.contains(&uid),

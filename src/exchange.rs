@@ -13,6 +13,7 @@ use crate::{
     client::Client,
     observe::{How, RequestId},
     route::{Route, Site},
+    tls::Facts,
     upstream::{Lease, Server, Turn, Upstream, retry},
 };
 
@@ -37,6 +38,8 @@ pub struct Exchange {
     pub(crate) id: RequestId,
     /// Who asks.
     pub(crate) client: Option<Client>,
+    /// What its connection has agreed on, where it speaks TLS.
+    pub(crate) tls: Option<Arc<Facts>>,
     /// The site it is for, where that has no route for it.
     pub(crate) site: Option<Arc<Site>>,
     /// The route it takes.
@@ -79,6 +82,7 @@ impl Exchange {
             time: SystemTime::now(),
             id: RequestId::random(),
             client: None,
+            tls: None,
             site: None,
             route: None,
             turn: Turn::default(),

@@ -4,6 +4,7 @@
 //!
 //! - [`config`]: the file as typed, checked into types that cannot be wrong
 //! - [`listen`]: sockets, connections, heads, and the transport that the engine reads and writes
+//! - [`tls`]: certificates, and what connections agree on
 //! - [`client`]: who asks
 //! - [`route`]: from host and path to a route
 //! - [`gate`]: what may answer before the route's action
@@ -43,4 +44,5 @@ mod proxy;
 mod route;
 mod server;
 mod state;
+mod tls;
 mod upstream;

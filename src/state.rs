@@ -82,7 +82,11 @@ impl State {
     ) -> Result<(), ReloadError> {
         let listeners = Listeners::new(&config.server, serve, workers, Arc::clone(&self.metrics));
         self.listeners.get_or_init(|| Arc::new(listeners));
-        self.take_over(config).await
+        self.take_over(config).await?;
+        if let Some(listeners) = self.listeners.get() {
+            tokio::spawn(Arc::clone(listeners.certificates()).watch());
+        }
+        Ok(())
     }
 
     /// Stops accepting clients, and gives the future of the last of them leaving.

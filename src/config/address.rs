@@ -148,12 +148,11 @@ fn server_problem(text: &str) -> Problem {
         Problem::new(format!("{} is not the address of a server", show(text)), "needs a host and a port");
     let general =
         "write for example `\"unix:/run/galaxy/gunicorn.sock\"`, `\"127.0.0.1:8080\"` or `\"worker1:8080\"`";
-    if text.starts_with("https://") {
-        return Problem::new(
-            format!("{} is not available in this version", show(text)),
-            "planned, not built yet",
-        )
-        .help("servers are spoken to in plain HTTP so far: write `\"host:port\"`");
+    if let Some(rest) = text.strip_prefix("https://") {
+        let host = rest.split('/').next().unwrap_or_default();
+        let suggestion = if server(host).is_ok() { host.into() } else { format!("{host}:443") };
+        return Problem { label: "an address, not a URL".into(), ..problem }
+            .help(format!("write `{suggestion:?}`, and beside `servers` `protocol = \"https\"`"));
     }
     if let Some(rest) = text.strip_prefix("http://") {
         let host = rest.split('/').next().unwrap_or_default();

@@ -6,7 +6,7 @@ use super::{
     diagnostic::Problem,
     listen::{self, Taken},
     log,
-    model::Config,
+    model::{Config, Listen, Site, Trust},
     read::{Context, TOP, Table, Value},
     server,
     site::{self, Hosts},
@@ -31,10 +31,9 @@ pub fn read<'a>(context: &'a Context<'a>, root: &'a DeTable<'a>) -> Config {
         table.optional("server", server::read).unwrap_or_else(|| server::default(context.system.cores()));
     let log = table.optional("log", log::read).unwrap_or(log::DEFAULT);
     let mut taken = Taken::default();
-    let listen = match several(&mut table, "listen") {
-        Some(values) => values.into_iter().filter_map(|value| listen::read(value, &mut taken)).collect(),
-        None => vec![listen::default_listen()],
-    };
+    let listen = several(&mut table, "listen");
+    let listen: Option<Vec<Listen>> =
+        listen.map(|values| values.into_iter().filter_map(|value| listen::read(value, &mut taken)).collect());
     let admin = table.optional("admin", |value| listen::read_admin(value, &mut taken));
     // Before the sites, because routes name them.
     let upstreams = table.take("upstream");
@@ -53,6 +52,13 @@ pub fn read<'a>(context: &'a Context<'a>, root: &'a DeTable<'a>) -> Config {
     };
     table.finish();
     upstreams.warn_unused(context);
+    let has_tls = sites.iter().any(|site| site.tls.is_some());
+    let listen = match listen {
+        Some(listen) => listen,
+        None if has_tls => listen::default_listen_tls(),
+        None => vec![listen::default_listen()],
+    };
+    check_tls(context, &sites, &listen);
     Config {
         server,
         admin: admin.unwrap_or_else(listen::default_admin),
@@ -60,6 +66,36 @@ pub fn read<'a>(context: &'a Context<'a>, root: &'a DeTable<'a>) -> Config {
         listen,
         sites,
         upstreams: upstreams.read,
+    }
+}
+
+/// Certificates want a listener that shows them, and the other way round.
+fn check_tls(context: &Context<'_>, sites: &[Site], listen: &[Listen]) {
+    let site = sites.iter().find(|site| site.tls.is_some());
+    let redirected = sites.iter().find(|site| site.redirect_https.is_some());
+    let encrypted = listen.iter().find(|listen| listen.tls.is_some());
+    match (site, encrypted) {
+        (Some(site), None) => {
+            let problem = format!("the site {:?} has `tls`, and no `[[listen]]` speaks it", site.name);
+            context.error_of_file(
+                Problem::new(problem, "").help("add:\n[[listen]]\naddress = \"[::]:443\"\ntls = true"),
+            );
+        }
+        (None, Some(listen)) if listen.tls.as_ref().is_some_and(|tls| tls.own.is_none()) => {
+            let problem = format!("`{}` speaks TLS, and there is no certificate", listen.address);
+            context.error_of_file(Problem::new(problem, "").help(
+                "give a site `tls = { cert = \"/etc/ssl/galaxy/fullchain.pem\", key = \"/etc/ssl/galaxy/privkey.pem\" }`",
+            ));
+        }
+        (None, None)
+            if redirected.is_some() && !listen.iter().any(|listen| listen.trust != Trust::default()) =>
+        {
+            context.error_of_file(
+                Problem::new("`redirect_https` leads nowhere: nothing speaks TLS", "")
+                    .help("give a site `tls`, or `trust` the proxy in front that does, on its listener"),
+            );
+        }
+        _ => {}
     }
 }
 

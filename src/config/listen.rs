@@ -7,9 +7,10 @@ use ipnet::IpNet;
 use super::{
     address,
     diagnostic::{Problem, Span, show},
-    model::{Address, Admin, Listen, Trust},
+    model::{Address, Admin, Listen, ListenTls, Trust},
     paths,
     read::{ADMIN, LISTEN, Table, Value, integer, text},
+    tls,
 };
 
 const ADDRESS: &str = "\"[::]:8080\"";
@@ -22,7 +23,14 @@ pub fn default_admin() -> Admin {
 /// Where clients connect when the file does not say.
 pub fn default_listen() -> Listen {
     let address = Address::Tcp(SocketAddr::from((Ipv6Addr::UNSPECIFIED, 8080)));
-    Listen { address, trust: Trust::default(), mode: None }
+    Listen::plain(address)
+}
+
+/// Those of a file without `[[listen]]` and with certificates.
+pub fn default_listen_tls() -> Vec<Listen> {
+    let address = |port| Address::Tcp(SocketAddr::from((Ipv6Addr::UNSPECIFIED, port)));
+    let tls = Some(ListenTls { own: None });
+    vec![Listen::plain(address(80)), Listen { tls, ..Listen::plain(address(443)) }]
 }
 
 /// The addresses taken so far, and where.
@@ -61,8 +69,15 @@ pub fn read(value: Value<'_>, taken: &mut Taken) -> Option<Listen> {
     let unix = address.as_ref().is_none_or(|address| matches!(address, Address::Unix(_)));
     let trust = table.optional("trust", |value| trust(value, unix)).unwrap_or_default();
     let mode = mode(&mut table, unix);
+    let tls = table.optional("tls", tls::read_listen).flatten();
+    let proxy_protocol = table.take("proxy_protocol");
+    let announced = proxy_protocol.and_then(Value::boolean).unwrap_or(false);
+    if let Some(value) = proxy_protocol.filter(|_| announced && trust == Trust::default()) {
+        let problem = Problem::new("`proxy_protocol` without `trust`", "nobody is believed here");
+        value.error(problem.help("list the balancers in front: `trust = [\"10.0.0.0/8\"]`"));
+    }
     table.finish();
-    Some(Listen { address: address?, trust, mode })
+    Some(Listen { address: address?, trust, mode, tls, proxy_protocol: announced })
 }
 
 fn socket(value: Value<'_>, taken: &mut Taken) -> Option<Address> {

@@ -29,6 +29,7 @@ mod system;
 mod template;
 #[cfg(test)]
 mod tests;
+mod tls;
 mod units;
 mod upstream;
 

@@ -57,6 +57,29 @@ pub struct Server {
     pub max_connections: usize,
     /// Name servers that host names of servers are looked up at; empty means those of the system.
     pub resolver: Vec<SocketAddr>,
+    /// `[server.http2]`
+    pub http2: Http2,
+}
+
+/// `[server.http2]`: what one connection may take. Counts are for ten seconds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Http2 {
+    /// Requests at once (RFC 9113 §5.1.2).
+    pub max_concurrent_streams: u32,
+    /// Bytes of one request's body that may be on their way (§5.2).
+    pub stream_window: u32,
+    /// The same of all of them.
+    pub connection_window: u32,
+    /// Bytes of a head, each field with 32 more (§6.5.2).
+    pub max_header_list: u32,
+    /// Streams that the client gives up.
+    pub max_resets: u32,
+    /// PING frames.
+    pub max_pings: u32,
+    /// SETTINGS frames.
+    pub max_settings: u32,
+    /// Frames that carry nothing, and those that say how important streams are.
+    pub max_empty_frames: u32,
 }
 
 /// `[admin]`
@@ -137,6 +160,64 @@ pub struct Listen {
     pub trust: Trust,
     /// Permission bits of a unix socket; `None` leaves them to the umask.
     pub mode: Option<u32>,
+    /// Clients speak TLS here.
+    pub tls: Option<ListenTls>,
+    /// Trusted peers say in a PROXY header who has connected to them.
+    pub proxy_protocol: bool,
+}
+
+impl Listen {
+    /// A listener that only has an address.
+    pub fn plain(address: Address) -> Self {
+        Self { address, trust: Trust::default(), mode: None, tls: None, proxy_protocol: false }
+    }
+}
+
+/// `listen.tls`
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ListenTls {
+    /// The certificate for names that no site with one has.
+    pub own: Option<Tls>,
+}
+
+/// `tls` of a site or a listener.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Tls {
+    /// The certificate and those above it, in PEM.
+    pub cert: PathBuf,
+    /// Its key, in PEM.
+    pub key: PathBuf,
+    /// The oldest version that is spoken.
+    pub min_version: TlsVersion,
+    /// Whether clients show certificates of their own.
+    pub client: Option<ClientTls>,
+}
+
+/// A version of TLS.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum TlsVersion {
+    /// RFC 5246
+    Tls12,
+    /// RFC 8446
+    Tls13,
+}
+
+/// `tls.client_ca` and `tls.client_verify`
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ClientTls {
+    /// The authorities whose certificates are good, in PEM.
+    pub ca: PathBuf,
+    /// Nobody gets in without one.
+    pub required: bool,
+}
+
+/// `site.redirect_https`
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct RedirectHttps {
+    /// For how long browsers come by HTTPS alone from now on (RFC 6797).
+    pub hsts: Option<Duration>,
+    /// That holds for the names below this one too.
+    pub subdomains: bool,
 }
 
 /// An address to listen on.
@@ -146,6 +227,16 @@ pub enum Address {
     Tcp(SocketAddr),
     /// The path of a unix socket.
     Unix(PathBuf),
+}
+
+impl Address {
+    /// The port of a TCP address.
+    pub fn port(&self) -> Option<u16> {
+        match self {
+            Self::Tcp(address) => Some(address.port()),
+            Self::Unix(_) => None,
+        }
+    }
 }
 
 impl fmt::Display for Address {
@@ -179,6 +270,10 @@ pub struct Site {
     pub errors: BTreeMap<u16, PathBuf>,
     /// Bytes per second of all its answers together, each of which gets the same part.
     pub limit_rate: Option<u64>,
+    /// Its certificate.
+    pub tls: Option<Tls>,
+    /// Clients are to come by HTTPS.
+    pub redirect_https: Option<RedirectHttps>,
     /// Its routes, in the order of the file.
     pub routes: Vec<Route>,
 }
@@ -363,6 +458,8 @@ pub struct Upstream {
     pub resolver: Vec<SocketAddr>,
     /// Its workers; may be empty (requests then wait for a reload that brings some).
     pub servers: Vec<UpstreamServer>,
+    /// They are spoken to under TLS (`protocol = "https"`).
+    pub tls: Option<UpstreamTls>,
     /// Which of them gets a request.
     pub balance: Balance,
     /// Over how long a server that has returned gets to its whole share; zero is at once.
@@ -391,6 +488,17 @@ pub struct Upstream {
     pub keepalive: Duration,
     /// Most bytes of the head of a worker's answer; a larger one is no answer.
     pub max_response_head: usize,
+}
+
+/// `upstream.tls`
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct UpstreamTls {
+    /// The name that servers are asked for and must have, in place of their own.
+    pub server_name: Option<String>,
+    /// The authorities that vouch for them, in PEM; those of the system without it.
+    pub ca: Option<PathBuf>,
+    /// Whether somebody must vouch for them.
+    pub verify: bool,
 }
 
 /// `upstream.balance`

@@ -5,8 +5,9 @@ use super::{
     action::SYMLINKS,
     log,
     model::*,
+    tls::{VERIFY, VERSIONS},
     units::{show_duration, show_size},
-    upstream::{QUEUE_ORDERS, balance_word},
+    upstream::{PROTOCOLS, QUEUE_ORDERS, balance_word},
 };
 
 /// The effective configuration as TOML.
@@ -100,6 +101,16 @@ fn server(out: &mut Out, server: &Server) {
     if !server.resolver.is_empty() {
         out.raw("resolver", list(server.resolver.iter().map(|address| quote(&address.to_string()))));
     }
+    let http2 = &server.http2;
+    out.table("[server.http2]");
+    out.raw("max_concurrent_streams", http2.max_concurrent_streams);
+    out.text("stream_window", &show_size(Some(http2.stream_window.into())));
+    out.text("connection_window", &show_size(Some(http2.connection_window.into())));
+    out.text("max_header_list", &show_size(Some(http2.max_header_list.into())));
+    out.raw("max_resets", http2.max_resets);
+    out.raw("max_pings", http2.max_pings);
+    out.raw("max_settings", http2.max_settings);
+    out.raw("max_empty_frames", http2.max_empty_frames);
 }
 
 fn log(out: &mut Out, log: &Log) {
@@ -132,6 +143,27 @@ fn listen(out: &mut Out, listen: &Listen) {
     if let Some(mode) = listen.mode {
         out.text("mode", &format!("{mode:04o}"));
     }
+    match &listen.tls {
+        None => {}
+        Some(ListenTls { own: None }) => out.raw("tls", true),
+        Some(ListenTls { own: Some(own) }) => out.raw("tls", certificate(own)),
+    }
+    if listen.proxy_protocol {
+        out.raw("proxy_protocol", true);
+    }
+}
+
+fn certificate(tls: &Tls) -> String {
+    let mut pairs = vec![
+        ("cert", path(&tls.cert)),
+        ("key", path(&tls.key)),
+        ("min_version", word(&VERSIONS, &tls.min_version)),
+    ];
+    if let Some(client) = &tls.client {
+        pairs.push(("client_ca", path(&client.ca)));
+        pairs.push(("client_verify", word(&VERIFY, &client.required)));
+    }
+    inline(&pairs)
 }
 
 fn site(out: &mut Out, site: &Site) {
@@ -150,6 +182,15 @@ fn site(out: &mut Out, site: &Site) {
     }
     if site.limit_rate.is_some() {
         out.text("limit_rate", &show_size(site.limit_rate));
+    }
+    if let Some(own) = &site.tls {
+        out.raw("tls", certificate(own));
+    }
+    if let Some(redirect) = &site.redirect_https {
+        let hsts = redirect.hsts.map(|hsts| ("hsts", quote(&show_duration(hsts))));
+        let pairs: Vec<_> =
+            hsts.into_iter().chain([("subdomains", redirect.subdomains.to_string())]).collect();
+        out.raw("redirect_https", inline(&pairs));
     }
     // What a route takes over from its site is shown in the route.
     out.table("[site.routes]");
@@ -245,7 +286,13 @@ fn upstream(out: &mut Out, upstream: &Upstream) {
     if let Some(name) = &upstream.load_header {
         out.text("load_header", name.as_str());
     }
-    out.text("protocol", "http");
+    out.raw("protocol", word(&PROTOCOLS, &upstream.tls.is_some()));
+    if let Some(UpstreamTls { server_name, ca, verify }) = &upstream.tls {
+        let name = server_name.as_ref().map(|name| ("server_name", quote(name)));
+        let ca = ca.as_ref().map(|ca| ("ca", path(ca)));
+        let pairs: Vec<_> = name.into_iter().chain(ca).chain([("verify", verify.to_string())]).collect();
+        out.raw("tls", inline(&pairs));
+    }
     out.duration("hold", upstream.hold);
     out.raw("queue", upstream.queue);
     out.raw("queue_order", word(&QUEUE_ORDERS, &upstream.queue_order));

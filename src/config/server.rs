@@ -1,12 +1,14 @@
 //! `[server]`: settings of the process.
 
-use std::{net::SocketAddr, time::Duration};
+use std::{net::SocketAddr, ops::RangeInclusive, time::Duration};
 
 use super::{
     address,
-    model::Server,
+    diagnostic::Problem,
+    model::{Http2, Server},
     paths,
-    read::{SERVER, Value, integer, text},
+    read::{self as keys, SERVER, Value, integer, text},
+    units::show_size,
 };
 
 /// The settings of a file without `[server]`, on a machine with so many cores.
@@ -22,7 +24,60 @@ pub fn default(cores: usize) -> Server {
         keepalive_timeout: Duration::from_secs(75),
         max_connections: 16_384,
         resolver: Vec::new(),
+        http2: HTTP2,
     }
+}
+
+/// One hundred requests at once, as browsers expect; windows that a path of 100 ms fills at 300 Mbit/s. The counts are
+/// far above what clients do, and far below what would keep us busy.
+const HTTP2: Http2 = Http2 {
+    max_concurrent_streams: 100,
+    stream_window: 4 << 20,
+    connection_window: 16 << 20,
+    max_header_list: 64 << 10,
+    max_resets: 200,
+    max_pings: 50,
+    max_settings: 20,
+    max_empty_frames: 200,
+};
+
+/// Reads `[server.http2]`.
+fn http2(value: Value<'_>) -> Option<Http2> {
+    let mut table = value.table(&keys::HTTP2, "[server.http2]")?;
+    let window = |value: Value<'_>| size(value, 1 << 16..=1 << 30);
+    let http2 = Http2 {
+        max_concurrent_streams: table
+            .optional("max_concurrent_streams", integer(1..=10_000))
+            .unwrap_or(HTTP2.max_concurrent_streams),
+        stream_window: table.optional("stream_window", window).unwrap_or(HTTP2.stream_window),
+        connection_window: table.optional("connection_window", window).unwrap_or(HTTP2.connection_window),
+        max_header_list: table
+            .optional("max_header_list", |value| size(value, 1024..=1 << 20))
+            .unwrap_or(HTTP2.max_header_list),
+        max_resets: table.optional("max_resets", integer(1..=u32::MAX)).unwrap_or(HTTP2.max_resets),
+        max_pings: table.optional("max_pings", integer(1..=u32::MAX)).unwrap_or(HTTP2.max_pings),
+        max_settings: table.optional("max_settings", integer(1..=u32::MAX)).unwrap_or(HTTP2.max_settings),
+        max_empty_frames: table
+            .optional("max_empty_frames", integer(1..=u32::MAX))
+            .unwrap_or(HTTP2.max_empty_frames),
+    };
+    table.finish();
+    Some(http2)
+}
+
+/// A size within bounds.
+fn size(value: Value<'_>, range: RangeInclusive<u32>) -> Option<u32> {
+    let size = value.size()?;
+    let fits = size.and_then(|size| u32::try_from(size).ok()).filter(|size| range.contains(size));
+    if fits.is_none() {
+        let (least, most) =
+            (show_size(Some((*range.start()).into())), show_size(Some((*range.end()).into())));
+        value.error(Problem::new(
+            format!("`{}` is out of bounds", value.name),
+            format!("from {least} to {most}"),
+        ));
+    }
+    fits
 }
 
 /// Reads `[server]`.
@@ -58,6 +113,7 @@ pub fn read(value: Value<'_>) -> Option<Server> {
             .optional("max_connections", integer(1..=u32::MAX))
             .map_or(default.max_connections, |count| count as usize),
         resolver: table.optional("resolver", resolver).unwrap_or_default(),
+        http2: table.optional("http2", http2).unwrap_or(HTTP2),
     };
     table.finish();
     Some(server)

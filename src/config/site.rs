@@ -13,6 +13,7 @@ use super::{
     paths, pattern,
     read::{SITE, Value},
     route::{self, Inherited},
+    tls,
     upstream::Upstreams,
 };
 
@@ -46,6 +47,8 @@ pub fn read(value: Value<'_>, hosts: &mut Hosts, upstreams: &Upstreams) -> Optio
     };
     let errors = table.optional("errors", errors).unwrap_or_default();
     let limit_rate = table.optional("limit_rate", Value::size).flatten();
+    let tls = table.optional("tls", tls::read);
+    let redirect_https = table.optional("redirect_https", tls::read_redirect).flatten();
     let routes = match table.take("routes") {
         Some(value) => routes(value, &inherited, upstreams),
         None if slip => Vec::new(),
@@ -58,7 +61,7 @@ pub fn read(value: Value<'_>, hosts: &mut Hosts, upstreams: &Upstreams) -> Optio
     table.finish();
     let name = names.first().map_or_else(|| "default".into(), |(name, _)| name.clone());
     let hosts = names.into_iter().map(|(_, host)| host).collect();
-    Some(Site { name, hosts, errors, limit_rate, routes })
+    Some(Site { name, hosts, errors, limit_rate, tls, redirect_https, routes })
 }
 
 impl Hosts {

@@ -2,6 +2,8 @@
 
 use std::{fs, io, path::Path};
 
+use crate::tls;
+
 /// The machine that a configuration is checked against.
 pub trait System {
     /// Whether something is at `path`, symlinks followed.
@@ -15,6 +17,24 @@ pub trait System {
     /// # Errors
     /// As [`System::exists`], and [`io::ErrorKind::NotADirectory`].
     fn directory(&self, path: &Path) -> io::Result<()>;
+
+    /// Whether the certificate at `cert` can be used with the key at `key`.
+    ///
+    /// # Errors
+    /// Why not, as a sentence.
+    fn certificate(&self, cert: &Path, key: &Path) -> Result<(), String> {
+        let _ = (cert, key);
+        Ok(())
+    }
+
+    /// Whether the certificates of authorities at `path` can be used.
+    ///
+    /// # Errors
+    /// Why not, as a sentence.
+    fn authorities(&self, path: &Path) -> Result<(), String> {
+        let _ = path;
+        Ok(())
+    }
 
     /// How many cores there are for `threads = 0`; never 0.
     fn cores(&self) -> usize {
@@ -33,6 +53,14 @@ impl System for Machine {
 
     fn directory(&self, path: &Path) -> io::Result<()> {
         if fs::metadata(path)?.is_dir() { Ok(()) } else { Err(io::ErrorKind::NotADirectory.into()) }
+    }
+
+    fn certificate(&self, cert: &Path, key: &Path) -> Result<(), String> {
+        tls::identity(cert, key).map(|_| ()).map_err(|error| error.to_string())
+    }
+
+    fn authorities(&self, path: &Path) -> Result<(), String> {
+        tls::authorities(path).map(|_| ()).map_err(|error| error.to_string())
     }
 }
 

@@ -10,10 +10,13 @@ use super::{
     headers,
     model::{Balance, HashKey, Health, QueueOrder, Retry, Upstream, UpstreamServer},
     read::{Context, HEALTH, Key, RETRY, Table, UPSTREAM, UPSTREAM_SERVER, Value, closest, integer, text},
+    tls,
 };
 
 const SERVERS: &str = "servers = [\"unix:/run/galaxy/gunicorn.sock\"]";
 const ADDRESS: &str = "\"unix:/run/galaxy/gunicorn.sock\"";
+/// Words of `protocol`: whether it is spoken under TLS.
+pub const PROTOCOLS: [(&str, bool); 2] = [("http", false), ("https", true)];
 /// Words of `queue_order`.
 pub const QUEUE_ORDERS: [(&str, QueueOrder); 2] =
     [("oldest", QueueOrder::Oldest), ("newest", QueueOrder::Newest)];
@@ -136,12 +139,20 @@ fn upstream(name: &str, value: Value<'_>) -> Option<Upstream> {
         .required("servers", SERVERS.trim_start_matches("servers = "), |value| servers(value, max_requests))
         .unwrap_or_default();
     let balance = table.optional("balance", balance).unwrap_or(Balance::LeastConn);
-    table.optional("protocol", |value| value.choice(&[("http", ())], &["uwsgi", "https"]));
+    let https = table.optional("protocol", |value| value.choice(&PROTOCOLS, &["uwsgi"])).unwrap_or(false);
+    let tls_value = table.take("tls");
+    let tls = tls_value.and_then(tls::read_upstream);
+    if let Some(value) = tls_value.filter(|_| !https) {
+        let problem = Problem::new("`tls` of servers that are spoken to in plain HTTP", "means nothing");
+        value.error(problem.help("write `protocol = \"https\"` beside it, or take it out"));
+    }
+    let tls = https.then(|| tls.unwrap_or(tls::UPSTREAM));
     let time = |table: &mut Table<'_>, key, default| table.optional(key, Value::time).unwrap_or(default);
     let upstream = Upstream {
         name: name.into(),
         resolver: Vec::new(),
         servers,
+        tls,
         balance,
         slow_start: table.optional("slow_start", Value::duration).unwrap_or_default(),
         streaming_share: table.optional("streaming_share", Value::share).unwrap_or(STREAMING_SHARE),

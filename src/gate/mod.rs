@@ -1,5 +1,9 @@
 //! What may answer before a route's action: limits on methods and on the size of bodies.
 
+mod https;
+
+pub(crate) use https::Https;
+
 use http::{HeaderValue, Method, StatusCode, header, request};
 
 use crate::{

@@ -43,11 +43,17 @@ pub(crate) async fn receive(
         exchange.id = RequestId::given(given).unwrap_or_else(|| exchange.id.clone());
     }
     exchange.client = Some(client);
-    route(table, request, exchange).await.err().map(|answer| finish(answer, exchange))
+    exchange.tls.clone_from(&peer.tls);
+    route(table, peer, request, exchange).await.err().map(|answer| finish(answer, exchange))
 }
 
 /// Finds the route and does what it says; an answer made here is the `Err` that ends the way early.
-async fn route(table: &Table, request: &request::Parts, exchange: &mut Exchange) -> Result<(), Answer> {
+async fn route(
+    table: &Table,
+    peer: &Peer,
+    request: &request::Parts,
+    exchange: &mut Exchange,
+) -> Result<(), Answer> {
     let refuse = |status, sentence: String| Explanation::new(status, sentence).answer(&request.headers);
     let host = host(request);
     let path = normalize(path(request)).map_err(|bad| refuse(StatusCode::BAD_REQUEST, bad.to_string()))?;
@@ -55,6 +61,12 @@ async fn route(table: &Table, request: &request::Parts, exchange: &mut Exchange)
     let Some(matched) = table.find(host, &path) else {
         return Err(refuse(StatusCode::NOT_FOUND, "No site of that name is served here.".into()));
     };
+    if let Some(client) = &exchange.client
+        && let Some(answer) = matched.site.https.refuse(client, peer.tls.as_deref(), host, request)
+    {
+        exchange.site = Some(Arc::clone(matched.site));
+        return Err(answer);
+    }
     let Some((route, by)) = matched.route.filter(|(route, _)| !route.settings.internal) else {
         exchange.site = Some(Arc::clone(matched.site));
         return Err(refuse(StatusCode::NOT_FOUND, "There is nothing at this address.".into()));
@@ -106,6 +118,9 @@ fn path(request: &request::Parts) -> &str {
 pub(crate) fn finish(mut answer: Answer, exchange: &Exchange) -> Answer {
     if let Some(route) = &exchange.route {
         dress(&mut answer.headers, answer.status, &route.settings);
+    }
+    if let Some(site) = exchange.site() {
+        site.https.insist(&mut answer.headers, exchange.client.as_ref());
     }
     answer.headers.entry(X_REQUEST_ID).or_insert_with(|| exchange.id.value());
     answer

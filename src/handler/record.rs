@@ -43,6 +43,7 @@ pub(crate) fn record(state: &State, request: &request::Parts, sent: Sent, exchan
         method: &request.method,
         target: request.uri.path_and_query().map_or("-", |target| target.as_str()),
         version: request.version,
+        tls: exchange.tls.as_deref(),
         host: host(request),
         status: status.as_u16(),
         bytes,

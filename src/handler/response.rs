@@ -167,6 +167,7 @@ pub(crate) fn pass_on(status: StatusCode, response: &mut impl Fields, exchange: 
     }
     if let Some(route) = &exchange.route {
         dress(response, status, &route.settings);
+        route.site.https.insist(response, exchange.client.as_ref());
     }
     if response.get(&X_REQUEST_ID).is_none() {
         response.set(X_REQUEST_ID, exchange.id.value());

@@ -92,8 +92,8 @@ impl Turn<'_> {
         self.persists &= !self.transport.peer.listener.is_closing();
         match (self.persists, self.request.parts.version) {
             (false, _) => b"Connection: close\r\n",
-            (true, Version::HTTP_11) => b"",
-            (true, _) => b"Connection: keep-alive\r\n",
+            (true, Version::HTTP_10) => b"Connection: keep-alive\r\n",
+            (true, _) => b"",
         }
     }
 

@@ -165,13 +165,13 @@ impl Turn<'_> {
     /// A connection to the server on which the request has its place.
     async fn connect(&mut self) -> Result<Connection, Broken> {
         let Some(lease) = &self.exchange.lease else { return Err(Broken::Told(failed::internal())) };
-        let (keepalive, within) = (lease.settings().keepalive, lease.settings().connect_timeout);
+        let keepalive = lease.settings().keepalive;
         let shares = self.exchange.may_share_connection(&self.request.parts.method, keepalive);
-        let kept = if shares { Connection::reuse(lease.server()) } else { None };
+        let kept = if shares { Connection::reuse(lease) } else { None };
         let reused = kept.is_some();
         let connection = match kept {
             Some(kept) => Ok(kept),
-            None => Connection::connect(lease.server(), within).await,
+            None => Connection::connect(lease).await,
         };
         match connection {
             Ok(mut connection) => {

@@ -1,7 +1,7 @@
 //! The way of nearly every request: HTTP/1.1 spoken by ourselves, on both sides.
 //!
 //! What to do with a request is decided elsewhere ([`handler`]); here it is done: [`answer`] for what needs no server,
-//! else an [`attempt`] at one after the other, whose answer is [`relay`]ed. WebSocket and HTTP/1.0 are the engine's.
+//! else an [`attempt`] at one after the other, whose answer is [`relay`]ed. WebSocket is the engine's.
 
 mod answer;
 mod appetite;
@@ -60,7 +60,7 @@ impl Service {
                 handler::receive(&self.state.table(), &transport.peer, &request.parts, &mut exchange).await
             }
         };
-        if answer.is_none() && (self.only_engine || !is_plain(&request)) {
+        if answer.is_none() && (self.only_engine || asks_for_websocket(&request.parts)) {
             return self.engine.serve(transport, &request, exchange).await;
         }
         let mut turn = Turn {
@@ -103,11 +103,6 @@ impl Turn<'_> {
     }
 }
 
-/// Whether it is HTTP/1.1 and nothing else.
-fn is_plain(request: &Request) -> bool {
-    request.parts.version == Version::HTTP_11 && !asks_for_websocket(&request.parts)
-}
-
 /// Whether it asks for its connection to become a WebSocket (RFC 6455 §4.1). To anything else nobody switches here, h2c
 /// above all: whoever asks for it gets an answer in HTTP/1.1 (RFC 9110 §7.8).
 pub(crate) fn asks_for_websocket(request: &request::Parts) -> bool {
@@ -116,7 +111,7 @@ pub(crate) fn asks_for_websocket(request: &request::Parts) -> bool {
     let has_body = values(header::CONTENT_LENGTH).any(|length| length != b"0")
         || fields.contains_key(header::TRANSFER_ENCODING);
     request.method == Method::GET
-        && request.version == Version::HTTP_11
+        && request.version != Version::HTTP_10
         && !has_body
         && values(header::UPGRADE).count() == 1
         && values(header::UPGRADE).all(|protocol| protocol.eq_ignore_ascii_case(b"websocket"))
@@ -127,7 +122,7 @@ pub(crate) fn asks_for_websocket(request: &request::Parts) -> bool {
 pub(crate) fn is_persistent(request: &request::Parts) -> bool {
     let connection = request.headers.get_all(header::CONNECTION).iter().map(HeaderValue::as_bytes);
     match request.version {
-        Version::HTTP_11 => !has_word(connection, "close"),
-        _ => has_word(connection, "keep-alive"),
+        Version::HTTP_10 => has_word(connection, "keep-alive"),
+        _ => !has_word(connection, "close"),
     }
 }

@@ -9,7 +9,7 @@ use std::{
 };
 
 use bytes::{BufMut, Bytes, BytesMut};
-use http::header;
+use http::{Version, header};
 use tokio::{
     io::{AsyncWrite, AsyncWriteExt},
     time::{Instant, timeout},
@@ -63,6 +63,10 @@ enum End {
 impl Turn<'_> {
     /// Passes on an interim answer (RFC 9110 §15.2).
     pub(super) async fn pass_on_interim(&mut self, head: &Head) -> Result<(), Broken> {
+        if self.request.parts.version == Version::HTTP_10 {
+            // It knows of none.
+            return Ok(());
+        }
         let mut fields = Edited::new(head);
         handler::response::hide(&mut fields);
         let out = self.transport.outbound();
@@ -83,9 +87,10 @@ impl Turn<'_> {
     ) -> Result<Sent, Broken> {
         let status = head.status;
         handler::response::pass_on(status, &mut fields, self.exchange);
-        // Where an answer ends with its connection, the client's need not: it gets chunks.
-        let chunks = !matches!(framing, Framing::Length(_));
-        self.persists &= upload.is_read();
+        // Where an answer ends with its connection, the client's need not: it gets chunks, if it knows them.
+        let is_open = !matches!(framing, Framing::Length(_));
+        let chunks = is_open && self.request.parts.version != Version::HTTP_10;
+        self.persists &= upload.is_read() && chunks == is_open;
         let (connection, now) = (self.connection(), self.now());
         let out = self.transport.outbound();
         write_status(out, head);
@@ -130,6 +135,10 @@ impl Turn<'_> {
                 tracing::debug!(%error, "the client did not take all of its answer");
             }
             End::ClientLeft(None) | End::Done => {}
+        }
+        if is_open && !chunks {
+            // What ends with the connection must not seem to have ended well.
+            self.transport.reset_at_close();
         }
         let unsent = self.transport.outbound().len() as u64;
         Err(Broken::Silently(Sent { status, bytes: bytes.saturating_sub(unsent) }))

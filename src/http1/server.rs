@@ -10,16 +10,11 @@ use std::{
 };
 
 use bytes::{Buf, BytesMut};
-use tokio::{
-    io::ReadBuf,
-    net::{TcpStream, UnixStream},
-    time::{Instant, timeout},
-};
+use tokio::{io::ReadBuf, time::Instant};
 
 use crate::{
-    config::Address,
     listen::{BEFORE, Buffer, ROOM, Socket, keep},
-    upstream::Server,
+    upstream::{self, Lease, Server},
 };
 
 /// Connections that a thread keeps for one server at most.
@@ -62,9 +57,11 @@ thread_local! {
 
 impl Connection {
     /// A kept one.
-    pub(super) fn reuse(server: &Arc<Server>) -> Option<Self> {
+    pub(super) fn reuse(lease: &Lease) -> Option<Self> {
+        let server = lease.server();
         let socket = POOL.with_borrow_mut(|pool| pool.take(server))?;
-        Some(Self::new(socket, server))
+        // A reload may have it spoken to in another way.
+        (socket.is_tls() == lease.settings().tls.is_some()).then(|| Self::new(socket, server))
     }
 
     /// A new one.
@@ -72,19 +69,9 @@ impl Connection {
     /// # Errors
     ///
     /// What the system says, or that it took too long.
-    pub(super) async fn connect(server: &Arc<Server>, within: Duration) -> io::Result<Self> {
-        let connecting = async {
-            Ok::<_, io::Error>(match &server.address {
-                Address::Tcp(address) => {
-                    let stream = TcpStream::connect(address).await?;
-                    stream.set_nodelay(true)?;
-                    Socket::Tcp(stream)
-                }
-                Address::Unix(path) => Socket::Unix(UnixStream::connect(path).await?),
-            })
-        };
-        let socket = timeout(within, connecting).await.map_err(|_| io::ErrorKind::TimedOut)??;
-        Ok(Self::new(socket, server))
+    pub(super) async fn connect(lease: &Lease) -> io::Result<Self> {
+        let (server, within) = (lease.server(), lease.settings().connect_timeout);
+        Ok(Self::new(upstream::connect(lease.upstream(), server, within).await?, server))
     }
 
     fn new(socket: Socket, server: &Arc<Server>) -> Self {
@@ -128,7 +115,7 @@ impl Connection {
             let sent = ready!(self.socket.poll_send(cx, &self.outbound, false))?;
             self.outbound.advance(sent);
         }
-        Poll::Ready(Ok(()))
+        self.socket.poll_flush(cx)
     }
 
     /// Reads more behind what is there and not yet looked at, which must be less than [`ROOM`]; the bytes read, at most

@@ -22,7 +22,7 @@ use super::{
     Limits, Listener, Purpose, Serve, connection,
     peer::PeerAddress,
     place::Place,
-    socket::Socket,
+    socket::Raw,
     workers::{Seat, Workers},
 };
 
@@ -83,14 +83,10 @@ impl Acceptor {
 
 impl Accepted {
     /// From now on the event loop of this thread knows it.
-    pub(super) fn register(self) -> io::Result<(Socket, PeerAddress)> {
+    pub(super) fn register(self) -> io::Result<(Raw, PeerAddress)> {
         Ok(match self {
-            Self::Tcp(stream, address) => {
-                (Socket::Tcp(TcpStream::from_std(stream)?), PeerAddress::Tcp(address))
-            }
-            Self::Unix(stream, uid) => {
-                (Socket::Unix(UnixStream::from_std(stream)?), PeerAddress::Unix { uid })
-            }
+            Self::Tcp(stream, address) => (Raw::Tcp(TcpStream::from_std(stream)?), PeerAddress::Tcp(address)),
+            Self::Unix(stream, uid) => (Raw::Unix(UnixStream::from_std(stream)?), PeerAddress::Unix { uid }),
         })
     }
 }

@@ -12,7 +12,7 @@ const MOST_DIGITS: u8 = 16;
 pub(crate) struct NoChunks(&'static str);
 
 /// A place in chunks.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Chunks {
     at: At,
     ignored: usize,
@@ -65,6 +65,11 @@ impl Chunks {
     /// Whether all of the body has come.
     pub(crate) fn is_done(&self) -> bool {
         self.at == At::Done
+    }
+
+    /// How much more of the data comes that we are in.
+    pub(super) fn data_left(&self) -> Option<u64> {
+        if let At::Data(left) = self.at { Some(left) } else { None }
     }
 
     /// Whether what came last was no chunk.

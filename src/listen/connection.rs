@@ -17,13 +17,15 @@ use tokio::{
 };
 
 use super::{
-    Limits, Listener, Peer, Serve,
+    Limits, Listener, Serve,
     accept::Accepted,
     alarm::Alarm,
     buffer::Buffer,
+    greeting::{self, Greeted},
     head::{self, Refusal, Request},
+    http2,
     place::Place,
-    socket::Socket,
+    socket::{Raw, Socket},
     transport::{Link, Transport},
 };
 use crate::answer;
@@ -48,21 +50,28 @@ pub(super) fn start(accepted: Accepted, place: Place, limits: Arc<Limits>, serve
         Err(error) => return tracing::error!(%error, "a connection could not be taken over"),
     };
     let listener = Arc::clone(place.listener());
-    let peer = Peer { listener: Arc::clone(&listener), address };
-    let mut link = Link { socket, peer, place, alarm: Alarm::default() };
     // There may be very many of these tasks: what it holds between two requests is all that an idle connection costs.
     tokio::spawn(async move {
+        let greeted = match Box::pin(greeting::greet(socket, address, &listener, &limits)).await {
+            Ok(greeted) => greeted,
+            Err(error) => return tracing::debug!(%error, "a connection came to nothing"),
+        };
+        if greeted.is_h2 {
+            return Box::pin(http2::serve(greeted, place, limits, serve)).await;
+        }
+        let Greeted { socket, peer, .. } = greeted;
+        let mut link = Link { socket, peer, place: Some(place), alarm: Alarm::default() };
         let mut closing = Closing { closed: pin!(listener.closed()), is_asked: false };
         let mut waiting = Waiting::new(Phase::Fresh, limits.client_header_timeout);
         let mut received = BytesMut::new();
         loop {
             let next = poll_fn(|cx| waiting.poll(&mut link, &mut received, &limits, &mut closing, cx)).await;
-            let active = link.place.active();
+            let active = link.place.as_ref().map(Place::active);
             let mut transport = |link| Box::new(Transport::new(link, std::mem::take(&mut received), &limits));
             let served = match next {
                 Next::Request(request) => serve(transport(link), request),
                 Next::Refused(refusal) => return Box::pin(refuse(transport(link), refusal)).await,
-                Next::Close => return,
+                Next::Close => return link.socket.say_goodbye(),
             };
             let Some(again) = served.await else { return };
             drop(active);
@@ -233,7 +242,8 @@ const LINGER: Duration = Duration::from_secs(5);
 /// would lose the answer (RFC 9112 §9.6).
 pub(super) fn linger(transport: &mut Transport) {
     let Ok(runtime) = tokio::runtime::Handle::try_current() else { return };
-    let Ok(mut socket) = transport.socket().and_then(Socket::duplicate) else { return };
+    let raw = transport.socket().ok().and_then(Socket::raw);
+    let Some(Ok(mut socket)) = raw.map(Raw::duplicate) else { return };
     if rustix::net::shutdown(&socket, rustix::net::Shutdown::Write).is_err() {
         return;
     }
@@ -245,7 +255,7 @@ pub(super) fn linger(transport: &mut Transport) {
             let mut buffer = Buffer::take();
             loop {
                 let mut room = ReadBuf::new(buffer.room());
-                match socket.poll_read(cx, &mut room) {
+                match socket.poll_read_some(cx, &mut room) {
                     Poll::Ready(Ok(())) if !room.filled().is_empty() => {}
                     Poll::Ready(_) => return Poll::Ready(()),
                     Poll::Pending => return Poll::Pending,

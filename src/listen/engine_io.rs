@@ -23,7 +23,8 @@ impl Shutdown for Transport {
 impl UniqueID for Transport {
     fn id(&self) -> UniqueIDType {
         use std::os::fd::AsFd;
-        self.socket().map_or(-1, |socket| socket.as_fd().as_raw_fd())
+        let raw = self.socket().ok().and_then(|socket| socket.raw());
+        raw.map_or(-1, |raw| raw.as_fd().as_raw_fd())
     }
 }
 
@@ -53,6 +54,7 @@ impl GetSocketDigest for Transport {
 
 impl Drop for Transport {
     fn drop(&mut self) {
+        self.say_goodbye();
         if self.must_linger() {
             connection::linger(self);
         }

@@ -1,8 +1,11 @@
 //! One socket that is listened on: what it is for, whom it trusts, and who is connected.
 
-use std::sync::{
-    Arc,
-    atomic::{AtomicBool, AtomicUsize, Ordering},
+use std::{
+    fmt,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicUsize, Ordering},
+    },
 };
 
 use arc_swap::ArcSwap;
@@ -10,8 +13,9 @@ use tokio::sync::{Notify, futures::Notified};
 
 use super::bind;
 use crate::{
-    config::{Address, Listen, Trust},
+    config::{Address, Listen},
     observe::ListenerMetrics,
+    tls::Certificates,
 };
 
 /// What a listener is for.
@@ -24,7 +28,6 @@ pub enum Purpose {
 }
 
 /// One socket that is listened on.
-#[derive(Debug)]
 pub struct Listener {
     /// Its address as the configuration has it; the `listener` label of metrics.
     pub configured: Address,
@@ -32,7 +35,9 @@ pub struct Listener {
     pub address: Address,
     /// What it is for.
     pub purpose: Purpose,
-    trust: ArcSwap<Trust>,
+    settings: ArcSwap<Listen>,
+    /// What clients who speak TLS are shown.
+    certificates: Option<Arc<Certificates>>,
     is_closing: AtomicBool,
     /// Tells those who wait for it.
     closing: Notify,
@@ -42,12 +47,19 @@ pub struct Listener {
 }
 
 impl Listener {
-    pub(super) fn new(listen: &Listen, address: Address, purpose: Purpose, metrics: ListenerMetrics) -> Self {
+    pub(super) fn new(
+        listen: &Listen,
+        address: Address,
+        purpose: Purpose,
+        certificates: Option<Arc<Certificates>>,
+        metrics: ListenerMetrics,
+    ) -> Self {
         Self {
             configured: listen.address.clone(),
             address,
             purpose,
-            trust: ArcSwap::from_pointee(listen.trust.clone()),
+            settings: ArcSwap::from_pointee(listen.clone()),
+            certificates,
             is_closing: AtomicBool::new(false),
             closing: Notify::new(),
             open: AtomicUsize::new(0),
@@ -58,13 +70,17 @@ impl Listener {
 
     /// Takes over what a new configuration says of a listener that stays.
     pub(super) fn change(&self, listen: &Listen) {
-        self.trust.store(Arc::new(listen.trust.clone()));
+        self.settings.store(Arc::new(listen.clone()));
         bind::set_mode(listen);
     }
 
-    /// Whose forwarded headers are believed on it.
-    pub fn trust(&self) -> arc_swap::Guard<Arc<Trust>> {
-        self.trust.load()
+    /// What the configuration says of it: whose forwarded headers are believed, whether clients speak TLS.
+    pub fn settings(&self) -> arc_swap::Guard<Arc<Listen>> {
+        self.settings.load()
+    }
+
+    pub(super) fn certificates(&self) -> Option<&Arc<Certificates>> {
+        self.certificates.as_ref()
     }
 
     /// Connections open now, and how many of them have a request in hand.
@@ -85,5 +101,11 @@ impl Listener {
     pub(super) fn close(&self) {
         self.is_closing.store(true, Ordering::SeqCst);
         self.closing.notify_waiters();
+    }
+}
+
+impl fmt::Debug for Listener {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "listener on {}", self.address)
     }
 }

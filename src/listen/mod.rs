@@ -11,7 +11,9 @@ mod buffer;
 mod chunks;
 mod connection;
 mod engine_io;
+mod greeting;
 pub(crate) mod head;
+mod http2;
 mod inbound;
 mod keep;
 mod lines;
@@ -21,6 +23,7 @@ mod outgoing;
 mod pace;
 mod peer;
 mod place;
+mod proxy_header;
 mod sendfile;
 mod socket;
 mod transport;
@@ -41,8 +44,9 @@ use arc_swap::ArcSwap;
 use tokio::sync::Semaphore;
 
 use crate::{
-    config::{self, Address, Config, Listen, Trust},
+    config::{self, Address, Config, Listen},
     observe::Metrics,
+    tls::{CertificateError, Certificates},
 };
 use bind::BindError;
 pub(crate) use buffer::{BEFORE, Buffer, ROOM, keep};
@@ -55,7 +59,7 @@ pub(crate) use lines::Lines;
 pub use listener::{Listener, Purpose};
 pub(crate) use pace::{Pace, SharedRate};
 pub use peer::{Peer, PeerAddress};
-pub(crate) use socket::Socket;
+pub(crate) use socket::{Raw, Socket};
 pub(crate) use transport::Transport;
 pub(crate) use workers::Workers;
 
@@ -72,6 +76,7 @@ pub(crate) struct Limits {
     keepalive_timeout: Duration,
     send_timeout: Duration,
     min_rate: u64,
+    http2: config::Http2,
 }
 
 impl From<&config::Server> for Limits {
@@ -81,6 +86,7 @@ impl From<&config::Server> for Limits {
             keepalive_timeout: server.keepalive_timeout,
             send_timeout: server.send_timeout,
             min_rate: server.min_rate,
+            http2: server.http2,
         }
     }
 }
@@ -97,6 +103,7 @@ pub struct Listeners {
     max_connections: u32,
     serve: Serve,
     workers: Arc<Workers>,
+    certificates: Arc<Certificates>,
     metrics: Arc<Metrics>,
 }
 
@@ -109,6 +116,9 @@ pub(crate) enum ListenError {
     /// An address is taken, or not ours.
     #[error(transparent)]
     Bind(#[from] BindError),
+    /// A certificate cannot be used.
+    #[error(transparent)]
+    Certificate(#[from] CertificateError),
     /// No listener opens any more.
     #[error("the proxy is stopping")]
     Stopping,
@@ -140,8 +150,14 @@ impl Listeners {
             max_connections,
             serve,
             workers,
+            certificates: Arc::new(Certificates::new(Arc::clone(&metrics))),
             metrics,
         }
+    }
+
+    /// The certificates in effect.
+    pub(crate) fn certificates(&self) -> &Arc<Certificates> {
+        &self.certificates
     }
 
     /// Opens what is new in `config`, keeps what stays, closes what is gone. `take_effect` runs when nothing can
@@ -155,7 +171,8 @@ impl Listeners {
         config: &Config,
         take_effect: impl FnOnce(),
     ) -> Result<(), ListenError> {
-        let admin = Listen { address: config.admin.listen.clone(), trust: Trust::default(), mode: None };
+        let admin = Listen::plain(config.admin.listen.clone());
+        let names = self.certificates.read(config).await?;
         let mut wanted: Vec<(&Listen, Purpose)> = vec![(&admin, Purpose::Admin)];
         wanted.extend(config.listen.iter().map(|listen| (listen, Purpose::Sites)));
 
@@ -175,6 +192,7 @@ impl Listeners {
             return Err(ListenError::Stopping);
         }
         take_effect();
+        self.certificates.apply(config, names);
         self.limits.store(Arc::new(Limits::from(&config.server)));
         let (stay, gone): (Vec<_>, Vec<_>) =
             open.drain(..).partition(|open| kept.iter().any(|kept| Arc::ptr_eq(kept, &open.listener)));
@@ -232,7 +250,13 @@ impl Listeners {
 
     fn start(self: &Arc<Self>, bound: bind::Bound, listen: &Listen, purpose: Purpose) -> Open {
         let metrics = self.metrics.listener(&listen.address.to_string());
-        let listener = Arc::new(Listener::new(listen, bound.address, purpose, metrics));
+        let listener = Arc::new(Listener::new(
+            listen,
+            bound.address,
+            purpose,
+            Some(Arc::clone(&self.certificates)),
+            metrics,
+        ));
         tracing::info!(address = %listener.address, ?purpose, "listening");
         let this = Arc::clone(self);
         let limits = move || this.limits.load_full();

@@ -43,7 +43,7 @@ impl Outgoing {
     pub(super) fn poll(
         &mut self,
         cx: &mut Context<'_>,
-        socket: &Socket,
+        socket: &mut Socket,
         most: u64,
         mut progress: impl FnMut(u64),
     ) -> Poll<io::Result<()>> {

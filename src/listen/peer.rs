@@ -3,14 +3,17 @@
 use std::{fmt, net::SocketAddr, sync::Arc};
 
 use super::Listener;
+use crate::tls::Facts;
 
 /// The other end of a client's connection.
 #[derive(Debug, Clone)]
 pub struct Peer {
     /// The listener it came in by.
     pub listener: Arc<Listener>,
-    /// Its address.
+    /// Its address, or what a trusted balancer in front says it is.
     pub address: PeerAddress,
+    /// What was agreed on, where it speaks TLS.
+    pub tls: Option<Arc<Facts>>,
 }
 
 /// The address of a peer, by kind of socket.

@@ -67,7 +67,7 @@ impl FileJob {
     pub(super) fn poll(
         &mut self,
         cx: &mut Context<'_>,
-        socket: &Socket,
+        socket: &mut Socket,
         most: u64,
         mut progress: impl FnMut(u64),
     ) -> Poll<io::Result<()>> {
@@ -80,18 +80,16 @@ impl FileJob {
             ready!(self.poll_warm(cx))?;
             let count = usize::try_from(turn.min(self.warm - self.offset)).unwrap_or(usize::MAX);
             let sent = if self.copied.is_empty() {
-                ready!(socket.poll_write_with(cx, |fd| {
-                    Ok(rustix::fs::sendfile(fd, &*self.file, Some(&mut self.offset), count)?)
-                }))?
+                ready!(socket.poll_send_file(cx, &self.file, self.offset, count))?
             } else {
                 let sent = ready!(socket.poll_send(cx, &self.copied[..count], false))?;
                 self.copied.advance(sent);
-                self.offset += sent as u64;
                 sent
             } as u64;
             if sent == 0 {
                 return Poll::Ready(Err(shorter()));
             }
+            self.offset += sent;
             self.left -= sent;
             turn = turn.saturating_sub(sent);
             progress(sent);

@@ -1,10 +1,17 @@
-//! A connected socket, TCP or unix, with the few operations the transport needs.
+//! A client's or a server's connection, with the few operations that a transport needs: a socket of the kernel, one
+//! under TLS, or a stream of HTTP/2.
 
 use std::{
+    fs::File,
     io::{self, IoSlice},
-    os::fd::{AsFd, BorrowedFd},
+    os::{
+        fd::{AsFd, BorrowedFd},
+        unix::fs::FileExt,
+    },
     pin::Pin,
+    sync::{Mutex, PoisonError},
     task::{Context, Poll, Waker, ready},
+    time::Duration,
 };
 
 use rustix::net::{RecvFlags, SendFlags};
@@ -12,10 +19,27 @@ use tokio::{
     io::{AsyncRead, AsyncWrite, Interest, ReadBuf},
     net::{TcpStream, UnixStream},
 };
+use tokio_rustls::TlsStream;
 
-/// A connected socket.
+use super::{buffer::Buffer, http2::Stream};
+
+/// Bytes of a file that are encrypted at a time: no more than TLS takes at once.
+const FILE_PIECE: usize = 64 * 1024;
+
+/// A connection.
 #[derive(Debug)]
 pub(crate) enum Socket {
+    /// As it is.
+    Plain(Raw),
+    /// Under TLS.
+    Tls(Box<TlsStream<Raw>>),
+    /// A stream of HTTP/2.
+    Stream(Box<Mutex<Stream>>),
+}
+
+/// A socket of the kernel.
+#[derive(Debug)]
+pub(crate) enum Raw {
     Tcp(TcpStream),
     Unix(UnixStream),
 }
@@ -24,13 +48,165 @@ pub(crate) enum Socket {
 macro_rules! each {
     ($socket:expr, $stream:ident => $call:expr) => {
         match $socket {
-            Socket::Tcp($stream) => $call,
-            Socket::Unix($stream) => $call,
+            Raw::Tcp($stream) => $call,
+            Raw::Unix($stream) => $call,
         }
     };
 }
 
 impl Socket {
+    /// What the kernel knows of it; nothing of one stream among many.
+    pub(super) fn raw(&self) -> Option<&Raw> {
+        match self {
+            Self::Plain(raw) => Some(raw),
+            Self::Tls(stream) => Some(stream.get_ref().0),
+            Self::Stream(_) => None,
+        }
+    }
+
+    /// Reads what is there. A read that does not fill `out` is known to have taken all: the next one waits without
+    /// asking the kernel.
+    pub(crate) fn poll_read(&mut self, cx: &mut Context<'_>, out: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        match self {
+            Self::Plain(raw) => raw.poll_read_some(cx, out),
+            Self::Tls(stream) => Pin::new(stream).poll_read(cx, out),
+            Self::Stream(stream) => own(stream).poll_read(cx, out),
+        }
+    }
+
+    /// Whether it is encrypted.
+    pub(crate) fn is_tls(&self) -> bool {
+        matches!(self, Self::Tls(_))
+    }
+
+    /// Whether something has come, even if the runtime has not been told yet.
+    pub(super) fn has_received(&self) -> bool {
+        self.raw().is_some_and(Raw::has_received)
+    }
+
+    /// Whether there is something to read, or the end. Asks the kernel only if the runtime has been told so.
+    pub(crate) fn has_something(&self) -> bool {
+        self.raw().is_some_and(Raw::has_something)
+    }
+
+    /// Whether the other end has closed its side or the connection is broken; reads nothing.
+    pub(super) fn is_abandoned(&self) -> bool {
+        match self {
+            Self::Stream(stream) => {
+                let mut stream = stream.lock().unwrap_or_else(PoisonError::into_inner);
+                stream.is_reset(&mut Context::from_waker(Waker::noop()))
+            }
+            socket => socket.raw().is_some_and(Raw::is_abandoned),
+        }
+    }
+
+    /// Sends `bytes`; `more` tells that others follow at once, so that they share a packet.
+    pub(crate) fn poll_send(
+        &mut self,
+        cx: &mut Context<'_>,
+        bytes: &[u8],
+        more: bool,
+    ) -> Poll<io::Result<usize>> {
+        match self {
+            Self::Plain(raw) => raw.poll_send(cx, bytes, more),
+            Self::Tls(stream) => Pin::new(stream).poll_write(cx, bytes),
+            Self::Stream(stream) => own(stream).poll_send(cx, bytes),
+        }
+    }
+
+    /// Sends two pieces with one call.
+    pub(crate) fn poll_send_both(
+        &mut self,
+        cx: &mut Context<'_>,
+        first: &[u8],
+        second: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        self.poll_send_all(cx, &[IoSlice::new(first), IoSlice::new(second)])
+    }
+
+    /// Sends several pieces with one call.
+    pub(super) fn poll_send_all(
+        &mut self,
+        cx: &mut Context<'_>,
+        pieces: &[IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        match self {
+            Self::Plain(raw) => raw.poll_write_with(cx, |fd| Ok(rustix::io::writev(fd, pieces)?)),
+            Self::Tls(stream) => Pin::new(stream).poll_write_vectored(cx, pieces),
+            Self::Stream(stream) => {
+                let mut taken = 0;
+                for piece in pieces {
+                    match own(stream).poll_send(cx, piece) {
+                        Poll::Ready(sent) => taken += sent?,
+                        Poll::Pending if taken > 0 => break,
+                        Poll::Pending => return Poll::Pending,
+                    }
+                }
+                Poll::Ready(Ok(taken))
+            }
+        }
+    }
+
+    /// Sends a part of a file that is in memory: without copying it where that is possible.
+    pub(super) fn poll_send_file(
+        &mut self,
+        cx: &mut Context<'_>,
+        file: &File,
+        offset: u64,
+        count: usize,
+    ) -> Poll<io::Result<usize>> {
+        if let Self::Plain(raw) = self {
+            let mut offset = offset;
+            return raw
+                .poll_write_with(cx, |fd| Ok(rustix::fs::sendfile(fd, file, Some(&mut offset), count)?));
+        }
+        let mut buffer = Buffer::take();
+        let room = &mut buffer.room()[..count.min(FILE_PIECE)];
+        match file.read_at(room, offset)? {
+            0 => Poll::Ready(Ok(0)),
+            read => self.poll_send(cx, &room[..read], false),
+        }
+    }
+
+    /// Sends what was taken and is not sent yet.
+    pub(crate) fn poll_flush(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match self {
+            // What a stream has taken, its connection sends.
+            Self::Plain(_) | Self::Stream(_) => Poll::Ready(Ok(())),
+            Self::Tls(stream) => Pin::new(stream).poll_flush(cx),
+        }
+    }
+
+    pub(super) fn poll_shutdown(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match self {
+            Self::Plain(raw) => Pin::new(raw).poll_shutdown(cx),
+            Self::Tls(stream) => Pin::new(stream).poll_shutdown(cx),
+            Self::Stream(_) => Poll::Ready(Ok(())),
+        }
+    }
+
+    /// Tells the other end, where TLS is spoken, that this is the end and nothing was cut off (RFC 8446 §6.1); what
+    /// it does not take at once it does without.
+    pub(super) fn say_goodbye(&mut self) {
+        if let Self::Tls(stream) = self {
+            let _ = Pin::new(stream).poll_shutdown(&mut Context::from_waker(Waker::noop()));
+        }
+    }
+
+    /// Has it end with a reset when it is dropped.
+    pub(super) fn reset_at_close(&self) -> io::Result<()> {
+        // A stream whose answer is not whole always does.
+        let reset = |raw| socket2::SockRef::from(raw).set_linger(Some(Duration::ZERO));
+        self.raw().map_or(Ok(()), reset)
+    }
+}
+
+/// What nobody else can have now.
+fn own(stream: &mut Mutex<Stream>) -> &mut Stream {
+    stream.get_mut().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl Raw {
     /// The same connection a second time, for when the first is about to be dropped.
     pub(super) fn duplicate(&self) -> io::Result<Self> {
         let copy = self.as_fd().try_clone_to_owned()?;
@@ -40,20 +216,36 @@ impl Socket {
         })
     }
 
-    /// Reads what is there. A read that does not fill `out` is known to have taken all: the next one waits without
-    /// asking the kernel.
-    pub(crate) fn poll_read(&mut self, cx: &mut Context<'_>, out: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+    pub(super) fn poll_read_some(
+        &mut self,
+        cx: &mut Context<'_>,
+        out: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
         each!(self, stream => Pin::new(stream).poll_read(cx, out))
     }
 
-    /// Whether something has come, even if the runtime has not been told yet.
-    pub(super) fn has_received(&self) -> bool {
-        let flags = RecvFlags::PEEK | RecvFlags::DONTWAIT;
-        rustix::net::recv(self, &mut [0][..], flags).is_ok_and(|(_, received)| received > 0)
+    /// Looks at the first bytes that have come, without taking them.
+    pub(super) fn poll_peek(&self, cx: &mut Context<'_>, out: &mut [u8]) -> Poll<io::Result<usize>> {
+        loop {
+            ready!(each!(self, stream => stream.poll_read_ready(cx)))?;
+            let peek = || {
+                let flags = RecvFlags::PEEK | RecvFlags::DONTWAIT;
+                let (_, received) = rustix::net::recv(self.as_fd(), &mut *out, flags)?;
+                Ok(received)
+            };
+            match each!(self, stream => stream.try_io(Interest::READABLE, peek)) {
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+                result => return Poll::Ready(result),
+            }
+        }
     }
 
-    /// Whether there is something to read, or the end. Asks the kernel only if the runtime has been told so.
-    pub(crate) fn has_something(&self) -> bool {
+    fn has_received(&self) -> bool {
+        let flags = RecvFlags::PEEK | RecvFlags::DONTWAIT;
+        rustix::net::recv(self.as_fd(), &mut [0][..], flags).is_ok_and(|(_, received)| received > 0)
+    }
+
+    fn has_something(&self) -> bool {
         let mut cx = Context::from_waker(Waker::noop());
         let is_ready = each!(self, stream => stream.poll_read_ready(&mut cx).is_ready());
         let mut byte = [0];
@@ -61,30 +253,23 @@ impl Socket {
         is_ready && !each!(self, stream => stream.try_read(&mut byte)).as_ref().is_err_and(would_block)
     }
 
-    /// Sends `bytes`; `more` tells the kernel that others follow at once, so that they share a packet.
-    pub(crate) fn poll_send(
-        &self,
-        cx: &mut Context<'_>,
-        bytes: &[u8],
-        more: bool,
-    ) -> Poll<io::Result<usize>> {
+    fn is_abandoned(&self) -> bool {
+        use rustix::event::{PollFd, PollFlags, Timespec, poll};
+        let mut fds = [PollFd::new(self, PollFlags::RDHUP)];
+        let broken = PollFlags::RDHUP | PollFlags::HUP | PollFlags::ERR;
+        match poll(&mut fds, Some(&Timespec { tv_sec: 0, tv_nsec: 0 })) {
+            Ok(_) => fds[0].revents().intersects(broken),
+            Err(_) => false,
+        }
+    }
+
+    fn poll_send(&self, cx: &mut Context<'_>, bytes: &[u8], more: bool) -> Poll<io::Result<usize>> {
         let flags = if more { SendFlags::NOSIGNAL | SendFlags::MORE } else { SendFlags::NOSIGNAL };
         self.poll_write_with(cx, |fd| Ok(rustix::net::send(fd, bytes, flags)?))
     }
 
-    /// Sends two pieces with one call.
-    pub(crate) fn poll_send_both(
-        &self,
-        cx: &mut Context<'_>,
-        first: &[u8],
-        second: &[u8],
-    ) -> Poll<io::Result<usize>> {
-        let pieces = [IoSlice::new(first), IoSlice::new(second)];
-        self.poll_write_with(cx, |fd| Ok(rustix::io::writev(fd, &pieces)?))
-    }
-
     /// Runs a non-blocking write when the socket has room, and again until it does not say "would block".
-    pub(super) fn poll_write_with<T>(
+    fn poll_write_with<T>(
         &self,
         cx: &mut Context<'_>,
         mut write: impl FnMut(BorrowedFd<'_>) -> io::Result<T>,
@@ -99,13 +284,65 @@ impl Socket {
             }
         }
     }
+}
 
-    pub(super) fn poll_shutdown(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        each!(self, stream => Pin::new(stream).poll_shutdown(cx))
+// What is asked of a connection to a server.
+
+impl AsyncRead for Socket {
+    fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, out: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        Self::poll_read(self.get_mut(), cx, out)
     }
 }
 
-impl AsFd for Socket {
+impl AsyncWrite for Socket {
+    fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        self.get_mut().poll_send(cx, bytes, false)
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Self::poll_flush(self.get_mut(), cx)
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Self::poll_shutdown(self.get_mut(), cx)
+    }
+}
+
+// What TLS asks of the socket beneath it.
+
+impl AsyncRead for Raw {
+    fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, out: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        self.get_mut().poll_read_some(cx, out)
+    }
+}
+
+impl AsyncWrite for Raw {
+    fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        self.poll_send(cx, bytes, false)
+    }
+
+    fn poll_write_vectored(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        pieces: &[IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        self.poll_write_with(cx, |fd| Ok(rustix::io::writev(fd, pieces)?))
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        true
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        each!(self.get_mut(), stream => Pin::new(stream).poll_shutdown(cx))
+    }
+}
+
+impl AsFd for Raw {
     fn as_fd(&self) -> BorrowedFd<'_> {
         each!(self, stream => stream.as_fd())
     }

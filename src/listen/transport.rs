@@ -47,7 +47,8 @@ const KEPT: u64 = 64 * 1024;
 pub(super) struct Link {
     pub(super) socket: Socket,
     pub(super) peer: Peer,
-    pub(super) place: Place,
+    /// None of a stream: its connection has one.
+    pub(super) place: Option<Place>,
     pub(super) alarm: Alarm,
 }
 
@@ -126,13 +127,14 @@ impl Transport {
             reset: AtomicBool::new(false),
             surprises: AtomicBool::new(false),
             alarm,
-            place: Some(place),
+            place,
         }
     }
 
     /// What stays of it until the next request, and what has been read of that.
     pub(super) fn park(mut self) -> Option<(Link, BytesMut)> {
-        let (socket, place) = (self.socket.take()?, self.place.take()?);
+        let socket = self.socket.take()?;
+        let place = self.place.take();
         let (peer, alarm) = (self.peer.clone(), std::mem::take(&mut self.alarm));
         Some((Link { socket, peer, place, alarm }, std::mem::take(&mut self.received)))
     }
@@ -183,8 +185,7 @@ impl Transport {
     /// client that it did not get the whole.
     pub(crate) fn reset_at_close(&self) {
         self.reset.store(true, Ordering::Relaxed);
-        let reset = |socket| socket2::SockRef::from(socket).set_linger(Some(Duration::ZERO));
-        if let Err(error) = self.socket().and_then(reset) {
+        if let Err(error) = self.socket().and_then(Socket::reset_at_close) {
             tracing::debug!(%error, "cannot reset the connection");
         }
     }
@@ -196,14 +197,7 @@ impl Transport {
 
     /// Whether the client has closed its side or the connection is broken; reads nothing.
     pub(crate) fn is_abandoned(&self) -> bool {
-        use rustix::event::{PollFd, PollFlags, Timespec, poll};
-        let Ok(socket) = self.socket() else { return true };
-        let mut fds = [PollFd::new(socket, PollFlags::RDHUP)];
-        let broken = PollFlags::RDHUP | PollFlags::HUP | PollFlags::ERR;
-        match poll(&mut fds, Some(&Timespec { tv_sec: 0, tv_nsec: 0 })) {
-            Ok(_) => fds[0].revents().intersects(broken),
-            Err(_) => false,
-        }
+        self.socket.as_ref().is_none_or(Socket::is_abandoned)
     }
 
     /// Whether all of the request in hand has arrived.
@@ -287,10 +281,17 @@ impl Transport {
     pub(super) fn must_linger(&self) -> bool {
         let unread =
             !self.received.is_empty() || !self.inbound.is_done() || self.surprises.load(Ordering::Relaxed);
-        self.socket.is_some()
+        self.socket.as_ref().is_some_and(|socket| socket.raw().is_some())
             && unread
             && self.inbound != Inbound::Tunnel
             && !self.reset.load(Ordering::Relaxed)
+    }
+
+    /// Ends TLS, unless the connection is to look broken.
+    pub(super) fn say_goodbye(&mut self) {
+        if let Some(socket) = self.socket.as_mut().filter(|_| !*self.reset.get_mut()) {
+            socket.say_goodbye();
+        }
     }
 
     fn queued(&self) -> MutexGuard<'_, Option<Outgoing>> {
@@ -314,11 +315,13 @@ impl Transport {
             ready!(self.poll_pace(cx));
         }
         while !self.outbound.is_empty() {
-            let sent = ready!(self.socket()?.poll_send(cx, &self.outbound, more_follows))?;
+            let socket = self.socket.as_mut().ok_or_else(parked)?;
+            let sent = ready!(socket.poll_send(cx, &self.outbound, more_follows))?;
             self.outbound.advance(sent);
             self.sent(sent as u64);
         }
         if !more_follows {
+            ready!(self.socket_mut()?.poll_flush(cx))?;
             self.rest();
             return Poll::Ready(Ok(()));
         }
@@ -326,8 +329,16 @@ impl Transport {
         let mut queued = self.queued().take();
         let mut sent_now = 0;
         let sent = match queued.as_mut() {
-            Some(queued) => queued.poll(cx, self.socket()?, most, |sent| sent_now += sent),
+            Some(queued) => queued.poll(cx, self.socket_mut()?, most, |sent| sent_now += sent),
             None => Poll::Ready(Ok(())),
+        };
+        // What was sent stays on record whatever the last of it waits for.
+        let sent = match sent {
+            Poll::Ready(Ok(())) => {
+                queued = None;
+                self.socket_mut()?.poll_flush(cx)
+            }
+            sent => sent,
         };
         if sent_now > 0 {
             self.queued_bytes += sent_now;
@@ -520,7 +531,8 @@ impl AsyncWrite for Transport {
                 Poll::Pending => break Poll::Pending,
             };
             let waiting = this.outbound.len();
-            match this.socket()?.poll_send_both(cx, &this.outbound, &bytes[..most]) {
+            let socket = this.socket.as_mut().ok_or_else(parked)?;
+            match socket.poll_send_both(cx, &this.outbound, &bytes[..most]) {
                 Poll::Ready(Ok(sent)) if sent <= waiting && waiting > 0 => {
                     this.outbound.advance(sent);
                     this.sent(sent as u64);

@@ -12,7 +12,10 @@ use std::{
 
 use http::{Method, Version};
 
-use crate::config::{AccessFormat, AccessLog as Settings, AccessTarget};
+use crate::{
+    config::{AccessFormat, AccessLog as Settings, AccessTarget},
+    tls::Facts,
+};
 
 /// Lines that may wait to be written; past it they are dropped and counted.
 const WAITING_LINES: usize = 16 * 1024;
@@ -31,6 +34,7 @@ pub struct Entry<'a> {
     pub method: &'a Method,
     pub target: &'a str,
     pub version: Version,
+    pub tls: Option<&'a Facts>,
     pub host: &'a str,
     pub status: u16,
     pub bytes: u64,
@@ -206,6 +210,8 @@ fn json(entry: &Entry<'_>) -> String {
         "host": entry.host,
         "target": entry.target,
         "protocol": format!("{:?}", entry.version),
+        "tls": entry.tls.map(|tls| tls.version),
+        "cipher": entry.tls.map(|tls| tls.cipher),
         "status": entry.status,
         "bytes": entry.bytes,
         "referer": entry.referer,
@@ -240,6 +246,7 @@ mod tests {
             method: &Method::GET,
             target: "/a?b=\"c\"",
             version: Version::HTTP_11,
+            tls: None,
             host: "galaxy",
             status: 200,
             bytes: 12,

@@ -40,6 +40,7 @@ pub struct Metrics {
     pub(super) connections: IntGaugeVec,
     connections_total: IntCounterVec,
     refused_heads: IntCounterVec,
+    certificate_expiry: IntGaugeVec,
     pub(super) upstream_inflight: IntGaugeVec,
     pub(super) upstream_streaming: IntGaugeVec,
     pub(super) upstream_up: IntGaugeVec,
@@ -297,6 +298,11 @@ impl Metrics {
                 "Requests refused because their heads could not be read, by status code.",
                 &["listener", "code"],
             ),
+            certificate_expiry: make.gauges(
+                "tls_certificate_expiry_timestamp_seconds",
+                "When the certificate of a site, or of a listener, expires.",
+                &["site"],
+            ),
             upstream_inflight: make.gauges("upstream_inflight", "Requests in flight on a server.", server),
             upstream_streaming: make.gauges(
                 "upstream_streaming",
@@ -322,6 +328,15 @@ impl Metrics {
             tracing::warn!(%error, "no process metrics");
         }
         metrics
+    }
+
+    /// The certificates in effect, by site, and when each expires.
+    pub(crate) fn certificates<'a>(&self, all: impl Iterator<Item = (&'a str, SystemTime)>) {
+        self.certificate_expiry.reset();
+        for (site, expires) in all {
+            let seconds = expires.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default().as_secs();
+            self.certificate_expiry.with_label_values(&[site]).set(seconds.cast_signed());
+        }
     }
 
     /// The metrics of one route.

@@ -9,11 +9,10 @@
 //! end of the request, which is ready from the start, is seen.
 
 use std::{
-    io,
+    fmt, io,
     pin::Pin,
     sync::Arc,
     task::{Context, Poll, ready},
-    time::Duration,
 };
 
 use async_trait::async_trait;
@@ -27,12 +26,8 @@ use pingora_core::{
         virt::{VirtualSockOpt, VirtualSocket, VirtualSocketStream},
     },
 };
-use pingora_error::{Error, ErrorType, OkOrErr, Result};
-use tokio::{
-    io::{AsyncRead, AsyncWrite, ReadBuf},
-    net::{TcpStream, UnixStream},
-    time::timeout,
-};
+use pingora_error::{Error, ErrorType, Result};
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use crate::{
     http1::{
@@ -40,6 +35,7 @@ use crate::{
         response::{Head, MOST_INTERIM},
     },
     listen::Buffer,
+    upstream::{self, Lease, Server, Upstream},
 };
 
 /// Reads that are put off, each for one turn of the loop. One is enough unless the runtime makes the loop yield.
@@ -59,44 +55,39 @@ pub(super) struct Purpose {
     pub(super) max_head: usize,
 }
 
-/// Connects for one request.
-pub(super) fn connector(within: Duration, purpose: Purpose) -> Arc<dyn Connect + Send + Sync> {
-    Arc::new(Connector { within, purpose })
+/// Connects to a server for one request.
+pub(super) fn connector(lease: &Lease, purpose: Purpose) -> Arc<dyn Connect + Send + Sync> {
+    let (upstream, server) = (Arc::clone(lease.upstream()), Arc::clone(lease.server()));
+    Arc::new(Connector { upstream, server, purpose })
 }
 
-#[derive(Debug)]
+/// Connects as we do ourselves.
 struct Connector {
-    within: Duration,
+    upstream: Arc<Upstream>,
+    server: Arc<Server>,
     purpose: Purpose,
 }
 
 #[async_trait]
 impl Connect for Connector {
-    async fn connect(&self, address: &SocketAddr) -> Result<Stream> {
-        let purpose = &self.purpose;
-        let connecting = async {
-            Ok::<Box<dyn VirtualSocket>, io::Error>(match address {
-                SocketAddr::Inet(address) => {
-                    let stream = TcpStream::connect(address).await?;
-                    stream.set_nodelay(true)?;
-                    Box::new(Checked::new(stream, purpose))
-                }
-                SocketAddr::Unix(address) => {
-                    let path = address.as_pathname().ok_or(io::ErrorKind::AddrNotAvailable)?;
-                    Box::new(Checked::new(UnixStream::connect(path).await?, purpose))
-                }
-            })
-        };
-        let connected = timeout(self.within, connecting).await.ok();
-        let socket = connected.or_err(ErrorType::ConnectTimedout, "connecting")?;
-        let socket = socket.map_err(|error| {
+    async fn connect(&self, _: &SocketAddr) -> Result<Stream> {
+        let within = self.upstream.settings().connect_timeout;
+        let connected = upstream::connect(&self.upstream, &self.server, within).await;
+        let stream = connected.map_err(|error| {
             let kind = match error.kind() {
+                io::ErrorKind::TimedOut => ErrorType::ConnectTimedout,
                 io::ErrorKind::ConnectionRefused => ErrorType::ConnectRefused,
                 _ => ErrorType::ConnectError,
             };
             Error::because(kind, "connecting", error)
         })?;
-        Ok(VirtualSocketStream::new(socket).into())
+        Ok(VirtualSocketStream::new(Box::new(Checked::new(stream, &self.purpose))).into())
+    }
+}
+
+impl fmt::Debug for Connector {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "connector to {}", self.server.label)
     }
 }
 
@@ -244,7 +235,7 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Checked<S> {
 
 impl<S> VirtualSocket for Checked<S>
 where
-    S: AsyncRead + AsyncWrite + Unpin + Send + Sync + std::fmt::Debug,
+    S: AsyncRead + AsyncWrite + Unpin + Send + Sync + fmt::Debug,
 {
     /// What the engine sets is set already.
     fn set_socket_option(&self, _option: VirtualSockOpt) -> io::Result<()> {

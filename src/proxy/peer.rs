@@ -61,7 +61,7 @@ fn peer_for(session: &Session, exchange: &Exchange) -> Result<Box<HttpPeer>> {
         upgrade: session.is_upgrade_req(),
         max_head: settings.max_response_head,
     };
-    peer.options.custom_l4 = Some(connect::connector(settings.connect_timeout, purpose));
+    peer.options.custom_l4 = Some(connect::connector(lease, purpose));
     // A key that no other connection has: none is found, and this one is not kept for others.
     peer.group_key = fastrand::u64(1..);
     peer.options.idle_timeout = Some(Duration::ZERO);

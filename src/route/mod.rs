@@ -10,6 +10,7 @@ use std::collections::HashMap;
 use regex::Regex;
 
 pub use hosts::Hosts;
+pub(crate) use hosts::name_of;
 pub use path::normalize;
 pub use table::{Route, Site, Table};
 

@@ -12,6 +12,7 @@ use super::{By, Hosts, Routes};
 use crate::{
     config::{self, Action, Config},
     files,
+    gate::Https,
     listen::SharedRate,
     observe::RouteMetrics,
     upstream::{Upstream, Upstreams},
@@ -39,6 +40,8 @@ pub struct Site {
     pub name: String,
     /// Its pages for errors.
     pub errors: ErrorPages,
+    /// What it asks of connections.
+    pub(crate) https: Https,
 }
 
 /// A site's own pages for errors.
@@ -80,9 +83,13 @@ impl Table {
     /// Arranges the sites of `config`; `upstreams` has taken over the same configuration already.
     pub fn new(config: &Config, upstreams: &Upstreams) -> Self {
         let files: Arc<files::Cache> = Arc::default();
+        let encrypted = config.listen.iter().filter(|listen| listen.tls.is_some());
+        let port = encrypted.filter_map(|listen| listen.address.port()).next();
         let sites = config.sites.iter().map(|site| {
             let errors = ErrorPages { pages: site.errors.clone(), files: Arc::clone(&files) };
-            let common = Arc::new(Site { name: site.name.clone(), errors });
+            let client = site.tls.as_ref().and_then(|tls| tls.client.clone());
+            let https = Https::new(site.redirect_https.clone(), port, client);
+            let common = Arc::new(Site { name: site.name.clone(), errors, https });
             let shared_rate = site.limit_rate.map(SharedRate::new);
             let route = |settings: &config::Route| {
                 let upstream = match &settings.action {

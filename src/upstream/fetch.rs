@@ -10,6 +10,7 @@ use std::{
 
 use bytes::BytesMut;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, header};
+use rustls::StreamOwned;
 use tokio::runtime::Handle;
 
 use super::{Lease, Turn, Upstream, health};
@@ -93,7 +94,7 @@ impl<T: Read + Write + Send> Stream for T {}
 fn connect(lease: &Lease) -> io::Result<Box<dyn Stream>> {
     let settings = lease.settings();
     let (read, write) = (Some(settings.read_timeout), Some(settings.send_timeout));
-    Ok(match &lease.server().address {
+    let plain: Box<dyn Stream> = match &lease.server().address {
         Address::Tcp(address) => {
             let stream =
                 TcpStream::connect_timeout(address, settings.connect_timeout.max(Duration::from_millis(1)))?;
@@ -107,6 +108,10 @@ fn connect(lease: &Lease) -> io::Result<Box<dyn Stream>> {
             stream.set_write_timeout(write)?;
             Box::new(stream)
         }
+    };
+    Ok(match lease.upstream().tls() {
+        None => plain,
+        Some(tls) => Box::new(StreamOwned::new(tls.session(&lease.server().host)?, plain)),
     })
 }
 

@@ -5,7 +5,7 @@ use std::{
     time::Duration,
 };
 
-use arc_swap::ArcSwap;
+use arc_swap::{ArcSwap, ArcSwapOption};
 use tokio::time::Instant;
 
 use super::{
@@ -19,6 +19,7 @@ use super::{
 use crate::{
     config::{self, Balance},
     observe::HoldMetrics,
+    tls::Connector,
 };
 
 /// A group of servers that serve the same requests.
@@ -26,6 +27,8 @@ pub struct Upstream {
     /// Its name in the configuration.
     pub name: String,
     pub(super) settings: ArcSwap<config::Upstream>,
+    /// How its servers are spoken to under TLS, where they are.
+    tls: ArcSwapOption<Connector>,
     state: Mutex<State>,
     pub(super) metrics: HoldMetrics,
 }
@@ -129,6 +132,7 @@ impl Upstream {
         Arc::new(Self {
             name: settings.name.clone(),
             settings: ArcSwap::from_pointee(settings.clone()),
+            tls: ArcSwapOption::empty(),
             state: Mutex::default(),
             metrics,
         })
@@ -137,6 +141,16 @@ impl Upstream {
     /// What the configuration says at present.
     pub fn settings(&self) -> Arc<config::Upstream> {
         self.settings.load_full()
+    }
+
+    /// How its servers are spoken to under TLS, where they are.
+    pub(crate) fn tls(&self) -> Option<Arc<Connector>> {
+        self.tls.load_full()
+    }
+
+    /// From now on they are spoken to as these settings say; authorities are read anew.
+    pub(super) fn change_tls(&self, settings: &config::Upstream) {
+        self.tls.store(settings.tls.as_ref().map(|tls| Arc::new(Connector::new(tls))));
     }
 
     /// Requests that wait.

@@ -8,12 +8,11 @@ use std::{
 
 use tokio::{
     io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt},
-    net::{TcpStream, UnixStream},
     time::{Instant, sleep, timeout},
 };
 
-use super::{Server, Upstream, server};
-use crate::config::{Address, Health};
+use super::{Server, Upstream, connect::connect, server};
+use crate::config::Health;
 
 /// Pause between two questions to a server that has just gone.
 const SOON: Duration = Duration::from_millis(100);
@@ -52,7 +51,14 @@ async fn run(upstream: Weak<Upstream>, server: Arc<Server>) {
                 continue;
             }
         }
-        let asked = probe(&server, now.health.as_ref(), now.connect_timeout).await;
+        let connected = match upstream.upgrade() {
+            Some(upstream) => connect(&upstream, &server, now.connect_timeout).await,
+            None => return,
+        };
+        let asked = match connected {
+            Ok(socket) => ask(socket, now.health.as_ref()).await,
+            Err(error) => Err(error),
+        };
         let Some(upstream) = upstream.upgrade() else { return };
         match asked {
             Ok(Said::Well) => {
@@ -74,7 +80,7 @@ async fn run(upstream: Weak<Upstream>, server: Arc<Server>) {
             }
             Err(error) => {
                 match why(&error) {
-                    "error" => upstream.failed(&server, &error.to_string()),
+                    "error" | "tls" => upstream.failed(&server, &error.to_string()),
                     word => upstream.failed(&server, word),
                 }
                 drop(upstream);
@@ -102,6 +108,8 @@ pub(crate) fn why(error: &io::Error) -> &'static str {
         io::ErrorKind::WouldBlock => "busy",
         io::ErrorKind::TimedOut => "timeout",
         io::ErrorKind::HostUnreachable | io::ErrorKind::NetworkUnreachable => "unreachable",
+        // What comes of a handshake.
+        io::ErrorKind::InvalidData => "tls",
         _ => "error",
     }
 }
@@ -122,19 +130,7 @@ enum Said {
     Nothing,
 }
 
-/// Whether a server can be used: it takes a connection and, where a path is configured, answers to it as expected.
-async fn probe(server: &Server, health: Option<&Health>, connect_timeout: Duration) -> io::Result<Said> {
-    let late = |_| io::Error::from(io::ErrorKind::TimedOut);
-    match &server.address {
-        Address::Tcp(address) => {
-            ask(timeout(connect_timeout, TcpStream::connect(address)).await.map_err(late)??, health).await
-        }
-        Address::Unix(path) => {
-            ask(timeout(connect_timeout, UnixStream::connect(path)).await.map_err(late)??, health).await
-        }
-    }
-}
-
+/// Whether a server that takes a connection can be used: where a path is configured, it answers to it as expected.
 async fn ask(stream: impl AsyncRead + AsyncWrite + Unpin, health: Option<&Health>) -> io::Result<Said> {
     let Some(health) = health else { return Ok(Said::Well) };
     match timeout(health.timeout, question(stream, health)).await {

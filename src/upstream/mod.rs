@@ -6,6 +6,7 @@
 
 mod balance;
 mod budget;
+mod connect;
 mod fetch;
 mod group;
 mod head;
@@ -32,6 +33,7 @@ pub use hold::{NoServer, Turn};
 pub use lease::Lease;
 pub use server::{Health, Server};
 pub(crate) use {
+    connect::connect,
     fetch::Fetch,
     head::prepare,
     health::{is_our_own_want, why},

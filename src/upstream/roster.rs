@@ -15,6 +15,7 @@ use crate::config::{self, Address, ServerAddress, UpstreamServer};
 impl Upstream {
     /// Takes over what the configuration says, and lets those who wait see the new list.
     pub(super) fn change(self: &Arc<Self>, settings: &config::Upstream) {
+        self.change_tls(settings);
         let names = {
             let mut state = self.lock();
             // A name that is resolved at this moment must not bring the old list back.
@@ -94,7 +95,10 @@ impl State {
                 let slot = match known {
                     Some(slot) => Slot { name, weight, backup, max_requests, ..slot },
                     None => {
-                        let server = self.taken_back(&address).unwrap_or_else(|| Server::new(address));
+                        let server = self.taken_back(&address).unwrap_or_else(|| {
+                            let host = host(&configured.address, &address);
+                            Server::new(address, host)
+                        });
                         let returned = others.then_some(now);
                         // Several proxies that start at the same time do not begin their turns at the same server.
                         let credit = fastrand::i64(0..i64::from(weight) * 1000);
@@ -142,5 +146,14 @@ impl State {
                 self.retired.push(server);
             }
         }
+    }
+}
+
+/// What a server is called in TLS.
+fn host(configured: &ServerAddress, address: &Address) -> String {
+    match (configured, address) {
+        (ServerAddress::Name(host, _), _) => host.clone(),
+        (_, Address::Tcp(address)) => address.ip().to_string(),
+        (_, Address::Unix(_)) => "localhost".into(),
     }
 }

@@ -18,6 +18,8 @@ pub struct Server {
     pub address: Address,
     /// [`address`](Self::address) as text, made once: its name in metrics and commands.
     pub label: String,
+    /// Its name in the file without a port, or its address: what it is called in TLS.
+    pub(crate) host: String,
     /// What is counted of its answers, from the first on.
     pub(crate) metrics: OnceLock<ServerMetrics>,
     /// The label as a number.
@@ -53,12 +55,13 @@ pub enum Health {
 
 impl Server {
     /// A server of which nothing is known.
-    pub(super) fn new(address: Address) -> Arc<Self> {
+    pub(super) fn new(address: Address, host: String) -> Arc<Self> {
         let label = address.to_string();
         Arc::new(Self {
             address,
             id: balance::hash(label.as_bytes()),
             label,
+            host,
             metrics: OnceLock::new(),
             inflight: AtomicUsize::new(0),
             streaming: AtomicUsize::new(0),

@@ -20,6 +20,7 @@ pub(super) fn settings(servers: &[(&str, Option<usize>)]) -> config::Upstream {
         max_requests: *max_requests,
     };
     config::Upstream {
+        tls: None,
         name: "galaxy".into(),
         resolver: Vec::new(),
         servers: servers.iter().map(server).collect(),

@@ -32,8 +32,9 @@ pub const SERVER: Keys = Keys {
         "keepalive_timeout",
         "max_connections",
         "resolver",
+        "http2",
     ],
-    later: &["user", "group", "max_memory", "http2"],
+    later: &["user", "group", "max_memory"],
 };
 
 /// `[admin]`
@@ -47,13 +48,39 @@ pub const ACCESS: Keys = Keys { table: "`access` of `[log]`", now: &["to", "form
 
 /// `[[listen]]`
 pub const LISTEN: Keys =
-    Keys { table: "`[[listen]]`", now: &["address", "trust", "mode"], later: &["tls", "proxy_protocol"] };
+    Keys { table: "`[[listen]]`", now: &["address", "trust", "mode", "tls", "proxy_protocol"], later: &[] };
 
 /// `[[site]]`
 pub const SITE: Keys = Keys {
     table: "`[[site]]`",
-    now: &["host", "routes", "headers", "errors", "max_body", "limit_rate"],
-    later: &["tls", "compress", "allow", "deny", "limits", "galaxy", "redirect_https"],
+    now: &["host", "routes", "headers", "errors", "max_body", "limit_rate", "tls", "redirect_https"],
+    later: &["compress", "allow", "deny", "limits", "galaxy"],
+};
+
+/// `tls` of a site or a listener
+pub const TLS: Keys = Keys {
+    table: "`tls`",
+    now: &["cert", "key", "min_version", "client_ca", "client_verify"],
+    later: &["acme"],
+};
+
+/// `site.redirect_https`
+pub const REDIRECT_HTTPS: Keys = Keys { table: "`redirect_https`", now: &["hsts", "subdomains"], later: &[] };
+
+/// `[server.http2]`
+pub const HTTP2: Keys = Keys {
+    table: "`[server.http2]`",
+    now: &[
+        "max_concurrent_streams",
+        "stream_window",
+        "connection_window",
+        "max_header_list",
+        "max_resets",
+        "max_pings",
+        "max_settings",
+        "max_empty_frames",
+    ],
+    later: &[],
 };
 
 /// One entry of `[site.routes]`.
@@ -108,6 +135,7 @@ pub const UPSTREAM: Keys = Keys {
         "streaming_share",
         "load_header",
         "protocol",
+        "tls",
         "hold",
         "queue",
         "queue_order",
@@ -122,6 +150,10 @@ pub const UPSTREAM: Keys = Keys {
     ],
     later: &[],
 };
+
+/// `upstream.tls`
+pub const UPSTREAM_TLS: Keys =
+    Keys { table: "`tls` of `[upstream.NAME]`", now: &["server_name", "ca", "verify"], later: &[] };
 
 /// `upstream.retry`
 pub const RETRY: Keys = Keys { table: "`retry` of `[upstream.NAME]`", now: &["tries", "budget"], later: &[] };
@@ -141,7 +173,11 @@ pub const HEALTH: Keys =
     Keys { table: "`health` of `[upstream.NAME]`", now: &["path", "every", "timeout", "expect"], later: &[] };
 
 /// All tables, to tell in which one a misplaced key belongs.
-pub const ALL: [&Keys; 13] = [
+pub const ALL: [&Keys; 17] = [
+    &UPSTREAM_TLS,
+    &TLS,
+    &REDIRECT_HTTPS,
+    &HTTP2,
     &TOP,
     &SERVER,
     &ADMIN,

@@ -1,0 +1,89 @@
+//! What a site asks of the connection: HTTPS, and certificates of clients.
+
+use http::{Method, StatusCode, header, request};
+
+use crate::{
+    answer::{Answer, Explanation, Fields, value, write_number},
+    client::Client,
+    config::{ClientTls, RedirectHttps},
+    route::name_of,
+    tls::Facts,
+};
+
+/// What a site asks of connections.
+#[derive(Debug, Default)]
+pub(crate) struct Https {
+    /// Clients are to come by HTTPS.
+    redirect: Option<RedirectHttps>,
+    /// The port they come to there.
+    port: Option<u16>,
+    /// They show certificates of their own.
+    client: Option<ClientTls>,
+}
+
+impl Https {
+    pub(crate) fn new(redirect: Option<RedirectHttps>, port: Option<u16>, client: Option<ClientTls>) -> Self {
+        Self { redirect, port, client }
+    }
+
+    /// Refuses what came by a connection that will not do, or leads it to one that does.
+    pub(crate) fn refuse(
+        &self,
+        client: &Client,
+        facts: Option<&Facts>,
+        host: &str,
+        request: &request::Parts,
+    ) -> Option<Answer> {
+        let explain =
+            |status, sentence: &str| Some(Explanation::new(status, sentence).answer(&request.headers));
+        if self.redirect.is_some() && !client.https {
+            return Some(self.lead(host, request));
+        }
+        let wanted = self.client.as_ref()?;
+        match facts {
+            Some(facts) if facts.client.as_deref() == Some(wanted) => None,
+            // The name in the handshake was that of another site, which has asked for something else.
+            Some(_) => explain(
+                StatusCode::MISDIRECTED_REQUEST,
+                "This connection was made for another site, which asks clients for other certificates.",
+            ),
+            None if wanted.required => explain(
+                StatusCode::FORBIDDEN,
+                "This site is only for clients that show a certificate, by HTTPS.",
+            ),
+            None => None,
+        }
+    }
+
+    /// The same address by HTTPS.
+    fn lead(&self, host: &str, request: &request::Parts) -> Answer {
+        let status = match request.method {
+            Method::GET | Method::HEAD => StatusCode::MOVED_PERMANENTLY,
+            // The method and the body are to stay what they are (RFC 9110 §15.4.9).
+            _ => StatusCode::PERMANENT_REDIRECT,
+        };
+        let port = self.port.filter(|port| *port != 443).map(|port| format!(":{port}")).unwrap_or_default();
+        let target = request.uri.path_and_query().map_or("/", |target| target.as_str());
+        let slash = if target.starts_with('/') { "" } else { "/" };
+        Answer::redirect(status, &format!("https://{}{port}{slash}{target}", name_of(host)))
+    }
+
+    /// Tells browsers to come by HTTPS alone from now on (RFC 6797 §7.2: only where they have).
+    pub(crate) fn insist(&self, answer: &mut impl Fields, client: Option<&Client>) {
+        let Some(redirect) = self.redirect.as_ref().filter(|_| client.is_some_and(|client| client.https))
+        else {
+            return;
+        };
+        let Some(hsts) = redirect.hsts else { return };
+        let text = value(|out| {
+            out.extend_from_slice(b"max-age=");
+            write_number(out, hsts.as_secs());
+            if redirect.subdomains {
+                out.extend_from_slice(b"; includeSubDomains");
+            }
+        });
+        if answer.get(&header::STRICT_TRANSPORT_SECURITY).is_none() {
+            answer.set(header::STRICT_TRANSPORT_SECURITY, text);
+        }
+    }
+}

@@ -1,0 +1,75 @@
+//! What comes before the first request of a connection: a PROXY header, the handshake of TLS.
+
+use std::{future::poll_fn, io, sync::Arc};
+
+use tokio::time::timeout;
+
+use super::{
+    Limits, Listener,
+    peer::{Peer, PeerAddress},
+    proxy_header,
+    socket::{Raw, Socket},
+};
+use crate::{answer, client, tls};
+
+/// The first byte of a handshake (RFC 8446 §5.1).
+const HANDSHAKE: u8 = 22;
+
+/// A connection that requests may come on.
+pub(super) struct Greeted {
+    pub(super) socket: Socket,
+    pub(super) peer: Peer,
+    /// HTTP/2 is spoken on it.
+    pub(super) is_h2: bool,
+}
+
+/// Takes what comes before the first request, within the time that a head may take.
+///
+/// # Errors
+///
+/// What the client has done wrong.
+pub(super) async fn greet(
+    mut raw: Raw,
+    mut address: PeerAddress,
+    listener: &Arc<Listener>,
+    limits: &Limits,
+) -> io::Result<Greeted> {
+    let settings = listener.settings();
+    let within = limits.client_header_timeout;
+    if settings.proxy_protocol {
+        if !client::is_trusted(address, &settings.trust) {
+            return Err(io::Error::new(
+                io::ErrorKind::PermissionDenied,
+                "it is not trusted to speak for others",
+            ));
+        }
+        let announced = timeout(within, proxy_header::read(&mut raw)).await;
+        let announced = announced.map_err(|_| io::Error::from(io::ErrorKind::TimedOut))??;
+        address = announced.map_or(address, PeerAddress::Tcp);
+    }
+    let Some(certificates) = listener.certificates().filter(|_| settings.tls.is_some()) else {
+        let peer = Peer { listener: Arc::clone(listener), address, tls: None };
+        return Ok(Greeted { socket: Socket::Plain(raw), peer, is_h2: false });
+    };
+    let mut first = [0];
+    let came = timeout(within, poll_fn(|cx| raw.poll_peek(cx, &mut first))).await;
+    match came.map_err(|_| io::Error::from(io::ErrorKind::TimedOut))?? {
+        0 => return Err(io::ErrorKind::UnexpectedEof.into()),
+        _ if first[0] != HANDSHAKE => return Err(refuse_plain(&raw)),
+        _ => {}
+    }
+    let secured = tls::accept(raw, &certificates.names(), &listener.configured, within).await?;
+    let peer = Peer { listener: Arc::clone(listener), address, tls: Some(secured.facts) };
+    Ok(Greeted { socket: secured.socket, peer, is_h2: secured.is_h2 })
+}
+
+/// Tells a client that speaks without TLS what to do, as far as it takes that at once.
+fn refuse_plain(raw: &Raw) -> io::Error {
+    let sentence = "This port speaks HTTPS. Write https:// in place of http://.";
+    let answer = answer::bare(http::StatusCode::BAD_REQUEST, sentence);
+    // What it has sent is read, or the end would be a reset and cost it the answer.
+    let _ = rustix::net::recv(raw, &mut [0; 4096][..], rustix::net::RecvFlags::DONTWAIT);
+    let _ =
+        rustix::net::send(raw, &answer, rustix::net::SendFlags::NOSIGNAL | rustix::net::SendFlags::DONTWAIT);
+    io::Error::new(io::ErrorKind::InvalidData, "it speaks no TLS")
+}

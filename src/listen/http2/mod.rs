@@ -1,0 +1,291 @@
+//! HTTP/2 (RFC 9113): each stream becomes a request like those of HTTP/1.1, and its answer goes back on the stream.
+//!
+//! What serves requests speaks HTTP/1.1 to a transport; here the transport's socket is a [`stream`]. So nothing else
+//! knows of two protocols, and whatever holds for the one holds for the other.
+
+mod frames;
+mod head;
+mod stream;
+
+use std::{
+    future::poll_fn,
+    io,
+    pin::pin,
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering},
+    },
+    task::Poll,
+    time::Duration,
+};
+
+use bytes::{Bytes, BytesMut};
+use h2::{
+    Reason, RecvStream,
+    server::{Connection, SendResponse},
+};
+use http::{HeaderValue, StatusCode, header};
+use tokio::time::{Instant, sleep_until, timeout};
+
+use super::{
+    Limits, Serve,
+    alarm::Alarm,
+    greeting::Greeted,
+    peer::Peer,
+    place::Place,
+    socket::Socket,
+    transport::{Link, Transport},
+};
+use crate::config;
+use frames::Frames;
+pub(crate) use stream::Stream;
+
+/// Windows of a connection that has shown nothing yet: what somebody may have us keep who sends bodies that nobody
+/// reads.
+const FIRST_STREAM_WINDOW: u32 = 256 << 10;
+const FIRST_CONNECTION_WINDOW: u32 = 1 << 20;
+
+/// Bytes of bodies that are passed on before the windows become as large as the configuration says.
+const PROVEN: u64 = 1 << 20;
+
+/// Most bytes of an answer that wait in a stream for the client.
+const SEND_BUFFER: usize = 64 << 10;
+
+/// Largest frame that clients may send: large bodies take fewer of them.
+const MAX_FRAME: u32 = 64 << 10;
+
+/// What a client gets to take its leave.
+const FAREWELL: Duration = Duration::from_secs(2);
+
+/// What the streams of a connection share.
+#[derive(Debug)]
+pub(crate) struct Shared {
+    began: Instant,
+    open: AtomicUsize,
+    /// When a stream ended last, in milliseconds from the beginning.
+    ended: AtomicU64,
+    /// Bytes of bodies that were passed on.
+    taken: AtomicU64,
+    /// The client sends too much of what means work and nothing else.
+    flooded: AtomicBool,
+}
+
+/// Counts a stream for as long as it lasts.
+struct Open(Arc<Shared>);
+
+impl Shared {
+    fn new() -> Self {
+        Self {
+            began: Instant::now(),
+            open: AtomicUsize::new(0),
+            ended: AtomicU64::new(0),
+            taken: AtomicU64::new(0),
+            flooded: AtomicBool::new(false),
+        }
+    }
+
+    fn open(self: &Arc<Self>) -> Open {
+        self.open.fetch_add(1, Ordering::Relaxed);
+        Open(Arc::clone(self))
+    }
+
+    /// So long has it been idle; `None` while it is not.
+    fn idle_since(&self) -> Option<Instant> {
+        let ended = Duration::from_millis(self.ended.load(Ordering::Relaxed));
+        (self.open.load(Ordering::Relaxed) == 0).then_some(self.began + ended)
+    }
+}
+
+impl Drop for Open {
+    fn drop(&mut self) {
+        let now = u64::try_from(self.0.began.elapsed().as_millis()).unwrap_or(u64::MAX);
+        self.0.ended.store(now, Ordering::Relaxed);
+        self.0.open.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+/// Serves the requests of a connection until either side has had enough.
+pub(super) async fn serve(greeted: Greeted, place: Place, limits: Arc<Limits>, serve: Serve) {
+    let Greeted { socket, peer, .. } = greeted;
+    let shared = Arc::new(Shared::new());
+    let frames = Frames::new(socket, limits.http2, Arc::clone(&shared));
+    let handshake = builder(&limits.http2).handshake(frames);
+    let connection = match timeout(limits.client_header_timeout, handshake).await {
+        Ok(Ok(connection)) => connection,
+        Ok(Err(error)) => return tracing::debug!(%peer, %error, "no HTTP/2"),
+        Err(_) => return tracing::debug!(%peer, "the beginning of HTTP/2 took too long"),
+    };
+    let mut requests = Requests { connection, shared, peer, place, limits, serve, has_grown: false };
+    requests.run().await;
+}
+
+fn builder(http2: &config::Http2) -> h2::server::Builder {
+    let resets = http2.max_resets as usize;
+    let mut builder = h2::server::Builder::new();
+    builder
+        .max_concurrent_streams(http2.max_concurrent_streams)
+        .initial_window_size(FIRST_STREAM_WINDOW.min(http2.stream_window))
+        .initial_connection_window_size(FIRST_CONNECTION_WINDOW.min(http2.connection_window))
+        .max_frame_size(MAX_FRAME)
+        .enable_connect_protocol()
+        .max_header_list_size(http2.max_header_list)
+        .max_send_buffer_size(SEND_BUFFER)
+        .max_concurrent_reset_streams(resets)
+        .max_pending_accept_reset_streams(resets)
+        .max_local_error_reset_streams(Some(resets));
+    builder
+}
+
+/// A connection and all that its requests need.
+struct Requests {
+    connection: Connection<Frames, Bytes>,
+    shared: Arc<Shared>,
+    peer: Peer,
+    place: Place,
+    limits: Arc<Limits>,
+    serve: Serve,
+    /// The windows are as large as they become.
+    has_grown: bool,
+}
+
+/// What comes next on a connection.
+enum Next {
+    Request(Box<(http::Request<RecvStream>, SendResponse<Bytes>)>),
+    /// It has ended, or cannot go on.
+    End(Option<h2::Error>),
+    /// We are stopping.
+    Closing,
+    /// It has been idle for too long.
+    Idle,
+    /// It costs more than it is worth.
+    Flooded,
+}
+
+impl Requests {
+    async fn run(&mut self) {
+        let listener = Arc::clone(&self.peer.listener);
+        let mut closed = pin!(listener.closed());
+        let mut is_closing = false;
+        let mut idle = pin!(sleep_until(Instant::now() + self.limits.client_header_timeout));
+        let mut at_most = self.limits.client_header_timeout;
+        loop {
+            let next = poll_fn(|cx| {
+                self.grow();
+                if let Poll::Ready(accepted) = self.connection.poll_accept(cx) {
+                    return Poll::Ready(match accepted {
+                        Some(Ok(request)) => Next::Request(Box::new(request)),
+                        Some(Err(error)) => Next::End(Some(error)),
+                        None => Next::End(None),
+                    });
+                }
+                if self.shared.flooded.load(Ordering::Relaxed) {
+                    return Poll::Ready(Next::Flooded);
+                }
+                if !is_closing && (closed.as_mut().poll(cx).is_ready() || listener.is_closing()) {
+                    return Poll::Ready(Next::Closing);
+                }
+                while idle.as_mut().poll(cx).is_ready() {
+                    let since = self.shared.idle_since();
+                    let until = since.unwrap_or_else(Instant::now) + at_most;
+                    if since.is_some() && until <= Instant::now() {
+                        return Poll::Ready(Next::Idle);
+                    }
+                    idle.as_mut().reset(until);
+                }
+                Poll::Pending
+            });
+            match next.await {
+                Next::Request(request) => {
+                    let (request, respond) = *request;
+                    at_most = self.limits.keepalive_timeout;
+                    self.begin(request, respond);
+                }
+                Next::Closing => {
+                    is_closing = true;
+                    self.connection.graceful_shutdown();
+                }
+                Next::Idle => {
+                    self.connection.graceful_shutdown();
+                    return self.farewell().await;
+                }
+                Next::Flooded => {
+                    tracing::info!(peer = %self.peer, "a flood of HTTP/2 frames: the connection is closed");
+                    self.connection.abrupt_shutdown(Reason::ENHANCE_YOUR_CALM);
+                    return self.farewell().await;
+                }
+                Next::End(error) => {
+                    if let Some(error) = error {
+                        tracing::debug!(peer = %self.peer, %error, "a connection of HTTP/2 ends");
+                    }
+                    return;
+                }
+            }
+        }
+    }
+
+    /// Makes the windows large, once the bodies of this connection have found somebody who takes them.
+    fn grow(&mut self) {
+        if self.has_grown || self.shared.taken.load(Ordering::Relaxed) < PROVEN {
+            return;
+        }
+        self.has_grown = true;
+        self.connection.set_target_window_size(self.limits.http2.connection_window);
+        if let Err(error) = self.connection.set_initial_window_size(self.limits.http2.stream_window) {
+            tracing::debug!(%error, "the windows stay as they are");
+        }
+    }
+
+    /// Has a request served.
+    fn begin(&self, request: http::Request<RecvStream>, respond: SendResponse<Bytes>) {
+        let (parts, body) = request.into_parts();
+        let open = self.shared.open();
+        let active = self.place.active();
+        let request = match head::downgrade(&parts, body.is_end_stream()) {
+            Ok(request) => request,
+            Err(refusal) => {
+                self.peer.listener.metrics.refused(refusal.status);
+                return refuse(respond, refusal.status, refusal.sentence);
+            }
+        };
+        let stream = Stream::new(respond, body, &request, Arc::clone(&self.shared));
+        let link = Link {
+            socket: Socket::Stream(Box::new(Mutex::new(stream))),
+            peer: self.peer.clone(),
+            place: None,
+            alarm: Alarm::default(),
+        };
+        let transport = Box::new(Transport::new(link, BytesMut::new(), &self.limits));
+        let served = (self.serve)(transport, Box::new(request));
+        tokio::spawn(async move {
+            drop(served.await);
+            drop((active, open));
+        });
+    }
+
+    /// Sends what is left to say, if the client takes it soon.
+    async fn farewell(&mut self) {
+        let end = poll_fn(|cx| self.connection.poll_closed(cx));
+        // Either way it is over.
+        let _ = timeout(FAREWELL, end).await;
+    }
+}
+
+/// Answers a request that cannot be read.
+fn refuse(mut respond: SendResponse<Bytes>, status: StatusCode, sentence: &'static str) {
+    let mut answer = http::Response::new(());
+    *answer.status_mut() = status;
+    answer.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("text/plain; charset=utf-8"));
+    let body = Bytes::from_static(sentence.as_bytes());
+    // Fails when the client has given it up.
+    if let Ok(mut stream) = respond.send_response(answer, false) {
+        let _ = stream.send_data(body, true);
+    }
+}
+
+/// An error of HTTP/2 as one of a socket.
+fn broken(error: h2::Error) -> io::Error {
+    if error.is_io() {
+        return error.into_io().unwrap_or_else(|| io::ErrorKind::ConnectionReset.into());
+    }
+    io::Error::new(io::ErrorKind::ConnectionReset, error)
+}

@@ -1,0 +1,161 @@
+//! TLS towards servers: under which name they are asked, and whose word counts for who they are.
+
+use std::{io, net::IpAddr, path::Path, sync::Arc};
+
+use rustls::{
+    ClientConfig, ClientConnection, DigitallySignedStruct, RootCertStore, SignatureScheme,
+    client::{
+        WebPkiServerVerifier,
+        danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier},
+    },
+    crypto::{CryptoProvider, verify_tls12_signature, verify_tls13_signature},
+    pki_types::{CertificateDer, ServerName, UnixTime},
+};
+use tokio_rustls::{TlsConnector, TlsStream};
+
+use super::{authorities, certificate::certificates, provider};
+use crate::{
+    config::UpstreamTls,
+    listen::{Raw, Socket},
+};
+
+/// How the servers of an upstream are spoken to under TLS.
+#[derive(Debug)]
+pub(crate) struct Connector {
+    /// What it was made from.
+    pub(crate) settings: UpstreamTls,
+    /// Or why no server can be believed.
+    config: Result<Arc<ClientConfig>, String>,
+}
+
+impl Connector {
+    /// Reads the authorities. Blocks.
+    pub(crate) fn new(settings: &UpstreamTls) -> Self {
+        let config = config(settings).map(Arc::new);
+        if let Err(error) = &config {
+            tracing::error!("servers cannot be spoken to under TLS: {error}");
+        }
+        Self { settings: settings.clone(), config }
+    }
+
+    /// Shakes hands with a server that the file calls `host`.
+    ///
+    /// # Errors
+    ///
+    /// When it is not who it should be, or speaks no TLS.
+    pub(crate) async fn connect(&self, raw: Raw, host: &str) -> io::Result<Socket> {
+        let connector = TlsConnector::from(self.config()?);
+        let stream = connector.connect(self.name(host)?, raw).await?;
+        Ok(Socket::Tls(Box::new(TlsStream::Client(stream))))
+    }
+
+    /// The same for whoever may block: the handshake comes with the first bytes.
+    ///
+    /// # Errors
+    ///
+    /// When its name is none.
+    pub(crate) fn session(&self, host: &str) -> io::Result<ClientConnection> {
+        ClientConnection::new(self.config()?, self.name(host)?).map_err(io::Error::other)
+    }
+
+    fn config(&self) -> io::Result<Arc<ClientConfig>> {
+        self.config.clone().map_err(io::Error::other)
+    }
+
+    fn name(&self, host: &str) -> io::Result<ServerName<'static>> {
+        let name = self.settings.server_name.as_deref().unwrap_or(host);
+        let invalid =
+            |_| io::Error::new(io::ErrorKind::InvalidInput, format!("{name:?} is no name of a server"));
+        match name.parse::<IpAddr>() {
+            Ok(address) => Ok(ServerName::from(address)),
+            Err(_) => ServerName::try_from(name.to_owned()).map_err(invalid),
+        }
+    }
+}
+
+fn config(settings: &UpstreamTls) -> Result<ClientConfig, String> {
+    let versions: &[_] = &[&rustls::version::TLS13, &rustls::version::TLS12];
+    let config = ClientConfig::builder_with_provider(provider()).with_protocol_versions(versions);
+    let config = config.map_err(|error| error.to_string())?;
+    let verifier: Arc<dyn ServerCertVerifier> = match &settings.ca {
+        _ if !settings.verify => Arc::new(Known { certificates: None, others: None, provider: provider() }),
+        ca => {
+            let roots = roots(ca.as_deref())?;
+            let others = WebPkiServerVerifier::builder_with_provider(Arc::new(roots), provider()).build();
+            let others = others.map_err(|error| error.to_string())?;
+            let certificates =
+                ca.as_deref().map(certificates).transpose().map_err(|error| error.to_string())?;
+            let certificates = Some(certificates.unwrap_or_default());
+            Arc::new(Known { certificates, others: Some(others), provider: provider() })
+        }
+    };
+    let config = config.dangerous().with_custom_certificate_verifier(verifier);
+    let mut config = config.with_no_client_auth();
+    config.alpn_protocols = vec![b"http/1.1".to_vec()];
+    Ok(config)
+}
+
+/// The authorities of the file, or those of the system.
+fn roots(ca: Option<&Path>) -> Result<RootCertStore, String> {
+    if let Some(ca) = ca {
+        return authorities(ca).map_err(|error| error.to_string());
+    }
+    let mut roots = RootCertStore::empty();
+    roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
+    if roots.is_empty() {
+        return Err("this machine knows no authorities; name some with `ca`".into());
+    }
+    Ok(roots)
+}
+
+/// Believes servers whose own certificate is in the file, whatever it says, and those that authorities vouch for. What a
+/// server signs must be signed by its key in any case.
+#[derive(Debug)]
+struct Known {
+    /// `None` when everybody is believed, as the file says (`verify = false`).
+    certificates: Option<Vec<CertificateDer<'static>>>,
+    others: Option<Arc<WebPkiServerVerifier>>,
+    provider: Arc<CryptoProvider>,
+}
+
+impl ServerCertVerifier for Known {
+    fn verify_server_cert(
+        &self,
+        certificate: &CertificateDer<'_>,
+        above: &[CertificateDer<'_>],
+        name: &ServerName<'_>,
+        ocsp: &[u8],
+        now: UnixTime,
+    ) -> Result<ServerCertVerified, rustls::Error> {
+        match (&self.certificates, &self.others) {
+            (Some(known), Some(others)) if !known.contains(certificate) => {
+                others.verify_server_cert(certificate, above, name, ocsp, now)
+            }
+            _ => Ok(ServerCertVerified::assertion()),
+        }
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signature: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        let algorithms = &self.provider.signature_verification_algorithms;
+        verify_tls12_signature(message, certificate, signature, algorithms)
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signature: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        let algorithms = &self.provider.signature_verification_algorithms;
+        verify_tls13_signature(message, certificate, signature, algorithms)
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        self.provider.signature_verification_algorithms.supported_schemes()
+    }
+}

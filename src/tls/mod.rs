@@ -1,0 +1,93 @@
+//! TLS: certificates, who is shown which, and what each connection has agreed on.
+//!
+//! A connection shows a name ([`names`]), gets the certificate of its site ([`certificate`]), and is as trustworthy as
+//! the site asks. Files are read at each reload and when they change ([`watch`]).
+
+mod certificate;
+mod connector;
+mod names;
+mod watch;
+
+use std::{io, sync::Arc, time::Duration};
+
+use rustls::{crypto::CryptoProvider, server::Acceptor};
+use tokio::time::timeout;
+use tokio_rustls::{LazyConfigAcceptor, TlsStream};
+
+pub(crate) use certificate::{CertificateError, authorities, identity};
+pub(crate) use connector::Connector;
+pub(crate) use names::Names;
+pub(crate) use watch::Certificates;
+
+use crate::{
+    config::{Address, ClientTls},
+    listen::{Raw, Socket},
+};
+
+/// What a connection has agreed on.
+#[derive(Debug)]
+pub struct Facts {
+    /// `TLSv1.2` or `TLSv1.3`, as nginx writes it.
+    pub version: &'static str,
+    /// The name of the cipher suite.
+    pub cipher: &'static str,
+    /// Whose certificates the client was asked for, and has shown one where it has to.
+    pub client: Option<Arc<ClientTls>>,
+}
+
+/// A connection after its handshake.
+pub(crate) struct Secured {
+    /// It, encrypted.
+    pub(crate) socket: Socket,
+    /// What was agreed on.
+    pub(crate) facts: Arc<Facts>,
+    /// The next protocol is HTTP/2 (RFC 7301).
+    pub(crate) is_h2: bool,
+}
+
+/// The cryptography: of AWS-LC, whose key exchange is also safe from quantum computers (X25519MLKEM768).
+pub(crate) fn provider() -> Arc<CryptoProvider> {
+    Arc::new(rustls::crypto::aws_lc_rs::default_provider())
+}
+
+/// Shakes hands with a client that has connected to `listener`, within so long.
+///
+/// # Errors
+///
+/// What the client has done wrong, or that it took too long.
+pub(crate) async fn accept(
+    socket: Raw,
+    names: &Names,
+    listener: &Address,
+    within: Duration,
+) -> io::Result<Secured> {
+    let handshake = async {
+        let hello = LazyConfigAcceptor::new(Acceptor::default(), socket).await?;
+        let entry = names.find(listener, hello.client_hello().server_name());
+        let entry = entry.ok_or_else(|| io::Error::other("there is no certificate for this name"))?;
+        let client = entry.client.clone();
+        let stream = hello.into_stream(Arc::clone(&entry.config)).await?;
+        let (_, session) = stream.get_ref();
+        let facts = Facts {
+            version: match session.protocol_version() {
+                Some(rustls::ProtocolVersion::TLSv1_3) => "TLSv1.3",
+                _ => "TLSv1.2",
+            },
+            cipher: session
+                .negotiated_cipher_suite()
+                .and_then(|suite| suite.suite().as_str())
+                .unwrap_or_default(),
+            client,
+        };
+        let is_h2 = session.alpn_protocol() == Some(b"h2");
+        Ok(Secured {
+            socket: Socket::Tls(Box::new(TlsStream::Server(stream))),
+            facts: Arc::new(facts),
+            is_h2,
+        })
+    };
+    match timeout(within, handshake).await {
+        Ok(secured) => secured,
+        Err(_) => Err(io::Error::new(io::ErrorKind::TimedOut, "the handshake took too long")),
+    }
+}

@@ -1,0 +1,163 @@
+//! From the name that a client asks for to the certificate that it is shown.
+
+use std::{
+    collections::HashMap,
+    fs,
+    hash::{DefaultHasher, Hash, Hasher},
+    io,
+    path::PathBuf,
+    sync::{Arc, Mutex, PoisonError},
+    time::SystemTime,
+};
+
+use rustls::{
+    ServerConfig,
+    server::{ProducesTickets, StoresServerSessions, WebPkiClientVerifier, danger::ClientCertVerifier},
+    sign::SingleCertAndKey,
+};
+
+use super::{CertificateError, authorities, certificate::Identity, identity, provider};
+use crate::{
+    config::{Address, ClientTls, Config, Tls, TlsVersion},
+    route::Hosts,
+};
+
+/// Sessions that are kept for clients that take no tickets.
+const SESSIONS: usize = 4096;
+
+/// The certificates of all sites, arranged for lookup.
+#[derive(Debug, Default)]
+pub(crate) struct Names {
+    hosts: Hosts,
+    /// By the place of the site in the file.
+    sites: Vec<Option<Arc<Entry>>>,
+    /// For names that no site with a certificate has.
+    default: Option<Arc<Entry>>,
+    /// Those of listeners, in place of that.
+    listeners: HashMap<Address, Arc<Entry>>,
+}
+
+/// A certificate, and how connections that are shown it are made.
+#[derive(Debug)]
+pub(crate) struct Entry {
+    /// The site, or the address of the listener.
+    pub(crate) label: String,
+    pub(crate) config: Arc<ServerConfig>,
+    /// Whose certificates clients are asked for.
+    pub(crate) client: Option<Arc<ClientTls>>,
+    pub(crate) expires: SystemTime,
+}
+
+/// What the sessions of a connection may be taken up again by: nothing that asks clients for anything else.
+#[derive(Clone)]
+struct Sessions {
+    tickets: Arc<dyn ProducesTickets>,
+    storage: Arc<dyn StoresServerSessions>,
+}
+
+/// What connections have in common that trust the same: the least version, and the text of the authorities.
+type Trust = (TlsVersion, Option<(u64, bool)>);
+
+/// The keys of tickets, which live as long as the process: they are renewed every six hours, and each lasts for twelve.
+#[derive(Default)]
+pub(crate) struct Tickets(Mutex<HashMap<Trust, Sessions>>);
+
+impl Names {
+    /// Reads the certificates of all sites and listeners. Blocks.
+    ///
+    /// # Errors
+    ///
+    /// The first that cannot be used.
+    pub(crate) fn read(config: &Config, tickets: &Tickets) -> Result<Self, CertificateError> {
+        let hosts = Hosts::new(config.sites.iter().map(|site| &site.hosts[..]));
+        let entry = |label: &str, tls: &Tls| entry(label, tls, tickets).map(Arc::new);
+        let site =
+            |site: &crate::config::Site| site.tls.as_ref().map(|tls| entry(&site.name, tls)).transpose();
+        let sites = config.sites.iter().map(site).collect::<Result<Vec<_>, _>>()?;
+        let nameless = config.sites.iter().position(|site| site.hosts.is_empty());
+        let default = nameless.and_then(|site| sites[site].clone());
+        let default = default.or_else(|| sites.iter().flatten().next().cloned());
+        let mut listeners = HashMap::new();
+        for listen in &config.listen {
+            if let Some(own) = listen.tls.as_ref().and_then(|tls| tls.own.as_ref()) {
+                listeners.insert(listen.address.clone(), entry(&listen.address.to_string(), own)?);
+            }
+        }
+        Ok(Self { hosts, sites, default, listeners })
+    }
+
+    /// What a client of this listener is shown that asks for this name, or for none.
+    pub(crate) fn find(&self, listener: &Address, name: Option<&str>) -> Option<&Arc<Entry>> {
+        let site =
+            name.and_then(|name| self.hosts.find(name)).and_then(|site| self.sites.get(site)?.as_ref());
+        site.or_else(|| self.listeners.get(listener)).or(self.default.as_ref())
+    }
+
+    /// Every certificate.
+    pub(crate) fn entries(&self) -> impl Iterator<Item = &Entry> {
+        self.sites.iter().flatten().chain(self.listeners.values()).map(|entry| &**entry)
+    }
+}
+
+fn entry(label: &str, tls: &Tls, tickets: &Tickets) -> Result<Entry, CertificateError> {
+    let Identity { key, expires } = identity(&tls.cert, &tls.key)?;
+    let (verifier, asked) = match &tls.client {
+        None => (WebPkiClientVerifier::no_client_auth(), None),
+        Some(client) => {
+            let (verifier, text) = verifier(client)?;
+            (verifier, Some((text, client.required)))
+        }
+    };
+    let versions: &[_] = match tls.min_version {
+        TlsVersion::Tls12 => &[&rustls::version::TLS13, &rustls::version::TLS12],
+        TlsVersion::Tls13 => &[&rustls::version::TLS13],
+    };
+    let unusable = |error: rustls::Error| CertificateError::Unusable {
+        path: tls.cert.clone(),
+        reason: error.to_string(),
+    };
+    let config = ServerConfig::builder_with_provider(provider()).with_protocol_versions(versions);
+    let mut config = config
+        .map_err(unusable)?
+        .with_client_cert_verifier(verifier)
+        .with_cert_resolver(Arc::new(SingleCertAndKey::from(key)));
+    let sessions = tickets.of((tls.min_version, asked)).map_err(unusable)?;
+    (config.ticketer, config.session_storage) = (sessions.tickets, sessions.storage);
+    config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
+    Ok(Entry {
+        label: label.to_owned(),
+        config: Arc::new(config),
+        client: tls.client.clone().map(Arc::new),
+        expires,
+    })
+}
+
+/// What checks the certificates of clients, and a number that changes with the text of the authorities.
+fn verifier(client: &ClientTls) -> Result<(Arc<dyn ClientCertVerifier>, u64), CertificateError> {
+    let unreadable =
+        |path: &PathBuf, source: io::Error| CertificateError::Unreadable { path: path.clone(), source };
+    let roots = authorities(&client.ca)?;
+    let mut hasher = DefaultHasher::new();
+    fs::read(&client.ca).map_err(|source| unreadable(&client.ca, source))?.hash(&mut hasher);
+    let verifier = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider());
+    let verifier = if client.required { verifier } else { verifier.allow_unauthenticated() };
+    let verifier = verifier
+        .build()
+        .map_err(|error| CertificateError::Unusable { path: client.ca.clone(), reason: error.to_string() })?;
+    Ok((verifier, hasher.finish()))
+}
+
+impl Tickets {
+    fn of(&self, trust: Trust) -> Result<Sessions, rustls::Error> {
+        let mut known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(sessions) = known.get(&trust) {
+            return Ok(sessions.clone());
+        }
+        let sessions = Sessions {
+            tickets: rustls::crypto::aws_lc_rs::Ticketer::new()?,
+            storage: rustls::server::ServerSessionMemoryCache::new(SESSIONS),
+        };
+        known.insert(trust, sessions.clone());
+        Ok(sessions)
+    }
+}

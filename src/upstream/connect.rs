@@ -1,0 +1,37 @@
+//! Connections to servers, under TLS where their upstream says so.
+
+use std::{io, time::Duration};
+
+use tokio::{
+    net::{TcpStream, UnixStream},
+    time::timeout,
+};
+
+use super::{Server, Upstream};
+use crate::{
+    config::Address,
+    listen::{Raw, Socket},
+};
+
+/// Connects to a server of this upstream, handshake included.
+///
+/// # Errors
+///
+/// What the system says, that it is not who it should be, or that it took too long.
+pub(crate) async fn connect(upstream: &Upstream, server: &Server, within: Duration) -> io::Result<Socket> {
+    let connecting = async {
+        let raw = match &server.address {
+            Address::Tcp(address) => {
+                let stream = TcpStream::connect(address).await?;
+                stream.set_nodelay(true)?;
+                Raw::Tcp(stream)
+            }
+            Address::Unix(path) => Raw::Unix(UnixStream::connect(path).await?),
+        };
+        match upstream.tls() {
+            None => Ok(Socket::Plain(raw)),
+            Some(tls) => tls.connect(raw, &server.host).await,
+        }
+    };
+    timeout(within, connecting).await.map_err(|_| io::ErrorKind::TimedOut)?
+}
