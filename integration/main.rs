@@ -16,6 +16,7 @@ mod balance;
 mod cli;
 mod cold;
 mod compress;
+mod conformance;
 mod demo;
 mod differential;
 mod downloads;

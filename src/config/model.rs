@@ -554,6 +554,8 @@ pub struct Upstream {
     pub send_timeout: Duration,
     /// How long an idle connection to a worker is kept; zero keeps none.
     pub keepalive: Duration,
+    /// Most bytes of the head of a worker's answer; a larger one is no answer.
+    pub max_response_head: usize,
 }
 
 /// `upstream.tls`

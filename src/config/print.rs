@@ -379,6 +379,7 @@ fn upstream(out: &mut Out, upstream: &Upstream) {
     out.duration("read_timeout", upstream.read_timeout);
     out.duration("send_timeout", upstream.send_timeout);
     out.duration("keepalive", upstream.keepalive);
+    out.text("max_response_head", &show_size(Some(upstream.max_response_head as u64)));
 }
 
 fn upstream_server(server: &UpstreamServer) -> String {

@@ -26,6 +26,10 @@ impl Turn<'_> {
         let answer = handler::for_client(answer, &self.request.parts, self.exchange).await;
         // What the client has still to send, nobody reads.
         self.persists &= self.transport.skip_request();
+        if answer.status == StatusCode::PAYLOAD_TOO_LARGE {
+            self.persists = false;
+            self.transport.end_by_surprise();
+        }
         if !self.exchange.answered {
             self.transport.limit(self.exchange.route.as_ref().and_then(|route| pace(route, None)));
         }

@@ -68,9 +68,11 @@ impl Turn<'_> {
             // It knows of none.
             return Ok(());
         }
+        let mut fields = Edited::new(head);
+        handler::response::hide(&mut fields);
         let out = self.transport.outbound();
         write_status(out, head);
-        Edited::new(head).write(out);
+        fields.write(out);
         out.put_slice(b"\r\n");
         self.transport.flush().await.map_err(|_| Broken::Silently(Sent::nothing()))
     }
@@ -85,9 +87,6 @@ impl Turn<'_> {
         mut fields: Edited<'_, Head>,
     ) -> Result<Sent, Broken> {
         let status = head.status;
-        if status == StatusCode::NO_CONTENT {
-            fields.remove(&header::CONTENT_LENGTH);
-        }
         handler::response::pass_on(status, &mut fields, self.exchange);
         let mut squeeze = self.squeeze(status, &mut fields);
         // Where an answer ends with its connection, the client's need not: it gets chunks, if it knows them.
@@ -420,6 +419,8 @@ fn flush(transport: &mut Transport, cx: &mut Context<'_>) -> Poll<io::Result<()>
 fn write_status(out: &mut BytesMut, head: &Head) {
     out.reserve(512);
     out.put_slice(b"HTTP/1.1 ");
-    out.put_slice(head.status_line());
+    out.put_slice(head.status.as_str().as_bytes());
+    out.put_u8(b' ');
+    out.put_slice(head.reason());
     out.put_slice(b"\r\n");
 }

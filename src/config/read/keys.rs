@@ -169,6 +169,7 @@ pub const UPSTREAM: Keys = Keys {
         "read_timeout",
         "send_timeout",
         "keepalive",
+        "max_response_head",
     ],
     later: &[],
 };
