@@ -212,6 +212,16 @@ pub enum TlsVersion {
     Tls13,
 }
 
+impl TlsVersion {
+    /// Its name, as nginx writes it in logs.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Tls12 => "TLSv1.2",
+            Self::Tls13 => "TLSv1.3",
+        }
+    }
+}
+
 /// `tls.client_ca` and `tls.client_verify`
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ClientTls {
