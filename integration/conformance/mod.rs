@@ -1,0 +1,4 @@
+//! What the standards say, section by section.
+
+mod downgrade;
+mod rfc9113;
