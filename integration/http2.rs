@@ -1,5 +1,6 @@
 //! HTTP/2 between real clients and real workers: whatever holds of HTTP/1.1 holds of it.
 
+mod browser;
 mod clients;
 mod ends;
 mod streams;

@@ -31,6 +31,7 @@ mod health;
 mod hold;
 mod http1;
 mod http2;
+mod http2_attacks;
 mod limits;
 mod memory;
 mod names;

@@ -1,7 +1,7 @@
 //! The PROXY header: who has connected, told by a balancer in front.
 
 use crate::fixtures::{
-    Backend, Frames, Proxy, SOON, Target, Tls, Wire,
+    Backend, Proxy, SOON, Tls, Wire,
     frames::{PREFACE, get, settings},
 };
 use tokio::{io::AsyncWriteExt as _, net::TcpStream};
@@ -141,7 +141,6 @@ async fn tls_comes_behind_it() {
         assert_eq!(told(&app), "192.0.2.7");
     }
     assert!(Tls::anybody().connect(address).await.is_err(), "TLS without a header");
-    let _: Option<(Frames, Target)> = None;
 }
 
 async fn eventually_asked(app: &Backend, count: usize) {

@@ -147,16 +147,13 @@ async fn answers_without_bodies_end_with_their_heads() {
     .await;
     let proxy = before(&app).start().await;
     let mut client = Frames::to(&proxy.h2()).await;
-    for (number, (method, path, status)) in
-        [("GET", "/204", 204), ("GET", "/304", 304), ("GET", "/empty", 200), ("HEAD", "/", 200)]
-            .into_iter()
-            .enumerate()
+    for (number, (method, path)) in
+        [("GET", "/204"), ("GET", "/304"), ("GET", "/empty"), ("HEAD", "/")].into_iter().enumerate()
     {
         let stream = u32::try_from(2 * number + 1).unwrap();
         client.send(headers(stream, END_STREAM, &frames::fields(method, path))).await;
         let head = client.until(|frame| frame.kind == HEADERS).await;
         assert_eq!((head.stream, head.flags & END_STREAM), (stream, END_STREAM), "{method} {path}");
-        let _ = status;
     }
     let answer = proxy.h2().request("HEAD", "/").await.expect(200);
     assert_eq!(answer.header("content-length"), "9");

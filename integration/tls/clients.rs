@@ -30,7 +30,7 @@ async fn sslyze_finds_mozillas_intermediate() {
     let ca = simple.authority.write(&simple.scratch, "ca");
     let mut sslyze = Command::new("timeout");
     sslyze.arg("100").arg(program).args(["--mozilla_config", "intermediate", "--sni", "localhost"]);
-    sslyze.arg("--certificate_ca_file").arg(ca).arg(simple.target().address().to_string());
+    sslyze.arg("--certinfo_ca_file").arg(ca).arg(simple.target().address().to_string());
     let (_, said, error) = run(&mut sslyze);
     let (_, verdict) = said.split_once("COMPLIANCE AGAINST").unwrap_or_else(|| panic!("{said}{error}"));
     // What is said of a certificate that was made here for a hundred days by an authority that nobody knows is no news.
