@@ -16,10 +16,13 @@ TEST_THREADS ?= 4
 # Tests that measure, and want the machine for themselves.
 ATTACKS := test(/^attacks::|^http2_attacks::/)
 
+# Tests that the engine does not concern, or that it cannot pass.
+OURS := test(/^memory::|^cli::|^compress::|^examples::|^harness::|^exchange::ours::|^bodies::|^tls::clients::|^tls::sites::a_worker|^http2::(browser|clients)::/)
+
 # Programs that building needs, that the tests need, and the Debian packages they come from.
 BUILD_TOOLS := cmake:cmake
-TEST_TOOLS := 7z:p7zip-full aria2c:aria2 bsdtar:libarchive-tools cmake:cmake curl:curl nginx:nginx-light \
-	promtool:prometheus unzip:unzip wget:wget
+TEST_TOOLS := 7z:p7zip-full aria2c:aria2 bsdtar:libarchive-tools chromium:chromium cmake:cmake curl:curl \
+	h2load:nghttp2-client nginx:nginx-light openssl:openssl promtool:prometheus testssl:testssl.sh unzip:unzip wget:wget
 BENCH_TOOLS := cmake:cmake haproxy:haproxy nginx:nginx-light wrk:wrk
 MICRO_TOOLS := cmake:cmake valgrind:valgrind
 PEERS := h2o:h2o lighttpd:lighttpd varnishd:varnish
@@ -75,7 +78,7 @@ check: tools venv ## All tests: units, and the built program between real client
 	cargo nextest run --test integration --no-fail-fast --test-threads 1 -E '$(ATTACKS)'
 	@echo "== the scenarios again, every request to a server exchanged by the engine"
 	BOWSHOCK_EXCHANGE=engine cargo nextest run --test integration --no-fail-fast --test-threads $(TEST_THREADS) \
-		-E 'not ($(ATTACKS) or test(/^memory::|^cli::|^compress::|^examples::|^harness::|^exchange::ours::/))'
+		-E 'not ($(ATTACKS) or $(OURS))'
 
 .PHONY: bench
 bench: ## CPU, memory and reloads beside the fastest servers, about eight minutes; BENCH_ARGS=--quick: one.

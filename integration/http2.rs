@@ -3,6 +3,7 @@
 mod browser;
 mod clients;
 mod ends;
+mod limits;
 mod streams;
 mod websocket;
 

@@ -101,7 +101,7 @@ fn is_refused(end: &End) -> bool {
 #[tokio::test(flavor = "multi_thread")]
 async fn rapid_resets() {
     let scene = scene("").await;
-    let attackers = scene.attack(5, |target| async move {
+    let attackers = scene.attack(1, |target| async move {
         let mut client = Frames::to(&target).await;
         let mut stream = 1;
         for _ in 0..100 {
@@ -127,7 +127,7 @@ async fn rapid_resets() {
 #[tokio::test(flavor = "multi_thread")]
 async fn heads_that_never_end() {
     let scene = scene("").await;
-    let attackers = scene.attack(5, |target| async move {
+    let attackers = scene.attack(2, |target| async move {
         let mut client = Frames::to(&target).await;
         client.send(frame(HEADERS, END_STREAM, 1, block(&fields("GET", "/")))).await;
         let more = frame(CONTINUATION, 0, 1, block(&[("x", &"y".repeat(10_000))]));
@@ -147,7 +147,7 @@ async fn heads_that_never_end() {
 #[tokio::test(flavor = "multi_thread")]
 async fn pings_settings_and_frames_that_carry_nothing() {
     let scene = scene("").await;
-    let attackers = scene.attack(2, |target| async move {
+    let attackers = scene.attack(1, |target| async move {
         for flood in [
             frame(PING, 0, 0, [0; 8]),
             settings(&[(INITIAL_WINDOW_SIZE, 1000)]),
@@ -170,7 +170,7 @@ async fn pings_settings_and_frames_that_carry_nothing() {
 #[tokio::test(flavor = "multi_thread")]
 async fn heads_that_unpack_to_much() {
     let scene = scene("").await;
-    let attackers = scene.attack(3, |target| async move {
+    let attackers = scene.attack(1, |target| async move {
         // One field of four kilobytes is remembered, and then said again with one byte each.
         let mut client = Frames::with(&target, &[(HEADER_TABLE_SIZE, 4096)], 1 << 20).await;
         let mut large = block(&fields("GET", "/answer"));

@@ -7,7 +7,7 @@ use std::sync::{
 
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
-use crate::fixtures::{Backend, Proxy, Scratch, Wire, eventually, ms, noise, pass};
+use crate::fixtures::{Backend, Frames, Proxy, Scratch, Wire, eventually, frames, ms, noise, pass};
 
 const MIB: u64 = 1024 * 1024;
 
@@ -95,4 +95,52 @@ async fn an_idle_connection_takes_a_kilobyte() {
     let each = proxy.resident().saturating_sub(before) / MANY;
     // 800 in a release; a debug build has larger tasks.
     assert!(each < 2048, "{each} bytes");
+}
+
+/// Bytes of the proxy for each idle connection that `connect` makes.
+async fn each_idle<T>(proxy: &Proxy, connect: impl AsyncFn() -> T) -> u64 {
+    const MANY: u64 = 500;
+    open_many_files();
+    let mut clients = Vec::new();
+    for _ in 0..100 {
+        clients.push(connect().await);
+    }
+    // The rest of what is allocated once.
+    pass(ms(200)).await;
+    let before = proxy.resident();
+    for _ in 0..MANY {
+        clients.push(connect().await);
+    }
+    let each = proxy.resident().saturating_sub(before) / MANY;
+    eprintln!("{each} bytes");
+    each
+}
+
+#[tokio::test]
+async fn an_idle_connection_under_tls_takes_some_kilobytes() {
+    let app = Backend::saying("ok").await;
+    let proxy = Proxy::to([app.address()]).secure().start().await;
+    let target = proxy.https();
+    let each = each_idle(&proxy, async || {
+        let mut wire = Wire::to(&target).await;
+        wire.send("GET / HTTP/1.1\r\nHost: x\r\n\r\n").await;
+        wire.answer().await.unwrap().expect(200);
+        wire
+    })
+    .await;
+    assert!(each < 32 << 10, "{each} bytes");
+}
+
+#[tokio::test]
+async fn an_idle_connection_of_http_2_takes_some_more() {
+    let app = Backend::saying("ok").await;
+    let proxy = Proxy::to([app.address()]).secure().start().await;
+    let target = proxy.h2();
+    let each = each_idle(&proxy, async || {
+        let mut client = Frames::to(&target).await;
+        assert_eq!(client.ask(1, frames::get(1, "/")).await.status(), Some(200));
+        client
+    })
+    .await;
+    assert!(each < 64 << 10, "{each} bytes");
 }

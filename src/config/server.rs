@@ -30,11 +30,11 @@ pub fn default(cores: usize) -> Server {
     }
 }
 
-/// One hundred requests at once, as browsers expect; windows that a path of 100 ms fills at 300 Mbit/s. The counts are
+/// One hundred requests at once, as browsers expect; windows that a path of 100 ms fills at 600 Mbit/s. The counts are
 /// far above what clients do, and far below what would keep us busy.
 const HTTP2: Http2 = Http2 {
     max_concurrent_streams: 100,
-    stream_window: 4 << 20,
+    stream_window: 8 << 20,
     connection_window: 16 << 20,
     max_header_list: 64 << 10,
     max_resets: 200,

@@ -168,6 +168,8 @@ pub struct ListenerMetrics {
     pub(crate) pauses: IntCounter,
     /// Connections closed at once because there were too many of their address.
     pub(crate) too_many: IntCounter,
+    /// Connections of HTTP/2 that were closed for what they sent.
+    pub(crate) flooded: IntCounter,
     refused: IntCounterVec,
     label: String,
 }
@@ -344,7 +346,7 @@ impl Metrics {
             ),
             rejected_connections: make.counters(
                 "rejected_connections_total",
-                "Client connections closed as soon as they were accepted.",
+                "Client connections closed: one too many of an address, or a flood of frames of HTTP/2.",
                 &["listener", "reason"],
             ),
             accept_pauses: make.counters(
@@ -454,6 +456,7 @@ impl Metrics {
             accepted: self.connections_total.with_label_values(&[label]),
             pauses: self.accept_pauses.with_label_values(&[label]),
             too_many: self.rejected_connections.with_label_values(&[label, "address"]),
+            flooded: self.rejected_connections.with_label_values(&[label, "flood"]),
             refused: self.refused_heads.clone(),
             label: label.to_owned(),
         }

@@ -42,11 +42,11 @@ pub(crate) use stream::Stream;
 
 /// Windows of a connection that has shown nothing yet: what somebody may have us keep who sends bodies that nobody
 /// reads.
-const FIRST_STREAM_WINDOW: u32 = 256 << 10;
+const FIRST_STREAM_WINDOW: u32 = 1 << 20;
 const FIRST_CONNECTION_WINDOW: u32 = 1 << 20;
 
 /// Bytes of bodies that are passed on before the windows become as large as the configuration says.
-const PROVEN: u64 = 1 << 20;
+const PROVEN: u64 = 256 << 10;
 
 /// Most bytes of an answer that wait in a stream for the client.
 const SEND_BUFFER: usize = 64 << 10;
@@ -212,7 +212,8 @@ impl Requests {
                 // It has not taken its leave.
                 Next::Closing | Next::Idle => return,
                 Next::Flooded => {
-                    tracing::info!(peer = %self.peer, "a flood of HTTP/2 frames: the connection is closed");
+                    tracing::debug!(peer = %self.peer, "a flood of HTTP/2 frames: the connection is closed");
+                    self.peer.listener.metrics.flooded.inc();
                     self.connection.abrupt_shutdown(Reason::ENHANCE_YOUR_CALM);
                     return self.farewell().await;
                 }
