@@ -26,6 +26,8 @@ pub struct Config {
     pub server: Server,
     /// Where operators look.
     pub admin: Admin,
+    /// Where certificates are had from, when a site wants them.
+    pub acme: Option<Acme>,
     /// What is written down, and where.
     pub log: Log,
     /// Sockets that clients connect to; never empty.
@@ -195,10 +197,43 @@ pub struct Tls {
     pub cert: PathBuf,
     /// Its key, in PEM.
     pub key: PathBuf,
+    /// Both are one file, which may not be there yet: a CA gives what is in it.
+    pub acme: Option<AcmeSite>,
     /// The oldest version that is spoken.
     pub min_version: TlsVersion,
     /// Whether clients show certificates of their own.
     pub client: Option<ClientTls>,
+}
+
+/// `tls.acme`
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct AcmeSite {
+    /// Whom the CA writes to.
+    pub contact: String,
+    /// The names of the certificate.
+    pub names: Vec<String>,
+}
+
+/// `[acme]`
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Acme {
+    /// The address of the CA's directory (RFC 8555 §7.1.1).
+    pub directory: String,
+    /// The folder of accounts and certificates.
+    pub store: PathBuf,
+    /// The authorities that vouch for the CA's own server, in PEM; those of the system without it.
+    pub ca: Option<PathBuf>,
+    /// How it is shown that names lead here, in the order of trying.
+    pub challenges: Vec<Challenge>,
+}
+
+/// How it is shown that a name leads here.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Challenge {
+    /// RFC 8555 §8.3
+    Http01,
+    /// RFC 8737
+    TlsAlpn01,
 }
 
 /// A version of TLS.

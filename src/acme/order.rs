@@ -1,0 +1,223 @@
+//! One order: from the account to the certificate.
+
+use std::{path::PathBuf, time::Duration};
+
+use instant_acme::{
+    Account, AccountCredentials, AuthorizationStatus, CertificateIdentifier, ChallengeType, Error,
+    Identifier, NewAccount, NewOrder, Order, OrderStatus, RetryPolicy,
+};
+use tokio::task::spawn_blocking;
+
+use super::{
+    challenges::{Challenges, Showing},
+    http::Http,
+    schedule::Why,
+    store,
+};
+use crate::config::{Acme, AcmeSite, Challenge};
+
+/// How often and how long a CA is asked what has become of an order.
+const ASKING: RetryPolicy =
+    RetryPolicy::new().initial_delay(Duration::from_millis(250)).timeout(Duration::from_secs(120));
+
+/// What an account is unknown by at a CA that has forgotten it (RFC 8555 §6.7).
+const NO_ACCOUNT: &str = "urn:ietf:params:acme:error:accountDoesNotExist";
+
+/// Why there is no certificate.
+#[derive(Debug)]
+pub(super) struct Failure {
+    pub(super) why: Why,
+    /// The CA was shown something and did not find it; another challenge may do.
+    pub(super) is_unverified: bool,
+    /// In words.
+    pub(super) reason: String,
+}
+
+/// Whom is asked, for whom.
+pub(super) struct Asking<'a> {
+    pub(super) ca: &'a Acme,
+    pub(super) site: &'a AcmeSite,
+    pub(super) http: &'a Http,
+    pub(super) challenges: &'a Challenges,
+    /// The certificate that the new one stands in for (RFC 9773 §5).
+    pub(super) replaces: Option<CertificateIdentifier<'static>>,
+}
+
+/// Orders a certificate, and gives its key, itself and those above it in PEM; also what has convinced the CA.
+///
+/// # Errors
+///
+/// See [`Failure`].
+pub(super) async fn certificate(
+    asking: &Asking<'_>,
+    ways: &[Challenge],
+) -> Result<(String, Challenge), Failure> {
+    let mut unverified: Vec<String> = Vec::new();
+    let mut account = account(asking, false).await?;
+    for way in ways {
+        let ordered = match order(asking, &account).await {
+            Err(error) if is_unknown(&error) => {
+                account = self::account(asking, true).await?;
+                order(asking, &account).await
+            }
+            ordered => ordered,
+        };
+        match finish(asking, ordered.map_err(Failure::from)?, *way).await {
+            Ok(pem) => return Ok((pem, *way)),
+            Err(failure) if failure.is_unverified => unverified.push(failure.reason),
+            Err(failure) => return Err(failure),
+        }
+    }
+    Err(Failure { why: Why::Refused, is_unverified: true, reason: unverified.join("; ") })
+}
+
+/// The account of the store; a `new` one when there is none, or the CA does not know it any more.
+pub(super) async fn account(asking: &Asking<'_>, new: bool) -> Result<Account, Failure> {
+    let path = account_file(asking);
+    let builder = Account::builder_with_http(Box::new(asking.http.clone()));
+    let file = path.clone();
+    let stored = spawn_blocking(move || store::read(&file)).await.map_err(std::io::Error::other);
+    let stored = stored.flatten().map_err(|error| Failure::ours(format!("{}: {error}", path.display())))?;
+    if let Some(text) = stored.filter(|_| !new) {
+        match serde_json::from_str::<AccountCredentials>(&text) {
+            Ok(credentials) => return Ok(builder.from_credentials(credentials).await?),
+            Err(error) => tracing::warn!("{}: {error}; a new account is made", path.display()),
+        }
+    }
+    let contact = format!("mailto:{}", asking.site.contact);
+    let who = NewAccount { contact: &[&contact], terms_of_service_agreed: true, only_return_existing: false };
+    let (account, credentials) = builder.create(&who, asking.ca.directory.clone(), None).await?;
+    let text = serde_json::to_string(&credentials).map_err(|error| Failure::ours(error.to_string()))?;
+    save(path, text).await?;
+    Ok(account)
+}
+
+fn account_file(asking: &Asking<'_>) -> PathBuf {
+    asking.ca.folder().join(format!("account-{}.json", asking.site.contact))
+}
+
+/// Writes into the store.
+pub(super) async fn save(path: PathBuf, text: String) -> Result<(), Failure> {
+    let written = spawn_blocking(move || store::write(&path, &text).map_err(|error| (path, error))).await;
+    match written {
+        Ok(Ok(())) => Ok(()),
+        Ok(Err((path, error))) => Err(Failure::ours(format!("cannot write {}: {error}", path.display()))),
+        Err(panic) => Err(Failure::ours(panic.to_string())),
+    }
+}
+
+async fn order(asking: &Asking<'_>, account: &Account) -> Result<Order, Error> {
+    let names: Vec<_> = asking.site.names.iter().cloned().map(Identifier::Dns).collect();
+    let order = NewOrder::new(&names);
+    if let Some(replaced) = asking.replaces.clone() {
+        // Not every CA takes that, nor twice for the same one.
+        match account.new_order(&order.replaces(replaced)).await {
+            Err(Error::Unsupported(_) | Error::Api(_)) => {}
+            ordered => return ordered,
+        }
+    }
+    account.new_order(&NewOrder::new(&names)).await
+}
+
+/// Shows the CA what it wants to see, and takes the certificate.
+async fn finish(asking: &Asking<'_>, mut order: Order, way: Challenge) -> Result<String, Failure> {
+    let kind = match way {
+        Challenge::Http01 => ChallengeType::Http01,
+        Challenge::TlsAlpn01 => ChallengeType::TlsAlpn01,
+    };
+    let showing = show(asking, &mut order, &kind).await?;
+    if !showing.is_empty() || order.state().status == OrderStatus::Pending {
+        match order.poll_ready(&ASKING).await {
+            Ok(OrderStatus::Ready) => {}
+            Ok(_) | Err(Error::Api(_)) => return Err(Failure::unverified(found(&mut order, &kind).await)),
+            Err(error) => return Err(Failure { why: Why::Refused, ..error.into() }),
+        }
+    }
+    drop(showing);
+    let refused = |error| Failure { why: Why::Refused, ..Failure::from(error) };
+    let key = order.finalize().await.map_err(refused)?;
+    let chain = order.poll_certificate(&ASKING).await.map_err(refused)?;
+    Ok(key + &chain)
+}
+
+/// Shows everything that is wanted, and tells the CA to look.
+async fn show<'a>(
+    asking: &Asking<'a>,
+    order: &mut Order,
+    kind: &ChallengeType,
+) -> Result<Vec<Showing<'a>>, Failure> {
+    let mut showing = Vec::new();
+    let mut authorizations = order.authorizations();
+    while let Some(authorization) = authorizations.next().await {
+        let mut authorization = authorization?;
+        match authorization.status {
+            AuthorizationStatus::Pending => {}
+            AuthorizationStatus::Valid => continue,
+            other => return Err(Failure::unverified(format!("the CA has made it {other:?} before looking"))),
+        }
+        let name = authorization.identifier().to_string();
+        let Some(mut challenge) = authorization.challenge(kind.clone()) else {
+            return Err(Failure::unverified(format!("{name}: the CA does not look by {}", word(kind))));
+        };
+        let key = challenge.key_authorization();
+        showing.push(match kind {
+            ChallengeType::TlsAlpn01 => asking.challenges.show_name(&name, &key).map_err(Failure::ours)?,
+            _ => asking.challenges.show_token(&challenge.token, &key),
+        });
+        match challenge.set_ready().await {
+            Err(Error::Api(problem)) => {
+                let detail = problem.detail.unwrap_or_default();
+                return Err(Failure::unverified(format!("{name} by {}: {detail}", word(kind))));
+            }
+            told => told?,
+        }
+    }
+    Ok(showing)
+}
+
+/// What the CA has found in place of what it should.
+async fn found(order: &mut Order, kind: &ChallengeType) -> String {
+    let mut reasons = Vec::new();
+    let mut authorizations = order.authorizations();
+    while let Some(Ok(mut authorization)) = authorizations.next().await {
+        let name = authorization.identifier().to_string();
+        let Ok(state) = authorization.refresh().await else { continue };
+        let asked = state.challenges.iter().find(|challenge| challenge.r#type == *kind);
+        if let Some(problem) = asked.and_then(|challenge| challenge.error.as_ref()) {
+            let detail = problem.detail.as_deref().or(problem.r#type.as_deref()).unwrap_or_default();
+            reasons.push(format!("{name} by {}: {detail}", word(kind)));
+        }
+    }
+    match reasons.is_empty() {
+        true => format!("it does not say why, by {}", word(kind)),
+        false => reasons.join("; "),
+    }
+}
+
+fn word(kind: &ChallengeType) -> &str {
+    match kind {
+        ChallengeType::TlsAlpn01 => "tls-alpn-01",
+        _ => "http-01",
+    }
+}
+
+fn is_unknown(error: &Error) -> bool {
+    matches!(error, Error::Api(problem) if problem.r#type.as_deref() == Some(NO_ACCOUNT))
+}
+
+impl Failure {
+    fn ours(reason: String) -> Self {
+        Self { why: Why::Unreachable, is_unverified: false, reason }
+    }
+
+    fn unverified(reason: String) -> Self {
+        Self { why: Why::Refused, is_unverified: true, reason }
+    }
+}
+
+impl From<Error> for Failure {
+    fn from(error: Error) -> Self {
+        let why = if matches!(error, Error::Api(_)) { Why::Refused } else { Why::Unreachable };
+        Self { why, is_unverified: false, reason: error.to_string() }
+    }
+}
