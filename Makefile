@@ -16,7 +16,7 @@ TEST_THREADS ?= 4
 # Programs that building needs, that the tests need, and the Debian packages they come from.
 BUILD_TOOLS := cmake:cmake
 TEST_TOOLS := 7z:p7zip-full aria2c:aria2 bsdtar:libarchive-tools cmake:cmake curl:curl nginx:nginx-light \
-	promtool:prometheus unzip:unzip wget:wget
+	pebble:pebble promtool:prometheus unzip:unzip wget:wget
 BENCH_TOOLS := cmake:cmake haproxy:haproxy nginx:nginx-light wrk:wrk
 MICRO_TOOLS := cmake:cmake valgrind:valgrind
 PEERS := h2o:h2o lighttpd:lighttpd varnishd:varnish

@@ -69,10 +69,10 @@ impl Challenges {
     ///
     /// When none can be made.
     pub(super) fn show_name(&self, name: &str, key: &KeyAuthorization) -> Result<Showing<'_>, String> {
-        let identity = made::for_challenge(name, key.digest().as_ref())?;
+        let key = made::for_challenge(name, key.digest().as_ref())?;
         let config = ServerConfig::builder_with_provider(tls::provider());
         let config = config.with_safe_default_protocol_versions().map_err(|error| error.to_string())?;
-        let resolver = Arc::new(SingleCertAndKey::from(identity.key));
+        let resolver = Arc::new(SingleCertAndKey::from(key));
         let mut config = config.with_no_client_auth().with_cert_resolver(resolver);
         config.alpn_protocols = vec![PROTOCOL.to_vec()];
         self.shown().names.insert(name.to_owned(), Arc::new(config));

@@ -9,9 +9,9 @@ use instant_acme::{CertificateIdentifier, Error};
 use tokio::{task::spawn_blocking, time::timeout};
 
 use super::{
-    order::{self, Asking, Failure},
+    order::{self, Asking, Failure, Kind},
     schedule::{self, Why},
-    store,
+    store::{self, Failed},
 };
 use crate::{
     config::{Acme, AcmeSite, Challenge},
@@ -22,8 +22,8 @@ use crate::{
 /// No order takes longer.
 const LONGEST: Duration = Duration::from_secs(600);
 
-/// A reload tries again what has failed, if that is so long ago.
-const AGAIN: Duration = Duration::from_secs(300);
+/// A reload or a restart tries again what has failed, if that is so long ago.
+const AGAIN: Duration = Duration::from_secs(900);
 
 /// How soon, and then how often, a CA is asked when it wants a certificate renewed (RFC 9773).
 const ASK_SOON: Duration = Duration::from_secs(5);
@@ -43,9 +43,6 @@ pub(super) struct Job {
     stored: Option<Good>,
     /// Orders in a row that came to nothing.
     failures: u32,
-    /// When it was last ordered, and before when the CA does not want to hear of it.
-    tried: Option<SystemTime>,
-    not_before: Option<SystemTime>,
     /// What has convinced the CA the last time.
     way: Option<Challenge>,
 }
@@ -67,8 +64,6 @@ impl Job {
             ask: None,
             stored: None,
             failures: 0,
-            tried: None,
-            not_before: None,
             way: None,
         }
     }
@@ -87,12 +82,14 @@ impl Job {
     pub(super) async fn look(&mut self, now: SystemTime) {
         self.take_stored().await;
         let due = self.stored.as_ref().map(|good| schedule::renewal(good.begin, good.end, fastrand::f64()));
-        if self.failures == 0 {
-            self.due = due.unwrap_or(now);
-        } else {
-            let earliest = self.tried.map_or(now, |tried| tried + AGAIN).max(now);
-            self.due = self.due.min(self.not_before.map_or(earliest, |told| told.max(earliest)));
-        }
+        let file = self.file.clone();
+        let failed = spawn_blocking(move || Failed::read(&file)).await.ok().flatten();
+        let again = failed.map_or(now, |failed| {
+            let told = failed.not_before.map_or(SystemTime::UNIX_EPOCH, since_1970);
+            // A clock that was wrong must not keep us waiting for years.
+            told.max(since_1970(failed.at) + AGAIN).min(now + schedule::LONGEST)
+        });
+        self.due = due.unwrap_or(now).max(again);
         self.ask = self.stored.is_some().then(|| now + ASK_SOON);
     }
 
@@ -119,29 +116,31 @@ impl Job {
         let mut ways = ca.challenges.clone();
         // What has worked goes first.
         ways.sort_by_key(|way| Some(*way) != self.way);
-        self.tried = Some(SystemTime::now());
-        let ordered = timeout(LONGEST, self.order(&asking, &ways)).await.unwrap_or_else(|_| {
-            let reason = "the CA has not finished the order".into();
-            Err(Failure { why: Why::Refused, is_unverified: false, reason })
-        });
+        let ordered = timeout(LONGEST, self.order(&asking, &ways))
+            .await
+            .unwrap_or_else(|_| Err(Failure::refused("it has not finished the order")));
         metrics.acme_ordered(&self.label, ordered.is_ok());
         match ordered {
             Ok(()) => self.succeeded(certificates).await,
-            Err(failure) => self.failed(&failure, http.not_before(), ca),
+            Err(failure) => self.failed(&failure, http.not_before(), ca).await,
         }
     }
 
     async fn order(&mut self, asking: &Asking<'_>, ways: &[Challenge]) -> Result<(), Failure> {
         tracing::info!(site = self.label, names = self.site.names.join(" "), "a certificate is ordered");
         let (pem, way) = order::certificate(asking, ways).await?;
-        order::save(self.file.clone(), pem).await?;
+        // Never ordered again and again because it cannot be kept.
+        let kept = order::save(self.file.clone(), pem).await;
+        kept.map_err(|failure| Failure { kind: Kind::Refused, ..failure })?;
         self.way = Some(way);
         Ok(())
     }
 
     async fn succeeded(&mut self, certificates: &Certificates) {
         let now = SystemTime::now();
-        (self.failures, self.not_before) = (0, None);
+        self.failures = 0;
+        let file = self.file.clone();
+        let _ = spawn_blocking(move || Failed::forget(&file)).await;
         self.take_stored().await;
         certificates.refresh().await;
         let Some(Good { begin, end, .. }) = self.stored else {
@@ -163,33 +162,45 @@ impl Job {
         );
     }
 
-    fn failed(&mut self, failure: &Failure, told: Option<SystemTime>, ca: &Acme) {
+    async fn failed(&mut self, failure: &Failure, told: Option<SystemTime>, ca: &Acme) {
         let now = SystemTime::now();
         self.failures += 1;
-        self.not_before = told;
-        // A CA that says when to come again knows better than we do, but is never asked all the time.
-        let why = if told.is_some() { Why::Unreachable } else { failure.why };
+        let why = match failure.kind {
+            Kind::Unreachable | Kind::Store => Why::Unreachable,
+            // A CA that says when to come again knows better than we do, but is never asked all the time.
+            Kind::Refused if told.is_some() => Why::Unreachable,
+            Kind::Unverified | Kind::Refused => Why::Refused,
+        };
         self.due = now + schedule::pause(why, self.failures, fastrand::f64());
-        self.due = told.map_or(self.due, |told| told.max(self.due));
+        self.due = told.map_or(self.due, |told| told.max(self.due)).min(now + schedule::LONGEST);
         let directory = &ca.directory;
-        let (what, mend) = match failure {
-            Failure { is_unverified: true, .. } => (
+        let (what, mend) = match failure.kind {
+            Kind::Unverified => (
                 "does not find this machine by the names of the site".to_owned(),
                 "see that each name leads here, and that port 80 (http-01) or 443 (tls-alpn-01) is reached from outside",
             ),
-            Failure { why: Why::Unreachable, .. } => (
+            Kind::Unreachable => (
                 format!("at {directory} could not be asked"),
-                "see that this machine can connect to it, that `ca` of `[acme]` vouches for it, and that the store can be written",
+                "see that this machine can connect to it, and that `ca` of `[acme]` vouches for it",
             ),
-            _ => (
+            Kind::Store => ("was not asked".to_owned(), "see that the store of `[acme]` can be written"),
+            Kind::Refused => (
                 "has refused".to_owned(),
                 "see what it says, and `directory` and `acme` in the configuration",
             ),
         };
+        if matches!(failure.kind, Kind::Unverified | Kind::Refused) {
+            let failed = Failed { at: seconds(now), not_before: told.map(seconds) };
+            let file = self.file.clone();
+            let written = spawn_blocking(move || failed.write(&file)).await.map_err(std::io::Error::other);
+            if let Err(error) = written.flatten() {
+                tracing::warn!(site = self.label, %error, "a restart will not know of this");
+            }
+        }
         tracing::error!(
             site = self.label,
             next = %humantime::format_rfc3339_seconds(self.due),
-            "no certificate: the CA {what}: {}; {mend}; a reload tries again after five minutes",
+            "no certificate: the CA {what}: {}; {mend}; a reload tries again after a quarter of an hour",
             failure.reason
         );
     }
@@ -212,11 +223,9 @@ impl Job {
             Err(error) => tracing::debug!(site = self.label, %error, "the CA does not say when to renew"),
             Ok((info, again)) => {
                 self.ask = Some(now + again.clamp(Duration::from_secs(60), ASK_AGAIN * 4));
-                let seconds = |time: i64| {
-                    SystemTime::UNIX_EPOCH + Duration::from_secs(u64::try_from(time).unwrap_or_default())
-                };
+                let time = |stamp: i64| since_1970(u64::try_from(stamp).unwrap_or_default());
                 let window = &info.suggested_window;
-                let window = (seconds(window.start.unix_timestamp()), seconds(window.end.unix_timestamp()));
+                let window = (time(window.start.unix_timestamp()), time(window.end.unix_timestamp()));
                 self.due = schedule::suggested(window, (*begin, *end), fastrand::f64()).max(now);
                 if let Some(why) = info.explanation_url.filter(|_| self.due < now + ASK_AGAIN) {
                     tracing::warn!(site = self.label, why, "the CA wants the certificate renewed");
@@ -224,4 +233,12 @@ impl Job {
             }
         }
     }
+}
+
+fn since_1970(seconds: u64) -> SystemTime {
+    SystemTime::UNIX_EPOCH + Duration::from_secs(seconds)
+}
+
+fn seconds(time: SystemTime) -> u64 {
+    time.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default().as_secs()
 }

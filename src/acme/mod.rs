@@ -36,9 +36,10 @@ pub(crate) async fn run(certificates: Arc<Certificates>, metrics: Arc<Metrics>) 
     let mut applied = certificates.applied();
     let mut jobs: Vec<Job> = Vec::new();
     let mut ca = None;
+    let mut is_new = true;
     loop {
-        let is_new = applied.has_changed().unwrap_or(false);
-        let config = applied.borrow_and_update().clone().filter(|_| is_new);
+        is_new |= applied.has_changed().unwrap_or(false);
+        let config = applied.borrow_and_update().clone().filter(|_| std::mem::take(&mut is_new));
         if let Some(config) = config {
             jobs = plan(&config, jobs, SystemTime::now()).await;
             ca.clone_from(&config.acme);
@@ -53,7 +54,10 @@ pub(crate) async fn run(certificates: Arc<Certificates>, metrics: Arc<Metrics>) 
         let next = jobs.iter().map(Job::next).min();
         let pause = next.map_or(LOOK, |next| next.duration_since(now).unwrap_or_default().min(LOOK));
         tokio::select! {
-            changed = applied.changed() => if changed.is_err() { return },
+            changed = applied.changed() => match changed {
+                Ok(()) => is_new = true,
+                Err(_) => return,
+            },
             () = tokio::time::sleep(pause) => {}
         }
     }

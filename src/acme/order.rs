@@ -1,6 +1,9 @@
 //! One order: from the account to the certificate.
 
-use std::{path::PathBuf, time::Duration};
+use std::{
+    path::{Path, PathBuf},
+    time::Duration,
+};
 
 use instant_acme::{
     Account, AccountCredentials, AuthorizationStatus, CertificateIdentifier, ChallengeType, Error,
@@ -11,7 +14,6 @@ use tokio::task::spawn_blocking;
 use super::{
     challenges::{Challenges, Showing},
     http::Http,
-    schedule::Why,
     store,
 };
 use crate::config::{Acme, AcmeSite, Challenge};
@@ -23,14 +25,28 @@ const ASKING: RetryPolicy =
 /// What an account is unknown by at a CA that has forgotten it (RFC 8555 §6.7).
 const NO_ACCOUNT: &str = "urn:ietf:params:acme:error:accountDoesNotExist";
 
+/// What it says when too much is ordered.
+const TOO_MANY: &str = "urn:ietf:params:acme:error:rateLimited";
+
 /// Why there is no certificate.
 #[derive(Debug)]
 pub(super) struct Failure {
-    pub(super) why: Why,
-    /// The CA was shown something and did not find it; another challenge may do.
-    pub(super) is_unverified: bool,
+    pub(super) kind: Kind,
     /// In words.
     pub(super) reason: String,
+}
+
+/// Where it failed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Kind {
+    /// The CA was not reached, or nothing that it would understand has come back.
+    Unreachable,
+    /// The store cannot be written; nothing was ordered yet.
+    Store,
+    /// The CA was shown something and did not find it; another challenge may do.
+    Unverified,
+    /// The CA has said no, or its work came to nothing.
+    Refused,
 }
 
 /// Whom is asked, for whom.
@@ -53,10 +69,13 @@ pub(super) async fn certificate(
     ways: &[Challenge],
 ) -> Result<(String, Challenge), Failure> {
     let mut unverified: Vec<String> = Vec::new();
+    let folder = asking.ca.folder();
+    let writable = spawn_blocking(move || store::prepare(&folder)).await.map_err(std::io::Error::other);
+    writable.flatten().map_err(|error| Failure::store(&asking.ca.folder(), &error))?;
     let mut account = account(asking, false).await?;
     for way in ways {
         let ordered = match order(asking, &account).await {
-            Err(error) if is_unknown(&error) => {
+            Err(error) if is(&error, NO_ACCOUNT) => {
                 account = self::account(asking, true).await?;
                 order(asking, &account).await
             }
@@ -64,11 +83,11 @@ pub(super) async fn certificate(
         };
         match finish(asking, ordered.map_err(Failure::from)?, *way).await {
             Ok(pem) => return Ok((pem, *way)),
-            Err(failure) if failure.is_unverified => unverified.push(failure.reason),
+            Err(failure) if failure.kind == Kind::Unverified => unverified.push(failure.reason),
             Err(failure) => return Err(failure),
         }
     }
-    Err(Failure { why: Why::Refused, is_unverified: true, reason: unverified.join("; ") })
+    Err(Failure::unverified(unverified.join("; ")))
 }
 
 /// The account of the store; a `new` one when there is none, or the CA does not know it any more.
@@ -77,7 +96,7 @@ pub(super) async fn account(asking: &Asking<'_>, new: bool) -> Result<Account, F
     let builder = Account::builder_with_http(Box::new(asking.http.clone()));
     let file = path.clone();
     let stored = spawn_blocking(move || store::read(&file)).await.map_err(std::io::Error::other);
-    let stored = stored.flatten().map_err(|error| Failure::ours(format!("{}: {error}", path.display())))?;
+    let stored = stored.flatten().map_err(|error| Failure::store(&path, &error))?;
     if let Some(text) = stored.filter(|_| !new) {
         match serde_json::from_str::<AccountCredentials>(&text) {
             Ok(credentials) => return Ok(builder.from_credentials(credentials).await?),
@@ -87,7 +106,7 @@ pub(super) async fn account(asking: &Asking<'_>, new: bool) -> Result<Account, F
     let contact = format!("mailto:{}", asking.site.contact);
     let who = NewAccount { contact: &[&contact], terms_of_service_agreed: true, only_return_existing: false };
     let (account, credentials) = builder.create(&who, asking.ca.directory.clone(), None).await?;
-    let text = serde_json::to_string(&credentials).map_err(|error| Failure::ours(error.to_string()))?;
+    let text = serde_json::to_string(&credentials).map_err(|error| Failure::store(&path, &error.into()))?;
     save(path, text).await?;
     Ok(account)
 }
@@ -98,21 +117,19 @@ fn account_file(asking: &Asking<'_>) -> PathBuf {
 
 /// Writes into the store.
 pub(super) async fn save(path: PathBuf, text: String) -> Result<(), Failure> {
-    let written = spawn_blocking(move || store::write(&path, &text).map_err(|error| (path, error))).await;
-    match written {
-        Ok(Ok(())) => Ok(()),
-        Ok(Err((path, error))) => Err(Failure::ours(format!("cannot write {}: {error}", path.display()))),
-        Err(panic) => Err(Failure::ours(panic.to_string())),
-    }
+    let file = path.clone();
+    let written = spawn_blocking(move || store::write(&file, &text)).await.map_err(std::io::Error::other);
+    written.flatten().map_err(|error| Failure::store(&path, &error))
 }
 
 async fn order(asking: &Asking<'_>, account: &Account) -> Result<Order, Error> {
     let names: Vec<_> = asking.site.names.iter().cloned().map(Identifier::Dns).collect();
     let order = NewOrder::new(&names);
     if let Some(replaced) = asking.replaces.clone() {
-        // Not every CA takes that, nor twice for the same one.
         match account.new_order(&order.replaces(replaced)).await {
-            Err(Error::Unsupported(_) | Error::Api(_)) => {}
+            Err(error) if is(&error, NO_ACCOUNT) || is(&error, TOO_MANY) => return Err(error),
+            // Not every CA takes that, nor twice for the same one.
+            Err(error) => tracing::debug!(%error, "ordered as a first one"),
             ordered => return ordered,
         }
     }
@@ -130,13 +147,12 @@ async fn finish(asking: &Asking<'_>, mut order: Order, way: Challenge) -> Result
         match order.poll_ready(&ASKING).await {
             Ok(OrderStatus::Ready) => {}
             Ok(_) | Err(Error::Api(_)) => return Err(Failure::unverified(found(&mut order, &kind).await)),
-            Err(error) => return Err(Failure { why: Why::Refused, ..error.into() }),
+            Err(error) => return Err(Failure::refused(error)),
         }
     }
     drop(showing);
-    let refused = |error| Failure { why: Why::Refused, ..Failure::from(error) };
-    let key = order.finalize().await.map_err(refused)?;
-    let chain = order.poll_certificate(&ASKING).await.map_err(refused)?;
+    let key = order.finalize().await.map_err(Failure::refused)?;
+    let chain = order.poll_certificate(&ASKING).await.map_err(Failure::refused)?;
     Ok(key + &chain)
 }
 
@@ -161,7 +177,7 @@ async fn show<'a>(
         };
         let key = challenge.key_authorization();
         showing.push(match kind {
-            ChallengeType::TlsAlpn01 => asking.challenges.show_name(&name, &key).map_err(Failure::ours)?,
+            ChallengeType::TlsAlpn01 => asking.challenges.show_name(&name, &key).map_err(Failure::refused)?,
             _ => asking.challenges.show_token(&challenge.token, &key),
         });
         match challenge.set_ready().await {
@@ -201,23 +217,27 @@ fn word(kind: &ChallengeType) -> &str {
     }
 }
 
-fn is_unknown(error: &Error) -> bool {
-    matches!(error, Error::Api(problem) if problem.r#type.as_deref() == Some(NO_ACCOUNT))
+fn is(error: &Error, kind: &str) -> bool {
+    matches!(error, Error::Api(problem) if problem.r#type.as_deref() == Some(kind))
 }
 
 impl Failure {
-    fn ours(reason: String) -> Self {
-        Self { why: Why::Unreachable, is_unverified: false, reason }
+    fn store(path: &Path, error: &std::io::Error) -> Self {
+        Self { kind: Kind::Store, reason: format!("{}: {error}", path.display()) }
     }
 
     fn unverified(reason: String) -> Self {
-        Self { why: Why::Refused, is_unverified: true, reason }
+        Self { kind: Kind::Unverified, reason }
+    }
+
+    pub(super) fn refused(reason: impl std::fmt::Display) -> Self {
+        Self { kind: Kind::Refused, reason: reason.to_string() }
     }
 }
 
 impl From<Error> for Failure {
     fn from(error: Error) -> Self {
-        let why = if matches!(error, Error::Api(_)) { Why::Refused } else { Why::Unreachable };
-        Self { why, is_unverified: false, reason: error.to_string() }
+        let kind = if matches!(error, Error::Api(_)) { Kind::Refused } else { Kind::Unreachable };
+        Self { kind, reason: error.to_string() }
     }
 }

@@ -17,6 +17,9 @@ const UNREACHABLE: (Duration, Duration) = (Duration::from_secs(3), Duration::fro
 /// The same after it has said no: CAs allow five such orders for a name in an hour.
 const REFUSED: (Duration, Duration) = (Duration::from_secs(1800), Duration::from_secs(12 * 3600));
 
+/// No CA is waited for longer, whatever it says: rate limits are counted by the week.
+pub(super) const LONGEST: Duration = Duration::from_secs(7 * 24 * 3600);
+
 /// When a certificate is renewed that is good from `begin` to `end`: after two thirds of that, and a little later by
 /// `chance` (0 to 1), so that not all of them come at once.
 pub(super) fn renewal(begin: SystemTime, end: SystemTime, chance: f64) -> SystemTime {

@@ -4,14 +4,45 @@ use std::{
     fs::{self, DirBuilder, File},
     io::{self, Write as _},
     os::unix::fs::DirBuilderExt as _,
-    path::Path,
+    path::{Path, PathBuf},
     time::{Duration, SystemTime},
 };
 
 use rustls::pki_types::CertificateDer;
+use serde::{Deserialize, Serialize};
 use x509_parser::{extensions::GeneralName, time::ASN1Time};
 
 use crate::tls;
+
+/// What has to be known after a restart of an order that came to nothing, in seconds since 1970. Beside the certificate;
+/// without it the next order is made at once.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct Failed {
+    /// When it was ordered.
+    pub(super) at: u64,
+    /// When the CA wants to be asked again.
+    pub(super) not_before: Option<u64>,
+}
+
+impl Failed {
+    /// Of the certificate in this file.
+    pub(super) fn read(certificate: &Path) -> Option<Self> {
+        serde_json::from_str(&read(&Self::file(certificate)).ok()??).ok()
+    }
+
+    pub(super) fn write(self, certificate: &Path) -> io::Result<()> {
+        write(&Self::file(certificate), &serde_json::to_string(&self)?)
+    }
+
+    pub(super) fn forget(certificate: &Path) {
+        // Nearly always it is not there.
+        let _ = fs::remove_file(Self::file(certificate));
+    }
+
+    fn file(certificate: &Path) -> PathBuf {
+        certificate.with_extension("failed")
+    }
+}
 
 /// What is known of a certificate that is there.
 #[derive(Debug)]
@@ -24,6 +55,16 @@ pub(super) struct Stored {
     pub(super) covers: bool,
     /// Itself, without those above it.
     pub(super) leaf: CertificateDer<'static>,
+}
+
+/// Makes the folder, and sees whether files can be made in it.
+///
+/// # Errors
+///
+/// What the system says.
+pub(super) fn prepare(folder: &Path) -> io::Result<()> {
+    DirBuilder::new().recursive(true).mode(0o700).create(folder)?;
+    tempfile::tempfile_in(folder).map(|_| ())
 }
 
 /// Writes a file that only we may read, whole or not at all.

@@ -81,9 +81,7 @@ impl Certificates {
 
     /// The configuration in effect.
     pub(crate) fn applied(&self) -> watch::Receiver<Option<Arc<Config>>> {
-        let mut applied = self.applied.subscribe();
-        applied.mark_changed();
-        applied
+        self.applied.subscribe()
     }
 
     /// Reads those of a configuration; they take effect with [`apply`](Self::apply).
