@@ -70,7 +70,7 @@ check: tools venv ## All tests: units, and the built program between real client
 	cargo nextest run --all-targets --no-fail-fast --test-threads $(TEST_THREADS)
 	@echo "== the scenarios again, every request to a server exchanged by the engine"
 	BOWSHOCK_EXCHANGE=engine cargo nextest run --test integration --no-fail-fast --test-threads $(TEST_THREADS) \
-		-E 'not test(/^memory::|^cli::|^examples::|^harness::|^exchange::ours::/)'
+		-E 'not test(/^memory::|^cli::|^compress::|^examples::|^harness::|^exchange::ours::/)'
 
 .PHONY: bench
 bench: ## CPU, memory and reloads beside the fastest servers, about eight minutes; BENCH_ARGS=--quick: one.

@@ -1,13 +1,8 @@
 //! Accelerated downloads: the application names a file, the proxy sends it.
 
-use std::sync::{
-    Arc,
-    atomic::{AtomicUsize, Ordering},
-};
-
 use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 
-use crate::fixtures::{Backend, Gunicorn, Proxy, Scratch, eventually, ms, noise, pass};
+use crate::fixtures::{Backend, Gunicorn, Proxy, Scratch, eventually, noise};
 
 const GALAXY: &str = r#"
 [[site]]
@@ -377,34 +372,6 @@ async fn the_rate_of_the_route_with_the_file_holds() {
     assert_eq!(proxy.get("/").await.expect(200).body.len(), 1 << 20);
     let seconds = start.elapsed().as_secs_f64();
     assert!((0.8..2.0).contains(&seconds), "{seconds} s for a mebibyte at 1m");
-}
-
-#[tokio::test]
-async fn a_download_leaves_the_connection_to_the_application_for_the_next() {
-    let scratch = Scratch::new();
-    let file = scratch.write("data/a.bin", noise(200_000));
-    let asked = Arc::new(AtomicUsize::new(0));
-    let (count, path) = (Arc::clone(&asked), file.display().to_string());
-    let app = Backend::serving(move |mut wire, _| {
-        let (count, answer) = (Arc::clone(&count), naming("X-Accel-Redirect", &format!("/_x{path}")));
-        async move {
-            let mut first = true;
-            while wire.head().await.is_some() {
-                count.fetch_add(usize::from(first), Ordering::SeqCst);
-                first = false;
-                wire.send(answer("")).await;
-            }
-        }
-    })
-    .await;
-    let proxy = Proxy::handing_over(&scratch.path("data"), &app).with("keepalive = \"1m\"").start().await;
-    for _ in 0..8 {
-        assert_eq!(proxy.get("/download").await.expect(200).body.len(), 200_000);
-        // The client has its file a moment before the connection is free.
-        pass(ms(50)).await;
-    }
-    // Each of its two threads keeps connections of its own.
-    assert!(asked.load(Ordering::SeqCst) <= 2, "connections that requests came on: {asked:?}");
 }
 
 #[tokio::test]

@@ -16,6 +16,8 @@ mod attacks;
 mod balance;
 mod cli;
 mod cold;
+mod compress;
+mod conformance;
 mod demo;
 mod differential;
 mod downloads;

@@ -13,6 +13,7 @@
 //! - [`upstream`]: workers: balance, hold, health, retry
 //! - [`files`]: static files, accelerated downloads, archives
 //! - [`answer`]: answers that the proxy makes itself
+//! - [`compress`]: codings of answers
 //! - [`observe`]: metrics, logs, status
 //! - [`http1`]: HTTP/1.1 spoken by ourselves: answers, attempts at servers, bodies both ways
 //! - [`proxy`]: for all else the engine's callbacks, and only there (and in the transport) the engine's types
@@ -30,6 +31,7 @@ mod answer;
 pub mod benching;
 pub mod cli;
 mod client;
+mod compress;
 pub mod config;
 mod demo;
 mod exchange;

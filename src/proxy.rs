@@ -3,6 +3,7 @@
 //! Each callback translates between the engine's types and ours and calls the module that knows. Nothing is
 //! decided here.
 
+mod connect;
 mod engine;
 mod failure;
 mod instead;
@@ -10,7 +11,6 @@ mod peer;
 mod replay;
 mod response;
 mod send;
-mod upgrade;
 
 use std::{sync::Arc, time::Duration};
 

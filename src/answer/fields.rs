@@ -11,6 +11,8 @@ use pingora_http::{RequestHeader, ResponseHeader};
 pub(crate) trait Fields {
     /// The value of the first of that name, as it is now.
     fn get(&self, name: &HeaderName) -> Option<&[u8]>;
+    /// The values of all of that name, as they are now.
+    fn each(&self, name: &HeaderName, take: impl FnMut(&[u8]));
     /// Sets one, in place of all of that name.
     fn set(&mut self, name: HeaderName, value: HeaderValue);
     /// Adds one beside those of that name.
@@ -21,6 +23,42 @@ pub(crate) trait Fields {
     fn remove_if(&mut self, gone: impl Fn(&[u8]) -> bool);
     /// All of them, as they came or as they are now.
     fn map(&self) -> Cow<'_, HeaderMap>;
+}
+
+/// Named in `Connection` or not, these belong to the message and stay (RFC 9110 §7.6.1 forbids naming them); framing
+/// and upgrades are dealt with by themselves.
+const KEPT: [HeaderName; 7] = [
+    header::HOST,
+    header::CONTENT_LENGTH,
+    header::CONTENT_TYPE,
+    header::TRANSFER_ENCODING,
+    header::CONNECTION,
+    header::UPGRADE,
+    header::AUTHORIZATION,
+];
+
+/// The fields that end at us because `Connection` says so (RFC 9110 §7.6.1).
+pub(crate) fn named_in_connection(head: &impl Fields) -> Vec<HeaderName> {
+    let mut names = Vec::new();
+    head.each(&header::CONNECTION, |value| {
+        let words = value.split(|byte| *byte == b',').map(<[u8]>::trim_ascii);
+        // Nearly always there is no other.
+        let words = words.filter(|word| {
+            ![&b"close"[..], b"keep-alive"].iter().any(|usual| word.eq_ignore_ascii_case(usual))
+        });
+        let named = words.filter_map(|word| HeaderName::from_bytes(word).ok());
+        names.extend(named.filter(|name| !KEPT.contains(name)));
+    });
+    names
+}
+
+/// Writes the length of a body in digits that nobody reads in another way: `010` is eight to some.
+pub(crate) fn write_plain_length(head: &mut impl Fields) {
+    let length = head.get(&header::CONTENT_LENGTH).filter(|length| length.len() > 1 && length[0] == b'0');
+    let length = length.and_then(|length| std::str::from_utf8(length).ok()?.parse::<u64>().ok());
+    if let Some(length) = length {
+        head.set(header::CONTENT_LENGTH, length.into());
+    }
 }
 
 /// The names in `fields` that are `gone`.
@@ -76,6 +114,10 @@ impl Fields for HeaderMap {
         Self::get(self, name).map(HeaderValue::as_bytes)
     }
 
+    fn each(&self, name: &HeaderName, take: impl FnMut(&[u8])) {
+        self.get_all(name).iter().map(HeaderValue::as_bytes).for_each(take);
+    }
+
     fn set(&mut self, name: HeaderName, value: HeaderValue) {
         self.insert(name, value);
     }
@@ -105,6 +147,10 @@ macro_rules! engine_head {
         impl Fields for $head {
             fn get(&self, name: &HeaderName) -> Option<&[u8]> {
                 self.headers.get(name).map(HeaderValue::as_bytes)
+            }
+
+            fn each(&self, name: &HeaderName, take: impl FnMut(&[u8])) {
+                self.headers.get_all(name).iter().map(HeaderValue::as_bytes).for_each(take);
             }
 
             fn set(&mut self, name: HeaderName, value: HeaderValue) {
@@ -140,6 +186,24 @@ engine_head!(ResponseHeader);
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn named_fields_end_here_and_needed_ones_do_not() {
+        let mut received = HeaderMap::new();
+        received.append(header::CONNECTION, HeaderValue::from_static("close, X-Hop"));
+        received.append(header::CONNECTION, HeaderValue::from_static("host, \"x\", Cookie"));
+        assert_eq!(named_in_connection(&received), ["x-hop", "cookie"]);
+    }
+
+    #[test]
+    fn a_length_has_no_zeros_before_it() {
+        for (came, goes) in [("0", "0"), ("000", "0"), ("010", "10"), ("10", "10")] {
+            let mut head = HeaderMap::new();
+            head.insert(header::CONTENT_LENGTH, HeaderValue::from_static(came));
+            write_plain_length(&mut head);
+            assert_eq!(head[header::CONTENT_LENGTH], goes, "{came}");
+        }
+    }
 
     #[test]
     fn names_are_spelled_as_people_know_them() {

@@ -15,6 +15,7 @@ mod access;
 mod acme;
 mod action;
 mod address;
+mod compress;
 mod diagnostic;
 mod file;
 mod headers;

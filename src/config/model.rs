@@ -17,6 +17,8 @@ use http::{HeaderName, HeaderValue, Method, StatusCode};
 use ipnet::IpNet;
 use regex::Regex;
 
+pub use crate::compress::Coding;
+
 use super::{Access, Limit, LimitNames};
 
 /// A whole configuration that may take effect.
@@ -245,6 +247,16 @@ pub enum TlsVersion {
     Tls13,
 }
 
+impl TlsVersion {
+    /// Its name, as nginx writes it in logs.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Tls12 => "TLSv1.2",
+            Self::Tls13 => "TLSv1.3",
+        }
+    }
+}
+
 /// `tls.client_ca` and `tls.client_verify`
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ClientTls {
@@ -353,6 +365,8 @@ pub struct Route {
     pub hold: Option<Duration>,
     /// When its requests are sent again.
     pub retry: RouteRetry,
+    /// Whether its answers are sent in a coding.
+    pub compress: Option<Arc<Compress>>,
     /// What of a request's body there must be before a server is asked.
     pub buffer: Buffering,
     /// Largest request body in bytes; `None` is no limit.
@@ -368,6 +382,44 @@ pub struct Route {
     /// The only methods allowed; `None` allows all. `GET` includes `HEAD`.
     pub methods: Option<Vec<Method>>,
 }
+
+/// `compress`: which answers are sent in a coding, and in which.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Compress {
+    /// Codings by preference, each with its level.
+    pub codings: Vec<(Coding, u32)>,
+    /// Types of content, in lower case: whole, or up to a `*` at the end.
+    pub types: Vec<String>,
+    /// Bytes; shorter content is sent as it is.
+    pub min_size: u64,
+}
+
+impl Default for Compress {
+    /// What takes the least time goes first: what is coded for one answer is coded once.
+    fn default() -> Self {
+        Self {
+            codings: vec![(Coding::Zstd, 3), (Coding::Brotli, 4), (Coding::Gzip, 5)],
+            types: COMPRESSED.map(String::from).to_vec(),
+            min_size: 1024,
+        }
+    }
+}
+
+/// Types whose content becomes much smaller.
+const COMPRESSED: [&str; 12] = [
+    "text/*",
+    "application/javascript",
+    "application/json",
+    "application/ld+json",
+    "application/manifest+json",
+    "application/problem+json",
+    "application/rss+xml",
+    "application/atom+xml",
+    "application/wasm",
+    "application/xhtml+xml",
+    "application/xml",
+    "image/svg+xml",
+];
 
 /// `buffer` of a route.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -547,6 +599,8 @@ pub struct Upstream {
     pub send_timeout: Duration,
     /// How long an idle connection to a worker is kept; zero keeps none.
     pub keepalive: Duration,
+    /// Most bytes of the head of a worker's answer; a larger one is no answer.
+    pub max_response_head: usize,
 }
 
 /// `upstream.tls`

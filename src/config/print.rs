@@ -251,6 +251,20 @@ fn site(out: &mut Out, site: &Site) {
     }
 }
 
+fn show_compress(compress: &Compress) -> String {
+    let name = |coding: Coding| coding.name();
+    let codings = compress.codings.iter().map(|(coding, _)| quote(name(*coding)));
+    let levels: Vec<_> =
+        compress.codings.iter().map(|(coding, level)| (name(*coding), level.to_string())).collect();
+    let types = compress.types.iter().map(|kind| quote(kind));
+    inline(&[
+        ("codings", list(codings)),
+        ("level", inline(&levels)),
+        ("types", list(types)),
+        ("min_size", quote(&show_size(Some(compress.min_size)))),
+    ])
+}
+
 fn route_pairs(route: &Route) -> Vec<(&'static str, String)> {
     let mut pairs = Vec::new();
     match &route.action {
@@ -319,6 +333,9 @@ fn route_pairs(route: &Route) -> Vec<(&'static str, String)> {
     if route.buffer != Buffering::Off {
         pairs.push(("buffer", word(&BUFFERINGS, &route.buffer)));
     }
+    if let Some(compress) = &route.compress {
+        pairs.push(("compress", show_compress(compress)));
+    }
     pairs.push(("max_body", quote(&show_size(route.max_body))));
     if let Some(allow) = &route.access.allow {
         pairs.push(("allow", list(allow.written().map(|one| quote(&one)))));
@@ -372,6 +389,7 @@ fn upstream(out: &mut Out, upstream: &Upstream) {
     out.duration("read_timeout", upstream.read_timeout);
     out.duration("send_timeout", upstream.send_timeout);
     out.duration("keepalive", upstream.keepalive);
+    out.text("max_response_head", &show_size(Some(upstream.max_response_head as u64)));
 }
 
 fn upstream_server(server: &UpstreamServer) -> String {

@@ -6,11 +6,11 @@ use http::Method;
 
 use super::{
     access::{self, Access},
-    action,
+    action, compress,
     diagnostic::{Problem, show},
     headers::{self, Headers},
     limit::{LimitNames, Limits},
-    model::{Action, Buffering, PathPattern, Route, RouteRetry},
+    model::{Action, Buffering, Compress, PathPattern, Route, RouteRetry},
     pattern,
     read::{Key, ROUTE, ROUTE_RETRY, Table, Value},
     upstream::{self, Upstreams},
@@ -26,6 +26,8 @@ pub struct Inherited {
     pub headers: Headers,
     /// Largest request body in bytes; `None` is no limit.
     pub max_body: Option<u64>,
+    /// Whether answers are sent in a coding.
+    pub compress: Option<Arc<Compress>>,
     /// Who may ask.
     pub access: Access,
     /// The limits that hold.
@@ -51,6 +53,7 @@ pub fn read(
     let hold = table.optional("hold", Value::duration);
     let retry = table.optional("retry", retry).unwrap_or_default();
     let buffer = table.optional("buffer", |value| value.choice(&BUFFERINGS, &[])).unwrap_or_default();
+    let compress = table.optional("compress", compress::read).unwrap_or_else(|| site.compress.clone());
     let max_body = table.optional("max_body", Value::size).unwrap_or(site.max_body);
     let access = access::read(&mut table, &site.access);
     let limits =
@@ -74,6 +77,7 @@ pub fn read(
         hold,
         retry,
         buffer,
+        compress,
         max_body,
         access,
         limits,

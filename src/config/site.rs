@@ -7,6 +7,7 @@ use std::{
 
 use super::{
     access::{self, Access},
+    compress,
     diagnostic::{Problem, Span, show},
     headers,
     host::host,
@@ -60,6 +61,7 @@ pub fn read(
     let inherited = Inherited {
         headers: table.optional("headers", headers::read).unwrap_or_default(),
         max_body: table.optional("max_body", Value::size).unwrap_or(Some(MAX_BODY)),
+        compress: table.optional("compress", compress::read).flatten(),
         access: access::read(&mut table, &Access::default()),
         limits: table.optional("limits", |value| limits.named(value)).unwrap_or_default(),
     };

@@ -1,6 +1,6 @@
 //! `[upstream.NAME]`: groups of workers.
 
-use std::{cell::Cell, collections::BTreeMap, net::SocketAddr, time::Duration};
+use std::{cell::Cell, collections::BTreeMap, net::SocketAddr, ops::RangeInclusive, time::Duration};
 
 use http::{HeaderName, StatusCode};
 
@@ -168,6 +168,7 @@ fn upstream(name: &str, value: Value<'_>) -> Option<Upstream> {
         read_timeout: time(&mut table, "read_timeout", Duration::from_secs(180)),
         send_timeout: time(&mut table, "send_timeout", Duration::from_secs(60)),
         keepalive: table.optional("keepalive", Value::duration).unwrap_or(Duration::from_secs(1)),
+        max_response_head: table.optional("max_response_head", head_size).unwrap_or(64 * 1024),
     };
     table.finish();
     Some(upstream)
@@ -236,6 +237,18 @@ fn health(value: Value<'_>) -> Option<Health> {
 
 fn load_header(text: &str) -> Result<HeaderName, Problem> {
     headers::name(text).map_err(|problem| problem.help("write for example `load_header = \"X-Load\"`"))
+}
+
+/// A head is read into one buffer, and one of less than this no server keeps to.
+fn head_size(value: Value<'_>) -> Option<usize> {
+    const SIZES: RangeInclusive<u64> = 1024..=256 * 1024;
+    let size = value.size()?;
+    let fits = size.filter(|size| SIZES.contains(size)).and_then(|size| usize::try_from(size).ok());
+    if fits.is_none() {
+        let problem = Problem::new("no head of an answer has this size", "from \"1k\" to \"256k\"");
+        value.error(problem.help("write for example `max_response_head = \"64k\"`"));
+    }
+    fits
 }
 
 /// One status or a list of them.

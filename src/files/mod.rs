@@ -6,7 +6,6 @@ pub mod accelerated;
 pub mod archive;
 mod beneath;
 mod cache;
-mod coding;
 mod conditional;
 pub mod listing;
 mod multipart;
@@ -23,6 +22,7 @@ pub use open::{Missing, Opened, Wanted, open};
 
 use crate::{
     answer::{Answer, Body, Piece},
+    compress::choose,
     config::{Files, Part, Template},
     route::By,
 };
@@ -108,7 +108,7 @@ pub fn respond(opened: &Opened, method: &Method, request: &HeaderMap, base: Head
         answer.headers.append(header::VARY, HeaderValue::from_static("Accept-Encoding"));
         let codings = opened.variants.iter().map(|(coding, _)| *coding);
         let wants_all = !request.contains_key(header::RANGE);
-        if let Some(place) = coding::choose(request, codings).filter(|_| wants_all) {
+        if let Some(place) = choose(request, codings).filter(|_| wants_all) {
             let (coding, variant) = &opened.variants[place];
             answer.headers.insert(header::CONTENT_ENCODING, coding.value());
             chosen = variant;

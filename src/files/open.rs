@@ -15,11 +15,13 @@ use rustix::fs::{AtFlags, StatxFlags, statx};
 
 use super::{
     beneath::{self, Refused},
-    coding::Coding,
     conditional::Validators,
     http_date, types,
 };
-use crate::config::{Symlinks, Types};
+use crate::{
+    compress::Coding,
+    config::{Symlinks, Types},
+};
 
 /// Files up to this size are read at once; larger ones are sent by the kernel. (Measured: below it one read and
 /// one write cost less than sendfile.)

@@ -5,7 +5,7 @@ use http::{Method, StatusCode, header, request};
 use crate::{
     answer::{Answer, Explanation, Fields, value, write_number},
     client::Client,
-    config::{ClientTls, RedirectHttps},
+    config::{ClientTls, RedirectHttps, Site, TlsVersion},
     route::name_of,
     tls::Facts,
 };
@@ -17,13 +17,21 @@ pub(crate) struct Https {
     redirect: Option<RedirectHttps>,
     /// The port they come to there.
     port: Option<u16>,
+    /// They speak no older version.
+    min_version: Option<TlsVersion>,
     /// They show certificates of their own.
     client: Option<ClientTls>,
 }
 
 impl Https {
-    pub(crate) fn new(redirect: Option<RedirectHttps>, port: Option<u16>, client: Option<ClientTls>) -> Self {
-        Self { redirect, port, client }
+    pub(crate) fn new(site: &Site, port: Option<u16>) -> Self {
+        let tls = site.tls.as_ref();
+        Self {
+            redirect: site.redirect_https.clone(),
+            port,
+            min_version: tls.map(|tls| tls.min_version),
+            client: tls.and_then(|tls| tls.client.clone()),
+        }
     }
 
     /// Refuses what came by a connection that will not do, or leads it to one that does.
@@ -39,14 +47,21 @@ impl Https {
         if self.redirect.is_some() && !client.https {
             return Some(self.lead(host, request));
         }
+        // The name in the handshake may have been that of another site, which has asked for something else.
+        let elsewhere = || {
+            explain(
+                StatusCode::MISDIRECTED_REQUEST,
+                "This connection was made for another site, which asks for less.",
+            )
+        };
+        let is_old = facts.is_some_and(|facts| facts.version == TlsVersion::Tls12);
+        if is_old && self.min_version == Some(TlsVersion::Tls13) {
+            return elsewhere();
+        }
         let wanted = self.client.as_ref()?;
         match facts {
             Some(facts) if facts.client.as_deref() == Some(wanted) => None,
-            // The name in the handshake was that of another site, which has asked for something else.
-            Some(_) => explain(
-                StatusCode::MISDIRECTED_REQUEST,
-                "This connection was made for another site, which asks clients for other certificates.",
-            ),
+            Some(_) => elsewhere(),
             None if wanted.required => explain(
                 StatusCode::FORBIDDEN,
                 "This site is only for clients that show a certificate, by HTTPS.",

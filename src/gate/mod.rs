@@ -66,7 +66,14 @@ pub(crate) fn refuse(route: &Route, request: &request::Parts, client: &Client) -
 }
 
 fn refuse_request(route: &Route, request: &request::Parts) -> Option<Answer> {
-    refuse_method(route, request).or_else(|| refuse_body(route, request))
+    refuse_method(route, request).or_else(|| refuse_body(route, request)).or_else(|| end_here(route, request))
+}
+
+/// OPTIONS that may not be passed on is answered by who holds it then (RFC 9110 §7.6.2).
+fn end_here(route: &Route, request: &request::Parts) -> Option<Answer> {
+    let goes_on = matches!(route.action, Action::Proxy(_)) && request.method == Method::OPTIONS;
+    let left = request.headers.get(header::MAX_FORWARDS).filter(|_| goes_on)?;
+    (left == "0").then(|| Answer::empty(StatusCode::NO_CONTENT))
 }
 
 fn refuse_client(route: &Route, request: &request::Parts, client: &Client) -> Option<Answer> {

@@ -2,6 +2,7 @@
 //!
 //! Who asks → which site and route → what the gate says → the route's action. Knows nothing of the engine.
 
+mod coded;
 pub(crate) mod failed;
 mod files;
 mod instead;
@@ -135,8 +136,14 @@ pub(crate) fn finish(mut answer: Answer, exchange: &Exchange) -> Answer {
     answer
 }
 
+/// The answer as the client gets it: with the site's own page where it has one, in a coding where that is wanted.
+pub(crate) async fn for_client(answer: Answer, request: &request::Parts, exchange: &Exchange) -> Answer {
+    let answer = with_own_page(answer, exchange).await;
+    coded::coded(answer, request, exchange).await
+}
+
 /// The site's own page in place of ours, for an answer that explains an error to a person.
-pub(crate) async fn with_own_page(mut answer: Answer, exchange: &Exchange) -> Answer {
+async fn with_own_page(mut answer: Answer, exchange: &Exchange) -> Answer {
     let site = exchange.site().filter(|_| answer.is_page);
     let page = site.and_then(|site| site.errors.page(answer.status));
     let Some((path, cache)) = page else { return answer };

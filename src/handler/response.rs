@@ -6,7 +6,7 @@ use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, header, reque
 
 use super::instead::{Instead, accelerate};
 use crate::{
-    answer::{Answer, Explanation, Fields, dress},
+    answer::{Answer, Explanation, Fields, dress, named_in_connection, write_plain_length},
     exchange::Exchange,
     files::{accelerated, archive},
     listen::{Pace, Transport},
@@ -139,9 +139,24 @@ fn count(state: &State, status: StatusCode, response: &mut impl Fields, exchange
     server.metrics.get_or_init(metrics).answer(status, took);
 }
 
+/// Takes out of a head that is passed on what is not for the client: what the application says to us, and what its
+/// server says of their connection (RFC 9110 §7.6.1).
+pub(crate) fn hide(response: &mut impl Fields) {
+    accelerated::hide(response);
+    for name in named_in_connection(response) {
+        response.remove(&name);
+    }
+}
+
 /// Takes out of a head that is passed on what clients must not see, adds what the route adds.
 pub(crate) fn pass_on(status: StatusCode, response: &mut impl Fields, exchange: &Exchange) {
-    accelerated::hide(response);
+    hide(response);
+    if status == StatusCode::NO_CONTENT {
+        // It has no body, and may not say that it has (RFC 9110 §8.6, RFC 9112 §6.1).
+        response.remove(&header::CONTENT_LENGTH);
+        response.remove(&header::TRANSFER_ENCODING);
+    }
+    write_plain_length(response);
     for (name, value) in &exchange.carried {
         // Cookies of both are set; of the rest the application's word counts, which knows what it has asked for.
         if *name == header::SET_COOKIE {

@@ -23,9 +23,13 @@ impl Turn<'_> {
 
     /// Sends an answer of ours.
     pub(super) async fn answer(&mut self, answer: Answer) -> Sent {
-        let answer = handler::with_own_page(answer, self.exchange).await;
+        let answer = handler::for_client(answer, &self.request.parts, self.exchange).await;
         // What the client has still to send, nobody reads.
         self.persists &= self.transport.skip_request();
+        if answer.status == StatusCode::PAYLOAD_TOO_LARGE {
+            self.persists = false;
+            self.transport.end_by_surprise();
+        }
         if !self.exchange.answered {
             self.transport.limit(self.exchange.route.as_ref().and_then(|route| pace(route, None)));
         }

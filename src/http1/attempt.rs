@@ -7,13 +7,13 @@ use std::{
 };
 
 use bytes::BufMut;
-use http::{HeaderValue, StatusCode, header};
+use http::{StatusCode, header};
 use tokio::time::Instant;
 
 use super::{
     Turn,
     fields::Edited,
-    response::Head,
+    response::{Head, MOST_INTERIM},
     server::Connection,
     upload::{Stopped, Upload, WaitsFor},
 };
@@ -22,7 +22,7 @@ use crate::{
     handler::{
         self, NoPlace, Sent,
         failed::{self, NoConnection},
-        response::{Response, is_interim},
+        response::Response,
     },
     listen::{Inbound, Transport},
     upstream::{
@@ -125,10 +125,17 @@ impl Turn<'_> {
         let most = self.exchange.route.as_ref().and_then(|route| route.settings.max_body);
         let mut upload = Upload::new(&self.request.body, most);
         self.write_head(&mut server);
+        let mut interim = 0;
         let head = loop {
             let head = self.head(&mut server, &mut upload).await?;
             match head.status {
-                status if is_interim(status) => self.pass_on_interim(&head).await?,
+                _ if head.is_interim() && interim == MOST_INTERIM => {
+                    return Err(self.failed(Failure::Malformed));
+                }
+                _ if head.is_interim() => {
+                    interim += 1;
+                    self.pass_on_interim(&head).await?;
+                }
                 // Nobody has asked for it.
                 StatusCode::SWITCHING_PROTOCOLS => return Err(self.failed(Failure::Malformed)),
                 _ => break head,
@@ -203,12 +210,6 @@ impl Turn<'_> {
         let (parts, exchange) = (&self.request.parts, &*self.exchange);
         let mut fields = Edited::new(self.request);
         let Some(lease) = &exchange.lease else { return };
-        if let Some(authority) = parts.uri.authority()
-            && let Ok(host) = HeaderValue::from_str(authority.as_str())
-        {
-            // The target's goes before the field (RFC 9112 §3.2.2).
-            fields.set(header::HOST, host);
-        }
         if let Some(client) = &exchange.client {
             upstream::prepare(&mut fields, parts, client, &exchange.id, &lease.upstream().name);
         }
@@ -251,6 +252,8 @@ impl Turn<'_> {
             lease.as_ref().map_or(Duration::MAX, |lease| lease.settings().send_timeout)
         };
         let read_timeout = handler::read_timeout(self.exchange);
+        let most =
+            self.exchange.lease.as_ref().map_or(usize::MAX, |lease| lease.settings().max_response_head);
         let state = self.state;
         let (transport, lease) = (&mut *self.transport, &mut self.exchange.lease);
         let end = poll_fn(|cx| {
@@ -266,7 +269,7 @@ impl Turn<'_> {
             };
             loop {
                 if !server.rest().is_empty() {
-                    match Head::read(server.rest()) {
+                    match Head::read(server.rest(), most) {
                         Ok(Some((head, length))) => {
                             server.advance(length);
                             return Poll::Ready(End::Head(Box::new(head)));

@@ -28,7 +28,7 @@ pub(crate) struct Edited<'a, R> {
 }
 
 /// Whether a field is about one connection, and ends where that does (RFC 9110 §7.6.1).
-fn is_hop_by_hop(name: &[u8]) -> bool {
+pub(crate) fn is_hop_by_hop(name: &[u8]) -> bool {
     let named: &[&str] = match name.len() {
         2 => &["te"],
         7 => &["trailer", "upgrade"],
@@ -86,6 +86,16 @@ impl<R: Received> Fields for Edited<'_, R> {
             return self.received.get(name);
         }
         changes.find_map(|(_, value)| value.as_ref().map(HeaderValue::as_bytes))
+    }
+
+    fn each(&self, name: &HeaderName, mut take: impl FnMut(&[u8])) {
+        if self.is_changed(name) {
+            let there = self.changes.iter().filter(|(changed, _)| changed == name);
+            there.filter_map(|(_, value)| value.as_ref()).for_each(|value| take(value.as_bytes()));
+        } else {
+            let there = self.received.lines().filter(|(came, _)| is_named(came, name));
+            there.for_each(|(_, value)| take(value));
+        }
     }
 
     fn set(&mut self, name: HeaderName, value: HeaderValue) {

@@ -1,22 +1,22 @@
 //! The way of nearly every request: HTTP/1.1 spoken by ourselves, on both sides.
 //!
 //! What to do with a request is decided elsewhere ([`handler`]); here it is done: [`answer`] for what needs no server,
-//! else an [`attempt`] at one after the other, whose answer is [`relay`]ed. Upgrades are the engine's.
+//! else an [`attempt`] at one after the other, whose answer is [`relay`]ed. WebSocket is the engine's.
 
 mod answer;
 mod appetite;
 mod attempt;
-mod body;
+pub(crate) mod body;
 pub(crate) mod fields;
 mod relay;
-mod response;
+pub(crate) mod response;
 mod server;
 mod spool;
 mod upload;
 
 use std::sync::Arc;
 
-use http::{Version, header};
+use http::{HeaderValue, Method, Version, header, request};
 
 use fields::has_word;
 
@@ -61,7 +61,7 @@ impl Service {
                 handler::receive(&self.state, &transport.peer, &request.parts, &mut exchange).await
             }
         };
-        if answer.is_none() && (self.only_engine || request.parts.headers.contains_key(header::UPGRADE)) {
+        if answer.is_none() && (self.only_engine || asks_for_websocket(&request.parts)) {
             return self.engine.serve(transport, &request, exchange).await;
         }
         let mut turn = Turn {
@@ -69,7 +69,7 @@ impl Service {
             transport: &mut transport,
             request: &request,
             exchange: &mut exchange,
-            persists: is_persistent(&request),
+            persists: is_persistent(&request.parts),
         };
         let sent = match answer {
             Some(answer) => {
@@ -104,10 +104,25 @@ impl Turn<'_> {
     }
 }
 
+/// Whether it asks for its connection to become a WebSocket (RFC 6455 §4.1). To anything else nobody switches here, h2c
+/// above all: whoever asks for it gets an answer in HTTP/1.1 (RFC 9110 §7.8).
+pub(crate) fn asks_for_websocket(request: &request::Parts) -> bool {
+    let fields = &request.headers;
+    let values = |name| fields.get_all(name).iter().map(HeaderValue::as_bytes);
+    let has_body = values(header::CONTENT_LENGTH).any(|length| length != b"0")
+        || fields.contains_key(header::TRANSFER_ENCODING);
+    request.method == Method::GET
+        && request.version != Version::HTTP_10
+        && !has_body
+        && values(header::UPGRADE).count() == 1
+        && values(header::UPGRADE).all(|protocol| protocol.eq_ignore_ascii_case(b"websocket"))
+        && has_word(values(header::CONNECTION), "upgrade")
+}
+
 /// Whether the client wants to send another request on its connection (RFC 9112 §9.3).
-fn is_persistent(request: &Request) -> bool {
-    let connection = request.parts.headers.get_all(header::CONNECTION).iter().map(|value| value.as_bytes());
-    match request.parts.version {
+pub(crate) fn is_persistent(request: &request::Parts) -> bool {
+    let connection = request.headers.get_all(header::CONNECTION).iter().map(HeaderValue::as_bytes);
+    match request.version {
         Version::HTTP_10 => has_word(connection, "keep-alive"),
         _ => !has_word(connection, "close"),
     }

@@ -9,7 +9,7 @@ use std::{
 };
 
 use bytes::{BufMut, Bytes, BytesMut};
-use http::{StatusCode, Version, header};
+use http::{Method, StatusCode, Version, header};
 use tokio::{
     io::{AsyncWrite, AsyncWriteExt},
     time::{Instant, timeout},
@@ -28,6 +28,7 @@ use super::{
 };
 use crate::{
     answer::Fields,
+    compress::{self, Squeeze},
     files::archive,
     handler::{self, Sent, failed},
     listen::Transport,
@@ -67,9 +68,11 @@ impl Turn<'_> {
             // It knows of none.
             return Ok(());
         }
+        let mut fields = Edited::new(head);
+        handler::response::hide(&mut fields);
         let out = self.transport.outbound();
         write_status(out, head);
-        Edited::new(head).write(out);
+        fields.write(out);
         out.put_slice(b"\r\n");
         self.transport.flush().await.map_err(|_| Broken::Silently(Sent::nothing()))
     }
@@ -84,14 +87,14 @@ impl Turn<'_> {
         mut fields: Edited<'_, Head>,
     ) -> Result<Sent, Broken> {
         let status = head.status;
-        if status == StatusCode::NO_CONTENT {
-            fields.remove(&header::CONTENT_LENGTH);
-        }
         handler::response::pass_on(status, &mut fields, self.exchange);
+        let mut squeeze = self.squeeze(status, &mut fields);
         // Where an answer ends with its connection, the client's need not: it gets chunks, if it knows them.
         let is_open = !matches!(framing, Framing::Length(_));
-        let chunks = is_open && self.request.parts.version != Version::HTTP_10;
-        self.persists &= upload.is_read() && chunks == is_open;
+        let has_body = !framing.is_done();
+        let chunks =
+            (is_open || (squeeze.is_some() && has_body)) && self.request.parts.version != Version::HTTP_10;
+        self.persists &= upload.is_read() && (chunks || !is_open);
         let (connection, now) = (self.connection(), self.now());
         let out = self.transport.outbound();
         write_status(out, head);
@@ -105,9 +108,13 @@ impl Turn<'_> {
         out.put_slice(connection);
         out.put_slice(b"\r\n");
 
-        let mut pipe = Pipe::new(framing, chunks);
+        // What is coded is put into chunks afterwards.
+        let mut pipe = Pipe::new(framing, chunks && squeeze.is_none());
+        if !has_body {
+            squeeze = None;
+        }
         let mut progress = Progress::default();
-        let end = self.relay_body(&mut server, &mut upload, &mut pipe, &mut progress).await;
+        let end = self.relay_body(&mut server, &mut upload, &mut pipe, squeeze, &mut progress).await;
         let bytes = progress.bytes;
         let end = match end {
             End::Done => {
@@ -151,6 +158,7 @@ impl Turn<'_> {
         server: &mut Connection,
         upload: &mut Upload,
         pipe: &mut Pipe,
+        mut squeeze: Option<Squeeze>,
         progress: &mut Progress,
     ) -> End {
         let mut patience = Patience::default();
@@ -183,7 +191,38 @@ impl Turn<'_> {
                     blocked = false;
                     appetite.relieved();
                 }
-                if pipe.is_done() {
+                if let Some(squeeze) = &mut squeeze {
+                    let coded = match ready!(squeeze.poll(cx)) {
+                        Ok(coded) => coded,
+                        Err(error) => {
+                            tracing::error!(%error, "an answer could not be coded");
+                            return Poll::Ready(End::Failed(Failure::WithinAnswer));
+                        }
+                    };
+                    if !coded.is_empty() || squeeze.is_finished() {
+                        progress.bytes += coded.len() as u64;
+                        let chunk = chunk(&coded, squeeze.is_finished());
+                        let is_last = squeeze.is_finished();
+                        match transport.poll_offer(cx, &chunk) {
+                            Poll::Ready(Ok(())) if is_last => return Poll::Ready(End::Done),
+                            Poll::Ready(Ok(())) => {}
+                            Poll::Ready(Err(error)) => return Poll::Ready(End::ClientLeft(Some(error))),
+                            // What is left of it is on our hands.
+                            Poll::Pending if is_last => return Poll::Ready(End::Done),
+                            Poll::Pending => {
+                                blocked = true;
+                                appetite.blocked();
+                                continue;
+                            }
+                        }
+                    }
+                    if pipe.is_done() {
+                        if squeeze.finish().is_err() {
+                            return Poll::Ready(End::Failed(Failure::WithinAnswer));
+                        }
+                        continue;
+                    }
+                } else if pipe.is_done() {
                     return Poll::Ready(End::Done);
                 }
                 if server.rest().is_empty() {
@@ -205,6 +244,13 @@ impl Turn<'_> {
                                 progress.begun = true;
                                 continue;
                             }
+                            if let Some(squeeze) = squeeze.as_mut().filter(|squeeze| squeeze.is_open()) {
+                                // What the server has said so far is to be heard.
+                                if squeeze.flush().is_err() {
+                                    return Poll::Ready(End::Failed(Failure::WithinAnswer));
+                                }
+                                continue;
+                            }
                             // Nothing to read is the moment to send a started answer.
                             if let Err(error) = ready!(flush(transport, cx)) {
                                 return Poll::Ready(End::ClientLeft(Some(error)));
@@ -223,8 +269,16 @@ impl Turn<'_> {
                 let Ok(taken) = pipe.take(&mut buffer, range) else {
                     return Poll::Ready(End::Failed(Failure::Malformed));
                 };
-                progress.bytes += taken.data as u64;
                 progress.begun = true;
+                if let Some(squeeze) = &mut squeeze {
+                    if squeeze.write(&buffer[taken.out]).is_err() {
+                        return Poll::Ready(End::Failed(Failure::WithinAnswer));
+                    }
+                    appetite.fed();
+                    server.unread(buffer, start + taken.taken..end);
+                    continue;
+                }
+                progress.bytes += taken.data as u64;
                 match transport.poll_offer(cx, &buffer[taken.out]) {
                     Poll::Ready(Ok(())) => {}
                     Poll::Ready(Err(error)) => return Poll::Ready(End::ClientLeft(Some(error))),
@@ -239,6 +293,20 @@ impl Turn<'_> {
             }
         })
         .await
+    }
+
+    /// The encoder of an answer that is sent in a coding, which its head says from now on.
+    fn squeeze(&self, status: StatusCode, fields: &mut Edited<'_, Head>) -> Option<Squeeze> {
+        let settings = self.exchange.route.as_ref()?.settings.compress.as_ref()?;
+        let request = &self.request.parts;
+        if request.version == Version::HTTP_10 || request.method == Method::CONNECT || Squeeze::is_full() {
+            return None;
+        }
+        // What is said to HEAD is that of an answer to GET.
+        let length = fields.get(&header::CONTENT_LENGTH);
+        let length = length.and_then(|length| std::str::from_utf8(length).ok()?.parse().ok());
+        let coding = compress::decide(settings, request, status, fields, length)?;
+        Squeeze::new(coding, compress::level(settings, coding))
     }
 
     /// Keeps the server's connection where it can be used again.
@@ -330,6 +398,20 @@ async fn collect(server: &mut Connection, pipe: &mut Pipe) -> io::Result<Bytes> 
     Ok(part)
 }
 
+/// What was coded as a chunk, and the last one behind it at the end (RFC 9112 §7.1).
+fn chunk(coded: &[u8], is_last: bool) -> Vec<u8> {
+    let mut chunk = Vec::with_capacity(coded.len() + 32);
+    if !coded.is_empty() {
+        chunk.extend_from_slice(format!("{:x}\r\n", coded.len()).as_bytes());
+        chunk.extend_from_slice(coded);
+        chunk.extend_from_slice(b"\r\n");
+    }
+    if is_last {
+        chunk.extend_from_slice(b"0\r\n\r\n");
+    }
+    chunk
+}
+
 fn flush(transport: &mut Transport, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
     Pin::new(transport).poll_flush(cx)
 }
@@ -337,6 +419,8 @@ fn flush(transport: &mut Transport, cx: &mut Context<'_>) -> Poll<io::Result<()>
 fn write_status(out: &mut BytesMut, head: &Head) {
     out.reserve(512);
     out.put_slice(b"HTTP/1.1 ");
-    out.put_slice(head.status_line());
+    out.put_slice(head.status.as_str().as_bytes());
+    out.put_u8(b' ');
+    out.put_slice(head.reason());
     out.put_slice(b"\r\n");
 }

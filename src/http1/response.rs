@@ -8,59 +8,80 @@ use super::{
     body::Framing,
     fields::{Received, has_word},
 };
-use crate::listen::Lines;
-
-/// Most bytes of a head.
-const MAX_HEAD: usize = 64 * 1024;
+use crate::{handler::response::is_interim, listen::Lines};
 
 /// Most fields in a head.
 const MAX_FIELDS: usize = 256;
 
+/// Interim answers to one request: past that nobody believes that a last one will come.
+pub(crate) const MOST_INTERIM: u32 = 1000;
+
 /// What came is no head of an answer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("the answer is malformed: {0}")]
-pub(super) struct Malformed(&'static str);
+pub(crate) struct Malformed(&'static str);
 
 /// The head of an answer.
 #[derive(Debug)]
-pub(super) struct Head {
+pub(crate) struct Head {
     pub(super) version: Version,
-    pub(super) status: StatusCode,
+    pub(crate) status: StatusCode,
     /// As it came.
     lines: Lines,
 }
 
 impl Head {
-    /// Reads a whole head at the start of `buffer`, and tells how many bytes it takes there; `None` when more must be
-    /// read.
+    /// Reads a whole head of at most so many bytes at the start of `buffer`, and tells how many bytes it takes there;
+    /// `None` when more must be read.
     ///
     /// # Errors
     ///
     /// A head that is too large, or that is none.
-    pub(super) fn read(buffer: &[u8]) -> Result<Option<(Self, usize)>, Malformed> {
-        // Empty lines may come before it.
-        let begin = buffer.iter().take_while(|byte| matches!(byte, b'\r' | b'\n')).count();
-        let buffer = &buffer[begin..];
+    pub(crate) fn read(buffer: &[u8], most: usize) -> Result<Option<(Self, usize)>, Malformed> {
+        // One empty line may come before it: some servers end a body with one.
+        let (begin, buffer) = buffer.strip_prefix(b"\r\n").map_or((0, buffer), |rest| (2, rest));
         let mut fields = [const { MaybeUninit::uninit() }; MAX_FIELDS];
         let mut parsed = httparse::Response::new(&mut []);
         let config = httparse::ParserConfig::default();
         let length = match config.parse_response_with_uninit_headers(&mut parsed, buffer, &mut fields) {
-            Ok(httparse::Status::Complete(length)) if length <= MAX_HEAD => length,
-            Ok(httparse::Status::Partial) if buffer.len() < MAX_HEAD => return Ok(None),
-            Ok(_) | Err(httparse::Error::TooManyHeaders) => return Err(Malformed("its head is too large")),
+            Ok(httparse::Status::Complete(length)) if length <= most => length,
+            Ok(httparse::Status::Partial) if buffer.len() < most => return Ok(None),
+            Ok(_) => return Err(Malformed("its head is too large (max_response_head)")),
+            Err(httparse::Error::TooManyHeaders) => return Err(Malformed("it has more than 256 fields")),
             Err(_) => return Err(Malformed("its head is not HTTP")),
         };
-        let status = StatusCode::from_u16(parsed.code.unwrap_or_default());
-        let status = status.map_err(|_| Malformed("its status is none"))?;
+        let head = &buffer[..length];
+        if matches!(head[0], b'\r' | b'\n')
+            || memchr::memchr_iter(b'\n', head).any(|at| at == 0 || head[at - 1] != b'\r')
+        {
+            return Err(Malformed("a line of its head does not end as it should"));
+        }
+        let status = parsed.code.filter(|code| (100..600).contains(code));
+        let status = status.and_then(|code| StatusCode::from_u16(code).ok());
+        let status = status.ok_or(Malformed("its status is none"))?;
         let version = if parsed.version == Some(1) { Version::HTTP_11 } else { Version::HTTP_10 };
-        let lines = Lines::new(&buffer[..length], parsed.headers);
-        Ok(Some((Self { version, status, lines }, begin + length)))
+        let lines = Lines::new(head, parsed.headers);
+        let head = Self { version, status, lines };
+        if head.is_interim() && head.says_where_its_body_ends() {
+            return Err(Malformed("it is an interim one, and says that it has a body"));
+        }
+        Ok(Some((head, begin + length)))
     }
 
-    /// The status line without its version: the code, and what the server says beside it.
-    pub(super) fn status_line(&self) -> &[u8] {
-        let end = memchr::memchr2(b'\r', b'\n', self.lines.bytes()).unwrap_or_default();
-        self.lines.bytes().get(9..end).unwrap_or_default()
+    /// Whether it is one before the answer.
+    pub(crate) fn is_interim(&self) -> bool {
+        is_interim(self.status)
+    }
+
+    fn says_where_its_body_ends(&self) -> bool {
+        let framing = [&header::CONTENT_LENGTH, &header::TRANSFER_ENCODING];
+        framing.into_iter().any(|name| self.lines.values(name).next().is_some())
+    }
+
+    /// What the server says beside the code of its status, mostly its name.
+    pub(super) fn reason(&self) -> &[u8] {
+        let end = memchr::memchr(b'\r', self.lines.bytes()).unwrap_or_default();
+        self.lines.bytes().get("HTTP/1.1 200 ".len()..end).unwrap_or_default()
     }
 
     /// Whether the server takes another request on this connection.
@@ -73,7 +94,7 @@ impl Head {
     /// # Errors
     ///
     /// Where two programs could read it in two ways.
-    pub(super) fn framing(&self, method: &Method) -> Result<Framing, Malformed> {
+    pub(crate) fn framing(&self, method: &Method) -> Result<Framing, Malformed> {
         let mut lengths = self.lines.values(&header::CONTENT_LENGTH);
         let mut codings = self.lines.values(&header::TRANSFER_ENCODING);
         let (length, coding) = (lengths.next(), codings.next());
@@ -138,18 +159,22 @@ mod tests {
     use super::*;
 
     fn head(fields: &str) -> Head {
-        Head::read(format!("HTTP/1.1 200 OK\r\n{fields}\r\n").as_bytes()).unwrap().unwrap().0
+        read(format!("HTTP/1.1 200 OK\r\n{fields}\r\n").as_bytes()).unwrap().unwrap().0
+    }
+
+    fn read(text: &[u8]) -> Result<Option<(Head, usize)>, Malformed> {
+        Head::read(text, 64 * 1024)
     }
 
     #[test]
     fn a_head_is_waited_for_and_read() {
         let text = b"\r\nHTTP/1.1 404 No such thing: x\r\nX-Y: z\r\nServer:  a b \r\n\r\nbody";
         for end in 0..text.len() - 4 {
-            assert!(Head::read(&text[..end]).unwrap().is_none());
+            assert!(read(&text[..end]).unwrap().is_none());
         }
-        let (head, length) = Head::read(text).unwrap().unwrap();
+        let (head, length) = read(text).unwrap().unwrap();
         assert_eq!(length, text.len() - 4);
-        assert_eq!((head.status, head.status_line()), (StatusCode::NOT_FOUND, &b"404 No such thing: x"[..]));
+        assert_eq!((head.status, head.reason()), (StatusCode::NOT_FOUND, &b"No such thing: x"[..]));
         assert_eq!(head.lines.iter().collect::<Vec<_>>(), [(&b"X-Y"[..], &b"z"[..]), (b"Server", b"a b")]);
         assert_eq!(head.map()["server"], "a b");
     }
@@ -161,8 +186,7 @@ mod tests {
         assert_eq!(get("Transfer-Encoding: Chunked\r\n"), Ok(Framing::chunked()));
         assert_eq!(get(""), Ok(Framing::Close));
         assert_eq!(head("Content-Length: 12\r\n").framing(&Method::HEAD), Ok(Framing::Length(0)));
-        let (head, _) =
-            Head::read(b"HTTP/1.1 304 Not Modified\r\nContent-Length: 5\r\n\r\n").unwrap().unwrap();
+        let (head, _) = read(b"HTTP/1.1 304 Not Modified\r\nContent-Length: 5\r\n\r\n").unwrap().unwrap();
         assert_eq!(head.framing(&Method::GET), Ok(Framing::Length(0)));
         for fields in [
             "Content-Length: 1\r\nContent-Length: 1\r\n",
@@ -180,10 +204,20 @@ mod tests {
 
     #[test]
     fn nonsense_is_refused() {
-        for text in ["SSH-2.0-x\r\n", "HTTP/1.1 20 OK\r\n\r\n", "HTTP/1.1 200 OK\r\nX Y: z\r\n\r\n"] {
-            assert!(Head::read(text.as_bytes()).is_err(), "{text}");
+        for text in [
+            "SSH-2.0-x\r\n",
+            "HTTP/1.1 20 OK\r\n\r\n",
+            "HTTP/1.1 600 OK\r\n\r\n",
+            "HTTP/1.1 200 OK\r\nX Y: z\r\n\r\n",
+            "HTTP/1.1 200 OK\nX: y\r\n\r\n",
+            "HTTP/1.1 200 OK\r\nX: y\n\n",
+            "\r\n\r\nHTTP/1.1 200 OK\r\n\r\n",
+            "\nHTTP/1.1 200 OK\r\n\r\n",
+            "HTTP/1.1 103 Early Hints\r\nContent-Length: 1\r\n\r\n",
+        ] {
+            assert!(read(text.as_bytes()).is_err(), "{text}");
         }
-        let flood = format!("HTTP/1.1 200 OK\r\nX: {}", "x".repeat(MAX_HEAD));
-        assert!(Head::read(flood.as_bytes()).is_err());
+        let flood = format!("HTTP/1.1 200 OK\r\nX: {}", "x".repeat(64 * 1024));
+        assert!(read(flood.as_bytes()).is_err());
     }
 }

@@ -186,6 +186,7 @@ impl Upload {
 fn stopped(error: &io::Error) -> Stopped {
     match error.kind() {
         io::ErrorKind::TimedOut => Stopped::Refused(failed::body_too_slow()),
+        io::ErrorKind::InvalidData => Stopped::Refused(failed::bad_request()),
         _ => Stopped::ClientLeft,
     }
 }

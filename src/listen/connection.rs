@@ -154,7 +154,7 @@ impl Waiting {
         }
         match self.phase {
             Phase::Begun => {}
-            _ if !received.is_empty() => {
+            _ if has_begun(received) => {
                 *self = Self { seen: self.seen, ..Self::new(Phase::Begun, limits.client_header_timeout) }
             }
             Phase::Last => {}
@@ -177,6 +177,11 @@ impl Waiting {
     }
 }
 
+/// Whether there is more than what may be half of an empty line.
+fn has_begun(received: &[u8]) -> bool {
+    !matches!(received, [] | [b'\r'])
+}
+
 /// Takes the next head, or the end of the connection. The first `seen` bytes of `received` hold no whole head.
 fn poll_head(
     socket: &mut Socket,
@@ -186,6 +191,11 @@ fn poll_head(
 ) -> Poll<Next> {
     let request = |request| Poll::Ready(Next::Request(Box::new(request)));
     loop {
+        // An empty line between two requests is none (RFC 9112 §2.2), and does not make one begin.
+        while received.starts_with(b"\r\n") {
+            received.advance(2);
+            *seen = 0;
+        }
         if received.len() > *seen as usize {
             match head::read(received, *seen as usize) {
                 Err(refusal) => return Poll::Ready(Next::Refused(refusal)),

@@ -2,16 +2,19 @@
 
 use std::mem::MaybeUninit;
 
-use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, Uri, Version, request};
-
-use super::{
-    inbound::{Chunk, Inbound},
-    lines::Lines,
+use bytes::Bytes;
+use http::{
+    HeaderMap, HeaderName, HeaderValue, Method, StatusCode, Uri, Version, header, request, uri::PathAndQuery,
 };
+
+use super::{authority::Authority, chunks::Chunks, inbound::Inbound, lines::Lines};
 use crate::answer::copy;
 
 /// Most bytes of a head; past it 431. Four times what browsers and Galaxy's cookies need.
 pub(crate) const MAX_HEAD: usize = 64 * 1024;
+
+/// Most bytes of a request line; past it 414.
+const MAX_LINE: usize = 32 * 1024;
 
 /// Most fields in a head; past it 431.
 const MAX_FIELDS: usize = 128;
@@ -19,7 +22,7 @@ const MAX_FIELDS: usize = 128;
 /// Why a head is refused: an answer, then the connection is closed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Refusal {
-    /// 400, 408, 431, 501 or 505.
+    /// 400, 408, 414, 417, 431, 501 or 505.
     pub(crate) status: StatusCode,
     /// What is wrong, as a sentence.
     pub(crate) sentence: &'static str,
@@ -29,6 +32,11 @@ impl Refusal {
     pub(crate) const TOO_LARGE: Self = Self {
         status: StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE,
         sentence: "The head of the request is larger than 64 KiB or has more than 128 fields.",
+    };
+
+    const TOO_LONG: Self = Self {
+        status: StatusCode::URI_TOO_LONG,
+        sentence: "The target of the request is longer than 32 KiB.",
     };
 
     pub(crate) const TOO_SLOW: Self = Self {
@@ -52,6 +60,26 @@ pub(crate) struct Request {
     pub(crate) body: Inbound,
 }
 
+impl Request {
+    /// Its head, with a path in the place of a URL, and the host of that where no other is named (RFC 9112 §3.2).
+    pub(super) fn in_origin_form(&self) -> Bytes {
+        let head = self.lines.bytes();
+        let line = memchr::memchr(b'\n', head).map_or(0, |end| end + 1);
+        let is_path = |target: &[u8]| matches!(target, [b'/', ..] | b"*");
+        if head[..line].split(|byte| *byte == b' ').nth(1).is_none_or(is_path) {
+            return head.clone();
+        }
+        let (uri, version) = (&self.parts.uri, self.parts.version);
+        let path = uri.path_and_query().map_or("/", PathAndQuery::as_str);
+        let slash = if path.starts_with('?') { "/" } else { "" };
+        let mut first = format!("{} {slash}{path} {version:?}\r\n", self.parts.method);
+        if let Some(authority) = uri.authority().filter(|_| !self.parts.headers.contains_key(header::HOST)) {
+            first.push_str(&format!("Host: {authority}\r\n"));
+        }
+        [first.as_bytes(), &head[line..]].concat().into()
+    }
+}
+
 /// Reads a whole head at the start of `buffer`, and tells how many bytes it takes there; `None` when more must be read.
 ///
 /// The first `seen` bytes were looked at before and held no end, so that a head that arrives byte by byte costs
@@ -61,22 +89,40 @@ pub(crate) struct Request {
 ///
 /// A head that is too large or that two programs could read in two ways (RFC 9112 §3, §5 and §6).
 pub(crate) fn read(buffer: &[u8], seen: usize) -> Result<Option<(Request, usize)>, Refusal> {
-    let Some(start) = buffer.iter().position(|byte| !matches!(byte, b'\r' | b'\n')) else {
+    let Some(start) = empty_lines(buffer)? else { return too_large_or_not_yet(buffer) };
+    if memchr::memchr(b'\n', &buffer[start..]).unwrap_or(buffer.len() - start) > MAX_LINE {
+        return Err(Refusal::TOO_LONG);
+    }
+    let found = end_of_head(buffer, start.max(seen.saturating_sub(2)));
+    let end = found.unwrap_or(buffer.len());
+    let new = start.max(seen).min(end);
+    let mut line_feeds = memchr::memchr_iter(b'\n', &buffer[new..end]).map(|at| new + at);
+    if line_feeds.any(|at| at == 0 || buffer[at - 1] != b'\r') {
+        return Err(Refusal::bad("A line of the head ends without a carriage return."));
+    }
+    if found.is_none() {
         return too_large_or_not_yet(buffer);
-    };
-    let Some(end) = end_of_head(buffer, start.max(seen.saturating_sub(2))) else {
-        return too_large_or_not_yet(buffer);
-    };
+    }
     if end > MAX_HEAD {
         return Err(Refusal::TOO_LARGE);
     }
-    // Empty lines before the request line do not count (RFC 9112 §2.2), but they are lines.
-    let has_bare_line_feed =
-        memchr::memchr_iter(b'\n', &buffer[..end]).any(|at| at == 0 || buffer[at - 1] != b'\r');
-    if has_bare_line_feed {
-        return Err(Refusal::bad("A line of the head ends without a carriage return."));
-    }
     parse(&buffer[start..end]).map(|request| Some((request, end)))
+}
+
+/// How many bytes at the start of `buffer` are empty lines, which do not count before a request (RFC 9112 §2.2); `None`
+/// while nothing else is there.
+fn empty_lines(buffer: &[u8]) -> Result<Option<usize>, Refusal> {
+    let mut start = 0;
+    loop {
+        match &buffer[start..] {
+            [] | [b'\r'] => return Ok(None),
+            [b'\r', b'\n', ..] => start += 2,
+            [b'\r' | b'\n', ..] => {
+                return Err(Refusal::bad("Before the request there is half of a line end."));
+            }
+            _ => return Ok(Some(start)),
+        }
+    }
 }
 
 fn too_large_or_not_yet<T>(buffer: &[u8]) -> Result<Option<T>, Refusal> {
@@ -98,19 +144,13 @@ fn parse(head: &[u8]) -> Result<Request, Refusal> {
         }
         Ok(httparse::Status::Partial) | Err(_) => return Err(malformed()),
     }
-    let body = framing(&parsed)?;
+    let target = parsed.path.unwrap_or_default().as_bytes();
+    let framing = framing(&parsed)?;
     let lines = Lines::new(head, parsed.headers);
     let mut parts = http::Request::new(()).into_parts().0;
     parts.method =
         Method::from_bytes(parsed.method.unwrap_or_default().as_bytes()).map_err(|_| malformed())?;
-    // The target must be one that the `http` crate takes, by which everything else here looks at it.
-    parts.uri = Uri::from_maybe_shared(copy(parsed.path.unwrap_or_default().as_bytes())).map_err(|_| {
-        Refusal::bad("The target holds a character that must be percent-encoded, or is malformed.")
-    })?;
-    // A name of somebody before the host is deceit (RFC 9110 §4.2.4); `Host` is held to the same.
-    if parts.uri.authority().is_some_and(|authority| !authority.as_str().bytes().all(is_host_byte)) {
-        return Err(Refusal::bad("The host of the target is not a name or an address."));
-    }
+    parts.uri = uri(&parts.method, target, framing.host)?;
     parts.version = if parsed.version == Some(1) { Version::HTTP_11 } else { Version::HTTP_10 };
     parts.headers = HeaderMap::with_capacity(parsed.headers.len());
     for (name, value) in lines.shared() {
@@ -118,7 +158,7 @@ fn parse(head: &[u8]) -> Result<Request, Refusal> {
         let value = HeaderValue::from_maybe_shared(value).map_err(|_| malformed())?;
         parts.headers.append(name, value);
     }
-    Ok(Request { parts, lines, body })
+    Ok(Request { parts, lines, body: framing.body })
 }
 
 /// Where the empty line after `start` ends.
@@ -134,28 +174,75 @@ fn end_of_head(buffer: &[u8], start: usize) -> Option<usize> {
     })
 }
 
-/// Whether the request line is `METHOD target HTTP/x`, with an `x` that is not ours.
+/// Whether the request line is `METHOD target HTTP/1.2`, or with other digits that are not ours (RFC 9112 §2.3).
 fn names_other_version(head: &[u8]) -> bool {
     let line = head.split(|byte| *byte == b'\r').next().unwrap_or_default();
     let mut words = line.split(|byte| *byte == b' ').skip(2);
-    words.next().is_some_and(|version| version.starts_with(b"HTTP/")) && words.next().is_none()
+    let is_version = |word: &[u8]| match word {
+        [b'H', b'T', b'T', b'P', b'/', major, b'.', minor] => {
+            major.is_ascii_digit() && minor.is_ascii_digit()
+        }
+        _ => false,
+    };
+    words.next().is_some_and(is_version) && words.next().is_none()
 }
 
-/// What names, IPv4 and bracketed IPv6 addresses and ports are made of (RFC 3986 §3.2.2).
-fn is_host_byte(byte: u8) -> bool {
-    byte.is_ascii_alphanumeric() || b"-._~!$&'()*+,;=%:[]".contains(&byte)
+/// Reads the target: a path, or a URL for the same host that `Host` names (RFC 9112 §3.2).
+fn uri(method: &Method, target: &[u8], host: Option<Authority<'_>>) -> Result<Uri, Refusal> {
+    if *method == Method::CONNECT {
+        // Its client takes for a tunnel what follows: the connection ends.
+        return Err(Refusal {
+            status: StatusCode::NOT_IMPLEMENTED,
+            sentence: "There are no tunnels to other hosts here.",
+        });
+    }
+    let starts_with =
+        |scheme: &[u8]| target.get(..scheme.len()).is_some_and(|start| start.eq_ignore_ascii_case(scheme));
+    let is_url = starts_with(b"http://") || starts_with(b"https://");
+    let is_server = target == b"*" && *method == Method::OPTIONS;
+    if !is_url && !is_server && target.first() != Some(&b'/') {
+        return Err(Refusal::bad("The target is neither a path nor the URL of one."));
+    }
+    if target.contains(&b'#') {
+        return Err(Refusal::bad("The target holds a fragment, which is nothing for a server."));
+    }
+    // The target must be one that the `http` crate takes, by which everything else here looks at it.
+    let uri = Uri::from_maybe_shared(copy(target)).map_err(|_| {
+        Refusal::bad("The target holds a character that must be percent-encoded, or is malformed.")
+    })?;
+    let Some(authority) = uri.authority().filter(|_| is_url) else { return Ok(uri) };
+    // A name of somebody before the host is deceit (RFC 9110 §4.2.4); `Host` is held to the same.
+    let authority = authority.as_str();
+    let Some(named) = Authority::read(authority.as_bytes()) else {
+        return Err(Refusal::bad("The host of the target is not a name or an address."));
+    };
+    let usual = if starts_with(b"https") { 443 } else { 80 };
+    if host.is_some_and(|host| !host.is(named, usual)) {
+        return Err(Refusal::bad("The target and Host name different hosts."));
+    }
+    // OPTIONS of a host without a path is about the server as a whole (RFC 9112 §3.2.4).
+    let has_path = target.len() > uri.scheme_str().map_or(0, str::len) + "://".len() + authority.len();
+    if *method == Method::OPTIONS && !has_path { Ok(Uri::from_static("*")) } else { Ok(uri) }
 }
 
-/// Where the body ends, by the fields that frame it (RFC 9112 §6.3).
-fn framing(request: &httparse::Request<'_, '_>) -> Result<Inbound, Refusal> {
-    let mut hosts = 0;
+/// What the fields say of how the request is read.
+struct Framing<'a> {
+    host: Option<Authority<'a>>,
+    body: Inbound,
+}
+
+/// Where the body ends, by the fields that frame it (RFC 9112 §6.3), and the host.
+fn framing<'a>(request: &httparse::Request<'_, 'a>) -> Result<Framing<'a>, Refusal> {
+    let http_11 = request.version == Some(1);
+    let mut host = None;
     let mut length = None;
     let mut chunked = false;
     for field in request.headers.iter() {
         if field.name.eq_ignore_ascii_case("host") {
-            hosts += 1;
-            if !field.value.iter().all(|byte| is_host_byte(*byte)) {
-                return Err(Refusal::bad("Host is not a name or an address."));
+            let read = Authority::read(field.value);
+            let read = read.ok_or(Refusal::bad("Host is not a name or an address."))?;
+            if host.replace(read).is_some() {
+                return Err(Refusal::bad("Host is there twice."));
             }
         } else if field.name.eq_ignore_ascii_case("content-length") {
             if length.replace(content_length(field.value)?).is_some() {
@@ -166,19 +253,30 @@ fn framing(request: &httparse::Request<'_, '_>) -> Result<Inbound, Refusal> {
                 return Err(Refusal::bad("The only Transfer-Encoding understood here is \"chunked\", once."));
             }
             chunked = true;
+        } else if http_11
+            && field.name.eq_ignore_ascii_case("expect")
+            && !field.value.eq_ignore_ascii_case(b"100-continue")
+        {
+            return Err(Refusal {
+                status: StatusCode::EXPECTATION_FAILED,
+                sentence: "The only expectation understood here is \"100-continue\".",
+            });
         }
     }
-    let http_11 = request.version == Some(1);
-    match (chunked, length) {
-        _ if hosts > 1 => Err(Refusal::bad("Host is there twice.")),
-        _ if hosts == 0 && http_11 => Err(Refusal::bad("Host is missing.")),
-        (true, Some(_)) => Err(Refusal::bad(
-            "Transfer-Encoding and Content-Length are both there: the end of the body is unclear.",
-        )),
-        (true, None) if !http_11 => Err(Refusal::bad("Transfer-Encoding is not known in HTTP/1.0.")),
-        (true, None) => Ok(Inbound::Chunked { head: 0, at: Chunk::Size(0) }),
-        (false, length) => Ok(Inbound::Length(length.unwrap_or_default())),
-    }
+    let body = match (chunked, length) {
+        _ if host.is_none() && http_11 => return Err(Refusal::bad("Host is missing.")),
+        (true, Some(_)) => {
+            return Err(Refusal::bad(
+                "Transfer-Encoding and Content-Length are both there: the end of the body is unclear.",
+            ));
+        }
+        (true, None) if !http_11 => {
+            return Err(Refusal::bad("Transfer-Encoding is not known in HTTP/1.0."));
+        }
+        (true, None) => Inbound::Chunked { head: 0, at: Chunks::new() },
+        (false, length) => Inbound::Length(length.unwrap_or_default()),
+    };
+    Ok(Framing { host, body })
 }
 
 /// Digits only: no sign, no list, no hexadecimal (RFC 9110 §8.6).
@@ -217,7 +315,7 @@ mod tests {
         let head = "POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 10\r\n\r\n";
         assert_eq!(end(head), (head.len(), Inbound::Length(10)));
         let head = "POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: Chunked\r\n\r\n5\r\n";
-        assert_eq!(end(head), (head.len() - 3, Inbound::Chunked { head: 0, at: Chunk::Size(0) }));
+        assert_eq!(end(head), (head.len() - 3, Inbound::Chunked { head: 0, at: Chunks::new() }));
         let head = "\r\nGET / HTTP/1.0\r\n\r\n";
         assert_eq!(end(head), (head.len(), Inbound::Length(0)));
     }
@@ -269,6 +367,84 @@ mod tests {
     fn other_versions_and_too_much_are_named() {
         assert_eq!(refused("GET / HTTP/2.0\r\nHost: a\r\n\r\n"), 505);
         assert_eq!(refused(&format!("GET / HTTP/1.1\r\nHost: a\r\n{}\r\n", "X: y\r\n".repeat(200))), 431);
-        assert_eq!(refused(&"a".repeat(MAX_HEAD)), 431);
+        assert_eq!(refused(&format!("GET / HTTP/1.1\r\nX: {}", "y".repeat(MAX_HEAD))), 431);
+        assert_eq!(refused(&"a".repeat(MAX_LINE + 1)), 414);
+        assert_eq!(refused("CONNECT a:80 HTTP/1.1\r\nHost: a:80\r\n\r\n"), 501);
+        assert_eq!(refused("GET / HTTP/1.1\r\nHost: a\r\nExpect: more\r\n\r\n"), 417);
     }
+
+    #[test]
+    fn a_url_must_be_for_the_host_that_is_named() {
+        let uri = |line: &str| {
+            read(format!("{line} HTTP/1.1\r\nHost: a\r\n\r\n").as_bytes(), 0).unwrap().unwrap().0
+        };
+        assert_eq!(uri("GET HTTP://A:80/b").parts.uri.path(), "/b");
+        assert_eq!(uri("OPTIONS http://a").parts.uri, "*");
+        for line in ["GET http://b/", "GET ftp://a/", "GET *", "GET a", "GET /#b", "GET http://u@a/"] {
+            assert_eq!(refused(&format!("{line} HTTP/1.1\r\nHost: a\r\n\r\n")), 400, "{line}");
+        }
+    }
+
+    #[test]
+    fn a_server_gets_a_path() {
+        let form = |head: &str| {
+            let request = read(head.as_bytes(), 0).unwrap().unwrap().0;
+            String::from_utf8(request.in_origin_form().to_vec()).unwrap()
+        };
+        assert_eq!(
+            form("GET http://a HTTP/1.0\r\nX: y\r\n\r\n"),
+            "GET / HTTP/1.0\r\nHost: a\r\nX: y\r\n\r\n"
+        );
+        assert_eq!(form("GET http://A?b HTTP/1.1\r\nHost: a\r\n\r\n"), "GET /?b HTTP/1.1\r\nHost: a\r\n\r\n");
+        assert_eq!(
+            form("OPTIONS http://a HTTP/1.1\r\nHost: a\r\n\r\n"),
+            "OPTIONS * HTTP/1.1\r\nHost: a\r\n\r\n"
+        );
+        assert_eq!(form("GET /b HTTP/1.1\r\nHost: a\r\n\r\n"), "GET /b HTTP/1.1\r\nHost: a\r\n\r\n");
+    }
+
+    #[test]
+    fn half_of_a_line_end_is_not_waited_behind() {
+        for head in ["\n", "\r\r\n", "GET / HTTP/1.1\nHost:"] {
+            assert_eq!(refused(head), 400, "{head:?}");
+        }
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn it_makes_no_difference_in_which_pieces_a_head_comes(
+            parts in proptest::collection::vec(proptest::sample::select(PARTS), 0..12),
+            at in 0_usize..100,
+        ) {
+            let all = parts.concat();
+            let came = &all[..at.min(all.len())];
+            let outcome = |read: Result<Option<(Request, usize)>, Refusal>| {
+                read.map(|read| read.map(|(request, length)| (request.lines.bytes().clone(), length, request.body)))
+            };
+            let whole = outcome(read(&all, 0));
+            match outcome(read(came, 0)) {
+                Ok(None) => proptest::prop_assert_eq!(outcome(read(&all, came.len())), whole),
+                Ok(some) => proptest::prop_assert_eq!(Ok(some), whole),
+                Err(_) => proptest::prop_assert!(whole.is_err()),
+            }
+        }
+    }
+
+    /// What heads are made of, and what they are not made of.
+    const PARTS: &[&[u8]] = &[
+        b"GET / HTTP/1.1\r\n",
+        b"POST http://a/b HTTP/1.1\r\n",
+        b"Host: a\r\n",
+        b"Content-Length: 3\r\n",
+        b"Transfer-Encoding: chunked\r\n",
+        b"X: y\r\n",
+        b"X: y\n",
+        b"\r\n",
+        b"\r",
+        b"\n",
+        b" ",
+        b":",
+        b"\0",
+        b"\xff",
+    ];
 }

@@ -3,6 +3,8 @@
 //! The transport hands the engine exactly the bytes of one request; what follows belongs to the next one and
 //! stays behind. So pipelined requests are kept in order, and the engine never sees a byte it must give back.
 
+use super::chunks::Chunks;
+
 /// How much of what a client sends belongs to the request in hand.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Inbound {
@@ -13,35 +15,16 @@ pub(crate) enum Inbound {
         /// Bytes of the head not yet handed out.
         head: u64,
         /// Where in the chunks we are.
-        at: Chunk,
+        at: Chunks,
     },
     /// Everything: the connection has become a tunnel (101 Switching Protocols).
     Tunnel,
 }
 
-/// A place in a chunked body (RFC 9112 §7.1).
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Chunk {
-    /// Within the digits of a size, which is so far this.
-    Size(u64),
-    /// Within an extension of a chunk of this size.
-    Extension(u64),
-    /// Within data: this many bytes more.
-    Data(u64),
-    /// Before the line feed that ends data.
-    DataEnd,
-    /// At the start of a trailer line, or of the empty line that ends the body.
-    TrailerStart,
-    /// Within a trailer line.
-    Trailer,
-    /// Past the end.
-    Done,
-}
-
 impl Inbound {
     /// How many of the next bytes belong to this request; counts them as handed out.
     ///
-    /// Malformed chunks are handed out as they are: the reader of the body refuses them.
+    /// What is no chunk belongs to nobody: see [`is_malformed`](Self::is_malformed).
     pub(crate) fn take(&mut self, bytes: &[u8]) -> usize {
         match self {
             Self::Tunnel => bytes.len(),
@@ -53,7 +36,7 @@ impl Inbound {
             Self::Chunked { head, at } => {
                 let skip = bytes.len().min(usize::try_from(*head).unwrap_or(usize::MAX));
                 *head -= skip as u64;
-                skip + at.take(&bytes[skip..])
+                skip + at.count(&bytes[skip..]).unwrap_or_default()
             }
         }
     }
@@ -69,55 +52,16 @@ impl Inbound {
 
     /// Whether every byte of the request has been handed out.
     pub(crate) fn is_done(&self) -> bool {
-        matches!(self, Self::Length(0) | Self::Chunked { head: 0, at: Chunk::Done })
-    }
-}
-
-impl Chunk {
-    /// How many of `bytes` belong to the body, from this place on.
-    pub(super) fn take(&mut self, bytes: &[u8]) -> usize {
-        let mut taken = 0;
-        while taken < bytes.len() && *self != Self::Done {
-            if let Self::Data(left) = self {
-                let step = (bytes.len() - taken).min(usize::try_from(*left).unwrap_or(usize::MAX));
-                *left -= step as u64;
-                taken += step;
-                if *left == 0 {
-                    *self = Self::DataEnd;
-                }
-            } else {
-                *self = self.step(bytes[taken]);
-                taken += 1;
-            }
+        match self {
+            Self::Length(left) => *left == 0,
+            Self::Chunked { head, at } => *head == 0 && at.is_done(),
+            Self::Tunnel => false,
         }
-        taken
     }
 
-    /// The place after one byte that is not data.
-    pub(super) fn step(self, byte: u8) -> Self {
-        match (self, byte) {
-            (Self::Size(size) | Self::Extension(size), b'\n') => {
-                if size == 0 {
-                    Self::TrailerStart
-                } else {
-                    Self::Data(size)
-                }
-            }
-            (Self::Size(size), digit) if digit.is_ascii_hexdigit() => {
-                let digit = (digit as char).to_digit(16).unwrap_or_default();
-                // An overflow is refused by the reader of the body; here it only must not wrap to a small size.
-                Self::Size(size.saturating_mul(16).saturating_add(digit.into()))
-            }
-            (Self::Size(size) | Self::Extension(size), _) => Self::Extension(size),
-            (Self::DataEnd, b'\n') => Self::Size(0),
-            (Self::DataEnd, _) => Self::DataEnd,
-            (Self::TrailerStart, b'\r') => Self::TrailerStart,
-            (Self::TrailerStart, b'\n') => Self::Done,
-            (Self::TrailerStart, _) => Self::Trailer,
-            (Self::Trailer, b'\n') => Self::TrailerStart,
-            (Self::Trailer, _) => Self::Trailer,
-            (at @ (Self::Data(_) | Self::Done), _) => at,
-        }
+    /// Whether what comes next is no chunk: where the request ends cannot be known.
+    pub(crate) fn is_malformed(&self) -> bool {
+        matches!(self, Self::Chunked { at, .. } if at.is_lost())
     }
 }
 
@@ -126,7 +70,7 @@ mod tests {
     use super::*;
 
     fn chunked() -> Inbound {
-        Inbound::Chunked { head: 0, at: Chunk::Size(0) }
+        Inbound::Chunked { head: 0, at: Chunks::new() }
     }
 
     #[test]
@@ -151,7 +95,7 @@ mod tests {
     #[test]
     fn chunks_may_come_one_byte_at_a_time() {
         let body = b"3\r\nabc\r\n0\r\n\r\n";
-        let mut inbound = Inbound::Chunked { head: 2, at: Chunk::Size(0) };
+        let mut inbound = Inbound::Chunked { head: 2, at: Chunks::new() };
         for byte in b"HD".iter().chain(body) {
             assert!(!inbound.is_done());
             assert_eq!(inbound.take(&[*byte]), 1);
@@ -161,11 +105,11 @@ mod tests {
     }
 
     #[test]
-    fn a_size_that_overflows_never_becomes_a_small_one() {
+    fn nothing_belongs_to_malformed_chunks() {
         let mut inbound = chunked();
-        let body = b"FFFFFFFFFFFFFFFFFFFF1\r\nabc";
-        assert_eq!(inbound.take(body), body.len());
-        assert!(!inbound.is_done());
+        assert_eq!(inbound.take(b"FFFFFFFFFFFFFFFFFFFF1\r\nabc"), 0);
+        assert!(inbound.is_malformed() && !inbound.is_done());
+        assert_eq!(inbound.take(b"0\r\n\r\n"), 0);
     }
 
     #[test]

@@ -6,8 +6,10 @@
 mod accept;
 mod addresses;
 mod alarm;
+mod authority;
 mod bind;
 mod buffer;
+mod chunks;
 mod connection;
 mod engine_io;
 mod greeting;
@@ -51,6 +53,7 @@ use crate::{
 use addresses::Addresses;
 use bind::BindError;
 pub(crate) use buffer::{BEFORE, Buffer, ROOM, keep};
+pub(crate) use chunks::{Chunks, NoChunks};
 pub(crate) use head::Request;
 #[cfg(test)]
 pub(crate) use head::read;

@@ -92,6 +92,8 @@ pub(crate) struct Transport {
     queued_bytes: u64,
     /// It must end with a reset.
     reset: AtomicBool,
+    /// Its client does not know yet that it ends.
+    surprises: AtomicBool,
     /// Wakes its task when it or its server has waited for too long.
     pub(crate) alarm: Alarm,
     /// Its place among all connections, for as long as it or its end lasts.
@@ -123,6 +125,7 @@ impl Transport {
             stalled: None,
             queued_bytes: 0,
             reset: AtomicBool::new(false),
+            surprises: AtomicBool::new(false),
             alarm,
             place,
         }
@@ -187,6 +190,11 @@ impl Transport {
         }
     }
 
+    /// The answer to the request in hand ends the connection, though its client may have more to send.
+    pub(crate) fn end_by_surprise(&self) {
+        self.surprises.store(true, Ordering::Relaxed);
+    }
+
     /// Whether the client has closed its side or the connection is broken; reads nothing.
     pub(crate) fn is_abandoned(&self) -> bool {
         self.socket.as_ref().is_none_or(Socket::is_abandoned)
@@ -215,11 +223,12 @@ impl Transport {
 
     /// Hands the engine a request to read again from its head on; the engine keeps small ones itself.
     pub(crate) fn hand_over(&mut self, request: &Request) {
-        let mut received = BytesMut::with_capacity(request.lines.bytes().len() + self.received.len());
-        received.extend_from_slice(request.lines.bytes());
+        let head = request.in_origin_form();
+        let mut received = BytesMut::with_capacity(head.len() + self.received.len());
+        received.extend_from_slice(&head);
         received.extend_from_slice(&self.received);
         self.received = received;
-        let whole = request.body.clone().after(request.lines.bytes().len() as u64);
+        let whole = request.body.clone().after(head.len() as u64);
         let is_large = !matches!(whole, Inbound::Length(length) if length <= KEPT);
         self.begin(whole, is_large);
     }
@@ -289,7 +298,8 @@ impl Transport {
 
     /// Whether the client may still be sending what nobody will read: closing at once could cost it the answer.
     pub(super) fn must_linger(&self) -> bool {
-        let unread = !self.received.is_empty() || !self.inbound.is_done();
+        let unread =
+            !self.received.is_empty() || !self.inbound.is_done() || self.surprises.load(Ordering::Relaxed);
         self.socket.as_ref().is_some_and(|socket| socket.raw().is_some())
             && unread
             && self.inbound != Inbound::Tunnel
@@ -428,6 +438,9 @@ impl Transport {
             if out.remaining() == 0 || self.hand_out(out) {
                 return Poll::Ready(Ok(()));
             }
+            if self.inbound.is_malformed() {
+                return Poll::Ready(Err(malformed()));
+            }
             if self.received.is_empty() && !self.inbound.is_done() {
                 // Past the head, bodies go straight to the engine.
                 return self.poll_receive_body(cx, out);
@@ -501,9 +514,8 @@ impl Transport {
         let ours = self.inbound.take(part.filled());
         // What follows the last chunk is the next request's.
         self.received.extend_from_slice(&part.filled()[ours..]);
-        debug_assert!(ours > 0 || read == 0);
         out.advance(ours);
-        Poll::Ready(Ok(()))
+        Poll::Ready(if ours == 0 && read > 0 { Err(malformed()) } else { Ok(()) })
     }
 }
 
@@ -572,6 +584,11 @@ impl AsyncWrite for Transport {
 /// Nobody asks a parked connection for anything.
 fn parked() -> io::Error {
     io::ErrorKind::NotConnected.into()
+}
+
+/// What comes is no body, and what follows it is no request.
+fn malformed() -> io::Error {
+    io::ErrorKind::InvalidData.into()
 }
 
 impl fmt::Debug for Transport {

@@ -210,7 +210,7 @@ fn json(entry: &Entry<'_>) -> String {
         "host": entry.host,
         "target": entry.target,
         "protocol": format!("{:?}", entry.version),
-        "tls": entry.tls.map(|tls| tls.version),
+        "tls": entry.tls.map(|tls| tls.version.name()),
         "cipher": entry.tls.map(|tls| tls.cipher),
         "status": entry.status,
         "bytes": entry.bytes,

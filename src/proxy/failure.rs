@@ -90,14 +90,15 @@ pub(super) fn while_proxying(
         return error;
     }
     let (request, replayable) = (session.req_header(), replay::is_replayable(session));
-    let decision = failed::to_answer(metrics, request, replayable, classify(error.etype()), exchange);
+    let decision = failed::to_answer(metrics, request, replayable, classify(&error), exchange);
     error.set_retry(decision == Decision::Retry);
     error
 }
 
 /// How an attempt has failed in the eyes of our policy.
-fn classify(kind: &ErrorType) -> Failure {
-    match kind {
+fn classify(error: &Error) -> Failure {
+    match error.etype() {
+        _ if io_kind(error) == Some(io::ErrorKind::InvalidData) => Failure::Malformed,
         ErrorType::ReadTimedout | ErrorType::WriteTimedout => Failure::Silence,
         ErrorType::ReadError | ErrorType::WriteError | ErrorType::ConnectionClosed => Failure::BeforeAnswer,
         ErrorType::ConnectError
@@ -128,6 +129,9 @@ pub(super) async fn explain(session: &mut Session, error: &Error, exchange: &mut
     let Some(explanation) = explanation.filter(|_| !begun) else {
         return FailToProxy { error_code: 0, can_reuse_downstream: false };
     };
+    if let Ok(transport) = send::transport(session) {
+        transport.end_by_surprise();
+    }
     let code = explanation.status.as_u16();
     let answer = handler::finish(explanation.answer(&session.req_header().headers), exchange);
     if let Err(error) = send::answer(session, answer, exchange).await {
@@ -136,10 +140,10 @@ pub(super) async fn explain(session: &mut Session, error: &Error, exchange: &mut
     FailToProxy { error_code: code, can_reuse_downstream: false }
 }
 
-/// Whether our transport has lost its patience with the client.
-fn is_timeout(error: &Error) -> bool {
-    let system = error.root_cause().downcast_ref::<io::Error>();
-    system.is_some_and(|error| error.kind() == io::ErrorKind::TimedOut)
+/// What our transport, or our connection to a server, says is wrong: `TimedOut` when it has lost its patience,
+/// `InvalidData` when what comes is not HTTP.
+fn io_kind(error: &Error) -> Option<io::ErrorKind> {
+    error.root_cause().downcast_ref::<io::Error>().map(io::Error::kind)
 }
 
 /// What to say; `None` when there is nobody to tell.
@@ -152,9 +156,18 @@ fn explanation(error: &Error) -> Option<Explanation> {
             let status = StatusCode::from_u16(*code).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
             Explanation::new(status, "The request was refused.")
         }
-        (ErrorSource::Upstream, kind) => failed::explain(classify(kind)),
+        (ErrorSource::Upstream, _) => failed::explain(classify(error)),
         (ErrorSource::Downstream, ErrorType::ReadTimedout) => failed::body_timeout(),
-        (ErrorSource::Downstream, ErrorType::ReadError) if is_timeout(error) => failed::body_too_slow(),
+        (ErrorSource::Downstream, ErrorType::ReadError)
+            if io_kind(error) == Some(io::ErrorKind::TimedOut) =>
+        {
+            failed::body_too_slow()
+        }
+        (ErrorSource::Downstream, ErrorType::ReadError)
+            if io_kind(error) == Some(io::ErrorKind::InvalidData) =>
+        {
+            failed::bad_request()
+        }
         (
             ErrorSource::Downstream,
             ErrorType::ReadError | ErrorType::WriteError | ErrorType::ConnectionClosed,

@@ -73,7 +73,7 @@ pub(super) async fn finish(
         let answer =
             handler::archive(state.table(), &request, list, &collected.fields, state.crcs(), exchange).await;
         exchange.how = How::Archive;
-        let answer = handler::with_own_page(answer, exchange).await;
+        let answer = handler::for_client(answer, &request, exchange).await;
         match send(session, answer).await {
             Ok(sent) => sent,
             Err(error) => {

@@ -6,7 +6,11 @@ use pingora_core::upstreams::peer::HttpPeer;
 use pingora_error::{Error, ErrorType, OkOrErr, Result};
 use pingora_proxy::Session;
 
-use super::{failure, replay, send::transport, upgrade};
+use super::{
+    connect::{self, Purpose},
+    failure, replay,
+    send::transport,
+};
 use crate::{
     config::Address,
     exchange::Exchange,
@@ -50,20 +54,16 @@ fn peer_for(session: &Session, exchange: &Exchange) -> Result<Box<HttpPeer>> {
         peer.options.read_timeout = peer.options.read_timeout.max(session.get_read_timeout());
     }
     peer.options.write_timeout = Some(settings.send_timeout);
-    peer.options.idle_timeout = Some(settings.keepalive);
     // The engine would refuse requests whose Connection names what it protects; we drop the names and keep the rest.
     peer.options.http_upstream_request_policy.strip_connection_nominated = false;
-    let asks_for_upgrade = session.is_upgrade_req();
-    let is_tls = settings.tls.is_some();
-    if asks_for_upgrade || is_tls {
-        let put_off = if asks_for_upgrade { upgrade::PUT_OFF } else { 0 };
-        peer.options.custom_l4 = Some(upgrade::connector(lease, put_off));
-    }
-    let shares = exchange.may_share_connection(&session.req_header().method, settings.keepalive);
-    if asks_for_upgrade || is_tls || !shares {
-        // A key that no other connection has: none is found, and this one is not kept for others.
-        peer.group_key = fastrand::u64(1..);
-        peer.options.idle_timeout = Some(Duration::ZERO);
-    }
+    let purpose = Purpose {
+        method: exchange.method(&session.req_header().method),
+        upgrade: session.is_upgrade_req(),
+        max_head: settings.max_response_head,
+    };
+    peer.options.custom_l4 = Some(connect::connector(lease, purpose));
+    // A key that no other connection has: none is found, and this one is not kept for others.
+    peer.group_key = fastrand::u64(1..);
+    peer.options.idle_timeout = Some(Duration::ZERO);
     Ok(Box::new(peer))
 }

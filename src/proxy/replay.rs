@@ -3,12 +3,18 @@
 //! The engine (0.9.1) keeps 64 KiB of a body for a second attempt. Our transport keeps the rest, where the route says
 //! so; before the attempt the engine gets a new session on the same transport, which reads the request from its start.
 
+use http::{Version, header};
 use pingora_core::protocols::http::ServerSession;
 use pingora_error::{Error, ErrorType, OrErr, Result};
 use pingora_proxy::Session;
 
 use super::{instead, send::transport};
-use crate::{exchange::Exchange, listen::Transport, state::State};
+use crate::{
+    exchange::Exchange,
+    http1::{asks_for_websocket, is_persistent},
+    listen::Transport,
+    state::State,
+};
 
 /// Has the transport keep the body of this request, if its route wants that.
 pub(super) fn keep(session: &Session, exchange: &Exchange) -> Result<()> {
@@ -46,6 +52,14 @@ pub(super) fn prepare(state: &State, session: &mut Session) {
     session.set_read_timeout(Some(settings.client_body_timeout));
     session.set_total_drain_timeout(Some(settings.client_body_timeout));
     // HTTP/1.0 knows no interim answers (RFC 9110 §15.2).
-    let no_interim = session.req_header().version < http::Version::HTTP_11;
+    let no_interim = session.req_header().version < Version::HTTP_11;
     session.set_ignore_info_resp(no_interim);
+    if !is_persistent(session.req_header()) {
+        // The engine looks at one field named Connection only.
+        session.set_keepalive(None);
+    }
+    if !asks_for_websocket(session.req_header()) {
+        // The engine takes every request with this field for one that asks for a tunnel.
+        session.req_header_mut().remove_header(&header::UPGRADE);
+    }
 }

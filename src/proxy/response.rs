@@ -7,11 +7,13 @@ use pingora_proxy::Session;
 
 use super::{failure, instead, send};
 use crate::{
+    answer::Fields,
     exchange::Exchange,
     handler::{
         self,
         response::{Response, is_interim},
     },
+    http1::fields::is_hop_by_hop,
     state::State,
 };
 
@@ -50,13 +52,22 @@ pub(super) async fn receive(
 
 /// Takes out of the head what clients must not see, adds what the route adds.
 pub(super) fn pass_on(session: &mut Session, response: &mut ResponseHeader, exchange: &Exchange) {
-    if send::has_begun(session) || is_interim(response.status) {
+    if send::has_begun(session) {
         return;
+    }
+    if response.status != StatusCode::SWITCHING_PROTOCOLS {
+        let own = [&b"connection"[..], b"transfer-encoding"];
+        response.remove_if(|name| is_hop_by_hop(name) && !own.contains(&name));
+    }
+    if is_interim(response.status) {
+        return handler::response::hide(response);
     }
     send::close_if_stopping(session);
     if session.req_header().version < Version::HTTP_11 {
         // HTTP/1.0 knows no chunks: the answer ends with the connection.
         response.remove_header(&header::TRANSFER_ENCODING);
     }
+    // Ours, not the server's (RFC 9110 §2.5).
+    response.set_version(Version::HTTP_11);
     handler::response::pass_on(response.status, response, exchange);
 }

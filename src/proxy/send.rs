@@ -30,7 +30,7 @@ pub(super) fn has_begun(session: &Session) -> bool {
 
 /// Sends an answer.
 pub(super) async fn answer(session: &mut Session, answer: Answer, exchange: &mut Exchange) -> Result<()> {
-    let answer = handler::with_own_page(answer, exchange).await;
+    let answer = handler::for_client(answer, session.req_header(), exchange).await;
     close_if_stopping(session);
     if exchange.lease.is_none() && !exchange.answered {
         transport(session)?.limit(exchange.route.as_ref().and_then(|route| pace(route, None)));

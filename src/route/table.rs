@@ -89,8 +89,7 @@ impl Table {
         let port = encrypted.filter_map(|listen| listen.address.port()).next();
         let sites = config.sites.iter().map(|site| {
             let errors = ErrorPages { pages: site.errors.clone(), files: Arc::clone(&files) };
-            let client = site.tls.as_ref().and_then(|tls| tls.client.clone());
-            let https = Https::new(site.redirect_https.clone(), port, client);
+            let https = Https::new(site, port);
             let common = Arc::new(Site { name: site.name.clone(), errors, https });
             let shared_rate = site.limit_rate.map(SharedRate::new);
             let route = |settings: &config::Route| {

@@ -21,15 +21,15 @@ pub(crate) use watch::Certificates;
 
 use crate::{
     acme::Challenges,
-    config::{Address, ClientTls},
+    config::{Address, ClientTls, TlsVersion},
     listen::{Raw, Socket},
 };
 
 /// What a connection has agreed on.
 #[derive(Debug)]
 pub struct Facts {
-    /// `TLSv1.2` or `TLSv1.3`, as nginx writes it.
-    pub version: &'static str,
+    /// The version that is spoken.
+    pub version: TlsVersion,
     /// The name of the cipher suite.
     pub cipher: &'static str,
     /// Whose certificates the client was asked for, and has shown one where it has to.
@@ -77,8 +77,8 @@ pub(crate) async fn accept(
         let (_, session) = stream.get_ref();
         let facts = Facts {
             version: match session.protocol_version() {
-                Some(rustls::ProtocolVersion::TLSv1_3) => "TLSv1.3",
-                _ => "TLSv1.2",
+                Some(rustls::ProtocolVersion::TLSv1_3) => TlsVersion::Tls13,
+                _ => TlsVersion::Tls12,
             },
             cipher: session
                 .negotiated_cipher_suite()

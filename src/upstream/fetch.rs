@@ -9,18 +9,17 @@ use std::{
 };
 
 use bytes::BytesMut;
-use http::{HeaderMap, HeaderName, HeaderValue, header};
+use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, header};
 use rustls::StreamOwned;
 use tokio::runtime::Handle;
 
 use super::{Lease, Turn, Upstream, health};
-use crate::{answer::write_fields, client::Client, config::Address};
-
-/// Most bytes of the head of an answer.
-const MAX_HEAD: usize = 64 * 1024;
-
-/// Most fields of it.
-const FIELDS: usize = 128;
+use crate::{
+    answer::write_fields,
+    client::Client,
+    config::Address,
+    http1::{body::Framing, response::Head},
+};
 
 /// How long a server is waited for at most: a thread waits that files are opened with too.
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -120,22 +119,14 @@ fn ask(mut stream: Box<dyn Stream>, request: &[u8], mut lease: Lease) -> io::Res
     lease.connected();
     stream.write_all(request)?;
     lease.sent();
-    let mut begun = Vec::new();
-    let (head, code, length) = loop {
-        let mut fields = [httparse::EMPTY_HEADER; FIELDS];
-        let mut response = httparse::Response::new(&mut fields);
-        if let httparse::Status::Complete(head) = response.parse(&begun).map_err(io::Error::other)? {
-            let length =
-                response.headers.iter().find(|field| field.name.eq_ignore_ascii_case("content-length"));
-            let length = length.and_then(|field| std::str::from_utf8(field.value).ok()?.parse().ok());
-            if response.headers.iter().any(|field| field.name.eq_ignore_ascii_case("transfer-encoding")) {
-                // Nobody who is spoken to in HTTP/1.0 may (RFC 9112 §6.1).
-                return Err(io::Error::other("the answer is in chunks"));
+    let (mut begun, most) = (Vec::new(), lease.settings().max_response_head);
+    let head = loop {
+        if let Some((head, length)) = Head::read(&begun, most).map_err(io::Error::other)? {
+            begun.drain(..length);
+            if head.is_interim() {
+                continue;
             }
-            break (head, response.code, length);
-        }
-        if begun.len() > MAX_HEAD {
-            return Err(io::Error::other("the head of the answer is too large"));
+            break head;
         }
         let mut part = [0; 4096];
         match stream.read(&mut part)? {
@@ -144,10 +135,16 @@ fn ask(mut stream: Box<dyn Stream>, request: &[u8], mut lease: Lease) -> io::Res
         }
     };
     lease.answered(None);
-    if code != Some(200) {
-        return Err(io::Error::other(format!("the server answers {}", code.unwrap_or_default())));
+    if head.status != StatusCode::OK {
+        return Err(io::Error::other(format!("the server answers {}", head.status.as_u16())));
     }
-    Ok(Body { begun: io::Cursor::new(begun.split_off(head)), stream, left: length, _lease: lease })
+    let length = match head.framing(&Method::GET).map_err(io::Error::other)? {
+        Framing::Length(length) => Some(length),
+        Framing::Close => None,
+        // Nobody who is spoken to in HTTP/1.0 may (RFC 9112 §6.1).
+        Framing::Chunked(_) => return Err(io::Error::other("the answer is in chunks")),
+    };
+    Ok(Body { begun: io::Cursor::new(begun), stream, left: length, _lease: lease })
 }
 
 /// The body of an answer.

@@ -1,24 +1,12 @@
 //! The head that a server gets: the client's, without what was meant for us alone, with who asks.
 
-use http::{HeaderMap, HeaderName, HeaderValue, Version, header};
+use http::{HeaderValue, Method, Version, header};
 
 use crate::{
-    answer::Fields,
+    answer::{Fields, named_in_connection, write_plain_length},
     client::Client,
     observe::{RequestId, X_REQUEST_ID},
 };
-
-/// Named in `Connection` or not, these belong to the request and stay (RFC 9110 §7.6.1 forbids naming them); the
-/// engine has dealt with framing and upgrades itself.
-const KEPT: [HeaderName; 7] = [
-    header::HOST,
-    header::CONTENT_LENGTH,
-    header::CONTENT_TYPE,
-    header::TRANSFER_ENCODING,
-    header::CONNECTION,
-    header::UPGRADE,
-    header::AUTHORIZATION,
-];
 
 /// Makes the head for a server out of `received`, a copy of which `request` is.
 pub(crate) fn prepare(
@@ -28,6 +16,7 @@ pub(crate) fn prepare(
     id: &RequestId,
     upstream: &str,
 ) {
+    // What we say ourselves is set after they are gone, so that nobody can take it away.
     for name in named_in_connection(&received.headers) {
         request.remove(&name);
     }
@@ -37,29 +26,15 @@ pub(crate) fn prepare(
         request
             .set(header::HOST, HeaderValue::from_str(named).unwrap_or(HeaderValue::from_static("localhost")));
     }
+    if received.version == Version::HTTP_10 {
+        // Its client does not wait for a 100, whatever it says (RFC 9110 §10.1.1).
+        request.remove(&header::EXPECT);
+    }
+    let left = received.headers.get(header::MAX_FORWARDS).filter(|_| received.method == Method::OPTIONS);
+    if let Some(left) = left.and_then(|left| left.to_str().ok()?.parse::<u32>().ok()) {
+        request.set(header::MAX_FORWARDS, left.saturating_sub(1).into());
+    }
+    write_plain_length(request);
     client.forward(request);
     request.set(X_REQUEST_ID, id.value());
-}
-
-/// The fields that end at us because the client says so (RFC 9110 §7.6.1). What we say ourselves is set after they
-/// are gone, so that nobody can take it away.
-fn named_in_connection(received: &HeaderMap) -> Vec<HeaderName> {
-    let values = received.get_all(header::CONNECTION).iter();
-    let words = values.flat_map(|value| value.as_bytes().split(|byte| *byte == b','));
-    let names = words.filter_map(|word| HeaderName::from_bytes(word.trim_ascii()).ok());
-    names.filter(|name| !KEPT.contains(name)).collect()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn named_fields_end_here_and_needed_ones_do_not() {
-        let mut received = HeaderMap::new();
-        received.append(header::CONNECTION, HeaderValue::from_static("close, X-Hop"));
-        received.append(header::CONNECTION, HeaderValue::from_static("host, \"x\", Cookie"));
-        let named = named_in_connection(&received);
-        assert_eq!(named, ["close", "x-hop", "cookie"]);
-    }
 }

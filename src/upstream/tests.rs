@@ -37,6 +37,7 @@ pub(super) fn settings(servers: &[(&str, Option<usize>)]) -> config::Upstream {
         read_timeout: Duration::from_secs(60),
         send_timeout: Duration::from_secs(60),
         keepalive: Duration::from_secs(1),
+        max_response_head: 64 * 1024,
     }
 }
 

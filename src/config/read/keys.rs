@@ -67,8 +67,9 @@ pub const SITE: Keys = Keys {
         "limits",
         "tls",
         "redirect_https",
+        "compress",
     ],
-    later: &["compress", "galaxy"],
+    later: &["galaxy"],
 };
 
 /// `tls` of a site or a listener
@@ -122,6 +123,7 @@ pub const ROUTE: Keys = Keys {
         "hold",
         "retry",
         "buffer",
+        "compress",
         "max_body",
         "limit_rate",
         "limit_rate_after",
@@ -133,7 +135,7 @@ pub const ROUTE: Keys = Keys {
         "body",
         "type",
     ],
-    later: &["request_headers", "cors", "path", "send_timeout", "compress", "auth", "cache", "errors"],
+    later: &["request_headers", "cors", "path", "send_timeout", "auth", "cache", "errors"],
 };
 
 /// `[limit.NAME]`
@@ -171,9 +173,17 @@ pub const UPSTREAM: Keys = Keys {
         "read_timeout",
         "send_timeout",
         "keepalive",
+        "max_response_head",
     ],
     later: &[],
 };
+
+/// `compress` of a site or a route
+pub const COMPRESS: Keys =
+    Keys { table: "`compress`", now: &["codings", "level", "types", "min_size"], later: &[] };
+
+/// `compress.level`
+pub const LEVELS: Keys = Keys { table: "`level` of `compress`", now: &["zstd", "br", "gzip"], later: &[] };
 
 /// `upstream.tls`
 pub const UPSTREAM_TLS: Keys =
@@ -197,8 +207,10 @@ pub const HEALTH: Keys =
     Keys { table: "`health` of `[upstream.NAME]`", now: &["path", "every", "timeout", "expect"], later: &[] };
 
 /// All tables, to tell in which one a misplaced key belongs.
-pub const ALL: [&Keys; 20] = [
+pub const ALL: [&Keys; 22] = [
     &ACME,
+    &COMPRESS,
+    &LEVELS,
     &UPSTREAM_TLS,
     &TLS,
     &REDIRECT_HTTPS,

@@ -203,6 +203,9 @@ impl Requests {
                 Next::Closing => {
                     is_closing = true;
                     self.connection.graceful_shutdown();
+                    // Who has nothing in hand need not be waited for.
+                    at_most = FAREWELL;
+                    idle.as_mut().reset(Instant::now() + at_most);
                 }
                 Next::Idle => {
                     self.connection.graceful_shutdown();

@@ -15,7 +15,7 @@ use http::{HeaderName, HeaderValue, Method, Response, StatusCode, header};
 use tokio::{io::ReadBuf, time::timeout};
 
 use super::{Shared, broken};
-use crate::listen::{Inbound, Request, connection::LINGER, inbound::Chunk};
+use crate::listen::{Chunks, Inbound, Request, connection::LINGER};
 
 /// Most fields of an answer.
 const MAX_FIELDS: usize = 256;
@@ -54,7 +54,7 @@ enum Answer {
 #[derive(Debug, Clone, Copy)]
 enum Left {
     Length(u64),
-    Chunks(Chunk),
+    Chunks(Chunks),
     /// All that comes, until the tunnel ends.
     Tunnel,
 }
@@ -188,17 +188,17 @@ impl Stream {
                 let data = match left {
                     Left::Tunnel => bytes.len(),
                     Left::Length(left) => bytes.len().min(usize::try_from(*left).unwrap_or(usize::MAX)),
-                    Left::Chunks(Chunk::Data(left)) => {
-                        bytes.len().min(usize::try_from(*left).unwrap_or(usize::MAX))
-                    }
-                    Left::Chunks(at) => {
-                        *at = at.step(bytes[0]);
-                        if *at == Chunk::Done {
-                            stream.send_data(Bytes::new(), true).map_err(broken)?;
-                            self.finish();
+                    Left::Chunks(chunks) => match chunks.data_left() {
+                        Some(left) => bytes.len().min(usize::try_from(left).unwrap_or(usize::MAX)),
+                        None => {
+                            chunks.count(&bytes[..1]).map_err(|_| unreadable())?;
+                            if chunks.is_done() {
+                                stream.send_data(Bytes::new(), true).map_err(broken)?;
+                                self.finish();
+                            }
+                            return Poll::Ready(Ok(1));
                         }
-                        return Poll::Ready(Ok(1));
-                    }
+                    },
                 };
                 let room = ready!(poll_room(stream, data, cx))?;
                 let data = data.min(room);
@@ -208,8 +208,8 @@ impl Stream {
                         *left -= data as u64;
                         *left == 0
                     }
-                    Left::Chunks(at) => {
-                        at.take(&bytes[..data]);
+                    Left::Chunks(chunks) => {
+                        chunks.count(&bytes[..data]).map_err(|_| unreadable())?;
                         false
                     }
                 };
@@ -304,7 +304,7 @@ fn response(head: &[u8]) -> Option<(Response<()>, Option<Left>)> {
         match name {
             header::CONNECTION | header::UPGRADE => continue,
             header::TRANSFER_ENCODING => {
-                left = Some(Left::Chunks(Chunk::Size(0)));
+                left = Some(Left::Chunks(Chunks::new()));
                 continue;
             }
             header::CONTENT_LENGTH => {

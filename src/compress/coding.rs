@@ -1,9 +1,9 @@
-//! Codings of content that lie ready beside a file (`a.js.br`), and which of them a client wants (RFC 9110 §12.5.3).
+//! Codings of content, and which of them a client wants (RFC 9110 §12.5.3).
 
 use http::{HeaderMap, HeaderValue, header};
 
 /// A coding of content (RFC 9110 §8.4.1).
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Coding {
     /// Brotli (RFC 7932).
     Brotli,
@@ -43,20 +43,14 @@ impl Coding {
 
 /// The place of the coding that the client likes best; `None` when that is the content as it is.
 pub fn choose(request: &HeaderMap, available: impl Iterator<Item = Coding>) -> Option<usize> {
-    let accepted = Accepted::read(request)?;
-    let best = available
-        .enumerate()
-        .map(|(place, coding)| (place, accepted.weight(coding.name()).unwrap_or(0)))
-        // Of several that are liked alike, the first.
-        .reduce(|best, next| if next.1 > best.1 { next } else { best });
-    best.filter(|(_, weight)| *weight > 0 && *weight >= accepted.identity()).map(|(place, _)| place)
+    Accepted::read(request)?.best(available)
 }
 
 /// `Accept-Encoding`, its weights in thousandths.
-struct Accepted<'a>(Vec<(&'a str, u16)>);
+pub(super) struct Accepted<'a>(Vec<(&'a str, u16)>);
 
 impl<'a> Accepted<'a> {
-    fn read(request: &'a HeaderMap) -> Option<Self> {
+    pub(super) fn read(request: &'a HeaderMap) -> Option<Self> {
         let mut accepted = Vec::new();
         for value in request.get_all(header::ACCEPT_ENCODING) {
             for item in value.to_str().ok()?.split(',') {
@@ -65,6 +59,22 @@ impl<'a> Accepted<'a> {
             }
         }
         (!accepted.is_empty()).then_some(Self(accepted))
+    }
+
+    /// The place of the coding that is liked best, at least as much as the content as it is.
+    pub(super) fn best(&self, available: impl Iterator<Item = Coding>) -> Option<usize> {
+        let best = available
+            .enumerate()
+            .map(|(place, coding)| (place, self.weight(coding.name()).unwrap_or(0)))
+            // Of several that are liked alike, the first.
+            .reduce(|best, next| if next.1 > best.1 { next } else { best });
+        best.filter(|(_, weight)| *weight > 0 && *weight >= self.identity()).map(|(place, _)| place)
+    }
+
+    /// Whether the content as it is will not do.
+    pub(super) fn refuses_identity(&self) -> bool {
+        let find = |name: &str| self.0.iter().find(|(one, _)| one.eq_ignore_ascii_case(name));
+        find("identity").or_else(|| find("*")).is_some_and(|(_, weight)| *weight == 0)
     }
 
     /// The weight of a coding, by its name or by `*`.

@@ -1,0 +1,167 @@
+//! One coding at work: content in, coded bytes out.
+
+use std::{
+    fmt,
+    io::{self, Write},
+    sync::atomic::{AtomicUsize, Ordering},
+};
+
+use super::Coding;
+
+/// Encoders at work at once: each takes up to two megabytes. Past it answers go as they are.
+const MOST: usize = 512;
+
+/// Windows of Brotli, in powers of two: half a megabyte.
+const BROTLI_WINDOW: u32 = 19;
+
+/// What Brotli gathers before it hands bytes on.
+const BROTLI_BUFFER: usize = 16 * 1024;
+
+static AT_WORK: AtomicUsize = AtomicUsize::new(0);
+
+/// One coding at work.
+pub(super) struct Encoder {
+    kind: Option<Kind>,
+    _place: Place,
+}
+
+enum Kind {
+    Gzip(flate2::write::GzEncoder<Vec<u8>>),
+    Brotli(Box<brotli::CompressorWriter<Vec<u8>>>),
+    Zstd(zstd::stream::write::Encoder<'static, Vec<u8>>),
+}
+
+/// Counted for as long as it lasts.
+struct Place;
+
+impl Place {
+    fn take() -> Option<Self> {
+        let taken = AT_WORK.fetch_add(1, Ordering::Relaxed);
+        let place = Self;
+        (taken < MOST).then_some(place)
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        AT_WORK.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+impl Encoder {
+    /// Whether too many are at work.
+    pub(super) fn is_full() -> bool {
+        AT_WORK.load(Ordering::Relaxed) >= MOST
+    }
+
+    /// One that begins; `None` when too many are at work.
+    pub(super) fn new(coding: Coding, level: u32) -> Option<Self> {
+        let place = Place::take()?;
+        let kind = match coding {
+            Coding::Gzip => {
+                Kind::Gzip(flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::new(level.min(9))))
+            }
+            Coding::Brotli => Kind::Brotli(Box::new(brotli::CompressorWriter::new(
+                Vec::new(),
+                BROTLI_BUFFER,
+                level.min(11),
+                BROTLI_WINDOW,
+            ))),
+            Coding::Zstd => {
+                let level = i32::try_from(level).unwrap_or(i32::MAX).min(19);
+                Kind::Zstd(zstd::stream::write::Encoder::new(Vec::new(), level).ok()?)
+            }
+        };
+        Some(Self { kind: Some(kind), _place: place })
+    }
+
+    /// Takes content in; what has become of it so far.
+    pub(super) fn write(&mut self, content: &[u8]) -> io::Result<Vec<u8>> {
+        match &mut self.kind {
+            Some(Kind::Gzip(encoder)) => {
+                encoder.write_all(content)?;
+                Ok(std::mem::take(encoder.get_mut()))
+            }
+            Some(Kind::Brotli(encoder)) => {
+                encoder.write_all(content)?;
+                Ok(std::mem::take(encoder.get_mut()))
+            }
+            Some(Kind::Zstd(encoder)) => {
+                encoder.write_all(content)?;
+                Ok(std::mem::take(encoder.get_mut()))
+            }
+            None => Ok(Vec::new()),
+        }
+    }
+
+    /// All that has become of what was taken in, so that it can be read.
+    pub(super) fn flush(&mut self) -> io::Result<Vec<u8>> {
+        match &mut self.kind {
+            Some(Kind::Gzip(encoder)) => {
+                encoder.flush()?;
+                Ok(std::mem::take(encoder.get_mut()))
+            }
+            Some(Kind::Brotli(encoder)) => {
+                encoder.flush()?;
+                Ok(std::mem::take(encoder.get_mut()))
+            }
+            Some(Kind::Zstd(encoder)) => {
+                encoder.flush()?;
+                Ok(std::mem::take(encoder.get_mut()))
+            }
+            None => Ok(Vec::new()),
+        }
+    }
+
+    /// The end.
+    pub(super) fn finish(&mut self) -> io::Result<Vec<u8>> {
+        match self.kind.take() {
+            Some(Kind::Gzip(encoder)) => encoder.finish(),
+            Some(Kind::Brotli(encoder)) => Ok(encoder.into_inner()),
+            Some(Kind::Zstd(encoder)) => encoder.finish(),
+            None => Ok(Vec::new()),
+        }
+    }
+}
+
+impl fmt::Debug for Encoder {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("encoder")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Read;
+
+    use super::*;
+
+    fn decoded(coding: Coding, coded: &[u8]) -> Vec<u8> {
+        let mut content = Vec::new();
+        // What is not whole is read as far as it goes.
+        let _ = match coding {
+            Coding::Gzip => flate2::read::GzDecoder::new(coded).read_to_end(&mut content),
+            Coding::Brotli => brotli::Decompressor::new(coded, 4096).read_to_end(&mut content),
+            Coding::Zstd => zstd::stream::read::Decoder::new(coded).unwrap().read_to_end(&mut content),
+        };
+        content
+    }
+
+    #[test]
+    fn what_was_coded_can_be_read_at_each_flush_and_at_the_end() {
+        let content: Vec<u8> = (0..300_000_u32).flat_map(|number| number.to_string().into_bytes()).collect();
+        for coding in Coding::ALL {
+            let mut encoder = Encoder::new(coding, 4).unwrap();
+            let (mut coded, mut taken) = (Vec::new(), 0);
+            for part in content.chunks(100_000) {
+                coded.extend(encoder.write(part).unwrap());
+                coded.extend(encoder.flush().unwrap());
+                taken += part.len();
+                assert!(decoded(coding, &coded) == content[..taken], "{coding:?} at {taken}");
+            }
+            coded.extend(encoder.finish().unwrap());
+            assert!(decoded(coding, &coded) == content, "{coding:?}");
+            assert!(coded.len() < content.len() / 2, "{coding:?}: {}", coded.len());
+        }
+    }
+}

@@ -1,0 +1,199 @@
+//! Compression of answers: which of them, by what coding, and how without keeping anybody waiting.
+
+mod coding;
+mod encoder;
+mod squeeze;
+
+use http::{HeaderName, HeaderValue, StatusCode, header, request};
+
+pub use coding::{Coding, choose};
+pub(crate) use squeeze::{Squeeze, whole};
+
+use crate::{answer::Fields, config::Compress};
+use coding::Accepted;
+
+/// Digests of the content as it was, which it is no longer (RFC 9530 §2).
+const DIGESTS: [HeaderName; 2] =
+    [HeaderName::from_static("content-digest"), HeaderName::from_static("content-md5")];
+
+/// The coding of an answer, if it is to have one. Says in its head that others get it otherwise, wherever that is so.
+pub(crate) fn decide(
+    settings: &Compress,
+    request: &request::Parts,
+    status: StatusCode,
+    answer: &mut impl Fields,
+    length: Option<u64>,
+) -> Option<Coding> {
+    if !may_be_coded(settings, status, answer) {
+        return None;
+    }
+    vary(answer);
+    let accepted = Accepted::read(&request.headers)?;
+    // A range is one of the content as it is.
+    if request.headers.contains_key(header::RANGE) {
+        return None;
+    }
+    let is_small = length.is_some_and(|length| length < settings.min_size);
+    if is_small && !accepted.refuses_identity() {
+        return None;
+    }
+    let codings: Vec<Coding> = settings.codings.iter().map(|(coding, _)| *coding).collect();
+    let place = accepted.best(codings.iter().copied())?;
+    code(answer, codings[place]);
+    Some(codings[place])
+}
+
+/// Whether a coding would do an answer good, whoever asks.
+fn may_be_coded(settings: &Compress, status: StatusCode, answer: &impl Fields) -> bool {
+    let is_whole = matches!(status.as_u16(), 200..=203 | 400..=599);
+    let has = |name: &HeaderName| answer.get(name).is_some();
+    let is_final = answer.get(&header::CACHE_CONTROL).is_some_and(|value| has_word(value, b"no-transform"));
+    let kind = answer.get(&header::CONTENT_TYPE).map(essence).unwrap_or_default();
+    is_whole
+        && !has(&header::CONTENT_ENCODING)
+        && !has(&header::CONTENT_RANGE)
+        && !is_final
+        && settings.types.iter().any(|wanted| fits(wanted, &kind))
+        && kind != "text/event-stream"
+}
+
+/// The type without its parameters, in lower case.
+fn essence(value: &[u8]) -> String {
+    let end = memchr::memchr(b';', value).unwrap_or(value.len());
+    String::from_utf8_lossy(value[..end].trim_ascii()).to_ascii_lowercase()
+}
+
+/// Whether a type is a wanted one: the same, or `text/*`.
+fn fits(wanted: &str, kind: &str) -> bool {
+    match wanted.strip_suffix('*') {
+        Some(family) => kind.starts_with(family),
+        None => kind == wanted,
+    }
+}
+
+fn has_word(list: &[u8], word: &[u8]) -> bool {
+    list.split(|byte| *byte == b',').any(|item| item.trim_ascii().eq_ignore_ascii_case(word))
+}
+
+/// Caches must not give it to those who have asked otherwise (RFC 9110 §12.5.5).
+fn vary(answer: &mut impl Fields) {
+    let names = answer.get(&header::VARY);
+    let is_said = names.is_some_and(|names| has_word(names, b"accept-encoding") || has_word(names, b"*"));
+    if !is_said {
+        answer.add(header::VARY, HeaderValue::from_static("Accept-Encoding"));
+    }
+}
+
+/// Says of an answer what becomes of it.
+fn code(answer: &mut impl Fields, coding: Coding) {
+    answer.set(header::CONTENT_ENCODING, coding.value());
+    answer.remove(&header::CONTENT_LENGTH);
+    answer.remove(&header::ACCEPT_RANGES);
+    for digest in &DIGESTS {
+        answer.remove(digest);
+    }
+    // The same content, and not the same bytes (RFC 9110 §8.8.1).
+    let weak = match answer.get(&header::ETAG) {
+        Some(tag) if !tag.starts_with(b"W/") => HeaderValue::from_bytes(&[b"W/", tag].concat()).ok(),
+        _ => None,
+    };
+    if let Some(weak) = weak {
+        answer.set(header::ETAG, weak);
+    }
+}
+
+/// The level of a coding.
+pub(crate) fn level(settings: &Compress, coding: Coding) -> u32 {
+    settings.codings.iter().find(|(one, _)| *one == coding).map_or(1, |(_, level)| *level)
+}
+
+#[cfg(test)]
+mod tests {
+    use http::HeaderMap;
+
+    use super::*;
+    use crate::config::Compress;
+
+    fn asked(fields: &[(&'static str, &str)]) -> request::Parts {
+        let mut request = http::Request::new(()).into_parts().0;
+        for (name, value) in fields {
+            request.headers.append(*name, value.parse().unwrap());
+        }
+        request
+    }
+
+    fn decided(
+        request: &[(&'static str, &str)],
+        status: u16,
+        answer: &[(&'static str, &str)],
+        length: Option<u64>,
+    ) -> (Option<Coding>, HeaderMap) {
+        let mut fields = HeaderMap::new();
+        for (name, value) in answer {
+            fields.append(*name, value.parse().unwrap());
+        }
+        let status = StatusCode::from_u16(status).unwrap();
+        let coding = decide(&Compress::default(), &asked(request), status, &mut fields, length);
+        (coding, fields)
+    }
+
+    const GZIP: &[(&str, &str)] = &[("accept-encoding", "gzip")];
+    const JSON: (&str, &str) = ("content-type", "application/json; charset=utf-8");
+
+    #[test]
+    fn what_is_text_and_long_enough_is_coded() {
+        let tagged = [JSON, ("etag", "\"x\""), ("content-length", "5000"), ("accept-ranges", "bytes")];
+        let (coding, fields) = decided(GZIP, 200, &tagged, Some(5000));
+        assert_eq!(coding, Some(Coding::Gzip));
+        assert_eq!(fields["content-encoding"], "gzip");
+        assert_eq!(fields["vary"], "Accept-Encoding");
+        assert_eq!(fields["etag"], "W/\"x\"");
+        assert!(!fields.contains_key("content-length") && !fields.contains_key("accept-ranges"));
+        let liked = [("accept-encoding", "gzip;q=0.5, br, zstd;q=0")];
+        assert_eq!(decided(&liked, 200, &[JSON], None).0, Some(Coding::Brotli));
+        assert_eq!(decided(&[("accept-encoding", "*")], 404, &[JSON], None).0, Some(Coding::Zstd));
+    }
+
+    #[test]
+    fn what_is_not_to_be_coded_stays_as_it_is() {
+        for (request, status, answer, length) in [
+            (GZIP, 206, &[JSON, ("content-range", "bytes 0-1/9")][..], None),
+            (GZIP, 204, &[JSON], None),
+            (GZIP, 304, &[JSON], None),
+            (GZIP, 200, &[JSON, ("content-encoding", "br")], None),
+            (GZIP, 200, &[JSON, ("cache-control", "public, No-Transform")], None),
+            (GZIP, 200, &[("content-type", "text/event-stream")], None),
+            (GZIP, 200, &[("content-type", "application/octet-stream")], None),
+            (GZIP, 200, &[], None),
+            (GZIP, 200, &[JSON], Some(10)),
+            (&[("accept-encoding", "gzip"), ("range", "bytes=0-")], 200, &[JSON], None),
+            (&[("accept-encoding", "gzip;q=0")], 200, &[JSON], None),
+            (&[("accept-encoding", "identity, gzip;q=0.5")], 200, &[JSON], None),
+            (&[], 200, &[JSON], None),
+        ] {
+            let (coding, fields) = decided(request, status, answer, length);
+            assert_eq!(coding, None, "{request:?} {status} {answer:?}");
+            assert_eq!(
+                fields.contains_key("content-encoding"),
+                answer.iter().any(|(name, _)| *name == "content-encoding")
+            );
+        }
+    }
+
+    #[test]
+    fn who_refuses_the_content_as_it_is_gets_even_little_of_it_coded() {
+        let request = [("accept-encoding", "gzip, identity;q=0")];
+        assert_eq!(decided(&request, 200, &[JSON], Some(10)).0, Some(Coding::Gzip));
+        let request = [("accept-encoding", "gzip, *;q=0")];
+        assert_eq!(decided(&request, 200, &[JSON], Some(10)).0, Some(Coding::Gzip));
+    }
+
+    #[test]
+    fn caches_are_told_once() {
+        let varied = [JSON, ("vary", "Origin, accept-encoding")];
+        let (_, fields) = decided(&[], 200, &varied, None);
+        assert_eq!(fields.get_all("vary").iter().count(), 1);
+        let (_, fields) = decided(&[], 200, &[JSON, ("vary", "Origin")], None);
+        assert_eq!(fields.get_all("vary").iter().count(), 2);
+    }
+}

@@ -1,0 +1,123 @@
+//! An encoder beside the event loop: little is coded where it is, more of it on a thread that may take its time.
+
+use std::{
+    io,
+    pin::Pin,
+    task::{Context, Poll, ready},
+};
+
+use bytes::Bytes;
+use tokio::task::{JoinHandle, spawn_blocking};
+
+use super::{Coding, encoder::Encoder};
+
+/// Content up to this length is coded at once: that takes less time than to have a thread do it.
+const LITTLE: usize = 8 * 1024;
+
+/// The content of an answer on its way through an encoder.
+#[derive(Debug)]
+pub(crate) struct Squeeze {
+    /// None while a thread has it.
+    encoder: Option<Encoder>,
+    working: Option<JoinHandle<(Encoder, io::Result<Vec<u8>>)>>,
+    /// What has become of what was taken in.
+    coded: Vec<u8>,
+    /// Something was taken in that cannot be read yet.
+    is_open: bool,
+    is_finished: bool,
+}
+
+/// What an encoder is to do.
+#[derive(Debug, Clone, Copy)]
+enum Step {
+    Write,
+    Finish,
+}
+
+impl Squeeze {
+    /// Codes what will be taken in; `None` when too many do that already.
+    pub(crate) fn new(coding: Coding, level: u32) -> Option<Self> {
+        let encoder = Encoder::new(coding, level)?;
+        let (working, coded) = (None, Vec::new());
+        Some(Self { encoder: Some(encoder), working, coded, is_open: false, is_finished: false })
+    }
+
+    /// Whether too many are at work.
+    pub(crate) fn is_full() -> bool {
+        Encoder::is_full()
+    }
+
+    /// Whether the end has been taken in too.
+    pub(crate) fn is_finished(&self) -> bool {
+        self.is_finished
+    }
+
+    /// Whether something was taken in that cannot be read yet.
+    pub(crate) fn is_open(&self) -> bool {
+        self.is_open
+    }
+
+    /// Takes content in. Only when nothing is at work.
+    pub(crate) fn write(&mut self, content: &[u8]) -> io::Result<()> {
+        self.is_open = true;
+        self.step(Step::Write, content)
+    }
+
+    /// Has all that was taken in come out.
+    pub(crate) fn flush(&mut self) -> io::Result<()> {
+        self.is_open = false;
+        if let Some(encoder) = &mut self.encoder {
+            self.coded.extend(encoder.flush()?);
+        }
+        Ok(())
+    }
+
+    /// The end of the content.
+    pub(crate) fn finish(&mut self) -> io::Result<()> {
+        (self.is_open, self.is_finished) = (false, true);
+        self.step(Step::Finish, &[])
+    }
+
+    fn step(&mut self, step: Step, content: &[u8]) -> io::Result<()> {
+        let Some(mut encoder) = self.encoder.take() else { return Ok(()) };
+        let work = move |encoder: &mut Encoder, content: &[u8]| match step {
+            Step::Write => encoder.write(content),
+            Step::Finish => encoder.finish(),
+        };
+        if content.len() <= LITTLE {
+            let coded = work(&mut encoder, content);
+            self.encoder = Some(encoder);
+            self.coded.extend(coded?);
+        } else {
+            let content = content.to_vec();
+            self.working = Some(spawn_blocking(move || {
+                let coded = work(&mut encoder, &content);
+                (encoder, coded)
+            }));
+        }
+        Ok(())
+    }
+
+    /// Waits for what is at work, and gives what has become of it all; it may be nothing yet.
+    pub(crate) fn poll(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<Vec<u8>>> {
+        if let Some(working) = &mut self.working {
+            let (encoder, coded) = ready!(Pin::new(working).poll(cx)).map_err(io::Error::other)?;
+            self.working = None;
+            self.encoder = Some(encoder);
+            self.coded.extend(coded?);
+        }
+        Poll::Ready(Ok(std::mem::take(&mut self.coded)))
+    }
+}
+
+/// Codes the whole of something at once; `None` when that cannot be.
+pub(crate) async fn whole(content: Bytes, coding: Coding, level: u32) -> Option<Bytes> {
+    let is_little = content.len() <= LITTLE;
+    let code = move || {
+        let mut encoder = Encoder::new(coding, level)?;
+        let mut coded = encoder.write(&content).ok()?;
+        coded.extend(encoder.finish().ok()?);
+        Some(Bytes::from(coded))
+    };
+    if is_little { code() } else { spawn_blocking(code).await.ok()? }
+}

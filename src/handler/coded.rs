@@ -1,0 +1,108 @@
+//! Answers of ours in a coding that the client wants: what is not too large is coded as a whole, and kept if it is a
+//! file that others will ask for.
+
+use std::{
+    future::poll_fn,
+    io,
+    os::unix::fs::FileExt,
+    sync::{Arc, LazyLock},
+};
+
+use bytes::{Bytes, BytesMut};
+use http::{StatusCode, header, request};
+use moka::sync::Cache;
+use tokio::task::spawn_blocking;
+
+use crate::{
+    answer::{Answer, Body, Piece, Pieces},
+    compress::{self, Coding},
+    config::Action,
+    exchange::Exchange,
+    observe::How,
+};
+
+/// Largest content that is coded as a whole; larger files are sent as they are, or lie coded beside themselves.
+const MOST: u64 = 8 << 20;
+
+/// Bytes of coded files that are kept.
+const KEPT: u64 = 64 << 20;
+
+/// A file, as it was when it was coded.
+type Key = (Arc<str>, Bytes, Coding);
+
+static CODED: LazyLock<Cache<Key, Bytes>> = LazyLock::new(|| {
+    let weight = |_: &Key, coded: &Bytes| u32::try_from(coded.len()).unwrap_or(u32::MAX);
+    Cache::builder().weigher(weight).max_capacity(KEPT).build()
+});
+
+/// The answer in the coding that its route allows and the client likes best.
+pub(super) async fn coded(mut answer: Answer, request: &request::Parts, exchange: &Exchange) -> Answer {
+    let route = exchange.route.as_ref();
+    let Some((route, settings)) = route.and_then(|route| Some((route, route.settings.compress.as_ref()?)))
+    else {
+        return answer;
+    };
+    let is_file = matches!(answer.body, Body::Pieces { how: How::Sendfile, .. });
+    let length = answer.body.length();
+    if !(is_file || matches!(answer.body, Body::Bytes(_))) || length > MOST {
+        return answer;
+    }
+    let mut headers = answer.headers.clone();
+    let Some(coding) = compress::decide(settings, request, answer.status, &mut headers, Some(length)) else {
+        // Others may get it otherwise.
+        answer.headers = headers;
+        return answer;
+    };
+    let is_static = matches!(route.settings.action, Action::Files(_)) && answer.status == StatusCode::OK;
+    let key = answer.headers.get(header::ETAG).filter(|_| is_static).map(|tag| {
+        let place = format!("{}\n{}", route.site.name, request.uri.path());
+        (Arc::from(place), Bytes::copy_from_slice(tag.as_bytes()), coding)
+    });
+    if let Some(known) = key.as_ref().and_then(|key| CODED.get(key)) {
+        (answer.headers, answer.body) = (headers, Body::Bytes(known));
+        return answer;
+    }
+    let content = match answer.body {
+        Body::Bytes(content) => Ok(content),
+        Body::Pieces { pieces, .. } => gather(pieces).await,
+        Body::Empty => Ok(Bytes::new()),
+    };
+    let content = match content {
+        Ok(content) => content,
+        Err(error) => {
+            tracing::error!(%error, "a file could not be read");
+            return Answer::empty(StatusCode::INTERNAL_SERVER_ERROR);
+        }
+    };
+    let level = compress::level(settings, coding);
+    match compress::whole(content.clone(), coding, level).await {
+        Some(coded) => {
+            if let Some(key) = key {
+                CODED.insert(key, coded.clone());
+            }
+            (answer.headers, answer.body) = (headers, Body::Bytes(coded));
+        }
+        // Too many are at it.
+        None => answer.body = Body::Bytes(content),
+    }
+    answer
+}
+
+/// All of a body in memory.
+async fn gather(mut pieces: Box<dyn Pieces>) -> io::Result<Bytes> {
+    let mut all = BytesMut::new();
+    while let Some(piece) = poll_fn(|cx| pieces.poll_next(cx)).await.transpose()? {
+        match piece {
+            Piece::Bytes(bytes) => all.extend_from_slice(&bytes),
+            Piece::File { file, offset, length } => {
+                let read = spawn_blocking(move || {
+                    // No more than is coded as a whole.
+                    let mut content = vec![0; length as usize];
+                    file.read_exact_at(&mut content, offset).map(|()| content)
+                });
+                all.extend_from_slice(&read.await.map_err(io::Error::other)??);
+            }
+        }
+    }
+    Ok(all.freeze())
+}
