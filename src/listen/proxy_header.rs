@@ -23,7 +23,7 @@ const MOST_BINARY: usize = 4096;
 /// # Errors
 ///
 /// What is no such header, or the end of the connection.
-pub(super) async fn read(socket: &mut (impl AsyncRead + Unpin)) -> io::Result<Option<SocketAddr>> {
+pub(crate) async fn read(socket: &mut (impl AsyncRead + Unpin)) -> io::Result<Option<SocketAddr>> {
     let mut start = [0; 12];
     socket.read_exact(&mut start).await?;
     if start == *SIGNATURE {
