@@ -167,6 +167,9 @@ async fn a_ca_that_is_down_at_the_start() {
     );
     let mut proxy = Proxy::toml(&(authority.toml() + &site(&[ONE]) + &own)).start().await;
     assert!(stands_in(&shown(authority.https, ONE).await));
+    let ends = proxy.metrics().await;
+    let ends = ends.sum("bowshock_tls_certificate_expiry_timestamp_seconds", &[&format!("site={ONE:?}")]);
+    assert_eq!(ends, 0.0, "an alert on what ends soon tells of what is not there");
     assert_eq!(handshake::get(authority.https, ONE, "/").await.unwrap().expect(200).text(), "here");
     assert_eq!(shown(authority.https, TWO).await.names.len(), 1);
     eventually("an order has failed", async || orders(&proxy, "failure").await > 0.0).await;
@@ -265,6 +268,25 @@ async fn a_ca_that_has_forgotten_the_account() {
     let _pebble = authority.start().await;
     proxy.reload(Proxy::toml(&(authority.toml() + &site(&[ONE]) + &site(&[TWO])))).await;
     another(authority.https, TWO, None).await;
+}
+
+#[tokio::test]
+async fn a_ca_that_knows_us_from_elsewhere() {
+    let key = "zWNDZM6eQGHWpSRTPal5eIUYFTu7EajVIoguysqZ9wG44nMEtx3MUAsUDkMTQ12W";
+    let authority = Authority::new().await.names(&[ONE]).eab("kid-1", key);
+    let _pebble = authority.start().await;
+    let scratch = Scratch::new();
+    let file = scratch.write("eab.key", format!("{key}\n"));
+    let eab = format!("[acme]\neab = {{ id = \"kid-1\", key = {file:?} }}\n");
+    let text = authority.toml().replace("[acme]\n", &eab);
+    // Who does not say who he is, is told.
+    let mut proxy = Proxy::toml(&(authority.toml() + &site(&[ONE]))).start().await;
+    proxy.process().logged("no certificate: the CA has refused").await;
+    drop(proxy);
+    let failed = authority.stored().into_iter().find(|name| name.ends_with(".failed")).expect("a note");
+    authority.remove(&failed);
+    let _proxy = Proxy::toml(&(text + &site(&[ONE]))).start().await;
+    another(authority.https, ONE, None).await;
 }
 
 #[tokio::test]

@@ -84,6 +84,7 @@ impl Job {
         let due = self.stored.as_ref().map(|good| schedule::renewal(good.begin, good.end, fastrand::f64()));
         let file = self.file.clone();
         let failed = spawn_blocking(move || Failed::read(&file)).await.ok().flatten();
+        self.failures = if failed.is_some() { self.failures.max(1) } else { 0 };
         let again = failed.map_or(now, |failed| {
             let told = failed.not_before.map_or(SystemTime::UNIX_EPOCH, since_1970);
             // A clock that was wrong must not keep us waiting for years.
@@ -153,7 +154,7 @@ impl Job {
             return;
         };
         self.due = schedule::next_renewal(begin, end, now, fastrand::f64());
-        self.ask = self.ask.map(|_| now + ASK_AGAIN);
+        self.ask = Some(now + ASK_AGAIN);
         tracing::info!(
             site = self.label,
             until = %humantime::format_rfc3339_seconds(end),
@@ -183,7 +184,10 @@ impl Job {
                 format!("at {directory} could not be asked"),
                 "see that this machine can connect to it, and that `ca` of `[acme]` vouches for it",
             ),
-            Kind::Store => ("was not asked".to_owned(), "see that the store of `[acme]` can be written"),
+            Kind::Store => (
+                "was not asked".to_owned(),
+                "see that the store of `[acme]` can be written, and `eab` be read",
+            ),
             Kind::Refused => (
                 "has refused".to_owned(),
                 "see what it says, and `directory` and `acme` in the configuration",
@@ -213,6 +217,10 @@ impl Job {
             self.ask = None;
             return;
         };
+        if self.failures > 0 {
+            // It is to be renewed, and has its own time.
+            return;
+        }
         let told = async {
             let account =
                 order::account(asking, false).await.map_err(|failure| Error::Other(failure.reason.into()))?;

@@ -7,7 +7,7 @@ use std::{
 
 use instant_acme::{
     Account, AccountCredentials, AuthorizationStatus, CertificateIdentifier, ChallengeType, Error,
-    Identifier, NewAccount, NewOrder, Order, OrderStatus, RetryPolicy,
+    ExternalAccountKey, Identifier, NewAccount, NewOrder, Order, OrderStatus, RetryPolicy,
 };
 use tokio::task::spawn_blocking;
 
@@ -16,7 +16,7 @@ use super::{
     http::Http,
     store,
 };
-use crate::config::{Acme, AcmeSite, Challenge};
+use crate::config::{Acme, AcmeSite, Challenge, Eab};
 
 /// How often and how long a CA is asked what has become of an order.
 const ASKING: RetryPolicy =
@@ -105,7 +105,17 @@ pub(super) async fn account(asking: &Asking<'_>, new: bool) -> Result<Account, F
     }
     let contact = format!("mailto:{}", asking.site.contact);
     let who = NewAccount { contact: &[&contact], terms_of_service_agreed: true, only_return_existing: false };
-    let (account, credentials) = builder.create(&who, asking.ca.directory.clone(), None).await?;
+    let known = match asking.ca.eab.clone() {
+        None => None,
+        Some(Eab { id, key: file }) => {
+            let path = file.clone();
+            let key = spawn_blocking(move || store::eab(&file)).await.map_err(std::io::Error::other);
+            let key = key.flatten().map_err(|error| Failure::store(&path, &error))?;
+            Some(ExternalAccountKey::new(id, &key))
+        }
+    };
+    let directory = asking.ca.directory.clone();
+    let (account, credentials) = builder.create(&who, directory, known.as_ref()).await?;
     let text = serde_json::to_string(&credentials).map_err(|error| Failure::store(&path, &error.into()))?;
     save(path, text).await?;
     Ok(account)

@@ -34,7 +34,7 @@ pub(super) fn next_renewal(begin: SystemTime, end: SystemTime, now: SystemTime, 
 }
 
 /// When a certificate is renewed whose CA has suggested a time from here to there (RFC 9773 §4.2), never at once after it
-/// was made.
+/// was made, nor when it has nearly ended.
 pub(super) fn suggested(
     window: (SystemTime, SystemTime),
     (begin, end): (SystemTime, SystemTime),
@@ -42,7 +42,8 @@ pub(super) fn suggested(
 ) -> SystemTime {
     let length = window.1.duration_since(window.0).unwrap_or_default();
     let lifetime = end.duration_since(begin).unwrap_or_default();
-    (window.0 + length.mul_f64(chance.clamp(0.0, 1.0))).max(begin + lifetime / 100)
+    (window.0 + length.mul_f64(chance.clamp(0.0, 1.0)))
+        .clamp(begin + lifetime / 100, begin + lifetime * 9 / 10)
 }
 
 /// How long to wait after so many failures in a row: twice as long each time, and up to a quarter more by `chance`.
@@ -79,6 +80,7 @@ mod tests {
         let good = (begin, begin + DAY * 90);
         assert_eq!(suggested((begin + DAY * 20, begin + DAY * 22), good, 0.5), begin + DAY * 21);
         assert_eq!(suggested((begin - DAY * 20, begin - DAY * 18), good, 0.5), begin + DAY * 90 / 100);
+        assert_eq!(suggested((begin + DAY * 200, begin + DAY * 201), good, 0.5), begin + DAY * 81);
     }
 
     #[test]

@@ -8,6 +8,7 @@ use std::{
     time::{Duration, SystemTime},
 };
 
+use base64::prelude::{BASE64_URL_SAFE_NO_PAD, Engine as _};
 use rustls::pki_types::CertificateDer;
 use serde::{Deserialize, Serialize};
 use x509_parser::{extensions::GeneralName, time::ASN1Time};
@@ -93,6 +94,20 @@ pub(super) fn read(path: &Path) -> io::Result<Option<String>> {
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
         read => read.map(Some),
     }
+}
+
+/// The key by which a CA knows us from elsewhere.
+///
+/// # Errors
+///
+/// What the system says, or that it is no key.
+pub(super) fn eab(path: &Path) -> io::Result<Vec<u8>> {
+    let text = fs::read_to_string(path)?;
+    // Some write the padding, which base64 for URLs has not.
+    let key = BASE64_URL_SAFE_NO_PAD.decode(text.trim().trim_end_matches('='));
+    key.map_err(|error| {
+        io::Error::new(io::ErrorKind::InvalidData, format!("no key in base64 for URLs: {error}"))
+    })
 }
 
 /// Looks at the certificate and key of a file; `None` when there are none that can be used.

@@ -6,11 +6,53 @@ use http::Uri;
 
 use super::{
     diagnostic::{Problem, show},
-    model::{Acme, AcmeSite, Challenge, HostPattern, Listen},
+    model::{HostPattern, Listen},
     paths,
-    read::{ACME, Context, Value},
+    read::{ACME, Context, EAB, Value},
     site::Names,
 };
+
+/// `tls.acme`
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct AcmeSite {
+    /// Whom the CA writes to.
+    pub contact: String,
+    /// The names of the certificate.
+    pub names: Vec<String>,
+}
+
+/// `[acme]`
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Acme {
+    /// The address of the CA's directory (RFC 8555 §7.1.1).
+    pub directory: String,
+    /// The folder of accounts and certificates.
+    pub store: PathBuf,
+    /// The authorities that vouch for the CA's own server, in PEM; those of the system without it.
+    pub ca: Option<PathBuf>,
+    /// The account that the CA knows us by from elsewhere.
+    pub eab: Option<Eab>,
+    /// How it is shown that names lead here, in the order of trying.
+    pub challenges: Vec<Challenge>,
+}
+
+/// `acme.eab` (RFC 8555 §7.3.4)
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Eab {
+    /// What the CA calls it.
+    pub id: String,
+    /// The file of its key, in base64 for URLs.
+    pub key: PathBuf,
+}
+
+/// How it is shown that a name leads here.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Challenge {
+    /// RFC 8555 §8.3
+    Http01,
+    /// RFC 8737
+    TlsAlpn01,
+}
 
 /// Let's Encrypt.
 const DIRECTORY: &str = "https://acme-v02.api.letsencrypt.org/directory";
@@ -25,7 +67,7 @@ pub const CHALLENGES: [(&str, Challenge); 2] =
 
 /// The settings of a file without `[acme]`.
 pub fn default() -> Acme {
-    Acme { directory: DIRECTORY.into(), store: STORE.into(), ca: None, challenges: Vec::new() }
+    Acme { directory: DIRECTORY.into(), store: STORE.into(), ca: None, eab: None, challenges: Vec::new() }
 }
 
 /// Reads `[acme]`.
@@ -51,6 +93,19 @@ pub fn read(value: Value<'_>) -> Option<Acme> {
                 value.error(Problem::new(reason, "cannot be used"));
             }
             Some(path)
+        }),
+        eab: table.optional("eab", |value| {
+            let mut table = value.table(&EAB, "eab = { id = \"kid-1\", key = \"/etc/bowshock/eab.key\" }")?;
+            let id =
+                table.required("id", "\"kid-1\"", |value| value.string("id = \"kid-1\"").map(str::to_owned));
+            let key = table.required("key", "\"/etc/bowshock/eab.key\"", |value| {
+                let text = value.string("key = \"/etc/bowshock/eab.key\"")?;
+                let path = value.parse(text, |text| paths::absolute(text, "/etc/bowshock"))?;
+                paths::need_something(value, &path);
+                Some(path)
+            });
+            table.finish();
+            Some(Eab { id: id?, key: key? })
         }),
         challenges: table.optional("challenges", challenges).unwrap_or_default(),
     };

@@ -47,6 +47,7 @@ use toml::de::DeTable;
 use read::Context;
 
 pub use access::Access;
+pub use acme::{Acme, AcmeSite, Challenge, Eab};
 pub use diagnostic::Report;
 pub use limit::{Class, Limit, LimitKey, LimitNames, UserAgents};
 pub use model::*;

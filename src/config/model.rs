@@ -19,7 +19,7 @@ use regex::Regex;
 
 pub use crate::compress::Coding;
 
-use super::{Access, Limit, LimitNames};
+use super::{Access, Acme, AcmeSite, Limit, LimitNames};
 
 /// A whole configuration that may take effect.
 #[derive(Debug, Clone)]
@@ -205,37 +205,6 @@ pub struct Tls {
     pub min_version: TlsVersion,
     /// Whether clients show certificates of their own.
     pub client: Option<ClientTls>,
-}
-
-/// `tls.acme`
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct AcmeSite {
-    /// Whom the CA writes to.
-    pub contact: String,
-    /// The names of the certificate.
-    pub names: Vec<String>,
-}
-
-/// `[acme]`
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Acme {
-    /// The address of the CA's directory (RFC 8555 §7.1.1).
-    pub directory: String,
-    /// The folder of accounts and certificates.
-    pub store: PathBuf,
-    /// The authorities that vouch for the CA's own server, in PEM; those of the system without it.
-    pub ca: Option<PathBuf>,
-    /// How it is shown that names lead here, in the order of trying.
-    pub challenges: Vec<Challenge>,
-}
-
-/// How it is shown that a name leads here.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum Challenge {
-    /// RFC 8555 §8.3
-    Http01,
-    /// RFC 8737
-    TlsAlpn01,
 }
 
 /// A version of TLS.

@@ -26,6 +26,9 @@ pub fn print(config: &Config) -> String {
         if let Some(ca) = &acme.ca {
             out.raw("ca", path(ca));
         }
+        if let Some(eab) = &acme.eab {
+            out.raw("eab", inline(&[("id", quote(&eab.id)), ("key", path(&eab.key))]));
+        }
         out.raw("challenges", list(acme.challenges.iter().map(|one| word(&CHALLENGES, one))));
     }
     log(&mut out, &config.log);

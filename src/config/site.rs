@@ -7,12 +7,13 @@ use std::{
 
 use super::{
     access::{self, Access},
+    acme::Acme,
     compress,
     diagnostic::{Problem, Span, show},
     headers,
     host::host,
     limit::Limits,
-    model::{Acme, HostPattern, Route, Site},
+    model::{HostPattern, Route, Site},
     paths, pattern,
     read::{SITE, Value},
     route::{self, Inherited},

@@ -3,9 +3,9 @@
 use std::path::PathBuf;
 
 use super::{
-    acme,
+    acme::{self, Acme},
     diagnostic::Problem,
-    model::{Acme, ClientTls, ListenTls, RedirectHttps, Tls, TlsVersion, UpstreamTls},
+    model::{ClientTls, ListenTls, RedirectHttps, Tls, TlsVersion, UpstreamTls},
     paths,
     read::{REDIRECT_HTTPS, TLS, UPSTREAM_TLS, Value},
     site::Names,

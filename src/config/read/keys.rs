@@ -79,9 +79,12 @@ pub const TLS: Keys = Keys {
     later: &[],
 };
 
+/// `acme.eab`
+pub const EAB: Keys = Keys { table: "`eab` of `[acme]`", now: &["id", "key"], later: &[] };
+
 /// `[acme]`
 pub const ACME: Keys =
-    Keys { table: "`[acme]`", now: &["directory", "store", "ca", "challenges"], later: &[] };
+    Keys { table: "`[acme]`", now: &["directory", "store", "ca", "eab", "challenges"], later: &[] };
 
 /// `site.redirect_https`
 pub const REDIRECT_HTTPS: Keys = Keys { table: "`redirect_https`", now: &["hsts", "subdomains"], later: &[] };
@@ -207,8 +210,9 @@ pub const HEALTH: Keys =
     Keys { table: "`health` of `[upstream.NAME]`", now: &["path", "every", "timeout", "expect"], later: &[] };
 
 /// All tables, to tell in which one a misplaced key belongs.
-pub const ALL: [&Keys; 22] = [
+pub const ALL: [&Keys; 23] = [
     &ACME,
+    &EAB,
     &COMPRESS,
     &LEVELS,
     &UPSTREAM_TLS,
