@@ -13,6 +13,9 @@ export BOWSHOCK_VENV
 # Scenarios wait more than they work, so there are more of them at once than cores.
 TEST_THREADS ?= 4
 
+# Tests that measure, and want the machine for themselves.
+ATTACKS := test(/^attacks::|^http2_attacks::/)
+
 # Programs that building needs, that the tests need, and the Debian packages they come from.
 BUILD_TOOLS := cmake:cmake
 TEST_TOOLS := 7z:p7zip-full aria2c:aria2 bsdtar:libarchive-tools cmake:cmake curl:curl nginx:nginx-light \
@@ -67,10 +70,12 @@ lint: build-tools ## Lints; a warning fails.
 .PHONY: check
 check: tools venv ## All tests: units, and the built program between real clients and real gunicorns.
 	@echo "== cargo nextest (builds first; the longest scenario takes about a minute)"
-	cargo nextest run --all-targets --no-fail-fast --test-threads $(TEST_THREADS)
+	cargo nextest run --all-targets --no-fail-fast --test-threads $(TEST_THREADS) -E 'not $(ATTACKS)'
+	@echo "== attacks, one after the other: what others wait for is measured"
+	cargo nextest run --test integration --no-fail-fast --test-threads 1 -E '$(ATTACKS)'
 	@echo "== the scenarios again, every request to a server exchanged by the engine"
 	BOWSHOCK_EXCHANGE=engine cargo nextest run --test integration --no-fail-fast --test-threads $(TEST_THREADS) \
-		-E 'not test(/^memory::|^cli::|^compress::|^examples::|^harness::|^exchange::ours::/)'
+		-E 'not ($(ATTACKS) or test(/^memory::|^cli::|^compress::|^examples::|^harness::|^exchange::ours::/))'
 
 .PHONY: bench
 bench: ## CPU, memory and reloads beside the fastest servers, about eight minutes; BENCH_ARGS=--quick: one.

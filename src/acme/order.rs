@@ -25,6 +25,9 @@ const ASKING: RetryPolicy =
 /// What an account is unknown by at a CA that has forgotten it (RFC 8555 §6.7).
 const NO_ACCOUNT: &str = "urn:ietf:params:acme:error:accountDoesNotExist";
 
+/// What it says when it does not know its own numbers any more, three times in a row.
+const BAD_NONCE: &str = "urn:ietf:params:acme:error:badNonce";
+
 /// What it says when too much is ordered.
 const TOO_MANY: &str = "urn:ietf:params:acme:error:rateLimited";
 
@@ -156,13 +159,14 @@ async fn finish(asking: &Asking<'_>, mut order: Order, way: Challenge) -> Result
     if !showing.is_empty() || order.state().status == OrderStatus::Pending {
         match order.poll_ready(&ASKING).await {
             Ok(OrderStatus::Ready) => {}
+            Err(error) if is(&error, BAD_NONCE) => return Err(error.into()),
             Ok(_) | Err(Error::Api(_)) => return Err(Failure::unverified(found(&mut order, &kind).await)),
-            Err(error) => return Err(Failure::refused(error)),
+            Err(error) => return Err(Failure::unfinished(error)),
         }
     }
     drop(showing);
-    let key = order.finalize().await.map_err(Failure::refused)?;
-    let chain = order.poll_certificate(&ASKING).await.map_err(Failure::refused)?;
+    let key = order.finalize().await.map_err(Failure::unfinished)?;
+    let chain = order.poll_certificate(&ASKING).await.map_err(Failure::unfinished)?;
     Ok(key + &chain)
 }
 
@@ -191,7 +195,7 @@ async fn show<'a>(
             _ => asking.challenges.show_token(&challenge.token, &key),
         });
         match challenge.set_ready().await {
-            Err(Error::Api(problem)) => {
+            Err(Error::Api(problem)) if problem.r#type.as_deref() != Some(BAD_NONCE) => {
                 let detail = problem.detail.unwrap_or_default();
                 return Err(Failure::unverified(format!("{name} by {}: {detail}", word(kind))));
             }
@@ -240,6 +244,12 @@ impl Failure {
         Self { kind: Kind::Unverified, reason }
     }
 
+    /// Of an order that the CA has begun to work on: it is not to do so again and again.
+    fn unfinished(error: Error) -> Self {
+        let kind = if is(&error, BAD_NONCE) { Kind::Unreachable } else { Kind::Refused };
+        Self { kind, ..error.into() }
+    }
+
     pub(super) fn refused(reason: impl std::fmt::Display) -> Self {
         Self { kind: Kind::Refused, reason: reason.to_string() }
     }
@@ -247,7 +257,8 @@ impl Failure {
 
 impl From<Error> for Failure {
     fn from(error: Error) -> Self {
-        let kind = if matches!(error, Error::Api(_)) { Kind::Refused } else { Kind::Unreachable };
+        let is_refusal = matches!(error, Error::Api(_)) && !is(&error, BAD_NONCE);
+        let kind = if is_refusal { Kind::Refused } else { Kind::Unreachable };
         Self { kind, reason: error.to_string() }
     }
 }

@@ -166,6 +166,12 @@ impl AsyncWrite for Frames {
     }
 }
 
+impl Drop for Frames {
+    fn drop(&mut self) {
+        self.socket.say_goodbye();
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -15,7 +15,7 @@ use std::{
         Arc, Mutex,
         atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering},
     },
-    task::Poll,
+    task::{Poll, ready},
     time::Duration,
 };
 
@@ -25,7 +25,7 @@ use h2::{
     server::{Connection, SendResponse},
 };
 use http::{HeaderValue, StatusCode, header};
-use tokio::time::{Instant, sleep_until, timeout};
+use tokio::time::{Instant, timeout};
 
 use super::{
     Limits, Serve,
@@ -92,7 +92,11 @@ impl Shared {
     /// So long has it been idle; `None` while it is not.
     fn idle_since(&self) -> Option<Instant> {
         let ended = Duration::from_millis(self.ended.load(Ordering::Relaxed));
-        (self.open.load(Ordering::Relaxed) == 0).then_some(self.began + ended)
+        self.is_idle().then_some(self.began + ended)
+    }
+
+    fn is_idle(&self) -> bool {
+        self.open.load(Ordering::Relaxed) == 0
     }
 }
 
@@ -165,8 +169,9 @@ impl Requests {
     async fn run(&mut self) {
         let listener = Arc::clone(&self.peer.listener);
         let mut closed = pin!(listener.closed());
-        let mut is_closing = false;
-        let mut idle = pin!(sleep_until(Instant::now() + self.limits.client_header_timeout));
+        let mut alarm = Alarm::default();
+        // Once no more requests are wanted: since when. Those on their way are taken (RFC 9113 §6.8).
+        let mut leaving: Option<Instant> = None;
         let mut at_most = self.limits.client_header_timeout;
         loop {
             let next = poll_fn(|cx| {
@@ -181,36 +186,31 @@ impl Requests {
                 if self.shared.flooded.load(Ordering::Relaxed) {
                     return Poll::Ready(Next::Flooded);
                 }
-                if !is_closing && (closed.as_mut().poll(cx).is_ready() || listener.is_closing()) {
+                if leaving.is_none() && (closed.as_mut().poll(cx).is_ready() || listener.is_closing()) {
                     return Poll::Ready(Next::Closing);
                 }
-                while idle.as_mut().poll(cx).is_ready() {
-                    let since = self.shared.idle_since();
-                    let until = since.unwrap_or_else(Instant::now) + at_most;
-                    if since.is_some() && until <= Instant::now() {
+                loop {
+                    let since = self.shared.idle_since().max(leaving.filter(|_| self.shared.is_idle()));
+                    ready!(alarm.poll(cx, since.unwrap_or_else(Instant::now) + at_most));
+                    if since.is_some() {
                         return Poll::Ready(Next::Idle);
                     }
-                    idle.as_mut().reset(until);
                 }
-                Poll::Pending
             });
             match next.await {
                 Next::Request(request) => {
                     let (request, respond) = *request;
-                    at_most = self.limits.keepalive_timeout;
+                    if leaving.is_none() {
+                        at_most = self.limits.keepalive_timeout;
+                    }
                     self.begin(request, respond);
                 }
-                Next::Closing => {
-                    is_closing = true;
+                Next::Closing | Next::Idle if leaving.is_none() => {
+                    (leaving, at_most) = (Some(Instant::now()), FAREWELL);
                     self.connection.graceful_shutdown();
-                    // Who has nothing in hand need not be waited for.
-                    at_most = FAREWELL;
-                    idle.as_mut().reset(Instant::now() + at_most);
                 }
-                Next::Idle => {
-                    self.connection.graceful_shutdown();
-                    return self.farewell().await;
-                }
+                // It has not taken its leave.
+                Next::Closing | Next::Idle => return,
                 Next::Flooded => {
                     tracing::info!(peer = %self.peer, "a flood of HTTP/2 frames: the connection is closed");
                     self.connection.abrupt_shutdown(Reason::ENHANCE_YOUR_CALM);
