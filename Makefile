@@ -22,7 +22,8 @@ OURS := test(/^memory::|^cli::|^compress::|^examples::|^harness::|^exchange::our
 # Programs that building needs, that the tests need, and the Debian packages they come from.
 BUILD_TOOLS := cmake:cmake
 TEST_TOOLS := 7z:p7zip-full aria2c:aria2 bsdtar:libarchive-tools chromium:chromium cmake:cmake curl:curl \
-	h2load:nghttp2-client nginx:nginx-light openssl:openssl promtool:prometheus testssl:testssl.sh unzip:unzip wget:wget
+	h2load:nghttp2-client nginx:nginx-light openssl:openssl \
+	pebble:pebble promtool:prometheus testssl:testssl.sh unzip:unzip wget:wget
 BENCH_TOOLS := cmake:cmake haproxy:haproxy nginx:nginx-light wrk:wrk
 MICRO_TOOLS := cmake:cmake valgrind:valgrind
 PEERS := h2o:h2o lighttpd:lighttpd varnishd:varnish

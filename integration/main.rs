@@ -10,6 +10,7 @@
 mod fixtures;
 
 mod accel;
+mod acme;
 mod archives;
 mod attacks;
 mod balance;

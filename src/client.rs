@@ -63,7 +63,12 @@ impl Client {
         Self::from_parts(peer, &Trust::default(), None, &HeaderMap::new())
     }
 
-    fn from_parts(peer: PeerAddress, trust: &Trust, own_port: Option<u16>, request: &HeaderMap) -> Self {
+    pub(crate) fn from_parts(
+        peer: PeerAddress,
+        trust: &Trust,
+        own_port: Option<u16>,
+        request: &HeaderMap,
+    ) -> Self {
         let trusted = is_trusted(peer, trust);
         let believed = |name| if trusted { request.get(name) } else { None };
         let (address, via) = if trusted {

@@ -1,12 +1,21 @@
 //! What cargo-fuzz calls with bytes of its own invention: must not panic, and must hold what is asserted.
 
-use std::path::Path;
+#![allow(clippy::expect_used, clippy::missing_panics_doc, reason = "a finding is a panic")]
 
-use http::HeaderValue;
+use std::{
+    net::{IpAddr, Ipv4Addr, SocketAddr},
+    path::Path,
+};
+
+use futures_util::FutureExt as _;
+use http::{HeaderMap, HeaderName, HeaderValue, Method, Uri, Version, header};
+use ipnet::IpNet;
 
 use crate::{
-    config::{Files, Part, Template},
+    client::Client,
+    config::{Files, Part, Template, Trust},
     files::{self, archive, range::Range},
+    listen::{Inbound, PeerAddress, Request, downgrade, head, read_proxy_header},
     route::{By, normalize},
 };
 
@@ -45,6 +54,173 @@ pub fn archive_list(bytes: &[u8]) {
     archive::read_list(bytes);
 }
 
+/// A head that is taken is read the same again, however it comes, and nothing in it ends a line.
+pub fn request_head(bytes: &[u8]) {
+    let Ok(Some((request, length))) = head::read(bytes, 0) else { return };
+    assert!(length <= bytes.len());
+    same(&request, request.lines.bytes());
+    // It may come in two parts, and more may come behind it.
+    let cut = usize::from(bytes[length - 1].wrapping_add(bytes[length / 2])) % length;
+    assert!(head::read(&bytes[..cut], 0).is_ok_and(|part| part.is_none()), "taken before its end");
+    let (again, end) = head::read(bytes, cut).expect("taken before").expect("whole");
+    assert_eq!((end, again.lines.bytes()), (length, request.lines.bytes()));
+    let (again, end) = head::read(&[&bytes[..length], b"\r\n"].concat(), 0).expect("taken").expect("whole");
+    assert_eq!((end, again.lines.bytes()), (length, request.lines.bytes()));
+
+    let headers = &request.parts.headers;
+    let hosts = headers.get_all(header::HOST).iter().count();
+    assert!(hosts <= 1 && (hosts == 1 || request.parts.version == Version::HTTP_10));
+    let is_chunked = headers.contains_key(header::TRANSFER_ENCODING);
+    assert!(!is_chunked || headers.get_all(header::CONTENT_LENGTH).iter().next().is_none());
+    assert_eq!(is_chunked, matches!(request.body, Inbound::Chunked { .. }));
+}
+
+/// Whether a head is read from its own text as it was, and has no ends of lines, no zeros and no folds in its parts.
+fn same(request: &Request, text: &[u8]) {
+    let (again, length) = head::read(text, 0).expect("it was taken").expect("it is whole");
+    assert_eq!(length, text.len());
+    let (one, other) = (&request.parts, &again.parts);
+    assert_eq!((&one.method, &one.uri, &one.headers), (&other.method, &other.uri, &other.headers));
+    assert_eq!(request.body, again.body);
+    let fields = one.headers.iter().flat_map(|(name, value)| [name.as_str().as_bytes(), value.as_bytes()]);
+    let uri = one.uri.to_string();
+    for part in fields.chain([one.method.as_str().as_bytes(), uri.as_bytes()]) {
+        assert!(!part.iter().any(|byte| b"\r\n\0".contains(byte)), "{part:?}");
+    }
+    let lines = text.split(|byte| *byte == b'\n').count() - 1;
+    assert_eq!(lines, one.headers.len() + 2, "a line, a field on each, and an empty one");
+    assert!(text.split(|byte| *byte == b'\n').all(|line| line.is_empty() || line.ends_with(b"\r")));
+}
+
+/// A PROXY header is taken from its first byte to its last, and not one more.
+pub fn proxy_header(bytes: &[u8]) {
+    let read = |bytes: &[u8]| {
+        let mut rest = bytes;
+        let told = read_proxy_header(&mut rest).now_or_never().expect("a slice is there at once");
+        told.map(|address| (address, bytes.len() - rest.len()))
+    };
+    let Ok((address, length)) = read(bytes) else { return };
+    assert!((16..=16 + 4096).contains(&length) || bytes.starts_with(b"PROXY ") && length <= 107);
+    assert_eq!(read(&bytes[..length]).expect("whole"), (address, length));
+    assert!(read(&bytes[..length - 1]).is_err(), "it was not read to its end");
+    if let Some(text) = bytes.strip_prefix(b"PROXY ") {
+        let line = &text[..length - 6];
+        assert_eq!(line.iter().position(|byte| *byte == b'\n'), Some(line.len() - 1));
+        let line = String::from_utf8_lossy(line);
+        let named = address.is_none_or(|address| {
+            let mut words = line.split_whitespace().skip(1);
+            words.next().and_then(|word| word.parse().ok()) == Some(address.ip())
+                && words.nth(1).and_then(|word| word.parse().ok()) == Some(address.port())
+        });
+        assert!(named, "{line:?} {address:?}");
+    }
+}
+
+/// Who asks is the nearest address that nobody who is trusted has vouched for, and nobody else.
+pub fn forwarded(bytes: &[u8]) {
+    let Some(([how, a, b, last], text)) = bytes.split_first_chunk() else { return };
+    let networks: Vec<IpNet> =
+        ["10.0.0.0/8", "2001:db8::/32"].map(|one| one.parse().expect("a network")).into();
+    let peer = match how % 4 {
+        0 => PeerAddress::Unix { uid: (*a).into() },
+        1 => PeerAddress::Tcp((Ipv4Addr::new(10, *a, *b, *last), 80).into()),
+        2 => PeerAddress::Tcp((Ipv4Addr::new(*a, *b, 0, *last), 80).into()),
+        _ => PeerAddress::Tcp((Ipv4Addr::new(10, 0, *b, *last).to_ipv6_mapped(), 80).into()),
+    };
+    let trust = Trust {
+        all: how & 4 > 0,
+        networks: if how & 8 > 0 { networks } else { Vec::new() },
+        uids: if how & 16 > 0 { vec![1] } else { Vec::new() },
+    };
+    let mut request = HeaderMap::new();
+    for line in text.split(|byte| *byte == b'\n') {
+        let mut parts = line.splitn(2, |byte| *byte == b':');
+        let (name, value) = (parts.next().unwrap_or_default(), parts.next());
+        let name = if value.is_some() { name } else { b"x-forwarded-for" };
+        let name = HeaderName::from_bytes(name).unwrap_or(HeaderName::from_static("x-forwarded-for"));
+        let Ok(value) = HeaderValue::from_bytes(value.unwrap_or(line)) else { continue };
+        request.append(name, value);
+    }
+    let client = Client::from_parts(peer, &trust, Some(80), &request);
+    assert_eq!(client.address, believed(peer, &trust, &request));
+    let trusted = client.is_trusted();
+    client.forward(&mut request);
+    for name in request.keys().map(HeaderName::as_str) {
+        assert!(!name.contains('_') && name != "forwarded", "{name}");
+        assert!(trusted || !["x-url-scheme", "remote-user", "gx-secret"].contains(&name), "{name}");
+    }
+    for name in ["x-forwarded-for", "x-real-ip", "x-forwarded-proto", "x-forwarded-port"] {
+        assert_eq!(request.get_all(name).iter().count(), 1, "{name}");
+    }
+    let told = request["x-forwarded-for"].to_str().expect("text").split(", ").next();
+    assert_eq!(told.and_then(|told| told.parse().ok()), Some(client.address));
+}
+
+/// The same as slowly as it can be said: each word is taken while whoever gives it is trusted.
+fn believed(peer: PeerAddress, trust: &Trust, request: &HeaderMap) -> IpAddr {
+    let is_near = |address: &IpAddr| trust.networks.iter().any(|network| network.contains(address));
+    let (mut client, mut goes_on) = match peer {
+        PeerAddress::Tcp(socket) => (socket.ip().to_canonical(), is_near(&socket.ip().to_canonical())),
+        PeerAddress::Unix { uid } => (Ipv4Addr::LOCALHOST.into(), trust.all || trust.uids.contains(&uid)),
+    };
+    let fields = request.get_all("x-forwarded-for").iter();
+    let fields: Vec<_> = fields.map(|field| field.to_str().unwrap_or("not an address")).collect();
+    for word in fields.join(",").rsplit(',').map(str::trim) {
+        let bare = word.strip_prefix('[').and_then(|rest| rest.strip_suffix(']')).unwrap_or(word);
+        let socket = || word.parse::<SocketAddr>().map(|socket| socket.ip());
+        let Ok(address) = bare.parse::<IpAddr>().or_else(|_| socket()) else { break };
+        if fields.is_empty() || !goes_on {
+            break;
+        }
+        client = address.to_canonical();
+        goes_on = is_near(&client);
+    }
+    client
+}
+
+/// What a stream of HTTP/2 asks for is the same as text of HTTP/1.1, and nothing else is there.
+pub fn http2_downgrade(bytes: &[u8]) {
+    let Some((how, text)) = bytes.split_first() else { return };
+    let mut lines = text.split(|byte| *byte == b'\n');
+    let mut line = || lines.next().unwrap_or_default();
+    let Ok(method) = Method::from_bytes(line()) else { return };
+    let Ok(uri) = Uri::try_from(line()) else { return };
+    let mut parts = http::Request::new(()).into_parts().0;
+    (parts.method, parts.uri, parts.version) = (method, uri, Version::HTTP_2);
+    for line in lines {
+        let at = line.iter().skip(1).position(|byte| *byte == b':').map_or(line.len(), |at| at + 1);
+        let (name, value) = (&line[..at], line.get(at + 1..).unwrap_or_default());
+        let (Ok(name), Ok(value)) = (HeaderName::from_bytes(name), HeaderValue::from_bytes(value)) else {
+            continue;
+        };
+        parts.headers.append(name, value);
+    }
+    if how & 2 > 0 {
+        parts.extensions.insert(h2::ext::Protocol::from_static("websocket"));
+    }
+    let Ok(request) = downgrade(&parts, how & 1 > 0) else { return };
+    same(&request, request.lines.bytes());
+    let taken = &request.parts.headers;
+    assert_eq!(taken.get_all(header::HOST).iter().count(), 1);
+    if let Some(authority) = parts.uri.authority() {
+        assert_eq!(taken[header::HOST], authority.as_str());
+    }
+    assert!(!(taken.contains_key(header::CONTENT_LENGTH) && taken.contains_key(header::TRANSFER_ENCODING)));
+    // Ours are those of the connection; all others go on as they came.
+    for name in taken.keys().filter(|name| !parts.headers.contains_key(*name)) {
+        let ours =
+            ["host", "content-length", "transfer-encoding", "connection", "upgrade", "sec-websocket-key"];
+        assert!(ours.contains(&name.as_str()), "{name} has come from nowhere");
+    }
+    for name in parts.headers.keys().filter(|name| !["host", "cookie", "te"].contains(&name.as_str())) {
+        if name == "sec-websocket-key" && how & 2 > 0 {
+            continue;
+        }
+        let (sent, taken) = (parts.headers.get_all(name), taken.get_all(name));
+        assert!(sent.iter().eq(taken.iter()), "{name}");
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use std::fs;
@@ -67,5 +243,9 @@ mod tests {
         replay("path", path);
         replay("range", range);
         replay("archive_list", archive_list);
+        replay("request_head", request_head);
+        replay("proxy_header", proxy_header);
+        replay("forwarded", forwarded);
+        replay("http2_downgrade", http2_downgrade);
     }
 }

@@ -5,6 +5,7 @@
 //! - [`config`]: the file as typed, checked into types that cannot be wrong
 //! - [`listen`]: sockets, connections, heads, and the transport that the engine reads and writes
 //! - [`tls`]: certificates, and what connections agree on
+//! - [`acme`]: certificates that a CA gives
 //! - [`client`]: who asks
 //! - [`route`]: from host and path to a route
 //! - [`gate`]: what may answer before the route's action
@@ -23,6 +24,7 @@
 
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used, reason = "a test fails by panicking"))]
 
+mod acme;
 mod answer;
 #[cfg(any(feature = "benching", test))]
 #[doc(hidden)]

@@ -6,9 +6,12 @@ use std::{
 };
 
 use arc_swap::{ArcSwap, ArcSwapOption};
+use http::request;
 use sd_notify::NotifyState;
 
 use crate::{
+    acme,
+    answer::Answer,
     config::{self, Config, ConfigPath, LoadError},
     files::archive,
     gate::{Limits, Memory},
@@ -91,7 +94,9 @@ impl State {
         self.listeners.get_or_init(|| Arc::new(listeners));
         self.take_over(config).await?;
         if let Some(listeners) = self.listeners.get() {
-            tokio::spawn(Arc::clone(listeners.certificates()).watch());
+            let certificates = listeners.certificates();
+            tokio::spawn(Arc::clone(certificates).watch());
+            tokio::spawn(acme::run(Arc::clone(certificates), Arc::clone(&self.metrics)));
         }
         Ok(())
     }
@@ -101,6 +106,11 @@ impl State {
         if let Some(listeners) = self.listeners.get() {
             listeners.close().await;
         }
+    }
+
+    /// The answer for a CA that looks whether a name leads here.
+    pub(crate) fn challenge(&self, request: &request::Parts) -> Option<Answer> {
+        self.listeners.get()?.certificates().challenges().answer(request)
     }
 
     /// Closes what is left at the end.

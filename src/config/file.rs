@@ -3,6 +3,7 @@
 use toml::de::DeTable;
 
 use super::{
+    acme,
     diagnostic::Problem,
     limit::Limits,
     listen::{self, Taken},
@@ -30,6 +31,9 @@ pub fn read<'a>(context: &'a Context<'a>, root: &'a DeTable<'a>) -> Config {
     let mut table = Table::new(context, root, 0..0, &TOP);
     let server =
         table.optional("server", server::read).unwrap_or_else(|| server::default(context.system.cores()));
+    let acme_value = table.take("acme");
+    let written = acme_value.and_then(acme::read);
+    let mut authority = written.clone().unwrap_or_else(acme::default);
     let log = table.optional("log", log::read).unwrap_or(log::DEFAULT);
     let mut taken = Taken::default();
     let listen = several(&mut table, "listen");
@@ -44,7 +48,7 @@ pub fn read<'a>(context: &'a Context<'a>, root: &'a DeTable<'a>) -> Config {
     let sites = match several(&mut table, "site") {
         Some(values) => values
             .into_iter()
-            .filter_map(|value| site::read(value, &mut hosts, &upstreams, &limits))
+            .filter_map(|value| site::read(value, &mut hosts, &upstreams, &limits, &authority))
             .collect(),
         None => {
             if table.unknown().next().is_none() {
@@ -62,10 +66,23 @@ pub fn read<'a>(context: &'a Context<'a>, root: &'a DeTable<'a>) -> Config {
         None => vec![listen::default_listen()],
     };
     check_tls(context, &sites, &listen);
+    let has_acme = sites.iter().any(|site| site.tls.as_ref().is_some_and(|tls| tls.acme.is_some()));
+    match acme_value {
+        None if has_acme => authority.store = acme::check_default_store(context, authority.store),
+        Some(value) if !has_acme => {
+            let problem = Problem::new("no site wants a certificate of this CA", "not used");
+            context.warn(value.span(), problem.help("give a site `tls = { acme = \"admin@example.org\" }`"));
+        }
+        _ => {}
+    }
+    if authority.challenges.is_empty() {
+        authority.challenges = acme::default_challenges(&listen);
+    }
     limits.warn_unused(context);
     Config {
         server,
         admin: admin.unwrap_or_else(listen::default_admin),
+        acme: (has_acme || written.is_some()).then_some(authority),
         log,
         listen,
         limits: limits.read,

@@ -4,6 +4,7 @@
 //! model       what the program uses          print       and how it is written down again
 //! file        the whole file, table by table: server, log, listen, upstream, site, route, action, headers
 //! access, limit, networks            who may ask, and how much
+//! acme        certificates that a CA gives
 //! read        values with their places, and a note of everything that is wrong
 //! units, address, host, pattern, template, paths     what stands inside of strings
 //! diagnostic  what is wrong, where, and what to write instead
@@ -11,6 +12,7 @@
 //! ```
 
 mod access;
+mod acme;
 mod action;
 mod address;
 mod compress;
@@ -45,6 +47,7 @@ use toml::de::DeTable;
 use read::Context;
 
 pub use access::Access;
+pub use acme::{Acme, AcmeSite, Challenge, Eab};
 pub use diagnostic::Report;
 pub use limit::{Class, Limit, LimitKey, LimitNames, UserAgents};
 pub use model::*;

@@ -19,7 +19,7 @@ use regex::Regex;
 
 pub use crate::compress::Coding;
 
-use super::{Access, Limit, LimitNames};
+use super::{Access, Acme, AcmeSite, Limit, LimitNames};
 
 /// A whole configuration that may take effect.
 #[derive(Debug, Clone)]
@@ -28,6 +28,8 @@ pub struct Config {
     pub server: Server,
     /// Where operators look.
     pub admin: Admin,
+    /// Where certificates are had from, when a site wants them.
+    pub acme: Option<Acme>,
     /// What is written down, and where.
     pub log: Log,
     /// Sockets that clients connect to; never empty.
@@ -197,6 +199,8 @@ pub struct Tls {
     pub cert: PathBuf,
     /// Its key, in PEM.
     pub key: PathBuf,
+    /// Both are one file, which may not be there yet: a CA gives what is in it.
+    pub acme: Option<AcmeSite>,
     /// The oldest version that is spoken.
     pub min_version: TlsVersion,
     /// Whether clients show certificates of their own.

@@ -2,6 +2,7 @@
 //! the same.
 
 use super::{
+    acme::CHALLENGES,
     action::SYMLINKS,
     limit::{Limit, key_word},
     log,
@@ -18,6 +19,18 @@ pub fn print(config: &Config) -> String {
     server(&mut out, &config.server);
     out.table("[admin]");
     out.text("listen", &config.admin.listen.to_string());
+    if let Some(acme) = &config.acme {
+        out.table("[acme]");
+        out.text("directory", &acme.directory);
+        out.raw("store", path(&acme.store));
+        if let Some(ca) = &acme.ca {
+            out.raw("ca", path(ca));
+        }
+        if let Some(eab) = &acme.eab {
+            out.raw("eab", inline(&[("id", quote(&eab.id)), ("key", path(&eab.key))]));
+        }
+        out.raw("challenges", list(acme.challenges.iter().map(|one| word(&CHALLENGES, one))));
+    }
     log(&mut out, &config.log);
     config.listen.iter().for_each(|one| listen(&mut out, one));
     config.limits.values().for_each(|one| limit(&mut out, one));
@@ -163,11 +176,11 @@ fn listen(out: &mut Out, listen: &Listen) {
 }
 
 fn certificate(tls: &Tls) -> String {
-    let mut pairs = vec![
-        ("cert", path(&tls.cert)),
-        ("key", path(&tls.key)),
-        ("min_version", word(&VERSIONS, &tls.min_version)),
-    ];
+    let mut pairs = match &tls.acme {
+        Some(acme) => vec![("acme", quote(&acme.contact))],
+        None => vec![("cert", path(&tls.cert)), ("key", path(&tls.key))],
+    };
+    pairs.push(("min_version", word(&VERSIONS, &tls.min_version)));
     if let Some(client) = &tls.client {
         pairs.push(("client_ca", path(&client.ca)));
         pairs.push(("client_verify", word(&VERIFY, &client.required)));

@@ -7,6 +7,7 @@ use std::{
 
 use super::{
     access::{self, Access},
+    acme::Acme,
     compress,
     diagnostic::{Problem, Span, show},
     headers,
@@ -33,8 +34,22 @@ pub struct Hosts {
     default: Option<Span>,
 }
 
+/// The names of one site as written, what they mean, and the places of all.
+pub struct Names<'a> {
+    /// Those of this site.
+    pub read: Vec<(String, HostPattern)>,
+    /// Where those of all sites stand.
+    pub places: &'a HashMap<String, Span>,
+}
+
 /// Reads one `[[site]]`.
-pub fn read(value: Value<'_>, hosts: &mut Hosts, upstreams: &Upstreams, limits: &Limits) -> Option<Site> {
+pub fn read(
+    value: Value<'_>,
+    hosts: &mut Hosts,
+    upstreams: &Upstreams,
+    limits: &Limits,
+    authority: &Acme,
+) -> Option<Site> {
     let mut table = value.table(&SITE, "[[site]]")?;
     let slip = table.unknown().next().is_some();
     let names = match table.take("host") {
@@ -53,7 +68,9 @@ pub fn read(value: Value<'_>, hosts: &mut Hosts, upstreams: &Upstreams, limits: 
     };
     let errors = table.optional("errors", errors).unwrap_or_default();
     let limit_rate = table.optional("limit_rate", Value::size).flatten();
-    let tls = table.optional("tls", tls::read);
+    let names = Names { read: names, places: &hosts.names };
+    let tls = table.optional("tls", |value| tls::read_site(value, &names, authority));
+    let names = names.read;
     let redirect_https = table.optional("redirect_https", tls::read_redirect).flatten();
     let routes = match table.take("routes") {
         Some(value) => routes(value, &inherited, upstreams, limits),

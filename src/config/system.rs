@@ -18,6 +18,15 @@ pub trait System {
     /// As [`System::exists`], and [`io::ErrorKind::NotADirectory`].
     fn directory(&self, path: &Path) -> io::Result<()>;
 
+    /// Whether files can be written into a folder at `path`, which is made when it is needed.
+    ///
+    /// # Errors
+    /// What the machine says.
+    fn writable(&self, path: &Path) -> io::Result<()> {
+        let _ = path;
+        Ok(())
+    }
+
     /// Whether the certificate at `cert` can be used with the key at `key`.
     ///
     /// # Errors
@@ -62,6 +71,12 @@ impl System for Machine {
 
     fn directory(&self, path: &Path) -> io::Result<()> {
         if fs::metadata(path)?.is_dir() { Ok(()) } else { Err(io::ErrorKind::NotADirectory.into()) }
+    }
+
+    fn writable(&self, path: &Path) -> io::Result<()> {
+        // What is not there is made in the nearest folder above that is.
+        let there = path.ancestors().find(|path| fs::symlink_metadata(path).is_ok()).unwrap_or(path);
+        tempfile::tempfile_in(there).map(|_| ())
     }
 
     fn certificate(&self, cert: &Path, key: &Path) -> Result<(), String> {

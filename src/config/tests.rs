@@ -27,6 +27,10 @@ impl System for TestMachine {
         }
     }
 
+    fn writable(&self, path: &Path) -> io::Result<()> {
+        self.exists(path)
+    }
+
     fn read(&self, path: &Path) -> io::Result<String> {
         self.exists(path)?;
         Ok(match path.file_name().and_then(|name| name.to_str()) {

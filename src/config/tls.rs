@@ -3,10 +3,12 @@
 use std::path::PathBuf;
 
 use super::{
+    acme::{self, Acme},
     diagnostic::Problem,
     model::{ClientTls, ListenTls, RedirectHttps, Tls, TlsVersion, UpstreamTls},
     paths,
     read::{REDIRECT_HTTPS, TLS, UPSTREAM_TLS, Value},
+    site::Names,
 };
 
 const CERT: &str = "\"/etc/ssl/galaxy/fullchain.pem\"";
@@ -20,14 +22,34 @@ pub const VERSIONS: [(&str, TlsVersion); 2] = [("1.2", TlsVersion::Tls12), ("1.3
 /// Names of how much a certificate of the client matters.
 pub const VERIFY: [(&str, bool); 2] = [("require", true), ("optional", false)];
 
-/// Reads `tls` of a site.
-pub fn read(value: Value<'_>) -> Option<Tls> {
+/// Reads `tls` of a site with these names.
+pub fn read_site(value: Value<'_>, names: &Names<'_>, authority: &Acme) -> Option<Tls> {
+    read(value, Some((names, authority)))
+}
+
+/// The same of a site, or of a listener, which has no names.
+fn read(value: Value<'_>, site: Option<(&Names<'_>, &Acme)>) -> Option<Tls> {
     if value.as_table().is_none() {
         return value.wanted("a table with a certificate and its key", EXAMPLE);
     }
     let mut table = value.table(&TLS, "tls")?;
-    let cert = table.required("cert", CERT, file);
-    let key = table.required("key", KEY, file);
+    let beside = table.which(&["cert", "key"]);
+    let acme_value = table.take("acme");
+    let acme = acme_value.and_then(|value| acme::read_site(value, site.map(|(names, _)| names)));
+    if let (Some(value), Some(key)) = (acme_value, beside.first()) {
+        let problem =
+            Problem::new(format!("`acme` beside `{}`", key.text), "the certificate comes from a CA");
+        value.error(problem.also(key.span(), "and from a file").help("take one of them out"));
+    }
+    let (cert, key) = match acme_value {
+        None => (table.required("cert", CERT, file), table.required("key", KEY, file)),
+        // Where they will be.
+        Some(_) => {
+            let stored = acme.as_ref().zip(site).map(|(acme, (_, authority))| authority.file(acme));
+            let _ = (table.take("cert"), table.take("key"));
+            (stored.clone(), stored)
+        }
+    };
     let min_version = table.optional("min_version", |value| value.choice(&VERSIONS, &[]));
     let ca_value = table.take("client_ca");
     let ca = ca_value.and_then(file);
@@ -46,14 +68,16 @@ pub fn read(value: Value<'_>) -> Option<Tls> {
         value.error(Problem::new(reason, "cannot be used"));
     }
     let (cert, key) = (cert?, key?);
-    if let Err(reason) = system.certificate(&cert, &key) {
+    if acme.is_none()
+        && let Err(reason) = system.certificate(&cert, &key)
+    {
         value.error(Problem::new(reason, "cannot be used").help(
             "the certificate comes first in its file and those above it follow, all in PEM; \
              the user that bowshock runs as must be able to read both",
         ));
     }
     let client = ca.map(|ca| ClientTls { ca, required: required.unwrap_or(true) });
-    Some(Tls { cert, key, min_version: min_version.unwrap_or(TlsVersion::Tls12), client })
+    Some(Tls { cert, key, acme, min_version: min_version.unwrap_or(TlsVersion::Tls12), client })
 }
 
 /// Reads `tls` of a listener: `true`, or the certificate for names that no site has.
@@ -61,7 +85,7 @@ pub fn read_listen(value: Value<'_>) -> Option<Option<ListenTls>> {
     match value.as_bool() {
         Some(true) => Some(Some(ListenTls { own: None })),
         Some(false) => Some(None),
-        None if value.as_table().is_some() => read(value).map(|own| Some(ListenTls { own: Some(own) })),
+        None if value.as_table().is_some() => read(value, None).map(|own| Some(ListenTls { own: Some(own) })),
         None => value.wanted("`true`, or a table with a certificate and its key", "tls = true"),
     }
 }

@@ -56,6 +56,9 @@ async fn route(
     request: &request::Parts,
     exchange: &mut Exchange,
 ) -> Result<(), Answer> {
+    if let Some(answer) = state.challenge(request) {
+        return Err(answer);
+    }
     if let Some(answer) = gate::refuse_now(state, request) {
         return Err(answer);
     }

@@ -67,7 +67,10 @@ pub(super) async fn greet(
         _ if first[0] != HANDSHAKE => return Err(refuse_plain(&raw)),
         _ => {}
     }
-    let secured = tls::accept(raw, &certificates.names(), &listener.configured, within).await?;
+    let secured = {
+        let (names, challenges) = (certificates.names(), certificates.challenges());
+        tls::accept(raw, &names, challenges, &listener.configured, within).await?
+    };
     let peer = Peer { listener: Arc::clone(listener), address, tls: Some(secured.facts) };
     Ok(Greeted { socket: secured.socket, peer, is_h2: secured.is_h2 })
 }

@@ -57,11 +57,15 @@ pub(crate) use chunks::{Chunks, NoChunks};
 pub(crate) use head::Request;
 #[cfg(test)]
 pub(crate) use head::read;
+#[cfg(any(fuzzing, test))]
+pub(crate) use http2::head::downgrade;
 pub(crate) use inbound::Inbound;
 pub(crate) use lines::Lines;
 pub use listener::{Listener, Purpose};
 pub(crate) use pace::{Pace, SharedRate};
 pub use peer::{Peer, PeerAddress};
+#[cfg(any(fuzzing, test))]
+pub(crate) use proxy_header::read as read_proxy_header;
 pub(crate) use socket::{Raw, Socket};
 pub(crate) use transport::Transport;
 pub(crate) use workers::Workers;

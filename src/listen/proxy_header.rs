@@ -23,7 +23,7 @@ const MOST_BINARY: usize = 4096;
 /// # Errors
 ///
 /// What is no such header, or the end of the connection.
-pub(super) async fn read(socket: &mut (impl AsyncRead + Unpin)) -> io::Result<Option<SocketAddr>> {
+pub(crate) async fn read(socket: &mut (impl AsyncRead + Unpin)) -> io::Result<Option<SocketAddr>> {
     let mut start = [0; 12];
     socket.read_exact(&mut start).await?;
     if start == *SIGNATURE {
@@ -54,6 +54,10 @@ pub(super) async fn read(socket: &mut (impl AsyncRead + Unpin)) -> io::Result<Op
 /// Version 1: `PROXY TCP4 192.0.2.1 198.51.100.1 56324 443`.
 fn text(line: &[u8]) -> io::Result<Option<SocketAddr>> {
     let line = std::str::from_utf8(line).map_err(|_| malformed("its PROXY header is not text"))?;
+    // What follows UNKNOWN is not looked at, but a line feed would be the end of the header for somebody else.
+    if line.bytes().any(|byte| byte.is_ascii_control()) {
+        return Err(malformed("its PROXY header has ends of lines within"));
+    }
     let words: Vec<&str> = line.split(' ').collect();
     let v4 = |text: &str| text.parse::<Ipv4Addr>().ok().map(IpAddr::V4);
     let v6 = |text: &str| text.parse::<Ipv6Addr>().ok().map(IpAddr::V6);
@@ -145,6 +149,8 @@ mod tests {
             b"PROXY TCP4 192.0.2.1 198.51.100.1 65536 443\r\n",
             b"PROXY TCP5 192.0.2.1 198.51.100.1 1 443\r\n",
             b"PROXY TCP4 192.0.2.1 198.51",
+            b"PROXY UNKNOWN a\nb\r\n",
+            b"PROXY UNKNOWN a\rb\r\n",
             long.as_bytes(),
             &[SIGNATURE, &b"\x31\x11\0\0"[..]].concat(),
             &[SIGNATURE, &b"\x21\x11\0\x04\x01\x02\x03\x04"[..]].concat(),

@@ -41,6 +41,7 @@ pub struct Metrics {
     connections_total: IntCounterVec,
     refused_heads: IntCounterVec,
     certificate_expiry: IntGaugeVec,
+    acme_orders: IntCounterVec,
     refused_requests: IntCounterVec,
     rejected_connections: IntCounterVec,
     accept_pauses: IntCounterVec,
@@ -339,6 +340,11 @@ impl Metrics {
                 "When the certificate of a site, or of a listener, expires.",
                 &["site"],
             ),
+            acme_orders: make.counters(
+                "acme_orders_total",
+                "Certificates that a CA was asked for, by result.",
+                &["site", "result"],
+            ),
             refused_requests: make.counters(
                 "refused_requests_total",
                 "Requests refused before their route's action: denied by address, or for want of memory.",
@@ -401,6 +407,11 @@ impl Metrics {
             let seconds = expires.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default().as_secs();
             self.certificate_expiry.with_label_values(&[site]).set(seconds.cast_signed());
         }
+    }
+
+    /// A CA was asked for a certificate.
+    pub(crate) fn acme_ordered(&self, site: &str, successful: bool) {
+        self.acme_orders.with_label_values(&[site, if successful { "success" } else { "failure" }]).inc();
     }
 
     /// The metrics of one route.

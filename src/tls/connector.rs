@@ -11,7 +11,8 @@ use rustls::{
     crypto::{CryptoProvider, verify_tls12_signature, verify_tls13_signature},
     pki_types::{CertificateDer, ServerName, UnixTime},
 };
-use tokio_rustls::{TlsConnector, TlsStream};
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio_rustls::{TlsConnector, TlsStream, client};
 
 use super::{authorities, certificate::certificates, provider};
 use crate::{
@@ -44,9 +45,20 @@ impl Connector {
     ///
     /// When it is not who it should be, or speaks no TLS.
     pub(crate) async fn connect(&self, raw: Raw, host: &str) -> io::Result<Socket> {
-        let connector = TlsConnector::from(self.config()?);
-        let stream = connector.connect(self.name(host)?, raw).await?;
+        let stream = self.stream(raw, host).await?;
         Ok(Socket::Tls(Box::new(TlsStream::Client(stream))))
+    }
+
+    /// The same over anything.
+    ///
+    /// # Errors
+    ///
+    /// As [`connect`](Self::connect).
+    pub(crate) async fn stream<S>(&self, stream: S, host: &str) -> io::Result<client::TlsStream<S>>
+    where
+        S: AsyncRead + AsyncWrite + Unpin,
+    {
+        TlsConnector::from(self.config()?).connect(self.name(host)?, stream).await
     }
 
     /// The same for whoever may block: the handshake comes with the first bytes.

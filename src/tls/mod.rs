@@ -11,15 +11,16 @@ mod watch;
 use std::{io, sync::Arc, time::Duration};
 
 use rustls::{crypto::CryptoProvider, server::Acceptor};
-use tokio::time::timeout;
+use tokio::{io::AsyncWriteExt as _, time::timeout};
 use tokio_rustls::{LazyConfigAcceptor, TlsStream};
 
-pub(crate) use certificate::{CertificateError, authorities, identity};
+pub(crate) use certificate::{CertificateError, Identity, authorities, identity, new_identity};
 pub(crate) use connector::Connector;
 pub(crate) use names::Names;
 pub(crate) use watch::Certificates;
 
 use crate::{
+    acme::Challenges,
     config::{Address, ClientTls, TlsVersion},
     listen::{Raw, Socket},
 };
@@ -58,11 +59,17 @@ pub(crate) fn provider() -> Arc<CryptoProvider> {
 pub(crate) async fn accept(
     socket: Raw,
     names: &Names,
+    challenges: &Challenges,
     listener: &Address,
     within: Duration,
 ) -> io::Result<Secured> {
     let handshake = async {
         let hello = LazyConfigAcceptor::new(Acceptor::default(), socket).await?;
+        if let Some(config) = challenges.handshake(&hello.client_hello()) {
+            // The CA has seen what it wanted, and sends nothing (RFC 8737 §3).
+            hello.into_stream(config).await?.shutdown().await?;
+            return Err(io::Error::other("a CA has looked whether a name leads here"));
+        }
         let entry = names.find(listener, hello.client_hello().server_name());
         let entry = entry.ok_or_else(|| io::Error::other("there is no certificate for this name"))?;
         let client = entry.client.clone();

@@ -18,7 +18,8 @@ use rustls::{
 
 use super::{CertificateError, authorities, certificate::Identity, identity, provider};
 use crate::{
-    config::{Address, ClientTls, Config, Tls, TlsVersion},
+    acme,
+    config::{AcmeSite, Address, ClientTls, Config, Tls, TlsVersion},
     route::Hosts,
 };
 
@@ -46,6 +47,8 @@ pub(crate) struct Entry {
     /// Whose certificates clients are asked for.
     pub(crate) client: Option<Arc<ClientTls>>,
     pub(crate) expires: SystemTime,
+    /// It stands in for one that a CA is to give.
+    pub(crate) stands_in: bool,
 }
 
 /// What the sessions of a connection may be taken up again by: nothing that asks clients for anything else.
@@ -100,7 +103,10 @@ impl Names {
 }
 
 fn entry(label: &str, tls: &Tls, tickets: &Tickets) -> Result<Entry, CertificateError> {
-    let Identity { key, expires } = identity(&tls.cert, &tls.key)?;
+    let (Identity { key, expires }, stands_in) = match (identity(&tls.cert, &tls.key), &tls.acme) {
+        (Err(error), Some(acme)) => (stand_in(label, tls, acme, &error)?, true),
+        (read, _) => (read?, false),
+    };
     let (verifier, asked) = match &tls.client {
         None => (WebPkiClientVerifier::no_client_auth(), None),
         Some(client) => {
@@ -129,7 +135,24 @@ fn entry(label: &str, tls: &Tls, tickets: &Tickets) -> Result<Entry, Certificate
         config: Arc::new(config),
         client: tls.client.clone().map(Arc::new),
         expires,
+        stands_in,
     })
+}
+
+/// What is shown until a CA has given a certificate. It has ended long ago: metrics are to tell that there is none.
+fn stand_in(
+    label: &str,
+    tls: &Tls,
+    acme: &AcmeSite,
+    error: &CertificateError,
+) -> Result<Identity, CertificateError> {
+    if !matches!(error, CertificateError::Unreadable { source, .. } if source.kind() == io::ErrorKind::NotFound)
+    {
+        tracing::warn!(site = label, "{error}; another certificate is ordered");
+    }
+    let made = acme::stand_in(&acme.names);
+    let unusable = |reason| CertificateError::Unusable { path: tls.cert.clone(), reason };
+    made.map(|made| Identity { expires: SystemTime::UNIX_EPOCH, ..made }).map_err(unusable)
 }
 
 /// What checks the certificates of clients, and a number that changes with the text of the authorities.

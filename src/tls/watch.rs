@@ -9,12 +9,14 @@ use std::{
 };
 
 use arc_swap::ArcSwap;
+use tokio::sync::watch;
 
 use super::{
     CertificateError, Names,
     names::{Entry, Tickets},
 };
 use crate::{
+    acme::Challenges,
     config::{Config, Tls},
     observe::Metrics,
 };
@@ -33,6 +35,9 @@ pub(crate) struct Certificates {
     names: ArcSwap<Names>,
     tickets: Arc<Tickets>,
     source: Mutex<Source>,
+    /// Tells those who order certificates what is in effect.
+    applied: watch::Sender<Option<Arc<Config>>>,
+    challenges: Challenges,
     metrics: Arc<Metrics>,
 }
 
@@ -43,12 +48,25 @@ struct Source {
     stamps: Vec<Stamp>,
 }
 
+/// What was read of a configuration, and how the files looked.
+pub(crate) struct Read {
+    names: Names,
+    stamps: Vec<Stamp>,
+}
+
 /// By what a file is seen to have changed.
 type Stamp = Option<(u64, u64, i64, i64, u64)>;
 
 impl Certificates {
     pub(crate) fn new(metrics: Arc<Metrics>) -> Self {
-        Self { names: ArcSwap::default(), tickets: Arc::default(), source: Mutex::default(), metrics }
+        Self {
+            names: ArcSwap::default(),
+            tickets: Arc::default(),
+            source: Mutex::default(),
+            applied: watch::Sender::default(),
+            challenges: Challenges::default(),
+            metrics,
+        }
     }
 
     /// Those in effect.
@@ -56,23 +74,37 @@ impl Certificates {
         self.names.load_full()
     }
 
+    /// What is shown to a CA that looks whether a name leads here.
+    pub(crate) fn challenges(&self) -> &Challenges {
+        &self.challenges
+    }
+
+    /// The configuration in effect.
+    pub(crate) fn applied(&self) -> watch::Receiver<Option<Arc<Config>>> {
+        self.applied.subscribe()
+    }
+
     /// Reads those of a configuration; they take effect with [`apply`](Self::apply).
     ///
     /// # Errors
     ///
     /// The first that cannot be used.
-    pub(crate) async fn read(&self, config: &Config) -> Result<Names, CertificateError> {
+    pub(crate) async fn read(&self, config: &Config) -> Result<Read, CertificateError> {
         let (config, tickets) = (config.clone(), Arc::clone(&self.tickets));
-        let read = tokio::task::spawn_blocking(move || Names::read(&config, &tickets)).await;
+        // Looked at first: what changes in between is seen later.
+        let read = move || Ok(Read { stamps: stamps(&config), names: Names::read(&config, &tickets)? });
+        let read = tokio::task::spawn_blocking(read).await;
         read.unwrap_or_else(|panic| {
             Err(CertificateError::Unusable { path: PathBuf::new(), reason: panic.to_string() })
         })
     }
 
     /// From now on these are shown.
-    pub(crate) fn apply(&self, config: &Config, names: Names) {
-        *self.source() = Source { stamps: stamps(config), config: Some(Arc::new(config.clone())) };
-        self.replace(names);
+    pub(crate) fn apply(&self, config: &Config, read: Read) {
+        let config = Some(Arc::new(config.clone()));
+        *self.source() = Source { stamps: read.stamps, config: config.clone() };
+        self.replace(read.names);
+        self.applied.send_replace(config);
     }
 
     /// Looks after the files for ever.
@@ -89,7 +121,7 @@ impl Certificates {
     }
 
     /// Takes files that have changed; what cannot be used is told, and the ones before it stay.
-    async fn refresh(&self) {
+    pub(crate) async fn refresh(&self) {
         let Some(config) = self.source().config.clone() else { return };
         let looked = {
             let config = Arc::clone(&config);
@@ -105,7 +137,7 @@ impl Certificates {
             source.stamps = stamps;
         }
         match self.read(&config).await {
-            Ok(names) => {
+            Ok(Read { names, .. }) => {
                 let source = self.source();
                 if source.config.as_ref().is_some_and(|now| Arc::ptr_eq(now, &config)) {
                     self.replace(names);
@@ -131,6 +163,12 @@ impl Certificates {
 
 fn warn_of_end(entry: &Entry) {
     let site = &entry.label;
+    if entry.stands_in {
+        return tracing::warn!(
+            site,
+            "it has no certificate yet: browsers refuse the site until the CA gives one"
+        );
+    }
     match entry.expires.duration_since(SystemTime::now()) {
         Err(_) => tracing::error!(site, "its certificate has expired: browsers refuse the site"),
         Ok(left) if left < SOON => {

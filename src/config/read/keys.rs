@@ -14,7 +14,7 @@ pub struct Keys {
 /// The top of the file.
 pub const TOP: Keys = Keys {
     table: "the file's top level",
-    now: &["server", "admin", "log", "listen", "limit", "site", "upstream"],
+    now: &["server", "admin", "acme", "log", "listen", "limit", "site", "upstream"],
     later: &["include"],
 };
 
@@ -75,9 +75,16 @@ pub const SITE: Keys = Keys {
 /// `tls` of a site or a listener
 pub const TLS: Keys = Keys {
     table: "`tls`",
-    now: &["cert", "key", "min_version", "client_ca", "client_verify"],
-    later: &["acme"],
+    now: &["cert", "key", "acme", "min_version", "client_ca", "client_verify"],
+    later: &[],
 };
+
+/// `acme.eab`
+pub const EAB: Keys = Keys { table: "`eab` of `[acme]`", now: &["id", "key"], later: &[] };
+
+/// `[acme]`
+pub const ACME: Keys =
+    Keys { table: "`[acme]`", now: &["directory", "store", "ca", "eab", "challenges"], later: &[] };
 
 /// `site.redirect_https`
 pub const REDIRECT_HTTPS: Keys = Keys { table: "`redirect_https`", now: &["hsts", "subdomains"], later: &[] };
@@ -203,7 +210,9 @@ pub const HEALTH: Keys =
     Keys { table: "`health` of `[upstream.NAME]`", now: &["path", "every", "timeout", "expect"], later: &[] };
 
 /// All tables, to tell in which one a misplaced key belongs.
-pub const ALL: [&Keys; 21] = [
+pub const ALL: [&Keys; 23] = [
+    &ACME,
+    &EAB,
     &COMPRESS,
     &LEVELS,
     &UPSTREAM_TLS,

@@ -4,7 +4,7 @@
 //! knows of two protocols, and whatever holds for the one holds for the other.
 
 mod frames;
-mod head;
+pub(super) mod head;
 mod stream;
 
 use std::{
