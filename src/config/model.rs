@@ -3,6 +3,9 @@
 //! Everything here has been parsed and checked against everything else; the program never looks at the file
 //! again. Durations and sizes are values, names are resolved, patterns are compiled.
 
+mod compress;
+mod tls;
+
 use std::{
     borrow::Cow,
     collections::BTreeMap,
@@ -17,9 +20,10 @@ use http::{HeaderName, HeaderValue, Method, StatusCode};
 use ipnet::IpNet;
 use regex::Regex;
 
-pub use crate::compress::Coding;
+pub use compress::*;
+pub use tls::*;
 
-use super::{Access, Acme, AcmeSite, Limit, LimitNames};
+use super::{Access, Acme, Limit, LimitNames};
 
 /// A whole configuration that may take effect.
 #[derive(Debug, Clone)]
@@ -185,65 +189,6 @@ impl Listen {
     }
 }
 
-/// `listen.tls`
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct ListenTls {
-    /// The certificate for names that no site with one has.
-    pub own: Option<Tls>,
-}
-
-/// `tls` of a site or a listener.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Tls {
-    /// The certificate and those above it, in PEM.
-    pub cert: PathBuf,
-    /// Its key, in PEM.
-    pub key: PathBuf,
-    /// Both are one file, which may not be there yet: a CA gives what is in it.
-    pub acme: Option<AcmeSite>,
-    /// The oldest version that is spoken.
-    pub min_version: TlsVersion,
-    /// Whether clients show certificates of their own.
-    pub client: Option<ClientTls>,
-}
-
-/// A version of TLS.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum TlsVersion {
-    /// RFC 5246
-    Tls12,
-    /// RFC 8446
-    Tls13,
-}
-
-impl TlsVersion {
-    /// Its name, as nginx writes it in logs.
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::Tls12 => "TLSv1.2",
-            Self::Tls13 => "TLSv1.3",
-        }
-    }
-}
-
-/// `tls.client_ca` and `tls.client_verify`
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct ClientTls {
-    /// The authorities whose certificates are good, in PEM.
-    pub ca: PathBuf,
-    /// Nobody gets in without one.
-    pub required: bool,
-}
-
-/// `site.redirect_https`
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct RedirectHttps {
-    /// For how long browsers come by HTTPS alone from now on (RFC 6797).
-    pub hsts: Option<Duration>,
-    /// That holds for the names below this one too.
-    pub subdomains: bool,
-}
-
 /// An address to listen on.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Address {
@@ -351,44 +296,6 @@ pub struct Route {
     /// The only methods allowed; `None` allows all. `GET` includes `HEAD`.
     pub methods: Option<Vec<Method>>,
 }
-
-/// `compress`: which answers are sent in a coding, and in which.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Compress {
-    /// Codings by preference, each with its level.
-    pub codings: Vec<(Coding, u32)>,
-    /// Types of content, in lower case: whole, or up to a `*` at the end.
-    pub types: Vec<String>,
-    /// Bytes; shorter content is sent as it is.
-    pub min_size: u64,
-}
-
-impl Default for Compress {
-    /// What takes the least time goes first: what is coded for one answer is coded once.
-    fn default() -> Self {
-        Self {
-            codings: vec![(Coding::Zstd, 3), (Coding::Brotli, 4), (Coding::Gzip, 5)],
-            types: COMPRESSED.map(String::from).to_vec(),
-            min_size: 1024,
-        }
-    }
-}
-
-/// Types whose content becomes much smaller.
-const COMPRESSED: [&str; 12] = [
-    "text/*",
-    "application/javascript",
-    "application/json",
-    "application/ld+json",
-    "application/manifest+json",
-    "application/problem+json",
-    "application/rss+xml",
-    "application/atom+xml",
-    "application/wasm",
-    "application/xhtml+xml",
-    "application/xml",
-    "image/svg+xml",
-];
 
 /// `buffer` of a route.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -570,17 +477,6 @@ pub struct Upstream {
     pub keepalive: Duration,
     /// Most bytes of the head of a worker's answer; a larger one is no answer.
     pub max_response_head: usize,
-}
-
-/// `upstream.tls`
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct UpstreamTls {
-    /// The name that servers are asked for and must have, in place of their own.
-    pub server_name: Option<String>,
-    /// The authorities that vouch for them, in PEM; those of the system without it.
-    pub ca: Option<PathBuf>,
-    /// Whether somebody must vouch for them.
-    pub verify: bool,
 }
 
 /// `upstream.balance`
