@@ -53,6 +53,7 @@ pub(super) async fn coded(mut answer: Answer, request: &request::Parts, exchange
         answer.headers = headers;
         return answer;
     };
+    compress::code(&mut headers, coding);
     let is_static = matches!(route.settings.action, Action::Files(_)) && answer.status == StatusCode::OK;
     let key = answer.headers.get(header::ETAG).filter(|_| is_static).map(|tag| {
         let place = format!("{}\n{}", route.site.name, request.uri.path());
