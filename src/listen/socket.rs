@@ -137,7 +137,14 @@ impl Socket {
                 let mut taken = 0;
                 for piece in pieces {
                     match own(stream).poll_send(cx, piece) {
-                        Poll::Ready(sent) => taken += sent?,
+                        Poll::Ready(sent) => {
+                            let sent = sent?;
+                            taken += sent;
+                            if sent < piece.len() {
+                                // What follows must wait for the rest of it.
+                                break;
+                            }
+                        }
                         Poll::Pending if taken > 0 => break,
                         Poll::Pending => return Poll::Pending,
                     }
