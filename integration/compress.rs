@@ -207,3 +207,16 @@ async fn many_large_answers_at_once_are_all_whole() {
         assert!(decoded(&answer) == content.as_bytes());
     }
 }
+
+#[tokio::test]
+async fn of_nothing_nothing_is_coded() {
+    let (_backend, proxy) = before("Content-Type: text/plain\r\n", Vec::new()).await;
+    let mut connection = proxy.connect().await;
+    for _ in 0..2 {
+        let request = connection.get("/").header("accept-encoding", "gzip, identity;q=0");
+        let answer = within(SOON, "the end of nothing", connection.send(request)).await.expect("kept alive");
+        let answer = answer.expect(200);
+        assert_eq!((answer.header("content-encoding").as_str(), answer.body.len()), ("", 0));
+        assert_eq!(answer.header("content-length"), "0");
+    }
+}

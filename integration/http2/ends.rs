@@ -119,3 +119,23 @@ async fn a_reload_that_changes_something_else_keeps_connections() {
     proxy.reload(before(&app).route("headers = { X-New = \"1\" }")).await;
     assert_eq!(client.ask(3, get(3, "/")).await.status(), Some(200));
 }
+
+#[tokio::test]
+async fn who_is_slow_to_take_its_answers_is_not_idle() {
+    const STREAMS: u32 = 400;
+    let app = Backend::saying("x".repeat(60_000).leak()).await;
+    let proxy = before(&app)
+        .server("keepalive_timeout = \"300ms\"\n[server.http2]\nmax_concurrent_streams = 400")
+        .start()
+        .await;
+    let mut client = Frames::to(&proxy.h2()).await;
+    for number in 0..STREAMS {
+        client.send(get(2 * number + 1, "/")).await;
+    }
+    // For the proxy all of them are over: what the kernel has no room for waits in the connection.
+    soon_eq!(proxy.inflight().await, [0]);
+    pass(ms(4000)).await;
+    for number in 0..STREAMS {
+        assert_eq!(client.end_of(2 * number + 1).await, End::Answer(200, vec![b'x'; 60_000]), "{number}");
+    }
+}

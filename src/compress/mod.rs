@@ -16,7 +16,8 @@ use coding::Accepted;
 const DIGESTS: [HeaderName; 2] =
     [HeaderName::from_static("content-digest"), HeaderName::from_static("content-md5")];
 
-/// The coding of an answer, if it is to have one. Says in its head that others get it otherwise, wherever that is so.
+/// The coding of an answer, if it is to have one; who has an encoder for it says so in its head ([`code`]). Says there that
+/// others get it otherwise, wherever that is so.
 pub(crate) fn decide(
     settings: &Compress,
     request: &request::Parts,
@@ -33,14 +34,16 @@ pub(crate) fn decide(
     if request.headers.contains_key(header::RANGE) {
         return None;
     }
+    // Of nothing there is nothing to code, whatever the client thinks of it.
+    if length == Some(0) {
+        return None;
+    }
     let is_small = length.is_some_and(|length| length < settings.min_size);
     if is_small && !accepted.refuses_identity() {
         return None;
     }
     let codings: Vec<Coding> = settings.codings.iter().map(|(coding, _)| *coding).collect();
-    let place = accepted.best(codings.iter().copied())?;
-    code(answer, codings[place]);
-    Some(codings[place])
+    accepted.best(codings.iter().copied()).map(|place| codings[place])
 }
 
 /// Whether a coding would do an answer good, whoever asks.
@@ -85,7 +88,7 @@ fn vary(answer: &mut impl Fields) {
 }
 
 /// Says of an answer what becomes of it.
-fn code(answer: &mut impl Fields, coding: Coding) {
+pub(crate) fn code(answer: &mut impl Fields, coding: Coding) {
     answer.set(header::CONTENT_ENCODING, coding.value());
     answer.remove(&header::CONTENT_LENGTH);
     answer.remove(&header::ACCEPT_RANGES);
@@ -134,6 +137,9 @@ mod tests {
         }
         let status = StatusCode::from_u16(status).unwrap();
         let coding = decide(&Compress::default(), &asked(request), status, &mut fields, length);
+        if let Some(coding) = coding {
+            code(&mut fields, coding);
+        }
         (coding, fields)
     }
 
@@ -166,6 +172,7 @@ mod tests {
             (GZIP, 200, &[("content-type", "application/octet-stream")], None),
             (GZIP, 200, &[], None),
             (GZIP, 200, &[JSON], Some(10)),
+            (&[("accept-encoding", "gzip, identity;q=0")], 200, &[JSON], Some(0)),
             (&[("accept-encoding", "gzip"), ("range", "bytes=0-")], 200, &[JSON], None),
             (&[("accept-encoding", "gzip;q=0")], 200, &[JSON], None),
             (&[("accept-encoding", "identity, gzip;q=0.5")], 200, &[JSON], None),

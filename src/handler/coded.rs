@@ -5,7 +5,10 @@ use std::{
     future::poll_fn,
     io,
     os::unix::fs::FileExt,
-    sync::{Arc, LazyLock},
+    sync::{
+        Arc, LazyLock,
+        atomic::{AtomicU64, Ordering},
+    },
 };
 
 use bytes::{Bytes, BytesMut};
@@ -26,6 +29,29 @@ const MOST: u64 = 8 << 20;
 
 /// Bytes of coded files that are kept.
 const KEPT: u64 = 64 << 20;
+
+/// Bytes of content that are in memory to be coded, for all requests together; past it answers go as they are.
+const MOST_AT_ONCE: u64 = 128 << 20;
+
+/// So many are.
+static AT_ONCE: AtomicU64 = AtomicU64::new(0);
+
+/// Counts content for as long as it is in memory.
+struct Room(u64);
+
+impl Room {
+    fn take(length: u64) -> Option<Self> {
+        let taken = AT_ONCE.fetch_add(length, Ordering::Relaxed);
+        let room = Self(length);
+        (taken + length <= MOST_AT_ONCE).then_some(room)
+    }
+}
+
+impl Drop for Room {
+    fn drop(&mut self) {
+        AT_ONCE.fetch_sub(self.0, Ordering::Relaxed);
+    }
+}
 
 /// A file, as it was when it was coded.
 type Key = (Arc<str>, Bytes, Coding);
@@ -53,6 +79,7 @@ pub(super) async fn coded(mut answer: Answer, request: &request::Parts, exchange
         answer.headers = headers;
         return answer;
     };
+    compress::code(&mut headers, coding);
     let is_static = matches!(route.settings.action, Action::Files(_)) && answer.status == StatusCode::OK;
     let key = answer.headers.get(header::ETAG).filter(|_| is_static).map(|tag| {
         let place = format!("{}\n{}", route.site.name, request.uri.path());
@@ -62,6 +89,7 @@ pub(super) async fn coded(mut answer: Answer, request: &request::Parts, exchange
         (answer.headers, answer.body) = (headers, Body::Bytes(known));
         return answer;
     }
+    let Some(_room) = Room::take(length) else { return answer };
     let content = match answer.body {
         Body::Bytes(content) => Ok(content),
         Body::Pieces { pieces, .. } => gather(pieces).await,

@@ -306,7 +306,10 @@ impl Turn<'_> {
         let length = fields.get(&header::CONTENT_LENGTH);
         let length = length.and_then(|length| std::str::from_utf8(length).ok()?.parse().ok());
         let coding = compress::decide(settings, request, status, fields, length)?;
-        Squeeze::new(coding, compress::level(settings, coding))
+        // Others may have been faster: then the head must not say that it is coded.
+        let squeeze = Squeeze::new(coding, compress::level(settings, coding))?;
+        compress::code(fields, coding);
+        Some(squeeze)
     }
 
     /// Keeps the server's connection where it can be used again.

@@ -88,8 +88,9 @@ impl Connection {
     }
 
     /// Keeps it for another request, if it may be.
-    pub(super) fn keep(self) {
-        if let Some(most) = self.most.filter(|_| self.rest.is_none() && self.outbound.is_empty()) {
+    pub(super) fn keep(mut self) {
+        let is_over = self.rest.is_none() && self.outbound.is_empty();
+        if let Some(most) = self.most.filter(|_| is_over && !self.socket.has_decrypted()) {
             let kept = Kept { socket: self.socket, since: Instant::now(), most };
             POOL.with_borrow_mut(|pool| pool.keep(self.server, kept));
         }

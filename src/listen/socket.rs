@@ -89,6 +89,14 @@ impl Socket {
         self.raw().is_some_and(Raw::has_something)
     }
 
+    /// Whether something that was decrypted has not been read, or the end: the kernel knows nothing of that.
+    pub(crate) fn has_decrypted(&mut self) -> bool {
+        let Self::Tls(stream) = self else { return false };
+        let mut byte = [0];
+        let mut cx = Context::from_waker(Waker::noop());
+        Pin::new(stream).poll_read(&mut cx, &mut ReadBuf::new(&mut byte)).is_ready()
+    }
+
     /// Whether the other end has closed its side or the connection is broken; reads nothing.
     pub(super) fn is_abandoned(&self) -> bool {
         match self {
@@ -137,7 +145,14 @@ impl Socket {
                 let mut taken = 0;
                 for piece in pieces {
                     match own(stream).poll_send(cx, piece) {
-                        Poll::Ready(sent) => taken += sent?,
+                        Poll::Ready(sent) => {
+                            let sent = sent?;
+                            taken += sent;
+                            if sent < piece.len() {
+                                // What follows must wait for the rest of it.
+                                break;
+                            }
+                        }
                         Poll::Pending if taken > 0 => break,
                         Poll::Pending => return Poll::Pending,
                     }

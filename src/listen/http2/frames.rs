@@ -62,6 +62,15 @@ impl Frames {
         Self { socket, counter: Counter::new(), limits, since: Instant::now(), shared }
     }
 
+    /// Takes note of whether the client takes what it is sent: it may be of streams that have ended for us.
+    fn wrote<T>(&self, sent: &Poll<T>) {
+        if sent.is_pending() {
+            self.shared.blocked.store(true, Ordering::Relaxed);
+        } else if self.shared.blocked.load(Ordering::Relaxed) {
+            self.shared.is_used();
+        }
+    }
+
     /// Whether what has come is more than a client needs.
     fn is_flood(&mut self) -> bool {
         let (counts, most) = (&self.counter.counts, &self.limits);
@@ -142,7 +151,10 @@ impl AsyncRead for Frames {
 
 impl AsyncWrite for Frames {
     fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
-        self.get_mut().socket.poll_send(cx, bytes, false)
+        let this = self.get_mut();
+        let sent = this.socket.poll_send(cx, bytes, false);
+        this.wrote(&sent);
+        sent
     }
 
     fn poll_write_vectored(
@@ -150,7 +162,10 @@ impl AsyncWrite for Frames {
         cx: &mut Context<'_>,
         pieces: &[IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        self.get_mut().socket.poll_send_all(cx, pieces)
+        let this = self.get_mut();
+        let sent = this.socket.poll_send_all(cx, pieces);
+        this.wrote(&sent);
+        sent
     }
 
     fn is_write_vectored(&self) -> bool {
@@ -158,7 +173,13 @@ impl AsyncWrite for Frames {
     }
 
     fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        self.get_mut().socket.poll_flush(cx)
+        let this = self.get_mut();
+        let sent = this.socket.poll_flush(cx);
+        this.wrote(&sent);
+        if sent.is_ready() {
+            this.shared.blocked.store(false, Ordering::Relaxed);
+        }
+        sent
     }
 
     fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {

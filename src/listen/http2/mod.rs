@@ -62,8 +62,10 @@ const FAREWELL: Duration = Duration::from_secs(2);
 pub(crate) struct Shared {
     began: Instant,
     open: AtomicUsize,
-    /// When a stream ended last, in milliseconds from the beginning.
+    /// When a stream ended last, or the client took what it had kept waiting, in milliseconds from the beginning.
     ended: AtomicU64,
+    /// The client has not taken all that is to be sent: streams end for us before that.
+    blocked: AtomicBool,
     /// Bytes of bodies that were passed on.
     taken: AtomicU64,
     /// The client sends too much of what means work and nothing else.
@@ -79,6 +81,7 @@ impl Shared {
             began: Instant::now(),
             open: AtomicUsize::new(0),
             ended: AtomicU64::new(0),
+            blocked: AtomicBool::new(false),
             taken: AtomicU64::new(0),
             flooded: AtomicBool::new(false),
         }
@@ -87,6 +90,12 @@ impl Shared {
     fn open(self: &Arc<Self>) -> Open {
         self.open.fetch_add(1, Ordering::Relaxed);
         Open(Arc::clone(self))
+    }
+
+    /// It is not idle yet.
+    fn is_used(&self) {
+        let now = u64::try_from(self.began.elapsed().as_millis()).unwrap_or(u64::MAX);
+        self.ended.store(now, Ordering::Relaxed);
     }
 
     /// So long has it been idle; `None` while it is not.
@@ -102,8 +111,7 @@ impl Shared {
 
 impl Drop for Open {
     fn drop(&mut self) {
-        let now = u64::try_from(self.0.began.elapsed().as_millis()).unwrap_or(u64::MAX);
-        self.0.ended.store(now, Ordering::Relaxed);
+        self.0.is_used();
         self.0.open.fetch_sub(1, Ordering::Relaxed);
     }
 }
@@ -191,6 +199,8 @@ impl Requests {
                 }
                 loop {
                     let since = self.shared.idle_since().max(leaving.filter(|_| self.shared.is_idle()));
+                    let is_blocked = self.shared.blocked.load(Ordering::Relaxed);
+                    let at_most = if is_blocked { at_most.max(self.limits.send_timeout) } else { at_most };
                     ready!(alarm.poll(cx, since.unwrap_or_else(Instant::now) + at_most));
                     if since.is_some() {
                         return Poll::Ready(Next::Idle);

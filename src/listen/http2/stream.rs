@@ -17,8 +17,8 @@ use tokio::{io::ReadBuf, time::timeout};
 use super::{Shared, broken};
 use crate::listen::{Chunks, Inbound, Request, connection::LINGER};
 
-/// Most fields of an answer.
-const MAX_FIELDS: usize = 256;
+/// Most fields of an answer: a server's may have 256, and some are added.
+const MAX_FIELDS: usize = 512;
 
 /// A stream as a socket.
 pub(crate) struct Stream {
