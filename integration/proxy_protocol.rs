@@ -41,13 +41,13 @@ async fn whoever_it_names_is_the_client() {
     for (header, expected) in [
         (V1.to_vec(), "192.0.2.7"),
         (b"PROXY TCP6 2001:db8::1 ::1 1 443\r\n".to_vec(), "2001:db8::1"),
-        (b"PROXY UNKNOWN\r\n".to_vec(), "127.0.0.1"),
-        (b"PROXY UNKNOWN ff:: ::1 1 2\r\n".to_vec(), "127.0.0.1"),
+        (b"PROXY UNKNOWN\r\n".to_vec(), "0.0.0.0"),
+        (b"PROXY UNKNOWN ff:: ::1 1 2\r\n".to_vec(), "0.0.0.0"),
         (v2_of([192, 0, 2, 8]), "192.0.2.8"),
         (v2(0x21, 0x11, &with_more), "192.0.2.9"),
         (v2(0x21, 0x21, &v6), "2001:db8::1"),
         (v2(0x20, 0, &[]), "127.0.0.1"),
-        (v2(0x21, 0, &[]), "127.0.0.1"),
+        (v2(0x21, 0, &[]), "0.0.0.0"),
     ] {
         let name = String::from_utf8_lossy(&header).into_owned();
         // At once, and byte by byte.

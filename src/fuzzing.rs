@@ -107,7 +107,11 @@ pub fn proxy_header(bytes: &[u8]) {
         let line = &text[..length - 6];
         assert_eq!(line.iter().position(|byte| *byte == b'\n'), Some(line.len() - 1));
         let line = String::from_utf8_lossy(line);
-        let named = address.is_none_or(|address| {
+        let is_unknown = line.starts_with("UNKNOWN");
+        let named = address.is_some_and(|address| {
+            if is_unknown {
+                return address.ip().is_unspecified();
+            }
             let mut words = line.split_whitespace().skip(1);
             words.next().and_then(|word| word.parse().ok()) == Some(address.ip())
                 && words.nth(1).and_then(|word| word.parse().ok()) == Some(address.port())

@@ -50,7 +50,12 @@ pub(crate) fn decide(
 fn may_be_coded(settings: &Compress, status: StatusCode, answer: &impl Fields) -> bool {
     let is_whole = matches!(status.as_u16(), 200..=203 | 400..=599);
     let has = |name: &HeaderName| answer.get(name).is_some();
-    let is_final = answer.get(&header::CACHE_CONTROL).is_some_and(|value| has_word(value, b"no-transform"));
+    let is_final = answer.get(&header::CACHE_CONTROL).is_some()
+        && answer
+            .map()
+            .get_all(header::CACHE_CONTROL)
+            .iter()
+            .any(|value| has_word(value.as_bytes(), b"no-transform"));
     let kind = answer.get(&header::CONTENT_TYPE).map(essence).unwrap_or_default();
     is_whole
         && !has(&header::CONTENT_ENCODING)

@@ -22,8 +22,8 @@ pub(crate) struct Squeeze {
     working: Option<JoinHandle<(Encoder, io::Result<Vec<u8>>)>>,
     /// What has become of what was taken in.
     coded: Vec<u8>,
-    /// Something was taken in that cannot be read yet.
-    is_open: bool,
+    /// Bytes that were taken in and cannot be read yet.
+    pending: usize,
     is_finished: bool,
 }
 
@@ -31,6 +31,7 @@ pub(crate) struct Squeeze {
 #[derive(Debug, Clone, Copy)]
 enum Step {
     Write,
+    Flush,
     Finish,
 }
 
@@ -39,7 +40,7 @@ impl Squeeze {
     pub(crate) fn new(coding: Coding, level: u32) -> Option<Self> {
         let encoder = Encoder::new(coding, level)?;
         let (working, coded) = (None, Vec::new());
-        Some(Self { encoder: Some(encoder), working, coded, is_open: false, is_finished: false })
+        Some(Self { encoder: Some(encoder), working, coded, pending: 0, is_finished: false })
     }
 
     /// Whether too many are at work.
@@ -54,37 +55,39 @@ impl Squeeze {
 
     /// Whether something was taken in that cannot be read yet.
     pub(crate) fn is_open(&self) -> bool {
-        self.is_open
+        self.pending > 0
     }
 
     /// Takes content in. Only when nothing is at work.
     pub(crate) fn write(&mut self, content: &[u8]) -> io::Result<()> {
-        self.is_open = true;
+        self.pending += content.len();
         self.step(Step::Write, content)
     }
 
     /// Has all that was taken in come out.
     pub(crate) fn flush(&mut self) -> io::Result<()> {
-        self.is_open = false;
-        if let Some(encoder) = &mut self.encoder {
-            self.coded.extend(encoder.flush()?);
-        }
+        self.step(Step::Flush, &[])?;
+        self.pending = 0;
         Ok(())
     }
 
     /// The end of the content.
     pub(crate) fn finish(&mut self) -> io::Result<()> {
-        (self.is_open, self.is_finished) = (false, true);
-        self.step(Step::Finish, &[])
+        self.is_finished = true;
+        self.step(Step::Finish, &[])?;
+        self.pending = 0;
+        Ok(())
     }
 
     fn step(&mut self, step: Step, content: &[u8]) -> io::Result<()> {
         let Some(mut encoder) = self.encoder.take() else { return Ok(()) };
         let work = move |encoder: &mut Encoder, content: &[u8]| match step {
             Step::Write => encoder.write(content),
+            Step::Flush => encoder.flush(),
             Step::Finish => encoder.finish(),
         };
-        if content.len() <= LITTLE {
+        // An encoder may leave all that it has gathered for the end.
+        if self.pending <= LITTLE {
             let coded = work(&mut encoder, content);
             self.encoder = Some(encoder);
             self.coded.extend(coded?);

@@ -45,6 +45,12 @@ impl Https {
         let explain =
             |status, sentence: &str| Some(Explanation::new(status, sentence).answer(&request.headers));
         if self.redirect.is_some() && !client.https {
+            if name_of(host).is_empty() {
+                return explain(
+                    StatusCode::BAD_REQUEST,
+                    "This site is had by HTTPS, and the request names no host.",
+                );
+            }
             return Some(self.lead(host, request));
         }
         // The name in the handshake may have been that of another site, which has asked for something else.
@@ -77,7 +83,11 @@ impl Https {
             // The method and the body are to stay what they are (RFC 9110 §15.4.9).
             _ => StatusCode::PERMANENT_REDIRECT,
         };
-        let port = self.port.filter(|port| *port != 443).map(|port| format!(":{port}")).unwrap_or_default();
+        let port = self
+            .port
+            .filter(|port| !matches!(port, 0 | 443))
+            .map(|port| format!(":{port}"))
+            .unwrap_or_default();
         let target = request.uri.path_and_query().map_or("/", |target| target.as_str());
         let slash = if target.starts_with('/') { "" } else { "/" };
         Answer::redirect(status, &format!("https://{}{port}{slash}{target}", name_of(host)))

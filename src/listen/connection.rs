@@ -251,15 +251,13 @@ async fn refuse(mut transport: Box<Transport>, refusal: Refusal) {
 pub(super) const LINGER: Duration = Duration::from_secs(5);
 
 /// Reads what a client still sends after its answer: closing at once would reset the connection, and the client
-/// would lose the answer (RFC 9112 §9.6).
-pub(super) fn linger(transport: &mut Transport) {
+/// would lose the answer (RFC 9112 §9.6). It keeps its place meanwhile.
+pub(super) fn linger(socket: &Socket, place: impl Send + 'static) {
     let Ok(runtime) = tokio::runtime::Handle::try_current() else { return };
-    let raw = transport.socket().ok().and_then(Socket::raw);
-    let Some(Ok(mut socket)) = raw.map(Raw::duplicate) else { return };
+    let Some(Ok(mut socket)) = socket.raw().map(Raw::duplicate) else { return };
     if rustix::net::shutdown(&socket, rustix::net::Shutdown::Write).is_err() {
         return;
     }
-    let place = transport.place.take();
     runtime.spawn(async move {
         // It counts as a connection until it is closed.
         let _place = place;

@@ -56,7 +56,10 @@ impl Drop for Transport {
     fn drop(&mut self) {
         self.say_goodbye();
         if self.must_linger() {
-            connection::linger(self);
+            let place = self.place.take();
+            if let Ok(socket) = self.socket() {
+                connection::linger(socket, place);
+            }
         }
     }
 }

@@ -8,6 +8,9 @@ use std::{
 
 use tokio::io::{AsyncRead, AsyncReadExt};
 
+/// A client of which the balancer knows nothing: it is nobody who is trusted.
+const UNKNOWN: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::UNSPECIFIED), 0);
+
 /// What version 2 starts with; version 1 is told by its first word.
 const SIGNATURE: &[u8; 12] = b"\r\n\r\n\0\r\nQUIT\n";
 
@@ -17,8 +20,7 @@ const MOST_TEXT: usize = 107;
 /// Most bytes that follow the fixed part of version 2: addresses, and what the balancer says beside them.
 const MOST_BINARY: usize = 4096;
 
-/// Reads a header, and not one byte more; the client's address, `None` where the balancer speaks for itself or of
-/// something that has none.
+/// Reads a header, and not one byte more; the client's address, `None` where the balancer speaks for itself.
 ///
 /// # Errors
 ///
@@ -62,7 +64,7 @@ fn text(line: &[u8]) -> io::Result<Option<SocketAddr>> {
     let v4 = |text: &str| text.parse::<Ipv4Addr>().ok().map(IpAddr::V4);
     let v6 = |text: &str| text.parse::<Ipv6Addr>().ok().map(IpAddr::V6);
     let (source, destination, ports) = match words[..] {
-        ["PROXY", "UNKNOWN", ..] => return Ok(None),
+        ["PROXY", "UNKNOWN", ..] => return Ok(Some(UNKNOWN)),
         ["PROXY", "TCP4", source, destination, from, to] => (v4(source), v4(destination), [from, to]),
         ["PROXY", "TCP6", source, destination, from, to] => (v6(source), v6(destination), [from, to]),
         _ => return Err(malformed("its PROXY header has not the words that it should")),
@@ -100,8 +102,8 @@ fn binary(command: u8, family: u8, rest: &[u8]) -> io::Result<Option<SocketAddr>
             let [high, low] = rest.get(32..36).and_then(|ports| ports.first_chunk()).ok_or_else(short)?;
             Ok(Some((Ipv6Addr::from(source), u16::from_be_bytes([*high, *low])).into()))
         }
-        // Unknown, or a unix socket: it has no address that would mean something here.
-        0x00 | 0x31 | 0x32 => Ok(None),
+        // Or a unix socket: it has no address that would mean something here.
+        0x00 | 0x31 | 0x32 => Ok(Some(UNKNOWN)),
         _ => Err(malformed("its PROXY header is of an unknown family of addresses")),
     }
 }
@@ -126,7 +128,7 @@ mod tests {
         assert_eq!(read_all(text).await.unwrap(), (Some("192.0.2.1:56324".parse().unwrap()), 5));
         let text = b"PROXY TCP6 2001:db8::1 ::1 1 443\r\n";
         assert_eq!(read_all(text).await.unwrap(), (Some("[2001:db8::1]:1".parse().unwrap()), 0));
-        assert_eq!(read_all(b"PROXY UNKNOWN\r\n\r\n").await.unwrap(), (None, 2));
+        assert_eq!(read_all(b"PROXY UNKNOWN\r\n\r\n").await.unwrap(), (Some(UNKNOWN), 2));
         let v4 = [SIGNATURE, &b"\x21\x11\0\x0e"[..], &[192, 0, 2, 1, 1, 2, 3, 4, 0, 80, 1, 187], b"xxGET"]
             .concat();
         assert_eq!(read_all(&v4).await.unwrap(), (Some("192.0.2.1:80".parse().unwrap()), 3));

@@ -17,7 +17,10 @@ use tokio::{
 };
 
 use super::Shared;
-use crate::{config::Http2, listen::Socket};
+use crate::{
+    config::Http2,
+    listen::{Socket, connection::linger, place::Place},
+};
 
 /// What a client sends first (RFC 9113 §3.4).
 const PREFACE: usize = 24;
@@ -29,13 +32,15 @@ const HEAD: usize = 9;
 const WINDOW: Duration = Duration::from_secs(10);
 
 /// A connection whose frames are counted.
-#[derive(Debug)]
 pub(super) struct Frames {
     socket: Socket,
     counter: Counter,
     limits: Http2,
     since: Instant,
     shared: Arc<Shared>,
+    place: Arc<Place>,
+    /// The client has closed its side.
+    has_ended: bool,
 }
 
 /// What has come of each kind.
@@ -58,8 +63,9 @@ struct Counter {
 }
 
 impl Frames {
-    pub(super) fn new(socket: Socket, limits: Http2, shared: Arc<Shared>) -> Self {
-        Self { socket, counter: Counter::new(), limits, since: Instant::now(), shared }
+    pub(super) fn new(socket: Socket, limits: Http2, shared: Arc<Shared>, place: Arc<Place>) -> Self {
+        let (counter, since) = (Counter::new(), Instant::now());
+        Self { socket, counter, limits, since, shared, place, has_ended: false }
     }
 
     /// Takes note of whether the client takes what it is sent: it may be of streams that have ended for us.
@@ -141,6 +147,7 @@ impl AsyncRead for Frames {
         }
         let start = out.filled().len();
         ready!(this.socket.poll_read(cx, out))?;
+        this.has_ended = out.filled().len() == start;
         this.counter.see(&out.filled()[start..]);
         if this.is_flood() {
             this.shared.flooded.store(true, Ordering::Relaxed);
@@ -190,6 +197,10 @@ impl AsyncWrite for Frames {
 impl Drop for Frames {
     fn drop(&mut self) {
         self.socket.say_goodbye();
+        // What was said last is to arrive, whatever the client still sends; who floods us needs no more.
+        if !self.has_ended && !self.shared.flooded.load(Ordering::Relaxed) {
+            linger(&self.socket, Arc::clone(&self.place));
+        }
     }
 }
 

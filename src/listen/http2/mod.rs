@@ -120,7 +120,8 @@ impl Drop for Open {
 pub(super) async fn serve(greeted: Greeted, place: Place, limits: Arc<Limits>, serve: Serve) {
     let Greeted { socket, peer, .. } = greeted;
     let shared = Arc::new(Shared::new());
-    let frames = Frames::new(socket, limits.http2, Arc::clone(&shared));
+    let place = Arc::new(place);
+    let frames = Frames::new(socket, limits.http2, Arc::clone(&shared), Arc::clone(&place));
     let handshake = builder(&limits.http2).handshake(frames);
     let connection = match timeout(limits.client_header_timeout, handshake).await {
         Ok(Ok(connection)) => connection,
@@ -153,7 +154,7 @@ struct Requests {
     connection: Connection<Frames, Bytes>,
     shared: Arc<Shared>,
     peer: Peer,
-    place: Place,
+    place: Arc<Place>,
     limits: Arc<Limits>,
     serve: Serve,
     /// The windows are as large as they become.
