@@ -6,8 +6,8 @@ use rustix::process::{Pid, Resource, Rlimit, getrlimit, prlimit, setrlimit};
 use tokio::{net::TcpSocket, task::JoinHandle};
 
 use crate::fixtures::{
-    Backend, Builder, Bystander, Gate, Proxy, SOON, Scratch, Target, Wire, answers, eventually, ms, noise,
-    pass,
+    Backend, Builder, Bystander, Gate, Proxy, SOON, Scratch, SmallDisk, Target, Wire, answers, eventually,
+    ms, noise, pass,
 };
 
 const MIB: u64 = 1024 * 1024;
@@ -491,4 +491,31 @@ async fn memory_is_short() {
         in_a_row >= 100
     })
     .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_full_disk() {
+    // The engine takes no body in before it asks.
+    if std::env::var("BOWSHOCK_EXCHANGE").is_ok_and(|by| by == "engine") {
+        return;
+    }
+    let app = app().await;
+    let disk = SmallDisk::mount(2 << 20);
+    let proxy = Proxy::to([app.address()]).route("buffer = \"disk\", max_body = \"none\"");
+    let proxy = proxy.env("TMPDIR", disk.root().to_str().unwrap()).start().await;
+    let bystander = Bystander::of(proxy.target(), "/").await;
+    let before = proxy.resident();
+    let target = proxy.target();
+    let body = bytes::Bytes::from(noise(8 << 20));
+    let _attackers = [(); 2].map(|()| {
+        let (target, body) = (target.clone(), body.clone());
+        Repeated::every(ms(20), move || {
+            let request = target.request("POST", "/").body(body.clone());
+            async move {
+                request.await.expect(507);
+            }
+        })
+    });
+    bystander.assert_unharmed().await;
+    assert_grown_by_less_than(24, &proxy, before);
 }

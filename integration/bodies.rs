@@ -1,11 +1,11 @@
 //! Bodies of requests on their way to a worker: passed on as they come, or taken in whole before.
 
-use std::{fs, process::Command};
+use std::fs;
 
 use crate::fixtures::{
-    Backend, Frames, Proxy, Scratch, Target,
+    Backend, Frames, Proxy, Scratch, SmallDisk, Target,
     frames::{DATA, END_STREAM, frame, post},
-    ms, noise, pass, run,
+    ms, noise, pass,
 };
 
 const MIB: usize = 1 << 20;
@@ -117,33 +117,12 @@ async fn files_have_no_names_and_go_with_their_requests() {
     assert!(app.heads().is_empty());
 }
 
-/// A file system of this many bytes, for as long as it lives.
-struct Small(Scratch);
-
-impl Small {
-    fn mount(bytes: usize) -> Self {
-        let scratch = Scratch::new();
-        let size = format!("size={bytes}");
-        let mut mount = Command::new("mount");
-        let (code, _, error) = run(mount.args(["-t", "tmpfs", "-o", &size, "tmpfs"]).arg(scratch.root()));
-        assert_eq!(code, Some(0), "{error}");
-        Self(scratch)
-    }
-}
-
-impl Drop for Small {
-    fn drop(&mut self) {
-        let (code, _, error) = run(Command::new("umount").arg("-l").arg(self.0.root()));
-        assert_eq!(code, Some(0), "{error}");
-    }
-}
-
 #[tokio::test]
 async fn a_full_disk_is_507_and_nothing_leaks() {
     let app = measuring().await;
-    let disk = Small::mount(2 * MIB);
+    let disk = SmallDisk::mount(2 * MIB);
     let proxy = Proxy::to([app.address()]).route("buffer = \"disk\", max_body = \"none\"").secure();
-    let mut proxy = proxy.env("TMPDIR", disk.0.root().to_str().unwrap()).start().await;
+    let mut proxy = proxy.env("TMPDIR", disk.root().to_str().unwrap()).start().await;
     for target in ways(&proxy) {
         let answer = target.request("POST", "/").body(noise(8 * MIB)).await.expect(507);
         assert!(answer.header("content-type").starts_with("text/html"), "{answer:?}");
