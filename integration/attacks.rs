@@ -506,7 +506,7 @@ async fn a_full_disk() {
     let bystander = Bystander::of(proxy.target(), "/").await;
     let before = proxy.resident();
     let target = proxy.target();
-    let body = bytes::Bytes::from(noise(8 << 20));
+    let body = noise(8 << 20);
     let _attackers = [(); 2].map(|()| {
         let (target, body) = (target.clone(), body.clone());
         Repeated::every(ms(20), move || {
