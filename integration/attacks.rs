@@ -517,5 +517,6 @@ async fn a_full_disk() {
         })
     });
     bystander.assert_unharmed().await;
-    assert_grown_by_less_than(24, &proxy, before);
+    // What was written is freed; the allocator keeps some of it for each of the threads that wrote.
+    assert_grown_by_less_than(96, &proxy, before);
 }
