@@ -31,6 +31,18 @@ enum Kind {
     Zstd(zstd::stream::write::Encoder<'static, Vec<u8>>),
 }
 
+/// Has whichever it is do something, and takes what has become of that.
+macro_rules! each {
+    ($kind:expr, $encoder:ident => $call:expr) => {
+        match $kind {
+            Some(Kind::Gzip($encoder)) => $call.map(|()| std::mem::take($encoder.get_mut())),
+            Some(Kind::Brotli($encoder)) => $call.map(|()| std::mem::take($encoder.get_mut())),
+            Some(Kind::Zstd($encoder)) => $call.map(|()| std::mem::take($encoder.get_mut())),
+            None => Ok(Vec::new()),
+        }
+    };
+}
+
 /// Counted for as long as it lasts.
 struct Place;
 
@@ -49,11 +61,6 @@ impl Drop for Place {
 }
 
 impl Encoder {
-    /// Whether too many are at work.
-    pub(super) fn is_full() -> bool {
-        AT_WORK.load(Ordering::Relaxed) >= MOST
-    }
-
     /// One that begins; `None` when too many are at work.
     pub(super) fn new(coding: Coding, level: u32) -> Option<Self> {
         let place = Place::take()?;
@@ -77,40 +84,12 @@ impl Encoder {
 
     /// Takes content in; what has become of it so far.
     pub(super) fn write(&mut self, content: &[u8]) -> io::Result<Vec<u8>> {
-        match &mut self.kind {
-            Some(Kind::Gzip(encoder)) => {
-                encoder.write_all(content)?;
-                Ok(std::mem::take(encoder.get_mut()))
-            }
-            Some(Kind::Brotli(encoder)) => {
-                encoder.write_all(content)?;
-                Ok(std::mem::take(encoder.get_mut()))
-            }
-            Some(Kind::Zstd(encoder)) => {
-                encoder.write_all(content)?;
-                Ok(std::mem::take(encoder.get_mut()))
-            }
-            None => Ok(Vec::new()),
-        }
+        each!(&mut self.kind, encoder => encoder.write_all(content))
     }
 
     /// All that has become of what was taken in, so that it can be read.
     pub(super) fn flush(&mut self) -> io::Result<Vec<u8>> {
-        match &mut self.kind {
-            Some(Kind::Gzip(encoder)) => {
-                encoder.flush()?;
-                Ok(std::mem::take(encoder.get_mut()))
-            }
-            Some(Kind::Brotli(encoder)) => {
-                encoder.flush()?;
-                Ok(std::mem::take(encoder.get_mut()))
-            }
-            Some(Kind::Zstd(encoder)) => {
-                encoder.flush()?;
-                Ok(std::mem::take(encoder.get_mut()))
-            }
-            None => Ok(Vec::new()),
-        }
+        each!(&mut self.kind, encoder => encoder.flush())
     }
 
     /// The end.

@@ -16,7 +16,7 @@ use coding::Accepted;
 const DIGESTS: [HeaderName; 2] =
     [HeaderName::from_static("content-digest"), HeaderName::from_static("content-md5")];
 
-/// The coding of an answer, if it is to have one; who has an encoder for it says so in its head ([`code`]). Says there that
+/// The coding of an answer and its level, if it is to have one; who has an encoder for it says so in its head ([`code`]). Says there that
 /// others get it otherwise, wherever that is so.
 pub(crate) fn decide(
     settings: &Compress,
@@ -24,7 +24,7 @@ pub(crate) fn decide(
     status: StatusCode,
     answer: &mut impl Fields,
     length: Option<u64>,
-) -> Option<Coding> {
+) -> Option<(Coding, u32)> {
     if !may_be_coded(settings, status, answer) {
         return None;
     }
@@ -42,8 +42,7 @@ pub(crate) fn decide(
     if is_small && !accepted.refuses_identity() {
         return None;
     }
-    let codings: Vec<Coding> = settings.codings.iter().map(|(coding, _)| *coding).collect();
-    accepted.best(codings.iter().copied()).map(|place| codings[place])
+    accepted.best(settings.codings.iter().map(|(coding, _)| *coding)).map(|place| settings.codings[place])
 }
 
 /// Whether a coding would do an answer good, whoever asks.
@@ -110,11 +109,6 @@ pub(crate) fn code(answer: &mut impl Fields, coding: Coding) {
     }
 }
 
-/// The level of a coding.
-pub(crate) fn level(settings: &Compress, coding: Coding) -> u32 {
-    settings.codings.iter().find(|(one, _)| *one == coding).map_or(1, |(_, level)| *level)
-}
-
 #[cfg(test)]
 mod tests {
     use http::HeaderMap;
@@ -141,7 +135,8 @@ mod tests {
             fields.append(*name, value.parse().unwrap());
         }
         let status = StatusCode::from_u16(status).unwrap();
-        let coding = decide(&Compress::default(), &asked(request), status, &mut fields, length);
+        let decided = decide(&Compress::default(), &asked(request), status, &mut fields, length);
+        let coding = decided.map(|(coding, _)| coding);
         if let Some(coding) = coding {
             code(&mut fields, coding);
         }

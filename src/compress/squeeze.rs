@@ -43,11 +43,6 @@ impl Squeeze {
         Some(Self { encoder: Some(encoder), working, coded, pending: 0, is_finished: false })
     }
 
-    /// Whether too many are at work.
-    pub(crate) fn is_full() -> bool {
-        Encoder::is_full()
-    }
-
     /// Whether the end has been taken in too.
     pub(crate) fn is_finished(&self) -> bool {
         self.is_finished

@@ -74,7 +74,9 @@ pub(super) async fn coded(mut answer: Answer, request: &request::Parts, exchange
         return answer;
     }
     let mut headers = answer.headers.clone();
-    let Some(coding) = compress::decide(settings, request, answer.status, &mut headers, Some(length)) else {
+    let Some((coding, level)) =
+        compress::decide(settings, request, answer.status, &mut headers, Some(length))
+    else {
         // Others may get it otherwise.
         answer.headers = headers;
         return answer;
@@ -102,7 +104,6 @@ pub(super) async fn coded(mut answer: Answer, request: &request::Parts, exchange
             return Answer::empty(StatusCode::INTERNAL_SERVER_ERROR);
         }
     };
-    let level = compress::level(settings, coding);
     match compress::whole(content.clone(), coding, level).await {
         Some(coded) => {
             if let Some(key) = key {

@@ -9,7 +9,7 @@ use std::{
 };
 
 use bytes::{BufMut, Bytes, BytesMut};
-use http::{Method, StatusCode, Version, header};
+use http::{StatusCode, Version, header};
 use tokio::{
     io::{AsyncWrite, AsyncWriteExt},
     time::{Instant, timeout},
@@ -299,15 +299,15 @@ impl Turn<'_> {
     fn squeeze(&self, status: StatusCode, fields: &mut Edited<'_, Head>) -> Option<Squeeze> {
         let settings = self.exchange.route.as_ref()?.settings.compress.as_ref()?;
         let request = &self.request.parts;
-        if request.version == Version::HTTP_10 || request.method == Method::CONNECT || Squeeze::is_full() {
+        if request.version == Version::HTTP_10 {
             return None;
         }
         // What is said to HEAD is that of an answer to GET.
         let length = fields.get(&header::CONTENT_LENGTH);
         let length = length.and_then(|length| std::str::from_utf8(length).ok()?.parse().ok());
-        let coding = compress::decide(settings, request, status, fields, length)?;
-        // Others may have been faster: then the head must not say that it is coded.
-        let squeeze = Squeeze::new(coding, compress::level(settings, coding))?;
+        let (coding, level) = compress::decide(settings, request, status, fields, length)?;
+        // Too many may be at it: then the head must not say that it is coded.
+        let squeeze = Squeeze::new(coding, level)?;
         compress::code(fields, coding);
         Some(squeeze)
     }

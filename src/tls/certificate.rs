@@ -95,8 +95,20 @@ pub(crate) fn new_identity(
 ///
 /// When the file cannot be read, or holds none.
 pub(crate) fn authorities(path: &Path) -> Result<RootCertStore, CertificateError> {
+    roots(path, certificates(path)?)
+}
+
+/// The authorities that these certificates, read from `path`, are.
+///
+/// # Errors
+///
+/// When one of them cannot be used.
+pub(super) fn roots(
+    path: &Path,
+    certificates: Vec<CertificateDer<'static>>,
+) -> Result<RootCertStore, CertificateError> {
     let mut roots = RootCertStore::empty();
-    for certificate in certificates(path)? {
+    for certificate in certificates {
         roots
             .add(certificate)
             .map_err(|error| CertificateError::Unusable { path: path.into(), reason: error.to_string() })?;

@@ -1,6 +1,6 @@
 //! TLS towards servers: under which name they are asked, and whose word counts for who they are.
 
-use std::{io, net::IpAddr, path::Path, sync::Arc};
+use std::{io, net::IpAddr, sync::Arc};
 
 use rustls::{
     ClientConfig, ClientConnection, DigitallySignedStruct, RootCertStore, SignatureScheme,
@@ -14,7 +14,11 @@ use rustls::{
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio_rustls::{TlsConnector, TlsStream, client};
 
-use super::{authorities, certificate::certificates, provider};
+use super::{
+    CertificateError,
+    certificate::{certificates, roots},
+    provider,
+};
 use crate::{
     config::UpstreamTls,
     listen::{Raw, Socket},
@@ -92,12 +96,15 @@ fn config(settings: &UpstreamTls) -> Result<ClientConfig, String> {
     let verifier: Arc<dyn ServerCertVerifier> = match &settings.ca {
         _ if !settings.verify => Arc::new(Known { certificates: None, others: None, provider: provider() }),
         ca => {
-            let roots = roots(ca.as_deref())?;
+            let said = |error: CertificateError| error.to_string();
+            let known = ca.as_deref().map(certificates).transpose().map_err(said)?;
+            let roots = match (ca, known.clone()) {
+                (Some(ca), Some(known)) => roots(ca, known).map_err(said)?,
+                _ => roots_of_the_system()?,
+            };
             let others = WebPkiServerVerifier::builder_with_provider(Arc::new(roots), provider()).build();
             let others = others.map_err(|error| error.to_string())?;
-            let certificates =
-                ca.as_deref().map(certificates).transpose().map_err(|error| error.to_string())?;
-            let certificates = Some(certificates.unwrap_or_default());
+            let certificates = Some(known.unwrap_or_default());
             Arc::new(Known { certificates, others: Some(others), provider: provider() })
         }
     };
@@ -107,11 +114,7 @@ fn config(settings: &UpstreamTls) -> Result<ClientConfig, String> {
     Ok(config)
 }
 
-/// The authorities of the file, or those of the system.
-fn roots(ca: Option<&Path>) -> Result<RootCertStore, String> {
-    if let Some(ca) = ca {
-        return authorities(ca).map_err(|error| error.to_string());
-    }
+fn roots_of_the_system() -> Result<RootCertStore, String> {
     let mut roots = RootCertStore::empty();
     roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
     if roots.is_empty() {

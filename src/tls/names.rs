@@ -2,10 +2,8 @@
 
 use std::{
     collections::HashMap,
-    fs,
     hash::{DefaultHasher, Hash, Hasher},
     io,
-    path::PathBuf,
     sync::{Arc, Mutex, PoisonError},
     time::SystemTime,
 };
@@ -16,7 +14,11 @@ use rustls::{
     sign::SingleCertAndKey,
 };
 
-use super::{CertificateError, authorities, certificate::Identity, identity, provider};
+use super::{
+    CertificateError,
+    certificate::{Identity, certificates, roots},
+    identity, provider,
+};
 use crate::{
     acme,
     config::{AcmeSite, Address, ClientTls, Config, Tls, TlsVersion},
@@ -58,7 +60,7 @@ struct Sessions {
     storage: Arc<dyn StoresServerSessions>,
 }
 
-/// What connections have in common that trust the same: the least version, and the text of the authorities.
+/// What connections have in common that trust the same: the least version, and the authorities.
 type Trust = (TlsVersion, Option<(u64, bool)>);
 
 /// The keys of tickets, which live as long as the process: they are renewed every six hours, and each lasts for twelve.
@@ -155,13 +157,12 @@ fn stand_in(
     made.map(|made| Identity { expires: SystemTime::UNIX_EPOCH, ..made }).map_err(unusable)
 }
 
-/// What checks the certificates of clients, and a number that changes with the text of the authorities.
+/// What checks the certificates of clients, and a number that changes with the authorities.
 fn verifier(client: &ClientTls) -> Result<(Arc<dyn ClientCertVerifier>, u64), CertificateError> {
-    let unreadable =
-        |path: &PathBuf, source: io::Error| CertificateError::Unreadable { path: path.clone(), source };
-    let roots = authorities(&client.ca)?;
+    let authorities = certificates(&client.ca)?;
     let mut hasher = DefaultHasher::new();
-    fs::read(&client.ca).map_err(|source| unreadable(&client.ca, source))?.hash(&mut hasher);
+    authorities.hash(&mut hasher);
+    let roots = roots(&client.ca, authorities)?;
     let verifier = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider());
     let verifier = if client.required { verifier } else { verifier.allow_unauthenticated() };
     let verifier = verifier
