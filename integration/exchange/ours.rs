@@ -29,6 +29,28 @@ async fn both_directions_go_on_at_the_same_time() {
     assert!(back.ends_with(&body), "{} bytes came back", back.len());
 }
 
+/// The engine waits for the rest of a request whose answer it has passed on, until `client_body_timeout`.
+#[tokio::test]
+async fn an_answer_before_the_end_of_an_upload_arrives_and_ends_the_connection() {
+    let backend = Backend::serving(|mut wire, heads| async move {
+        let head = wire.head().await;
+        heads.lock().unwrap().extend(head);
+        wire.send("HTTP/1.1 403 Forbidden\r\nContent-Length: 2\r\nConnection: close\r\n\r\nno").await;
+    })
+    .await;
+    let proxy = Proxy::to([backend.address()]).start().await;
+    let mut client = proxy.wire().await;
+    let inner = "GET /smuggled HTTP/1.1\r\nHost: x\r\n\r\n".repeat(100_000);
+    client
+        .send(format!("POST /first HTTP/1.1\r\nHost: x\r\nContent-Length: {}\r\n\r\n", inner.len() + 9))
+        .await;
+    client.send(&inner).await;
+    let answer = client.answer().await.expect("an answer").expect(403);
+    assert_eq!(answer.text(), "no");
+    assert!(client.closes(SOON).await.is_some());
+    assert_eq!(backend.paths(), ["/first"]);
+}
+
 #[tokio::test]
 async fn a_download_leaves_the_connection_to_the_application_for_the_next() {
     let scratch = Scratch::new();
