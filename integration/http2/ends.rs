@@ -133,6 +133,7 @@ async fn who_is_slow_to_take_its_answers_is_not_idle() {
         client.send(get(2 * number + 1, "/")).await;
     }
     // For the proxy all of them are over: what the kernel has no room for waits in the connection.
+    soon_eq!(app.heads().len(), STREAMS as usize);
     soon_eq!(proxy.inflight().await, [0]);
     pass(ms(4000)).await;
     for number in 0..STREAMS {
