@@ -11,6 +11,7 @@ use tokio::time::Instant;
 
 use crate::{
     client::Client,
+    clock,
     gate::InProgress,
     observe::{How, RequestId},
     route::{Route, Site},
@@ -81,8 +82,8 @@ impl Exchange {
     /// A request whose head has just come.
     pub(crate) fn new() -> Self {
         Self {
-            started: Instant::now(),
-            time: SystemTime::now(),
+            started: clock::now(),
+            time: clock::calendar(),
             id: RequestId::random(),
             client: None,
             tls: None,

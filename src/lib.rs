@@ -17,6 +17,7 @@
 //! - [`observe`]: metrics, logs, status
 //! - [`http1`]: HTTP/1.1 spoken by ourselves: answers, attempts at servers, bodies both ways
 //! - [`proxy`]: for all else the engine's callbacks, and only there (and in the transport) the engine's types
+//! - [`clock`]: the time
 //! - [`state`]: all that lives as long as the process, and how a reload takes effect in it
 //! - [`server`]: start, signals, stop
 //! - [`demo`]: the embedded application
@@ -31,6 +32,7 @@ mod answer;
 pub mod benching;
 pub mod cli;
 mod client;
+mod clock;
 mod compress;
 pub mod config;
 mod demo;

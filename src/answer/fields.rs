@@ -6,6 +6,8 @@ use bytes::BytesMut;
 use http::{HeaderMap, HeaderName, HeaderValue, header};
 use pingora_http::{RequestHeader, ResponseHeader};
 
+use super::value;
+
 /// A head whose fields can be changed. The engine's own heads keep the spelling of names beside the map, and ours
 /// keep changes beside the bytes that came, so they are changed through these; rules about fields need not know.
 pub(crate) trait Fields {
@@ -15,11 +17,15 @@ pub(crate) trait Fields {
     fn each(&self, name: &HeaderName, take: impl FnMut(&[u8]));
     /// Sets one, in place of all of that name.
     fn set(&mut self, name: HeaderName, value: HeaderValue);
+    /// Sets one to what `write` writes, which is visible ASCII.
+    fn write(&mut self, name: HeaderName, write: impl FnOnce(&mut BytesMut)) {
+        self.set(name, value(write));
+    }
     /// Adds one beside those of that name.
     fn add(&mut self, name: HeaderName, value: HeaderValue);
     /// Removes all of that name.
     fn remove(&mut self, name: &HeaderName);
-    /// Removes all whose names, in lower case, are `gone`.
+    /// Removes all whose names, in whatever case they came, are `gone`.
     fn remove_if(&mut self, gone: impl Fn(&[u8]) -> bool);
     /// All of them, as they came or as they are now.
     fn map(&self) -> Cow<'_, HeaderMap>;
@@ -64,6 +70,11 @@ pub(crate) fn write_plain_length(head: &mut impl Fields) {
 /// The names in `fields` that are `gone`.
 fn names_if(fields: &HeaderMap, gone: impl Fn(&[u8]) -> bool) -> Vec<HeaderName> {
     fields.keys().filter(|name| gone(name.as_str().as_bytes())).cloned().collect()
+}
+
+/// Whether a name, in whatever case it came, starts like that.
+pub(crate) fn starts_with(name: &[u8], start: &[u8]) -> bool {
+    name.get(..start.len()).is_some_and(|begin| begin.eq_ignore_ascii_case(start))
 }
 
 /// Writes the fields of a head and the empty line that ends it (RFC 9112 §5).

@@ -15,7 +15,9 @@ use crate::observe::How;
 
 pub(crate) use dress::dress;
 pub(crate) use error_page::{Explanation, bare, escape, head, prefers_json};
-pub(crate) use fields::{Fields, named_in_connection, write_field, write_fields, write_plain_length};
+pub(crate) use fields::{
+    Fields, named_in_connection, starts_with, write_field, write_fields, write_plain_length,
+};
 pub use pieces::{Piece, Pieces};
 pub(crate) use text::{copy, value, write_number};
 

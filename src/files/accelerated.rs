@@ -5,7 +5,11 @@ use std::path::PathBuf;
 use http::{HeaderMap, HeaderName, HeaderValue, header};
 
 use super::{Wanted, wanted};
-use crate::{answer::Fields, config::Files, route::By};
+use crate::{
+    answer::{Fields, starts_with},
+    config::Files,
+    route::By,
+};
 
 /// The field in which the application names the file.
 pub const X_ACCEL_REDIRECT: HeaderName = HeaderName::from_static("x-accel-redirect");
@@ -123,7 +127,8 @@ fn is_about_the_body_or_to_us(name: &HeaderName) -> bool {
 
 /// Whether a field is a word of the application to the proxy.
 fn is_to_us(name: &[u8]) -> bool {
-    name.starts_with(b"x-accel-") || name.starts_with(b"x-archive-") || name == X_SENDFILE.as_str().as_bytes()
+    starts_with(name, b"x-a") && (starts_with(name, b"x-accel-") || starts_with(name, b"x-archive-"))
+        || name.eq_ignore_ascii_case(X_SENDFILE.as_str().as_bytes())
 }
 
 /// Removes what is between the application and the proxy alone.

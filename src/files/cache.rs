@@ -9,12 +9,14 @@ use std::{
         Arc,
         atomic::{AtomicBool, Ordering},
     },
-    time::{Duration, Instant},
+    time::Duration,
 };
 
 use moka::sync::Cache as Moka;
+use tokio::time::Instant;
 
 use super::{Opened, Wanted};
+use crate::clock;
 
 /// How long a path is taken to lead to the same file.
 const FRESH: Duration = Duration::from_secs(1);
@@ -55,12 +57,13 @@ impl Cache {
     /// The file, if it was looked at a moment ago.
     pub(crate) fn fresh(&self, wanted: &Wanted) -> Option<Arc<Opened>> {
         let kept = self.files.get(wanted)?;
-        (kept.looked.elapsed() < FRESH && kept.opened.is_unchanged()).then(|| Arc::clone(&kept.opened))
+        (clock::now().saturating_duration_since(kept.looked) < FRESH && kept.opened.is_unchanged())
+            .then(|| Arc::clone(&kept.opened))
     }
 
     /// Keeps a file that has just been opened.
     pub(crate) fn keep(self: &Arc<Self>, wanted: Wanted, opened: Arc<Opened>) {
-        self.files.insert(wanted, Arc::new(Kept { opened, looked: Instant::now() }));
+        self.files.insert(wanted, Arc::new(Kept { opened, looked: clock::now() }));
         if !self.swept.swap(true, Ordering::Relaxed) {
             tokio::spawn(Arc::clone(self).sweep());
         }

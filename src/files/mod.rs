@@ -40,7 +40,7 @@ pub fn wanted(files: &Files, by: &By<'_>) -> Option<Wanted> {
         let path = match by {
             By::Prefix(rest) => {
                 let directory = root.render(|_| None);
-                let path = (!is_hidden(rest)).then(|| format!("{}{rest}", directory.trim_end_matches('/')));
+                let path = (!is_hidden(rest)).then(|| [directory.trim_end_matches('/'), rest].concat());
                 roots.push(directory);
                 path
             }
@@ -93,7 +93,10 @@ fn fixed_directory(root: &Template) -> String {
 
 /// Whether a segment starts with a dot (`..` among them). `/.well-known/` is public by its purpose (RFC 8615).
 fn is_hidden(path: &str) -> bool {
-    path.split('/').any(|segment| segment.starts_with('.') && segment != ".well-known")
+    let starts = memchr::memchr_iter(b'.', path.as_bytes());
+    let mut segments =
+        starts.filter(|at| path[..*at].bytes().next_back().is_none_or(|before| before == b'/'));
+    segments.any(|at| path[at..].split('/').next() != Some(".well-known"))
 }
 
 /// Answers with an open file, or the part of it that the client asks for.

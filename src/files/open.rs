@@ -2,8 +2,9 @@
 
 use std::{
     fs::{self, File},
+    hash::{Hash, Hasher},
     io::{self, Read},
-    os::unix::fs::MetadataExt,
+    os::unix::{ffi::OsStrExt, fs::MetadataExt},
     path::{Path, PathBuf},
     sync::Arc,
     time::SystemTime,
@@ -28,7 +29,7 @@ use crate::{
 pub(super) const SMALL: u64 = 32 * 1024;
 
 /// Which file is wanted, and where it must be.
-#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, Eq)]
 pub struct Wanted {
     /// Paths to try, in order.
     pub candidates: Vec<PathBuf>,
@@ -40,6 +41,30 @@ pub struct Wanted {
     pub neighbours: bool,
     /// Types of content beside the common ones.
     pub types: Types,
+}
+
+// Paths are the same if their bytes are; to take them apart would cost more than all the rest of finding an open file.
+
+impl PartialEq for Wanted {
+    fn eq(&self, other: &Self) -> bool {
+        let bytes = |paths: &[PathBuf], others: &[PathBuf]| {
+            paths.len() == others.len()
+                && paths.iter().zip(others).all(|(path, other)| path.as_os_str() == other.as_os_str())
+        };
+        bytes(&self.candidates, &other.candidates)
+            && bytes(&self.within, &other.within)
+            && (self.symlinks, self.neighbours) == (other.symlinks, other.neighbours)
+            && (Arc::ptr_eq(&self.types, &other.types) || self.types == other.types)
+    }
+}
+
+impl Hash for Wanted {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        // The rest of what is wanted of a path is nearly always the same.
+        for candidate in &self.candidates {
+            state.write(candidate.as_os_str().as_bytes());
+        }
+    }
 }
 
 impl Wanted {

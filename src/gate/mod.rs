@@ -72,7 +72,7 @@ fn refuse_request(route: &Route, request: &request::Parts) -> Option<Answer> {
 /// OPTIONS that may not be passed on is answered by who holds it then (RFC 9110 §7.6.2).
 fn end_here(route: &Route, request: &request::Parts) -> Option<Answer> {
     let goes_on = matches!(route.action, Action::Proxy(_)) && request.method == Method::OPTIONS;
-    let left = request.headers.get(header::MAX_FORWARDS).filter(|_| goes_on)?;
+    let left = goes_on.then(|| request.headers.get(header::MAX_FORWARDS)).flatten()?;
     (left == "0").then(|| Answer::empty(StatusCode::NO_CONTENT))
 }
 

@@ -20,7 +20,7 @@ pub(super) async fn send(table: &Table, files: &Files, by: &By<'_>, request: &re
         return not_found(headers);
     }
     let Some(wanted) = files::wanted(files, by) else { return not_found(headers) };
-    match open(&table.files, wanted.clone()).await {
+    match open(&table.files, &wanted).await {
         Ok(opened) => files::respond(&opened, method, headers, HeaderMap::new()),
         Err(Missing::Directory(_))
             if (files.listing || !files.index.is_empty()) && !request.uri.path().ends_with('/') =>
@@ -56,12 +56,13 @@ async fn list(directory: PathBuf, wanted: Wanted, request: &request::Parts) -> A
 }
 
 /// Opens a file, or finds it open.
-pub(super) async fn open(cache: &Arc<files::Cache>, wanted: Wanted) -> Result<Arc<Opened>, Missing> {
-    if let Some(opened) = cache.fresh(&wanted) {
+pub(super) async fn open(cache: &Arc<files::Cache>, wanted: &Wanted) -> Result<Arc<Opened>, Missing> {
+    if let Some(opened) = cache.fresh(wanted) {
         return Ok(opened);
     }
     // File systems block, some of them for long; the event loop must not.
     let first = wanted.candidates.first().cloned().unwrap_or_default();
+    let wanted = wanted.clone();
     let opened =
         tokio::task::spawn_blocking(move || files::open(&wanted).map(|opened| (wanted, opened))).await;
     let unreadable = |panic| Missing::Unreadable { path: first, source: io::Error::other(panic) };

@@ -66,7 +66,7 @@ pub(crate) async fn accelerate(
     let path = found.first().and_then(|wanted| wanted.candidates.first().cloned());
     let mut answer = not_found(&request.headers);
     for wanted in found {
-        match open(&table.files, wanted).await {
+        match open(&table.files, &wanted).await {
             Ok(opened) => {
                 answer = files::respond(&opened, &request.method, &request.headers, base);
                 break;

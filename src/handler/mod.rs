@@ -148,7 +148,7 @@ async fn with_own_page(mut answer: Answer, exchange: &Exchange) -> Answer {
     let page = site.and_then(|site| site.errors.page(answer.status));
     let Some((path, cache)) = page else { return answer };
     let wanted = Wanted::file(path.into());
-    match files::open(cache, wanted).await {
+    match files::open(cache, &wanted).await {
         Ok(opened) => {
             answer.headers.insert(header::CONTENT_TYPE, opened.content_type.clone());
             answer.body(opened.whole())

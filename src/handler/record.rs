@@ -3,7 +3,7 @@
 use http::{StatusCode, header, request};
 
 use super::host;
-use crate::{exchange::Exchange, observe::Entry, state::State};
+use crate::{clock, exchange::Exchange, observe::Entry, state::State};
 
 /// What a client got.
 #[derive(Debug, Clone, Copy)]
@@ -24,7 +24,7 @@ impl Sent {
 /// Counts and logs a request that is over.
 pub(crate) fn record(state: &State, request: &request::Parts, sent: Sent, exchange: &Exchange) {
     let Sent { status, bytes } = sent;
-    let took = exchange.started.elapsed();
+    let took = clock::read().saturating_duration_since(exchange.started);
     let (site, route) = (exchange.site().map_or("-", |site| &site.name), exchange.route_key());
     let metrics = || state.metrics.route(site, route);
     match &exchange.route {

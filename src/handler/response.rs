@@ -170,6 +170,6 @@ pub(crate) fn pass_on(status: StatusCode, response: &mut impl Fields, exchange: 
         route.site.https.insist(response, exchange.client.as_ref());
     }
     if response.get(&X_REQUEST_ID).is_none() {
-        response.set(X_REQUEST_ID, exchange.id.value());
+        response.write(X_REQUEST_ID, |out| out.extend_from_slice(exchange.id.as_bytes()));
     }
 }

@@ -9,6 +9,7 @@ use tokio::io::AsyncWriteExt;
 use super::Turn;
 use crate::{
     answer::{Answer, Body, Explanation, write_field, write_number},
+    clock,
     handler::{self, Sent, response::pace},
     observe::How,
 };
@@ -46,7 +47,9 @@ impl Turn<'_> {
                 Body::Empty => {}
                 Body::Bytes(body) => {
                     bytes = body.len() as u64;
-                    if let Err(error) = self.transport.write_all(&body).await {
+                    if !self.transport.append(&body)
+                        && let Err(error) = self.transport.write_all(&body).await
+                    {
                         return self.broken(&error, status);
                     }
                 }
@@ -66,7 +69,8 @@ impl Turn<'_> {
         let connection = self.connection();
         let now = self.now();
         let out = self.transport.outbound();
-        out.reserve(256);
+        // Nearly all heads, and small bodies.
+        out.reserve(2048);
         out.put_slice(b"HTTP/1.1 ");
         out.put_slice(answer.status.as_str().as_bytes());
         out.put_u8(b' ');
@@ -103,7 +107,7 @@ impl Turn<'_> {
         if exchange.upstream().is_none() {
             return exchange.time;
         }
-        exchange.time + exchange.started.elapsed()
+        exchange.time + clock::now().saturating_duration_since(exchange.started)
     }
 
     /// The client has not taken its answer.

@@ -19,6 +19,7 @@ use super::{
 };
 use crate::{
     answer::{Explanation, Fields},
+    clock,
     handler::{
         self, NoPlace, Sent,
         failed::{self, NoConnection},
@@ -63,7 +64,7 @@ impl Patience {
     ) -> Poll<()> {
         let since = match self.since {
             Some((before, since)) if before == so_far => since,
-            _ => Instant::now(),
+            _ => clock::now(),
         };
         self.since = Some((so_far, since));
         transport.alarm.poll(cx, since + limit)

@@ -2,29 +2,44 @@
 //!
 //! Fields keep their order and the spelling of their names; nothing is copied but what has changed.
 
-use std::borrow::Cow;
+use std::{borrow::Cow, ops::Range};
 
 use bytes::{BufMut, BytesMut};
 use http::{HeaderMap, HeaderName, HeaderValue};
 
-use crate::{answer::Fields, listen::Request};
+use crate::{
+    answer::Fields,
+    listen::{Lines, Request},
+};
 
 /// A head as it came.
 pub(crate) trait Received {
-    /// The names and values of its fields, in their order and spelling.
-    fn lines(&self) -> impl Iterator<Item = (&[u8], &[u8])>;
-    /// The value of the first field of that name.
-    fn get(&self, name: &HeaderName) -> Option<&[u8]>;
-    /// All fields.
+    /// Its fields.
+    fn lines(&self) -> &Lines;
+    /// The same as a map.
     fn map(&self) -> Cow<'_, HeaderMap>;
 }
+
+/// What values that are written take in most heads: the client's address twice, a host, a port, an id.
+const WRITTEN: usize = 192;
 
 /// A head and its changes.
 #[derive(Debug)]
 pub(crate) struct Edited<'a, R> {
     received: &'a R,
     /// Names whose fields as they came are gone, and what is there in their place, if anything.
-    changes: Vec<(HeaderName, Option<HeaderValue>)>,
+    changes: Vec<(HeaderName, Change)>,
+    /// Values that were written for it.
+    written: BytesMut,
+}
+
+/// What is in the place of fields that came.
+#[derive(Debug)]
+enum Change {
+    Gone,
+    Value(HeaderValue),
+    /// Where among the written ones its value is.
+    Written(Range<usize>),
 }
 
 /// Whether a field is about one connection, and ends where that does (RFC 9110 §7.6.1).
@@ -44,33 +59,43 @@ pub(crate) fn is_hop_by_hop(name: &[u8]) -> bool {
 
 impl<'a, R: Received> Edited<'a, R> {
     pub(crate) fn new(received: &'a R) -> Self {
-        Self { received, changes: Vec::with_capacity(8) }
+        Self { received, changes: Vec::with_capacity(8), written: BytesMut::new() }
     }
 
     /// Writes the fields and no end: what frames the body may follow.
     pub(crate) fn write(&self, out: &mut BytesMut) {
-        let mut field = |name: &[u8], value: &[u8]| {
-            out.reserve(name.len() + value.len() + 4);
-            out.put_slice(name);
-            out.put_slice(b": ");
-            out.put_slice(value);
-            out.put_slice(b"\r\n");
-        };
-        for (name, value) in self.received.lines() {
-            let is_it = |gone: &HeaderName| is_named(name, gone);
-            if !is_hop_by_hop(name) && !self.changes.iter().any(|(gone, _)| is_it(gone)) {
-                field(name, value);
+        let lines = self.received.lines();
+        out.reserve(lines.bytes().len() + self.written.len() + 256);
+        lines.write(out, |name| {
+            !is_hop_by_hop(name) && !self.changes.iter().any(|(gone, _)| is_named(name, gone))
+        });
+        for (name, change) in &self.changes {
+            if let Some(value) = self.value(change) {
+                out.put_slice(name.as_str().as_bytes());
+                out.put_slice(b": ");
+                out.put_slice(value);
+                out.put_slice(b"\r\n");
             }
         }
-        for (name, value) in &self.changes {
-            if let Some(value) = value {
-                field(name.as_str().as_bytes(), value.as_bytes());
-            }
+    }
+
+    fn value<'s>(&'s self, change: &'s Change) -> Option<&'s [u8]> {
+        match change {
+            Change::Gone => None,
+            Change::Value(value) => Some(value.as_bytes()),
+            Change::Written(place) => Some(&self.written[place.clone()]),
         }
     }
 
     fn is_changed(&self, name: &HeaderName) -> bool {
         self.changes.iter().any(|(changed, _)| changed == name)
+    }
+
+    fn change(&mut self, name: HeaderName, change: Change) {
+        if self.is_changed(&name) {
+            self.changes.retain(|(changed, _)| *changed != name);
+        }
+        self.changes.push((name, change));
     }
 }
 
@@ -83,67 +108,55 @@ impl<R: Received> Fields for Edited<'_, R> {
     fn get(&self, name: &HeaderName) -> Option<&[u8]> {
         let mut changes = self.changes.iter().filter(|(changed, _)| changed == name).peekable();
         if changes.peek().is_none() {
-            return self.received.get(name);
+            return self.received.lines().get(name);
         }
-        changes.find_map(|(_, value)| value.as_ref().map(HeaderValue::as_bytes))
+        changes.find_map(|(_, change)| self.value(change))
     }
 
-    fn each(&self, name: &HeaderName, mut take: impl FnMut(&[u8])) {
+    fn each(&self, name: &HeaderName, take: impl FnMut(&[u8])) {
         if self.is_changed(name) {
             let there = self.changes.iter().filter(|(changed, _)| changed == name);
-            there.filter_map(|(_, value)| value.as_ref()).for_each(|value| take(value.as_bytes()));
+            there.filter_map(|(_, change)| self.value(change)).for_each(take);
         } else {
-            let there = self.received.lines().filter(|(came, _)| is_named(came, name));
-            there.for_each(|(_, value)| take(value));
+            self.received.lines().values(name).for_each(take);
         }
     }
 
     fn set(&mut self, name: HeaderName, value: HeaderValue) {
-        if self.is_changed(&name) {
-            self.changes.retain(|(changed, _)| *changed != name);
+        self.change(name, Change::Value(value));
+    }
+
+    fn write(&mut self, name: HeaderName, write: impl FnOnce(&mut BytesMut)) {
+        if self.written.capacity() == 0 {
+            self.written.reserve(WRITTEN);
         }
-        self.changes.push((name, Some(value)));
+        let start = self.written.len();
+        write(&mut self.written);
+        self.change(name, Change::Written(start..self.written.len()));
     }
 
     fn add(&mut self, name: HeaderName, value: HeaderValue) {
         if !self.is_changed(&name) {
             // Those that are there count as changed from now on.
-            let there = self.received.lines().filter(|(came, _)| is_named(came, &name));
-            let there = there.filter_map(|(_, value)| HeaderValue::from_bytes(value).ok());
-            self.changes.extend(there.map(|value| (name.clone(), Some(value))));
+            let there = self.received.lines().values(&name);
+            let there = there.filter_map(|value| HeaderValue::from_bytes(value).ok());
+            self.changes.extend(there.map(|value| (name.clone(), Change::Value(value))));
         }
-        self.changes.push((name, Some(value)));
+        self.changes.push((name, Change::Value(value)));
     }
 
     fn remove(&mut self, name: &HeaderName) {
         self.changes.retain(|(changed, _)| changed != name);
-        if self.received.get(name).is_some() {
-            self.changes.push((name.clone(), None));
+        if self.received.lines().get(name).is_some() {
+            self.changes.push((name.clone(), Change::Gone));
         }
     }
 
     fn remove_if(&mut self, gone: impl Fn(&[u8]) -> bool) {
         self.changes.retain(|(changed, _)| !gone(changed.as_str().as_bytes()));
-        let mut room = [0; 64];
-        for (name, _) in self.received.lines() {
-            let mut long;
-            let name = match room.get_mut(..name.len()) {
-                Some(room) => {
-                    room.copy_from_slice(name);
-                    room
-                }
-                None => {
-                    long = name.to_vec();
-                    &mut long[..]
-                }
-            };
-            name.make_ascii_lowercase();
-            if gone(name)
-                && let Ok(name) = HeaderName::from_bytes(name)
-            {
-                self.changes.push((name, None));
-            }
-        }
+        let names = self.received.lines().iter().map(|(name, _)| name).filter(|name| gone(name));
+        let names = names.filter_map(|name| HeaderName::from_bytes(name).ok());
+        self.changes.extend(names.map(|name| (name, Change::Gone)));
     }
 
     fn map(&self) -> Cow<'_, HeaderMap> {
@@ -158,12 +171,8 @@ pub(super) fn has_word<'v>(mut values: impl Iterator<Item = &'v [u8]>, word: &st
 }
 
 impl Received for Request {
-    fn lines(&self) -> impl Iterator<Item = (&[u8], &[u8])> {
-        self.lines.iter()
-    }
-
-    fn get(&self, name: &HeaderName) -> Option<&[u8]> {
-        self.parts.headers.get(name).map(HeaderValue::as_bytes)
+    fn lines(&self) -> &Lines {
+        &self.lines
     }
 
     fn map(&self) -> Cow<'_, HeaderMap> {
@@ -212,7 +221,7 @@ mod tests {
         assert_eq!(written(&edited), "HOST: a\r\nx-one: new\r\nset-cookie: a=b\r\nset-cookie: c=d\r\n");
         edited.remove(&one);
         assert_eq!(edited.get(&one), None);
-        edited.remove_if(|name| name == b"set-cookie" || name == b"host");
+        edited.remove_if(|name| name == b"set-cookie" || name.eq_ignore_ascii_case(b"host"));
         assert_eq!(written(&edited), "");
     }
 

@@ -109,11 +109,14 @@ impl Turn<'_> {
 pub(crate) fn asks_for_websocket(request: &request::Parts) -> bool {
     let fields = &request.headers;
     let values = |name| fields.get_all(name).iter().map(HeaderValue::as_bytes);
-    let has_body = values(header::CONTENT_LENGTH).any(|length| length != b"0")
-        || fields.contains_key(header::TRANSFER_ENCODING);
+    let has_body = || {
+        values(header::CONTENT_LENGTH).any(|length| length != b"0")
+            || fields.contains_key(header::TRANSFER_ENCODING)
+    };
     request.method == Method::GET
+        && fields.contains_key(header::UPGRADE)
         && request.version != Version::HTTP_10
-        && !has_body
+        && !has_body()
         && values(header::UPGRADE).count() == 1
         && values(header::UPGRADE).all(|protocol| protocol.eq_ignore_ascii_case(b"websocket"))
         && has_word(values(header::CONNECTION), "upgrade")

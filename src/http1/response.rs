@@ -75,7 +75,7 @@ impl Head {
 
     fn says_where_its_body_ends(&self) -> bool {
         let framing = [&header::CONTENT_LENGTH, &header::TRANSFER_ENCODING];
-        framing.into_iter().any(|name| self.lines.values(name).next().is_some())
+        framing.into_iter().any(|name| self.lines.get(name).is_some())
     }
 
     /// What the server says beside the code of its status, mostly its name.
@@ -122,12 +122,8 @@ impl Head {
 }
 
 impl Received for Head {
-    fn lines(&self) -> impl Iterator<Item = (&[u8], &[u8])> {
-        self.lines.iter()
-    }
-
-    fn get(&self, name: &HeaderName) -> Option<&[u8]> {
-        self.lines.values(name).next()
+    fn lines(&self) -> &Lines {
+        &self.lines
     }
 
     /// Made when it is asked for, which most answers do not need.

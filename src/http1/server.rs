@@ -13,6 +13,7 @@ use bytes::{Buf, BytesMut};
 use tokio::{io::ReadBuf, time::Instant};
 
 use crate::{
+    clock,
     listen::{BEFORE, Buffer, ROOM, Socket, keep},
     upstream::{self, Lease, Server},
 };
@@ -91,7 +92,7 @@ impl Connection {
     pub(super) fn keep(mut self) {
         let is_over = self.rest.is_none() && self.outbound.is_empty();
         if let Some(most) = self.most.filter(|_| is_over && !self.socket.has_decrypted()) {
-            let kept = Kept { socket: self.socket, since: Instant::now(), most };
+            let kept = Kept { socket: self.socket, since: clock::now(), most };
             POOL.with_borrow_mut(|pool| pool.keep(self.server, kept));
         }
     }
@@ -167,7 +168,7 @@ impl Pool {
     fn take(&mut self, server: &Arc<Server>) -> Option<Socket> {
         let (_, kept) = self.servers.iter_mut().find(|(known, _)| Arc::ptr_eq(known, server))?;
         while let Some(last) = kept.pop() {
-            if !last.has_ended(Instant::now()) {
+            if !last.has_ended(clock::now()) {
                 return Some(last.socket);
             }
         }

@@ -29,7 +29,7 @@ use super::{
     socket::{Raw, Socket},
     transport::{Link, Transport},
 };
-use crate::answer;
+use crate::{answer, clock};
 
 /// Read at once while a head arrives.
 const HEAD_READ: usize = 16 * 1024;
@@ -58,7 +58,7 @@ pub(super) fn start(
     };
     let listener = Arc::clone(place.listener());
     // There may be very many of these tasks: what it holds between two requests is all that an idle connection costs.
-    tokio::spawn(async move {
+    tokio::spawn(clock::keep(async move {
         let greeted = match Box::pin(greeting::greet(socket, address, &mut place, &limits, &addresses)).await
         {
             Ok(greeted) => greeted,
@@ -91,7 +91,7 @@ pub(super) fn start(
             }
             waiting = Waiting::new(Phase::Kept, limits.keepalive_timeout);
         }
-    });
+    }));
 }
 
 /// Whether the listener is closing. Asked once, it wakes the task when that comes; the task never gives its wake-up to
@@ -136,7 +136,7 @@ const LAST_REQUEST: Duration = Duration::from_secs(1);
 
 impl Waiting {
     fn new(phase: Phase, at_most: Duration) -> Self {
-        Self { until: Instant::now() + at_most, phase, seen: 0 }
+        Self { until: clock::now() + at_most, phase, seen: 0 }
     }
 
     /// Waits for the first byte for as long as the connection may be idle, then for the rest of the head within its own
@@ -165,7 +165,7 @@ impl Waiting {
                         return Poll::Ready(Next::Close);
                     }
                     *self = Self {
-                        until: self.until.min(Instant::now() + LAST_REQUEST),
+                        until: self.until.min(clock::now() + LAST_REQUEST),
                         phase: Phase::Last,
                         ..*self
                     };

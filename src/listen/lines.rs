@@ -1,6 +1,6 @@
 //! A head as it came: its bytes, and where the names and values of its fields are among them.
 
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 use http::HeaderName;
 
 use crate::answer::copy;
@@ -10,6 +10,13 @@ use crate::answer::copy;
 pub(crate) struct Lines {
     bytes: Bytes,
     fields: Vec<(Place, Place)>,
+    /// Which lengths their names have, a bit for each: nearly all names that are not there are told by it.
+    lengths: u64,
+}
+
+/// The bit of a name's length.
+fn bit(name: &[u8]) -> u64 {
+    1 << (name.len() % 64)
 }
 
 /// A part of a head, which is smaller than 4 GiB.
@@ -32,8 +39,9 @@ impl Lines {
             let start = (text.as_ptr() as usize).wrapping_sub(head.as_ptr() as usize);
             Place { start: start as u32, length: text.len() as u32 }
         };
+        let lengths = fields.iter().fold(0, |lengths, field| lengths | bit(field.name.as_bytes()));
         let fields = fields.iter().map(|field| (place(field.name.as_bytes()), place(field.value))).collect();
-        Self { bytes: copy(head), fields }
+        Self { bytes: copy(head), fields, lengths }
     }
 
     /// All of it.
@@ -46,6 +54,41 @@ impl Lines {
         self.fields.iter().map(|(name, value)| (name.of(&self.bytes), value.of(&self.bytes)))
     }
 
+    /// Writes the fields whose names are `kept`, each with `: ` behind its name.
+    ///
+    /// Nearly all came so, and are written together with their neighbours.
+    pub(crate) fn write(&self, out: &mut BytesMut, kept: impl Fn(&[u8]) -> bool) {
+        // What is to be written as it came.
+        let mut run = 0..0;
+        for (name, value) in &self.fields {
+            let text = name.of(&self.bytes);
+            if !kept(text) {
+                continue;
+            }
+            let (start, end) = (name.start as usize, (value.start + value.length) as usize);
+            let between = &self.bytes[start + text.len()..value.start as usize];
+            if between == b": " && self.bytes[end..].starts_with(b"\r\n") {
+                if run.end != start {
+                    out.extend_from_slice(&self.bytes[run]);
+                    run = start..start;
+                }
+                run.end = end + 2;
+            } else {
+                out.extend_from_slice(&self.bytes[std::mem::replace(&mut run, 0..0)]);
+                out.extend_from_slice(text);
+                out.extend_from_slice(b": ");
+                out.extend_from_slice(value.of(&self.bytes));
+                out.extend_from_slice(b"\r\n");
+            }
+        }
+        out.extend_from_slice(&self.bytes[run]);
+    }
+
+    /// The value of the first field of that name.
+    pub(crate) fn get(&self, name: &HeaderName) -> Option<&[u8]> {
+        self.values(name).next()
+    }
+
     /// The same, values as parts of the whole that can be kept.
     pub(super) fn shared(&self) -> impl Iterator<Item = (&[u8], Bytes)> {
         let part =
@@ -56,9 +99,32 @@ impl Lines {
     /// The values of all fields of that name.
     pub(crate) fn values<'h>(&'h self, name: &HeaderName) -> impl Iterator<Item = &'h [u8]> {
         let name = name.as_str().as_bytes();
-        // Nearly all are told apart by their lengths.
-        let same_length = self.fields.iter().filter(|(came, _)| came.length as usize == name.len());
+        let may_be = if self.lengths & bit(name) == 0 { &[] } else { &self.fields[..] };
+        let same_length = may_be.iter().filter(|(came, _)| came.length as usize == name.len());
         let same = same_length.filter(|(came, _)| came.of(&self.bytes).eq_ignore_ascii_case(name));
         same.map(|(_, value)| value.of(&self.bytes))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_kept_is_written_in_one_form() {
+        let head = b"GET / HTTP/1.1\r\nA: 1\r\nb:2\r\nC:  3 \r\nd: 4\r\nE: 5\r\nF:\r\nG: \r\nH:\t6\r\n\r\n";
+        let mut fields = [httparse::EMPTY_HEADER; 16];
+        let mut parsed = httparse::Request::new(&mut fields);
+        parsed.parse(head).unwrap();
+        let lines = Lines::new(head, parsed.headers);
+        let written = |gone: &[u8]| {
+            let mut out = BytesMut::new();
+            lines.write(&mut out, |name| !gone.contains(&name[0]));
+            String::from_utf8(out.to_vec()).unwrap()
+        };
+        let all = "A: 1\r\nb: 2\r\nC: 3\r\nd: 4\r\nE: 5\r\nF: \r\nG: \r\nH: 6\r\n";
+        assert_eq!(written(b""), all);
+        assert_eq!(written(b"bdG"), "A: 1\r\nC: 3\r\nE: 5\r\nF: \r\nH: 6\r\n");
+        assert_eq!(written(b"AbCdEFGH"), "");
     }
 }

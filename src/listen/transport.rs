@@ -4,7 +4,7 @@ use std::{
     fmt, io,
     pin::Pin,
     sync::{
-        Mutex, MutexGuard, PoisonError,
+        Mutex, PoisonError,
         atomic::{AtomicBool, Ordering},
     },
     task::{Context, Poll, ready},
@@ -149,7 +149,7 @@ impl Transport {
 
     /// Sends `pieces` after what is written so far, at the next flush.
     pub(crate) fn queue(&self, pieces: Box<dyn Pieces>) {
-        *self.queued() = Some(Outgoing::new(pieces));
+        *self.queued.lock().unwrap_or_else(PoisonError::into_inner) = Some(Outgoing::new(pieces));
     }
 
     /// Sends the answer to the request in hand no faster than this, whatever was said before.
@@ -313,8 +313,8 @@ impl Transport {
         }
     }
 
-    fn queued(&self) -> MutexGuard<'_, Option<Outgoing>> {
-        self.queued.lock().unwrap_or_else(PoisonError::into_inner)
+    fn queued(&mut self) -> &mut Option<Outgoing> {
+        self.queued.get_mut().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Hands out received bytes that belong to the request; false when there are none.
@@ -480,6 +480,15 @@ impl Transport {
         &mut self.outbound
     }
 
+    /// Writes `bytes` behind what is written so far, if all of it is so little that it leaves at once.
+    pub(crate) fn append(&mut self, bytes: &[u8]) -> bool {
+        let fits = self.outbound.len() + bytes.len() <= COALESCE;
+        if fits {
+            self.outbound.extend_from_slice(bytes);
+        }
+        fits
+    }
+
     /// Sends what is written so far and then `bytes`. Whatever the socket does not take is kept: when it is not ready,
     /// the flush that follows sends it.
     pub(crate) fn poll_offer(&mut self, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<()>> {
@@ -540,8 +549,7 @@ impl AsyncWrite for Transport {
         if this.hushed.load(Ordering::Relaxed) {
             return Poll::Ready(Ok(bytes.len()));
         }
-        if this.outbound.len() + bytes.len() <= COALESCE {
-            this.outbound.extend_from_slice(bytes);
+        if this.append(bytes) {
             return Poll::Ready(Ok(bytes.len()));
         }
         let written = loop {

@@ -13,31 +13,45 @@ pub(crate) const X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-i
 
 /// The id of a request: 32 hexadecimal digits, or what a trusted peer has given it.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct RequestId(HeaderValue);
+pub(crate) enum RequestId {
+    Own([u8; 32]),
+    Given(HeaderValue),
+}
 
 impl RequestId {
     /// A new one, unlike all others (128 random bits).
     pub(crate) fn random() -> Self {
         let bits = fastrand::u128(..).to_be_bytes();
-        let mut digits = [[0; 2]; 16];
-        for (pair, byte) in digits.iter_mut().zip(bits) {
-            *pair = [HEXADECIMAL[usize::from(byte >> 4)], HEXADECIMAL[usize::from(byte & 15)]];
+        let mut digits = [0; 32];
+        for (pair, byte) in digits.chunks_exact_mut(2).zip(bits) {
+            pair.copy_from_slice(&[HEXADECIMAL[usize::from(byte >> 4)], HEXADECIMAL[usize::from(byte & 15)]]);
         }
-        Self(value(|out| out.extend_from_slice(digits.as_flattened())))
+        Self::Own(digits)
     }
 
     /// One that came from a trusted peer, if it can stand in a log.
     pub(crate) fn given(value: &HeaderValue) -> Option<Self> {
         let fits = value.len() <= 128 && value.as_bytes().iter().all(|byte| byte.is_ascii_graphic());
-        (fits && !value.is_empty()).then(|| Self(value.clone()))
+        (fits && !value.is_empty()).then(|| Self::Given(value.clone()))
     }
 
-    pub(crate) fn value(&self) -> HeaderValue {
-        self.0.clone()
+    pub(crate) fn as_bytes(&self) -> &[u8] {
+        match self {
+            Self::Own(digits) => digits,
+            Self::Given(value) => value.as_bytes(),
+        }
     }
 
     pub(crate) fn as_str(&self) -> &str {
-        self.0.to_str().unwrap_or("-")
+        std::str::from_utf8(self.as_bytes()).unwrap_or("-")
+    }
+
+    /// As the value of a field.
+    pub(crate) fn value(&self) -> HeaderValue {
+        match self {
+            Self::Own(digits) => value(|out| out.extend_from_slice(digits)),
+            Self::Given(value) => value.clone(),
+        }
     }
 }
 

@@ -45,6 +45,9 @@ impl Hosts {
         if let Some(site) = self.exact.get(&*name) {
             return Some(*site);
         }
+        if self.suffixes.is_empty() && self.regexes.is_empty() {
+            return self.default;
+        }
         let mut suffixes =
             name.char_indices().filter(|(_, letter)| *letter == '.').map(|(at, _)| &name[at..]);
         suffixes
@@ -67,7 +70,7 @@ fn lower_case(name: &str) -> Cow<'_, str> {
 pub(crate) fn name_of(host: &str) -> &str {
     let end = match host.strip_prefix('[').and_then(|rest| rest.find(']')) {
         Some(bracket) => bracket + 2,
-        None => host.find(':').unwrap_or(host.len()),
+        None => memchr::memchr(b':', host.as_bytes()).unwrap_or(host.len()),
     };
     host[..end].trim_end_matches('.')
 }

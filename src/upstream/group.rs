@@ -17,6 +17,7 @@ use super::{
     server::Health,
 };
 use crate::{
+    clock,
     config::{self, Balance},
     observe::HoldMetrics,
     tls::Connector,
@@ -184,7 +185,7 @@ impl Upstream {
 
     /// Chooses a server and counts the request on it.
     pub(super) fn pick(self: &Arc<Self>, state: &mut State, wish: &Wish, why: Why) -> Option<Lease> {
-        let now = Instant::now();
+        let now = clock::now();
         let settings = self.settings.load_full();
         let others_come =
             state.slots.iter().any(|slot| slot.is_for_all() && slot.server.health() != Health::Up);

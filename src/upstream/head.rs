@@ -30,11 +30,12 @@ pub(crate) fn prepare(
         // Its client does not wait for a 100, whatever it says (RFC 9110 §10.1.1).
         request.remove(&header::EXPECT);
     }
-    let left = received.headers.get(header::MAX_FORWARDS).filter(|_| received.method == Method::OPTIONS);
+    let is_options = received.method == Method::OPTIONS;
+    let left = is_options.then(|| received.headers.get(header::MAX_FORWARDS)).flatten();
     if let Some(left) = left.and_then(|left| left.to_str().ok()?.parse::<u32>().ok()) {
         request.set(header::MAX_FORWARDS, left.saturating_sub(1).into());
     }
     write_plain_length(request);
     client.forward(request);
-    request.set(X_REQUEST_ID, id.value());
+    request.write(X_REQUEST_ID, |out| out.extend_from_slice(id.as_bytes()));
 }

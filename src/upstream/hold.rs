@@ -9,6 +9,7 @@ use super::{
     group::Why,
     queue::{Ticket, Waiter, Wish},
 };
+use crate::clock;
 
 /// A request's way through an upstream, over all of its attempts.
 #[derive(Default)]
@@ -53,7 +54,7 @@ impl Upstream {
     ///
     /// See [`NoServer`]. Dropping the future leaves the queue.
     pub async fn acquire(self: &Arc<Self>, turn: &mut Turn, hold: Duration) -> Result<Lease, NoServer> {
-        let started = Instant::now();
+        let started = clock::now();
         let deadline = started + hold.saturating_sub(turn.waited.unwrap_or_default());
         let (ticket, place) = {
             let mut state = self.lock();

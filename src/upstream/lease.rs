@@ -6,7 +6,7 @@ use http::HeaderValue;
 use tokio::time::Instant;
 
 use super::{Server, Upstream, report::Report};
-use crate::config;
+use crate::{clock, config};
 
 /// The right to have one request on a server; gives the place back when dropped.
 pub struct Lease {
@@ -44,7 +44,7 @@ impl Lease {
     /// There is a connection to the server.
     pub fn connected(&mut self) {
         if self.stage == Stage::Connecting {
-            let now = Instant::now();
+            let now = clock::now();
             self.server.silence().connected(now);
             self.stage = Stage::Sending;
             if self.whole {
@@ -59,13 +59,13 @@ impl Lease {
         self.whole = true;
         if self.stage == Stage::Sending {
             self.stage = Stage::Sent;
-            self.server.silence().sent(Instant::now());
+            self.server.silence().sent(clock::now());
         }
     }
 
     /// The server has begun its answer; `report` is what it says of its load. Gives how long it took from the choice on.
     pub fn answered(&mut self, report: Option<&HeaderValue>) -> Duration {
-        let now = Instant::now();
+        let now = clock::now();
         let took = now.saturating_duration_since(self.chosen);
         if self.stage == Stage::Answered {
             return took;
@@ -87,7 +87,7 @@ impl Lease {
 
     /// The server has kept the request waiting for as long as it may.
     pub fn timed_out(&self) {
-        self.server.silence().timed_out(Instant::now());
+        self.server.silence().timed_out(clock::now());
     }
 
     /// The server.

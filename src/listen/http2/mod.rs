@@ -36,7 +36,7 @@ use super::{
     socket::Socket,
     transport::{Link, Transport},
 };
-use crate::config;
+use crate::{clock, config};
 use frames::Frames;
 pub(crate) use stream::Stream;
 
@@ -271,10 +271,10 @@ impl Requests {
         };
         let transport = Box::new(Transport::new(link, BytesMut::new(), &self.limits));
         let served = (self.serve)(transport, Box::new(request));
-        tokio::spawn(async move {
+        tokio::spawn(clock::keep(async move {
             drop(served.await);
             drop((active, open));
-        });
+        }));
     }
 
     /// Sends what is left to say, if the client takes it soon.
