@@ -20,7 +20,7 @@ use crate::{
     client::Client,
     config::{Action, Template},
     exchange::Exchange,
-    files::Wanted,
+    files::{Wanted, without_content},
     gate,
     listen::Peer,
     observe::{RequestId, X_REQUEST_ID},
@@ -139,7 +139,11 @@ pub(crate) fn finish(mut answer: Answer, exchange: &Exchange) -> Answer {
 /// The answer as the client gets it: with the site's own page where it has one, in a coding where that is wanted.
 pub(crate) async fn for_client(answer: Answer, request: &request::Parts, exchange: &Exchange) -> Answer {
     let answer = with_own_page(answer, exchange).await;
-    coded::coded(answer, request, exchange).await
+    let answer = coded::coded(answer, request, exchange).await;
+    match answer.status {
+        status @ StatusCode::NOT_MODIFIED => without_content(answer, status),
+        _ => answer,
+    }
 }
 
 /// The site's own page in place of ours, for an answer that explains an error to a person.
