@@ -6,6 +6,7 @@ mod coded;
 pub(crate) mod failed;
 mod files;
 mod instead;
+mod page;
 mod place;
 mod record;
 pub(crate) mod response;
@@ -20,7 +21,7 @@ use crate::{
     client::Client,
     config::{Action, Template},
     exchange::Exchange,
-    files::{Wanted, without_content},
+    files::without_content,
     gate,
     listen::Peer,
     observe::{RequestId, X_REQUEST_ID},
@@ -148,11 +149,11 @@ pub(crate) async fn for_client(answer: Answer, request: &request::Parts, exchang
 
 /// The site's own page in place of ours, for an answer that explains an error to a person.
 async fn with_own_page(mut answer: Answer, exchange: &Exchange) -> Answer {
-    let site = exchange.site().filter(|_| answer.is_page);
-    let page = site.and_then(|site| site.errors.page(answer.status));
-    let Some((path, cache)) = page else { return answer };
-    let wanted = Wanted::file(path.into());
-    match files::open(cache, wanted).await {
+    let Some(pages) = exchange.site().filter(|_| answer.is_page).map(|site| &site.errors) else {
+        return answer;
+    };
+    let Some(path) = pages.page(answer.status) else { return answer };
+    match page::open(pages, path).await {
         Ok(opened) => {
             answer.headers.insert(header::CONTENT_TYPE, opened.content_type.clone());
             answer.body(opened.whole())
