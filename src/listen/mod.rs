@@ -22,6 +22,8 @@ mod listener;
 mod min_rate;
 mod outgoing;
 mod pace;
+#[cfg(test)]
+mod panics;
 mod peer;
 mod place;
 mod proxy_header;
