@@ -31,7 +31,7 @@ use crate::{
 pub(crate) use {
     instead::archive,
     place::{NoPlace, place, read_timeout},
-    record::{Sent, record},
+    record::{Sent, record, record_refused},
 };
 
 /// Answers a request, or says with `None` that a server of its route's upstream answers it.

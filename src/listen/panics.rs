@@ -37,7 +37,8 @@ impl Site {
         let config = config::parse("a.toml", text).unwrap().config;
         let listen = &config.listen[0];
         let (address, metrics) = (listen.address.clone(), Metrics::new().listener("test"));
-        let listener = Arc::new(Listener::new(listen, address, Purpose::Sites, None, metrics));
+        let listener =
+            Arc::new(Listener::new(listen, address, Purpose::Sites, None, Arc::new(|_| {}), metrics));
         let go = Arc::new(Notify::new());
         let gate = Arc::clone(&go);
         let serve: Serve = Arc::new(move |mut transport: Box<Transport>, request| {
