@@ -174,18 +174,27 @@ async fn files_are_coded_unless_a_part_is_wanted() {
         assert!(decoded(&answer) == content.as_bytes());
         let tag = answer.header("etag");
         assert!(tag.starts_with("W/"), "{tag}");
-        proxy
-            .get("/page.html")
-            .header("accept-encoding", "br")
-            .header("if-none-match", &tag)
-            .await
-            .expect(304);
+        let same = proxy.get("/page.html").header("accept-encoding", "br").header("if-none-match", &tag);
+        let same = same.await.expect(304);
+        assert_eq!((same.header("vary"), same.header("etag")), ("Accept-Encoding".into(), tag.clone()));
+        for name in ["content-type", "content-length", "content-encoding", "accept-ranges"] {
+            assert_eq!(same.header(name), "", "{name} is that of a body");
+        }
+        let plain = proxy.get("/page.html").header("if-none-match", &tag).await.expect(304);
+        assert_eq!(
+            (plain.header("vary").as_str(), plain.header("etag")),
+            ("Accept-Encoding", tag[2..].into())
+        );
     }
     let part = proxy.get("/page.html").header("accept-encoding", "gzip").header("range", "bytes=5-9").await;
-    assert_eq!(part.expect(206).text(), content[5..10]);
+    let part = part.expect(206);
+    assert_eq!((part.text(), part.header("vary")), (content[5..10].into(), "Accept-Encoding".into()));
     for path in ["/raw/page.html", "/picture.png"] {
         let answer = proxy.get(path).header("accept-encoding", "gzip").await.expect(200);
         assert_eq!(answer.header("content-encoding"), "");
+        let tag = answer.header("etag");
+        let same = proxy.get(path).header("accept-encoding", "gzip").header("if-none-match", &tag).await;
+        assert_eq!((same.expect(304).header("vary"), answer.header("vary")), (String::new(), String::new()));
     }
     // A file that has changed is coded anew.
     let changed = prose(150_000);
@@ -195,6 +204,39 @@ async fn files_are_coded_unless_a_part_is_wanted() {
         decoded(&answer) == changed.as_bytes()
     })
     .await;
+}
+
+#[tokio::test]
+async fn what_has_not_changed_varies_as_it_did() {
+    let backend = Backend::answering(|head| match head.contains("if-none-match") {
+        true => "HTTP/1.1 304 Not Modified\r\nETag: \"a\"\r\n\r\n".into(),
+        false => {
+            let text = prose(5000);
+            let fields = "Content-Type: text/plain\r\nETag: \"a\"\r\nContent-Length: 5000";
+            format!("HTTP/1.1 200 OK\r\n{fields}\r\n\r\n{text}").into()
+        }
+    })
+    .await;
+    let proxy = Proxy::to([backend.address()]).route("compress = true").start().await;
+    for coding in ["gzip", "identity"] {
+        let get = || proxy.get("/").header("accept-encoding", coding);
+        let first = get().await.expect(200);
+        let same = get().header("if-none-match", &first.header("etag")).await.expect(304);
+        for name in ["vary", "etag"] {
+            assert_eq!(same.header(name), first.header(name), "{name}, {coding}");
+        }
+        assert_eq!(same.header("vary"), "Accept-Encoding");
+    }
+}
+
+#[tokio::test]
+async fn who_speaks_an_old_version_hears_that_others_get_it_otherwise() {
+    let (_backend, proxy) = before("Content-Type: text/plain\r\n", prose(5000).into()).await;
+    let mut wire = proxy.wire().await;
+    wire.send("GET / HTTP/1.0\r\nHost: x\r\nAccept-Encoding: gzip\r\n\r\n").await;
+    let answer = wire.answer().await.expect("an answer").expect(200);
+    let said = (answer.header("vary"), answer.header("content-encoding"), answer.text());
+    assert_eq!(said, ("Accept-Encoding".into(), String::new(), prose(5000)));
 }
 
 #[tokio::test]

@@ -2,7 +2,7 @@
 
 use std::time::Instant;
 
-use crate::fixtures::{Answer, Backend, Nginx, Proxy, Scratch, ms, noise, pass};
+use crate::fixtures::{Answer, Backend, Nginx, Proxy, SOON, Scratch, SlowFiles, ms, noise, pass, within};
 
 const STATIC: &str = r#"
 [[site]]
@@ -356,7 +356,8 @@ async fn codings_that_lie_beside_a_file_are_sent_to_those_who_want_them() {
     assert_eq!((&*text, &*coding), ("brotli", "br"));
     assert!(plain != gzip && gzip != brotli && plain != brotli);
     let again = proxy.get("/static/app.js").header("accept-encoding", "gzip").header("if-none-match", &gzip);
-    assert_eq!(again.await.expect(304).header("etag"), gzip);
+    let again = again.await.expect(304);
+    assert_eq!((again.header("etag"), again.header("vary")), (gzip, "Accept-Encoding".into()));
     let part = proxy.get("/static/app.js").header("accept-encoding", "gzip").header("range", "bytes=0-3");
     let part = part.await.expect(206);
     assert_eq!(
@@ -496,4 +497,35 @@ async fn a_site_has_pages_of_its_own_for_errors() {
     assert!(json.json()["err_msg"].is_string(), "programs get what they can read");
     std::fs::remove_file(page).unwrap();
     assert!(proxy.get("/data/nothing").await.expect(404).text().contains("no such file"));
+}
+
+/// A site whose page for 404 is this file.
+fn with_page(page: &std::path::Path) -> String {
+    format!("[[site]]\nerrors = {{ 404 = {page:?} }}\n[site.routes]\n\"/here\" = {{ answer = 200 }}\n")
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_page_for_errors_that_does_not_come_is_not_waited_for() {
+    // Not for ever, or the proxy could not be ended either.
+    let Some(slow) = SlowFiles::mount(ms(9000)) else { return };
+    let mut proxy = Proxy::toml(&with_page(&slow.root().join("small"))).start().await;
+    let asked: Vec<_> = (0..20).map(|_| proxy.get("/nothing").spawn()).collect();
+    for asked in asked {
+        let answer = within(SOON, "an answer", asked).await.unwrap().unwrap().expect(404);
+        assert!(answer.text().contains("nothing at this address"), "{answer:?}");
+    }
+    proxy.process().logged("a page for errors: cannot open").await;
+    proxy.process().logged("it takes too long").await;
+    proxy.get("/here").await.expect(200);
+}
+
+#[tokio::test]
+async fn a_page_for_errors_that_is_a_pipe_is_none() {
+    let scratch = Scratch::new();
+    let pipe = scratch.path("pipe");
+    rustix::fs::mknodat(rustix::fs::CWD, &pipe, rustix::fs::FileType::Fifo, 0o600.into(), 0).unwrap();
+    let mut proxy = Proxy::toml(&with_page(&pipe)).start().await;
+    let answer = proxy.get("/nothing").await.expect(404);
+    assert!(answer.text().contains("nothing at this address"), "{answer:?}");
+    proxy.process().logged("a page for errors: no such file").await;
 }

@@ -4,7 +4,8 @@ use regex::Regex;
 use serde_json::Value;
 
 use crate::fixtures::{
-    Backend, Gunicorn, Prometheus, Proxy, Scratch, eventually, free_port, ms, pass, promtool, within,
+    Backend, End, Frames, Gunicorn, Prometheus, Proxy, Scratch, Wire, eventually, frames, free_port, ms,
+    pass, promtool, within,
 };
 
 #[tokio::test]
@@ -179,6 +180,83 @@ async fn the_json_access_log_is_one_object_for_each_line() {
     assert!(has(answer.header("x-request-id").into()), "the request id: {line}");
     assert!(line.to_string().contains("/pid?x="), "the path: {line}");
     assert!(has("a \"quoted\\\" name".into()), "the user agent: {line}");
+}
+
+#[tokio::test]
+async fn what_is_refused_unread_is_in_the_log_too() {
+    let (_worker, proxy, path, _scratch) = logging("combined").await;
+    let long = "x".repeat(40_000);
+    let mut expected = Vec::new();
+    for (head, line, status) in [
+        ("GET /a HTTP/1.1\r\nHost: a\r\nHost: b\r\n\r\n", "GET /a HTTP/1.1", 400),
+        ("GET /\" 200 1 \"\x16\\ HTTP/1.1\nHost: a\n\n", r"GET /\x22 200 1 \x22\x16\x5C HTTP/1.1", 400),
+        (&format!("GET /{long} HTTP/1.1\r\nHost: a\r\n\r\n"), &format!("GET /{}", &long[..1019]), 414),
+        (&format!("GET /b HTTP/1.1\r\nHost: a\r\n{}\r\n", "X: y\r\n".repeat(200)), "GET /b HTTP/1.1", 431),
+        ("GET /c HTTP/2.7\r\nHost: a\r\n\r\n", "GET /c HTTP/2.7", 505),
+        ("\r\n\n", "-", 400),
+    ] {
+        let mut wire = proxy.wire().await;
+        wire.send(head).await;
+        let answer = wire.answer().await.expect("an answer");
+        assert_eq!(answer.status, status, "{line}");
+        expected.push(format!("\"{line}\" {status} {} \"-\" \"-\"", answer.body.len()));
+        let lines = lines(&path, expected.len()).await;
+        assert_eq!(lines.len(), expected.len());
+        let (who, rest) = lines.last().unwrap().split_once("] ").unwrap();
+        assert!(who.starts_with("127.0.0.1 - - ["), "{who}");
+        assert_eq!(rest, expected.last().unwrap());
+    }
+    proxy.get("/pid").await.expect(200);
+    assert!(lines(&path, expected.len() + 1).await.last().unwrap().contains("\"GET /pid HTTP/1.1\" 200 "));
+    // Operators' are not.
+    let mut wire = Wire::to(&proxy.admin()).await;
+    wire.send("GET /bad HTTP/1.1\r\n\r\n").await;
+    wire.answer().await.expect("an answer").expect(400);
+    proxy.get("/pid").await.expect(200);
+    assert!(!lines(&path, expected.len() + 2).await.concat().contains("/bad"));
+}
+
+#[tokio::test]
+async fn a_head_that_took_too_long_is_in_the_log_as_far_as_it_came() {
+    let scratch = Scratch::new();
+    let path = scratch.path("access.log");
+    let log = format!("[log]\naccess = {{ to = {path:?}, format = \"json\" }}");
+    let text = format!("{log}\n[[site]]\nroutes = {{ \"/\" = {{ answer = 200 }} }}");
+    let proxy = Proxy::toml(&text).server("client_header_timeout = \"300ms\"").start().await;
+    let mut wire = proxy.wire().await;
+    wire.send("GET /slow HT").await;
+    let answer = wire.answer().await.expect("an answer").expect(408);
+    let line: Value = serde_json::from_str(&lines(&path, 1).await[0]).unwrap();
+    assert_eq!((&line["unread"], &line["status"]), (&"GET /slow HT".into(), &408.into()), "{line}");
+    assert_eq!(line["bytes"], answer.body.len(), "{line}");
+    assert_eq!((&line["client"], &line["method"]), (&"127.0.0.1".into(), &Value::Null), "{line}");
+}
+
+#[tokio::test]
+async fn a_stream_that_is_refused_is_in_the_log_too() {
+    let scratch = Scratch::new();
+    let path = scratch.path("access.log");
+    let text = format!("[log]\naccess = {path:?}\n[[site]]\nroutes = {{ \"/\" = {{ answer = 200 }} }}");
+    let proxy = Proxy::toml(&text).secure().start().await;
+    let mut client = Frames::to(&proxy.h2()).await;
+    let fields = [&frames::fields("GET", "/a?b")[..], &[("host", "other")]].concat();
+    let end = client.ask(1, frames::headers(1, frames::END_STREAM, &fields)).await;
+    let End::Answer(400, body) = end else { panic!("{end:?}") };
+    let line = lines(&path, 1).await.remove(0);
+    let expected = format!("\"GET /a?b HTTP/2.0\" 400 {} \"-\" \"-\"", body.len());
+    assert!(line.starts_with("127.0.0.1 - - [") && line.ends_with(&expected), "{line}");
+}
+
+#[tokio::test]
+async fn whom_a_balancer_speaks_for_is_not_guessed_when_its_word_is_not_read() {
+    let scratch = Scratch::new();
+    let path = scratch.path("access.log");
+    let text = format!("[log]\naccess = {path:?}\n[[site]]\nroutes = {{ \"/\" = {{ answer = 200 }} }}");
+    let proxy = Proxy::toml(&text).listener("trust = [\"127.0.0.0/8\"]").start().await;
+    let mut wire = proxy.wire().await;
+    wire.send("GET / HTTP/1.1\r\nX-Forwarded-For: 192.0.2.1\r\n\r\n").await;
+    wire.answer().await.expect("an answer").expect(400);
+    assert!(lines(&path, 1).await[0].starts_with("- - - ["), "the balancer has done nothing wrong");
 }
 
 #[tokio::test]

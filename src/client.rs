@@ -209,6 +209,11 @@ fn nearest(peer: PeerAddress) -> Option<IpAddr> {
     }
 }
 
+/// The address of a peer that speaks for nobody else. Who trusts what it says would have to read that first.
+pub(crate) fn stranger(peer: &Peer) -> Option<IpAddr> {
+    nearest(peer.address).filter(|_| !is_trusted(peer.address, &peer.listener.settings().trust))
+}
+
 /// Walks the chain from the right past trusted proxies: the first address that is not one is the client.
 ///
 /// Peers trusted by their socket (`all`, uids) vouch for the nearest entry only; entries further left are

@@ -99,6 +99,7 @@ impl<F: Future> Future for Keep<F> {
 }
 
 #[cfg(test)]
+#[allow(clippy::disallowed_methods, reason = "time is to pass without a wait")]
 mod tests {
     use super::*;
 

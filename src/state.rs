@@ -15,7 +15,8 @@ use crate::{
     config::{self, Config, ConfigPath, LoadError},
     files::archive,
     gate::{Limits, Memory},
-    listen::{ListenError, Listener, Listeners, Serve, Workers},
+    handler,
+    listen::{ListenError, Listener, Listeners, Noted, Serve, Workers},
     observe::{AccessLog, Entry, LogSettings, Metrics},
     route::Table,
     upstream::Upstreams,
@@ -90,7 +91,11 @@ impl State {
         serve: Serve,
         workers: Arc<Workers>,
     ) -> Result<(), ReloadError> {
-        let listeners = Listeners::new(&config.server, serve, workers, Arc::clone(&self.metrics));
+        let noted: Noted = {
+            let state = Arc::clone(self);
+            Arc::new(move |refused| handler::record_refused(&state, refused))
+        };
+        let listeners = Listeners::new(&config.server, serve, noted, workers, Arc::clone(&self.metrics));
         self.listeners.get_or_init(|| Arc::new(listeners));
         self.take_over(config).await?;
         if let Some(listeners) = self.listeners.get() {

@@ -52,14 +52,14 @@ pub(crate) fn head(status: StatusCode, headers: &HeaderMap) -> BytesMut {
 }
 
 /// A whole answer as bytes, for a head that could not be read: page, no keep-alive.
-pub(crate) fn bare(status: StatusCode, sentence: &str) -> Vec<u8> {
+pub(crate) fn bare(status: StatusCode, sentence: &str) -> (Vec<u8>, usize) {
     let page = page(status, sentence);
     let length = page.len();
-    format!(
+    let answer = format!(
         "HTTP/1.1 {status}\r\nContent-Type: text/html; charset=utf-8\r\nContent-Length: {length}\r\n\
          Connection: close\r\n\r\n{page}"
-    )
-    .into_bytes()
+    );
+    (answer.into_bytes(), length)
 }
 
 /// Whether JSON stands before HTML in `Accept`. API clients name it; browsers name HTML first.

@@ -17,7 +17,8 @@ const DIGESTS: [HeaderName; 2] =
     [HeaderName::from_static("content-digest"), HeaderName::from_static("content-md5")];
 
 /// The coding of an answer and its level, if it is to have one; who has an encoder for it says so in its head ([`code`]). Says there that
-/// others get it otherwise, wherever that is so.
+/// others get it otherwise, wherever that is so: also in a 206 and a 304, which say what a 200 in their place would (RFC
+/// 9110 §15.3.7, §15.4.5).
 pub(crate) fn decide(
     settings: &Compress,
     request: &request::Parts,
@@ -29,6 +30,9 @@ pub(crate) fn decide(
         return None;
     }
     vary(answer);
+    if status == StatusCode::PARTIAL_CONTENT {
+        return None;
+    }
     let accepted = Accepted::read(&request.headers)?;
     // A range is one of the content as it is.
     if request.headers.contains_key(header::RANGE) {
@@ -42,12 +46,26 @@ pub(crate) fn decide(
     if is_small && !accepted.refuses_identity() {
         return None;
     }
-    accepted.best(settings.codings.iter().map(|(coding, _)| *coding)).map(|place| settings.codings[place])
+    let coding = accepted.best(settings.codings.iter().map(|(coding, _)| *coding))?;
+    if status == StatusCode::NOT_MODIFIED {
+        // What is coded has another tag, by which caches know what they hold of it.
+        if answer.get(&header::CONTENT_TYPE).is_some() || names_coded(request, answer) {
+            weaken(answer);
+        }
+        return None;
+    }
+    Some(settings.codings[coding])
+}
+
+/// Whether the client names by its tag what was coded of an answer.
+fn names_coded(request: &request::Parts, answer: &impl Fields) -> bool {
+    let Some(tag) = answer.get(&header::ETAG) else { return false };
+    let weak = [b"W/", tag].concat();
+    request.headers.get_all(header::IF_NONE_MATCH).iter().any(|tags| has_word(tags.as_bytes(), &weak))
 }
 
 /// Whether a coding would do an answer good, whoever asks.
 fn may_be_coded(settings: &Compress, status: StatusCode, answer: &impl Fields) -> bool {
-    let is_whole = matches!(status.as_u16(), 200..=203 | 400..=599);
     let has = |name: &HeaderName| answer.get(name).is_some();
     let is_final = answer.get(&header::CACHE_CONTROL).is_some()
         && answer
@@ -56,12 +74,15 @@ fn may_be_coded(settings: &Compress, status: StatusCode, answer: &impl Fields) -
             .iter()
             .any(|value| has_word(value.as_bytes(), b"no-transform"));
     let kind = answer.get(&header::CONTENT_TYPE).map(essence).unwrap_or_default();
-    is_whole
-        && !has(&header::CONTENT_ENCODING)
-        && !has(&header::CONTENT_RANGE)
-        && !is_final
-        && settings.types.iter().any(|wanted| fits(wanted, &kind))
-        && kind != "text/event-stream"
+    let is_kind = settings.types.iter().any(|wanted| fits(wanted, &kind)) && kind != "text/event-stream";
+    let may_be = match status.as_u16() {
+        200..=203 | 400..=599 => is_kind && !has(&header::CONTENT_RANGE),
+        206 => is_kind || kind == "multipart/byteranges",
+        // Servers seldom say of what.
+        304 => is_kind || kind.is_empty(),
+        _ => false,
+    };
+    may_be && !has(&header::CONTENT_ENCODING) && !is_final
 }
 
 /// The type without its parameters, in lower case.
@@ -99,7 +120,11 @@ pub(crate) fn code(answer: &mut impl Fields, coding: Coding) {
     for digest in &DIGESTS {
         answer.remove(digest);
     }
-    // The same content, and not the same bytes (RFC 9110 §8.8.1).
+    weaken(answer);
+}
+
+/// The same content, and not the same bytes (RFC 9110 §8.8.1).
+fn weaken(answer: &mut impl Fields) {
     let weak = match answer.get(&header::ETAG) {
         Some(tag) if !tag.starts_with(b"W/") => HeaderValue::from_bytes(&[b"W/", tag].concat()).ok(),
         _ => None,
@@ -193,6 +218,31 @@ mod tests {
         assert_eq!(decided(&request, 200, &[JSON], Some(10)).0, Some(Coding::Gzip));
         let request = [("accept-encoding", "gzip, *;q=0")];
         assert_eq!(decided(&request, 200, &[JSON], Some(10)).0, Some(Coding::Gzip));
+    }
+
+    #[test]
+    fn what_stands_for_an_answer_says_of_others_what_that_would_say() {
+        let known = [("accept-encoding", "gzip"), ("if-none-match", "\"a\", W/\"x\"")];
+        let tag = ("etag", "\"x\"");
+        let png = ("content-type", "image/png");
+        for (request, status, answer, vary, etag) in [
+            (GZIP, 304, &[JSON, tag][..], true, "W/\"x\""),
+            (&[], 304, &[JSON, tag], true, "\"x\""),
+            (&known, 304, &[tag], true, "W/\"x\""),
+            // It may be something else that the server has not changed.
+            (GZIP, 304, &[tag], true, "\"x\""),
+            (&known, 304, &[png, tag], false, "\"x\""),
+            (&known, 304, &[tag, ("content-encoding", "br")], false, "\"x\""),
+            (&known, 304, &[tag, ("cache-control", "no-transform")], false, "\"x\""),
+            (GZIP, 206, &[JSON, tag, ("content-range", "bytes 0-1/9")], true, "\"x\""),
+            (GZIP, 206, &[tag, ("content-type", "multipart/byteranges; boundary=b")], true, "\"x\""),
+            (GZIP, 206, &[png, tag], false, "\"x\""),
+            (GZIP, 416, &[JSON, tag, ("content-range", "bytes */9")], false, "\"x\""),
+        ] {
+            let (coding, fields) = decided(request, status, answer, Some(5000));
+            assert_eq!((coding, &fields["etag"].to_str().unwrap()), (None, &etag), "{status} {answer:?}");
+            assert_eq!(fields.contains_key("vary"), vary, "{status} {answer:?}");
+        }
     }
 
     #[test]

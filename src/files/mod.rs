@@ -102,7 +102,8 @@ fn is_hidden(path: &str) -> bool {
 /// Answers with an open file, or the part of it that the client asks for.
 ///
 /// `base` holds fields that the answer has anyway (the application's, for an accelerated download): its
-/// `Content-Type`, `ETag` and `Last-Modified` go before the file's own.
+/// `Content-Type`, `ETag` and `Last-Modified` go before the file's own. A 304 has all that a 200 in its place would have:
+/// what is said to the client of that is decided with the coding.
 pub fn respond(opened: &Opened, method: &Method, request: &HeaderMap, base: HeaderMap) -> Answer {
     let mut answer = Answer { headers: base, ..Answer::empty(StatusCode::OK) };
     // The type is that of the original; a range is always one of it.
@@ -122,15 +123,18 @@ pub fn respond(opened: &Opened, method: &Method, request: &HeaderMap, base: Head
     let conditional = has_conditions && matches!(*method, Method::GET | Method::HEAD);
     match if conditional { validators.weigh(request) } else { Condition::Met } {
         Condition::Met => {}
-        Condition::NotModified => return without_content(answer, StatusCode::NOT_MODIFIED),
+        Condition::NotModified => answer.status = StatusCode::NOT_MODIFIED,
         Condition::Failed => return without_content(answer, StatusCode::PRECONDITION_FAILED),
     }
     answer.headers.insert(header::ACCEPT_RANGES, HeaderValue::from_static("bytes"));
+    if answer.status == StatusCode::NOT_MODIFIED {
+        return answer.body(chosen.whole());
+    }
     // Only GET has ranges (RFC 9110 §14.2).
     let range = request.get(header::RANGE);
     let ranged = *method == Method::GET && range.is_some() && validators.range_applies(request);
     match Range::parse(range.filter(|_| ranged), chosen.size) {
-        Range::Whole => answer.body(Body::piece(piece(chosen, Span { start: 0, length: chosen.size }))),
+        Range::Whole => answer.body(chosen.whole()),
         Range::Parts(spans) => {
             answer.status = StatusCode::PARTIAL_CONTENT;
             match spans[..] {
@@ -168,7 +172,7 @@ fn complete(headers: &mut HeaderMap, opened: &Opened, content_type: HeaderValue)
 
 /// Drops what describes a body that is not sent; the rest stays: without its CORS fields an answer is hidden from the
 /// page that asked.
-fn without_content(mut answer: Answer, status: StatusCode) -> Answer {
+pub(crate) fn without_content(mut answer: Answer, status: StatusCode) -> Answer {
     let describes =
         |name: &&HeaderName| name.as_str().starts_with("content-") || **name == header::ACCEPT_RANGES;
     let gone: Vec<HeaderName> =
@@ -177,7 +181,7 @@ fn without_content(mut answer: Answer, status: StatusCode) -> Answer {
         answer.headers.remove(name);
     }
     answer.status = status;
-    answer
+    answer.body(Body::Empty)
 }
 
 fn value(text: String) -> HeaderValue {

@@ -6,6 +6,7 @@ mod coded;
 pub(crate) mod failed;
 mod files;
 mod instead;
+mod page;
 mod place;
 mod record;
 pub(crate) mod response;
@@ -20,7 +21,7 @@ use crate::{
     client::Client,
     config::{Action, Template},
     exchange::Exchange,
-    files::Wanted,
+    files::without_content,
     gate,
     listen::Peer,
     observe::{RequestId, X_REQUEST_ID},
@@ -30,7 +31,7 @@ use crate::{
 pub(crate) use {
     instead::archive,
     place::{NoPlace, place, read_timeout},
-    record::{Sent, record},
+    record::{Sent, record, record_refused},
 };
 
 /// Answers a request, or says with `None` that a server of its route's upstream answers it.
@@ -139,16 +140,20 @@ pub(crate) fn finish(mut answer: Answer, exchange: &Exchange) -> Answer {
 /// The answer as the client gets it: with the site's own page where it has one, in a coding where that is wanted.
 pub(crate) async fn for_client(answer: Answer, request: &request::Parts, exchange: &Exchange) -> Answer {
     let answer = with_own_page(answer, exchange).await;
-    coded::coded(answer, request, exchange).await
+    let answer = coded::coded(answer, request, exchange).await;
+    match answer.status {
+        status @ StatusCode::NOT_MODIFIED => without_content(answer, status),
+        _ => answer,
+    }
 }
 
 /// The site's own page in place of ours, for an answer that explains an error to a person.
 async fn with_own_page(mut answer: Answer, exchange: &Exchange) -> Answer {
-    let site = exchange.site().filter(|_| answer.is_page);
-    let page = site.and_then(|site| site.errors.page(answer.status));
-    let Some((path, cache)) = page else { return answer };
-    let wanted = Wanted::file(path.into());
-    match files::open(cache, &wanted).await {
+    let Some(pages) = exchange.site().filter(|_| answer.is_page).map(|site| &site.errors) else {
+        return answer;
+    };
+    let Some(path) = pages.page(answer.status) else { return answer };
+    match page::open(pages, path).await {
         Ok(opened) => {
             answer.headers.insert(header::CONTENT_TYPE, opened.content_type.clone());
             answer.body(opened.whole())

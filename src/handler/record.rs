@@ -1,9 +1,17 @@
 //! Counting and logging a request that is over.
 
+use std::time::{Duration, SystemTime};
+
 use http::{StatusCode, header, request};
 
 use super::host;
-use crate::{clock, exchange::Exchange, observe::Entry, state::State};
+use crate::{
+    client, clock,
+    exchange::Exchange,
+    listen::Refused,
+    observe::{Entry, Line},
+    state::State,
+};
 
 /// What a client got.
 #[derive(Debug, Clone, Copy)]
@@ -40,9 +48,11 @@ pub(crate) fn record(state: &State, request: &request::Parts, sent: Sent, exchan
     state.log_access(&Entry {
         time: exchange.time,
         client: exchange.client.as_ref().map(|client| client.address),
-        method: &request.method,
-        target: request.uri.path_and_query().map_or("-", |target| target.as_str()),
-        version: request.version,
+        line: Line::Read {
+            method: &request.method,
+            target: request.uri.path_and_query().map_or("-", |target| target.as_str()),
+            version: request.version,
+        },
         tls: exchange.tls.as_deref(),
         host: host(request),
         status: status.as_u16(),
@@ -57,5 +67,32 @@ pub(crate) fn record(state: &State, request: &request::Parts, sent: Sent, exchan
         upstream: exchange.upstream().map(|upstream| &*upstream.name),
         server: exchange.server.as_ref().map(|server| &*server.label),
         upstream_took: exchange.upstream_took,
+    });
+}
+
+/// Logs a request that was refused before it was read: to no site, as nothing of it is believed.
+pub(crate) fn record_refused(state: &State, refused: &Refused<'_>) {
+    if !state.has_access_log() {
+        return;
+    }
+    let Refused { peer, line, status, bytes } = refused;
+    state.log_access(&Entry {
+        time: SystemTime::now(),
+        client: client::stranger(peer),
+        line: Line::Unread(line),
+        tls: peer.tls.as_deref(),
+        host: "-",
+        status: status.as_u16(),
+        bytes: *bytes,
+        referer: None,
+        user_agent: None,
+        request_id: "-",
+        site: "-",
+        route: "-",
+        took: Duration::ZERO,
+        waited: None,
+        upstream: None,
+        server: None,
+        upstream_took: None,
     });
 }

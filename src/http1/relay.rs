@@ -299,13 +299,12 @@ impl Turn<'_> {
     fn squeeze(&self, status: StatusCode, fields: &mut Edited<'_, Head>) -> Option<Squeeze> {
         let settings = self.exchange.route.as_ref()?.settings.compress.as_ref()?;
         let request = &self.request.parts;
-        if request.version == Version::HTTP_10 {
-            return None;
-        }
         // What is said to HEAD is that of an answer to GET.
         let length = fields.get(&header::CONTENT_LENGTH);
         let length = length.and_then(|length| std::str::from_utf8(length).ok()?.parse().ok());
-        let (coding, level) = compress::decide(settings, request, status, fields, length)?;
+        let decided = compress::decide(settings, request, status, fields, length);
+        // What is coded goes in chunks.
+        let (coding, level) = decided.filter(|_| request.version != Version::HTTP_10)?;
         // Too many may be at it: then the head must not say that it is coded.
         let squeeze = Squeeze::new(coding, level)?;
         compress::code(fields, coding);

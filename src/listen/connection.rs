@@ -17,7 +17,7 @@ use tokio::{
 };
 
 use super::{
-    Limits, Listener, Serve,
+    Limits, Listener, Refused, Serve,
     accept::Accepted,
     addresses::Addresses,
     alarm::Alarm,
@@ -237,14 +237,18 @@ fn poll_head(
 async fn refuse(mut transport: Box<Transport>, refusal: Refusal) {
     tracing::debug!(peer = %transport.peer, status = refusal.status.as_u16(), "{}", refusal.sentence);
     transport.peer.listener.metrics.refused(refusal.status);
-    let answer = answer::bare(refusal.status, refusal.sentence);
+    let line = head::first_line(&transport.received).to_vec();
+    let (answer, body) = answer::bare(refusal.status, refusal.sentence);
     let farewell = async {
         transport.write_all(&answer).await?;
         transport.flush().await
     };
-    if let Err(error) = farewell.await {
+    let sent = farewell.await;
+    if let Err(error) = &sent {
         tracing::debug!(%error, "the client did not take the refusal");
     }
+    let (peer, bytes) = (&transport.peer, if sent.is_ok() { body as u64 } else { 0 });
+    peer.listener.note(&Refused { peer, line: &line, status: refusal.status, bytes });
 }
 
 /// Longest time that a closed connection is read from, so that the client gets its answer.

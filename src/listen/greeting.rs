@@ -78,7 +78,7 @@ pub(super) async fn greet(
 /// Tells a client that speaks without TLS what to do, as far as it takes that at once.
 fn refuse_plain(raw: &Raw) -> io::Error {
     let sentence = "This port speaks HTTPS. Write https:// in place of http://.";
-    let answer = answer::bare(http::StatusCode::BAD_REQUEST, sentence);
+    let (answer, _) = answer::bare(http::StatusCode::BAD_REQUEST, sentence);
     // What it has sent is read, or the end would be a reset and cost it the answer.
     let _ = rustix::net::recv(raw, &mut [0; 4096][..], rustix::net::RecvFlags::DONTWAIT);
     let _ =

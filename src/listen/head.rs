@@ -109,6 +109,17 @@ pub(crate) fn read(buffer: &[u8], seen: usize) -> Result<Option<(Request, usize)
     parse(&buffer[start..end]).map(|request| Some((request, end)))
 }
 
+/// Most bytes of the first line of a refused request that are told: it may be all that was sent, and no line at all.
+const MOST_TOLD: usize = 1024;
+
+/// The first line of what came of a head, as far as it is told.
+pub(super) fn first_line(came: &[u8]) -> &[u8] {
+    let start = came.iter().position(|byte| !matches!(byte, b'\r' | b'\n')).unwrap_or(came.len());
+    let line = &came[start..];
+    let end = line.iter().take(MOST_TOLD).position(|byte| matches!(byte, b'\r' | b'\n'));
+    &line[..end.unwrap_or(line.len().min(MOST_TOLD))]
+}
+
 /// How many bytes at the start of `buffer` are empty lines, which do not count before a request (RFC 9112 §2.2); `None`
 /// while nothing else is there.
 fn empty_lines(buffer: &[u8]) -> Result<Option<usize>, Refusal> {
@@ -407,6 +418,20 @@ mod tests {
     fn half_of_a_line_end_is_not_waited_behind() {
         for head in ["\n", "\r\r\n", "GET / HTTP/1.1\nHost:"] {
             assert_eq!(refused(head), 400, "{head:?}");
+        }
+    }
+
+    #[test]
+    fn the_first_line_of_what_came_is_told() {
+        for (came, line) in [
+            (&b"GET / HTTP/1.1\r\nHost"[..], &b"GET / HTTP/1.1"[..]),
+            (b"\r\nGET", b"GET"),
+            (b"GET / HTTP/1.1\nHost: a", b"GET / HTTP/1.1"),
+            (b"", b""),
+            (b"\r\n", b""),
+            (&[b'x'; 5000], &[b'x'; MOST_TOLD]),
+        ] {
+            assert_eq!(first_line(came), line);
         }
     }
 

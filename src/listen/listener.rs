@@ -11,7 +11,7 @@ use std::{
 use arc_swap::ArcSwap;
 use tokio::sync::{Notify, futures::Notified};
 
-use super::bind;
+use super::{Noted, Refused, bind};
 use crate::{
     config::{Address, Listen},
     observe::ListenerMetrics,
@@ -38,6 +38,8 @@ pub struct Listener {
     settings: ArcSwap<Listen>,
     /// What clients who speak TLS are shown.
     certificates: Option<Arc<Certificates>>,
+    /// Takes note of requests that are refused unread.
+    noted: Noted,
     is_closing: AtomicBool,
     /// Tells those who wait for it.
     closing: Notify,
@@ -52,6 +54,7 @@ impl Listener {
         address: Address,
         purpose: Purpose,
         certificates: Option<Arc<Certificates>>,
+        noted: Noted,
         metrics: ListenerMetrics,
     ) -> Self {
         Self {
@@ -60,6 +63,7 @@ impl Listener {
             purpose,
             settings: ArcSwap::from_pointee(listen.clone()),
             certificates,
+            noted,
             is_closing: AtomicBool::new(false),
             closing: Notify::new(),
             open: AtomicUsize::new(0),
@@ -96,6 +100,13 @@ impl Listener {
     /// Ready when they are from now on. Whoever has this may ask [`is_closing`](Self::is_closing) and be sure to hear.
     pub(super) fn closed(&self) -> Notified<'_> {
         self.closing.notified()
+    }
+
+    /// Has the access log say that a request was refused unread; operators' are not in it.
+    pub(super) fn note(&self, refused: &Refused<'_>) {
+        if self.purpose == Purpose::Sites {
+            (self.noted)(refused);
+        }
     }
 
     pub(super) fn close(&self) {

@@ -22,6 +22,8 @@ mod listener;
 mod min_rate;
 mod outgoing;
 mod pace;
+#[cfg(test)]
+mod panics;
 mod peer;
 mod place;
 mod proxy_header;
@@ -43,6 +45,7 @@ use std::{
 };
 
 use arc_swap::ArcSwap;
+use http::StatusCode;
 use tokio::sync::Semaphore;
 
 use crate::{
@@ -72,6 +75,22 @@ pub(crate) use workers::Workers;
 
 /// What serves a request of a connection, and gives the connection back when it may be used again.
 pub(crate) type Serve = Arc<dyn Fn(Box<Transport>, Box<Request>) -> Served + Send + Sync>;
+
+/// What takes note of requests that are refused unread.
+pub(crate) type Noted = Arc<dyn Fn(&Refused<'_>) + Send + Sync>;
+
+/// A request that is refused before it is read.
+#[derive(Debug)]
+pub(crate) struct Refused<'a> {
+    /// Whose it is.
+    pub(crate) peer: &'a Peer,
+    /// Its first line, as far as it has come.
+    pub(crate) line: &'a [u8],
+    /// What it is answered with.
+    pub(crate) status: StatusCode,
+    /// Bytes of the body of the answer.
+    pub(crate) bytes: u64,
+}
 
 /// The future of one served request.
 pub(crate) type Served = Pin<Box<dyn Future<Output = Option<Box<Transport>>> + Send>>;
@@ -115,6 +134,7 @@ pub struct Listeners {
     places: u32,
     addresses: Arc<Addresses>,
     serve: Serve,
+    noted: Noted,
     workers: Arc<Workers>,
     certificates: Arc<Certificates>,
     metrics: Arc<Metrics>,
@@ -146,10 +166,12 @@ struct Open {
 }
 
 impl Listeners {
-    /// No listeners yet; `serve` is given the requests of those to come, on the threads of `workers`.
+    /// No listeners yet; `serve` is given the requests of those to come, on the threads of `workers`, and `noted` what is
+    /// refused of them.
     pub(crate) fn new(
         server: &config::Server,
         serve: Serve,
+        noted: Noted,
         workers: Arc<Workers>,
         metrics: Arc<Metrics>,
     ) -> Self {
@@ -165,6 +187,7 @@ impl Listeners {
             places,
             addresses: Arc::default(),
             serve,
+            noted,
             workers,
             certificates: Arc::new(Certificates::new(Arc::clone(&metrics))),
             metrics,
@@ -271,6 +294,7 @@ impl Listeners {
             bound.address,
             purpose,
             Some(Arc::clone(&self.certificates)),
+            Arc::clone(&self.noted),
             metrics,
         ));
         tracing::info!(address = %listener.address, ?purpose, "listening");

@@ -1,6 +1,7 @@
 //! One line per request, written by a thread of its own so that a slow disk delays no request.
 
 use std::{
+    fmt::{self, Write as _},
     fs::{File, OpenOptions},
     io::{self, BufWriter, Write},
     net::IpAddr,
@@ -31,9 +32,7 @@ const IDLE: Duration = Duration::from_secs(3600);
 pub struct Entry<'a> {
     pub time: SystemTime,
     pub client: Option<IpAddr>,
-    pub method: &'a Method,
-    pub target: &'a str,
-    pub version: Version,
+    pub line: Line<'a>,
     pub tls: Option<&'a Facts>,
     pub host: &'a str,
     pub status: u16,
@@ -48,6 +47,18 @@ pub struct Entry<'a> {
     pub upstream: Option<&'a str>,
     pub server: Option<&'a str>,
     pub upstream_took: Option<Duration>,
+}
+
+/// The first line of a request.
+#[derive(Debug, Clone, Copy)]
+pub enum Line<'a> {
+    Read {
+        method: &'a Method,
+        target: &'a str,
+        version: Version,
+    },
+    /// What came of it, which was refused unread.
+    Unread(&'a [u8]),
 }
 
 /// An open access log. Dropping it has its thread write what is left and close it.
@@ -175,17 +186,31 @@ fn write_lines(mut target: Target, messages: &Receiver<Message>) {
 fn combined(entry: &Entry<'_>) -> String {
     let client = entry.client.map_or_else(|| "-".to_owned(), |client| client.to_string());
     format!(
-        "{} - - [{}] \"{} {} {:?}\" {} {} \"{}\" \"{}\"\n",
+        "{} - - [{}] \"{}\" {} {} \"{}\" \"{}\"\n",
         client,
         common_log_time(entry.time),
-        escape(entry.method.as_str()),
-        escape(entry.target),
-        entry.version,
+        entry.line,
         entry.status,
         entry.bytes,
         escape(entry.referer.unwrap_or("-")),
         escape(entry.user_agent.unwrap_or("-")),
     )
+}
+
+/// As it was sent; what could not be read has only letters, digits and signs of ASCII left.
+impl fmt::Display for Line<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Read { method, target, version } => {
+                write!(f, "{} {} {version:?}", escape(method.as_str()), escape(target))
+            }
+            Self::Unread([]) => f.write_str("-"),
+            Self::Unread(bytes) => bytes.iter().try_for_each(|byte| match byte {
+                b'"' | b'\\' | ..b' ' | 0x7f.. => write!(f, "\\x{byte:02X}"),
+                byte => f.write_char(char::from(*byte)),
+            }),
+        }
+    }
 }
 
 /// As nginx: what could end a field or a line is written as `\xHH`.
@@ -203,13 +228,19 @@ fn escape(text: &str) -> String {
 
 fn json(entry: &Entry<'_>) -> String {
     let seconds = |duration: Duration| (duration.as_secs_f64() * 1e6).round() / 1e6;
-    let line = serde_json::json!({
+    let (read, unread) = match entry.line {
+        Line::Read { method, target, version } => {
+            (Some((method.as_str(), target, format!("{version:?}"))), None)
+        }
+        Line::Unread(_) => (None, Some(entry.line.to_string())),
+    };
+    let mut line = serde_json::json!({
         "time": humantime::format_rfc3339_millis(entry.time).to_string(),
         "client": entry.client,
-        "method": entry.method.as_str(),
+        "method": read.as_ref().map(|(method, ..)| method),
         "host": entry.host,
-        "target": entry.target,
-        "protocol": format!("{:?}", entry.version),
+        "target": read.as_ref().map(|(_, target, _)| target),
+        "protocol": read.as_ref().map(|(.., version)| version),
         "tls": entry.tls.map(|tls| tls.version.name()),
         "cipher": entry.tls.map(|tls| tls.cipher),
         "status": entry.status,
@@ -225,6 +256,9 @@ fn json(entry: &Entry<'_>) -> String {
         "server": entry.server,
         "upstream_seconds": entry.upstream_took.map(seconds),
     });
+    if let Some(unread) = unread {
+        line["unread"] = unread.into();
+    }
     line.to_string() + "\n"
 }
 
@@ -243,9 +277,7 @@ mod tests {
         Entry {
             time: SystemTime::UNIX_EPOCH + Duration::from_millis(1_709_210_096_789),
             client: Some("192.0.2.1".parse().unwrap()),
-            method: &Method::GET,
-            target: "/a?b=\"c\"",
-            version: Version::HTTP_11,
+            line: Line::Read { method: &Method::GET, target: "/a?b=\"c\"", version: Version::HTTP_11 },
             tls: None,
             host: "galaxy",
             status: 200,
@@ -269,6 +301,20 @@ mod tests {
             combined(&entry()),
             "192.0.2.1 - - [29/Feb/2024:12:34:56 +0000] \"GET /a?b=\\x22c\\x22 HTTP/1.1\" 200 12 \"-\" \"curl\"\n"
         );
+    }
+
+    #[test]
+    fn what_could_not_be_read_cannot_end_its_line() {
+        let line = |bytes| combined(&Entry { line: Line::Unread(bytes), status: 400, ..entry() });
+        let text = line(b"GET /\" 200\r\n\x16\x03\\\xc3\xa4\x7f");
+        assert!(
+            text.contains("] \"GET /\\x22 200\\x0D\\x0A\\x16\\x03\\x5C\\xC3\\xA4\\x7F\" 400 12 "),
+            "{text}"
+        );
+        assert!(line(b"").contains("] \"-\" 400 12 "));
+        let text = json(&Entry { line: Line::Unread(b"GET \xff"), ..entry() });
+        let line: serde_json::Value = serde_json::from_str(&text).unwrap();
+        assert_eq!((&line["unread"], &line["method"]), (&"GET \\xFF".into(), &serde_json::Value::Null));
     }
 
     #[test]

@@ -6,7 +6,7 @@ mod logging;
 mod metrics;
 mod request_id;
 
-pub use access_log::{AccessLog, Entry};
+pub use access_log::{AccessLog, Entry, Line};
 pub use logging::LogSettings;
 pub use metrics::{HoldMetrics, How, LimitMetrics, ListenerMetrics, Metrics, RouteMetrics, ServerMetrics};
 pub(crate) use {

@@ -12,7 +12,7 @@ use regex::Regex;
 pub use hosts::Hosts;
 pub(crate) use hosts::name_of;
 pub use path::normalize;
-pub use table::{Route, Site, Table};
+pub use table::{ErrorPages, Route, Site, Table};
 
 use crate::config::PathPattern;
 

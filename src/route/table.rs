@@ -7,6 +7,7 @@ use std::{
 };
 
 use http::StatusCode;
+use tokio::sync::Mutex;
 
 use super::{By, Hosts, Routes};
 use crate::{
@@ -47,13 +48,16 @@ pub struct Site {
 /// A site's own pages for errors.
 pub struct ErrorPages {
     pages: BTreeMap<u16, PathBuf>,
-    files: Arc<files::Cache>,
+    /// Where files are found open.
+    pub files: Arc<files::Cache>,
+    /// Whoever opens one has it: a file system that hangs keeps one thread for ever, and not all of them.
+    pub turn: Arc<Mutex<()>>,
 }
 
 impl ErrorPages {
-    /// The page for this status, and where files are found open.
-    pub fn page(&self, status: StatusCode) -> Option<(&Path, &Arc<files::Cache>)> {
-        self.pages.get(&status.as_u16()).map(|page| (page.as_path(), &self.files))
+    /// The page for this status.
+    pub fn page(&self, status: StatusCode) -> Option<&Path> {
+        self.pages.get(&status.as_u16()).map(PathBuf::as_path)
     }
 }
 
@@ -88,7 +92,8 @@ impl Table {
         let encrypted = config.listen.iter().filter(|listen| listen.tls.is_some());
         let port = encrypted.filter_map(|listen| listen.address.port()).next();
         let sites = config.sites.iter().map(|site| {
-            let errors = ErrorPages { pages: site.errors.clone(), files: Arc::clone(&files) };
+            let (pages, turn) = (site.errors.clone(), Arc::default());
+            let errors = ErrorPages { pages, files: Arc::clone(&files), turn };
             let https = Https::new(site, port);
             let common = Arc::new(Site { name: site.name.clone(), errors, https });
             let shared_rate = site.limit_rate.map(SharedRate::new);

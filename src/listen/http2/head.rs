@@ -86,6 +86,15 @@ pub(crate) fn downgrade(parts: &request::Parts, has_no_body: bool) -> Result<Req
     }
 }
 
+/// What would be the first line of a request in HTTP/1.1.
+pub(super) fn first_line(parts: &request::Parts) -> String {
+    let (method, uri, version) = (&parts.method, &parts.uri, parts.version);
+    match uri.path_and_query() {
+        Some(target) => format!("{method} {target} {version:?}"),
+        None => format!("{method} {uri} {version:?}"),
+    }
+}
+
 /// Sixteen random bytes in base64: what tells a server of WebSocket from one that repeats what it hears.
 fn key() -> [u8; 24] {
     const DIGITS: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";

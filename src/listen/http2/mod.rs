@@ -28,7 +28,7 @@ use http::{HeaderValue, StatusCode, header};
 use tokio::time::{Instant, timeout};
 
 use super::{
-    Limits, Serve,
+    Limits, Refused, Serve,
     alarm::Alarm,
     greeting::Greeted,
     peer::Peer,
@@ -259,7 +259,10 @@ impl Requests {
             Ok(request) => request,
             Err(refusal) => {
                 self.peer.listener.metrics.refused(refusal.status);
-                return refuse(respond, refusal.status, refusal.sentence);
+                let bytes = refuse(respond, refusal.status, refusal.sentence);
+                let line = head::first_line(&parts);
+                let (peer, line) = (&self.peer, line.as_bytes());
+                return peer.listener.note(&Refused { peer, line, status: refusal.status, bytes });
             }
         };
         let stream = Stream::new(respond, body, &request, Arc::clone(&self.shared));
@@ -285,16 +288,15 @@ impl Requests {
     }
 }
 
-/// Answers a request that cannot be read.
-fn refuse(mut respond: SendResponse<Bytes>, status: StatusCode, sentence: &'static str) {
+/// Answers a request that cannot be read; the bytes of the answer's body.
+fn refuse(mut respond: SendResponse<Bytes>, status: StatusCode, sentence: &'static str) -> u64 {
     let mut answer = http::Response::new(());
     *answer.status_mut() = status;
     answer.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("text/plain; charset=utf-8"));
     let body = Bytes::from_static(sentence.as_bytes());
     // Fails when the client has given it up.
-    if let Ok(mut stream) = respond.send_response(answer, false) {
-        let _ = stream.send_data(body, true);
-    }
+    let sent = respond.send_response(answer, false).and_then(|mut stream| stream.send_data(body, true));
+    if sent.is_ok() { sentence.len() as u64 } else { 0 }
 }
 
 /// An error of HTTP/2 as one of a socket.

@@ -1,0 +1,39 @@
+//! Opening a site's own page for an error.
+
+use std::{io, path::Path, sync::Arc, time::Duration};
+
+use tokio::time::timeout;
+
+use super::files;
+use crate::{
+    files::{Missing, Opened, Wanted},
+    route::ErrorPages,
+};
+
+/// How long a client waits for a page of the site: longer than a disk takes to start turning, and than a file server's
+/// hiccup lasts. After that, which may be never, a page of ours tells it as much.
+const PATIENCE: Duration = Duration::from_secs(5);
+
+/// Opens a page, or finds it open.
+pub(super) async fn open(pages: &ErrorPages, path: &Path) -> Result<Arc<Opened>, Missing> {
+    let wanted = Wanted::file(path.into());
+    if let Some(opened) = pages.files.fresh(&wanted) {
+        return Ok(opened);
+    }
+    let unreadable = |source| Missing::Unreadable { path: path.into(), source };
+    let opening = async {
+        let turn = Arc::clone(&pages.turn).lock_owned().await;
+        let files = Arc::clone(&pages.files);
+        // It cannot be stopped: until it ends, whoever waits for it or not, nobody else tries.
+        let task = tokio::spawn(async move {
+            let opened = files::open(&files, &wanted).await;
+            drop(turn);
+            opened
+        });
+        task.await.unwrap_or_else(|panic| Err(unreadable(io::Error::other(panic))))
+    };
+    match timeout(PATIENCE, opening).await {
+        Ok(opened) => opened,
+        Err(_) => Err(unreadable(io::Error::new(io::ErrorKind::TimedOut, "it takes too long"))),
+    }
+}
