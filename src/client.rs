@@ -7,13 +7,13 @@ use std::{
 };
 
 use bytes::BytesMut;
-use http::{HeaderMap, HeaderName, HeaderValue, header};
+use http::{HeaderName, HeaderValue, header};
 use ipnet::IpNet;
 
 use crate::{
     answer::{Fields, starts_with, write_number},
     config::Trust,
-    listen::{Peer, PeerAddress},
+    listen::{Lines, Peer, PeerAddress, text},
 };
 
 const X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
@@ -46,11 +46,11 @@ pub struct Client {
 
 impl Client {
     /// Reads who asks from the peer and the head of its request.
-    pub fn identify(peer: &Peer, request: &HeaderMap) -> Self {
+    pub(crate) fn identify(peer: &Peer, request: &Lines) -> Self {
         let settings = peer.listener.settings();
         let own_port = peer.listener.address.port();
         let mut client = Self::from_parts(peer.address, &settings.trust, own_port, request);
-        if !client.trusted || !request.contains_key(X_FORWARDED_PROTO) {
+        if !client.trusted || !request.has(X_FORWARDED_PROTO) {
             client.https = peer.tls.is_some();
         }
         client
@@ -60,16 +60,17 @@ impl Client {
     #[cfg(test)]
     pub(crate) fn at(address: IpAddr) -> Self {
         let peer = PeerAddress::Tcp((address, 0).into());
-        Self::from_parts(peer, &Trust::default(), None, &HeaderMap::new())
+        Self::from_parts(peer, &Trust::default(), None, &Lines::default())
     }
 
     pub(crate) fn from_parts(
         peer: PeerAddress,
         trust: &Trust,
         own_port: Option<u16>,
-        request: &HeaderMap,
+        request: &Lines,
     ) -> Self {
         let trusted = is_trusted(peer, trust);
+        let kept = |value| HeaderValue::from_bytes(value).ok();
         let believed = |name| if trusted { request.get(name) } else { None };
         let (address, via) = if trusted {
             walk(peer, chain(request), &trust.networks)
@@ -80,10 +81,9 @@ impl Client {
             address,
             via,
             trusted,
-            https: believed(X_FORWARDED_PROTO)
-                .is_some_and(|proto| proto.as_bytes().eq_ignore_ascii_case(b"https")),
-            host: believed(X_FORWARDED_HOST).cloned(),
-            port: believed(X_FORWARDED_PORT).cloned(),
+            https: believed(X_FORWARDED_PROTO).is_some_and(|proto| proto.eq_ignore_ascii_case(b"https")),
+            host: believed(X_FORWARDED_HOST).and_then(kept),
+            port: believed(X_FORWARDED_PORT).and_then(kept),
             own_port,
         }
     }
@@ -180,9 +180,9 @@ fn trusts(networks: &[IpNet], address: IpAddr) -> bool {
 }
 
 /// The addresses of all `X-Forwarded-For` fields, the nearest last. What is no address ends it, from the right.
-fn chain(request: &HeaderMap) -> Vec<IpAddr> {
-    let fields: Vec<&str> =
-        request.get_all(X_FORWARDED_FOR).iter().map(|value| value.to_str().unwrap_or("?")).collect();
+fn chain(request: &Lines) -> Vec<IpAddr> {
+    let name = X_FORWARDED_FOR;
+    let fields: Vec<&str> = request.values(&name).map(|value| text(value).unwrap_or("?")).collect();
     let entries = fields.iter().rev().flat_map(|field| field.rsplit(',')).map(|entry| address(entry.trim()));
     let mut chain: Vec<IpAddr> = entries.map_while(|address| address).collect();
     chain.reverse();
@@ -227,6 +227,8 @@ fn walk(peer: PeerAddress, mut route: Vec<IpAddr>, networks: &[IpNet]) -> (IpAdd
 
 #[cfg(test)]
 mod tests {
+    use http::HeaderMap;
+
     use super::*;
 
     const UNIX: PeerAddress = PeerAddress::Unix { uid: 1000 };
@@ -254,7 +256,7 @@ mod tests {
     fn forwarded(peer: PeerAddress, trust: &Trust, chain: &[&str]) -> String {
         let fields: Vec<_> = chain.iter().map(|value| ("x-forwarded-for", *value)).collect();
         let mut request = request(&fields);
-        Client::from_parts(peer, trust, None, &request).forward(&mut request);
+        Client::from_parts(peer, trust, None, &Lines::from(&request)).forward(&mut request);
         request[X_FORWARDED_FOR].to_str().unwrap().to_owned()
     }
 
@@ -315,7 +317,8 @@ mod tests {
             ("Accept", "*/*"),
         ];
         let mut request = request(&fields);
-        Client::from_parts(tcp("192.0.2.1"), &Trust::default(), Some(8080), &request).forward(&mut request);
+        Client::from_parts(tcp("192.0.2.1"), &Trust::default(), Some(8080), &Lines::from(&request))
+            .forward(&mut request);
         let mut left: Vec<_> =
             request.iter().map(|(name, value)| format!("{name}: {}", value.to_str().unwrap())).collect();
         left.sort();
@@ -343,7 +346,7 @@ mod tests {
             ("remote-user", "alice"),
         ];
         let mut request = request(&fields);
-        Client::from_parts(tcp("10.0.0.1"), &networks(&["10.0.0.0/8"]), Some(80), &request)
+        Client::from_parts(tcp("10.0.0.1"), &networks(&["10.0.0.0/8"]), Some(80), &Lines::from(&request))
             .forward(&mut request);
         for (name, value) in &fields {
             assert_eq!(request[*name], value);

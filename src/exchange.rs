@@ -13,6 +13,7 @@ use crate::{
     client::Client,
     clock,
     gate::InProgress,
+    listen::{Head, Lines},
     observe::{How, RequestId},
     route::{Route, Site},
     tls::Facts,
@@ -42,6 +43,8 @@ pub struct Exchange {
     pub(crate) client: Option<Client>,
     /// What its connection has agreed on, where it speaks TLS.
     pub(crate) tls: Option<Arc<Facts>>,
+    /// What was asked, where the engine serves it: its own heads are its own.
+    pub(crate) asked: Option<Arc<Head>>,
     /// The site it is for, where that has no route for it.
     pub(crate) site: Option<Arc<Site>>,
     /// The route it takes.
@@ -87,6 +90,7 @@ impl Exchange {
             id: RequestId::random(),
             client: None,
             tls: None,
+            asked: None,
             site: None,
             route: None,
             in_progress: Vec::new(),
@@ -134,9 +138,9 @@ impl Exchange {
     }
 
     /// Whether once is as good as twice for this request, whatever its method: its route or the client says so.
-    pub(crate) fn is_repeatable(&self, fields: &HeaderMap) -> bool {
+    pub(crate) fn is_repeatable(&self, fields: &Lines) -> bool {
         let any_method = self.route.as_ref().is_some_and(|route| route.settings.retry.any_method);
-        any_method || fields.contains_key(retry::IDEMPOTENCY_KEY)
+        any_method || fields.has(retry::IDEMPOTENCY_KEY)
     }
 
     /// The site it is for, if there is one for its host.

@@ -39,7 +39,7 @@ impl ProxyHttp for Proxy {
 
     /// What needs no server has been answered already.
     async fn request_filter(&self, session: &mut Session, exchange: &mut Exchange) -> Result<bool> {
-        replay::prepare(&self.state, session);
+        replay::prepare(&self.state, session, &engine::asked(exchange));
         replay::keep(session, exchange)?;
         Ok(false)
     }
@@ -75,12 +75,18 @@ impl ProxyHttp for Proxy {
     /// Tells the server who asks.
     async fn upstream_request_filter(
         &self,
-        session: &mut Session,
+        _session: &mut Session,
         request: &mut RequestHeader,
         exchange: &mut Exchange,
     ) -> Result<()> {
         if let (Some(client), Some(lease)) = (&exchange.client, &exchange.lease) {
-            upstream::prepare(request, session.req_header(), client, &exchange.id, &lease.upstream().name);
+            upstream::prepare(
+                request,
+                &engine::asked(exchange),
+                client,
+                &exchange.id,
+                &lease.upstream().name,
+            );
             if let Some(target) = &exchange.redirect {
                 request.set_uri(target.clone().into());
                 request.set_method(exchange.method(&request.method));
@@ -183,7 +189,7 @@ impl ProxyHttp for Proxy {
             instead::finish(&self.state, session, error, exchange, *collected).await;
         } else {
             let sent = send::sent(session, error);
-            handler::record(&self.state, session.req_header(), sent, exchange);
+            handler::record(&self.state, &engine::asked(exchange), sent, exchange);
         }
     }
 

@@ -6,7 +6,6 @@ use std::{
 };
 
 use arc_swap::{ArcSwap, ArcSwapOption};
-use http::request;
 use sd_notify::NotifyState;
 
 use crate::{
@@ -16,7 +15,7 @@ use crate::{
     files::archive,
     gate::{Limits, Memory},
     handler,
-    listen::{ListenError, Listener, Listeners, Noted, Serve, Workers},
+    listen::{Head, ListenError, Listener, Listeners, Noted, Serve, Workers},
     observe::{AccessLog, Entry, LogSettings, Metrics},
     route::Table,
     upstream::Upstreams,
@@ -114,7 +113,7 @@ impl State {
     }
 
     /// The answer for a CA that looks whether a name leads here.
-    pub(crate) fn challenge(&self, request: &request::Parts) -> Option<Answer> {
+    pub(crate) fn challenge(&self, request: &Head) -> Option<Answer> {
         self.listeners.get()?.certificates().challenges().answer(request)
     }
 

@@ -5,12 +5,12 @@ use std::{
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
-use http::{HeaderValue, Method, StatusCode, request};
+use http::{HeaderValue, Method, StatusCode};
 use instant_acme::KeyAuthorization;
 use rustls::{ServerConfig, server::ClientHello, sign::SingleCertAndKey};
 
 use super::made;
-use crate::{answer::Answer, tls};
+use crate::{answer::Answer, listen::Head, tls};
 
 /// Where tokens are asked for (RFC 8555 §8.3).
 const PLACE: &str = "/.well-known/acme-challenge/";
@@ -43,7 +43,7 @@ enum What {
 
 impl Challenges {
     /// The answer for a CA that asks for a token.
-    pub(crate) fn answer(&self, request: &request::Parts) -> Option<Answer> {
+    pub(crate) fn answer(&self, request: &Head) -> Option<Answer> {
         let token = request.uri.path().strip_prefix(PLACE)?;
         let answer = self.shown().tokens.get(token)?.clone();
         let of_bytes = HeaderValue::from_static("application/octet-stream");

@@ -4,6 +4,7 @@ use bytes::BytesMut;
 use http::{HeaderMap, HeaderValue, StatusCode, header};
 
 use super::{Answer, fields::write_fields};
+use crate::listen::Lines;
 
 /// Why a request was not served, told so that a person understands.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -26,7 +27,7 @@ impl Explanation {
     }
 
     /// The answer, in the form that the client prefers: Galaxy's API clients read `err_msg`, people a page.
-    pub(crate) fn answer(&self, request: &HeaderMap) -> Answer {
+    pub(crate) fn answer(&self, request: &Lines) -> Answer {
         let mut answer = if prefers_json(request) {
             let code = self.status.as_u16();
             Answer::json(self.status, &serde_json::json!({ "err_code": code, "err_msg": self.sentence }))
@@ -63,8 +64,8 @@ pub(crate) fn bare(status: StatusCode, sentence: &str) -> (Vec<u8>, usize) {
 }
 
 /// Whether JSON stands before HTML in `Accept`. API clients name it; browsers name HTML first.
-pub(crate) fn prefers_json(request: &HeaderMap) -> bool {
-    let accept = request.get(header::ACCEPT).and_then(|value| value.to_str().ok()).unwrap_or_default();
+pub(crate) fn prefers_json(request: &Lines) -> bool {
+    let accept = request.text(header::ACCEPT).unwrap_or_default();
     let place = |kind: &str| accept.find(kind).unwrap_or(usize::MAX);
     place("application/json") < place("text/html")
 }
@@ -94,8 +95,7 @@ mod tests {
     use crate::answer::Body;
 
     fn body(accept: &str) -> String {
-        let mut request = HeaderMap::new();
-        request.insert(header::ACCEPT, HeaderValue::from_str(accept).unwrap());
+        let request = Lines::of(&[("accept", accept)]);
         let answer = Explanation::new(StatusCode::NOT_FOUND, "No <such> page.").answer(&request);
         let Body::Bytes(bytes) = answer.body else { panic!("no body") };
         String::from_utf8(bytes.to_vec()).unwrap()
@@ -112,6 +112,6 @@ mod tests {
     #[test]
     fn retry_after_is_told_in_seconds() {
         let busy = Explanation::new(StatusCode::SERVICE_UNAVAILABLE, "Busy.").retry_after(5);
-        assert_eq!(busy.answer(&HeaderMap::new()).headers[header::RETRY_AFTER], "5");
+        assert_eq!(busy.answer(&Lines::default()).headers[header::RETRY_AFTER], "5");
     }
 }

@@ -44,9 +44,11 @@ const KEPT: [HeaderName; 7] = [
 ];
 
 /// The fields that end at us because `Connection` says so (RFC 9110 §7.6.1).
-pub(crate) fn named_in_connection(head: &impl Fields) -> Vec<HeaderName> {
+///
+/// `each` hands over the values of `Connection`.
+pub(crate) fn named_in_connection(each: impl FnOnce(&mut dyn FnMut(&[u8]))) -> Vec<HeaderName> {
     let mut names = Vec::new();
-    head.each(&header::CONNECTION, |value| {
+    each(&mut |value| {
         let words = value.split(|byte| *byte == b',').map(<[u8]>::trim_ascii);
         // Nearly always there is no other.
         let words = words.filter(|word| {
@@ -203,7 +205,7 @@ mod tests {
         let mut received = HeaderMap::new();
         received.append(header::CONNECTION, HeaderValue::from_static("close, X-Hop"));
         received.append(header::CONNECTION, HeaderValue::from_static("host, \"x\", Cookie"));
-        assert_eq!(named_in_connection(&received), ["x-hop", "cookie"]);
+        assert_eq!(named_in_connection(|take| received.each(&header::CONNECTION, take)), ["x-hop", "cookie"]);
     }
 
     #[test]

@@ -1,6 +1,7 @@
 //! Codings of content, and which of them a client wants (RFC 9110 §12.5.3).
 
-use http::{HeaderMap, HeaderValue, header};
+use crate::listen::{Lines, text};
+use http::{HeaderValue, header};
 
 /// A coding of content (RFC 9110 §8.4.1).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -42,7 +43,7 @@ impl Coding {
 }
 
 /// The place of the coding that the client likes best; `None` when that is the content as it is.
-pub fn choose(request: &HeaderMap, available: impl Iterator<Item = Coding>) -> Option<usize> {
+pub(crate) fn choose(request: &Lines, available: impl Iterator<Item = Coding>) -> Option<usize> {
     Accepted::read(request)?.best(available)
 }
 
@@ -50,10 +51,10 @@ pub fn choose(request: &HeaderMap, available: impl Iterator<Item = Coding>) -> O
 pub(super) struct Accepted<'a>(Vec<(&'a str, u16)>);
 
 impl<'a> Accepted<'a> {
-    pub(super) fn read(request: &'a HeaderMap) -> Option<Self> {
+    pub(super) fn read(request: &'a Lines) -> Option<Self> {
         let mut accepted = Vec::new();
-        for value in request.get_all(header::ACCEPT_ENCODING) {
-            for item in value.to_str().ok()?.split(',') {
+        for value in request.values(&header::ACCEPT_ENCODING) {
+            for item in text(value)?.split(',') {
                 let (name, parameters) = item.split_once(';').unwrap_or((item, ""));
                 accepted.push((name.trim(), weight(parameters)));
             }
@@ -110,9 +111,8 @@ mod tests {
     use super::*;
 
     fn chosen(accept: &str) -> Option<Coding> {
-        let mut request = HeaderMap::new();
-        request.insert(header::ACCEPT_ENCODING, HeaderValue::from_str(accept).unwrap());
-        choose(&request, Coding::ALL.into_iter()).map(|place| Coding::ALL[place])
+        choose(&Lines::of(&[("accept-encoding", accept)]), Coding::ALL.into_iter())
+            .map(|place| Coding::ALL[place])
     }
 
     #[test]
@@ -137,6 +137,6 @@ mod tests {
         ] {
             assert_eq!(chosen(accept), coding, "{accept}");
         }
-        assert_eq!(choose(&HeaderMap::new(), Coding::ALL.into_iter()), None);
+        assert_eq!(choose(&Lines::default(), Coding::ALL.into_iter()), None);
     }
 }

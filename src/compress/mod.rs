@@ -4,12 +4,13 @@ mod coding;
 mod encoder;
 mod squeeze;
 
-use http::{HeaderName, HeaderValue, StatusCode, header, request};
+use http::{HeaderName, HeaderValue, StatusCode, header};
 
-pub use coding::{Coding, choose};
+pub use coding::Coding;
+pub(crate) use coding::choose;
 pub(crate) use squeeze::{Squeeze, whole};
 
-use crate::{answer::Fields, config::Compress};
+use crate::{answer::Fields, config::Compress, listen::Head};
 use coding::Accepted;
 
 /// Digests of the content as it was, which it is no longer (RFC 9530 §2).
@@ -21,7 +22,7 @@ const DIGESTS: [HeaderName; 2] =
 /// 9110 §15.3.7, §15.4.5).
 pub(crate) fn decide(
     settings: &Compress,
-    request: &request::Parts,
+    request: &Head,
     status: StatusCode,
     answer: &mut impl Fields,
     length: Option<u64>,
@@ -35,7 +36,7 @@ pub(crate) fn decide(
     }
     let accepted = Accepted::read(&request.headers)?;
     // A range is one of the content as it is.
-    if request.headers.contains_key(header::RANGE) {
+    if request.headers.has(header::RANGE) {
         return None;
     }
     // Of nothing there is nothing to code, whatever the client thinks of it.
@@ -58,10 +59,10 @@ pub(crate) fn decide(
 }
 
 /// Whether the client names by its tag what was coded of an answer.
-fn names_coded(request: &request::Parts, answer: &impl Fields) -> bool {
+fn names_coded(request: &Head, answer: &impl Fields) -> bool {
     let Some(tag) = answer.get(&header::ETAG) else { return false };
     let weak = [b"W/", tag].concat();
-    request.headers.get_all(header::IF_NONE_MATCH).iter().any(|tags| has_word(tags.as_bytes(), &weak))
+    request.headers.values(&header::IF_NONE_MATCH).any(|tags| has_word(tags, &weak))
 }
 
 /// Whether a coding would do an answer good, whoever asks.
@@ -139,14 +140,10 @@ mod tests {
     use http::HeaderMap;
 
     use super::*;
-    use crate::config::Compress;
+    use crate::{config::Compress, listen::Lines};
 
-    fn asked(fields: &[(&'static str, &str)]) -> request::Parts {
-        let mut request = http::Request::new(()).into_parts().0;
-        for (name, value) in fields {
-            request.headers.append(*name, value.parse().unwrap());
-        }
-        request
+    fn asked(fields: &[(&str, &str)]) -> Head {
+        Head { headers: Lines::of(fields), ..Head::default() }
     }
 
     fn decided(

@@ -2,7 +2,8 @@
 
 use std::time::SystemTime;
 
-use http::{HeaderMap, HeaderValue, header};
+use crate::listen::Lines;
+use http::{HeaderValue, header};
 
 /// By what a representation is told from its other versions.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -26,8 +27,8 @@ pub enum Condition {
 
 impl Validators {
     /// Weighs the conditions of a `GET` or `HEAD` in the order of RFC 9110 §13.2.2.
-    pub fn weigh(&self, request: &HeaderMap) -> Condition {
-        if request.contains_key(header::IF_MATCH) {
+    pub fn weigh(&self, request: &Lines) -> Condition {
+        if request.has(header::IF_MATCH) {
             if !self.listed(request, &header::IF_MATCH, strong_match) {
                 return Condition::Failed;
             }
@@ -36,7 +37,7 @@ impl Validators {
         {
             return Condition::Failed;
         }
-        if request.contains_key(header::IF_NONE_MATCH) {
+        if request.has(header::IF_NONE_MATCH) {
             if self.listed(request, &header::IF_NONE_MATCH, weak_match) {
                 return Condition::NotModified;
             }
@@ -49,23 +50,17 @@ impl Validators {
     }
 
     /// Whether a `Range` still applies: `If-Range` is missing or names this very version (RFC 9110 §13.1.5).
-    pub fn range_applies(&self, request: &HeaderMap) -> bool {
+    pub fn range_applies(&self, request: &Lines) -> bool {
         let Some(wanted) = request.get(header::IF_RANGE) else { return true };
-        if wanted.as_bytes().contains(&b'"') {
-            return self.etag.as_ref().is_some_and(|etag| strong_match(etag.as_bytes(), wanted.as_bytes()));
+        if wanted.contains(&b'"') {
+            return self.etag.as_ref().is_some_and(|etag| strong_match(etag.as_bytes(), wanted));
         }
         date(request, &header::IF_RANGE).is_some_and(|wanted| self.seconds() == Some(wanted))
     }
 
     /// Whether one of the listed tags, or `*`, matches.
-    fn listed(
-        &self,
-        request: &HeaderMap,
-        name: &header::HeaderName,
-        matches: fn(&[u8], &[u8]) -> bool,
-    ) -> bool {
-        request.get_all(name).iter().any(|list| {
-            let list = list.as_bytes();
+    fn listed(&self, request: &Lines, name: &header::HeaderName, matches: fn(&[u8], &[u8]) -> bool) -> bool {
+        request.values(name).any(|list| {
             list.trim_ascii() == b"*"
                 || self.etag.as_ref().is_some_and(|etag| tags(list).any(|tag| matches(etag.as_bytes(), tag)))
         })
@@ -81,8 +76,8 @@ fn seconds(time: SystemTime) -> u64 {
     time.duration_since(SystemTime::UNIX_EPOCH).map(|since| since.as_secs()).unwrap_or_default()
 }
 
-fn date(request: &HeaderMap, name: &header::HeaderName) -> Option<u64> {
-    let value = request.get(name)?.to_str().ok()?;
+fn date(request: &Lines, name: &header::HeaderName) -> Option<u64> {
+    let value = request.text(name)?;
     httpdate::parse_http_date(value).ok().map(seconds)
 }
 
@@ -119,8 +114,9 @@ mod tests {
         validators.weigh(&request(conditions))
     }
 
-    fn request(fields: &[(header::HeaderName, &str)]) -> HeaderMap {
-        fields.iter().map(|(name, value)| (name.clone(), value.parse().unwrap())).collect()
+    fn request(fields: &[(header::HeaderName, &str)]) -> Lines {
+        let fields: Vec<_> = fields.iter().map(|(name, value)| (name.as_str(), *value)).collect();
+        Lines::of(&fields)
     }
 
     #[test]
@@ -157,6 +153,6 @@ mod tests {
         assert!(!applies("W/\"a\""));
         assert!(applies(DATE));
         assert!(!applies(EARLIER));
-        assert!(validators.range_applies(&HeaderMap::new()));
+        assert!(validators.range_applies(&Lines::default()));
     }
 }

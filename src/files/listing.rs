@@ -2,7 +2,7 @@
 
 use std::{ffi::OsStr, fmt::Write as _, fs, io, os::unix::ffi::OsStrExt, path::Path, time::SystemTime};
 
-use http::{HeaderMap, HeaderValue, StatusCode, header};
+use http::{HeaderValue, StatusCode, header};
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, percent_encode};
 use serde_json::json;
 
@@ -10,7 +10,10 @@ use super::{
     beneath::{self, Refused},
     open::{Missing, Wanted, is_http_date},
 };
-use crate::answer::{Answer, escape, prefers_json};
+use crate::{
+    answer::{Answer, escape, prefers_json},
+    listen::Lines,
+};
 
 /// Entries that are shown; more make no page that anybody reads.
 const MOST: usize = 10_000;
@@ -100,7 +103,7 @@ pub fn read(directory: &Path, wanted: &Wanted) -> Result<Listing, Missing> {
 }
 
 /// Answers with a listing of the directory that the client knows as `path`, sorted as the query says.
-pub fn answer(mut listing: Listing, path: &str, query: &str, request: &HeaderMap) -> Answer {
+pub fn answer(mut listing: Listing, path: &str, query: &str, request: &Lines) -> Answer {
     let word = |name: &str| {
         let mut pairs = query.split('&').filter_map(|pair| pair.split_once('='));
         pairs.find(|(key, _)| *key == name).map(|(_, value)| value)

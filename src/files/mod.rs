@@ -21,9 +21,10 @@ pub use cache::Cache;
 pub use open::{Missing, Opened, Wanted, open};
 
 use crate::{
-    answer::{Answer, Body, Piece},
+    answer::{Answer, Body, Piece, starts_with},
     compress::choose,
     config::{Files, Part, Template},
+    listen::Lines,
     route::By,
 };
 use conditional::Condition;
@@ -104,14 +105,14 @@ fn is_hidden(path: &str) -> bool {
 /// `base` holds fields that the answer has anyway (the application's, for an accelerated download): its
 /// `Content-Type`, `ETag` and `Last-Modified` go before the file's own. A 304 has all that a 200 in its place would have:
 /// what is said to the client of that is decided with the coding.
-pub fn respond(opened: &Opened, method: &Method, request: &HeaderMap, base: HeaderMap) -> Answer {
+pub fn respond(opened: &Opened, method: &Method, request: &Lines, base: HeaderMap) -> Answer {
     let mut answer = Answer { headers: base, ..Answer::empty(StatusCode::OK) };
     // The type is that of the original; a range is always one of it.
     let mut chosen = opened;
     if !opened.variants.is_empty() {
         answer.headers.append(header::VARY, HeaderValue::from_static("Accept-Encoding"));
         let codings = opened.variants.iter().map(|(coding, _)| *coding);
-        let wants_all = !request.contains_key(header::RANGE);
+        let wants_all = !request.has(header::RANGE);
         if let Some(place) = choose(request, codings).filter(|_| wants_all) {
             let (coding, variant) = &opened.variants[place];
             answer.headers.insert(header::CONTENT_ENCODING, coding.value());
@@ -119,7 +120,7 @@ pub fn respond(opened: &Opened, method: &Method, request: &HeaderMap, base: Head
         }
     }
     let validators = complete(&mut answer.headers, chosen, opened.content_type.clone());
-    let has_conditions = request.keys().any(|name| name.as_str().starts_with("if-"));
+    let has_conditions = request.iter().any(|(name, _)| starts_with(name, b"if-"));
     let conditional = has_conditions && matches!(*method, Method::GET | Method::HEAD);
     match if conditional { validators.weigh(request) } else { Condition::Met } {
         Condition::Met => {}
@@ -131,7 +132,7 @@ pub fn respond(opened: &Opened, method: &Method, request: &HeaderMap, base: Head
         return answer.body(chosen.whole());
     }
     // Only GET has ranges (RFC 9110 §14.2).
-    let range = request.get(header::RANGE);
+    let range = request.text(header::RANGE);
     let ranged = *method == Method::GET && range.is_some() && validators.range_applies(request);
     match Range::parse(range.filter(|_| ranged), chosen.size) {
         Range::Whole => answer.body(chosen.whole()),

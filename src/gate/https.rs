@@ -1,11 +1,12 @@
 //! What a site asks of the connection: HTTPS, and certificates of clients.
 
-use http::{Method, StatusCode, header, request};
+use http::{Method, StatusCode, header};
 
 use crate::{
     answer::{Answer, Explanation, Fields, value, write_number},
     client::Client,
     config::{ClientTls, RedirectHttps, Site, TlsVersion},
+    listen::Head,
     route::name_of,
     tls::Facts,
 };
@@ -40,7 +41,7 @@ impl Https {
         client: &Client,
         facts: Option<&Facts>,
         host: &str,
-        request: &request::Parts,
+        request: &Head,
     ) -> Option<Answer> {
         let explain =
             |status, sentence: &str| Some(Explanation::new(status, sentence).answer(&request.headers));
@@ -77,7 +78,7 @@ impl Https {
     }
 
     /// The same address by HTTPS.
-    fn lead(&self, host: &str, request: &request::Parts) -> Answer {
+    fn lead(&self, host: &str, request: &Head) -> Answer {
         let status = match request.method {
             Method::GET | Method::HEAD => StatusCode::MOVED_PERMANENTLY,
             // The method and the body are to stay what they are (RFC 9110 §15.4.9).

@@ -6,18 +6,12 @@ use std::{
     net::IpAddr,
 };
 
-use http::request;
 use percent_encoding::percent_decode;
 
-use crate::{client::Client, config::LimitKey, upstream::cookies};
+use crate::{client::Client, config::LimitKey, listen::Head, upstream::cookies};
 
 /// A hash of it, by which nobody can find it out or choose another's; `None` when the request has none of them.
-pub(super) fn of(
-    keys: &[LimitKey],
-    request: &request::Parts,
-    client: &Client,
-    by: &RandomState,
-) -> Option<u64> {
+pub(super) fn of(keys: &[LimitKey], request: &Head, client: &Client, by: &RandomState) -> Option<u64> {
     keys.iter().find_map(|key| {
         let mut hasher = by.build_hasher();
         // The same text in two places is two clients.
@@ -25,8 +19,7 @@ pub(super) fn of(
         match key {
             LimitKey::Header(name) => {
                 // An empty one says nothing, and must not be a way around.
-                let mut values =
-                    request.headers.get_all(name).iter().map(|value| value.as_bytes().trim_ascii());
+                let mut values = request.headers.values(name).map(<[u8]>::trim_ascii);
                 hasher.write(values.find(|value| !value.is_empty())?);
             }
             LimitKey::Query(name) => hasher.write(&parameter(request.uri.query()?, name)?),
@@ -77,9 +70,10 @@ fn masked(address: std::net::Ipv6Addr, bits: u32) -> IpAddr {
 
 #[cfg(test)]
 mod tests {
-    use http::{HeaderName, Request};
+    use http::HeaderName;
 
     use super::*;
+    use crate::listen::Lines;
 
     fn chain() -> Vec<LimitKey> {
         vec![
@@ -95,12 +89,10 @@ mod tests {
 
     impl Asked {
         fn by(&self, keys: &[LimitKey], target: &str, fields: &[(&str, &str)], address: &str) -> Option<u64> {
-            let mut request = Request::builder().uri(target);
-            for (name, value) in fields {
-                request = request.header(*name, *value);
-            }
+            let request =
+                Head { uri: target.parse().unwrap(), headers: Lines::of(fields), ..Head::default() };
             let client = Client::at(address.parse().unwrap());
-            of(keys, &request.body(()).unwrap().into_parts().0, &client, &self.0)
+            of(keys, &request, &client, &self.0)
         }
     }
 

@@ -12,7 +12,7 @@ use std::{
     time::Duration,
 };
 
-use http::{StatusCode, header, request};
+use http::{StatusCode, header};
 use tokio::time::Instant;
 
 use super::{
@@ -24,6 +24,7 @@ use crate::{
     answer::Explanation,
     client::Client,
     config::{self, Class},
+    listen::Head,
     observe::{LimitMetrics, Metrics},
 };
 
@@ -115,7 +116,7 @@ impl Limits {
 /// Asks all `limits` whether a request may pass; what counts it where requests in progress are counted.
 pub(super) fn pass(
     limits: &[Arc<Limiter>],
-    request: &request::Parts,
+    request: &Head,
     client: &Client,
     now: Instant,
 ) -> Result<Vec<InProgress>, Explanation> {
@@ -146,7 +147,7 @@ pub(super) fn pass(
 }
 
 impl Limiter {
-    fn is_about(&self, request: &request::Parts, client: &Client) -> bool {
+    fn is_about(&self, request: &Head, client: &Client) -> bool {
         let config::Limit { only, except, .. } = &self.settings;
         fits(only, request, client).all(|fits| fits) && !fits(except, request, client).any(|fits| fits)
     }
@@ -203,16 +204,16 @@ impl Limiter {
 }
 
 /// Whether a request fits each list that a class has.
-fn fits(class: &Class, request: &request::Parts, client: &Client) -> impl Iterator<Item = bool> {
+fn fits(class: &Class, request: &Head, client: &Client) -> impl Iterator<Item = bool> {
     let networks = class.networks.as_ref().map(|networks| networks.contains(client.address));
     let methods = class.methods.as_ref().map(|methods| methods.contains(&request.method));
     let user_agents = class.user_agents.as_ref().map(|agents| {
-        let mut sent = request.headers.get_all(header::USER_AGENT).iter().peekable();
+        let mut sent = request.headers.values(&header::USER_AGENT).peekable();
         if sent.peek().is_none() {
             return agents.regex.is_match("");
         }
         // Bytes that are no text are no way around it.
-        sent.any(|agent| agents.regex.is_match(&String::from_utf8_lossy(agent.as_bytes())))
+        sent.any(|agent| agents.regex.is_match(&String::from_utf8_lossy(agent)))
     });
     [networks, methods, user_agents].into_iter().flatten()
 }

@@ -10,13 +10,14 @@ mod https;
 
 pub(crate) use https::Https;
 
-use http::{HeaderValue, Method, StatusCode, header, request};
+use http::{HeaderValue, Method, StatusCode, header};
 
 use crate::{
     answer::{Answer, Explanation},
     client::Client,
     config::{Action, Route},
     exchange::Exchange,
+    listen::Head,
     route,
     state::State,
 };
@@ -27,7 +28,7 @@ pub(crate) use {
 };
 
 /// Refuses any request while memory is short.
-pub(crate) fn refuse_now(state: &State, request: &request::Parts) -> Option<Answer> {
+pub(crate) fn refuse_now(state: &State, request: &Head) -> Option<Answer> {
     let refusal = state.memory.pass().err()?;
     state.metrics.refused_request("memory");
     Some(refusal.answer(&request.headers))
@@ -37,7 +38,7 @@ pub(crate) fn refuse_now(state: &State, request: &request::Parts) -> Option<Answ
 pub(crate) fn enter(
     state: &State,
     route: &route::Route,
-    request: &request::Parts,
+    request: &Head,
     exchange: &mut Exchange,
 ) -> Option<Answer> {
     let client = exchange.client.as_ref()?;
@@ -61,22 +62,22 @@ pub(crate) fn enter(
 }
 
 /// Refuses what the route does not take.
-pub(crate) fn refuse(route: &Route, request: &request::Parts, client: &Client) -> Option<Answer> {
+pub(crate) fn refuse(route: &Route, request: &Head, client: &Client) -> Option<Answer> {
     refuse_client(route, request, client).or_else(|| refuse_request(route, request))
 }
 
-fn refuse_request(route: &Route, request: &request::Parts) -> Option<Answer> {
+fn refuse_request(route: &Route, request: &Head) -> Option<Answer> {
     refuse_method(route, request).or_else(|| refuse_body(route, request)).or_else(|| end_here(route, request))
 }
 
 /// OPTIONS that may not be passed on is answered by who holds it then (RFC 9110 §7.6.2).
-fn end_here(route: &Route, request: &request::Parts) -> Option<Answer> {
+fn end_here(route: &Route, request: &Head) -> Option<Answer> {
     let goes_on = matches!(route.action, Action::Proxy(_)) && request.method == Method::OPTIONS;
     let left = goes_on.then(|| request.headers.get(header::MAX_FORWARDS)).flatten()?;
-    (left == "0").then(|| Answer::empty(StatusCode::NO_CONTENT))
+    (left == b"0").then(|| Answer::empty(StatusCode::NO_CONTENT))
 }
 
-fn refuse_client(route: &Route, request: &request::Parts, client: &Client) -> Option<Answer> {
+fn refuse_client(route: &Route, request: &Head, client: &Client) -> Option<Answer> {
     if route.access.permits(client.address) {
         return None;
     }
@@ -85,7 +86,7 @@ fn refuse_client(route: &Route, request: &request::Parts, client: &Client) -> Op
 }
 
 /// TRACE would echo what nobody should see (RFC 9110 §9.3.8); files can only be read.
-fn refuse_method(route: &Route, request: &request::Parts) -> Option<Answer> {
+fn refuse_method(route: &Route, request: &Head) -> Option<Answer> {
     const READ: &[Method] = &[Method::GET];
     let allowed = match (&route.methods, &route.action) {
         (Some(methods), _) => Some(methods.as_slice()),
@@ -116,9 +117,9 @@ fn refuse_method(route: &Route, request: &request::Parts) -> Option<Answer> {
     Some(answer)
 }
 
-fn refuse_body(route: &Route, request: &request::Parts) -> Option<Answer> {
+fn refuse_body(route: &Route, request: &Head) -> Option<Answer> {
     let limit = route.max_body?;
-    let length: u64 = request.headers.get(header::CONTENT_LENGTH)?.to_str().ok()?.parse().ok()?;
+    let length: u64 = request.headers.text(header::CONTENT_LENGTH)?.parse().ok()?;
     (length > limit).then(|| too_large(limit).answer(&request.headers))
 }
 

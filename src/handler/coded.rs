@@ -12,7 +12,7 @@ use std::{
 };
 
 use bytes::{Bytes, BytesMut};
-use http::{StatusCode, header, request};
+use http::{StatusCode, header};
 use moka::sync::Cache;
 use tokio::task::spawn_blocking;
 
@@ -21,6 +21,7 @@ use crate::{
     compress::{self, Coding},
     config::Action,
     exchange::Exchange,
+    listen::Head,
     observe::How,
 };
 
@@ -62,7 +63,7 @@ static CODED: LazyLock<Cache<Key, Bytes>> = LazyLock::new(|| {
 });
 
 /// The answer in the coding that its route allows and the client likes best.
-pub(super) async fn coded(mut answer: Answer, request: &request::Parts, exchange: &Exchange) -> Answer {
+pub(super) async fn coded(mut answer: Answer, request: &Head, exchange: &Exchange) -> Answer {
     let route = exchange.route.as_ref();
     let Some((route, settings)) = route.and_then(|route| Some((route, route.settings.compress.as_ref()?)))
     else {

@@ -1,10 +1,11 @@
 //! What follows when an attempt at a server fails: whether another one gets the request, and what the client is told.
 
-use http::{StatusCode, request};
+use http::StatusCode;
 
 use crate::{
     answer::Explanation,
     exchange::Exchange,
+    listen::Head,
     observe::Metrics,
     upstream::{
         NoServer, Upstream,
@@ -49,7 +50,7 @@ pub(crate) struct NoConnection {
 /// A server could not be connected to: nothing was sent, so another one gets the request, whatever its method.
 pub(crate) fn to_connect(
     metrics: &Metrics,
-    request: &request::Parts,
+    request: &Head,
     replayable: bool,
     failure: NoConnection,
     exchange: &mut Exchange,
@@ -74,7 +75,7 @@ pub(crate) fn to_connect(
 /// The exchange with a server broke off. Decides whether another one gets the request.
 pub(crate) fn to_answer(
     metrics: &Metrics,
-    request: &request::Parts,
+    request: &Head,
     replayable: bool,
     failure: Failure,
     exchange: &mut Exchange,
@@ -100,7 +101,7 @@ pub(crate) fn to_answer(
     decision
 }
 
-fn decide(failure: Failure, request: &request::Parts, replayable: bool, exchange: &Exchange) -> Decision {
+fn decide(failure: Failure, request: &Head, replayable: bool, exchange: &Exchange) -> Decision {
     let Some(route) = &exchange.route else { return Decision::GiveUp };
     let Some(upstream) = &route.upstream else { return Decision::GiveUp };
     let settings = route.settings.retry;

@@ -2,18 +2,19 @@
 
 use std::{io, path::PathBuf, sync::Arc};
 
-use http::{HeaderMap, StatusCode, request};
+use http::{HeaderMap, StatusCode};
 
 use super::{NOT_IN_PATHS, path};
 use crate::{
     answer::{Answer, Explanation},
     config::Files,
     files::{self, Missing, Opened, Wanted, listing},
+    listen::{Head, Lines},
     route::{By, Table, normalize},
 };
 
 /// Answers with a file of a route, or what stands for a directory.
-pub(super) async fn send(table: &Table, files: &Files, by: &By<'_>, request: &request::Parts) -> Answer {
+pub(super) async fn send(table: &Table, files: &Files, by: &By<'_>, request: &Head) -> Answer {
     let (method, headers) = (&request.method, &request.headers);
     // No file name has a slash in it: `%2F` names none, and must not name another.
     if has_encoded_slash(request) {
@@ -40,7 +41,7 @@ pub(super) async fn send(table: &Table, files: &Files, by: &By<'_>, request: &re
     }
 }
 
-async fn list(directory: PathBuf, wanted: Wanted, request: &request::Parts) -> Answer {
+async fn list(directory: PathBuf, wanted: Wanted, request: &Head) -> Answer {
     let read = tokio::task::spawn_blocking(move || listing::read(&directory, &wanted)).await;
     match read {
         Ok(Ok(found)) => {
@@ -72,23 +73,23 @@ pub(super) async fn open(cache: &Arc<files::Cache>, wanted: &Wanted) -> Result<A
     Ok(opened)
 }
 
-pub(super) fn not_found(request: &HeaderMap) -> Answer {
+pub(super) fn not_found(request: &Lines) -> Answer {
     Explanation::new(StatusCode::NOT_FOUND, "There is no such file.").answer(request)
 }
 
-fn trouble(request: &HeaderMap) -> Answer {
+fn trouble(request: &Lines) -> Answer {
     let sentence = "The file cannot be opened at the moment. Please try again soon.";
     Explanation::new(StatusCode::INTERNAL_SERVER_ERROR, sentence).answer(request)
 }
 
 /// Why there is no file, for the client and, where it is their business, for operators.
-pub(super) fn explain(missing: &Missing, request: &HeaderMap) -> Answer {
+pub(super) fn explain(missing: &Missing, request: &Lines) -> Answer {
     if missing.is_remarkable() {
         tracing::error!("{missing}");
     }
     if missing.is_trouble() { trouble(request) } else { not_found(request) }
 }
 
-fn has_encoded_slash(request: &request::Parts) -> bool {
+fn has_encoded_slash(request: &Head) -> bool {
     path(request).as_bytes().windows(3).any(|bytes| bytes.eq_ignore_ascii_case(b"%2f"))
 }

@@ -3,7 +3,7 @@
 use std::{io, path::PathBuf, sync::Arc};
 
 use bytes::Bytes;
-use http::{HeaderMap, StatusCode, request, uri::PathAndQuery};
+use http::{HeaderMap, StatusCode, uri::PathAndQuery};
 use percent_encoding::AsciiSet;
 use tokio::runtime::Handle;
 
@@ -20,6 +20,7 @@ use crate::{
         accelerated::{self, Target},
         archive,
     },
+    listen::{Head, Lines},
     route::{By, Route, Table},
     upstream::Fetch,
 };
@@ -49,7 +50,7 @@ pub(crate) enum Instead {
 /// What is sent in place of an answer that names a file or a path: `X-Accel-Redirect` or `X-Sendfile` in `response`.
 pub(crate) async fn accelerate(
     table: &Table,
-    request: &request::Parts,
+    request: &Head,
     response: &HeaderMap,
     exchange: &Exchange,
 ) -> Instead {
@@ -89,7 +90,7 @@ fn log_missing(exchange: &Exchange, path: Option<PathBuf>) {
 /// There is no archive without the whole of it.
 pub(crate) async fn archive(
     table: Arc<Table>,
-    request: &request::Parts,
+    request: &Head,
     list: Option<Bytes>,
     response: &HeaderMap,
     crcs: &Arc<archive::Crcs>,
@@ -100,7 +101,8 @@ pub(crate) async fn archive(
         return finish(no_archive(&request.headers), exchange);
     };
     let host = host(request).to_owned();
-    let (received, client, runtime) = (request.headers.clone(), exchange.client.clone(), Handle::current());
+    let (received, client, runtime) =
+        (Fetch::who(&request.headers), exchange.client.clone(), Handle::current());
     let resolve = move |path: &str, listed: &str| {
         let matched = table.find(&host, path).and_then(|matched| matched.route);
         let Some((route, by)) = matched else { return Err(archive::Unresolved::NoRoute) };
@@ -131,7 +133,7 @@ impl archive::Remote for Fetch {
 }
 
 /// There is no archive, and it is not the client's fault.
-fn no_archive(request: &HeaderMap) -> Answer {
+fn no_archive(request: &Lines) -> Answer {
     let sentence =
         "The archive cannot be made: a part of it is missing. Please tell the operators of the site.";
     Explanation::new(StatusCode::BAD_GATEWAY, sentence).answer(request)
@@ -158,11 +160,7 @@ enum Found {
     Route(Arc<Route>, PathAndQuery),
 }
 
-fn accelerated_target(
-    table: &Table,
-    request: &request::Parts,
-    response: &HeaderMap,
-) -> Result<Found, Astray> {
+fn accelerated_target(table: &Table, request: &Head, response: &HeaderMap) -> Result<Found, Astray> {
     let path = match accelerated::target(response).transpose()? {
         Some(Target::Route(path)) => path,
         Some(Target::File(path)) => {

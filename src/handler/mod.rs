@@ -13,7 +13,7 @@ pub(crate) mod response;
 
 use std::sync::Arc;
 
-use http::{StatusCode, header, request};
+use http::{StatusCode, header};
 use percent_encoding::AsciiSet;
 
 use crate::{
@@ -23,7 +23,7 @@ use crate::{
     exchange::Exchange,
     files::without_content,
     gate,
-    listen::Peer,
+    listen::{Head, Peer},
     observe::{RequestId, X_REQUEST_ID},
     route::{By, Table, normalize},
     state::State,
@@ -38,7 +38,7 @@ pub(crate) use {
 pub(crate) async fn receive(
     state: &State,
     peer: &Peer,
-    request: &request::Parts,
+    request: &Head,
     exchange: &mut Exchange,
 ) -> Option<Answer> {
     let client = Client::identify(peer, &request.headers);
@@ -51,12 +51,7 @@ pub(crate) async fn receive(
 }
 
 /// Finds the route and does what it says; an answer made here is the `Err` that ends the way early.
-async fn route(
-    state: &State,
-    peer: &Peer,
-    request: &request::Parts,
-    exchange: &mut Exchange,
-) -> Result<(), Answer> {
+async fn route(state: &State, peer: &Peer, request: &Head, exchange: &mut Exchange) -> Result<(), Answer> {
     if let Some(answer) = state.challenge(request) {
         return Err(answer);
     }
@@ -103,7 +98,7 @@ async fn route(
 
 /// Finds a request that waits for an upstream which a reload has taken away another one; false when there is none, or
 /// its route would not take the request.
-pub(crate) fn reroute(table: &Table, request: &request::Parts, exchange: &mut Exchange) -> bool {
+pub(crate) fn reroute(table: &Table, request: &Head, exchange: &mut Exchange) -> bool {
     let Ok(path) = normalize(path(request)) else { return false };
     let Some(matched) = table.find(host(request), &path) else { return false };
     let Some((route, _)) = matched.route.filter(|(route, _)| !route.settings.internal) else { return false };
@@ -118,7 +113,7 @@ pub(crate) fn reroute(table: &Table, request: &request::Parts, exchange: &mut Ex
 }
 
 /// The path asked for. OPTIONS * asks about the server as a whole (RFC 9110 §9.3.7).
-fn path(request: &request::Parts) -> &str {
+fn path(request: &Head) -> &str {
     match request.uri.path() {
         "*" => "/",
         path => path,
@@ -138,7 +133,7 @@ pub(crate) fn finish(mut answer: Answer, exchange: &Exchange) -> Answer {
 }
 
 /// The answer as the client gets it: with the site's own page where it has one, in a coding where that is wanted.
-pub(crate) async fn for_client(answer: Answer, request: &request::Parts, exchange: &Exchange) -> Answer {
+pub(crate) async fn for_client(answer: Answer, request: &Head, exchange: &Exchange) -> Answer {
     let answer = with_own_page(answer, exchange).await;
     let answer = coded::coded(answer, request, exchange).await;
     match answer.status {
@@ -166,8 +161,8 @@ async fn with_own_page(mut answer: Answer, exchange: &Exchange) -> Answer {
 }
 
 /// The name asked for: that of the target where it has one (RFC 9112 §3.2.2), else `Host`.
-pub(crate) fn host(request: &request::Parts) -> &str {
-    let named = request.headers.get(header::HOST).and_then(|host| host.to_str().ok());
+pub(crate) fn host(request: &Head) -> &str {
+    let named = request.headers.text(header::HOST);
     request.uri.authority().map(|authority| authority.as_str()).or(named).unwrap_or_default()
 }
 
@@ -182,7 +177,7 @@ const NOT_IN_PATHS: AsciiSet = percent_encoding::CONTROLS
     .add(b'?')
     .add(b'`');
 
-fn redirect_target(to: &Template, request: &request::Parts, host: &str, by: &By<'_>) -> String {
+fn redirect_target(to: &Template, request: &Head, host: &str, by: &By<'_>) -> String {
     let target = request.uri.path_and_query().map_or("/", |target| target.as_str());
     to.render(|name| match (name, by) {
         ("path", _) => Some(target.into()),

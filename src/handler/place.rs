@@ -2,7 +2,6 @@
 
 use std::{sync::Arc, time::Duration};
 
-use http::request;
 use tokio::time::sleep;
 
 use super::{
@@ -12,7 +11,7 @@ use super::{
 use crate::{
     answer::Explanation,
     exchange::Exchange,
-    listen::Transport,
+    listen::{Head, Transport},
     state::State,
     upstream::{self, Lease, NoServer, Upstream, retry},
 };
@@ -33,7 +32,7 @@ pub(crate) enum NoPlace {
 pub(crate) async fn place(
     state: &State,
     transport: &Transport,
-    request: &request::Parts,
+    request: &Head,
     exchange: &mut Exchange,
 ) -> Result<(), NoPlace> {
     let pause = retry::pause(exchange.tries, exchange.failed_connects);
@@ -62,7 +61,7 @@ pub(crate) async fn place(
 /// Waits for a place for as long as the client does.
 async fn wait(
     transport: &Transport,
-    request: &request::Parts,
+    request: &Head,
     exchange: &mut Exchange,
     upstream: &Arc<Upstream>,
 ) -> Result<Result<Lease, NoServer>, NoPlace> {

@@ -2,13 +2,13 @@
 
 use std::time::{Duration, SystemTime};
 
-use http::{StatusCode, header, request};
+use http::{StatusCode, header};
 
 use super::host;
 use crate::{
     client, clock,
     exchange::Exchange,
-    listen::Refused,
+    listen::{Head, Refused},
     observe::{Entry, Line},
     state::State,
 };
@@ -30,7 +30,7 @@ impl Sent {
 }
 
 /// Counts and logs a request that is over.
-pub(crate) fn record(state: &State, request: &request::Parts, sent: Sent, exchange: &Exchange) {
+pub(crate) fn record(state: &State, request: &Head, sent: Sent, exchange: &Exchange) {
     let Sent { status, bytes } = sent;
     let took = clock::read().saturating_duration_since(exchange.started);
     let (site, route) = (exchange.site().map_or("-", |site| &site.name), exchange.route_key());
@@ -44,7 +44,7 @@ pub(crate) fn record(state: &State, request: &request::Parts, sent: Sent, exchan
     if !state.has_access_log() {
         return;
     }
-    let field = |name| request.headers.get(name).and_then(|value| value.to_str().ok());
+    let field = |name| request.headers.text(name);
     state.log_access(&Entry {
         time: exchange.time,
         client: exchange.client.as_ref().map(|client| client.address),

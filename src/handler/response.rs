@@ -2,14 +2,14 @@
 
 use std::sync::Arc;
 
-use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, header, request, uri::PathAndQuery};
+use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, header, uri::PathAndQuery};
 
 use super::instead::{Instead, accelerate};
 use crate::{
     answer::{Answer, Explanation, Fields, dress, named_in_connection, write_plain_length},
     exchange::Exchange,
     files::{accelerated, archive},
-    listen::{Pace, Transport},
+    listen::{Head, Pace, Transport},
     observe::{How, X_REQUEST_ID},
     route::Route,
     state::State,
@@ -40,7 +40,7 @@ pub(crate) fn is_interim(status: StatusCode) -> bool {
 pub(crate) async fn receive(
     state: &State,
     transport: &Transport,
-    request: &request::Parts,
+    request: &Head,
     has_body: bool,
     (status, response): (StatusCode, &mut impl Fields),
     exchange: &mut Exchange,
@@ -143,7 +143,7 @@ fn count(state: &State, status: StatusCode, response: &mut impl Fields, exchange
 /// server says of their connection (RFC 9110 §7.6.1).
 pub(crate) fn hide(response: &mut impl Fields) {
     accelerated::hide(response);
-    for name in named_in_connection(response) {
+    for name in named_in_connection(|take| response.each(&header::CONNECTION, take)) {
         response.remove(&name);
     }
 }

@@ -17,14 +17,14 @@ use crate::{
 impl Turn<'_> {
     /// Tells the client why there is no other answer.
     pub(super) async fn explain(&mut self, explanation: &Explanation) -> Sent {
-        let answer = explanation.answer(&self.request.parts.headers);
+        let answer = explanation.answer(&self.request.head.headers);
         let answer = handler::finish(answer, self.exchange);
         self.answer(answer).await
     }
 
     /// Sends an answer of ours.
     pub(super) async fn answer(&mut self, answer: Answer) -> Sent {
-        let answer = handler::for_client(answer, &self.request.parts, self.exchange).await;
+        let answer = handler::for_client(answer, &self.request.head, self.exchange).await;
         // What the client has still to send, nobody reads.
         self.persists &= self.transport.skip_request();
         if answer.status == StatusCode::PAYLOAD_TOO_LARGE {
@@ -42,7 +42,7 @@ impl Turn<'_> {
         let has_length = !matches!(status, StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED);
         self.write_answer_head(&answer, has_length);
         let mut bytes = 0;
-        if has_length && self.request.parts.method != Method::HEAD {
+        if has_length && self.request.head.method != Method::HEAD {
             match answer.body {
                 Body::Empty => {}
                 Body::Bytes(body) => {
@@ -94,7 +94,7 @@ impl Turn<'_> {
     /// What is said of the connection: nothing where both sides know (RFC 9112 §9.3).
     pub(super) fn connection(&mut self) -> &'static [u8] {
         self.persists &= !self.transport.peer.listener.is_closing();
-        match (self.persists, self.request.parts.version) {
+        match (self.persists, self.request.head.version) {
             (false, _) => b"Connection: close\r\n",
             (true, Version::HTTP_10) => b"Connection: keep-alive\r\n",
             (true, _) => b"",

@@ -84,7 +84,7 @@ impl Turn<'_> {
     /// Has a server of the route's upstream answer.
     pub(super) async fn proxy(&mut self) -> Sent {
         let any_method = self.exchange.route.as_ref().is_some_and(|route| route.settings.retry.any_method);
-        let parts = &self.request.parts;
+        let parts = &self.request.head;
         let spools = self.spools();
         self.begin(spools || parts.method.is_idempotent() || self.exchange.is_repeatable(&parts.headers));
         if any_method {
@@ -116,7 +116,7 @@ impl Turn<'_> {
         // An attempt that failed leaves its place to others, and its body is sent from the start.
         self.exchange.lease = None;
         self.transport.rewind();
-        handler::place(self.state, self.transport, &self.request.parts, self.exchange).await.map_err(
+        handler::place(self.state, self.transport, &self.request.head, self.exchange).await.map_err(
             |none| match none {
                 NoPlace::ClientLeft => Broken::Silently(Sent::nothing()),
                 NoPlace::Refused(explanation) => Broken::Told(explanation),
@@ -142,14 +142,14 @@ impl Turn<'_> {
                 _ => break head,
             }
         };
-        let method = self.exchange.method(&self.request.parts.method);
+        let method = self.exchange.method(&self.request.head.method);
         let Ok(framing) = head.framing(&method) else { return Err(self.failed(Failure::Malformed)) };
         let has_body = self.request.body != Inbound::Length(0);
         let mut fields = Edited::new(&head);
         let response = handler::response::receive(
             self.state,
             self.transport,
-            &self.request.parts,
+            &self.request.head,
             has_body,
             (head.status, &mut fields),
             self.exchange,
@@ -173,7 +173,7 @@ impl Turn<'_> {
     async fn connect(&mut self) -> Result<Connection, Broken> {
         let Some(lease) = &self.exchange.lease else { return Err(Broken::Told(failed::internal())) };
         let keepalive = lease.settings().keepalive;
-        let shares = self.exchange.may_share_connection(&self.request.parts.method, keepalive);
+        let shares = self.exchange.may_share_connection(&self.request.head.method, keepalive);
         let kept = if shares { Connection::reuse(lease) } else { None };
         let reused = kept.is_some();
         let connection = match kept {
@@ -196,7 +196,7 @@ impl Turn<'_> {
             Err(error) => {
                 let failure =
                     NoConnection { reason: upstream::why(&error), ours: upstream::is_our_own_want(&error) };
-                let (metrics, request) = (&self.state.metrics, &self.request.parts);
+                let (metrics, request) = (&self.state.metrics, &self.request.head);
                 let replayable = self.transport.is_replayable();
                 match failed::to_connect(metrics, request, replayable, failure, self.exchange) {
                     Decision::Retry => Err(Broken::Again),
@@ -208,7 +208,7 @@ impl Turn<'_> {
 
     /// Writes the head that the server gets.
     fn write_head(&self, server: &mut Connection) {
-        let (parts, exchange) = (&self.request.parts, &*self.exchange);
+        let (parts, exchange) = (&self.request.head, &*self.exchange);
         let mut fields = Edited::new(self.request);
         let Some(lease) = &exchange.lease else { return };
         if let Some(client) = &exchange.client {

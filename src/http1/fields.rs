@@ -16,8 +16,6 @@ use crate::{
 pub(crate) trait Received {
     /// Its fields.
     fn lines(&self) -> &Lines;
-    /// The same as a map.
-    fn map(&self) -> Cow<'_, HeaderMap>;
 }
 
 /// What values that are written take in most heads: the client's address twice, a host, a port, an id.
@@ -160,7 +158,8 @@ impl<R: Received> Fields for Edited<'_, R> {
     }
 
     fn map(&self) -> Cow<'_, HeaderMap> {
-        self.received.map()
+        // Made when it is asked for, which most answers do not need.
+        Cow::Owned(self.received.lines().map())
     }
 }
 
@@ -172,11 +171,7 @@ pub(super) fn has_word<'v>(mut values: impl Iterator<Item = &'v [u8]>, word: &st
 
 impl Received for Request {
     fn lines(&self) -> &Lines {
-        &self.lines
-    }
-
-    fn map(&self) -> Cow<'_, HeaderMap> {
-        Cow::Borrowed(&self.parts.headers)
+        &self.head.headers
     }
 }
 

@@ -16,14 +16,14 @@ mod upload;
 
 use std::sync::Arc;
 
-use http::{HeaderValue, Method, Version, header, request};
+use http::{Method, Version, header};
 
 use fields::has_word;
 
 use crate::{
     exchange::Exchange,
     handler,
-    listen::{Purpose, Request, Serve, Transport},
+    listen::{Head, Purpose, Request, Serve, Transport},
     observe,
     proxy::Engine,
     state::State,
@@ -56,20 +56,20 @@ impl Service {
         let mut exchange = Exchange::new();
         let purpose = transport.peer.listener.purpose;
         let answer = match purpose {
-            Purpose::Admin => Some(observe::admin_answer(&self.state, &request.parts).await),
+            Purpose::Admin => Some(observe::admin_answer(&self.state, &request.head).await),
             Purpose::Sites => {
-                handler::receive(&self.state, &transport.peer, &request.parts, &mut exchange).await
+                handler::receive(&self.state, &transport.peer, &request.head, &mut exchange).await
             }
         };
-        if answer.is_none() && (self.only_engine || asks_for_websocket(&request.parts)) {
-            return self.engine.serve(transport, &request, exchange).await;
+        if answer.is_none() && (self.only_engine || asks_for_websocket(&request.head)) {
+            return self.engine.serve(transport, request, exchange).await;
         }
         let mut turn = Turn {
             state: &self.state,
             transport: &mut transport,
             request: &request,
             exchange: &mut exchange,
-            persists: is_persistent(&request.parts),
+            persists: is_persistent(&request.head),
         };
         let sent = match answer {
             Some(answer) => {
@@ -81,7 +81,7 @@ impl Service {
         let persists = turn.persists;
         exchange.lease = None;
         if purpose == Purpose::Sites {
-            handler::record(&self.state, &request.parts, sent, &exchange);
+            handler::record(&self.state, &request.head, sent, &exchange);
         }
         persists.then_some(transport)
     }
@@ -106,25 +106,22 @@ impl Turn<'_> {
 
 /// Whether it asks for its connection to become a WebSocket (RFC 6455 §4.1). To anything else nobody switches here, h2c
 /// above all: whoever asks for it gets an answer in HTTP/1.1 (RFC 9110 §7.8).
-pub(crate) fn asks_for_websocket(request: &request::Parts) -> bool {
+pub(crate) fn asks_for_websocket(request: &Head) -> bool {
     let fields = &request.headers;
-    let values = |name| fields.get_all(name).iter().map(HeaderValue::as_bytes);
-    let has_body = || {
-        values(header::CONTENT_LENGTH).any(|length| length != b"0")
-            || fields.contains_key(header::TRANSFER_ENCODING)
-    };
-    request.method == Method::GET
-        && fields.contains_key(header::UPGRADE)
-        && request.version != Version::HTTP_10
-        && !has_body()
-        && values(header::UPGRADE).count() == 1
-        && values(header::UPGRADE).all(|protocol| protocol.eq_ignore_ascii_case(b"websocket"))
-        && has_word(values(header::CONNECTION), "upgrade")
+    if request.method != Method::GET || request.version == Version::HTTP_10 || !fields.has(header::UPGRADE) {
+        return false;
+    }
+    let has_body = fields.values(&header::CONTENT_LENGTH).any(|length| length != b"0")
+        || fields.has(header::TRANSFER_ENCODING);
+    !has_body
+        && fields.values(&header::UPGRADE).count() == 1
+        && fields.values(&header::UPGRADE).all(|protocol| protocol.eq_ignore_ascii_case(b"websocket"))
+        && has_word(fields.values(&header::CONNECTION), "upgrade")
 }
 
 /// Whether the client wants to send another request on its connection (RFC 9112 §9.3).
-pub(crate) fn is_persistent(request: &request::Parts) -> bool {
-    let connection = request.headers.get_all(header::CONNECTION).iter().map(HeaderValue::as_bytes);
+pub(crate) fn is_persistent(request: &Head) -> bool {
+    let connection = request.headers.values(&header::CONNECTION);
     match request.version {
         Version::HTTP_10 => has_word(connection, "keep-alive"),
         _ => !has_word(connection, "close"),

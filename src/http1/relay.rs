@@ -64,7 +64,7 @@ enum End {
 impl Turn<'_> {
     /// Passes on an interim answer (RFC 9110 §15.2).
     pub(super) async fn pass_on_interim(&mut self, head: &Head) -> Result<(), Broken> {
-        if self.request.parts.version == Version::HTTP_10 {
+        if self.request.head.version == Version::HTTP_10 {
             // It knows of none.
             return Ok(());
         }
@@ -93,7 +93,7 @@ impl Turn<'_> {
         let is_open = !matches!(framing, Framing::Length(_));
         let has_body = !framing.is_done();
         let chunks =
-            (is_open || (squeeze.is_some() && has_body)) && self.request.parts.version != Version::HTTP_10;
+            (is_open || (squeeze.is_some() && has_body)) && self.request.head.version != Version::HTTP_10;
         self.persists &= upload.is_read() && (chunks || !is_open);
         let (connection, now) = (self.connection(), self.now());
         let out = self.transport.outbound();
@@ -298,7 +298,7 @@ impl Turn<'_> {
     /// The encoder of an answer that is sent in a coding, which its head says from now on.
     fn squeeze(&self, status: StatusCode, fields: &mut Edited<'_, Head>) -> Option<Squeeze> {
         let settings = self.exchange.route.as_ref()?.settings.compress.as_ref()?;
-        let request = &self.request.parts;
+        let request = &self.request.head;
         // What is said to HEAD is that of an answer to GET.
         let length = fields.get(&header::CONTENT_LENGTH);
         let length = length.and_then(|length| std::str::from_utf8(length).ok()?.parse().ok());
@@ -370,15 +370,15 @@ impl Turn<'_> {
         if whole {
             self.keep(server, upload, head);
         }
-        let (table, crcs, parts) = (self.state.table(), self.state.crcs(), &self.request.parts);
+        let (table, crcs, parts) = (self.state.table(), self.state.crcs(), &self.request.head);
         let list = whole.then(|| list.freeze());
-        let answer = handler::archive(table, parts, list, &head.map(), crcs, self.exchange).await;
+        let answer = handler::archive(table, parts, list, &head.lines().map(), crcs, self.exchange).await;
         Ok(self.answer(answer).await)
     }
 
     /// Takes note that the server has failed.
     pub(super) fn failed(&mut self, failure: Failure) -> Broken {
-        let (metrics, request) = (&self.state.metrics, &self.request.parts);
+        let (metrics, request) = (&self.state.metrics, &self.request.head);
         let replayable = self.transport.is_replayable();
         match failed::to_answer(metrics, request, replayable, failure, self.exchange) {
             Decision::Retry => Broken::Again,

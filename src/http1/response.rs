@@ -1,8 +1,8 @@
 //! The head of a server's answer: bounded, and readable in one way only.
 
-use std::{borrow::Cow, mem::MaybeUninit};
+use std::mem::MaybeUninit;
 
-use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, Version, header};
+use http::{Method, StatusCode, Version, header};
 
 use super::{
     body::Framing,
@@ -125,19 +125,6 @@ impl Received for Head {
     fn lines(&self) -> &Lines {
         &self.lines
     }
-
-    /// Made when it is asked for, which most answers do not need.
-    fn map(&self) -> Cow<'_, HeaderMap> {
-        let fields = self.lines.iter().filter_map(|(name, value)| {
-            // What was read is a name and a value.
-            Some((HeaderName::from_bytes(name).ok()?, HeaderValue::from_bytes(value).ok()?))
-        });
-        let mut map = HeaderMap::new();
-        for (name, value) in fields {
-            map.append(name, value);
-        }
-        Cow::Owned(map)
-    }
 }
 
 fn content_length(value: &[u8]) -> Result<u64, Malformed> {
@@ -172,7 +159,7 @@ mod tests {
         assert_eq!(length, text.len() - 4);
         assert_eq!((head.status, head.reason()), (StatusCode::NOT_FOUND, &b"No such thing: x"[..]));
         assert_eq!(head.lines.iter().collect::<Vec<_>>(), [(&b"X-Y"[..], &b"z"[..]), (b"Server", b"a b")]);
-        assert_eq!(head.map()["server"], "a b");
+        assert_eq!(head.lines.map()["server"], "a b");
     }
 
     #[test]

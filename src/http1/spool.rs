@@ -84,8 +84,8 @@ impl Turn<'_> {
 
     /// Asks for a body whose client waits to be asked (RFC 9110 §10.1.1): no server will.
     async fn invite(&mut self) -> Result<(), Broken> {
-        let parts = &self.request.parts;
-        if parts.version == Version::HTTP_10 || !parts.headers.contains_key(header::EXPECT) {
+        let parts = &self.request.head;
+        if parts.version == Version::HTTP_10 || !parts.headers.has(header::EXPECT) {
             return Ok(());
         }
         self.transport.outbound().put_slice(b"HTTP/1.1 100 Continue\r\n\r\n");

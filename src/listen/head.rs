@@ -3,9 +3,7 @@
 use std::mem::MaybeUninit;
 
 use bytes::Bytes;
-use http::{
-    HeaderMap, HeaderName, HeaderValue, Method, StatusCode, Uri, Version, header, request, uri::PathAndQuery,
-};
+use http::{Method, StatusCode, Uri, Version, header, uri::PathAndQuery};
 
 use super::{authority::Authority, chunks::Chunks, inbound::Inbound, lines::Lines};
 use crate::answer::copy;
@@ -49,13 +47,21 @@ impl Refusal {
     }
 }
 
+/// The head of a request.
+#[derive(Debug, Default)]
+pub(crate) struct Head {
+    pub(crate) method: Method,
+    /// What is asked for: a path and a query, `*`, or the URL of one.
+    pub(crate) uri: Uri,
+    pub(crate) version: Version,
+    /// Its fields, as they came.
+    pub(crate) headers: Lines,
+}
+
 /// A request whose head has come.
 #[derive(Debug)]
 pub(crate) struct Request {
-    /// Its head, read.
-    pub(crate) parts: request::Parts,
-    /// The same as it came.
-    pub(crate) lines: Lines,
+    pub(crate) head: Head,
     /// Where its body ends.
     pub(crate) body: Inbound,
 }
@@ -63,17 +69,17 @@ pub(crate) struct Request {
 impl Request {
     /// Its head, with a path in the place of a URL, and the host of that where no other is named (RFC 9112 §3.2).
     pub(super) fn in_origin_form(&self) -> Bytes {
-        let head = self.lines.bytes();
+        let head = self.head.headers.bytes();
         let line = memchr::memchr(b'\n', head).map_or(0, |end| end + 1);
         let is_path = |target: &[u8]| matches!(target, [b'/', ..] | b"*");
         if head[..line].split(|byte| *byte == b' ').nth(1).is_none_or(is_path) {
             return head.clone();
         }
-        let (uri, version) = (&self.parts.uri, self.parts.version);
+        let (uri, version) = (&self.head.uri, self.head.version);
         let path = uri.path_and_query().map_or("/", PathAndQuery::as_str);
         let slash = if path.starts_with('?') { "/" } else { "" };
-        let mut first = format!("{} {slash}{path} {version:?}\r\n", self.parts.method);
-        if let Some(authority) = uri.authority().filter(|_| !self.parts.headers.contains_key(header::HOST)) {
+        let mut first = format!("{} {slash}{path} {version:?}\r\n", self.head.method);
+        if let Some(authority) = uri.authority().filter(|_| !self.head.headers.has(header::HOST)) {
             first.push_str(&format!("Host: {authority}\r\n"));
         }
         [first.as_bytes(), &head[line..]].concat().into()
@@ -157,19 +163,11 @@ fn parse(head: &[u8]) -> Result<Request, Refusal> {
     }
     let target = parsed.path.unwrap_or_default().as_bytes();
     let framing = framing(&parsed)?;
-    let lines = Lines::new(head, parsed.headers);
-    let mut parts = http::Request::new(()).into_parts().0;
-    parts.method =
-        Method::from_bytes(parsed.method.unwrap_or_default().as_bytes()).map_err(|_| malformed())?;
-    parts.uri = uri(&parts.method, target, framing.host)?;
-    parts.version = if parsed.version == Some(1) { Version::HTTP_11 } else { Version::HTTP_10 };
-    parts.headers = HeaderMap::with_capacity(parsed.headers.len());
-    for (name, value) in lines.shared() {
-        let name = HeaderName::from_bytes(name).map_err(|_| malformed())?;
-        let value = HeaderValue::from_maybe_shared(value).map_err(|_| malformed())?;
-        parts.headers.append(name, value);
-    }
-    Ok(Request { parts, lines, body: framing.body })
+    let method = Method::from_bytes(parsed.method.unwrap_or_default().as_bytes()).map_err(|_| malformed())?;
+    let uri = uri(&method, target, framing.host)?;
+    let version = if parsed.version == Some(1) { Version::HTTP_11 } else { Version::HTTP_10 };
+    let headers = Lines::new(head, parsed.headers);
+    Ok(Request { head: Head { method, uri, version, headers }, body: framing.body })
 }
 
 /// Where the empty line after `start` ends.
@@ -335,10 +333,13 @@ mod tests {
     fn fields_are_kept_as_they_came() {
         let head = b"GET /a?b HTTP/1.1\r\nHOST:a\r\nX-y:  1: 2 \r\nx-Y:\r\n\r\n";
         let (request, _) = read(head, 0).unwrap().unwrap();
-        let lines: Vec<_> = request.lines.iter().collect();
+        let lines: Vec<_> = request.head.headers.iter().collect();
         assert_eq!(lines, [(&b"HOST"[..], &b"a"[..]), (b"X-y", b"1: 2"), (b"x-Y", b"")]);
-        assert_eq!(request.parts.headers.get_all("x-y").iter().collect::<Vec<_>>(), ["1: 2", ""]);
-        assert_eq!(request.parts.uri, "/a?b");
+        assert_eq!(
+            request.head.headers.values(&http::HeaderName::from_static("x-y")).collect::<Vec<_>>(),
+            [&b"1: 2"[..], b""]
+        );
+        assert_eq!(request.head.uri, "/a?b");
     }
 
     #[test]
@@ -389,8 +390,8 @@ mod tests {
         let uri = |line: &str| {
             read(format!("{line} HTTP/1.1\r\nHost: a\r\n\r\n").as_bytes(), 0).unwrap().unwrap().0
         };
-        assert_eq!(uri("GET HTTP://A:80/b").parts.uri.path(), "/b");
-        assert_eq!(uri("OPTIONS http://a").parts.uri, "*");
+        assert_eq!(uri("GET HTTP://A:80/b").head.uri.path(), "/b");
+        assert_eq!(uri("OPTIONS http://a").head.uri, "*");
         for line in ["GET http://b/", "GET ftp://a/", "GET *", "GET a", "GET /#b", "GET http://u@a/"] {
             assert_eq!(refused(&format!("{line} HTTP/1.1\r\nHost: a\r\n\r\n")), 400, "{line}");
         }
@@ -444,7 +445,7 @@ mod tests {
             let all = parts.concat();
             let came = &all[..at.min(all.len())];
             let outcome = |read: Result<Option<(Request, usize)>, Refusal>| {
-                read.map(|read| read.map(|(request, length)| (request.lines.bytes().clone(), length, request.body)))
+                read.map(|read| read.map(|(request, length)| (request.head.headers.bytes().clone(), length, request.body)))
             };
             let whole = outcome(read(&all, 0));
             match outcome(read(came, 0)) {

@@ -1,12 +1,14 @@
 //! A head as it came: its bytes, and where the names and values of its fields are among them.
 
+use std::borrow::Borrow;
+
 use bytes::{Bytes, BytesMut};
-use http::HeaderName;
+use http::{HeaderMap, HeaderName, HeaderValue};
 
 use crate::answer::copy;
 
 /// A head as it came, from its first line to the empty one.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(crate) struct Lines {
     bytes: Bytes,
     fields: Vec<(Place, Place)>,
@@ -84,25 +86,78 @@ impl Lines {
         out.extend_from_slice(&self.bytes[run]);
     }
 
-    /// The value of the first field of that name.
-    pub(crate) fn get(&self, name: &HeaderName) -> Option<&[u8]> {
-        self.values(name).next()
+    /// All of them as a map.
+    pub(crate) fn map(&self) -> HeaderMap {
+        let mut map = HeaderMap::new();
+        for (name, value) in self.iter() {
+            // What was read is a name and a value.
+            if let (Ok(name), Ok(value)) = (HeaderName::from_bytes(name), HeaderValue::from_bytes(value)) {
+                map.append(name, value);
+            }
+        }
+        map
     }
 
-    /// The same, values as parts of the whole that can be kept.
-    pub(super) fn shared(&self) -> impl Iterator<Item = (&[u8], Bytes)> {
-        let part =
-            |place: Place| self.bytes.slice(place.start as usize..(place.start + place.length) as usize);
-        self.fields.iter().map(move |(name, value)| (name.of(&self.bytes), part(*value)))
+    /// The value of the first field of that name.
+    pub(crate) fn get(&self, name: impl Borrow<HeaderName>) -> Option<&[u8]> {
+        let name = name.borrow().as_str().as_bytes();
+        let mut named =
+            self.of_length(name).iter().filter(|(came, _)| came.of(&self.bytes).eq_ignore_ascii_case(name));
+        named.next().map(|(_, value)| value.of(&self.bytes))
+    }
+
+    /// The same, if it is text: visible ASCII, spaces and tabs (RFC 9110 §5.5).
+    pub(crate) fn text(&self, name: impl Borrow<HeaderName>) -> Option<&str> {
+        self.get(name).and_then(text)
+    }
+
+    /// Whether there is a field of that name.
+    pub(crate) fn has(&self, name: impl Borrow<HeaderName>) -> bool {
+        self.get(name).is_some()
     }
 
     /// The values of all fields of that name.
-    pub(crate) fn values<'h>(&'h self, name: &HeaderName) -> impl Iterator<Item = &'h [u8]> {
+    pub(crate) fn values<'h>(&'h self, name: &'h HeaderName) -> impl Iterator<Item = &'h [u8]> {
         let name = name.as_str().as_bytes();
-        let may_be = if self.lengths & bit(name) == 0 { &[] } else { &self.fields[..] };
-        let same_length = may_be.iter().filter(|(came, _)| came.length as usize == name.len());
-        let same = same_length.filter(|(came, _)| came.of(&self.bytes).eq_ignore_ascii_case(name));
-        same.map(|(_, value)| value.of(&self.bytes))
+        let named =
+            self.of_length(name).iter().filter(|(came, _)| came.of(&self.bytes).eq_ignore_ascii_case(name));
+        named.map(|(_, value)| value.of(&self.bytes))
+    }
+
+    /// Fields among which those of that name are.
+    fn of_length(&self, name: &[u8]) -> &[(Place, Place)] {
+        if self.lengths & bit(name) == 0 { &[] } else { &self.fields }
+    }
+}
+
+/// A value as text, if it is: visible ASCII, spaces and tabs.
+pub(crate) fn text(value: &[u8]) -> Option<&str> {
+    let is_text = value.iter().all(|byte| matches!(byte, b' '..=b'~' | b'\t'));
+    std::str::from_utf8(value).ok().filter(|_| is_text)
+}
+
+#[cfg(any(test, fuzzing))]
+impl Lines {
+    /// Those of a request with these fields.
+    pub(crate) fn of(fields: &[(&str, &str)]) -> Self {
+        let fields: String = fields.iter().map(|(name, value)| format!("{name}: {value}\r\n")).collect();
+        let head = format!("GET / HTTP/1.1\r\n{fields}\r\n");
+        let mut fields = [httparse::EMPTY_HEADER; 128];
+        let mut parsed = httparse::Request::new(&mut fields);
+        assert!(parsed.parse(head.as_bytes()).is_ok_and(|parsed| parsed.is_complete()), "{head}");
+        Self::new(head.as_bytes(), parsed.headers)
+    }
+}
+
+#[cfg(any(test, fuzzing))]
+impl From<&HeaderMap> for Lines {
+    fn from(map: &HeaderMap) -> Self {
+        let mut head = BytesMut::from("GET / HTTP/1.1\r\n");
+        crate::answer::write_fields(&mut head, map);
+        let mut fields = [httparse::EMPTY_HEADER; 128];
+        let mut parsed = httparse::Request::new(&mut fields);
+        assert!(parsed.parse(&head).is_ok_and(|parsed| parsed.is_complete()));
+        Self::new(&head, parsed.headers)
     }
 }
 

@@ -57,13 +57,13 @@ use addresses::Addresses;
 use bind::BindError;
 pub(crate) use buffer::{BEFORE, Buffer, ROOM, keep};
 pub(crate) use chunks::{Chunks, NoChunks};
-pub(crate) use head::Request;
 #[cfg(test)]
 pub(crate) use head::read;
+pub(crate) use head::{Head, Request};
 #[cfg(any(fuzzing, test))]
 pub(crate) use http2::head::downgrade;
 pub(crate) use inbound::Inbound;
-pub(crate) use lines::Lines;
+pub(crate) use lines::{Lines, text};
 pub use listener::{Listener, Purpose};
 pub(crate) use pace::{Pace, SharedRate};
 pub use peer::{Peer, PeerAddress};

@@ -5,22 +5,22 @@ use std::{
     sync::{Arc, PoisonError},
 };
 
-use http::{HeaderMap, HeaderValue, Method, StatusCode, header, request};
+use http::{HeaderName, HeaderValue, Method, StatusCode, header};
 use serde::Serialize;
 
 use super::Metrics;
 use crate::{
     answer::{Answer, Explanation},
-    listen::{Listener, Purpose},
+    listen::{Head, Lines, Listener, Purpose},
     state::State,
     upstream::{Drained, Health, Standing, Upstream, WaitingFor},
 };
 
 /// Must be in a request that changes something: a page in somebody's browser cannot send it elsewhere unasked.
-pub(crate) const X_BOWSHOCK: &str = "x-bowshock";
+pub(crate) const X_BOWSHOCK: HeaderName = HeaderName::from_static("x-bowshock");
 
 /// Answers a request on the admin listener.
-pub(crate) async fn answer(state: &Arc<State>, request: &request::Parts) -> Answer {
+pub(crate) async fn answer(state: &Arc<State>, request: &Head) -> Answer {
     match (&request.method, request.uri.path()) {
         (&Method::GET | &Method::HEAD, "/health") => text(StatusCode::OK, "text/plain", "ok\n".into()),
         (&Method::GET | &Method::HEAD, "/metrics") => {
@@ -32,7 +32,7 @@ pub(crate) async fn answer(state: &Arc<State>, request: &request::Parts) -> Answ
                 Err(error) => text(StatusCode::INTERNAL_SERVER_ERROR, "text/plain", format!("{error}\n")),
             }
         }
-        (&Method::POST, "/reload" | "/drain" | "/resume") if !request.headers.contains_key(X_BOWSHOCK) => {
+        (&Method::POST, "/reload" | "/drain" | "/resume") if !request.headers.has(X_BOWSHOCK) => {
             let sentence = format!("A request that changes something must carry the field {X_BOWSHOCK}.");
             Explanation::new(StatusCode::FORBIDDEN, sentence).answer(&request.headers)
         }
@@ -53,7 +53,7 @@ fn text(status: StatusCode, kind: &'static str, body: String) -> Answer {
         .with(header::CACHE_CONTROL, HeaderValue::from_static("no-store"))
 }
 
-fn not_allowed(request: &HeaderMap, allow: &'static str) -> Answer {
+fn not_allowed(request: &Lines, allow: &'static str) -> Answer {
     Explanation::new(StatusCode::METHOD_NOT_ALLOWED, format!("Only {allow} can be asked here."))
         .answer(request)
         .with(header::ALLOW, HeaderValue::from_static(allow))
@@ -72,7 +72,7 @@ async fn reload(state: &Arc<State>) -> Answer {
 }
 
 /// Has servers finish what they have and get nothing new, or ends that: `?server=ADDRESS&upstream=NAME`.
-fn drain(state: &State, request: &request::Parts, draining: bool) -> Answer {
+fn drain(state: &State, request: &Head, draining: bool) -> Answer {
     let (server, upstream) = (parameter(request, "server"), parameter(request, "upstream"));
     let plain = |status, body| text(status, "text/plain; charset=utf-8", body);
     let Some(server) = server else {
@@ -98,7 +98,7 @@ fn drain(state: &State, request: &request::Parts, draining: bool) -> Answer {
 }
 
 /// The value of a parameter of the query.
-fn parameter(request: &request::Parts, name: &str) -> Option<String> {
+fn parameter(request: &Head, name: &str) -> Option<String> {
     let pairs = request.uri.query().unwrap_or_default().split('&').filter_map(|pair| pair.split_once('='));
     let (_, value) = pairs.into_iter().find(|(key, _)| *key == name)?;
     Some(percent_encoding::percent_decode_str(value).decode_utf8_lossy().into_owned())

@@ -10,7 +10,7 @@ use tokio::sync::watch;
 use super::Proxy;
 use crate::{
     exchange::Exchange,
-    listen::{Request, Transport},
+    listen::{Head, Request, Transport},
     state::State,
 };
 
@@ -23,6 +23,11 @@ tokio::task_local! {
 /// The exchange of the request that was handed over.
 pub(super) fn handed_over() -> Exchange {
     HANDED.try_with(RefCell::take).ok().flatten().unwrap_or_else(Exchange::new)
+}
+
+/// What was asked.
+pub(super) fn asked(exchange: &Exchange) -> Arc<Head> {
+    exchange.asked.clone().unwrap_or_default()
 }
 
 /// The engine.
@@ -46,10 +51,11 @@ impl Engine {
     pub(crate) async fn serve(
         &self,
         mut connection: Box<Transport>,
-        request: &Request,
-        exchange: Exchange,
+        request: Box<Request>,
+        mut exchange: Exchange,
     ) -> Option<Box<Transport>> {
-        connection.hand_over(request);
+        connection.hand_over(&request);
+        exchange.asked = Some(Arc::new(request.head));
         let session = ServerSession::new_http1(connection);
         let serving = Arc::clone(&self.proxy);
         let serving = async move { serving.process_new_http(session, &self.never_stops).await };

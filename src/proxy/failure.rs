@@ -6,7 +6,7 @@ use http::{StatusCode, Version};
 use pingora_error::{Error, ErrorSource, ErrorType};
 use pingora_proxy::{FailToProxy, Session};
 
-use super::{replay, send};
+use super::{engine::asked, replay, send};
 use crate::{
     answer::Explanation,
     exchange::Exchange,
@@ -43,8 +43,8 @@ pub(super) fn at_connect(
     let system = error.root_cause().downcast_ref::<io::Error>();
     let failure =
         NoConnection { reason: connect_reason(&error), ours: system.is_some_and(upstream::is_our_own_want) };
-    let (request, replayable) = (session.req_header(), replay::is_replayable(session));
-    let decision = failed::to_connect(metrics, request, replayable, failure, exchange);
+    let (request, replayable) = (asked(exchange), replay::is_replayable(session));
+    let decision = failed::to_connect(metrics, &request, replayable, failure, exchange);
     error.set_retry(decision == Decision::Retry);
     error
 }
@@ -89,8 +89,8 @@ pub(super) fn while_proxying(
     if *error.esource() != ErrorSource::Upstream {
         return error;
     }
-    let (request, replayable) = (session.req_header(), replay::is_replayable(session));
-    let decision = failed::to_answer(metrics, request, replayable, classify(&error), exchange);
+    let (request, replayable) = (asked(exchange), replay::is_replayable(session));
+    let decision = failed::to_answer(metrics, &request, replayable, classify(&error), exchange);
     error.set_retry(decision == Decision::Retry);
     error
 }
@@ -133,7 +133,7 @@ pub(super) async fn explain(session: &mut Session, error: &Error, exchange: &mut
         transport.end_by_surprise();
     }
     let code = explanation.status.as_u16();
-    let answer = handler::finish(explanation.answer(&session.req_header().headers), exchange);
+    let answer = handler::finish(explanation.answer(&asked(exchange).headers), exchange);
     if let Err(error) = send::answer(session, answer, exchange).await {
         tracing::debug!(%error, "the client did not take the explanation");
     }

@@ -12,7 +12,7 @@ use pingora_error::{Error, ErrorSource, ErrorType, OkOrErr, Result};
 use pingora_proxy::Session;
 use tokio::io::AsyncWriteExt;
 
-use super::send::transport;
+use super::{engine::asked, send::transport};
 use crate::{
     answer::{self, Answer, Body},
     exchange::{Collected, Exchange},
@@ -62,7 +62,7 @@ pub(super) async fn finish(
     exchange: &mut Exchange,
     collected: Collected,
 ) {
-    let request = session.req_header().clone();
+    let request = asked(exchange);
     let left = error.is_some_and(|error| *error.esource() == ErrorSource::Downstream);
     let sent = if left {
         // What the engine takes for sent was collected.

@@ -8,6 +8,7 @@ use pingora_proxy::Session;
 
 use super::{
     connect::{self, Purpose},
+    engine::asked,
     failure, replay,
     send::transport,
 };
@@ -27,8 +28,9 @@ pub(super) async fn choose(
     // An attempt that failed leaves its place to others, and its body is sent from the start.
     exchange.lease = None;
     exchange.expect_body();
-    replay::rewind(state, session).await?;
-    let place = handler::place(state, transport(session)?, session.req_header(), exchange).await;
+    let request = asked(exchange);
+    replay::rewind(state, session, &request).await?;
+    let place = handler::place(state, transport(session)?, &request, exchange).await;
     match place {
         Ok(()) => peer_for(session, exchange),
         Err(NoPlace::ClientLeft) => Err(Error::new_down(ErrorType::ConnectionClosed)),

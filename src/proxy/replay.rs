@@ -12,7 +12,7 @@ use super::{instead, send::transport};
 use crate::{
     exchange::Exchange,
     http1::{asks_for_websocket, is_persistent},
-    listen::Transport,
+    listen::{Head, Transport},
     state::State,
 };
 
@@ -30,7 +30,7 @@ pub(super) fn is_replayable(session: &Session) -> bool {
 }
 
 /// Makes the session ready for another attempt, if the engine alone cannot.
-pub(super) async fn rewind(state: &State, session: &mut Session) -> Result<()> {
+pub(super) async fn rewind(state: &State, session: &mut Session, asked: &Head) -> Result<()> {
     if !session.as_downstream().retry_buffer_truncated() || !transport(session)?.has_kept() {
         return Ok(());
     }
@@ -42,23 +42,23 @@ pub(super) async fn rewind(state: &State, session: &mut Session) -> Result<()> {
         return Error::e_explain(ErrorType::InternalError, "a kept request cannot be read");
     }
     *session.downstream_session = again;
-    prepare(state, session);
+    prepare(state, session, asked);
     Ok(())
 }
 
 /// Sets what holds for every session.
-pub(super) fn prepare(state: &State, session: &mut Session) {
+pub(super) fn prepare(state: &State, session: &mut Session, asked: &Head) {
     let settings = state.settings();
     session.set_read_timeout(Some(settings.client_body_timeout));
     session.set_total_drain_timeout(Some(settings.client_body_timeout));
     // HTTP/1.0 knows no interim answers (RFC 9110 §15.2).
     let no_interim = session.req_header().version < Version::HTTP_11;
     session.set_ignore_info_resp(no_interim);
-    if !is_persistent(session.req_header()) {
+    if !is_persistent(asked) {
         // The engine looks at one field named Connection only.
         session.set_keepalive(None);
     }
-    if !asks_for_websocket(session.req_header()) {
+    if !asks_for_websocket(asked) {
         // The engine takes every request with this field for one that asks for a tunnel.
         session.req_header_mut().remove_header(&header::UPGRADE);
     }

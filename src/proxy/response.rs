@@ -5,7 +5,7 @@ use pingora_error::Result;
 use pingora_http::ResponseHeader;
 use pingora_proxy::Session;
 
-use super::{failure, instead, send};
+use super::{engine::asked, failure, instead, send};
 use crate::{
     answer::Fields,
     exchange::Exchange,
@@ -34,9 +34,9 @@ pub(super) async fn receive(
     }
     let has_body = !session.is_body_empty();
     let transport = send::transport(session)?;
-    let request = session.req_header();
+    let request = asked(exchange);
     let becomes =
-        handler::response::receive(state, transport, request, has_body, (status, response), exchange).await;
+        handler::response::receive(state, transport, &request, has_body, (status, response), exchange).await;
     if tunnel {
         send::transport(session)?.become_tunnel();
         session.set_read_timeout(Some(handler::read_timeout(exchange)));

@@ -5,6 +5,7 @@ use pingora_error::{Error, ErrorSource, ErrorType, OkOrErr, Result};
 use pingora_http::ResponseHeader;
 use pingora_proxy::Session;
 
+use super::engine::asked;
 use crate::{
     answer::{Answer, Body},
     exchange::Exchange,
@@ -30,7 +31,7 @@ pub(super) fn has_begun(session: &Session) -> bool {
 
 /// Sends an answer.
 pub(super) async fn answer(session: &mut Session, answer: Answer, exchange: &mut Exchange) -> Result<()> {
-    let answer = handler::for_client(answer, session.req_header(), exchange).await;
+    let answer = handler::for_client(answer, &asked(exchange), exchange).await;
     close_if_stopping(session);
     if exchange.lease.is_none() && !exchange.answered {
         transport(session)?.limit(exchange.route.as_ref().and_then(|route| pace(route, None)));

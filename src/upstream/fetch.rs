@@ -19,6 +19,7 @@ use crate::{
     client::Client,
     config::Address,
     http1::{body::Framing, response::Head},
+    listen::Lines,
 };
 
 /// How long a server is waited for at most: a thread waits that files are opened with too.
@@ -35,15 +36,8 @@ pub(crate) struct Fetch {
 }
 
 impl Fetch {
-    /// Asks for `target` in the name of a client that has sent `received`. The answer must say its length, or end with
-    /// the connection: as HTTP/1.0 is spoken, it has no chunks.
-    pub(crate) fn new(
-        upstream: Arc<Upstream>,
-        target: &str,
-        received: &HeaderMap,
-        client: &Client,
-        runtime: Handle,
-    ) -> Self {
+    /// What a request says of who sends it and to whom.
+    pub(crate) fn who(received: &Lines) -> HeaderMap {
         const WHO: [HeaderName; 5] = [
             header::HOST,
             header::AUTHORIZATION,
@@ -51,11 +45,22 @@ impl Fetch {
             header::USER_AGENT,
             HeaderName::from_static("x-api-key"),
         ];
-        let mut fields: HeaderMap = received
-            .iter()
-            .filter(|(name, _)| WHO.contains(name))
-            .map(|(name, value)| (name.clone(), value.clone()))
-            .collect();
+        let said = WHO
+            .into_iter()
+            .filter_map(|name| Some((HeaderValue::from_bytes(received.get(&name)?).ok()?, name)));
+        said.map(|(value, name)| (name, value)).collect()
+    }
+
+    /// Asks for `target` in the name of a client that has said `who` it is. The answer must say its length, or end with
+    /// the connection: as HTTP/1.0 is spoken, it has no chunks.
+    pub(crate) fn new(
+        upstream: Arc<Upstream>,
+        target: &str,
+        who: &HeaderMap,
+        client: &Client,
+        runtime: Handle,
+    ) -> Self {
+        let mut fields = who.clone();
         client.forward(&mut fields);
         fields.insert(header::CONNECTION, HeaderValue::from_static("close"));
         let mut request = BytesMut::from(format!("GET {target} HTTP/1.0\r\n").as_bytes());

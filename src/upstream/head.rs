@@ -5,22 +5,23 @@ use http::{HeaderValue, Method, Version, header};
 use crate::{
     answer::{Fields, named_in_connection, write_plain_length},
     client::Client,
+    listen::Head,
     observe::{RequestId, X_REQUEST_ID},
 };
 
 /// Makes the head for a server out of `received`, a copy of which `request` is.
 pub(crate) fn prepare(
     request: &mut impl Fields,
-    received: &http::request::Parts,
+    received: &Head,
     client: &Client,
     id: &RequestId,
     upstream: &str,
 ) {
     // What we say ourselves is set after they are gone, so that nobody can take it away.
-    for name in named_in_connection(&received.headers) {
+    for name in named_in_connection(|take| received.headers.values(&header::CONNECTION).for_each(take)) {
         request.remove(&name);
     }
-    if received.version == Version::HTTP_10 && !received.headers.contains_key(header::HOST) {
+    if received.version == Version::HTTP_10 && !received.headers.has(header::HOST) {
         // It goes on as HTTP/1.1, where a host is due; as in nginx, it is the name of the upstream when none was said.
         let named = received.uri.authority().map_or(upstream, |authority| authority.as_str());
         request
@@ -31,8 +32,8 @@ pub(crate) fn prepare(
         request.remove(&header::EXPECT);
     }
     let is_options = received.method == Method::OPTIONS;
-    let left = is_options.then(|| received.headers.get(header::MAX_FORWARDS)).flatten();
-    if let Some(left) = left.and_then(|left| left.to_str().ok()?.parse::<u32>().ok()) {
+    let left = is_options.then(|| received.headers.text(header::MAX_FORWARDS)).flatten();
+    if let Some(left) = left.and_then(|left| left.parse::<u32>().ok()) {
         request.set(header::MAX_FORWARDS, left.saturating_sub(1).into());
     }
     write_plain_length(request);

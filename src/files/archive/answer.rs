@@ -12,6 +12,7 @@ use crate::{
         range::{Range, Span},
         value, without_content,
     },
+    listen::Lines,
     observe::How,
 };
 
@@ -24,7 +25,7 @@ const MOST_UNSENT: u64 = 64 * 1024 * 1024;
 ///
 /// A range that takes too much reading (more than 64 MiB of members whose CRCs are not known, and which are not in the
 /// range) is answered with the whole archive, as are several ranges.
-pub fn answer(archive: Archive, method: &Method, request: &HeaderMap, response: &HeaderMap) -> Answer {
+pub fn answer(archive: Archive, method: &Method, request: &Lines, response: &HeaderMap) -> Answer {
     let mut answer = Answer { headers: kept_fields(response), ..Answer::empty(StatusCode::OK) };
     answer.headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/zip"));
     answer.headers.extend(archive.etag().map(|etag| (header::ETAG, etag.clone())));
@@ -44,7 +45,7 @@ pub fn answer(archive: Archive, method: &Method, request: &HeaderMap, response: 
     }
     let length = archive.length();
     let ranged = *method == Method::GET && !archive.is_whole_only() && validators.range_applies(request);
-    match Range::parse(request.get(header::RANGE).filter(|_| ranged), length) {
+    match Range::parse(request.text(header::RANGE).filter(|_| ranged), length) {
         Range::Unsatisfiable => without_content(answer, StatusCode::RANGE_NOT_SATISFIABLE)
             .with(header::CONTENT_RANGE, value(format!("bytes */{length}"))),
         Range::Parts(spans) => match spans[..] {

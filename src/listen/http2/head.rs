@@ -79,7 +79,7 @@ pub(crate) fn downgrade(parts: &request::Parts, has_no_body: bool) -> Result<Req
     let length = text.len();
     match head::read(&text, 0)? {
         Some((mut request, read)) if read == length => {
-            request.parts.version = Version::HTTP_2;
+            request.head.version = Version::HTTP_2;
             Ok(request)
         }
         _ => Err(bad("The head of the request is malformed.")),
@@ -141,7 +141,7 @@ mod tests {
 
     fn text(method: &str, uri: &str, fields: &[(&str, &str)], has_no_body: bool) -> String {
         let request = downgrade(&parts(method, uri, fields), has_no_body).unwrap();
-        String::from_utf8(request.lines.bytes().to_vec()).unwrap()
+        String::from_utf8(request.head.headers.bytes().to_vec()).unwrap()
     }
 
     #[test]

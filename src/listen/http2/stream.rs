@@ -73,8 +73,8 @@ impl Stream {
             before: BytesMut::new(),
             data: Bytes::new(),
             answer: Answer::Head(respond, BytesMut::new()),
-            is_head: request.parts.method == Method::HEAD,
-            is_tunnel: request.parts.headers.contains_key(header::UPGRADE),
+            is_head: request.head.method == Method::HEAD,
+            is_tunnel: request.head.headers.has(header::UPGRADE),
             shared,
         }
     }

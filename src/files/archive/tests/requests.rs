@@ -1,6 +1,7 @@
 //! What a client gets who comes again, asks for a part, or has a condition.
 
 use super::*;
+use crate::listen::Lines;
 
 /// The bytes, and how many of the pieces the kernel sends.
 async fn collect_and_count(mut pieces: Box<dyn Pieces>) -> (Vec<u8>, usize) {
@@ -97,7 +98,7 @@ async fn an_etag_changes_with_names_files_and_order() {
 // What the client gets.
 
 async fn get(store: &Store, list: &str, method: Method, request: &[(&'static str, &str)]) -> Answer {
-    answer(store.archive(list).await, &method, &fields(request), &fields(GALAXY))
+    answer(store.archive(list).await, &method, &Lines::of(request), &fields(GALAXY))
 }
 
 async fn body(answer: Answer) -> Vec<u8> {
