@@ -35,8 +35,8 @@ const KEPT_BY_304: HeaderName = header::CONTENT_LOCATION;
 
 /// The file that a route means by a path; `None` for names that are never served (hidden files).
 pub fn wanted(files: &Files, by: &By<'_>) -> Option<Wanted> {
-    let mut candidates = Vec::new();
-    let mut roots = Vec::new();
+    let places = 1 + files.otherwise.len();
+    let (mut candidates, mut roots) = (Vec::with_capacity(places), Vec::with_capacity(places));
     for root in std::iter::once(&files.root).chain(&files.otherwise) {
         let path = match by {
             By::Prefix(rest) => {

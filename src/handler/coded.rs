@@ -19,10 +19,10 @@ use tokio::task::spawn_blocking;
 use crate::{
     answer::{Answer, Body, Piece, Pieces},
     compress::{self, Coding},
-    config::Action,
-    exchange::Exchange,
+    config::{Action, Compress},
     listen::Head,
     observe::How,
+    route::Route,
 };
 
 /// Largest content that is coded as a whole; larger files are sent as they are, or lie coded beside themselves.
@@ -63,12 +63,7 @@ static CODED: LazyLock<Cache<Key, Bytes>> = LazyLock::new(|| {
 });
 
 /// The answer in the coding that its route allows and the client likes best.
-pub(super) async fn coded(mut answer: Answer, request: &Head, exchange: &Exchange) -> Answer {
-    let route = exchange.route.as_ref();
-    let Some((route, settings)) = route.and_then(|route| Some((route, route.settings.compress.as_ref()?)))
-    else {
-        return answer;
-    };
+pub(super) async fn coded(mut answer: Answer, route: &Route, settings: &Compress, request: &Head) -> Answer {
     let is_file = matches!(answer.body, Body::Pieces { how: How::Sendfile, .. });
     let length = answer.body.length();
     if !(is_file || matches!(answer.body, Body::Bytes(_))) || length > MOST {

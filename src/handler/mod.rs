@@ -133,9 +133,16 @@ pub(crate) fn finish(mut answer: Answer, exchange: &Exchange) -> Answer {
 }
 
 /// The answer as the client gets it: with the site's own page where it has one, in a coding where that is wanted.
-pub(crate) async fn for_client(answer: Answer, request: &Head, exchange: &Exchange) -> Answer {
-    let answer = with_own_page(answer, exchange).await;
-    let answer = coded::coded(answer, request, exchange).await;
+pub(crate) async fn for_client(mut answer: Answer, request: &Head, exchange: &Exchange) -> Answer {
+    // Boxed, so that the answers that need neither do without the room for it.
+    if answer.is_page {
+        answer = Box::pin(with_own_page(answer, exchange)).await;
+    }
+    if let Some(route) = &exchange.route
+        && let Some(settings) = &route.settings.compress
+    {
+        answer = Box::pin(coded::coded(answer, route, settings, request)).await;
+    }
     match answer.status {
         status @ StatusCode::NOT_MODIFIED => without_content(answer, status),
         _ => answer,
@@ -144,9 +151,7 @@ pub(crate) async fn for_client(answer: Answer, request: &Head, exchange: &Exchan
 
 /// The site's own page in place of ours, for an answer that explains an error to a person.
 async fn with_own_page(mut answer: Answer, exchange: &Exchange) -> Answer {
-    let Some(pages) = exchange.site().filter(|_| answer.is_page).map(|site| &site.errors) else {
-        return answer;
-    };
+    let Some(pages) = exchange.site().map(|site| &site.errors) else { return answer };
     let Some(path) = pages.page(answer.status) else { return answer };
     match page::open(pages, path).await {
         Ok(opened) => {

@@ -160,7 +160,7 @@ impl Turn<'_> {
                 self.leave(server, &upload, &head, framing);
                 Ok(self.answer(answer).await)
             }
-            Response::List => self.archive(server, &upload, &head, framing).await,
+            Response::List => Box::pin(self.archive(server, &upload, &head, framing)).await,
             Response::Elsewhere => {
                 self.leave(server, &upload, &head, framing);
                 Err(Broken::Again)
@@ -178,7 +178,8 @@ impl Turn<'_> {
         let reused = kept.is_some();
         let connection = match kept {
             Some(kept) => Ok(kept),
-            None => Connection::connect(lease).await,
+            // Boxed: most requests find one.
+            None => Box::pin(Connection::connect(lease)).await,
         };
         match connection {
             Ok(mut connection) => {

@@ -9,7 +9,7 @@ use http::{HeaderMap, HeaderName, HeaderValue};
 
 use crate::{
     answer::Fields,
-    listen::{Lines, Request},
+    listen::{Lines, Request, is_same_name, length_bit},
 };
 
 /// A head as it came.
@@ -27,6 +27,8 @@ pub(crate) struct Edited<'a, R> {
     received: &'a R,
     /// Names whose fields as they came are gone, and what is there in their place, if anything.
     changes: Vec<(HeaderName, Change)>,
+    /// Which lengths these names have.
+    lengths: u64,
     /// Values that were written for it.
     written: BytesMut,
 }
@@ -57,16 +59,19 @@ pub(crate) fn is_hop_by_hop(name: &[u8]) -> bool {
 
 impl<'a, R: Received> Edited<'a, R> {
     pub(crate) fn new(received: &'a R) -> Self {
-        Self { received, changes: Vec::with_capacity(8), written: BytesMut::new() }
+        Self { received, changes: Vec::with_capacity(8), lengths: 0, written: BytesMut::new() }
     }
 
     /// Writes the fields and no end: what frames the body may follow.
     pub(crate) fn write(&self, out: &mut BytesMut) {
         let lines = self.received.lines();
         out.reserve(lines.bytes().len() + self.written.len() + 256);
-        lines.write(out, |name| {
-            !is_hop_by_hop(name) && !self.changes.iter().any(|(gone, _)| is_named(name, gone))
-        });
+        let is_changed = |name: &[u8]| {
+            let mut changed = self.changes.iter().map(|(changed, _)| changed.as_str().as_bytes());
+            self.lengths & length_bit(name) != 0
+                && changed.any(|changed| changed.len() == name.len() && is_same_name(name, changed))
+        };
+        lines.write(out, |name| !is_hop_by_hop(name) && !is_changed(name));
         for (name, change) in &self.changes {
             if let Some(value) = self.value(change) {
                 out.put_slice(name.as_str().as_bytes());
@@ -86,28 +91,29 @@ impl<'a, R: Received> Edited<'a, R> {
     }
 
     fn is_changed(&self, name: &HeaderName) -> bool {
-        self.changes.iter().any(|(changed, _)| changed == name)
+        self.lengths & length_bit(name.as_str().as_bytes()) != 0
+            && self.changes.iter().any(|(changed, _)| changed == name)
+    }
+
+    fn push(&mut self, name: HeaderName, change: Change) {
+        self.lengths |= length_bit(name.as_str().as_bytes());
+        self.changes.push((name, change));
     }
 
     fn change(&mut self, name: HeaderName, change: Change) {
         if self.is_changed(&name) {
             self.changes.retain(|(changed, _)| *changed != name);
         }
-        self.changes.push((name, change));
+        self.push(name, change);
     }
-}
-
-/// Whether a name as it came is this one.
-fn is_named(came: &[u8], name: &HeaderName) -> bool {
-    came.eq_ignore_ascii_case(name.as_str().as_bytes())
 }
 
 impl<R: Received> Fields for Edited<'_, R> {
     fn get(&self, name: &HeaderName) -> Option<&[u8]> {
-        let mut changes = self.changes.iter().filter(|(changed, _)| changed == name).peekable();
-        if changes.peek().is_none() {
+        if !self.is_changed(name) {
             return self.received.lines().get(name);
         }
+        let mut changes = self.changes.iter().filter(|(changed, _)| changed == name);
         changes.find_map(|(_, change)| self.value(change))
     }
 
@@ -140,21 +146,25 @@ impl<R: Received> Fields for Edited<'_, R> {
             let there = there.filter_map(|value| HeaderValue::from_bytes(value).ok());
             self.changes.extend(there.map(|value| (name.clone(), Change::Value(value))));
         }
-        self.changes.push((name, Change::Value(value)));
+        self.push(name, Change::Value(value));
     }
 
     fn remove(&mut self, name: &HeaderName) {
-        self.changes.retain(|(changed, _)| changed != name);
-        if self.received.lines().get(name).is_some() {
-            self.changes.push((name.clone(), Change::Gone));
+        if self.is_changed(name) {
+            self.changes.retain(|(changed, _)| changed != name);
+        }
+        if self.received.lines().has(name) {
+            self.push(name.clone(), Change::Gone);
         }
     }
 
     fn remove_if(&mut self, gone: impl Fn(&[u8]) -> bool) {
         self.changes.retain(|(changed, _)| !gone(changed.as_str().as_bytes()));
-        let names = self.received.lines().iter().map(|(name, _)| name).filter(|name| gone(name));
-        let names = names.filter_map(|name| HeaderName::from_bytes(name).ok());
-        self.changes.extend(names.map(|name| (name, Change::Gone)));
+        for (name, _) in self.received.lines().iter().filter(|(name, _)| gone(name)) {
+            if let Ok(name) = HeaderName::from_bytes(name) {
+                self.push(name, Change::Gone);
+            }
+        }
     }
 
     fn map(&self) -> Cow<'_, HeaderMap> {
@@ -165,8 +175,12 @@ impl<R: Received> Fields for Edited<'_, R> {
 
 /// Whether one of these values, each a list, has this word in it.
 pub(super) fn has_word<'v>(mut values: impl Iterator<Item = &'v [u8]>, word: &str) -> bool {
-    let mut entries = values.by_ref().flat_map(|value| value.split(|byte| *byte == b','));
-    entries.any(|entry| entry.trim_ascii().eq_ignore_ascii_case(word.as_bytes()))
+    let is_it = |entry: &[u8]| entry.trim_ascii().eq_ignore_ascii_case(word.as_bytes());
+    values.any(|value| match memchr::memchr(b',', value) {
+        Some(_) => value.split(|byte| *byte == b',').any(is_it),
+        // Nearly always it is one word.
+        None => is_it(value),
+    })
 }
 
 impl Received for Request {

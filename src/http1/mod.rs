@@ -56,7 +56,7 @@ impl Service {
         let mut exchange = Exchange::new();
         let purpose = transport.peer.listener.purpose;
         let answer = match purpose {
-            Purpose::Admin => Some(observe::admin_answer(&self.state, &request.head).await),
+            Purpose::Admin => Some(Box::pin(observe::admin_answer(&self.state, &request.head)).await),
             Purpose::Sites => {
                 handler::receive(&self.state, &transport.peer, &request.head, &mut exchange).await
             }

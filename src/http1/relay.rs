@@ -158,7 +158,7 @@ impl Turn<'_> {
         server: &mut Connection,
         upload: &mut Upload,
         pipe: &mut Pipe,
-        mut squeeze: Option<Squeeze>,
+        mut squeeze: Option<Box<Squeeze>>,
         progress: &mut Progress,
     ) -> End {
         let mut patience = Patience::default();
@@ -296,7 +296,7 @@ impl Turn<'_> {
     }
 
     /// The encoder of an answer that is sent in a coding, which its head says from now on.
-    fn squeeze(&self, status: StatusCode, fields: &mut Edited<'_, Head>) -> Option<Squeeze> {
+    fn squeeze(&self, status: StatusCode, fields: &mut Edited<'_, Head>) -> Option<Box<Squeeze>> {
         let settings = self.exchange.route.as_ref()?.settings.compress.as_ref()?;
         let request = &self.request.head;
         // What is said to HEAD is that of an answer to GET.
@@ -308,7 +308,7 @@ impl Turn<'_> {
         // Too many may be at it: then the head must not say that it is coded.
         let squeeze = Squeeze::new(coding, level)?;
         compress::code(fields, coding);
-        Some(squeeze)
+        Some(Box::new(squeeze))
     }
 
     /// Keeps the server's connection where it can be used again.

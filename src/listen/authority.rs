@@ -42,7 +42,17 @@ impl<'a> Authority<'a> {
 }
 
 fn is_name(byte: u8) -> bool {
-    byte.is_ascii_alphanumeric() || b"-._~".contains(&byte)
+    const NAME: [bool; 256] = {
+        let mut table = [false; 256];
+        let mut byte = 0;
+        while byte < 256 {
+            table[byte] =
+                (byte as u8).is_ascii_alphanumeric() || matches!(byte as u8, b'-' | b'.' | b'_' | b'~');
+            byte += 1;
+        }
+        table
+    };
+    NAME[usize::from(byte)]
 }
 
 #[cfg(test)]

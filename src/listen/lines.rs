@@ -12,13 +12,8 @@ use crate::answer::copy;
 pub(crate) struct Lines {
     bytes: Bytes,
     fields: Vec<(Place, Place)>,
-    /// Which lengths their names have, a bit for each: nearly all names that are not there are told by it.
+    /// Which lengths their names have.
     lengths: u64,
-}
-
-/// The bit of a name's length.
-fn bit(name: &[u8]) -> u64 {
-    1 << (name.len() % 64)
 }
 
 /// A part of a head, which is smaller than 4 GiB.
@@ -41,7 +36,7 @@ impl Lines {
             let start = (text.as_ptr() as usize).wrapping_sub(head.as_ptr() as usize);
             Place { start: start as u32, length: text.len() as u32 }
         };
-        let lengths = fields.iter().fold(0, |lengths, field| lengths | bit(field.name.as_bytes()));
+        let lengths = fields.iter().fold(0, |lengths, field| lengths | length_bit(field.name.as_bytes()));
         let fields = fields.iter().map(|field| (place(field.name.as_bytes()), place(field.value))).collect();
         Self { bytes: copy(head), fields, lengths }
     }
@@ -100,10 +95,8 @@ impl Lines {
 
     /// The value of the first field of that name.
     pub(crate) fn get(&self, name: impl Borrow<HeaderName>) -> Option<&[u8]> {
-        let name = name.borrow().as_str().as_bytes();
-        let mut named =
-            self.of_length(name).iter().filter(|(came, _)| came.of(&self.bytes).eq_ignore_ascii_case(name));
-        named.next().map(|(_, value)| value.of(&self.bytes))
+        let at = self.find(name.borrow().as_str().as_bytes(), 0)?;
+        Some(self.fields[at].1.of(&self.bytes))
     }
 
     /// The same, if it is text: visible ASCII, spaces and tabs (RFC 9110 §5.5).
@@ -119,14 +112,38 @@ impl Lines {
     /// The values of all fields of that name.
     pub(crate) fn values<'h>(&'h self, name: &'h HeaderName) -> impl Iterator<Item = &'h [u8]> {
         let name = name.as_str().as_bytes();
-        let named =
-            self.of_length(name).iter().filter(|(came, _)| came.of(&self.bytes).eq_ignore_ascii_case(name));
-        named.map(|(_, value)| value.of(&self.bytes))
+        let mut next = 0;
+        std::iter::from_fn(move || {
+            let at = self.find(name, next)?;
+            next = at + 1;
+            Some(self.fields[at].1.of(&self.bytes))
+        })
     }
 
-    /// Fields among which those of that name are.
-    fn of_length(&self, name: &[u8]) -> &[(Place, Place)] {
-        if self.lengths & bit(name) == 0 { &[] } else { &self.fields }
+    /// The place of the first field of that name, which is in lower case, from the one at `from` on.
+    fn find(&self, name: &[u8], from: usize) -> Option<usize> {
+        if self.lengths & length_bit(name) == 0 {
+            return None;
+        }
+        let rest = self.fields.get(from..)?;
+        let is_it = |(came, _): &(Place, Place)| {
+            came.length as usize == name.len() && is_same_name(came.of(&self.bytes), name)
+        };
+        Some(from + rest.iter().position(is_it)?)
+    }
+}
+
+/// The bit of a name's length in a set of lengths, by which nearly all names are told that are not there.
+pub(crate) fn length_bit(name: &[u8]) -> u64 {
+    1 << (name.len() % 64)
+}
+
+/// Whether a name as it came is `name`, which is in lower case. Most others of its length begin with another letter.
+#[inline]
+pub(crate) fn is_same_name(came: &[u8], name: &[u8]) -> bool {
+    match (came, name) {
+        ([one, ..], [other, ..]) => (one | 0x20) == (other | 0x20) && came.eq_ignore_ascii_case(name),
+        _ => came.len() == name.len(),
     }
 }
 
