@@ -19,7 +19,7 @@ pub(crate) use fields::{
     Fields, named_in_connection, starts_with, write_field, write_fields, write_plain_length,
 };
 pub use pieces::{Piece, Pieces};
-pub(crate) use text::{copy, value, write_number};
+pub(crate) use text::{value, write_number};
 
 /// An answer that needs no upstream.
 #[derive(Debug)]

@@ -1,8 +1,8 @@
-//! Small texts that are made while a request is served: values of fields, copies of heads.
+//! Small texts that are made while a request is served.
 
 use std::cell::RefCell;
 
-use bytes::{Bytes, BytesMut};
+use bytes::BytesMut;
 use http::HeaderValue;
 
 /// They are made side by side in pieces of memory of this size, so that they cost no allocation each.
@@ -10,9 +10,6 @@ const PIECE: usize = 8192;
 
 /// The longest value that is made here.
 const LONGEST: usize = 512;
-
-/// The longest text that is copied here; longer ones are worth memory of their own.
-const LONGEST_COPY: usize = 1024;
 
 thread_local! {
     static PAPER: RefCell<BytesMut> = RefCell::default();
@@ -27,20 +24,6 @@ pub(crate) fn value(write: impl FnOnce(&mut BytesMut)) -> HeaderValue {
         write(paper);
         let written = paper.split().freeze();
         HeaderValue::from_maybe_shared(written).unwrap_or_else(|_| HeaderValue::from_static("unknown"))
-    })
-}
-
-/// A copy of `text` that is cheap to share.
-pub(crate) fn copy(text: &[u8]) -> Bytes {
-    if text.len() > LONGEST_COPY {
-        return Bytes::copy_from_slice(text);
-    }
-    PAPER.with_borrow_mut(|paper| {
-        if paper.capacity() < text.len() {
-            *paper = BytesMut::with_capacity(PIECE);
-        }
-        paper.extend_from_slice(text);
-        paper.split().freeze()
     })
 }
 

@@ -3,7 +3,7 @@
 use std::{
     future::Future as _,
     pin::Pin,
-    task::{Context, Poll, ready},
+    task::{Context, Poll, Waker, ready},
 };
 
 use tokio::time::{Instant, Sleep, sleep_until};
@@ -11,12 +11,31 @@ use tokio::time::{Instant, Sleep, sleep_until};
 /// Wakes a task at its deadline. A later deadline than the one before costs nothing: the timer goes off at the old
 /// one, which is then seen to have moved.
 #[derive(Debug, Default)]
-pub(crate) struct Alarm(Option<Pin<Box<Sleep>>>);
+pub(crate) struct Alarm(Option<Set>);
+
+/// A timer that runs.
+#[derive(Debug)]
+struct Set {
+    sleep: Pin<Box<Sleep>>,
+    /// Whom it will wake.
+    task: Waker,
+}
 
 impl Alarm {
     /// Ready when it is `deadline`.
     pub(crate) fn poll(&mut self, cx: &mut Context<'_>, deadline: Instant) -> Poll<()> {
-        let sleep = self.0.get_or_insert_with(|| Box::pin(sleep_until(deadline)));
+        if let Some(Set { sleep, task }) = &self.0
+            && sleep.deadline() <= deadline
+            && !sleep.is_elapsed()
+            && task.will_wake(cx.waker())
+        {
+            // It is to wake the same task, and no sooner: nothing is to be done.
+            return Poll::Pending;
+        }
+        let Set { sleep, task } = self
+            .0
+            .get_or_insert_with(|| Set { sleep: Box::pin(sleep_until(deadline)), task: cx.waker().clone() });
+        task.clone_from(cx.waker());
         if sleep.deadline() > deadline {
             sleep.as_mut().reset(deadline);
         }

@@ -6,7 +6,6 @@ use bytes::Bytes;
 use http::{Method, StatusCode, Uri, Version, header, uri::PathAndQuery};
 
 use super::{authority::Authority, chunks::Chunks, inbound::Inbound, lines::Lines};
-use crate::answer::copy;
 
 /// Most bytes of a head; past it 431. Four times what browsers and Galaxy's cookies need.
 pub(crate) const MAX_HEAD: usize = 64 * 1024;
@@ -216,7 +215,7 @@ fn uri(method: &Method, target: &[u8], host: Option<Authority<'_>>) -> Result<Ur
         return Err(Refusal::bad("The target holds a fragment, which is nothing for a server."));
     }
     // The target must be one that the `http` crate takes, by which everything else here looks at it.
-    let uri = Uri::from_maybe_shared(copy(target)).map_err(|_| {
+    let uri = Uri::from_maybe_shared(Bytes::copy_from_slice(target)).map_err(|_| {
         Refusal::bad("The target holds a character that must be percent-encoded, or is malformed.")
     })?;
     let Some(authority) = uri.authority().filter(|_| is_url) else { return Ok(uri) };

@@ -5,8 +5,6 @@ use std::borrow::Borrow;
 use bytes::{Bytes, BytesMut};
 use http::{HeaderMap, HeaderName, HeaderValue};
 
-use crate::answer::copy;
-
 /// A head as it came, from its first line to the empty one.
 #[derive(Debug, Default)]
 pub(crate) struct Lines {
@@ -38,7 +36,7 @@ impl Lines {
         };
         let lengths = fields.iter().fold(0, |lengths, field| lengths | length_bit(field.name.as_bytes()));
         let fields = fields.iter().map(|field| (place(field.name.as_bytes()), place(field.value))).collect();
-        Self { bytes: copy(head), fields, lengths }
+        Self { bytes: Bytes::copy_from_slice(head), fields, lengths }
     }
 
     /// All of it.
