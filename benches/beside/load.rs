@@ -17,6 +17,8 @@ pub struct Load {
     pub threads: usize,
     pub work: Work,
     pub size: usize,
+    /// What requests carry beside `Host`.
+    pub fields: &'static [&'static str],
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -54,9 +56,28 @@ pub const PROXIES: &[Peer] = &[Bowshock, Nginx, Haproxy, H2o];
 const UPLOADERS: &[Peer] = &[Bowshock, Nginx, Haproxy, H2o, Varnish];
 const FILE_SERVERS: &[Peer] = &[Bowshock, Nginx, H2o, Lighttpd];
 
+/// What a browser says that uses Galaxy.
+const BROWSER: &[&str] = &[
+    "User-Agent: Mozilla/5.0 (X11; Linux x86_64; rv:132.0) Gecko/20100101 Firefox/132.0",
+    "Accept: text/html,application/xhtml+xml,application/xml;q=0.9,*/*;q=0.8",
+    "Accept-Language: en-US,en;q=0.5",
+    "Accept-Encoding: gzip, deflate, br, zstd",
+    "Referer: https://galaxy.example.org/histories/list",
+    "Cookie: galaxysession=c6ca0ddb55be603a7c1a1d5a1f2d8e9b3c4d5e6f708192a3b4c5d6e7f8091a2b",
+    "X-Requested-With: XMLHttpRequest",
+    "Sec-Fetch-Dest: empty",
+    "Sec-Fetch-Mode: cors",
+    "Sec-Fetch-Site: same-origin",
+    "Priority: u=0",
+];
+
 /// All kinds.
-pub const LOADS: [Load; 10] = [
+pub const LOADS: [Load; 12] = [
     Load::new("proxied-100b", "proxied, 100 B", PROXIES, Requests(Application), 100),
+    Load {
+        fields: BROWSER,
+        ..Load::new("browser-100b", "proxied, 100 B, as a browser asks", PROXIES, Requests(Application), 100)
+    },
     Load {
         threads: 2,
         ..Load::new("two-threads", "proxied, 100 B, two threads", PROXIES, Requests(Application), 100)
@@ -65,6 +86,10 @@ pub const LOADS: [Load; 10] = [
     Load::new("proxied-1g", "proxied, 1 GiB", PROXIES, Downloads(Application), GIB),
     Load::new("upload", "upload, 64 MiB", UPLOADERS, Uploads, 64 * MIB),
     Load::new("static-1k", "static, 1 KiB", FILE_SERVERS, Requests(File), KIB),
+    Load {
+        fields: BROWSER,
+        ..Load::new("browser-1k", "static, 1 KiB, as a browser asks", FILE_SERVERS, Requests(File), KIB)
+    },
     Load::new("static-16k", "static, 16 KiB", FILE_SERVERS, Requests(File), 16 * KIB),
     Load::new("static-1g", "static, 1 GiB", FILE_SERVERS, Downloads(File), GIB),
     Load::new("accelerated-1m", "accelerated, 1 MiB", FILE_SERVERS, Requests(Named), MIB),
@@ -84,7 +109,7 @@ impl Load {
         work: Work,
         size: usize,
     ) -> Self {
-        Self { name, title, peers, threads: 1, work, size }
+        Self { name, title, peers, threads: 1, work, size, fields: &[] }
     }
 
     pub fn unit(&self) -> &'static str {

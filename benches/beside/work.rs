@@ -38,7 +38,7 @@ pub fn cost(load: &Load, server: &Server) -> Result<f64, Box<dyn Error>> {
     let path = load.path(server.peer);
     let before = server.cpu()?;
     let units = match load.work {
-        Work::Requests(_) => wrk(server.address, &path, CONNECTIONS, SECONDS)? as f64 / 1e6,
+        Work::Requests(_) => wrk(server.address, &path, load.fields, CONNECTIONS, SECONDS)? as f64 / 1e6,
         Work::Downloads(_) | Work::Uploads => transfer(load, server, &path)? as f64 / GIB as f64,
     };
     Ok(server.cpu()?.since(&before) / units)

@@ -2,11 +2,18 @@
 
 use std::{error::Error, net::SocketAddr, process::Command};
 
-/// Asks for `path` as often as possible on so many connections, and tells how often that was.
-pub fn wrk(address: SocketAddr, path: &str, connections: u32, seconds: u32) -> Result<usize, Box<dyn Error>> {
+/// Asks for `path` with these fields as often as possible on so many connections, and tells how often that was.
+pub fn wrk(
+    address: SocketAddr,
+    path: &str,
+    fields: &[&str],
+    connections: u32,
+    seconds: u32,
+) -> Result<usize, Box<dyn Error>> {
     let output = Command::new("wrk")
         .arg("--threads=1")
         .args([format!("--connections={connections}"), format!("--duration={seconds}s")])
+        .args(fields.iter().map(|field| format!("--header={field}")))
         .arg(format!("http://{address}{path}"))
         .output()?;
     let text = String::from_utf8_lossy(&output.stdout);
