@@ -499,6 +499,27 @@ async fn a_site_has_pages_of_its_own_for_errors() {
     assert!(proxy.get("/data/nothing").await.expect(404).text().contains("no such file"));
 }
 
+#[tokio::test]
+async fn what_a_site_says_of_all_its_answers_it_says_of_those_without_a_body_too() {
+    let scratch = Scratch::new();
+    scratch.write("root/a.css", "a {}");
+    let root = scratch.path("root").display().to_string();
+    let proxy = Proxy::toml(
+        "[[site]]\n[site.routes]\n\
+         \"/\" = { files = \"@ROOT@\", headers = { Content-Security-Policy = \"default-src 'self'\" } }\n",
+    )
+    .fill("ROOT", root)
+    .start()
+    .await;
+    let whole = proxy.get("/a.css").await.expect(200);
+    let same = proxy.get("/a.css").header("if-none-match", &whole.header("etag")).await.expect(304);
+    let none = proxy.get("/a.css").header("range", "bytes=9-").await.expect(416);
+    for answer in [&whole, &same, &none] {
+        assert_eq!(answer.header("content-security-policy"), "default-src 'self'", "{answer:?}");
+    }
+    assert_eq!((same.header("content-type"), none.header("content-type")), ("".into(), "".into()));
+}
+
 /// A site whose page for 404 is this file.
 fn with_page(page: &std::path::Path) -> String {
     format!("[[site]]\nerrors = {{ 404 = {page:?} }}\n[site.routes]\n\"/here\" = {{ answer = 200 }}\n")
@@ -516,6 +537,7 @@ async fn a_page_for_errors_that_does_not_come_is_not_waited_for() {
     }
     proxy.process().logged("a page for errors: cannot open").await;
     proxy.process().logged("it takes too long").await;
+    within(ms(2000), "an answer that knows of the trouble", proxy.get("/nothing").send()).await.unwrap();
     proxy.get("/here").await.expect(200);
 }
 

@@ -150,7 +150,7 @@ impl Forwarded {
 
     /// Writes the fields for the upstream, with who asks among them.
     pub fn forward(&mut self) {
-        let mut fields = Edited::new(&self.request);
+        let mut fields = Edited::new(&self.request.head.headers);
         self.client.forward(&mut fields);
         self.out.clear();
         fields.write(&mut self.out);

@@ -62,7 +62,7 @@ pub(crate) fn calendar() -> SystemTime {
         }
     }
     let time = SystemTime::now();
-    AGREED.set(Some((now, time)));
+    AGREED.set(Some((read(), time)));
     time
 }
 

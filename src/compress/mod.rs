@@ -68,12 +68,8 @@ fn names_coded(request: &Head, answer: &impl Fields) -> bool {
 /// Whether a coding would do an answer good, whoever asks.
 fn may_be_coded(settings: &Compress, status: StatusCode, answer: &impl Fields) -> bool {
     let has = |name: &HeaderName| answer.get(name).is_some();
-    let is_final = answer.get(&header::CACHE_CONTROL).is_some()
-        && answer
-            .map()
-            .get_all(header::CACHE_CONTROL)
-            .iter()
-            .any(|value| has_word(value.as_bytes(), b"no-transform"));
+    let mut is_final = false;
+    answer.each(&header::CACHE_CONTROL, |value| is_final |= has_word(value, b"no-transform"));
     let kind = answer.get(&header::CONTENT_TYPE).map(essence).unwrap_or_default();
     let is_kind = settings.types.iter().any(|wanted| fits(wanted, &kind)) && kind != "text/event-stream";
     let may_be = match status.as_u16() {

@@ -30,8 +30,19 @@ use crate::{
 use conditional::Condition;
 use range::{Range, Span};
 
-/// The one field of those that describe content which a 304 keeps (RFC 9110 §15.4.5).
-const KEPT_BY_304: HeaderName = header::CONTENT_LOCATION;
+/// What describes a body that is not sent. Not all names that begin so do: `Content-Security-Policy` is the site's word,
+/// and `Content-Location` stays in a 304 (RFC 9110 §15.4.5).
+const OF_A_BODY: [HeaderName; 9] = [
+    header::ACCEPT_RANGES,
+    header::CONTENT_DISPOSITION,
+    header::CONTENT_ENCODING,
+    header::CONTENT_LANGUAGE,
+    header::CONTENT_LENGTH,
+    header::CONTENT_RANGE,
+    header::CONTENT_TYPE,
+    HeaderName::from_static("content-digest"),
+    HeaderName::from_static("content-md5"),
+];
 
 /// The file that a route means by a path; `None` for names that are never served (hidden files).
 pub fn wanted(files: &Files, by: &By<'_>) -> Option<Wanted> {
@@ -174,11 +185,7 @@ fn complete(headers: &mut HeaderMap, opened: &Opened, content_type: HeaderValue)
 /// Drops what describes a body that is not sent; the rest stays: without its CORS fields an answer is hidden from the
 /// page that asked.
 pub(crate) fn without_content(mut answer: Answer, status: StatusCode) -> Answer {
-    let describes =
-        |name: &&HeaderName| name.as_str().starts_with("content-") || **name == header::ACCEPT_RANGES;
-    let gone: Vec<HeaderName> =
-        answer.headers.keys().filter(describes).filter(|name| **name != KEPT_BY_304).cloned().collect();
-    for name in gone {
+    for name in &OF_A_BODY {
         answer.headers.remove(name);
     }
     answer.status = status;

@@ -1,6 +1,11 @@
 //! Opening a site's own page for an error.
 
-use std::{io, path::Path, sync::Arc, time::Duration};
+use std::{
+    io,
+    path::Path,
+    sync::{Arc, atomic::Ordering},
+    time::Duration,
+};
 
 use tokio::time::timeout;
 
@@ -13,6 +18,9 @@ use crate::{
 /// How long a client waits for a page of the site: longer than a disk takes to start turning, and than a file server's
 /// hiccup lasts. After that, which may be never, a page of ours tells it as much.
 const PATIENCE: Duration = Duration::from_secs(5);
+
+/// How long one waits after a try that came to nothing: enough for a page that is there again.
+const AFTER_TROUBLE: Duration = Duration::from_millis(100);
 
 /// Opens a page, or finds it open.
 pub(super) async fn open(pages: &ErrorPages, path: &Path) -> Result<Arc<Opened>, Missing> {
@@ -32,8 +40,10 @@ pub(super) async fn open(pages: &ErrorPages, path: &Path) -> Result<Arc<Opened>,
         });
         task.await.unwrap_or_else(|panic| Err(unreadable(io::Error::other(panic))))
     };
-    match timeout(PATIENCE, opening).await {
-        Ok(opened) => opened,
-        Err(_) => Err(unreadable(io::Error::new(io::ErrorKind::TimedOut, "it takes too long"))),
-    }
+    let patience = if pages.trouble.load(Ordering::Relaxed) { AFTER_TROUBLE } else { PATIENCE };
+    let opened = timeout(patience, opening)
+        .await
+        .unwrap_or_else(|_| Err(unreadable(io::Error::new(io::ErrorKind::TimedOut, "it takes too long"))));
+    pages.trouble.store(opened.is_err(), Ordering::Relaxed);
+    opened
 }

@@ -145,7 +145,7 @@ impl Turn<'_> {
         let method = self.exchange.method(&self.request.head.method);
         let Ok(framing) = head.framing(&method) else { return Err(self.failed(Failure::Malformed)) };
         let has_body = self.request.body != Inbound::Length(0);
-        let mut fields = Edited::new(&head);
+        let mut fields = Edited::new(&head.lines);
         let response = handler::response::receive(
             self.state,
             self.transport,
@@ -210,7 +210,7 @@ impl Turn<'_> {
     /// Writes the head that the server gets.
     fn write_head(&self, server: &mut Connection) {
         let (parts, exchange) = (&self.request.head, &*self.exchange);
-        let mut fields = Edited::new(self.request);
+        let mut fields = Edited::new(&self.request.head.headers);
         let Some(lease) = &exchange.lease else { return };
         if let Some(client) = &exchange.client {
             upstream::prepare(&mut fields, parts, client, &exchange.id, &lease.upstream().name);

@@ -9,22 +9,16 @@ use http::{HeaderMap, HeaderName, HeaderValue};
 
 use crate::{
     answer::Fields,
-    listen::{Lines, Request, is_same_name, length_bit},
+    listen::{Lines, is_same_name, length_bit},
 };
-
-/// A head as it came.
-pub(crate) trait Received {
-    /// Its fields.
-    fn lines(&self) -> &Lines;
-}
 
 /// What values that are written take in most heads: the client's address twice, a host, a port, an id.
 const WRITTEN: usize = 192;
 
 /// A head and its changes.
 #[derive(Debug)]
-pub(crate) struct Edited<'a, R> {
-    received: &'a R,
+pub(crate) struct Edited<'a> {
+    received: &'a Lines,
     /// Names whose fields as they came are gone, and what is there in their place, if anything.
     changes: Vec<(HeaderName, Change)>,
     /// Which lengths these names have.
@@ -57,14 +51,14 @@ pub(crate) fn is_hop_by_hop(name: &[u8]) -> bool {
     named.iter().any(|hop| name.eq_ignore_ascii_case(hop.as_bytes()))
 }
 
-impl<'a, R: Received> Edited<'a, R> {
-    pub(crate) fn new(received: &'a R) -> Self {
+impl<'a> Edited<'a> {
+    pub(crate) fn new(received: &'a Lines) -> Self {
         Self { received, changes: Vec::with_capacity(8), lengths: 0, written: BytesMut::new() }
     }
 
     /// Writes the fields and no end: what frames the body may follow.
     pub(crate) fn write(&self, out: &mut BytesMut) {
-        let lines = self.received.lines();
+        let lines = self.received;
         out.reserve(lines.bytes().len() + self.written.len() + 256);
         let is_changed = |name: &[u8]| {
             let mut changed = self.changes.iter().map(|(changed, _)| changed.as_str().as_bytes());
@@ -108,10 +102,10 @@ impl<'a, R: Received> Edited<'a, R> {
     }
 }
 
-impl<R: Received> Fields for Edited<'_, R> {
+impl Fields for Edited<'_> {
     fn get(&self, name: &HeaderName) -> Option<&[u8]> {
         if !self.is_changed(name) {
-            return self.received.lines().get(name);
+            return self.received.get(name);
         }
         let mut changes = self.changes.iter().filter(|(changed, _)| changed == name);
         changes.find_map(|(_, change)| self.value(change))
@@ -122,7 +116,7 @@ impl<R: Received> Fields for Edited<'_, R> {
             let there = self.changes.iter().filter(|(changed, _)| changed == name);
             there.filter_map(|(_, change)| self.value(change)).for_each(take);
         } else {
-            self.received.lines().values(name).for_each(take);
+            self.received.values(name).for_each(take);
         }
     }
 
@@ -136,13 +130,17 @@ impl<R: Received> Fields for Edited<'_, R> {
         }
         let start = self.written.len();
         write(&mut self.written);
+        debug_assert!(
+            HeaderValue::from_bytes(&self.written[start..]).is_ok(),
+            "{name} has a value that is none"
+        );
         self.change(name, Change::Written(start..self.written.len()));
     }
 
     fn add(&mut self, name: HeaderName, value: HeaderValue) {
         if !self.is_changed(&name) {
             // Those that are there count as changed from now on.
-            let there = self.received.lines().values(&name);
+            let there = self.received.values(&name);
             let there = there.filter_map(|value| HeaderValue::from_bytes(value).ok());
             self.changes.extend(there.map(|value| (name.clone(), Change::Value(value))));
         }
@@ -153,14 +151,14 @@ impl<R: Received> Fields for Edited<'_, R> {
         if self.is_changed(name) {
             self.changes.retain(|(changed, _)| changed != name);
         }
-        if self.received.lines().has(name) {
+        if self.received.has(name) {
             self.push(name.clone(), Change::Gone);
         }
     }
 
     fn remove_if(&mut self, gone: impl Fn(&[u8]) -> bool) {
         self.changes.retain(|(changed, _)| !gone(changed.as_str().as_bytes()));
-        for (name, _) in self.received.lines().iter().filter(|(name, _)| gone(name)) {
+        for (name, _) in self.received.iter().filter(|(name, _)| gone(name)) {
             if let Ok(name) = HeaderName::from_bytes(name) {
                 self.push(name, Change::Gone);
             }
@@ -169,7 +167,7 @@ impl<R: Received> Fields for Edited<'_, R> {
 
     fn map(&self) -> Cow<'_, HeaderMap> {
         // Made when it is asked for, which most answers do not need.
-        Cow::Owned(self.received.lines().map())
+        Cow::Owned(self.received.map())
     }
 }
 
@@ -183,18 +181,12 @@ pub(super) fn has_word<'v>(mut values: impl Iterator<Item = &'v [u8]>, word: &st
     })
 }
 
-impl Received for Request {
-    fn lines(&self) -> &Lines {
-        &self.head.headers
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use http::header;
 
     use super::*;
-    use crate::listen::read;
+    use crate::listen::{Request, read};
 
     fn received() -> Request {
         let head = b"GET / HTTP/1.1\r\nHOST: a\r\nX-one: 1\r\nx-Two: 2\r\nConnection: close\r\nX-One: 1b\r\n\
@@ -202,7 +194,7 @@ mod tests {
         read(head, 0).unwrap().unwrap().0
     }
 
-    fn written(edited: &Edited<'_, Request>) -> String {
+    fn written(edited: &Edited<'_>) -> String {
         let mut out = BytesMut::new();
         edited.write(&mut out);
         String::from_utf8(out.to_vec()).unwrap()
@@ -212,13 +204,13 @@ mod tests {
     fn what_is_not_changed_goes_as_it_came() {
         let received = received();
         let expected = "HOST: a\r\nX-one: 1\r\nx-Two: 2\r\nX-One: 1b\r\nset-cookie: a=b\r\n";
-        assert_eq!(written(&Edited::new(&received)), expected);
+        assert_eq!(written(&Edited::new(&received.head.headers)), expected);
     }
 
     #[test]
     fn changes_stand_in_the_place_of_all_of_their_name() {
         let received = received();
-        let mut edited = Edited::new(&received);
+        let mut edited = Edited::new(&received.head.headers);
         let (one, two) = (HeaderName::from_static("x-one"), HeaderName::from_static("x-two"));
         edited.set(one.clone(), HeaderValue::from_static("new"));
         edited.remove(&two);

@@ -21,7 +21,7 @@ use super::{
     appetite::Appetite,
     attempt::{Broken, Patience},
     body::{Framing, Pipe},
-    fields::{Edited, Received as _},
+    fields::Edited,
     response::Head,
     server::Connection,
     upload::{Stopped, Upload},
@@ -68,7 +68,7 @@ impl Turn<'_> {
             // It knows of none.
             return Ok(());
         }
-        let mut fields = Edited::new(head);
+        let mut fields = Edited::new(&head.lines);
         handler::response::hide(&mut fields);
         let out = self.transport.outbound();
         write_status(out, head);
@@ -84,7 +84,7 @@ impl Turn<'_> {
         mut upload: Upload,
         head: &Head,
         framing: Framing,
-        mut fields: Edited<'_, Head>,
+        mut fields: Edited<'_>,
     ) -> Result<Sent, Broken> {
         let status = head.status;
         handler::response::pass_on(status, &mut fields, self.exchange);
@@ -296,7 +296,7 @@ impl Turn<'_> {
     }
 
     /// The encoder of an answer that is sent in a coding, which its head says from now on.
-    fn squeeze(&self, status: StatusCode, fields: &mut Edited<'_, Head>) -> Option<Box<Squeeze>> {
+    fn squeeze(&self, status: StatusCode, fields: &mut Edited<'_>) -> Option<Box<Squeeze>> {
         let settings = self.exchange.route.as_ref()?.settings.compress.as_ref()?;
         let request = &self.request.head;
         // What is said to HEAD is that of an answer to GET.
@@ -372,7 +372,7 @@ impl Turn<'_> {
         }
         let (table, crcs, parts) = (self.state.table(), self.state.crcs(), &self.request.head);
         let list = whole.then(|| list.freeze());
-        let answer = handler::archive(table, parts, list, &head.lines().map(), crcs, self.exchange).await;
+        let answer = handler::archive(table, parts, list, &head.lines.map(), crcs, self.exchange).await;
         Ok(self.answer(answer).await)
     }
 

@@ -4,10 +4,7 @@ use std::mem::MaybeUninit;
 
 use http::{Method, StatusCode, Version, header};
 
-use super::{
-    body::Framing,
-    fields::{Received, has_word},
-};
+use super::{body::Framing, fields::has_word};
 use crate::{handler::response::is_interim, listen::Lines};
 
 /// Most fields in a head.
@@ -27,7 +24,7 @@ pub(crate) struct Head {
     pub(super) version: Version,
     pub(crate) status: StatusCode,
     /// As it came.
-    lines: Lines,
+    pub(crate) lines: Lines,
 }
 
 impl Head {
@@ -118,12 +115,6 @@ impl Head {
             (None, Some(length)) => Ok(Framing::Length(length)),
             (None, None) => Ok(Framing::Close),
         }
-    }
-}
-
-impl Received for Head {
-    fn lines(&self) -> &Lines {
-        &self.lines
     }
 }
 

@@ -2,11 +2,14 @@
 
 use std::{
     future::Future as _,
-    pin::Pin,
+    pin::{Pin, pin},
     task::{Context, Poll, Waker, ready},
 };
 
-use tokio::time::{Instant, Sleep, sleep_until};
+use tokio::{
+    task::coop::unconstrained,
+    time::{Instant, Sleep, sleep_until},
+};
 
 /// Wakes a task at its deadline. A later deadline than the one before costs nothing: the timer goes off at the old
 /// one, which is then seen to have moved.
@@ -40,7 +43,8 @@ impl Alarm {
             sleep.as_mut().reset(deadline);
         }
         loop {
-            ready!(sleep.as_mut().poll(cx));
+            // A task that has done enough for this time is not kept from being woken.
+            ready!(pin!(unconstrained(sleep.as_mut())).poll(cx));
             if sleep.deadline() >= deadline || Instant::now() >= deadline {
                 // The next deadline is a later one.
                 self.0 = None;
@@ -55,7 +59,19 @@ impl Alarm {
 mod tests {
     use std::{future::poll_fn, time::Duration};
 
+    use tokio::task::coop::{consume_budget, has_budget_remaining};
+
     use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn a_task_that_has_done_enough_is_woken_all_the_same() {
+        while has_budget_remaining() {
+            consume_budget().await;
+        }
+        let (mut alarm, start) = (Alarm::default(), Instant::now());
+        poll_fn(|cx| alarm.poll(cx, start + Duration::from_secs(5))).await;
+        assert_eq!(start.elapsed().as_secs(), 5);
+    }
 
     #[tokio::test(start_paused = true)]
     async fn a_deadline_that_has_moved_is_kept() {

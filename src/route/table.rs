@@ -3,7 +3,7 @@
 use std::{
     collections::BTreeMap,
     path::{Path, PathBuf},
-    sync::{Arc, OnceLock},
+    sync::{Arc, OnceLock, atomic::AtomicBool},
 };
 
 use http::StatusCode;
@@ -52,6 +52,8 @@ pub struct ErrorPages {
     pub files: Arc<files::Cache>,
     /// Whoever opens one has it: a file system that hangs keeps one thread for ever, and not all of them.
     pub turn: Arc<Mutex<()>>,
+    /// The last try to open one came to nothing.
+    pub trouble: AtomicBool,
 }
 
 impl ErrorPages {
@@ -93,7 +95,8 @@ impl Table {
         let port = encrypted.filter_map(|listen| listen.address.port()).next();
         let sites = config.sites.iter().map(|site| {
             let (pages, turn) = (site.errors.clone(), Arc::default());
-            let errors = ErrorPages { pages, files: Arc::clone(&files), turn };
+            let errors =
+                ErrorPages { pages, files: Arc::clone(&files), turn, trouble: AtomicBool::new(false) };
             let https = Https::new(site, port);
             let common = Arc::new(Site { name: site.name.clone(), errors, https });
             let shared_rate = site.limit_rate.map(SharedRate::new);

@@ -45,10 +45,13 @@ impl Fetch {
             header::USER_AGENT,
             HeaderName::from_static("x-api-key"),
         ];
-        let said = WHO
-            .into_iter()
-            .filter_map(|name| Some((HeaderValue::from_bytes(received.get(&name)?).ok()?, name)));
-        said.map(|(value, name)| (name, value)).collect()
+        let mut said = HeaderMap::new();
+        for name in &WHO {
+            for value in received.values(name).filter_map(|value| HeaderValue::from_bytes(value).ok()) {
+                said.append(name, value);
+            }
+        }
+        said
     }
 
     /// Asks for `target` in the name of a client that has said `who` it is. The answer must say its length, or end with
