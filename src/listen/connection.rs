@@ -25,6 +25,7 @@ use super::{
     greeting::{self, Greeted},
     head::{self, Refusal, Request},
     http2,
+    peer::Peer,
     place::Place,
     socket::{Raw, Socket},
     transport::{Link, Transport},
@@ -57,18 +58,33 @@ pub(super) fn start(
         Err(error) => return tracing::error!(%error, "a connection could not be taken over"),
     };
     let listener = Arc::clone(place.listener());
-    // There may be very many of these tasks: what it holds between two requests is all that an idle connection costs.
-    tokio::spawn(clock::keep(async move {
-        let greeted = match Box::pin(greeting::greet(socket, address, &mut place, &limits, &addresses)).await
-        {
-            Ok(greeted) => greeted,
-            Err(error) => return tracing::debug!(%error, "a connection came to nothing"),
-        };
-        if greeted.is_h2 {
-            return Box::pin(http2::serve(greeted, place, limits, serve)).await;
+    if !greeting::is_due(&listener) {
+        let peer = Peer { listener, address, tls: None };
+        return serve_http1(
+            Greeted { socket: Socket::Plain(socket), peer, is_h2: false },
+            place,
+            limits,
+            serve,
+        );
+    }
+    tokio::spawn(async move {
+        // Boxed, so that a connection of HTTP/2 does not keep the room that a handshake needs.
+        match Box::pin(greeting::greet(socket, address, &mut place, &limits, &addresses)).await {
+            Ok(greeted) if greeted.is_h2 => Box::pin(http2::serve(greeted, place, limits, serve)).await,
+            Ok(greeted) => serve_http1(greeted, place, limits, serve),
+            Err(error) => tracing::debug!(%error, "a connection came to nothing"),
         }
-        let Greeted { socket, peer, .. } = greeted;
-        let mut link = Link { socket, peer, place: Some(place), alarm: Alarm::default() };
+    });
+}
+
+/// Serves a connection of HTTP/1.1 in a task of its own.
+///
+/// There may be very many of these: what the task holds between two requests is all that an idle connection costs.
+fn serve_http1(greeted: Greeted, place: Place, limits: Arc<Limits>, serve: Serve) {
+    let Greeted { socket, peer, .. } = greeted;
+    let listener = Arc::clone(&peer.listener);
+    let mut link = Link { socket, peer, place: Some(place), alarm: Alarm::default() };
+    tokio::spawn(clock::keep(async move {
         let mut closing = Closing { closed: pin!(listener.closed()), is_asked: false };
         let mut waiting = Waiting::new(Phase::Fresh, limits.client_header_timeout);
         let mut received = BytesMut::new();
@@ -83,8 +99,10 @@ pub(super) fn start(
             };
             let Some(again) = served.await else { return };
             drop(active);
-            let Some(parked) = again.park() else { return };
-            (link, received) = parked;
+            (link, received) = match again.park() {
+                Some(parked) => parked,
+                None => return,
+            };
             if !received.is_empty() {
                 // Others of this thread have their turn before the next of many that came at once.
                 tokio::task::yield_now().await;

@@ -5,7 +5,7 @@ use std::{future::poll_fn, io, sync::Arc};
 use tokio::time::timeout;
 
 use super::{
-    Limits,
+    Limits, Listener,
     addresses::Addresses,
     peer::{Peer, PeerAddress},
     place::Place,
@@ -23,6 +23,12 @@ pub(super) struct Greeted {
     pub(super) peer: Peer,
     /// HTTP/2 is spoken on it.
     pub(super) is_h2: bool,
+}
+
+/// Whether something comes before the first request.
+pub(super) fn is_due(listener: &Listener) -> bool {
+    let settings = listener.settings();
+    settings.proxy_protocol || settings.tls.is_some()
 }
 
 /// Takes what comes before the first request, within the time that a head may take.
