@@ -84,7 +84,7 @@ check: tools venv ## All tests: units, and the built program between real client
 		-E 'not ($(ATTACKS) or $(OURS))'
 
 .PHONY: bench
-bench: ## CPU, memory and reloads beside the fastest servers, about eight minutes; BENCH_ARGS=--quick: one.
+bench: ## CPU, memory and reloads beside the fastest servers, about ten minutes; BENCH_ARGS=--quick: one.
 	@$(call need,$(BENCH_TOOLS) $(PEERS))
 	cargo bench --bench beside -- $(BENCH_ARGS)
 

@@ -43,7 +43,7 @@ impl Options {
     /// How often everything is measured. Many short rounds tell more than a few long ones: what disturbs the machine comes
     /// and goes within seconds.
     pub fn rounds(&self) -> usize {
-        if self.quick { 1 } else { 8 }
+        if self.quick { 1 } else { 7 }
     }
 
     /// The same for the loads that start servers of their own, which takes longer.
