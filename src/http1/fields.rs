@@ -62,8 +62,7 @@ impl<'a> Edited<'a> {
         out.reserve(lines.bytes().len() + self.written.len() + 256);
         let is_changed = |name: &[u8]| {
             let mut changed = self.changes.iter().map(|(changed, _)| changed.as_str().as_bytes());
-            self.lengths & length_bit(name) != 0
-                && changed.any(|changed| changed.len() == name.len() && is_same_name(name, changed))
+            self.lengths & length_bit(name) != 0 && changed.any(|changed| is_same_name(name, changed))
         };
         lines.write(out, |name| !is_hop_by_hop(name) && !is_changed(name));
         for (name, change) in &self.changes {

@@ -156,11 +156,14 @@ impl Lines {
     /// Those of a request with these fields.
     pub(crate) fn of(fields: &[(&str, &str)]) -> Self {
         let fields: String = fields.iter().map(|(name, value)| format!("{name}: {value}\r\n")).collect();
-        let head = format!("GET / HTTP/1.1\r\n{fields}\r\n");
+        Self::parsed(format!("GET / HTTP/1.1\r\n{fields}\r\n").as_bytes())
+    }
+
+    fn parsed(head: &[u8]) -> Self {
         let mut fields = [httparse::EMPTY_HEADER; 128];
         let mut parsed = httparse::Request::new(&mut fields);
-        assert!(parsed.parse(head.as_bytes()).is_ok_and(|parsed| parsed.is_complete()), "{head}");
-        Self::new(head.as_bytes(), parsed.headers)
+        assert!(parsed.parse(head).is_ok_and(|parsed| parsed.is_complete()), "{}", head.escape_ascii());
+        Self::new(head, parsed.headers)
     }
 }
 
@@ -169,10 +172,7 @@ impl From<&HeaderMap> for Lines {
     fn from(map: &HeaderMap) -> Self {
         let mut head = BytesMut::from("GET / HTTP/1.1\r\n");
         crate::answer::write_fields(&mut head, map);
-        let mut fields = [httparse::EMPTY_HEADER; 128];
-        let mut parsed = httparse::Request::new(&mut fields);
-        assert!(parsed.parse(&head).is_ok_and(|parsed| parsed.is_complete()));
-        Self::new(&head, parsed.headers)
+        Self::parsed(&head)
     }
 }
 
@@ -183,10 +183,7 @@ mod tests {
     #[test]
     fn what_is_kept_is_written_in_one_form() {
         let head = b"GET / HTTP/1.1\r\nA: 1\r\nb:2\r\nC:  3 \r\nd: 4\r\nE: 5\r\nF:\r\nG: \r\nH:\t6\r\n\r\n";
-        let mut fields = [httparse::EMPTY_HEADER; 16];
-        let mut parsed = httparse::Request::new(&mut fields);
-        parsed.parse(head).unwrap();
-        let lines = Lines::new(head, parsed.headers);
+        let lines = Lines::parsed(head);
         let written = |gone: &[u8]| {
             let mut out = BytesMut::new();
             lines.write(&mut out, |name| !gone.contains(&name[0]));
