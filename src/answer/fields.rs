@@ -79,6 +79,16 @@ pub(crate) fn starts_with(name: &[u8], start: &[u8]) -> bool {
     name.get(..start.len()).is_some_and(|begin| begin.eq_ignore_ascii_case(start))
 }
 
+/// Whether a value that is a list has this word in it, in whatever case it came.
+pub(crate) fn has_word(list: &[u8], word: &[u8]) -> bool {
+    let is_it = |entry: &[u8]| entry.trim_ascii().eq_ignore_ascii_case(word);
+    match memchr::memchr(b',', list) {
+        Some(_) => list.split(|byte| *byte == b',').any(is_it),
+        // Nearly always it is one word.
+        None => is_it(list),
+    }
+}
+
 /// Writes the fields of a head and the empty line that ends it (RFC 9112 §5).
 pub(crate) fn write_fields(head: &mut BytesMut, fields: &HeaderMap) {
     for (name, value) in fields {
@@ -206,6 +216,14 @@ mod tests {
         received.append(header::CONNECTION, HeaderValue::from_static("close, X-Hop"));
         received.append(header::CONNECTION, HeaderValue::from_static("host, \"x\", Cookie"));
         assert_eq!(named_in_connection(|take| received.each(&header::CONNECTION, take)), ["x-hop", "cookie"]);
+    }
+
+    #[test]
+    fn words_are_found_in_lists() {
+        let values = [&b"keep-alive, Close"[..], b"x"];
+        let has = |word: &[u8]| values.iter().any(|value| has_word(value, word));
+        assert!(has(b"close") && has(b"x"));
+        assert!(!has(b"clos"));
     }
 
     #[test]

@@ -16,7 +16,7 @@ use crate::observe::How;
 pub(crate) use dress::dress;
 pub(crate) use error_page::{Explanation, bare, escape, head, prefers_json};
 pub(crate) use fields::{
-    Fields, named_in_connection, starts_with, write_field, write_fields, write_plain_length,
+    Fields, has_word, named_in_connection, starts_with, write_field, write_fields, write_plain_length,
 };
 pub use pieces::{Piece, Pieces};
 pub(crate) use text::{value, write_number};

@@ -10,7 +10,11 @@ pub use coding::Coding;
 pub(crate) use coding::choose;
 pub(crate) use squeeze::{Squeeze, whole};
 
-use crate::{answer::Fields, config::Compress, listen::Head};
+use crate::{
+    answer::{Fields, has_word},
+    config::Compress,
+    listen::Head,
+};
 use coding::Accepted;
 
 /// Digests of the content as it was, which it is no longer (RFC 9530 §2).
@@ -94,10 +98,6 @@ fn fits(wanted: &str, kind: &str) -> bool {
         Some(family) => kind.starts_with(family),
         None => kind == wanted,
     }
-}
-
-fn has_word(list: &[u8], word: &[u8]) -> bool {
-    list.split(|byte| *byte == b',').any(|item| item.trim_ascii().eq_ignore_ascii_case(word))
 }
 
 /// Caches must not give it to those who have asked otherwise (RFC 9110 §12.5.5).

@@ -127,7 +127,8 @@ fn is_about_the_body_or_to_us(name: &HeaderName) -> bool {
 
 /// Whether a field is a word of the application to the proxy.
 fn is_to_us(name: &[u8]) -> bool {
-    starts_with(name, b"x-a") && (starts_with(name, b"x-accel-") || starts_with(name, b"x-archive-"))
+    starts_with(name, b"x-accel-")
+        || starts_with(name, b"x-archive-")
         || name.eq_ignore_ascii_case(X_SENDFILE.as_str().as_bytes())
 }
 

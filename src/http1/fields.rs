@@ -170,16 +170,6 @@ impl Fields for Edited<'_> {
     }
 }
 
-/// Whether one of these values, each a list, has this word in it.
-pub(super) fn has_word<'v>(mut values: impl Iterator<Item = &'v [u8]>, word: &str) -> bool {
-    let is_it = |entry: &[u8]| entry.trim_ascii().eq_ignore_ascii_case(word.as_bytes());
-    values.any(|value| match memchr::memchr(b',', value) {
-        Some(_) => value.split(|byte| *byte == b',').any(is_it),
-        // Nearly always it is one word.
-        None => is_it(value),
-    })
-}
-
 #[cfg(test)]
 mod tests {
     use http::header;
@@ -223,12 +213,5 @@ mod tests {
         assert_eq!(edited.get(&one), None);
         edited.remove_if(|name| name == b"set-cookie" || name.eq_ignore_ascii_case(b"host"));
         assert_eq!(written(&edited), "");
-    }
-
-    #[test]
-    fn words_are_found_in_lists() {
-        let values = || [&b"keep-alive, Close"[..], b"x"].into_iter();
-        assert!(has_word(values(), "close") && has_word(values(), "x"));
-        assert!(!has_word(values(), "clos"));
     }
 }

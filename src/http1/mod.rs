@@ -18,9 +18,8 @@ use std::sync::Arc;
 
 use http::{Method, Version, header};
 
-use fields::has_word;
-
 use crate::{
+    answer::has_word,
     exchange::Exchange,
     handler,
     listen::{Head, Purpose, Request, Serve, Transport},
@@ -116,14 +115,14 @@ pub(crate) fn asks_for_websocket(request: &Head) -> bool {
     !has_body
         && fields.values(&header::UPGRADE).count() == 1
         && fields.values(&header::UPGRADE).all(|protocol| protocol.eq_ignore_ascii_case(b"websocket"))
-        && has_word(fields.values(&header::CONNECTION), "upgrade")
+        && fields.values(&header::CONNECTION).any(|words| has_word(words, b"upgrade"))
 }
 
 /// Whether the client wants to send another request on its connection (RFC 9112 §9.3).
 pub(crate) fn is_persistent(request: &Head) -> bool {
-    let connection = request.headers.values(&header::CONNECTION);
+    let mut connection = request.headers.values(&header::CONNECTION);
     match request.version {
-        Version::HTTP_10 => has_word(connection, "keep-alive"),
-        _ => !has_word(connection, "close"),
+        Version::HTTP_10 => connection.any(|words| has_word(words, b"keep-alive")),
+        _ => !connection.any(|words| has_word(words, b"close")),
     }
 }

@@ -4,8 +4,8 @@ use std::mem::MaybeUninit;
 
 use http::{Method, StatusCode, Version, header};
 
-use super::{body::Framing, fields::has_word};
-use crate::{handler::response::is_interim, listen::Lines};
+use super::body::Framing;
+use crate::{answer::has_word, handler::response::is_interim, listen::Lines};
 
 /// Most fields in a head.
 const MAX_FIELDS: usize = 256;
@@ -83,7 +83,8 @@ impl Head {
 
     /// Whether the server takes another request on this connection.
     pub(super) fn is_persistent(&self) -> bool {
-        self.version == Version::HTTP_11 && !has_word(self.lines.values(&header::CONNECTION), "close")
+        let mut connection = self.lines.values(&header::CONNECTION);
+        self.version == Version::HTTP_11 && !connection.any(|words| has_word(words, b"close"))
     }
 
     /// Where the body of this answer to a request of `method` ends (RFC 9112 §6.3).
