@@ -35,6 +35,8 @@ pub(super) struct Connection {
     rest: Option<(Buffer, Range<usize>)>,
     /// How long it may be kept for another request, if it may.
     most: Option<Duration>,
+    /// A write has been told that the server reset the connection.
+    was_reset: bool,
 }
 
 /// A connection that waits for another request.
@@ -76,7 +78,8 @@ impl Connection {
     }
 
     fn new(socket: Socket, server: &Arc<Server>) -> Self {
-        Self { socket, server: Arc::clone(server), outbound: BytesMut::new(), rest: None, most: None }
+        let server = Arc::clone(server);
+        Self { socket, server, outbound: BytesMut::new(), rest: None, most: None, was_reset: false }
     }
 
     /// It may be kept for another request, for so long.
@@ -102,7 +105,7 @@ impl Connection {
     pub(super) fn poll_offer(&mut self, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<()>> {
         let waiting = self.outbound.len();
         let sent = match self.socket.poll_send_both(cx, &self.outbound, bytes) {
-            Poll::Ready(sent) => sent?,
+            Poll::Ready(sent) => sent.inspect_err(|error| self.was_reset |= is_reset(error))?,
             Poll::Pending => 0,
         };
         self.outbound.advance(sent.min(waiting));
@@ -114,14 +117,18 @@ impl Connection {
     /// Sends what is written so far.
     pub(super) fn poll_flush(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         while !self.outbound.is_empty() {
-            let sent = ready!(self.socket.poll_send(cx, &self.outbound, false))?;
-            self.outbound.advance(sent);
+            let sent = ready!(self.socket.poll_send(cx, &self.outbound, false));
+            self.outbound.advance(sent.inspect_err(|error| self.was_reset |= is_reset(error))?);
         }
-        self.socket.poll_flush(cx)
+        let flushed = self.socket.poll_flush(cx);
+        flushed.map(|flushed| flushed.inspect_err(|error| self.was_reset |= is_reset(error)))
     }
 
     /// Reads more behind what is there and not yet looked at, which must be less than [`ROOM`]; the bytes read, at most
-    /// `most`.
+    /// `most`, or 0 at the end of the stream.
+    ///
+    /// The kernel reports a reset once: when a write has been told, the next read sees an end of the stream. That is an
+    /// error here all the same, or a response that ends with its connection would pass for complete.
     pub(super) fn poll_more(&mut self, cx: &mut Context<'_>, most: usize) -> Poll<io::Result<usize>> {
         let (mut buffer, mut range) = self.rest.take().unwrap_or_else(|| (Buffer::take(), BEFORE..BEFORE));
         if range.end == BEFORE + ROOM {
@@ -135,7 +142,10 @@ impl Connection {
             range.end += more;
         }
         self.unread(buffer, range);
-        read
+        match read {
+            Poll::Ready(Ok(0)) if self.was_reset => Poll::Ready(Err(io::ErrorKind::ConnectionReset.into())),
+            read => read,
+        }
     }
 
     /// What is read and not yet looked at.
@@ -161,6 +171,12 @@ impl Connection {
             self.rest = Some((buffer, range));
         }
     }
+}
+
+/// Whether a failed write means that the server cut the connection short. After a broken pipe it had ended its stream in
+/// order before.
+fn is_reset(error: &io::Error) -> bool {
+    error.kind() != io::ErrorKind::BrokenPipe
 }
 
 impl Pool {
