@@ -386,3 +386,30 @@ async fn a_file_that_becomes_shorter_while_it_is_sent_ends_the_connection() {
     assert!(answer.whole().await.is_err(), "nothing is padded, and a part is not taken for the whole");
     proxy.get("/a.bin").await.expect(200);
 }
+
+#[tokio::test]
+async fn what_is_not_for_clients_is_not_beside_a_file_or_an_archive_either() {
+    let scratch = Scratch::new();
+    let file = scratch.write("data/a.txt", "hello");
+    let path = file.display().to_string();
+    let app = Backend::answering(move |head| {
+        let fields = "Content-Type: text/plain\r\nX-Load: 3\r\nConnection: X-Inner, keep-alive\r\nX-Inner: secret\r\n\
+                      X-Accel-Charset: utf-8\r\nX-Outer: told\r\n";
+        if head.starts_with("GET /archive") {
+            let list = format!("- 5 /_x{path} a.txt\r\n");
+            format!("HTTP/1.1 200 OK\r\n{fields}X-Archive-Files: zip\r\nContent-Length: {}\r\n\r\n{list}", list.len())
+        } else {
+            format!("HTTP/1.1 200 OK\r\n{fields}X-Accel-Redirect: /_x{path}\r\nContent-Length: 0\r\n\r\n")
+        }
+        .into_bytes()
+    })
+    .await;
+    let proxy =
+        Proxy::handing_over(&scratch.path("data"), &app).with("load_header = \"X-Load\"").start().await;
+    for path in ["/file", "/archive"] {
+        let answer = proxy.get(path).await.expect(200);
+        assert_eq!([answer.header("x-load"), answer.header("x-inner")], ["", ""], "{path}");
+        assert_eq!(answer.header("x-outer"), "told", "{path}");
+    }
+    assert_eq!(proxy.get("/file").await.header("content-type"), "text/plain; charset=utf-8");
+}

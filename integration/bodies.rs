@@ -171,3 +171,80 @@ async fn a_body_that_is_streamed_is_held_back_by_a_worker_that_does_not_read() {
     let grown = proxy.resident().saturating_sub(before) >> 20;
     assert!(grown < 40, "{grown} MiB for three uploads of 100 MiB that nobody reads");
 }
+
+#[tokio::test]
+async fn a_body_taken_in_whole_is_sent_with_its_length() {
+    for buffer in ["memory", "disk"] {
+        let app = measuring().await;
+        let proxy = Proxy::to([app.address()]).route(&format!("buffer = {buffer:?}")).secure().start().await;
+        let mut wire = proxy.wire().await;
+        let body = "3\r\nnam\r\n6;x=y\r\ne=\r\nva\r\n0\r\nTrailer: t\r\n\r\n";
+        wire.send(format!("POST / HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n{body}")).await;
+        let answer = wire.answer().await.unwrap().expect(200);
+        assert_eq!(answer.text(), crate::fixtures::sha256(b"name=\r\nva"));
+        let mut client = Frames::to(&proxy.h2()).await;
+        client
+            .send([post(1, "/"), frame(DATA, 0, 1, "name"), frame(DATA, END_STREAM, 1, "=value")].concat())
+            .await;
+        let mut heads = Vec::new();
+        soon_eq!(
+            {
+                heads = app.heads();
+                heads.len()
+            },
+            2
+        );
+        for (head, length) in heads.iter().zip([9, 10]) {
+            let head = head.to_ascii_lowercase();
+            assert!(head.contains(&format!("content-length: {length}")), "{head}");
+            assert!(!head.contains("transfer-encoding"), "{head}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn what_does_not_fit_in_memory_is_passed_on_and_not_written_to_disk() {
+    let app = measuring().await;
+    let mut proxy =
+        Proxy::to([app.address()]).route("buffer = \"memory\", max_body = \"none\"").start().await;
+    let body = noise(40 * MIB);
+    let mut wire = proxy.wire().await;
+    wire.send(format!("POST / HTTP/1.1\r\nHost: x\r\nContent-Length: {}\r\n\r\n", body.len())).await;
+    for part in body.chunks(MIB) {
+        wire.send(part).await;
+        assert_eq!(unnamed_files(&mut proxy), 0);
+    }
+    assert_eq!(wire.answer().await.unwrap().expect(200).text(), crate::fixtures::sha256(&body));
+}
+
+#[tokio::test]
+async fn a_server_that_leaves_a_client_waiting_for_100_is_the_slow_one() {
+    let app = Backend::silent().await;
+    let proxy = Proxy::to([app.address()])
+        .route("read_timeout = \"2s\"")
+        .server("client_body_timeout = \"500ms\"")
+        .start()
+        .await;
+    let mut wire = proxy.wire().await;
+    wire.send("POST / HTTP/1.1\r\nHost: x\r\nExpect: 100-continue\r\nContent-Length: 5\r\n\r\n").await;
+    wire.answer().await.unwrap().expect(504);
+    // A client that has begun its body is the slow one.
+    let mut wire = proxy.wire().await;
+    wire.send("POST / HTTP/1.1\r\nHost: x\r\nExpect: 100-continue\r\nContent-Length: 5\r\n\r\nhi").await;
+    wire.answer().await.unwrap().expect(408);
+}
+
+#[tokio::test]
+async fn a_client_that_was_told_to_go_on_and_does_not_is_the_slow_one() {
+    let app = Backend::serving(|mut wire, _| async move {
+        wire.head().await;
+        wire.send("HTTP/1.1 100 Continue\r\n\r\n").await;
+        wire.rest().await;
+    })
+    .await;
+    let proxy = Proxy::to([app.address()]).server("client_body_timeout = \"1s\"").start().await;
+    let mut wire = proxy.wire().await;
+    wire.send("POST / HTTP/1.1\r\nHost: x\r\nExpect: 100-continue\r\nContent-Length: 5\r\n\r\n").await;
+    wire.answer().await.unwrap().expect(100);
+    wire.answer().await.unwrap().expect(408);
+}

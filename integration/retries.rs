@@ -439,3 +439,27 @@ async fn an_answer_that_comes_before_the_body_is_sent_again_does_not_cut_it() {
     proxy.post("/", body.clone()).await.expect(200);
     assert!(*arrived.lock().unwrap() == body);
 }
+
+/// A worker that closes each connection behind its first response without a word of warning.
+async fn closing_behind_one_response() -> Backend {
+    Backend::serving(|mut wire, heads| async move {
+        if let Some((head, _)) = wire.request().await {
+            heads.lock().unwrap().push(head);
+            wire.send("HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok").await;
+        }
+        // It reads the next request, and closes over it.
+        wire.head().await;
+    })
+    .await
+}
+
+#[tokio::test]
+async fn a_stale_connection_costs_no_try() {
+    let worker = closing_behind_one_response().await;
+    let proxy = Proxy::to([worker.address()]).with("keepalive = \"1m\"\nretry = { tries = 1 }").start().await;
+    for _ in 0..10 {
+        proxy.get("/").await.expect(200);
+    }
+    assert_eq!(worker.heads().len(), 10, "each was answered on a connection of its own");
+    assert_eq!(proxy.states().await, ["up"], "a stale connection says nothing of its server");
+}

@@ -57,8 +57,10 @@ pub struct Exchange {
     pub(crate) lease: Option<Lease>,
     /// From choosing the server to the head of its answer.
     pub(crate) upstream_took: Option<Duration>,
-    /// Attempts on which something was sent.
+    /// Attempts on which something was sent; one that met a stale kept connection is not counted.
     pub(crate) tries: u32,
+    /// Whether a kept connection turned out to be closed by its server.
+    pub(crate) was_stale: bool,
     /// Connections that failed in a row.
     pub(crate) failed_connects: u32,
     /// Whether the head of an answer has come from the server.
@@ -98,6 +100,7 @@ impl Exchange {
             lease: None,
             upstream_took: None,
             tries: 0,
+            was_stale: false,
             failed_connects: 0,
             answered: false,
             body_left: None,
@@ -131,10 +134,15 @@ impl Exchange {
         asked.clone()
     }
 
-    /// Whether a request of this method may use a connection that others use too, kept for so long.
-    pub(crate) fn may_share_connection(&self, asked: &Method, keepalive: Duration) -> bool {
+    /// Whether a request of this method may use a kept connection, and leave it for others; idle ones are kept for
+    /// `keepalive`.
+    ///
+    /// One with a body never does: a server that does not read the body would take it for the next request, and its
+    /// response would be another client's.
+    pub(crate) fn may_share_connection(&self, asked: &Method, has_body: bool, keepalive: Duration) -> bool {
         // A second try has no time for kept connections that may be stale as well.
-        self.tries == 0 && !keepalive.is_zero() && !retry::needs_fresh_connection(asked)
+        let is_first = self.tries == 0 && !self.was_stale;
+        is_first && !has_body && !keepalive.is_zero() && !retry::needs_fresh_connection(asked)
     }
 
     /// Whether once is as good as twice for this request, whatever its method: its route or the client says so.

@@ -132,3 +132,68 @@ async fn the_date_of_an_answer_is_its_servers() {
     let proxy = Proxy::to([backend.address()]).start().await;
     assert_eq!(proxy.get("/").await.expect(200).all("date"), [date]);
 }
+
+/// A worker that answers `head` and then dies with most of the body unread, which resets the connection.
+async fn dying_over_a_body(head: &'static str) -> Backend {
+    Backend::serving(move |mut wire, _| async move {
+        wire.head().await;
+        // It may be over already.
+        let _ = wire.try_send(format!("{head}first half")).await;
+        pass(ms(20)).await;
+    })
+    .await
+}
+
+#[tokio::test]
+async fn a_response_cut_short_by_a_reset_is_not_passed_off_as_complete() {
+    let backend = dying_over_a_body("HTTP/1.1 200 OK\r\n\r\n").await;
+    let proxy = Proxy::to([backend.address()]).secure().start().await;
+    for target in [proxy.target(), proxy.h2()] {
+        for _ in 0..10 {
+            let answer = target.request("POST", "/").body(noise(8 << 20)).send().await;
+            assert!(answer.is_err(), "{target:?}: {answer:?}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_list_of_members_cut_short_by_a_reset_is_no_archive() {
+    let backend = dying_over_a_body("HTTP/1.1 200 OK\r\nX-Archive-Files: zip\r\n\r\n").await;
+    let proxy = Proxy::to([backend.address()]).secure().start().await;
+    for _ in 0..10 {
+        let answer = proxy.h2().request("POST", "/").body(noise(8 << 20)).send().await;
+        assert!(answer.as_ref().is_ok_and(|answer| answer.status == 502), "{answer:?}");
+    }
+}
+
+/// Python's `http.server` is such a worker: it answers and takes the unread body for the next request.
+#[tokio::test]
+async fn a_body_that_a_worker_ignores_is_nobody_elses_request() {
+    let backend = Backend::serving(|mut wire, heads| async move {
+        while let Some(head) = wire.head().await {
+            let body = head.lines().next().unwrap_or_default().to_owned();
+            heads.lock().unwrap().push(head);
+            let answer = format!("HTTP/1.1 200 OK\r\nContent-Length: {}\r\n\r\n{body}", body.len());
+            if wire.try_send(answer).await.is_err() {
+                return;
+            }
+        }
+    })
+    .await;
+    let proxy = Proxy::to([backend.address()]).with("keepalive = \"1m\"").start().await;
+    let inner = "GET /admin/secret HTTP/1.1\r\nHost: x\r\n\r\n";
+    for method in ["GET", "HEAD", "OPTIONS", "DELETE", "QUERY"] {
+        for framing in [
+            format!("Content-Length: {}\r\n\r\n{inner}", inner.len()),
+            format!("Transfer-Encoding: chunked\r\n\r\n{:x}\r\n{inner}\r\n0\r\n\r\n", inner.len()),
+        ] {
+            let mut attacker = proxy.wire().await;
+            attacker.send(format!("{method} /innocent HTTP/1.1\r\nHost: x\r\n{framing}")).await;
+            attacker.answer_to(method).await.expect("an answer").expect(200);
+            for _ in 0..6 {
+                let answer = proxy.get("/victim").await.expect(200);
+                assert_eq!(answer.text(), "GET /victim HTTP/1.1", "after {method} with a body");
+            }
+        }
+    }
+}

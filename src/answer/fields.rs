@@ -27,7 +27,7 @@ pub(crate) trait Fields {
     fn remove(&mut self, name: &HeaderName);
     /// Removes all whose names, in whatever case they came, are `gone`.
     fn remove_if(&mut self, gone: impl Fn(&[u8]) -> bool);
-    /// All of them, as they came or as they are now.
+    /// All of them, as they are now.
     fn map(&self) -> Cow<'_, HeaderMap>;
 }
 

@@ -114,19 +114,22 @@ pub fn kept_fields(response: &HeaderMap) -> HeaderMap {
 }
 
 fn is_about_the_body_or_to_us(name: &HeaderName) -> bool {
-    const CONNECTION: [HeaderName; 6] = [
+    const CONNECTION: [HeaderName; 9] = [
         header::CONNECTION,
         header::CONTENT_LENGTH,
         header::TRANSFER_ENCODING,
+        header::TE,
         header::TRAILER,
         header::UPGRADE,
+        header::PROXY_AUTHENTICATE,
         HeaderName::from_static("keep-alive"),
+        HeaderName::from_static("proxy-connection"),
     ];
     CONNECTION.contains(name) || *name == header::CONTENT_RANGE || is_to_us(name.as_str().as_bytes())
 }
 
 /// Whether a field is a word of the application to the proxy.
-fn is_to_us(name: &[u8]) -> bool {
+pub(crate) fn is_to_us(name: &[u8]) -> bool {
     starts_with(name, b"x-accel-")
         || starts_with(name, b"x-archive-")
         || name.eq_ignore_ascii_case(X_SENDFILE.as_str().as_bytes())

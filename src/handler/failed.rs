@@ -91,11 +91,15 @@ pub(crate) fn to_answer(
             lease.timed_out();
         }
         if decision == Decision::Retry {
-            if !exchange.reused {
-                lease.upstream().retries();
-            }
             metrics.retry(&lease.upstream().name, "closed");
-            exchange.turn.avoid(lease.server());
+            if exchange.reused {
+                // The server was closing a connection it had kept: no evidence against it, and no try.
+                exchange.was_stale = true;
+                exchange.tries -= 1;
+            } else {
+                lease.upstream().retries();
+                exchange.turn.avoid(lease.server());
+            }
         }
     }
     decision

@@ -55,6 +55,7 @@ pub(crate) async fn receive(
     transport.limit(exchange.route.as_ref().and_then(|route| pace(route, told)));
     accelerated::set_charset(response);
     if archive::is_list(response) && status == StatusCode::OK {
+        drop_connection_fields(response);
         if request.method != Method::HEAD {
             return Response::List;
         }
@@ -64,6 +65,7 @@ pub(crate) async fn receive(
     if accelerated::target(response).is_none() {
         return Response::PassOn;
     }
+    drop_connection_fields(response);
     let fields = response.map();
     match accelerate(&state.table(), request, &fields, exchange).await {
         Instead::Answer(answer, route) => {
@@ -118,7 +120,7 @@ fn redirect(has_body: bool, exchange: &mut Exchange, route: Arc<Route>, target: 
     exchange.redirects += 1;
     exchange.redirect = Some(target);
     exchange.route = Some(route);
-    exchange.tries = 0;
+    (exchange.tries, exchange.was_stale) = (0, false);
     exchange.turn = Turn::default();
     Response::Elsewhere
 }
@@ -143,7 +145,13 @@ fn count(state: &State, status: StatusCode, response: &mut impl Fields, exchange
 /// server says of their connection (RFC 9110 §7.6.1).
 pub(crate) fn hide(response: &mut impl Fields) {
     accelerated::hide(response);
-    for name in named_in_connection(|take| response.each(&header::CONNECTION, take)) {
+    drop_connection_fields(response);
+}
+
+/// Removes the fields that `Connection` names, but for what is said to us.
+fn drop_connection_fields(response: &mut impl Fields) {
+    let named = named_in_connection(|take| response.each(&header::CONNECTION, take));
+    for name in named.into_iter().filter(|name| !accelerated::is_to_us(name.as_str().as_bytes())) {
         response.remove(&name);
     }
 }

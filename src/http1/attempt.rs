@@ -7,7 +7,7 @@ use std::{
 };
 
 use bytes::BufMut;
-use http::{StatusCode, header};
+use http::{StatusCode, Version, header};
 use tokio::time::Instant;
 
 use super::{
@@ -18,7 +18,7 @@ use super::{
     upload::{Stopped, Upload, WaitsFor},
 };
 use crate::{
-    answer::{Explanation, Fields},
+    answer::{Explanation, Fields, write_number},
     clock,
     handler::{
         self, NoPlace, Sent,
@@ -124,8 +124,11 @@ impl Turn<'_> {
         )?;
         let mut server = self.connect().await?;
         let most = self.exchange.route.as_ref().and_then(|route| route.settings.max_body);
-        let mut upload = Upload::new(&self.request.body, most);
+        let mut upload = Upload::new(&self.request.body, self.length, most);
         self.write_head(&mut server);
+        if self.expects_continue() {
+            upload.await_continue();
+        }
         let mut interim = 0;
         let head = loop {
             let head = self.head(&mut server, &mut upload).await?;
@@ -134,6 +137,9 @@ impl Turn<'_> {
                     return Err(self.failed(Failure::Malformed));
                 }
                 _ if head.is_interim() => {
+                    if head.status == StatusCode::CONTINUE {
+                        upload.continued();
+                    }
                     interim += 1;
                     self.pass_on_interim(&head).await?;
                 }
@@ -160,7 +166,7 @@ impl Turn<'_> {
                 self.leave(server, &upload, &head, framing);
                 Ok(self.answer(answer).await)
             }
-            Response::List => Box::pin(self.archive(server, &upload, &head, framing)).await,
+            Response::List => Box::pin(self.archive(server, &upload, &head, framing, &fields)).await,
             Response::Elsewhere => {
                 self.leave(server, &upload, &head, framing);
                 Err(Broken::Again)
@@ -173,7 +179,8 @@ impl Turn<'_> {
     async fn connect(&mut self) -> Result<Connection, Broken> {
         let Some(lease) = &self.exchange.lease else { return Err(Broken::Told(failed::internal())) };
         let keepalive = lease.settings().keepalive;
-        let shares = self.exchange.may_share_connection(&self.request.head.method, keepalive);
+        let has_body = !self.request.body.is_done();
+        let shares = self.exchange.may_share_connection(&self.request.head.method, has_body, keepalive);
         let kept = if shares { Connection::reuse(lease) } else { None };
         let reused = kept.is_some();
         let connection = match kept {
@@ -233,13 +240,25 @@ impl Turn<'_> {
         out.put_slice(target.as_bytes());
         out.put_slice(b" HTTP/1.1\r\n");
         fields.write(out);
-        if matches!(self.request.body, Inbound::Chunked { .. }) {
-            out.put_slice(b"Transfer-Encoding: chunked\r\n");
+        match (&self.request.body, self.length) {
+            (Inbound::Chunked { .. }, None) => out.put_slice(b"Transfer-Encoding: chunked\r\n"),
+            (Inbound::Chunked { .. }, Some(length)) => {
+                out.put_slice(b"Content-Length: ");
+                write_number(out, length);
+                out.put_slice(b"\r\n");
+            }
+            (Inbound::Length(_) | Inbound::Tunnel, _) => {}
         }
         if !is_kept {
             out.put_slice(b"Connection: close\r\n");
         }
         out.put_slice(b"\r\n");
+    }
+
+    /// Whether the client waits for the server to ask for the body (RFC 9110 §10.1.1).
+    fn expects_continue(&self) -> bool {
+        let parts = &self.request.head;
+        !self.spools() && parts.version != Version::HTTP_10 && parts.headers.has(header::EXPECT)
     }
 
     /// Sends the request, and waits for the head of an answer.
@@ -294,6 +313,9 @@ impl Turn<'_> {
             }
             let (limit, end) = match (sent, upload.waits_for) {
                 (true, _) => (read_timeout, End::Failed(Failure::Silence)),
+                (false, WaitsFor::Server) if upload.awaits_continue() => {
+                    (read_timeout, End::Failed(Failure::Silence))
+                }
                 (false, WaitsFor::Server) => (send_timeout(lease), End::Failed(Failure::Silence)),
                 (false, WaitsFor::Client) => (
                     state.settings().client_body_timeout,

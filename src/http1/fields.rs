@@ -166,7 +166,16 @@ impl Fields for Edited<'_> {
 
     fn map(&self) -> Cow<'_, HeaderMap> {
         // Made when it is asked for, which most answers do not need.
-        Cow::Owned(self.received.map())
+        let mut map = self.received.map();
+        for (name, _) in &self.changes {
+            map.remove(name);
+        }
+        for (name, change) in &self.changes {
+            if let Some(value) = self.value(change).and_then(|value| HeaderValue::from_bytes(value).ok()) {
+                map.append(name.clone(), value);
+            }
+        }
+        Cow::Owned(map)
     }
 }
 
@@ -209,6 +218,10 @@ mod tests {
         assert_eq!(edited.get(&two), None);
         assert_eq!(edited.get(&header::HOST), Some(&b"a"[..]));
         assert_eq!(written(&edited), "HOST: a\r\nx-one: new\r\nset-cookie: a=b\r\nset-cookie: c=d\r\n");
+        let map = edited.map();
+        assert_eq!(map.get_all(header::SET_COOKIE).into_iter().collect::<Vec<_>>(), ["a=b", "c=d"]);
+        assert_eq!(map[&one], "new");
+        assert!(!map.contains_key(&two), "the map has the changes");
         edited.remove(&one);
         assert_eq!(edited.get(&one), None);
         edited.remove_if(|name| name == b"set-cookie" || name.eq_ignore_ascii_case(b"host"));

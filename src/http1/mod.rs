@@ -68,6 +68,7 @@ impl Service {
             transport: &mut transport,
             request: &request,
             exchange: &mut exchange,
+            length: None,
             persists: is_persistent(&request.head),
         };
         let sent = match answer {
@@ -92,6 +93,8 @@ struct Turn<'a> {
     transport: &'a mut Transport,
     request: &'a Request,
     exchange: &'a mut Exchange,
+    /// Bytes of content in the body of the request, where all of it has been taken in before a server is asked.
+    length: Option<u64>,
     /// The connection takes another request after this one, as far as can be said.
     persists: bool,
 }

@@ -351,6 +351,7 @@ impl Turn<'_> {
         upload: &Upload,
         head: &Head,
         framing: Framing,
+        fields: &Edited<'_>,
     ) -> Result<Sent, Broken> {
         let wait = handler::read_timeout(self.exchange);
         let mut pipe = Pipe::new(framing, false);
@@ -372,7 +373,7 @@ impl Turn<'_> {
         }
         let (table, crcs, parts) = (self.state.table(), self.state.crcs(), &self.request.head);
         let list = whole.then(|| list.freeze());
-        let answer = handler::archive(table, parts, list, &head.lines.map(), crcs, self.exchange).await;
+        let answer = handler::archive(table, parts, list, &fields.map(), crcs, self.exchange).await;
         Ok(self.answer(answer).await)
     }
 

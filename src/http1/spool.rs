@@ -47,11 +47,11 @@ impl Turn<'_> {
             self.transport.keep_in_memory(MOST_IN_MEMORY as usize + PIECE);
         }
         self.invite().await?;
-        let mut upload = Upload::new(&self.request.body, most);
+        let mut upload = Upload::new(&self.request.body, None, most);
         let mut patience = Patience::default();
         let limit = self.state.settings().client_body_timeout;
         let transport = &mut *self.transport;
-        let mut so_far = 0;
+        let (mut so_far, mut content) = (0, 0);
         let taken = poll_fn(|cx| {
             loop {
                 if upload.is_read() || in_memory.is_some_and(|most| so_far >= most) {
@@ -66,8 +66,9 @@ impl Turn<'_> {
                 };
                 let read = room.filled().len();
                 so_far += read as u64;
-                if let Err(stopped) = upload.take(received, &mut buffer, read) {
-                    return Poll::Ready(Err(stopped));
+                match upload.take(received, &mut buffer, read) {
+                    Ok(taken) => content += taken.data as u64,
+                    Err(stopped) => return Poll::Ready(Err(stopped)),
                 }
                 if !transport.has_kept() {
                     // The disk is full; the rest of the body need not come.
@@ -76,10 +77,17 @@ impl Turn<'_> {
                 }
             }
         });
-        taken.await.map_err(|stopped| {
+        if let Err(stopped) = taken.await {
             self.persists = false;
-            stopped.into()
-        })
+            return Err(stopped.into());
+        }
+        if upload.is_read() {
+            self.length = Some(content);
+        } else if !self.exchange.route.as_ref().is_some_and(|route| route.settings.retry.any_method) {
+            // The rest is passed on as it comes, and not kept.
+            self.transport.forget_request();
+        }
+        Ok(())
     }
 
     /// Asks for a body whose client waits to be asked (RFC 9110 §10.1.1): no server will.

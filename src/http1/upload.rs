@@ -30,6 +30,8 @@ pub(super) struct Upload {
     refused: Option<io::Error>,
     /// Who is waited for.
     pub(super) waits_for: WaitsFor,
+    /// The client waits to be asked for the body (RFC 9110 §10.1.1), and has sent nothing of it.
+    awaits_continue: bool,
     /// The head has not been sent, and may go with the first of the body.
     with_head: bool,
     /// How often it has moved on.
@@ -54,11 +56,12 @@ pub(super) enum Stopped {
 }
 
 impl Upload {
-    /// A body that ends as `inbound` says, and is refused past so many bytes.
-    pub(super) fn new(inbound: &Inbound, most: Option<u64>) -> Self {
+    /// A body that ends as `inbound` says, and is refused past `most` bytes. One that comes in chunks is sent without
+    /// them where its `length` is known.
+    pub(super) fn new(inbound: &Inbound, length: Option<u64>, most: Option<u64>) -> Self {
         let pipe = match inbound {
             Inbound::Length(length) => Pipe::new(Framing::Length(*length), false),
-            Inbound::Chunked { .. } | Inbound::Tunnel => Pipe::new(Framing::chunked(), true),
+            Inbound::Chunked { .. } | Inbound::Tunnel => Pipe::new(Framing::chunked(), length.is_none()),
         };
         let left = most.map(|most| (most, most));
         Self {
@@ -66,10 +69,27 @@ impl Upload {
             left,
             refused: None,
             waits_for: WaitsFor::Server,
+            awaits_continue: false,
             with_head: true,
             moved: 0,
             appetite: Appetite::of_server(),
         }
+    }
+
+    /// Notes that the client waits for a 100 (Continue) before it sends the body: until that comes from the server, it is
+    /// the server that is waited for.
+    pub(super) fn await_continue(&mut self) {
+        self.awaits_continue = !self.pipe.is_done();
+    }
+
+    /// Whether the client still waits to be asked for the body.
+    pub(super) fn awaits_continue(&self) -> bool {
+        self.awaits_continue
+    }
+
+    /// Notes that the client has been asked for the body.
+    pub(super) fn continued(&mut self) {
+        self.awaits_continue = false;
     }
 
     /// Whether all of it has been read from the client.
@@ -113,10 +133,13 @@ impl Upload {
             if self.pipe.is_done() {
                 return Poll::Ready(Ok(()));
             }
-            self.waits_for = WaitsFor::Client;
+            self.waits_for = if self.awaits_continue { WaitsFor::Server } else { WaitsFor::Client };
             let mut buffer = Buffer::take();
             let mut room = ReadBuf::new(&mut buffer.room()[..self.appetite.most()]);
             let received = Pin::new(&mut *transport).poll_read(cx, &mut room);
+            if received.is_pending() && self.awaits_continue {
+                transport.waits_for_server();
+            }
             if received.is_pending() && std::mem::take(&mut self.with_head) {
                 continue;
             }
@@ -149,6 +172,7 @@ impl Upload {
     ) -> Result<Taken, Stopped> {
         received.map_err(|error| stopped(&error))?;
         self.moved += 1;
+        self.awaits_continue = false;
         if read == 0 {
             return Err(Stopped::ClientLeft);
         }

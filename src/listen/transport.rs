@@ -298,6 +298,11 @@ impl Transport {
         self.receiving.waits_for_others();
     }
 
+    /// Notes that nothing is expected of the client for now: the server has yet to ask for the body.
+    pub(crate) fn waits_for_server(&mut self) {
+        self.receiving.waits_for_others();
+    }
+
     /// Whether the client may still be sending what nobody will read: closing at once could cost it the answer.
     pub(super) fn must_linger(&self) -> bool {
         let unread =

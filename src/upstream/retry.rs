@@ -69,15 +69,15 @@ pub enum Decision {
 }
 
 /// Decides. Nothing that was sent means that nothing is sent twice. A server that has closed a connection it had kept
-/// has most likely not seen the request, and is not the worse for a second one: that needs no budget. A server that was
-/// silent or speaks nonsense may be at work on the request, and so would the next one be: that is no reason to load
+/// has most likely not seen the request, and is not the worse for a second one: that needs no budget, and is no try (only
+/// first attempts go out on kept connections, so it happens once). A server that was silent or speaks nonsense may be at work on the request, and so would the next one be: that is no reason to load
 /// another.
 pub fn decide(attempt: &Attempt<'_>) -> Decision {
-    let repeatable = attempt.method.is_idempotent() || attempt.repeatable;
-    let again = repeatable && attempt.replayable && attempt.tries < attempt.most_tries;
+    let repeatable = attempt.replayable && (attempt.method.is_idempotent() || attempt.repeatable);
+    let has_tries = attempt.budget && attempt.tries < attempt.most_tries;
     match attempt.failure {
         Failure::Connect if attempt.failed_connects < CONNECTS => Decision::Retry,
-        Failure::BeforeAnswer if again && (attempt.reused || attempt.budget) => Decision::Retry,
+        Failure::BeforeAnswer if repeatable && (attempt.reused || has_tries) => Decision::Retry,
         Failure::Connect
         | Failure::BeforeAnswer
         | Failure::Silence
@@ -116,8 +116,8 @@ mod tests {
             (Connect, ANY, ANY, ANY, ANY, ANY, Decision::Retry),
             (BeforeAnswer, NO, ANY, ANY, ANY, ANY, Decision::GiveUp),
             (BeforeAnswer, YES, NO, ANY, ANY, ANY, Decision::GiveUp),
-            (BeforeAnswer, YES, YES, NO, ANY, ANY, Decision::GiveUp),
-            (BeforeAnswer, YES, YES, YES, YES, ANY, Decision::Retry),
+            (BeforeAnswer, YES, YES, ANY, YES, ANY, Decision::Retry),
+            (BeforeAnswer, YES, YES, NO, NO, ANY, Decision::GiveUp),
             (BeforeAnswer, YES, YES, YES, NO, YES, Decision::Retry),
             (BeforeAnswer, YES, YES, YES, NO, NO, Decision::GiveUp),
             (Silence, ANY, ANY, ANY, ANY, ANY, Decision::GiveUp),
