@@ -2,7 +2,7 @@
 
 use rustix::process::Signal;
 
-use crate::fixtures::{Backend, Gunicorn, Load, Proxy, SOON, Scratch, eventually, ms, pass, vacant};
+use crate::fixtures::{Backend, Gunicorn, Load, Proxy, SOON, Scratch, eventually, ms, outcome, pass, vacant};
 
 #[tokio::test]
 async fn all_servers_replaced_under_load_fail_no_request() {
@@ -187,4 +187,45 @@ async fn a_reload_that_takes_an_upstream_away_frees_those_who_wait_for_it() {
     proxy.get("/").send().await.unwrap().expect(200);
     let answer = tokio::time::timeout(SOON, waiting).await.expect("nobody will ever come to free it");
     answer.unwrap().unwrap().expect(200);
+}
+
+/// What takes effect once must not do so twice, whatever a reload does to where its response comes from.
+#[tokio::test]
+async fn a_request_that_was_redirected_inside_is_not_sent_again_by_a_reload() {
+    let app = Backend::answering(|_| {
+        b"HTTP/1.1 200 OK\r\nX-Accel-Redirect: /inner/x?y=z\r\nContent-Length: 0\r\n\r\n".to_vec()
+    })
+    .await;
+    let third = Backend::saying("third").await;
+    let inner = |upstream: &str| format!("\"/inner\" = {{ proxy = {upstream:?}, internal = true }}\n");
+    let site = |inner: &str, upstreams: &str| {
+        Proxy::toml(&format!(
+            "[[site]]\n[site.routes]\n\"/\" = {{ proxy = \"app\" }}\n{inner}\
+             [upstream.app]\nservers = [\"{}\"]\n{upstreams}",
+            app.address()
+        ))
+    };
+    // Nobody is there, or everybody is busy.
+    let busy = Backend::silent().await;
+    for (at, max_requests) in [(vacant(), 1), (busy.address(), 1)] {
+        let other = format!("[upstream.other]\nservers = [\"{at}\"]\nmax_requests = {max_requests}\n");
+        let third_upstream = format!("[upstream.third]\nservers = [\"{}\"]\n", third.address());
+        for (then, expected) in [(site(&inner("third"), &third_upstream), 200), (site("\"/inner\" = { answer = 404 }\n", ""), 502)] {
+            let mut proxy = site(&inner("other"), &other).start().await;
+            let before = app.heads().len();
+            let _busy = proxy.post("/do", "").spawn();
+            eventually("it is there", async || app.heads().len() == before + 1).await;
+            let waiting = proxy.post("/do", "").spawn();
+            eventually("it waits", async || proxy.upstream("other").await["waiting"].as_u64() >= Some(1))
+                .await;
+            soon_eq!(app.heads().len(), before + 2);
+            proxy.reload(then).await;
+            let answer = outcome(waiting).await.expect(expected);
+            assert_eq!(app.heads().len(), before + 2, "nothing is sent twice");
+            if expected == 200 {
+                assert_eq!(answer.text(), "third");
+                assert!(third.paths().iter().all(|path| path == "/inner/x?y=z"));
+            }
+        }
+    }
 }

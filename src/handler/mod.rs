@@ -98,7 +98,17 @@ async fn route(state: &State, peer: &Peer, request: &Head, exchange: &mut Exchan
 
 /// Finds a request that waits for an upstream which a reload has taken away another one; false when there is none, or
 /// its route would not take the request.
+///
+/// A request that the application has redirected inside is answered already: only what it was redirected to is asked for
+/// again.
 pub(crate) fn reroute(table: &Table, request: &Head, exchange: &mut Exchange) -> bool {
+    if let Some(target) = &exchange.redirect {
+        let Ok(path) = normalize(target.path()) else { return false };
+        let matched = table.find(host(request), &path).and_then(|matched| matched.route);
+        let Some((route, _)) = matched.filter(|(route, _)| route.upstream.is_some()) else { return false };
+        exchange.take(Arc::clone(route));
+        return true;
+    }
     let Ok(path) = normalize(path(request)) else { return false };
     let Some(matched) = table.find(host(request), &path) else { return false };
     let Some((route, _)) = matched.route.filter(|(route, _)| !route.settings.internal) else { return false };
@@ -107,9 +117,8 @@ pub(crate) fn reroute(table: &Table, request: &Head, exchange: &mut Exchange) ->
         return false;
     }
     exchange.take(Arc::clone(route));
-    // What another server was to be asked is nothing for this one; it may say so again.
-    exchange.redirect = None;
-    true
+    // Where a server has had the request, the new route must allow a second time too.
+    exchange.tries == 0 || request.method.is_idempotent() || exchange.is_repeatable(&request.headers)
 }
 
 /// The path asked for. OPTIONS * asks about the server as a whole (RFC 9110 §9.3.7).

@@ -5,7 +5,7 @@ use std::{sync::Arc, time::Duration};
 use tokio::time::sleep;
 
 use super::{
-    failed::{internal, no_server},
+    failed::{explain, internal, no_server},
     reroute,
 };
 use crate::{
@@ -13,7 +13,10 @@ use crate::{
     exchange::Exchange,
     listen::{Head, Transport},
     state::State,
-    upstream::{self, Lease, NoServer, Upstream, retry},
+    upstream::{
+        self, Lease, NoServer, Upstream,
+        retry::{self, Failure},
+    },
 };
 
 /// How often it is looked whether a client that waits is still there.
@@ -46,6 +49,9 @@ pub(crate) async fn place(
         match wait(transport, request, exchange, &upstream).await? {
             Ok(lease) => break lease,
             Err(NoServer::Gone) if reroute(&state.table(), request, exchange) => {}
+            Err(NoServer::Gone) if exchange.redirect.is_some() || exchange.tries > 0 => {
+                return Err(NoPlace::Refused(explain(Failure::BeforeAnswer)));
+            }
             Err(none) => return Err(NoPlace::Refused(no_server(&upstream, none))),
         }
     };
