@@ -129,8 +129,8 @@ async fn requests_that_wait_for_a_worker_do_not_keep_it_past_grace() {
     proxy.signal(Signal::TERM);
     proxy.process().exited(SOON).await;
     assert!(start.elapsed() < Duration::from_secs(4), "{:?}", start.elapsed());
-    let cut = request.await.unwrap();
-    assert!(cut.is_err() || cut.is_ok_and(|answer| answer.status == 503));
+    let answer = request.await.unwrap().expect("it is told").expect(503);
+    assert_eq!(answer.header("retry-after"), "5");
 }
 
 /// Stops a proxy that has been suspended, and counts the requests in `wires` that it leaves unanswered.

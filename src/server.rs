@@ -110,6 +110,9 @@ async fn serve(
     Ok(())
 }
 
+/// How long the end waits for requests that were held to be refused.
+const LAST_RESPONSES: Duration = Duration::from_millis(500);
+
 /// How long the end waits for the access log.
 const LAST_LINES: Duration = Duration::from_secs(1);
 
@@ -118,10 +121,18 @@ async fn stop(state: &State, again: &mut StopSignals) {
     let grace = state.settings().grace;
     notify(&[NotifyState::Stopping]);
     tracing::info!(?grace, "stopping: requests in flight are finished");
-    tokio::select! {
-        () = state.close() => tracing::info!("stopped"),
-        () = tokio::time::sleep(grace) => tracing::warn!("stopped with requests still in flight: grace is over"),
-        () = again.recv() => tracing::warn!("stopped with requests still in flight: told again"),
+    let why = tokio::select! {
+        () = state.close() => None,
+        () = tokio::time::sleep(grace) => Some("grace is over"),
+        () = again.recv() => Some("told again"),
+    };
+    if let Some(why) = why {
+        // Held requests have not reached a server: they are told so, and may come again.
+        state.upstreams.stop();
+        let _ = tokio::time::timeout(LAST_RESPONSES, state.close()).await;
+        tracing::warn!("stopped with requests still in flight: {why}");
+    } else {
+        tracing::info!("stopped");
     }
     state.finish_listeners();
     tokio::select! {

@@ -27,6 +27,7 @@ pub(super) fn no_server(upstream: &Upstream, none: NoServer) -> Explanation {
             format!("No server could be reached for {held}. Please try again soon.")
         }
         NoServer::Gone => "What was asked for is no longer there. Please try again.".into(),
+        NoServer::Stopping => "The service is being restarted. Please try again soon.".into(),
         NoServer::QueueFull(_) => "Too many requests are waiting already. Please try again soon.".into(),
     };
     tracing::warn!(upstream = upstream.name, reason = %none, "a request got no server: 503");

@@ -46,6 +46,8 @@ pub(super) struct State {
     pub(super) budget: Budget,
     /// It is no longer configured: what is in flight ends, and nothing new begins.
     pub(super) gone: bool,
+    /// The process ends: nobody waits any more.
+    pub(super) stopping: bool,
     /// Room for the choice, so that it costs no allocation.
     candidates: Vec<Candidate>,
 }

@@ -44,6 +44,9 @@ pub enum NoServer {
     /// A reload has taken the upstream away: the request needs another route.
     #[error("the upstream is no longer configured")]
     Gone,
+    /// The process ends.
+    #[error("the proxy is stopping, and grace is over")]
+    Stopping,
 }
 
 impl Upstream {
@@ -58,6 +61,9 @@ impl Upstream {
         let deadline = started + hold.saturating_sub(turn.waited.unwrap_or_default());
         let (ticket, place) = {
             let mut state = self.lock();
+            if state.stopping {
+                return Err(NoServer::Stopping);
+            }
             if state.gone {
                 // Its number here means nothing in another queue.
                 turn.ticket = None;
@@ -90,6 +96,7 @@ impl Upstream {
         let mut waiting = Waiting { upstream: self, ticket, started, turn, outcome: Outcome::Left };
         let (outcome, result) = match tokio::time::timeout_at(deadline, place).await {
             Ok(Ok(lease)) => (Outcome::Served, Ok(lease)),
+            Ok(Err(_)) if self.lock().stopping => (Outcome::Expired, Err(NoServer::Stopping)),
             Ok(Err(_)) => (Outcome::Gone, Err(NoServer::Gone)),
             Err(_) => (Outcome::Expired, Err(NoServer::Expired(hold))),
         };

@@ -69,6 +69,15 @@ impl Upstreams {
         });
     }
 
+    /// Refuses all requests that wait for a server: the process ends.
+    pub fn stop(&self) {
+        self.by_name
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .values()
+            .for_each(|upstream| upstream.stop());
+    }
+
     /// The upstream of that name.
     pub fn find(&self, name: &str) -> Option<Arc<Upstream>> {
         self.by_name.lock().unwrap_or_else(PoisonError::into_inner).get(name).cloned()

@@ -60,6 +60,13 @@ impl Upstream {
         state.queue.clear();
     }
 
+    /// Refuses those who wait, and whoever comes: the process ends.
+    pub(super) fn stop(&self) {
+        let mut state = self.lock();
+        state.stopping = true;
+        state.queue.clear();
+    }
+
     /// Whether it is configured no longer.
     pub fn is_gone(&self) -> bool {
         self.lock().gone
