@@ -248,3 +248,17 @@ async fn workers_that_return_together_share_those_who_wait() {
     }
     assert!(counts.iter().all(|count| *count < 60), "the first one back got everything: {counts:?}");
 }
+
+#[tokio::test]
+async fn a_worker_that_is_back_gets_the_request_that_would_be_refused() {
+    let address = vacant();
+    let proxy = Proxy::to([&address]).with("hold = \"0s\"").start().await;
+    for round in 0..20 {
+        // What is known of the worker is as old as the last probe.
+        proxy.get("/").await.expect(503);
+        let worker = Backend::saying_at(&address, "back").await;
+        assert_eq!(proxy.get("/").await.status, 200, "round {round}");
+        worker.end().await;
+        eventually("it is known to be gone", async || proxy.get("/").await.status == 503).await;
+    }
+}

@@ -280,3 +280,29 @@ async fn a_name_service_that_fails_for_one_kind_of_address_only_is_no_reason_to_
     known(&proxy, &hosts, &ADDRESSES).await;
     proxy.get("/").await.expect(200);
 }
+
+#[tokio::test]
+async fn where_one_kind_of_address_refuses_the_other_is_tried() {
+    let port = free_port();
+    let name = format!("localhost:{port}");
+    let v6 = Backend::saying_at(&format!("[::1]:{port}"), "v6").await;
+    let proxy = Proxy::to([&name]).start().await;
+    assert_eq!(proxy.get("/").await.expect(200).text(), "v6");
+    assert_eq!(addresses(&proxy).await, [format!("127.0.0.1:{port}"), format!("[::1]:{port}")]);
+    // A host with both kinds of address is one server: it is asked at the first again when that is back.
+    let _v4 = Backend::saying_at(&format!("127.0.0.1:{port}"), "v4").await;
+    eventually("the first address is used", async || {
+        addresses(&proxy).await == [format!("127.0.0.1:{port}")]
+    })
+    .await;
+    assert_eq!(proxy.get("/").await.expect(200).text(), "v4");
+    drop(v6);
+}
+
+#[tokio::test]
+async fn a_name_that_ends_with_a_dot_is_a_whole_name() {
+    let hosts = Hosts::open().await;
+    hosts.dns.set(NAME, &ADDRESSES);
+    let proxy = Proxy::to([format!("{NAME}.:{}", hosts.port)]).server(&hosts.dns.resolver()).start().await;
+    proxy.get("/").await.expect(200);
+}

@@ -210,7 +210,10 @@ async fn a_request_that_was_redirected_inside_is_not_sent_again_by_a_reload() {
     for (at, max_requests) in [(vacant(), 1), (busy.address(), 1)] {
         let other = format!("[upstream.other]\nservers = [\"{at}\"]\nmax_requests = {max_requests}\n");
         let third_upstream = format!("[upstream.third]\nservers = [\"{}\"]\n", third.address());
-        for (then, expected) in [(site(&inner("third"), &third_upstream), 200), (site("\"/inner\" = { answer = 404 }\n", ""), 502)] {
+        for (then, expected) in [
+            (site(&inner("third"), &third_upstream), 200),
+            (site("\"/inner\" = { answer = 404 }\n", ""), 502),
+        ] {
             let mut proxy = site(&inner("other"), &other).start().await;
             let before = app.heads().len();
             let _busy = proxy.post("/do", "").spawn();

@@ -6,7 +6,7 @@ use rustls::ServerConfig;
 use tokio::net::TcpListener;
 use tokio_rustls::TlsAcceptor;
 
-use crate::fixtures::{Authority, Builder, Identity, Proxy, Scratch, Wire};
+use crate::fixtures::{Authority, Builder, Identity, Proxy, Scratch, Wire, eventually};
 
 /// A worker that speaks TLS and says which name it was asked for.
 async fn worker(identity: &Identity) -> String {
@@ -92,4 +92,55 @@ async fn bodies_pass_and_connections_are_kept() {
         }
     }
     soon_eq!(proxy.inflight().await, [0]);
+}
+
+/// Whether all of some requests, which kept connections would carry, are answered.
+async fn is_believed(proxy: &Proxy) -> bool {
+    let mut statuses = Vec::new();
+    for _ in 0..8 {
+        statuses.push(proxy.get("/").await.status);
+    }
+    let believed = statuses.iter().filter(|status| **status == 200).count();
+    assert!(believed == 0 || believed == statuses.len(), "{statuses:?}");
+    believed > 0
+}
+
+#[tokio::test]
+async fn a_reload_that_changes_who_is_believed_ends_kept_connections() {
+    let (authority, other, scratch) = (Authority::new("ours"), Authority::new("theirs"), Scratch::new());
+    let (ours, theirs) = (authority.write(&scratch, "ours"), other.write(&scratch, "theirs"));
+    let address = worker(&authority.server(&["127.0.0.1"])).await;
+    let with = |tls: &str| before(&address, &format!("tls = {{ {tls} }}\nkeepalive = \"1m\""));
+    let good = format!("ca = {ours:?}");
+    let mut proxy = with(&good).start().await;
+    for bad in [format!("ca = {theirs:?}"), format!("ca = {ours:?}, server_name = \"other.example\"")] {
+        assert!(is_believed(&proxy).await);
+        proxy.reload(with(&bad)).await;
+        assert!(!is_believed(&proxy).await, "{bad}");
+        proxy.reload(with(&good)).await;
+    }
+    assert!(is_believed(&proxy).await);
+}
+
+#[tokio::test]
+async fn a_server_is_believed_by_the_name_that_the_file_gives_it_now() {
+    let (authority, scratch) = (Authority::new("ours"), Scratch::new());
+    let ours = authority.write(&scratch, "ours");
+    let address = worker(&authority.server(&["localhost"])).await;
+    let port = address.rsplit(':').next().unwrap().to_owned();
+    let named = |host: &str| {
+        before(&format!("{host}:{port}"), &format!("tls = {{ ca = {ours:?} }}\nkeepalive = \"1m\""))
+    };
+    let mut proxy = named("localhost").start().await;
+    eventually("the name resolves", async || proxy.get("/").await.status == 200).await;
+    // A request in flight keeps the server in mind over the reloads.
+    let mut wire = proxy.wire().await;
+    wire.send("POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 5\r\n\r\nhe").await;
+    soon_eq!(proxy.inflight().await, [1]);
+    proxy.reload(named("127.0.0.1")).await;
+    assert!(!is_believed(&proxy).await, "its certificate is not for the address");
+    proxy.reload(named("localhost.")).await;
+    eventually("it is believed again", async || proxy.get("/").await.status == 200).await;
+    wire.send("llo").await;
+    wire.answer().await.unwrap().expect(200);
 }

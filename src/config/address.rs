@@ -38,7 +38,8 @@ pub fn server(text: &str) -> Result<ServerAddress, Problem> {
     let address = match text.parse() {
         Ok(address) => ServerAddress::Tcp(address),
         Err(_) => match text.rsplit_once(':') {
-            Some((host, port)) if is_name(host) => {
+            // A name that ends with a dot is whole: no search list is applied (RFC 1034 §3.1).
+            Some((host, port)) if is_name(host.strip_suffix('.').unwrap_or(host)) => {
                 let port = port.parse().map_err(|_| server_problem(text))?;
                 ServerAddress::Name(host.to_ascii_lowercase(), port)
             }
@@ -219,7 +220,14 @@ mod tests {
 
     #[test]
     fn addresses_of_servers() {
-        for good in ["[::1]:80", "127.0.0.1:8080", "worker1:8080", "unix:/run/x.sock", "a_b.c-d.example:1"] {
+        for good in [
+            "[::1]:80",
+            "127.0.0.1:8080",
+            "worker1:8080",
+            "unix:/run/x.sock",
+            "a_b.c-d.example:1",
+            "a.example.:1",
+        ] {
             assert_eq!(server(good).unwrap().to_string(), good);
         }
         for (bad, suggestion) in [
@@ -234,6 +242,7 @@ mod tests {
             ("/run/x.sock", "\"unix:/run/x.sock\""),
             ("0.0.0.0:8080", "\"127.0.0.1:8080\""),
             ("a b:80", "for example"),
+            ("a..:80", "for example"),
             ("10.0.0.300:80", "for example"),
         ] {
             assert!(help(server(bad)).contains(suggestion), "{bad}: {}", help(server(bad)));

@@ -15,6 +15,7 @@ use tokio::{io::ReadBuf, time::Instant};
 use crate::{
     clock,
     listen::{BEFORE, Buffer, ROOM, Socket, keep},
+    tls::Connector,
     upstream::{self, Lease, Server},
 };
 
@@ -33,6 +34,8 @@ pub(super) struct Connection {
     pub(super) outbound: BytesMut,
     /// Read, and not yet looked at.
     rest: Option<(Buffer, Range<usize>)>,
+    /// How the server was spoken to under TLS, if it was.
+    tls: Option<Arc<Connector>>,
     /// How long it may be kept for another request, if it may.
     most: Option<Duration>,
     /// A write has been told that the server reset the connection.
@@ -42,6 +45,8 @@ pub(super) struct Connection {
 /// A connection that waits for another request.
 struct Kept {
     socket: Socket,
+    /// How the server was spoken to under TLS, if it was.
+    tls: Option<Arc<Connector>>,
     since: Instant,
     /// How long its server may be left waiting.
     most: Duration,
@@ -61,10 +66,9 @@ thread_local! {
 impl Connection {
     /// A kept one.
     pub(super) fn reuse(lease: &Lease) -> Option<Self> {
-        let server = lease.server();
-        let socket = POOL.with_borrow_mut(|pool| pool.take(server))?;
-        // A reload may have it spoken to in another way.
-        (socket.is_tls() == lease.settings().tls.is_some()).then(|| Self::new(socket, server))
+        let (server, tls) = (lease.server(), lease.upstream().tls());
+        let socket = POOL.with_borrow_mut(|pool| pool.take(server, tls.as_ref()))?;
+        Some(Self::new(socket, tls, server))
     }
 
     /// A new one.
@@ -73,13 +77,14 @@ impl Connection {
     ///
     /// What the system says, or that it took too long.
     pub(super) async fn connect(lease: &Lease) -> io::Result<Self> {
-        let (server, within) = (lease.server(), lease.settings().connect_timeout);
-        Ok(Self::new(upstream::connect(lease.upstream(), server, within).await?, server))
+        let (server, within, tls) =
+            (lease.server(), lease.settings().connect_timeout, lease.upstream().tls());
+        Ok(Self::new(upstream::connect(server, tls.as_ref(), within).await?, tls, server))
     }
 
-    fn new(socket: Socket, server: &Arc<Server>) -> Self {
+    fn new(socket: Socket, tls: Option<Arc<Connector>>, server: &Arc<Server>) -> Self {
         let server = Arc::clone(server);
-        Self { socket, server, outbound: BytesMut::new(), rest: None, most: None, was_reset: false }
+        Self { socket, server, outbound: BytesMut::new(), rest: None, tls, most: None, was_reset: false }
     }
 
     /// It may be kept for another request, for so long.
@@ -95,7 +100,7 @@ impl Connection {
     pub(super) fn keep(mut self) {
         let is_over = self.rest.is_none() && self.outbound.is_empty();
         if let Some(most) = self.most.filter(|_| is_over && !self.socket.has_decrypted()) {
-            let kept = Kept { socket: self.socket, since: clock::now(), most };
+            let kept = Kept { socket: self.socket, tls: self.tls, since: clock::now(), most };
             POOL.with_borrow_mut(|pool| pool.keep(self.server, kept));
         }
     }
@@ -181,10 +186,17 @@ fn is_reset(error: &io::Error) -> bool {
 
 impl Pool {
     /// A connection that is still there, the one that was used last: the others may end when they have waited enough.
-    fn take(&mut self, server: &Arc<Server>) -> Option<Socket> {
+    ///
+    /// One that was made under another `tls` is closed: since then a reload may have changed which server is believed.
+    fn take(&mut self, server: &Arc<Server>, tls: Option<&Arc<Connector>>) -> Option<Socket> {
         let (_, kept) = self.servers.iter_mut().find(|(known, _)| Arc::ptr_eq(known, server))?;
         while let Some(last) = kept.pop() {
-            if !last.has_ended(clock::now()) {
+            let is_same = match (&last.tls, tls) {
+                (Some(then), Some(now)) => Arc::ptr_eq(then, now),
+                (None, None) => true,
+                _ => false,
+            };
+            if is_same && !last.has_ended(clock::now()) {
                 return Some(last.socket);
             }
         }

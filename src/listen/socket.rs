@@ -74,11 +74,6 @@ impl Socket {
         }
     }
 
-    /// Whether it is encrypted.
-    pub(crate) fn is_tls(&self) -> bool {
-        matches!(self, Self::Tls(_))
-    }
-
     /// Whether something has come, even if the runtime has not been told yet.
     pub(super) fn has_received(&self) -> bool {
         self.raw().is_some_and(Raw::has_received)

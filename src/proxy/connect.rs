@@ -72,7 +72,8 @@ struct Connector {
 impl Connect for Connector {
     async fn connect(&self, _: &SocketAddr) -> Result<Stream> {
         let within = self.upstream.settings().connect_timeout;
-        let connected = upstream::connect(&self.upstream, &self.server, within).await;
+        let tls = self.upstream.tls();
+        let connected = upstream::connect(&self.server, tls.as_ref(), within).await;
         let stream = connected.map_err(|error| {
             let kind = match error.kind() {
                 io::ErrorKind::TimedOut => ErrorType::ConnectTimedout,

@@ -1,24 +1,29 @@
 //! Connections to servers, under TLS where their upstream says so.
 
-use std::{io, time::Duration};
+use std::{io, sync::Arc, time::Duration};
 
 use tokio::{
     net::{TcpStream, UnixStream},
     time::timeout,
 };
 
-use super::{Server, Upstream};
+use super::Server;
 use crate::{
     config::Address,
     listen::{Raw, Socket},
+    tls::Connector,
 };
 
-/// Connects to a server of this upstream, handshake included.
+/// Connects to a server, handshake included where its upstream speaks `tls` ([`Upstream::tls`](super::Upstream::tls)).
 ///
 /// # Errors
 ///
 /// What the system says, that it is not who it should be, or that it took too long.
-pub(crate) async fn connect(upstream: &Upstream, server: &Server, within: Duration) -> io::Result<Socket> {
+pub(crate) async fn connect(
+    server: &Server,
+    tls: Option<&Arc<Connector>>,
+    within: Duration,
+) -> io::Result<Socket> {
     let connecting = async {
         let raw = match &server.address {
             Address::Tcp(address) => {
@@ -28,7 +33,7 @@ pub(crate) async fn connect(upstream: &Upstream, server: &Server, within: Durati
             }
             Address::Unix(path) => Raw::Unix(UnixStream::connect(path).await?),
         };
-        match upstream.tls() {
+        match tls {
             None => Ok(Socket::Plain(raw)),
             Some(tls) => tls.connect(raw, &server.host).await,
         }

@@ -98,6 +98,8 @@ pub(super) enum Why {
     Arrived,
     /// For one that has waited.
     Waited,
+    /// For one that would be refused because all servers are down.
+    LastResort,
 }
 
 /// How long the first server to return leaves some of those who wait to the others: they are back in a moment, and
@@ -209,7 +211,8 @@ impl Upstream {
             Candidate {
                 load: load + reported,
                 weight: slot.weight(now, settings.slow_start),
-                usable: server.is_usable(settings.health.is_some()),
+                usable: server.is_usable(settings.health.is_some())
+                    || (why == Why::LastResort && !server.is_draining()),
                 backup: slot.backup,
                 full: most.is_some_and(|most| load >= most as u64 * 100),
                 doubts: Doubts {

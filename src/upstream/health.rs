@@ -52,7 +52,11 @@ async fn run(upstream: Weak<Upstream>, server: Arc<Server>) {
             }
         }
         let connected = match upstream.upgrade() {
-            Some(upstream) => connect(&upstream, &server, now.connect_timeout).await,
+            Some(upstream) => {
+                let tls = upstream.tls();
+                drop(upstream);
+                connect(&server, tls.as_ref(), now.connect_timeout).await
+            }
             None => return,
         };
         let asked = match connected {
@@ -64,6 +68,7 @@ async fn run(upstream: Weak<Upstream>, server: Arc<Server>) {
             Ok(Said::Well) => {
                 server.silence().spoke(Instant::now());
                 upstream.recovered(&server);
+                upstream.probed(&server, true);
             }
             Ok(Said::Nothing) if server.health() == server::Health::Up => {
                 // It may only be busy: others are preferred, and the last one is never given up for it.
@@ -83,6 +88,7 @@ async fn run(upstream: Weak<Upstream>, server: Arc<Server>) {
                     "error" | "tls" => upstream.failed(&server, &error.to_string()),
                     word => upstream.failed(&server, word),
                 }
+                upstream.probed(&server, false);
                 drop(upstream);
                 let since = *down_since.get_or_insert_with(Instant::now);
                 let pause = if since.elapsed() < LONG_GONE { SOON } else { LATER };

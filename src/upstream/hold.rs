@@ -6,7 +6,7 @@ use tokio::{sync::oneshot, time::Instant};
 
 use super::{
     Lease, Server, Upstream,
-    group::Why,
+    group::{State, Why},
     queue::{Ticket, Waiter, Wish},
 };
 use crate::clock;
@@ -16,6 +16,8 @@ use crate::clock;
 pub struct Turn {
     ticket: Option<Ticket>,
     wish: Wish,
+    /// It has been sent to a server that was taken to be down.
+    resorted: bool,
     /// How long it has waited for a server so far; `None` when it never had to.
     pub waited: Option<Duration>,
 }
@@ -82,7 +84,8 @@ impl Upstream {
                 return Ok(lease);
             }
             if hold.is_zero() {
-                return Err(NoServer::Expired(Duration::ZERO));
+                let last = self.last_resort(&mut state, turn);
+                return last.ok_or(NoServer::Expired(Duration::ZERO));
             }
             // Who has had a place keeps the right to one.
             if is_new && state.queue.len() >= self.settings.load().queue {
@@ -98,10 +101,26 @@ impl Upstream {
             Ok(Ok(lease)) => (Outcome::Served, Ok(lease)),
             Ok(Err(_)) if self.lock().stopping => (Outcome::Expired, Err(NoServer::Stopping)),
             Ok(Err(_)) => (Outcome::Gone, Err(NoServer::Gone)),
-            Err(_) => (Outcome::Expired, Err(NoServer::Expired(hold))),
+            Err(_) => match self.last_resort(&mut self.lock(), waiting.turn) {
+                Some(lease) => (Outcome::Served, Ok(lease)),
+                None => (Outcome::Expired, Err(NoServer::Expired(hold))),
+            },
         };
         waiting.outcome = outcome;
         result
+    }
+}
+
+impl Upstream {
+    /// A place, once for each request, on a server that is taken to be down, for a request that would be refused because
+    /// all are: the server may have come back since it was asked last. One whose `health` says otherwise gets nothing.
+    fn last_resort(self: &Arc<Self>, state: &mut State, turn: &mut Turn) -> Option<Lease> {
+        let asked = self.settings.load().health.is_some();
+        if asked || turn.resorted || state.slots.iter().any(|slot| slot.server.is_usable(asked)) {
+            return None;
+        }
+        turn.resorted = true;
+        self.pick(state, &turn.wish, Why::LastResort)
     }
 }
 

@@ -5,7 +5,7 @@ use std::{fmt, sync::Arc, time::Duration};
 use http::HeaderValue;
 use tokio::time::Instant;
 
-use super::{Server, Upstream, report::Report};
+use super::{Health, Server, Upstream, report::Report};
 use crate::{clock, config};
 
 /// The right to have one request on a server; gives the place back when dropped.
@@ -46,6 +46,10 @@ impl Lease {
         if self.stage == Stage::Connecting {
             let now = clock::now();
             self.server.silence().connected(now);
+            if self.server.health() != Health::Up && self.settings.health.is_none() {
+                // There is nothing more that its prober could find out.
+                self.upstream.recovered(&self.server);
+            }
             self.stage = Stage::Sending;
             if self.whole {
                 self.stage = Stage::Sent;

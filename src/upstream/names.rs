@@ -26,8 +26,11 @@ use crate::config::{self, ServerAddress};
 const SOONEST: Duration = Duration::from_secs(1);
 const LATEST: Duration = Duration::from_secs(300);
 
-/// How long a name service may take for one name.
+/// How long a name service may take for one question.
 const WITHIN: Duration = Duration::from_secs(3);
+
+/// The same for addresses of the other family.
+const OTHER_WITHIN: Duration = Duration::from_millis(500);
 
 /// The host names of one upstream.
 #[derive(Default)]
@@ -37,7 +40,12 @@ pub(super) struct Names(Vec<Name>);
 struct Name {
     /// As in the file, with its port.
     text: String,
-    addresses: Vec<IpAddr>,
+    /// One for each server.
+    first: Vec<IpAddr>,
+    /// Those of the other family.
+    other: Vec<IpAddr>,
+    /// None of its servers takes connections at the first family of addresses: those at the other are used too.
+    falls_back: bool,
     /// Why there is no address.
     error: Option<String>,
     /// Has it looked up again soon.
@@ -63,8 +71,9 @@ pub(super) struct Unfollowed {
 /// What became of a lookup.
 #[derive(Debug)]
 pub(super) enum Lookup {
-    /// There it leads, for so long.
-    Found(Vec<IpAddr>, Duration),
+    /// The addresses of its servers (IPv4 where there is any: a host with both kinds of address is one server), those of
+    /// the other family unless that question failed, and how long they hold.
+    Found(Vec<IpAddr>, Option<Vec<IpAddr>>, Duration),
     /// There is no such name, or it has no addresses.
     Nowhere(String),
     /// The name service could not be asked; what was known before holds.
@@ -90,7 +99,9 @@ impl Names {
             let look = Arc::new(Notify::new());
             let name = Name {
                 text: text.clone(),
-                addresses: Vec::new(),
+                first: Vec::new(),
+                other: Vec::new(),
+                falls_back: false,
                 error: Some("not looked up yet".into()),
                 look: Arc::clone(&look),
                 task: None,
@@ -104,32 +115,55 @@ impl Names {
     /// Takes over what was found; whether anything has changed.
     pub(super) fn resolved(&mut self, name: &str, found: Lookup) -> bool {
         let Some(name) = self.0.iter_mut().find(|one| one.text == name) else { return false };
-        let (addresses, error) = match found {
-            Lookup::Found(addresses, _) => (addresses, None),
-            Lookup::Nowhere(why) => (Vec::new(), Some(why)),
+        let (first, other, error) = match found {
+            Lookup::Found(first, other, _) => (first, other, None),
+            Lookup::Nowhere(why) => (Vec::new(), Some(Vec::new()), Some(why)),
             Lookup::Failed(why) => {
                 name.error = Some(why);
                 return false;
             }
         };
         name.error = error;
-        if name.addresses == addresses {
-            return false;
+        let other = other.unwrap_or_else(|| name.other.clone());
+        let leads_elsewhere = name.first != first;
+        if leads_elsewhere {
+            let list = first.iter().map(IpAddr::to_string).collect::<Vec<_>>().join(", ");
+            tracing::info!(name = name.text, addresses = list, "a name of servers leads elsewhere");
+            name.falls_back = false;
         }
-        let list = addresses.iter().map(IpAddr::to_string).collect::<Vec<_>>().join(", ");
-        tracing::info!(name = name.text, addresses = list, "a name of servers leads elsewhere");
-        name.addresses = addresses;
-        true
+        let changes = leads_elsewhere || (name.falls_back && name.other != other);
+        (name.first, name.other) = (first, other);
+        changes
+    }
+
+    /// Uses the other family of a name's addresses too, or no longer; whether that changes where it leads.
+    pub(super) fn fall_back(&mut self, name: &str, falls_back: bool) -> bool {
+        let Some(name) = self.0.iter_mut().find(|one| one.text == name) else { return false };
+        let changes = name.falls_back != falls_back && !name.other.is_empty();
+        name.falls_back = falls_back;
+        if changes && falls_back {
+            let list = name.other.iter().map(IpAddr::to_string).collect::<Vec<_>>().join(", ");
+            tracing::info!(name = name.text, addresses = list, "the name's other addresses are tried");
+        }
+        changes
     }
 
     /// Where a name leads, as far as is known.
-    pub(super) fn addresses(&self, name: &str) -> &[IpAddr] {
-        self.find(name).map(|name| name.addresses.as_slice()).unwrap_or_default()
+    pub(super) fn addresses(&self, name: &str) -> impl Iterator<Item = IpAddr> {
+        let name = self.find(name);
+        let first = name.into_iter().flat_map(|name| &name.first);
+        let other = name.filter(|name| name.falls_back).into_iter().flat_map(|name| &name.other);
+        first.chain(other).copied()
+    }
+
+    /// Whether an address is of a name's first family.
+    pub(super) fn is_first(&self, name: &str, address: IpAddr) -> bool {
+        self.find(name).is_some_and(|name| name.first.contains(&address))
     }
 
     /// Names that lead nowhere, and why.
     pub(super) fn unresolved(&self) -> Vec<(String, String)> {
-        let nowhere = self.0.iter().filter(|name| name.addresses.is_empty());
+        let nowhere = self.0.iter().filter(|name| name.first.is_empty());
         nowhere.map(|name| (name.text.clone(), name.error.clone().unwrap_or_default())).collect()
     }
 
@@ -167,7 +201,7 @@ impl Unfollowed {
                 let began = Instant::now();
                 let found = look_up(&self.host, settings.resolver.clone()).await;
                 let pause = match &found {
-                    Lookup::Found(_, ttl) => (*ttl).clamp(SOONEST, LATEST),
+                    Lookup::Found(.., ttl) => (*ttl).clamp(SOONEST, LATEST),
                     Lookup::Nowhere(why) | Lookup::Failed(why) => {
                         tracing::debug!(name = self.text, why, "a name of servers does not resolve");
                         SOONEST
@@ -196,8 +230,7 @@ async fn look_up(host: &str, name_servers: Vec<SocketAddr>) -> Lookup {
         Ok(Err(error)) => return Lookup::Failed(error.to_string()),
         Err(panic) => return Lookup::Failed(panic.to_string()),
     };
-    let asked = timeout(WITHIN, ask(&resolver, names));
-    asked.await.unwrap_or_else(|_| Lookup::Failed("the name service does not answer".into()))
+    ask(&resolver, names).await
 }
 
 /// Where the first of these names leads that leads anywhere. It is nowhere only when every question was answered so:
@@ -205,28 +238,48 @@ async fn look_up(host: &str, name_servers: Vec<SocketAddr>) -> Lookup {
 async fn ask(resolver: &TokioResolver, names: Vec<rr::Name>) -> Lookup {
     let mut failed = None;
     for name in names {
-        // A host with both kinds of address is one server.
-        for kind in [RecordType::A, RecordType::AAAA] {
-            let found = match resolver.lookup(name.clone(), kind).await {
-                Ok(found) => found,
-                Err(error) if error.is_nx_domain() || error.is_no_records_found() => continue,
-                Err(error) => {
-                    failed.get_or_insert_with(|| format!("the name service fails: {error}"));
-                    break;
-                }
-            };
-            let mut addresses: Vec<_> =
-                found.answers().iter().filter_map(|record| record.data.ip_addr()).collect();
-            if !addresses.is_empty() {
-                // rr::Name servers rotate them; here their order means nothing.
-                addresses.sort_unstable();
-                addresses.dedup();
-                let ttl = found.valid_until().saturating_duration_since(std::time::Instant::now());
-                return Lookup::Found(addresses, ttl);
+        let v4 = ask_for(resolver, name.clone(), RecordType::A, WITHIN).await;
+        // Where there is IPv4 nobody waits long for what is rarely needed: some name services drop the question.
+        let within = if matches!(v4, Ok(Some(_))) { OTHER_WITHIN } else { WITHIN };
+        let v6 = ask_for(resolver, name, RecordType::AAAA, within).await;
+        match (v4, v6) {
+            (Ok(None), Ok(None)) => {}
+            (Ok(Some((first, ttl))), other) => {
+                let other = other.ok().map(|other| other.map_or_else(Vec::new, |(other, _)| other));
+                return Lookup::Found(first, other, ttl);
+            }
+            (Ok(None), Ok(Some((first, ttl)))) => return Lookup::Found(first, Some(Vec::new()), ttl),
+            (Err(error), _) | (Ok(None), Err(error)) => {
+                failed.get_or_insert(error);
             }
         }
     }
     failed.map_or_else(|| Lookup::Nowhere("the name does not resolve".into()), Lookup::Failed)
+}
+
+/// The addresses of one kind that a name has, and for how long; `None` where it has none.
+///
+/// # Errors
+///
+/// Why the name service has not said, in words.
+async fn ask_for(
+    resolver: &TokioResolver,
+    name: rr::Name,
+    kind: RecordType,
+    within: Duration,
+) -> Result<Option<(Vec<IpAddr>, Duration)>, String> {
+    let found = match timeout(within, resolver.lookup(name, kind)).await {
+        Ok(Ok(found)) => found,
+        Ok(Err(error)) if error.is_nx_domain() || error.is_no_records_found() => return Ok(None),
+        Ok(Err(error)) => return Err(format!("the name service fails: {error}")),
+        Err(_) => return Err("the name service does not answer".into()),
+    };
+    let mut addresses: Vec<_> = found.answers().iter().filter_map(|record| record.data.ip_addr()).collect();
+    // Name servers rotate them; here their order means nothing.
+    addresses.sort_unstable();
+    addresses.dedup();
+    let ttl = found.valid_until().saturating_duration_since(std::time::Instant::now());
+    Ok((!addresses.is_empty()).then_some((addresses, ttl)))
 }
 
 /// Whom to ask, and for which names in turn.

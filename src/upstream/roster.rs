@@ -5,7 +5,7 @@ use std::{net::IpAddr, sync::Arc};
 use tokio::time::Instant;
 
 use super::{
-    Server, Upstream,
+    Health, Server, Upstream,
     group::{Slot, State},
     health,
     names::Lookup,
@@ -36,6 +36,27 @@ impl Upstream {
         {
             let mut state = self.lock();
             if state.gone || !state.names.resolved(name, found) {
+                return;
+            }
+            self.rebuild(&mut state, &self.settings());
+        }
+        self.serve_waiting();
+    }
+
+    /// Takes note that a prober could not connect to a server, or could: a host name whose first family of addresses is
+    /// out is tried at the other too (an application may listen on `[::1]` alone where `localhost` leads to both).
+    pub(super) fn probed(self: &Arc<Self>, server: &Arc<Server>, is_up: bool) {
+        {
+            let mut state = self.lock();
+            let Address::Tcp(address) = &server.address else { return };
+            let slot = state.slots.iter().find(|slot| Arc::ptr_eq(&slot.server, server));
+            let Some(name) = slot.and_then(|slot| slot.name.clone()) else { return };
+            if !state.names.is_first(&name, address.ip()) {
+                return;
+            }
+            let mut namesakes = state.slots.iter().filter(|slot| slot.name.as_ref() == Some(&name));
+            let is_out = !is_up && namesakes.all(|slot| slot.server.health() == Health::Failing);
+            if (!is_up && !is_out) || !state.names.fall_back(&name, is_out) {
                 return;
             }
             self.rebuild(&mut state, &self.settings());
@@ -97,15 +118,18 @@ impl State {
                     // Two names for the same place.
                     continue;
                 }
-                let known = before.iter().position(|slot| slot.server.address == address);
+                let host = host(&configured.address, &address);
+                // Under TLS another name is another server: what is known of the one is not true of the other.
+                let is_same = |server: &Server| {
+                    server.address == address && (settings.tls.is_none() || server.host == host)
+                };
+                let known = before.iter().position(|slot| is_same(&slot.server));
                 let known = known.map(|place| before.swap_remove(place));
                 let slot = match known {
                     Some(slot) => Slot { name, weight, backup, max_requests, ..slot },
                     None => {
-                        let server = self.taken_back(&address).unwrap_or_else(|| {
-                            let host = host(&configured.address, &address);
-                            Server::new(address, host)
-                        });
+                        let server = self.taken_back(is_same);
+                        let server = server.unwrap_or_else(|| Server::new(address, host));
                         let returned = others.then_some(now);
                         // Several proxies that start at the same time do not begin their turns at the same server.
                         let credit = fastrand::i64(0..i64::from(weight) * 1000);
@@ -132,16 +156,15 @@ impl State {
             ServerAddress::Unix(path) => vec![(Address::Unix(path.clone()), None)],
             ServerAddress::Name(_, port) => {
                 let name = configured.address.to_string();
-                let addresses = self.names.addresses(&name).iter();
-                let at = |ip: &IpAddr| (Address::Tcp((*ip, *port).into()), Some(name.clone()));
-                addresses.map(at).collect()
+                let at = |ip: IpAddr| (Address::Tcp((ip, *port).into()), Some(name.clone()));
+                self.names.addresses(&name).map(at).collect()
             }
         }
     }
 
     /// A server that had left with requests still on it.
-    fn taken_back(&mut self, address: &Address) -> Option<Arc<Server>> {
-        let place = self.retired.iter().position(|server| server.address == *address)?;
+    fn taken_back(&mut self, is_it: impl Fn(&Server) -> bool) -> Option<Arc<Server>> {
+        let place = self.retired.iter().position(|server| is_it(server))?;
         Some(self.retired.swap_remove(place))
     }
 
@@ -159,7 +182,7 @@ impl State {
 /// What a server is called in TLS.
 fn host(configured: &ServerAddress, address: &Address) -> String {
     match (configured, address) {
-        (ServerAddress::Name(host, _), _) => host.clone(),
+        (ServerAddress::Name(host, _), _) => host.trim_end_matches('.').to_owned(),
         (_, Address::Tcp(address)) => address.ip().to_string(),
         (_, Address::Unix(_)) => "localhost".into(),
     }

@@ -416,7 +416,7 @@ async fn a_name_that_changes_during_a_reload_does_not_bring_the_old_list_back() 
             move || {
                 let _runtime = runtime.enter();
                 let address = std::net::Ipv4Addr::from(0x7f00_0001 + round).into();
-                let found = super::names::Lookup::Found(vec![address], Duration::from_secs(1));
+                let found = super::names::Lookup::Found(vec![address], None, Duration::from_secs(1));
                 upstream.resolved("workers.test:80", found);
             }
         });
