@@ -1,4 +1,4 @@
-//! What counts as load: a stream less than other requests, and what a worker says of itself.
+//! What counts as load: a download less than other requests, and what a worker says of itself.
 
 use std::{
     future::IntoFuture as _,
@@ -35,7 +35,7 @@ async fn worker(gate: &Gate, body: &'static str) -> Backend {
     .await
 }
 
-const STREAM: &str = "HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nTransfer-Encoding: chunked\r\n\r\n\
+const STREAM: &str = "HTTP/1.1 200 OK\r\nContent-Type: application/octet-stream\r\nTransfer-Encoding: chunked\r\n\r\n\
                       9\r\ndata: 0\n\n\r\n";
 
 fn open_gate() -> Gate {
@@ -78,7 +78,7 @@ async fn a_stream_that_counts_in_full_leaves_none() {
 }
 
 #[tokio::test]
-async fn who_waits_for_a_place_goes_on_when_an_answer_becomes_a_stream() {
+async fn who_waits_for_a_place_goes_on_when_an_answer_begins() {
     let gate = Gate::shut();
     let late = gate.clone();
     let backend = Backend::serving(move |mut wire, heads| {

@@ -66,7 +66,8 @@ pub(super) fn fetch(admin: &Address) -> Result<Value, ExitCode> {
 /// One line per server, columns aligned.
 fn table(status: &Value) -> String {
     let mut notes = String::new();
-    let mut rows = vec![["UPSTREAM", "SERVER", "STATE", "IN FLIGHT", "WEIGHT", "WAITING"].map(String::from)];
+    let mut rows =
+        vec![["UPSTREAM", "SERVER", "STATE", "IN FLIGHT", "STREAMS", "WEIGHT", "WAITING"].map(String::from)];
     for upstream in list(status, "upstreams") {
         let waiting = text(upstream, "waiting");
         notes.extend(hint(upstream));
@@ -85,7 +86,8 @@ fn table(status: &Value) -> String {
             if let (Some(reason), true) = (server["reason"].as_str(), server["state"] == "failing") {
                 notes += &format!("{address} of {} is failing: {reason}\n", text(upstream, "name"));
             }
-            rows.push([text(upstream, "name"), address, state, inflight, weight, waiting.clone()]);
+            let streams = text(server, "streams");
+            rows.push([text(upstream, "name"), address, state, inflight, streams, weight, waiting.clone()]);
         }
     }
     let mut table = format!("bowshock {}, process {}\n", text(status, "version"), text(status, "pid"));
@@ -147,7 +149,7 @@ mod tests {
     fn servers_are_lined_up() {
         let server = |address: &str, state: &str, inflight: u32, max: Option<u32>| {
             serde_json::json!({
-                "address": address, "name": null, "reason": (state == "failing").then_some("refused"), "state": state, "inflight": inflight, "weight": 1, "backup": false,
+                "address": address, "name": null, "reason": (state == "failing").then_some("refused"), "state": state, "inflight": inflight, "streams": 7, "weight": 1, "backup": false,
                 "max_requests": max,
             })
         };
@@ -164,9 +166,9 @@ mod tests {
             "bowshock 0.1.0, process 7\n\
              listening on 127.0.0.1:8080: 3 connections, 1 active\n\
              \n\
-             UPSTREAM  SERVER                    STATE    IN FLIGHT  WEIGHT  WAITING\n\
-             galaxy    unix:/run/gunicorn0.sock  up       4/4        1       2\n\
-             galaxy    unix:/b                   failing  0          1       2\n\
+             UPSTREAM  SERVER                    STATE    IN FLIGHT  STREAMS  WEIGHT  WAITING\n\
+             galaxy    unix:/run/gunicorn0.sock  up       4/4        7        1       2\n\
+             galaxy    unix:/b                   failing  0          7        1       2\n\
              \n\
              2 wait at galaxy because every server has as many requests as max_requests allows: if workers have slots \
              left, it is too low\n\

@@ -122,14 +122,17 @@ pub(super) fn pass(
 ) -> Result<Vec<InProgress>, Explanation> {
     let mut passed: Vec<(&Limiter, u64)> = Vec::new();
     let mut counted = Vec::new();
+    // What stays open for hours is no work in progress.
+    let counts = !limits.is_empty() && !request.asks_for_stream();
     for limiter in limits.iter().filter(|limiter| limiter.is_about(request, client)) {
         let settings = &limiter.settings;
+        let connections = limiter.terms.connections.filter(|_| counts);
         let Some(key) = key::of(&settings.key, request, client, &limiter.hasher) else { continue };
         let clock = limiter.clock(now);
-        match limiter.keys.enter(key, clock, &limiter.terms) {
+        match limiter.keys.enter(key, clock, &Terms { connections, ..limiter.terms }) {
             Ok(()) => {
                 passed.push((limiter, key));
-                if settings.connections.is_some() {
+                if connections.is_some() {
                     counted.push(InProgress { keys: Arc::clone(&limiter.keys), key });
                 }
             }

@@ -88,8 +88,10 @@ pub(crate) fn to_answer(
             // A fresh connection that breaks is evidence; an old one may just have been due.
             lease.upstream().failed(lease.server(), "closed the connection before an answer");
         }
-        if failure == Failure::Silence {
-            lease.timed_out();
+        match failure {
+            Failure::Silence => lease.timed_out(),
+            Failure::BeforeAnswer if exchange.reused => {}
+            _ => lease.broke(),
         }
         if decision == Decision::Retry {
             metrics.retry(&lease.upstream().name, "closed");

@@ -76,6 +76,7 @@ async fn wait(
         if let Some(client) = &exchange.client {
             exchange.turn.wants(upstream::key_of(&settings.balance, &request.headers, client));
         }
+        exchange.turn.is_for_stream(request.asks_for_stream());
         exchange.route.as_ref().and_then(|route| route.settings.hold).unwrap_or(settings.hold)
     };
     let abandoned = async {

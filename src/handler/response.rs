@@ -9,11 +9,11 @@ use crate::{
     answer::{Answer, Explanation, Fields, dress, named_in_connection, write_plain_length},
     exchange::Exchange,
     files::{accelerated, archive},
-    listen::{Head, Pace, Transport},
+    listen::{Head, Pace, Transport, is_event_stream},
     observe::{How, X_REQUEST_ID},
     route::Route,
     state::State,
-    upstream::Turn,
+    upstream::{Answered, Turn, outlier},
 };
 
 /// What becomes of a server's answer.
@@ -134,7 +134,18 @@ fn count(state: &State, status: StatusCode, response: &mut impl Fields, exchange
         load = response.get(name).and_then(|load| HeaderValue::from_bytes(load).ok());
         response.remove(name);
     }
-    let took = lease.answered(load.as_ref());
+    let is_stream = status == StatusCode::SWITCHING_PROTOCOLS
+        || response.get(&header::CONTENT_TYPE).is_some_and(is_event_stream);
+    let result = match status {
+        _ if is_stream => Answered::Stream,
+        status if outlier::is_failure(status) => Answered::Failed,
+        _ => Answered::Well,
+    };
+    let took = lease.answered(result, load.as_ref());
+    if is_stream {
+        // It stays open for hours: no limit counts it as a request in progress.
+        exchange.in_progress.clear();
+    }
     exchange.upstream_took = Some(took);
     let (upstream, server) = (lease.upstream(), lease.server());
     let metrics = || state.metrics.server(&upstream.name, &server.label);

@@ -16,7 +16,7 @@ mod upload;
 
 use std::sync::Arc;
 
-use http::{Method, Version, header};
+use http::{Version, header};
 
 use crate::{
     answer::has_word,
@@ -60,7 +60,7 @@ impl Service {
                 handler::receive(&self.state, &transport.peer, &request.head, &mut exchange).await
             }
         };
-        if answer.is_none() && (self.only_engine || asks_for_websocket(&request.head)) {
+        if answer.is_none() && (self.only_engine || request.head.asks_for_websocket()) {
             return self.engine.serve(transport, request, exchange).await;
         }
         let mut turn = Turn {
@@ -104,21 +104,6 @@ impl Turn<'_> {
     fn begin(&mut self, may_repeat: bool) {
         self.transport.begin(self.request.body.clone(), may_repeat);
     }
-}
-
-/// Whether it asks for its connection to become a WebSocket (RFC 6455 §4.1). To anything else nobody switches here, h2c
-/// above all: whoever asks for it gets an answer in HTTP/1.1 (RFC 9110 §7.8).
-pub(crate) fn asks_for_websocket(request: &Head) -> bool {
-    let fields = &request.headers;
-    if request.method != Method::GET || request.version == Version::HTTP_10 || !fields.has(header::UPGRADE) {
-        return false;
-    }
-    let has_body = fields.values(&header::CONTENT_LENGTH).any(|length| length != b"0")
-        || fields.has(header::TRANSFER_ENCODING);
-    !has_body
-        && fields.values(&header::UPGRADE).count() == 1
-        && fields.values(&header::UPGRADE).all(|protocol| protocol.eq_ignore_ascii_case(b"websocket"))
-        && fields.values(&header::CONNECTION).any(|words| has_word(words, b"upgrade"))
 }
 
 /// Whether the client wants to send another request on its connection (RFC 9112 §9.3).

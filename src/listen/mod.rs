@@ -19,6 +19,7 @@ mod inbound;
 mod keep;
 mod lines;
 mod listener;
+mod long_lived;
 mod min_rate;
 mod outgoing;
 mod pace;
@@ -65,6 +66,7 @@ pub(crate) use http2::head::downgrade;
 pub(crate) use inbound::Inbound;
 pub(crate) use lines::{Lines, is_same_name, length_bit, text};
 pub use listener::{Listener, Purpose};
+pub(crate) use long_lived::is_event_stream;
 pub(crate) use pace::{Pace, SharedRate};
 pub use peer::{Peer, PeerAddress};
 #[cfg(any(fuzzing, test))]

@@ -112,6 +112,8 @@ fn metrics(state: &State) -> String {
         &metrics.connections,
         &metrics.upstream_inflight,
         &metrics.upstream_streaming,
+        &metrics.upstream_streams,
+        &metrics.upstream_outlier,
         &metrics.upstream_up,
         &metrics.upstream_draining,
         &metrics.held,
@@ -138,6 +140,8 @@ fn metrics(state: &State) -> String {
             there.insert((upstream.name.clone(), server.label.clone()));
             metrics.upstream_inflight.with_label_values(labels).set(server.inflight() as i64);
             metrics.upstream_streaming.with_label_values(labels).set(server.streaming() as i64);
+            metrics.upstream_streams.with_label_values(labels).set(server.streams() as i64);
+            metrics.upstream_outlier.with_label_values(labels).set(server.is_outlier().into());
             metrics.upstream_up.with_label_values(labels).set((server.health() == Health::Up).into());
             metrics.upstream_draining.with_label_values(labels).set(server.is_draining().into());
         }
@@ -189,6 +193,7 @@ struct ServerStatus {
     reason: Option<String>,
     inflight: usize,
     streaming: usize,
+    streams: usize,
     weight: u32,
     backup: bool,
     max_requests: Option<usize>,
@@ -258,6 +263,7 @@ impl ServerStatus {
             reason: server.reason().map(|reason| reason.to_string()),
             inflight: server.inflight(),
             streaming: server.streaming(),
+            streams: server.streams(),
             weight,
             backup,
             max_requests,
@@ -274,6 +280,7 @@ impl ServerStatus {
             reason: Some(why),
             inflight: 0,
             streaming: 0,
+            streams: 0,
             weight: 1,
             backup: false,
             max_requests: None,

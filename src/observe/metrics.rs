@@ -52,6 +52,8 @@ pub struct Metrics {
     pub(super) memory_full: IntGauge,
     pub(super) upstream_inflight: IntGaugeVec,
     pub(super) upstream_streaming: IntGaugeVec,
+    pub(super) upstream_streams: IntGaugeVec,
+    pub(super) upstream_outlier: IntGaugeVec,
     pub(super) upstream_up: IntGaugeVec,
     pub(super) upstream_draining: IntGaugeVec,
     pub(super) held: IntGaugeVec,
@@ -377,6 +379,16 @@ impl Metrics {
             upstream_streaming: make.gauges(
                 "upstream_streaming",
                 "Requests in flight on a server whose answers have begun.",
+                server,
+            ),
+            upstream_streams: make.gauges(
+                "upstream_streams",
+                "Event streams and tunnels on a server, open or asked for; they are not among its requests in flight.",
+                server,
+            ),
+            upstream_outlier: make.gauges(
+                "upstream_outlier",
+                "Whether a server fails far more than its peers and gets less than they.",
                 server,
             ),
             upstream_draining: make.gauges(

@@ -11,7 +11,7 @@ use pingora_proxy::Session;
 use super::{instead, send::transport};
 use crate::{
     exchange::Exchange,
-    http1::{asks_for_websocket, is_persistent},
+    http1::is_persistent,
     listen::{Head, Transport},
     state::State,
 };
@@ -58,7 +58,7 @@ pub(super) fn prepare(state: &State, session: &mut Session, asked: &Head) {
         // The engine looks at one field named Connection only.
         session.set_keepalive(None);
     }
-    if !asks_for_websocket(asked) {
+    if !asked.asks_for_websocket() {
         // The engine takes every request with this field for one that asks for a tunnel.
         session.req_header_mut().remove_header(&header::UPGRADE);
     }

@@ -31,6 +31,8 @@ pub struct Doubts {
     pub tried: bool,
     /// It owes answers and begins none.
     pub silent: bool,
+    /// It fails far more than its peers.
+    pub outlier: bool,
 }
 
 /// How to choose.
@@ -186,7 +188,7 @@ mod tests {
         usable: true,
         backup: false,
         full: false,
-        doubts: Doubts { tried: false, silent: false },
+        doubts: Doubts { tried: false, silent: false, outlier: false },
         id: 0,
         credit: 0,
     };
@@ -218,14 +220,15 @@ mod tests {
     #[test]
     fn a_doubtful_server_is_used_when_no_other_can_take_more() {
         let busy = Candidate { load: 5000, ..IDLE };
-        let doubts = |tried, silent| Candidate { doubts: Doubts { tried, silent }, ..IDLE };
-        for doubtful in [doubts(true, false), doubts(false, true)] {
+        let doubts = |tried, silent, outlier| Candidate { doubts: Doubts { tried, silent, outlier }, ..IDLE };
+        for doubtful in [doubts(true, false, false), doubts(false, true, false), doubts(false, false, true)] {
             assert_eq!(pick(&[doubtful, busy]), Some(1));
             assert_eq!(pick(&[doubtful]), Some(0));
             assert_eq!(pick(&[doubtful, Candidate { full: true, ..busy }]), Some(0));
             assert_eq!(pick(&[doubtful, Candidate { usable: false, ..busy }]), Some(0));
         }
-        assert_eq!(pick(&[doubts(true, false), doubts(false, true)]), Some(1));
+        assert_eq!(pick(&[doubts(true, false, false), doubts(false, true, false)]), Some(1));
+        assert_eq!(pick(&[doubts(false, true, false), doubts(false, false, true)]), Some(1));
     }
 
     #[test]
@@ -268,9 +271,9 @@ mod tests {
 
     prop_compose! {
         fn candidate()(load in 0..2000u64, weight in 1..5000u64, usable: bool, backup: bool, full: bool,
-            doubts in any::<(bool, bool)>(), id: u64, credit in -5000..5000i64) -> Candidate {
-            let (tried, silent) = doubts;
-            Candidate { load, weight, usable, backup, full, doubts: Doubts { tried, silent }, id, credit }
+            doubts in any::<(bool, bool, bool)>(), id: u64, credit in -5000..5000i64) -> Candidate {
+            let (tried, silent, outlier) = doubts;
+            Candidate { load, weight, usable, backup, full, doubts: Doubts { tried, silent, outlier }, id, credit }
         }
     }
 

@@ -4,56 +4,39 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
+use super::window::{Tally, Window};
+
 /// What is counted: the last one to two of these.
 const SPAN: Duration = Duration::from_secs(5);
 
 /// So many retries within two spans are always free: with few requests a share of them is next to nothing.
 const FREE: u64 = 100;
 
-/// Requests and retries of late.
-#[derive(Debug, Default)]
-pub(super) struct Budget {
-    /// When the present span began.
-    began: Option<Instant>,
-    present: Counts,
-    before: Counts,
-}
+/// Requests of late, and how many of them were retries.
+#[derive(Debug)]
+pub(super) struct Budget(Window);
 
-#[derive(Debug, Default, Clone, Copy)]
-struct Counts {
-    requests: u64,
-    retries: u64,
+impl Default for Budget {
+    fn default() -> Self {
+        Self(Window::new(SPAN))
+    }
 }
 
 impl Budget {
-    /// A request has come.
+    /// Counts a request.
     pub(super) fn request(&mut self, now: Instant) {
-        self.turn(now);
-        self.present.requests += 1;
+        self.0.add(now, 1, 0);
     }
 
     /// Whether one more may be sent again, at most `percent` of all.
     pub(super) fn has_left(&mut self, now: Instant, percent: u32) -> bool {
-        self.turn(now);
-        let requests = self.present.requests + self.before.requests;
-        let retries = self.present.retries + self.before.retries;
+        let Tally { all: requests, marked: retries } = self.0.tally(now);
         percent > 0 && retries < FREE.max(requests * u64::from(percent) / 100)
     }
 
-    /// One is sent again.
+    /// Counts a request that is sent again.
     pub(super) fn spend(&mut self, now: Instant) {
-        self.turn(now);
-        self.present.retries += 1;
-    }
-
-    fn turn(&mut self, now: Instant) {
-        let began = *self.began.get_or_insert(now);
-        let age = now.saturating_duration_since(began);
-        if age >= SPAN {
-            self.before = if age < 2 * SPAN { self.present } else { Counts::default() };
-            self.present = Counts::default();
-            self.began = Some(now);
-        }
+        self.0.add(now, 0, 1);
     }
 }
 

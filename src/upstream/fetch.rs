@@ -13,7 +13,7 @@ use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, header};
 use rustls::StreamOwned;
 use tokio::runtime::Handle;
 
-use super::{Lease, Turn, Upstream, health};
+use super::{Answered, Lease, Turn, Upstream, health, outlier};
 use crate::{
     answer::write_fields,
     client::Client,
@@ -142,7 +142,8 @@ fn ask(mut stream: Box<dyn Stream>, request: &[u8], mut lease: Lease) -> io::Res
             read => begun.extend_from_slice(&part[..read]),
         }
     };
-    lease.answered(None);
+    let result = if outlier::is_failure(head.status) { Answered::Failed } else { Answered::Well };
+    lease.answered(result, None);
     if head.status != StatusCode::OK {
         return Err(io::Error::other(format!("the server answers {}", head.status.as_u16())));
     }

@@ -9,12 +9,15 @@ use arc_swap::{ArcSwap, ArcSwapOption};
 use tokio::time::Instant;
 
 use super::{
-    Lease, Server,
+    Answered, Lease, Server,
     balance::{self, Candidate, Doubts, Method},
     budget::Budget,
+    lease::Held,
     names::Names,
+    outlier,
     queue::{Queue, Waiter, Wish},
     server::Health,
+    window::{Tally, Window},
 };
 use crate::{
     clock,
@@ -42,7 +45,10 @@ pub(super) struct State {
     pub(super) retired: Vec<Arc<Server>>,
     /// Where the host names among the servers lead.
     pub(super) names: Names,
+    /// Requests that wait for a server, or for a place on one.
     pub(super) queue: Queue<Waiter>,
+    /// Those that ask for an event stream or a tunnel: they wait for a server only, and hold nobody else up.
+    pub(super) streams: Queue<Waiter>,
     pub(super) budget: Budget,
     /// It is no longer configured: what is in flight ends, and nothing new begins.
     pub(super) gone: bool,
@@ -64,8 +70,20 @@ pub(super) struct Slot {
     pub(super) credit: i64,
     /// When it came, or came back (`slow_start`).
     pub(super) returned: Option<Instant>,
-    /// It has just returned and others have not: until when, and how many of those who wait it may have at once.
-    pub(super) share: Option<(Instant, usize)>,
+    /// It has just returned and others have not.
+    pub(super) share: Option<Share>,
+    /// What became of requests on it.
+    pub(super) results: Window,
+    /// How often others were chosen because it is an outlier, since its last turn.
+    pub(super) passed_over: usize,
+}
+
+/// How many of those who wait a server that has just returned may have at once, while others may return too.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Share {
+    until: Instant,
+    requests: Option<usize>,
+    streams: Option<usize>,
 }
 
 /// A server, and what the configuration says of it.
@@ -160,7 +178,8 @@ impl Upstream {
 
     /// Requests that wait.
     pub fn waiting(&self) -> usize {
-        self.lock().queue.len()
+        let state = self.lock();
+        state.queue.len() + state.streams.len()
     }
 
     /// What those who wait are waiting for; `None` when nobody waits.
@@ -169,7 +188,7 @@ impl Upstream {
         let asked = self.settings.load().health.is_some();
         let usable = state.slots.iter().any(|slot| slot.server.is_usable(asked));
         let what = if usable { WaitingFor::Places } else { WaitingFor::Servers };
-        (!state.queue.is_empty()).then_some(what)
+        state.has_waiting().then_some(what)
     }
 
     /// Its servers at present, with what the configuration says of each.
@@ -200,13 +219,20 @@ impl Upstream {
             (Balance::Hash(_), None) | (Balance::LeastConn, _) => Method::LeastConn,
         };
         let hears_reports = settings.load_header.is_some();
+        let slots = state.slots.len();
         let mut candidates = std::mem::take(&mut state.candidates);
         candidates.clear();
         candidates.extend(state.slots.iter().map(|slot| {
             let server = &slot.server;
-            let share = slot.share.filter(|(until, _)| why == Why::Waited && others_come && now < *until);
-            let most = share.map(|(_, share)| share).into_iter().chain(slot.max_requests).min();
-            let load = server.load(settings.streaming_share);
+            let share = slot.share.filter(|share| why == Why::Waited && others_come && now < share.until);
+            let (load, most) = if wish.is_stream {
+                // Streams are spread by their own number, and their servers are never full.
+                (server.streams() as u64 * 100, share.and_then(|share| share.streams))
+            } else {
+                let share = share.and_then(|share| share.requests);
+                let most = share.into_iter().chain(slot.max_requests).min();
+                (server.load(settings.streaming_share), most)
+            };
             let reported = if hears_reports { server.reported_load(now, slot.max_requests) } else { 0 };
             Candidate {
                 load: load + reported,
@@ -218,6 +244,7 @@ impl Upstream {
                 doubts: Doubts {
                     tried: wish.tried.iter().any(|tried| Arc::ptr_eq(tried, server)),
                     silent: server.is_silent(now),
+                    outlier: server.is_outlier() && slot.passed_over < outlier::TURNS * slots,
                 },
                 id: server.id,
                 credit: slot.credit,
@@ -226,54 +253,85 @@ impl Upstream {
         let place = balance::choose(method, &mut candidates, |n| fastrand::u64(0..n));
         for (slot, candidate) in state.slots.iter_mut().zip(&candidates) {
             slot.credit = candidate.credit;
+            slot.passed_over += usize::from(candidate.doubts.outlier && candidate.usable);
         }
         state.candidates = candidates;
-        let server = Arc::clone(&state.slots[place?].server);
-        server.inflight.fetch_add(1, Ordering::Relaxed);
-        Some(Lease::new(Arc::clone(self), settings, server, now))
+        let chosen = &mut state.slots[place?];
+        chosen.passed_over = 0;
+        let server = Arc::clone(&chosen.server);
+        let count = if wish.is_stream { &server.streams } else { &server.inflight };
+        count.fetch_add(1, Ordering::Relaxed);
+        Some(Lease::new(Arc::clone(self), settings, server, now, wish.is_stream))
     }
 
     /// Gives free places to those who wait, in their order.
     pub(super) fn serve_waiting(self: &Arc<Self>) {
-        loop {
-            let (first, lease) = {
-                let mut state = self.lock();
-                let order = self.settings.load().queue_order;
-                let Some(first) = state.queue.first(order) else { return };
-                let wish = first.wish.clone();
-                let Some(lease) = self.pick(&mut state, &wish, Why::Waited) else { return };
-                (state.queue.pop(order), lease)
-            };
-            // A lease that finds nobody (who waited has just left) is given back by being dropped; the lock is not
-            // held here.
-            if let Some((_, waiter)) = first {
-                drop(waiter.sender.send(lease));
-            }
+        for is_stream in [true, false] {
+            while self.serve_first(is_stream) {}
         }
     }
 
-    /// The answer to a request on `server` has begun: it counts less from now on.
-    pub(super) fn streams(self: &Arc<Self>, server: &Arc<Server>) {
+    /// Gives the first of those who wait a place; false when nobody waits or there is none.
+    fn serve_first(self: &Arc<Self>, is_stream: bool) -> bool {
+        let (first, lease) = {
+            let mut state = self.lock();
+            let order = self.settings.load().queue_order;
+            let Some(first) = state.queue(is_stream).first(order) else { return false };
+            let wish = first.wish.clone();
+            let Some(lease) = self.pick(&mut state, &wish, Why::Waited) else { return false };
+            (state.queue(is_stream).pop(order), lease)
+        };
+        // A lease that finds nobody (who waited has just left) is given back by being dropped; the lock is not held here.
+        if let Some((_, waiter)) = first {
+            drop(waiter.sender.send(lease));
+        }
+        true
+    }
+
+    /// Counts the head of a response to a request on `server`, which was counted as a stream or not: it counts less from
+    /// now on, or not at all.
+    pub(super) fn answered(self: &Arc<Self>, server: &Arc<Server>, was_stream: bool, result: Answered) {
         let somebody_waits = {
-            let state = self.lock();
-            server.streaming.fetch_add(1, Ordering::Relaxed);
-            !state.queue.is_empty()
+            let mut state = self.lock();
+            state.count_result(server, result == Answered::Failed);
+            match (was_stream, result == Answered::Stream) {
+                (true, true) => return,
+                (false, false) => {}
+                (true, false) => {
+                    server.streams.fetch_sub(1, Ordering::Relaxed);
+                    server.inflight.fetch_add(1, Ordering::Relaxed);
+                }
+                (false, true) => {
+                    server.inflight.fetch_sub(1, Ordering::Relaxed);
+                    server.streams.fetch_add(1, Ordering::Relaxed);
+                }
+            }
+            if result != Answered::Stream {
+                server.streaming.fetch_add(1, Ordering::Relaxed);
+            }
+            state.has_waiting()
         };
         if somebody_waits {
             self.serve_waiting();
         }
     }
 
-    /// A request on `server`, whose answer had begun or not, is over: its place is free.
-    pub(super) fn free(self: &Arc<Self>, server: &Arc<Server>, streamed: bool) {
+    /// Counts a request that failed on `server` without a whole response.
+    pub(super) fn broke(&self, server: &Arc<Server>) {
+        self.lock().count_result(server, true);
+    }
+
+    /// Frees the place of a request on `server`, or of a stream.
+    pub(super) fn free(self: &Arc<Self>, server: &Arc<Server>, held: Held) {
         let somebody_waits = {
             let mut state = self.lock();
-            let left = server.inflight.fetch_sub(1, Ordering::Relaxed) - 1;
-            server.streaming.fetch_sub(usize::from(streamed), Ordering::Relaxed);
-            if left == 0 {
+            let count = if held == Held::Stream { &server.streams } else { &server.inflight };
+            count.fetch_sub(1, Ordering::Relaxed);
+            server.streaming.fetch_sub(usize::from(held == Held::Streaming), Ordering::Relaxed);
+            if server.is_idle() {
                 state.retired.retain(|retired| !Arc::ptr_eq(retired, server));
             }
-            !state.queue.is_empty()
+            state.has_waiting()
         };
         if somebody_waits {
             self.serve_waiting();
@@ -313,10 +371,10 @@ impl Upstream {
             state.returned(server, before)
         };
         self.serve_waiting();
-        let Some((until, _)) = share else { return };
+        let Some(share) = share else { return };
         let upstream = Arc::downgrade(self);
         tokio::spawn(async move {
-            tokio::time::sleep_until(until).await;
+            tokio::time::sleep_until(share.until).await;
             if let Some(upstream) = upstream.upgrade() {
                 upstream.serve_waiting();
             }
@@ -355,16 +413,59 @@ impl Upstream {
 }
 
 impl State {
-    /// A server has come, or come back: until when it leaves some of those who wait to others, and how many it may have.
-    fn returned(&mut self, server: &Arc<Server>, before: Health) -> Option<(Instant, usize)> {
+    /// The queue of streams, or that of other requests.
+    pub(super) fn queue(&mut self, of_streams: bool) -> &mut Queue<Waiter> {
+        if of_streams { &mut self.streams } else { &mut self.queue }
+    }
+
+    fn has_waiting(&self) -> bool {
+        !self.queue.is_empty() || !self.streams.is_empty()
+    }
+
+    /// Counts what became of a request, and decides anew who is an outlier where that may have changed.
+    fn count_result(&mut self, server: &Arc<Server>, failed: bool) {
+        let now = clock::now();
+        let Some(slot) = self.slots.iter_mut().find(|slot| Arc::ptr_eq(&slot.server, server)) else { return };
+        slot.results.add(now, 1, u64::from(failed));
+        if !failed && !self.slots.iter().any(|slot| slot.server.is_outlier()) {
+            return;
+        }
+        let tallies: Vec<_> = self.slots.iter_mut().map(|slot| slot.results.tally(now)).collect();
+        for (place, slot) in self.slots.iter_mut().enumerate() {
+            let peers = tallies.iter().enumerate().filter(|(peer, _)| *peer != place);
+            let was = slot.server.is_outlier();
+            let is = outlier::is_outlier(tallies[place], peers.map(|(_, tally)| *tally), was);
+            if is != was {
+                slot.server.outlier.store(is, Ordering::Relaxed);
+                let Tally { all, marked } = tallies[place];
+                let (server, failed) = (&slot.server.label, marked);
+                match is {
+                    true => tracing::warn!(
+                        server,
+                        failed,
+                        of = all,
+                        "server fails far more than its peers and gets less"
+                    ),
+                    false => tracing::info!(server, failed, of = all, "server fails no more than its peers"),
+                }
+            }
+        }
+    }
+
+    /// A server has come, or come back: how many of those who wait it may have while others may come too.
+    fn returned(&mut self, server: &Arc<Server>, before: Health) -> Option<Share> {
         let now = Instant::now();
         let servers = self.slots.iter().filter(|slot| slot.is_for_all()).count().max(1);
-        let waiting = self.queue.len();
-        let share = (waiting > 0).then(|| (now + OTHERS_RETURN, waiting.div_ceil(servers)));
+        let part = |waiting: usize| (waiting > 0).then(|| waiting.div_ceil(servers));
+        let (requests, streams) = (part(self.queue.len()), part(self.streams.len()));
+        let share = self.has_waiting().then_some(Share { until: now + OTHERS_RETURN, requests, streams });
         if let Some(slot) = self.slots.iter_mut().find(|slot| Arc::ptr_eq(&slot.server, server)) {
             slot.share = share;
             if before == Health::Failing {
                 slot.returned = Some(now);
+                // Requests that its end has cut say nothing of what has come in its place.
+                slot.results = outlier::results();
+                server.outlier.store(false, Ordering::Relaxed);
             }
         }
         share

@@ -16,8 +16,8 @@ use crate::clock;
 pub struct Turn {
     ticket: Option<Ticket>,
     wish: Wish,
-    /// It has been sent to a server that was taken to be down.
-    resorted: bool,
+    /// It has had a place on a server.
+    was_placed: bool,
     /// How long it has waited for a server so far; `None` when it never had to.
     pub waited: Option<Duration>,
 }
@@ -26,6 +26,11 @@ impl Turn {
     /// It wants the server of this key (`balance = "hash:…"`).
     pub fn wants(&mut self, key: Option<u64>) {
         self.wish.key = key;
+    }
+
+    /// It asks for an event stream or a tunnel.
+    pub fn is_for_stream(&mut self, is_stream: bool) {
+        self.wish.is_stream = is_stream;
     }
 
     /// This request has failed at `server`: another one first from now on.
@@ -73,14 +78,17 @@ impl Upstream {
             }
             // Its number is that of its arrival: a connection that fails costs it no place.
             let is_new = turn.ticket.is_none();
-            let ticket = *turn.ticket.get_or_insert_with(|| state.queue.ticket());
+            let queue = state.queue(turn.wish.is_stream);
+            let ticket = *turn.ticket.get_or_insert_with(|| queue.ticket());
+            let waiting = queue.len();
             if is_new {
                 state.budget.request(started);
             }
             // Who waits already goes first.
-            if state.queue.is_empty()
+            if waiting == 0
                 && let Some(lease) = self.pick(&mut state, &turn.wish, Why::Arrived)
             {
+                turn.was_placed = true;
                 return Ok(lease);
             }
             if hold.is_zero() {
@@ -88,17 +96,21 @@ impl Upstream {
                 return last.ok_or(NoServer::Expired(Duration::ZERO));
             }
             // Who has had a place keeps the right to one.
-            if is_new && state.queue.len() >= self.settings.load().queue {
+            if is_new && waiting >= self.settings.load().queue {
                 self.metrics.refused.inc();
-                return Err(NoServer::QueueFull(state.queue.len()));
+                return Err(NoServer::QueueFull(waiting));
             }
             let (sender, place) = oneshot::channel();
-            state.queue.wait(ticket, Waiter { sender, wish: turn.wish.clone() });
+            let wish = turn.wish.clone();
+            state.queue(wish.is_stream).wait(ticket, Waiter { sender, wish });
             (ticket, place)
         };
         let mut waiting = Waiting { upstream: self, ticket, started, turn, outcome: Outcome::Left };
         let (outcome, result) = match tokio::time::timeout_at(deadline, place).await {
-            Ok(Ok(lease)) => (Outcome::Served, Ok(lease)),
+            Ok(Ok(lease)) => {
+                waiting.turn.was_placed = true;
+                (Outcome::Served, Ok(lease))
+            }
             Ok(Err(_)) if self.lock().stopping => (Outcome::Expired, Err(NoServer::Stopping)),
             Ok(Err(_)) => (Outcome::Gone, Err(NoServer::Gone)),
             Err(_) => match self.last_resort(&mut self.lock(), waiting.turn) {
@@ -112,14 +124,14 @@ impl Upstream {
 }
 
 impl Upstream {
-    /// A place, once for each request, on a server that is taken to be down, for a request that would be refused because
-    /// all are: the server may have come back since it was asked last. One whose `health` says otherwise gets nothing.
+    /// A place on a server that is taken to be down, for a request that would be refused because all are and has tried none
+    /// itself: the server may have come back since it was asked last. One whose `health` says otherwise gets nothing.
     fn last_resort(self: &Arc<Self>, state: &mut State, turn: &mut Turn) -> Option<Lease> {
         let asked = self.settings.load().health.is_some();
-        if asked || turn.resorted || state.slots.iter().any(|slot| slot.server.is_usable(asked)) {
+        if asked || turn.was_placed || state.slots.iter().any(|slot| slot.server.is_usable(asked)) {
             return None;
         }
-        turn.resorted = true;
+        turn.was_placed = true;
         self.pick(state, &turn.wish, Why::LastResort)
     }
 }
@@ -144,7 +156,7 @@ struct Waiting<'a> {
 
 impl Drop for Waiting<'_> {
     fn drop(&mut self) {
-        self.upstream.lock().queue.leave(self.ticket);
+        self.upstream.lock().queue(self.turn.wish.is_stream).leave(self.ticket);
         let waited = self.started.elapsed();
         *self.turn.waited.get_or_insert_default() += waited;
         let metrics = &self.upstream.metrics;

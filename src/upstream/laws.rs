@@ -6,7 +6,7 @@ use proptest::prelude::*;
 use tokio::task::JoinHandle;
 
 use super::{
-    Health, Lease, NoServer, Turn, Upstream,
+    Answered, Health, Lease, NoServer, Turn, Upstream,
     tests::{settings, with},
 };
 use crate::config;
@@ -14,11 +14,11 @@ use crate::config;
 /// Something that happens to an upstream; numbers choose among what there is.
 #[derive(Debug, Clone)]
 enum Event {
-    Arrives { hold: u64 },
+    Arrives { hold: u64, is_stream: bool },
     LeavesTheQueue(usize),
     Connects(usize),
     IsSent(usize),
-    IsAnswered(usize),
+    IsAnswered(usize, Answered),
     TimesOut(usize),
     Ends(usize),
     IsTriedElsewhere(usize),
@@ -36,11 +36,13 @@ fn event() -> impl Strategy<Value = Event> {
     use Event::*;
     let index = 0..100_usize;
     prop_oneof![
-        6 => (0..3_u64).prop_map(|hold| Arrives { hold: hold * 5_000 }),
+        6 => (0..3_u64, prop::bool::weighted(0.3))
+            .prop_map(|(hold, is_stream)| Arrives { hold: hold * 5_000, is_stream }),
         1 => index.clone().prop_map(LeavesTheQueue),
         2 => index.clone().prop_map(Connects),
         2 => index.clone().prop_map(IsSent),
-        3 => index.clone().prop_map(IsAnswered),
+        3 => (index.clone(), prop::sample::select(vec![Answered::Well, Answered::Failed, Answered::Stream]))
+            .prop_map(|(number, result)| IsAnswered(number, result)),
         1 => index.clone().prop_map(TimesOut),
         4 => index.clone().prop_map(Ends),
         1 => index.clone().prop_map(IsTriedElsewhere),
@@ -103,7 +105,11 @@ impl World {
         let lease = |number: usize| number.checked_rem(held);
         let server = |number: usize| number.checked_rem(servers.len()).map(|number| &servers[number].server);
         match event {
-            Event::Arrives { hold } => self.arrives(Turn::default(), Duration::from_millis(hold)),
+            Event::Arrives { hold, is_stream } => {
+                let mut turn = Turn::default();
+                turn.is_for_stream(is_stream);
+                self.arrives(turn, Duration::from_millis(hold));
+            }
             Event::LeavesTheQueue(number) => {
                 if let Some(number) = number.checked_rem(self.waiting.len()) {
                     self.waiting.swap_remove(number).abort();
@@ -119,9 +125,9 @@ impl World {
                     self.held[number].1.sent();
                 }
             }
-            Event::IsAnswered(number) => {
+            Event::IsAnswered(number, result) => {
                 if let Some(number) = lease(number) {
-                    self.held[number].1.answered(None);
+                    self.held[number].1.answered(result, None);
                 }
             }
             Event::TimesOut(number) => {
@@ -173,7 +179,9 @@ impl World {
     fn assert_counts(&self) {
         for standing in self.upstream.servers() {
             let here = self.held.iter().filter(|(_, lease)| Arc::ptr_eq(lease.server(), &standing.server));
-            assert_eq!(standing.server.inflight(), here.count(), "{}", standing.server.label);
+            let (streams, requests) = here.partition::<Vec<_>, _>(|(_, lease)| lease.is_stream);
+            let counted = (standing.server.streams(), standing.server.inflight());
+            assert_eq!(counted, (streams.len(), requests.len()), "{}", standing.server.label);
             assert!(standing.server.streaming() <= standing.server.inflight());
         }
         assert_eq!(self.upstream.waiting(), self.waiting.len());
@@ -201,15 +209,22 @@ proptest! {
                 let after = world.usable();
                 for (_, lease) in world.held.iter().skip(held) {
                     let label = &lease.server().label;
-                    let was_usable = [&before, &between, &after].iter().any(|usable| usable.contains(label));
-                    assert!(passes || was_usable, "{label} is out: {name}");
+                    let known = [&before, &between, &after];
+                    let was_usable = known.iter().any(|usable| usable.contains(label));
+                    // Whoever would be refused because all are out may try one.
+                    let all_were_out = known.iter().any(|usable| usable.is_empty()) && !lease.server().is_draining();
+                    assert!(passes || was_usable || all_were_out, "{label} is out: {name}");
                 }
                 world.assert_counts();
             }
             // Past the time for which a server that has returned leaves some to others, nobody waits while there is room.
             tokio::time::sleep(Duration::from_millis(2_100)).await;
             world.settle().await;
-            if world.upstream.waiting() > 0 {
+            if !world.upstream.lock().streams.is_empty() {
+                let usable = world.usable();
+                assert!(usable.is_empty(), "a stream waits, and {usable:?} could take it");
+            }
+            if !world.upstream.lock().queue.is_empty() {
                 for standing in world.upstream.servers() {
                     let full = standing.max_requests.is_some_and(|most| {
                         standing.server.load(20) >= most as u64 * 100
@@ -241,6 +256,7 @@ async fn counts_return_to_zero_after_any_mix_on_many_threads() {
             let mut random = fastrand::Rng::with_seed(seed);
             for _ in 0..200 {
                 let mut turn = Turn::default();
+                turn.is_for_stream(random.u8(0..4) == 0);
                 let patience = Duration::from_micros(random.u64(0..2_000));
                 let acquired = upstream.acquire(&mut turn, Duration::from_secs(5));
                 // Some leave while they wait.
@@ -259,7 +275,10 @@ async fn counts_return_to_zero_after_any_mix_on_many_threads() {
                 }
                 if fate > 2 {
                     tokio::task::yield_now().await;
-                    lease.answered(None);
+                    lease.answered(
+                        random.choice([Answered::Well, Answered::Failed, Answered::Stream]).unwrap(),
+                        None,
+                    );
                 }
                 if fate == 3 {
                     lease.timed_out();
@@ -278,7 +297,7 @@ async fn counts_return_to_zero_after_any_mix_on_many_threads() {
     }
     assert_eq!(upstream.waiting(), 0);
     for server in servers {
-        assert_eq!((server.inflight(), server.streaming()), (0, 0));
+        assert_eq!((server.inflight(), server.streaming(), server.streams()), (0, 0, 0));
         assert_eq!(server.health(), Health::Up);
     }
 }

@@ -18,6 +18,30 @@ pub struct Lease {
     chosen: Instant,
     /// All of the request has arrived: when it is connected, an answer is due.
     whole: bool,
+    /// It counts as an event stream or a tunnel, not as a request in flight.
+    pub(super) is_stream: bool,
+}
+
+/// What the head of a response says.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Answered {
+    /// The server has done what it was asked.
+    Well,
+    /// It has failed (5xx).
+    Failed,
+    /// Its response is an event stream, or the connection becomes a tunnel: from now on it is no load.
+    Stream,
+}
+
+/// What a lease counts as.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Held {
+    /// A request whose response has not begun.
+    Busy,
+    /// One whose response has.
+    Streaming,
+    /// An event stream or a tunnel.
+    Stream,
 }
 
 /// How far the request is.
@@ -36,9 +60,10 @@ impl Lease {
         settings: Arc<config::Upstream>,
         server: Arc<Server>,
         now: Instant,
+        is_stream: bool,
     ) -> Self {
         server.silence().chosen(now);
-        Self { chosen: now, upstream, settings, server, stage: Stage::Connecting, whole: false }
+        Self { chosen: now, upstream, settings, server, stage: Stage::Connecting, whole: false, is_stream }
     }
 
     /// There is a connection to the server.
@@ -67,8 +92,9 @@ impl Lease {
         }
     }
 
-    /// The server has begun its answer; `report` is what it says of its load. Gives how long it took from the choice on.
-    pub fn answered(&mut self, report: Option<&HeaderValue>) -> Duration {
+    /// Counts the head of the response: `report` is what the server says of its load in it. Gives how long it took from
+    /// the choice on.
+    pub fn answered(&mut self, result: Answered, report: Option<&HeaderValue>) -> Duration {
         let now = clock::now();
         let took = now.saturating_duration_since(self.chosen);
         if self.stage == Stage::Answered {
@@ -85,8 +111,17 @@ impl Lease {
         {
             self.server.reports(report);
         }
-        self.upstream.streams(&self.server);
+        self.upstream.answered(&self.server, self.is_stream, result);
+        self.is_stream = result == Answered::Stream;
         took
+    }
+
+    /// Counts a request that failed without a whole response, for which its server is to blame. That a stream ends with
+    /// its server is no failure.
+    pub fn broke(&self) {
+        if !self.is_stream {
+            self.upstream.broke(&self.server);
+        }
     }
 
     /// The server has kept the request waiting for as long as it may.
@@ -123,6 +158,11 @@ impl Drop for Lease {
             Stage::Sent => self.server.silence().given_up(),
             Stage::Sending | Stage::Answered => {}
         }
-        self.upstream.free(&self.server, self.stage == Stage::Answered);
+        let held = match self.stage {
+            _ if self.is_stream => Held::Stream,
+            Stage::Answered => Held::Streaming,
+            _ => Held::Busy,
+        };
+        self.upstream.free(&self.server, held);
     }
 }

@@ -15,12 +15,14 @@ mod hold;
 mod key;
 mod lease;
 mod names;
+pub(crate) mod outlier;
 mod queue;
 mod report;
 pub mod retry;
 mod roster;
 mod server;
 mod silence;
+mod window;
 
 use std::{
     collections::BTreeMap,
@@ -30,7 +32,7 @@ use std::{
 use crate::{config, observe::Metrics};
 pub use group::{Standing, Upstream, WaitingFor};
 pub use hold::{NoServer, Turn};
-pub use lease::Lease;
+pub use lease::{Answered, Lease};
 pub use server::{Health, Server};
 pub(crate) use {
     connect::connect,

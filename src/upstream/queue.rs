@@ -21,6 +21,8 @@ pub(super) struct Wish {
     pub(super) tried: Vec<Arc<Server>>,
     /// The one for its key.
     pub(super) key: Option<u64>,
+    /// It asks for an event stream or a tunnel, which is no load and takes no place in `max_requests`.
+    pub(super) is_stream: bool,
 }
 
 /// A queue by order of arrival. A request that comes back (its server turned out to be down) takes its old place.

@@ -9,6 +9,7 @@ use super::{
     group::{Slot, State},
     health,
     names::Lookup,
+    outlier,
 };
 use crate::config::{self, Address, ServerAddress, UpstreamServer};
 
@@ -79,6 +80,7 @@ impl Upstream {
         let servers = state.slots.drain(..).map(|slot| slot.server).collect();
         state.retire(servers);
         state.queue.clear();
+        state.streams.clear();
     }
 
     /// Refuses those who wait, and whoever comes: the process ends.
@@ -86,6 +88,7 @@ impl Upstream {
         let mut state = self.lock();
         state.stopping = true;
         state.queue.clear();
+        state.streams.clear();
     }
 
     /// Whether it is configured no longer.
@@ -133,7 +136,18 @@ impl State {
                         let returned = others.then_some(now);
                         // Several proxies that start at the same time do not begin their turns at the same server.
                         let credit = fastrand::i64(0..i64::from(weight) * 1000);
-                        Slot { server, name, weight, backup, max_requests, credit, returned, share: None }
+                        Slot {
+                            server,
+                            name,
+                            weight,
+                            backup,
+                            max_requests,
+                            credit,
+                            returned,
+                            share: None,
+                            results: outlier::results(),
+                            passed_over: 0,
+                        }
                     }
                 };
                 if slot.server.is_watched() {
@@ -172,7 +186,7 @@ impl State {
     fn retire(&mut self, servers: Vec<Arc<Server>>) {
         for server in servers {
             server.unwatch();
-            if server.inflight() > 0 {
+            if !server.is_idle() {
                 self.retired.push(server);
             }
         }

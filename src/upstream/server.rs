@@ -24,10 +24,14 @@ pub struct Server {
     pub(crate) metrics: OnceLock<ServerMetrics>,
     /// The label as a number.
     pub(super) id: u64,
-    /// Requests in flight. Changed only under the lock of its upstream.
+    /// Requests in flight, streams not among them. Changed only under the lock of its upstream.
     pub(super) inflight: AtomicUsize,
     /// Those of them whose answers have begun. Changed only under the lock of its upstream.
     pub(super) streaming: AtomicUsize,
+    /// Event streams and tunnels, open or asked for. Changed only under the lock of its upstream.
+    pub(super) streams: AtomicUsize,
+    /// Its share of failures is far above its peers'. Changed only under the lock of its upstream.
+    pub(super) outlier: AtomicBool,
     health: AtomicU8,
     /// Why it is failing, for people.
     reason: ArcSwapOption<String>,
@@ -65,6 +69,8 @@ impl Server {
             metrics: OnceLock::new(),
             inflight: AtomicUsize::new(0),
             streaming: AtomicUsize::new(0),
+            streams: AtomicUsize::new(0),
+            outlier: AtomicBool::new(false),
             health: AtomicU8::new(Health::Unknown as u8),
             reason: ArcSwapOption::empty(),
             draining: AtomicBool::new(false),
@@ -80,9 +86,25 @@ impl Server {
         self.inflight.load(Ordering::Relaxed)
     }
 
-    /// Those of them whose answers have begun: only a body, or a tunnel, is still on its way.
+    /// Those of them whose responses have begun: only a body is still on its way.
     pub fn streaming(&self) -> usize {
         self.streaming.load(Ordering::Relaxed)
+    }
+
+    /// Event streams and tunnels (WebSocket), open or asked for. They are open for hours and cost next to nothing, so they
+    /// are no load and take no place in `max_requests`.
+    pub fn streams(&self) -> usize {
+        self.streams.load(Ordering::Relaxed)
+    }
+
+    /// Whether nothing at all is in flight on it.
+    pub(super) fn is_idle(&self) -> bool {
+        self.inflight() + self.streams() == 0
+    }
+
+    /// Whether its share of failures is far above its peers': it gets less than they.
+    pub fn is_outlier(&self) -> bool {
+        self.outlier.load(Ordering::Relaxed)
     }
 
     /// What is in flight on it in hundredths of a request; what only streams counts `streaming_share` percent.
@@ -182,6 +204,7 @@ impl Server {
             _ if self.is_draining() => "draining",
             Health::Failing => "failing",
             _ if self.is_silent(now) => "silent",
+            _ if self.is_outlier() => "outlier",
             Health::Unknown => "unknown",
             Health::Up => "up",
         }

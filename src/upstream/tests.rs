@@ -4,7 +4,7 @@ use std::{sync::Arc, time::Duration};
 
 use tokio::time::Instant;
 
-use super::{Lease, NoServer, Standing, Turn, Upstream};
+use super::{Answered, Lease, NoServer, Standing, Turn, Upstream};
 use crate::{
     config::{self, Balance, QueueOrder, ServerAddress, UpstreamServer},
     observe::HoldMetrics,
@@ -354,7 +354,7 @@ async fn one_slow_request_does_not_starve_its_server() {
         for lease in &mut pair {
             lease.connected();
             lease.sent();
-            lease.answered(None);
+            lease.answered(Answered::Well, None);
             others += usize::from(Arc::ptr_eq(lease.server(), &server));
         }
     }
@@ -437,7 +437,7 @@ async fn what_a_server_says_of_its_load_cannot_overflow() {
         let mut lease = acquire(&upstream).await.unwrap();
         lease.connected();
         lease.sent();
-        lease.answered(Some(&http::HeaderValue::from_static("TEXT cpu_utilization=1000000")));
+        lease.answered(Answered::Well, Some(&http::HeaderValue::from_static("TEXT cpu_utilization=1000000")));
     }
     assert!(acquire(&upstream).await.is_ok());
 }

@@ -1,0 +1,104 @@
+//! Passive health check on results: a server whose share of failures is far above its peers' gets less.
+//!
+//! Failing fast looks like capacity: a server that answers 500 in a millisecond is always the least loaded. Whether
+//! failures are a server's own fault only its peers tell. When they fail as much, the cause is elsewhere (a database, a
+//! client that asks for nonsense), and nobody is blamed.
+
+use std::time::Duration;
+
+use http::StatusCode;
+
+use super::window::{Tally, Window};
+
+/// Results of the last 10 to 20 seconds count.
+const SPAN: Duration = Duration::from_secs(10);
+
+/// Results of a server before anything follows from them, and failures among them.
+const LEAST: u64 = 10;
+const LEAST_FAILED: u64 = 5;
+
+/// How far above its peers' share of failures that of a server must lie.
+const ABOVE: f64 = 0.3;
+
+/// How often the peers' share of failures that of a server must be, beside that.
+const TIMES: f64 = 2.0;
+
+/// An outlier gets one in so many of its fair turns, which shows whether it is well again.
+pub(super) const TURNS: usize = 5;
+
+/// A window for the results of one server.
+pub(super) const fn results() -> Window {
+    Window::new(SPAN)
+}
+
+/// Whether a response says that its server has failed. 501 and 505 are about what was asked.
+pub(crate) fn is_failure(status: StatusCode) -> bool {
+    const ABOUT_THE_REQUEST: [StatusCode; 2] =
+        [StatusCode::NOT_IMPLEMENTED, StatusCode::HTTP_VERSION_NOT_SUPPORTED];
+    status.is_server_error() && !ABOUT_THE_REQUEST.contains(&status)
+}
+
+/// Whether a server with these results is an outlier among its `peers`. One that `was` needs no further evidence to stay
+/// one, only results that are still bad.
+pub(super) fn is_outlier(own: Tally, peers: impl Iterator<Item = Tally>, was: bool) -> bool {
+    let has_evidence = own.all >= LEAST && own.marked >= LEAST_FAILED;
+    if !has_evidence && !(was && own.all > 0) {
+        return false;
+    }
+    let mut shares: Vec<_> = peers.filter(|peer| peer.all >= LEAST).map(share).collect();
+    shares.sort_by(f64::total_cmp);
+    // The lower quartile: several servers may be out of order, and a few good peers show that it can be done.
+    let Some(peers) = shares.get(shares.len().saturating_sub(1) / 4) else { return false };
+    share(own) > ABOVE + TIMES * peers
+}
+
+fn share(tally: Tally) -> f64 {
+    tally.marked as f64 / tally.all.max(1) as f64
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn tally((all, marked): (u64, u64)) -> Tally {
+        Tally { all, marked }
+    }
+
+    fn blamed<const N: usize>(own: (u64, u64), peers: [(u64, u64); N]) -> bool {
+        is_outlier(tally(own), peers.into_iter().map(tally), false)
+    }
+
+    #[test]
+    fn a_server_that_fails_more_than_its_peers_is_blamed() {
+        assert!(blamed((100, 100), [(30, 0), (30, 0), (30, 0)]));
+        assert!(blamed((10, 5), [(10, 0)]));
+        assert!(blamed((100, 100), [(100, 100), (30, 1), (30, 0)]), "of two bad ones each");
+        assert!(blamed((100, 100), [(100, 100), (100, 100), (30, 0)]), "of three bad ones each");
+    }
+
+    #[test]
+    fn nobody_is_blamed_without_evidence_or_when_all_are_bad() {
+        assert!(!blamed((9, 9), [(30, 0)]), "few results");
+        assert!(!blamed((1000, 4), [(1000, 0)]), "few failures");
+        assert!(!blamed((100, 20), [(100, 0)]), "a small share");
+        assert!(!blamed((100, 100), [(100, 100), (100, 90)]), "all are bad");
+        assert!(!blamed((100, 60), [(100, 30), (100, 25)]), "the cause is elsewhere");
+        assert!(!blamed((100, 100), []), "there is no peer");
+        assert!(!blamed((100, 100), [(3, 0)]), "nothing is known of its peers");
+    }
+
+    #[test]
+    fn an_outlier_stays_one_while_its_results_are_bad() {
+        let peers = || [tally((100, 0))].into_iter();
+        assert!(is_outlier(tally((2, 2)), peers(), true));
+        assert!(!is_outlier(tally((4, 0)), peers(), true));
+        assert!(!is_outlier(tally((0, 0)), peers(), true), "nothing bad is known of it any more");
+    }
+
+    #[test]
+    fn what_is_asked_is_not_the_servers_fault() {
+        let failures = [500, 501, 502, 503, 504, 505, 404, 200]
+            .map(|code| is_failure(StatusCode::from_u16(code).unwrap()));
+        assert_eq!(failures, [true, false, true, true, true, false, false, false]);
+    }
+}
