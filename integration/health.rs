@@ -137,3 +137,21 @@ async fn a_server_that_refuses_or_answers_wrongly_gets_nothing_even_when_it_is_t
     status.store(200, Ordering::SeqCst);
     request.await.unwrap().unwrap().expect(200);
 }
+
+#[tokio::test]
+async fn a_probe_can_look_like_a_request() {
+    // As Django does whose ALLOWED_HOSTS names the site alone.
+    let app = Backend::answering(|head| {
+        let lower = head.to_ascii_lowercase();
+        let wanted = ["host: galaxy.example.org:8443", "x-forwarded-proto: https", "user-agent: probe/1"];
+        let fits = !lower.contains("bowshock-health") && wanted.iter().all(|field| lower.contains(field));
+        let status = if fits || lower.contains("get / ") { "200 OK" } else { "400 Bad Request" };
+        format!("HTTP/1.1 {status}\r\nContent-Length: 2\r\n\r\nok").into_bytes()
+    })
+    .await;
+    let health = "health = { path = \"/health\", host = \"galaxy.example.org:8443\", headers = { X-Forwarded-Proto = \
+                  \"https\", User-Agent = \"probe/1\" } }";
+    let proxy = Proxy::to([app.address()]).with(health).start().await;
+    proxy.get("/").await.expect(200);
+    assert_eq!(proxy.states().await, ["up"]);
+}

@@ -463,3 +463,63 @@ async fn a_stale_connection_costs_no_try() {
     assert_eq!(worker.heads().len(), 10, "each was answered on a connection of its own");
     assert_eq!(proxy.states().await, ["up"], "a stale connection says nothing of its server");
 }
+
+/// A worker that answers 503 while it loads, and one that is ready.
+async fn one_that_loads() -> (Backend, Backend) {
+    let loads = Backend::answering(|_| {
+        b"HTTP/1.1 503 Service Unavailable\r\nContent-Length: 5\r\n\r\nloads".to_vec()
+    });
+    (loads.await, Backend::saying("ready").await)
+}
+
+#[tokio::test]
+async fn a_status_is_tried_elsewhere_where_the_configuration_says_so() {
+    let (loads, ready) = one_that_loads().await;
+    let servers = || [loads.address(), ready.address()];
+    for (upstream, route) in [
+        ("retry = { on = [502, 503] }", "hold = \"1m\""),
+        ("retry = { on = [502] }", "retry = { on = [503] }"),
+    ] {
+        let proxy = Proxy::to(servers()).with(upstream).route(route).start().await;
+        for method in ["GET", "HEAD", "OPTIONS"] {
+            for _ in 0..8 {
+                proxy.request(method, "/").await.expect(200);
+            }
+        }
+        let retries = proxy.metrics().await.sum("bowshock_upstream_retries_total", &["reason=\"status\""]);
+        assert!(retries >= 1.0, "{retries}");
+    }
+    assert!(!loads.heads().is_empty());
+}
+
+#[tokio::test]
+async fn without_a_word_a_status_is_passed_on() {
+    let (loads, _) = one_that_loads().await;
+    let proxy = Proxy::to([loads.address()]).with("retry = { on = [503] }").start().await;
+    assert_eq!(proxy.get("/").await.expect(503).text(), "loads", "there is no other server");
+    assert_eq!(loads.heads().len(), 1);
+    let (loads, ready) = one_that_loads().await;
+    let proxy = Proxy::to([loads.address(), ready.address()]).start().await;
+    eventually("it is asked", async || proxy.get("/").await.status == 503).await;
+    // What may have taken effect is not asked for again.
+    let proxy = Proxy::to([loads.address(), ready.address()]).with("retry = { on = [503] }").start().await;
+    for method in ["POST", "PUT", "DELETE"] {
+        eventually("it is asked", async || proxy.request(method, "/").await.status == 503).await;
+    }
+    let unsafe_too = Proxy::to([loads.address(), ready.address()])
+        .with("retry = { on = [503] }")
+        .route("retry = { unsafe = true }")
+        .start()
+        .await;
+    for _ in 0..8 {
+        unsafe_too.post("/", "hello").await.expect(200);
+    }
+}
+
+#[tokio::test]
+async fn when_all_say_the_same_the_client_hears_it() {
+    let ((one, _), (two, _)) = (one_that_loads().await, one_that_loads().await);
+    let proxy = Proxy::to([one.address(), two.address()]).with("retry = { on = [503] }").start().await;
+    assert_eq!(proxy.get("/").await.expect(503).text(), "loads");
+    assert_eq!([one.heads().len(), two.heads().len()], [1, 1]);
+}

@@ -58,7 +58,7 @@ async fn it_is_offered_and_passed_in_both_directions() {
     // The end of one side is that of the tunnel.
     client.send(frames::frame(DATA, END_STREAM, 1, "")).await;
     assert_eq!(client.end_of(1).await, End::Answer(0, Vec::new()));
-    soon_eq!(proxy.inflight().await, [0]);
+    soon_eq!(proxy.servers().await[0]["streams"], 0);
 }
 
 #[tokio::test]
@@ -68,9 +68,9 @@ async fn a_client_that_resets_it_ends_it() {
     let mut client = Frames::to(&proxy.h2()).await;
     client.send(headers(1, 0, &CONNECT)).await;
     client.until(|frame| frame.kind == HEADERS).await;
-    soon_eq!(proxy.inflight().await, [1]);
+    soon_eq!(proxy.servers().await[0]["streams"], 1);
     client.send(reset(1)).await;
-    soon_eq!(proxy.inflight().await, [0]);
+    soon_eq!(proxy.servers().await[0]["streams"], 0);
     assert_eq!(client.ask(3, frames::get(3, "/")).await.status(), Some(502), "the connection goes on");
 }
 

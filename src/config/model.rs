@@ -310,10 +310,12 @@ pub enum Buffering {
 }
 
 /// `retry` of a route.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct RouteRetry {
     /// Tries in all; `None` takes the upstream's own.
     pub tries: Option<u32>,
+    /// Statuses for which another server is asked; `None` takes the upstream's own.
+    pub on: Option<Vec<StatusCode>>,
     /// Methods that are not idempotent are sent again too; bodies are kept for it.
     pub any_method: bool,
 }
@@ -514,12 +516,14 @@ pub enum QueueOrder {
 }
 
 /// `upstream.retry`
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Retry {
     /// Tries in all once something of a request was sent; at least 1.
     pub tries: u32,
     /// Most retries for each hundred requests.
     pub budget: u32,
+    /// Statuses for which another server is asked.
+    pub on: Vec<StatusCode>,
 }
 
 /// One entry of `upstream.servers`.
@@ -561,6 +565,10 @@ impl fmt::Display for ServerAddress {
 pub struct Health {
     /// The path that is asked for.
     pub path: String,
+    /// `Host` of the question; `None` is `localhost`.
+    pub host: Option<String>,
+    /// Further headers of the question, which replace those of the same name.
+    pub headers: Vec<(HeaderName, HeaderValue)>,
     /// The statuses of a worker that is well; empty means any 2xx.
     pub expect: Vec<StatusCode>,
     /// Pause between two questions to a worker that is well.

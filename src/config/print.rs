@@ -1,6 +1,8 @@
 //! A configuration written down again: everything that is in effect, defaults included, as a file that reads
 //! the same.
 
+use http::{HeaderName, HeaderValue, StatusCode};
+
 use super::{
     acme::CHALLENGES,
     action::SYMLINKS,
@@ -315,11 +317,7 @@ fn route_pairs(route: &Route) -> Vec<(&'static str, String)> {
         pairs.push(("expires", quote(&show_duration(expires))));
     }
     if !route.headers.is_empty() {
-        let header = |(name, value): &(http::HeaderName, http::HeaderValue)| {
-            format!("{name} = {}", quote(value.to_str().unwrap_or_default()))
-        };
-        let headers: Vec<String> = route.headers.iter().map(header).collect();
-        pairs.push(("headers", format!("{{ {} }}", headers.join(", "))));
+        pairs.push(("headers", show_headers(&route.headers)));
     }
     if let Some(timeout) = route.read_timeout {
         pairs.push(("read_timeout", quote(&show_duration(timeout))));
@@ -327,9 +325,11 @@ fn route_pairs(route: &Route) -> Vec<(&'static str, String)> {
     if let Some(hold) = route.hold {
         pairs.push(("hold", quote(&show_duration(hold))));
     }
-    let RouteRetry { tries, any_method } = route.retry;
+    let RouteRetry { tries, on, any_method } = &route.retry;
     let tries = tries.map(|tries| ("tries", tries.to_string()));
-    let retry: Vec<_> = tries.into_iter().chain(any_method.then(|| ("unsafe", "true".into()))).collect();
+    let on = on.as_ref().map(|on| ("on", statuses(on)));
+    let retry: Vec<_> =
+        tries.into_iter().chain(on).chain(any_method.then(|| ("unsafe", "true".into()))).collect();
     if !retry.is_empty() {
         pairs.push(("retry", inline(&retry)));
     }
@@ -359,6 +359,17 @@ fn route_pairs(route: &Route) -> Vec<(&'static str, String)> {
     pairs
 }
 
+fn show_headers(headers: &[(HeaderName, HeaderValue)]) -> String {
+    let header = |(name, value): &(HeaderName, HeaderValue)| {
+        format!("{name} = {}", quote(&String::from_utf8_lossy(value.as_bytes())))
+    };
+    format!("{{ {} }}", headers.iter().map(header).collect::<Vec<_>>().join(", "))
+}
+
+fn statuses(statuses: &[StatusCode]) -> String {
+    list(statuses.iter().map(|status| status.as_u16().to_string()))
+}
+
 fn upstream(out: &mut Out, upstream: &Upstream) {
     out.table(&format!("[upstream.{}]", bare_or_quoted(&upstream.name)));
     out.raw("servers", list(upstream.servers.iter().map(upstream_server)));
@@ -378,13 +389,22 @@ fn upstream(out: &mut Out, upstream: &Upstream) {
     out.duration("hold", upstream.hold);
     out.raw("queue", upstream.queue);
     out.raw("queue_order", word(&QUEUE_ORDERS, &upstream.queue_order));
-    let Retry { tries, budget } = upstream.retry;
-    out.raw("retry", inline(&[("tries", tries.to_string()), ("budget", quote(&format!("{budget}%")))]));
-    if let Some(Health { path, expect, every, timeout }) = &upstream.health {
+    let Retry { tries, budget, on } = &upstream.retry;
+    let mut pairs = vec![("tries", tries.to_string()), ("budget", quote(&format!("{budget}%")))];
+    if !on.is_empty() {
+        pairs.push(("on", statuses(on)));
+    }
+    out.raw("retry", inline(&pairs));
+    if let Some(Health { path, host, headers, expect, every, timeout }) = &upstream.health {
         let [every, timeout] = [every, timeout].map(|time| quote(&show_duration(*time)));
-        let mut pairs = vec![("path", quote(path)), ("every", every), ("timeout", timeout)];
+        let mut pairs = vec![("path", quote(path))];
+        pairs.extend(host.as_ref().map(|host| ("host", quote(host))));
+        if !headers.is_empty() {
+            pairs.push(("headers", show_headers(headers)));
+        }
+        pairs.extend([("every", every), ("timeout", timeout)]);
         if !expect.is_empty() {
-            pairs.push(("expect", list(expect.iter().map(|status| status.as_u16().to_string()))));
+            pairs.push(("expect", statuses(expect)));
         }
         out.raw("health", inline(&pairs));
     }

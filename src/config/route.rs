@@ -128,8 +128,9 @@ fn retry(value: Value<'_>) -> Option<RouteRetry> {
     let mut table = value.table(&ROUTE_RETRY, "retry = { unsafe = true }")?;
     let tries = table.optional("tries", upstream::tries());
     let any_method = table.optional("unsafe", Value::boolean).unwrap_or(false);
+    let on = table.optional("on", upstream::retry_on);
     table.finish();
-    Some(RouteRetry { tries, any_method })
+    Some(RouteRetry { tries, on, any_method })
 }
 
 /// Reads a list of methods.

@@ -2,7 +2,7 @@
 
 use std::{cell::Cell, collections::BTreeMap, net::SocketAddr, ops::RangeInclusive, time::Duration};
 
-use http::{HeaderName, StatusCode};
+use http::{HeaderName, StatusCode, header, uri::Authority};
 
 use super::{
     action, address,
@@ -22,7 +22,7 @@ pub const QUEUE_ORDERS: [(&str, QueueOrder); 2] =
     [("oldest", QueueOrder::Oldest), ("newest", QueueOrder::Newest)];
 
 /// What holds where `retry` says nothing.
-const DEFAULT_RETRY: Retry = Retry { tries: 4, budget: 20 };
+const DEFAULT_RETRY: Retry = Retry { tries: 4, budget: 20, on: Vec::new() };
 
 /// A body that is only being streamed costs a worker little, and an event stream is open for hours: counted whole, a
 /// few of them would make an idle worker look busy.
@@ -228,11 +228,36 @@ fn health(value: Value<'_>) -> Option<Health> {
     }
     let mut table = value.table(&HEALTH, HEALTH_EXAMPLE)?;
     let path = table.required("path", "\"/api/version\"", text("\"/api/version\"", health_path));
+    let host = table.optional("host", text("\"galaxy.example.org\"", health_host));
+    let headers = table.optional("headers", health_headers).unwrap_or_default();
     let every = table.optional("every", Value::time).unwrap_or(Duration::from_secs(5));
     let timeout = table.optional("timeout", Value::time).unwrap_or(Duration::from_secs(2));
     let expect = table.optional("expect", expect).unwrap_or_default();
     table.finish();
-    Some(Health { path: path?, expect, every, timeout })
+    Some(Health { path: path?, host, headers, expect, every, timeout })
+}
+
+fn health_host(text: &str) -> Result<String, Problem> {
+    let is_host = text.parse::<Authority>().is_ok_and(|host| !host.as_str().contains('@'));
+    if is_host {
+        Ok(text.into())
+    } else {
+        Err(Problem::new(
+            format!("{} cannot be a `Host`", show(text)),
+            "a name or address, and a port if need be",
+        )
+        .help("write for example `host = \"galaxy.example.org\"`"))
+    }
+}
+
+fn health_headers(value: Value<'_>) -> Option<headers::Headers> {
+    let headers = headers::read(value)?;
+    if headers.iter().any(|(name, _)| *name == header::HOST) {
+        let problem = Problem::new("`Host` has a key of its own", "not here");
+        value.error(problem.help("write `host = \"galaxy.example.org\"` beside `headers`"));
+        return None;
+    }
+    Some(headers)
 }
 
 fn load_header(text: &str) -> Result<HeaderName, Problem> {
@@ -265,8 +290,24 @@ fn retry(value: Value<'_>) -> Option<Retry> {
     let mut table = value.table(&RETRY, "retry = { tries = 4, budget = \"20%\" }")?;
     let tries = table.optional("tries", tries()).unwrap_or(DEFAULT_RETRY.tries);
     let budget = table.optional("budget", Value::share).unwrap_or(DEFAULT_RETRY.budget);
+    let on = table.optional("on", retry_on).unwrap_or_default();
     table.finish();
-    Some(Retry { tries, budget })
+    Some(Retry { tries, budget, on })
+}
+
+/// Reads the statuses for which another server is asked.
+pub fn retry_on(value: Value<'_>) -> Option<Vec<StatusCode>> {
+    let error = |item: Value<'_>| {
+        let status = action::status(item)?;
+        let is_error = status.is_client_error() || status.is_server_error();
+        if !is_error {
+            let problem = Problem::new(format!("{} is no error", status.as_u16()), "must be from 400 to 599");
+            item.error(problem.help("write for example `on = [502, 503, 504]`"));
+        }
+        is_error.then_some(status)
+    };
+    let statuses = value.list("on = [502, 503, 504]")?.into_iter().filter_map(error).collect();
+    Some(statuses)
 }
 
 /// Reads how often a request is tried in all.

@@ -108,18 +108,58 @@ pub(crate) fn to_answer(
     decision
 }
 
+/// Whether another server is asked in place of the one that has answered with this status (`retry.on`).
+pub(super) fn to_status(
+    metrics: &Metrics,
+    request: &Head,
+    replayable: bool,
+    status: StatusCode,
+    exchange: &mut Exchange,
+) -> bool {
+    let (Some(route), Some(lease)) = (&exchange.route, &exchange.lease) else { return false };
+    let on = route.settings.retry.on.as_ref().unwrap_or(&lease.settings().retry.on);
+    if !on.contains(&status) {
+        return false;
+    }
+    let upstream = lease.upstream();
+    let has_other = upstream.has_other(&exchange.turn, lease.server());
+    let any_method = route.settings.retry.any_method;
+    let Some(attempt) = attempt(Failure::Status, request, replayable, any_method, exchange) else {
+        return false;
+    };
+    if retry::after_status(&attempt, has_other) == Decision::GiveUp {
+        return false;
+    }
+    metrics.retry(&upstream.name, "status");
+    upstream.retries();
+    exchange.turn.avoid(lease.server());
+    true
+}
+
 fn decide(failure: Failure, request: &Head, replayable: bool, exchange: &Exchange) -> Decision {
-    let Some(route) = &exchange.route else { return Decision::GiveUp };
-    let Some(upstream) = &route.upstream else { return Decision::GiveUp };
-    let settings = route.settings.retry;
-    retry::decide(&Attempt {
+    let repeatable = exchange.is_repeatable(&request.headers);
+    let attempt = attempt(failure, request, replayable, repeatable, exchange);
+    attempt.map_or(Decision::GiveUp, |attempt| retry::decide(&attempt))
+}
+
+/// What is known of an attempt that failed; `None` where no server was to be asked.
+fn attempt<'a>(
+    failure: Failure,
+    request: &'a Head,
+    replayable: bool,
+    repeatable: bool,
+    exchange: &Exchange,
+) -> Option<Attempt<'a>> {
+    let route = exchange.route.as_ref()?;
+    let upstream = route.upstream.as_ref()?;
+    Some(Attempt {
         failure,
         method: &request.method,
-        repeatable: exchange.is_repeatable(&request.headers),
+        repeatable,
         replayable,
         reused: exchange.reused,
         tries: exchange.tries,
-        most_tries: settings.tries.unwrap_or_else(|| upstream.settings().retry.tries),
+        most_tries: route.settings.retry.tries.unwrap_or_else(|| upstream.settings().retry.tries),
         failed_connects: exchange.failed_connects,
         budget: upstream.may_retry(),
     })
@@ -137,7 +177,9 @@ pub(crate) fn explain(failure: Failure) -> Explanation {
              safe: please check whether it took effect.",
         ),
         Failure::Silence => (StatusCode::GATEWAY_TIMEOUT, "The server took too long to answer."),
-        Failure::Malformed => (StatusCode::BAD_GATEWAY, "The server's answer cannot be understood."),
+        Failure::Malformed | Failure::Status => {
+            (StatusCode::BAD_GATEWAY, "The server's answer cannot be understood.")
+        }
     };
     Explanation::new(status, sentence)
 }

@@ -4,7 +4,10 @@ use std::sync::Arc;
 
 use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, header, uri::PathAndQuery};
 
-use super::instead::{Instead, accelerate};
+use super::{
+    failed,
+    instead::{Instead, accelerate},
+};
 use crate::{
     answer::{Answer, Explanation, Fields, dress, named_in_connection, write_plain_length},
     exchange::Exchange,
@@ -25,7 +28,7 @@ pub(crate) enum Response {
     Instead(Answer),
     /// Its body is the list of an archive, which the client gets in its place.
     List,
-    /// Another server is asked, which the exchange names.
+    /// Another server is asked: another one of the upstream, or that of the route which the exchange names.
     Elsewhere,
     /// It leads nowhere.
     Refuse(Explanation),
@@ -46,9 +49,12 @@ pub(crate) async fn receive(
     exchange: &mut Exchange,
 ) -> Response {
     exchange.answered = true;
-    transport.forget_request();
     exchange.how = How::Proxy;
     count(state, status, response, exchange);
+    if failed::to_status(&state.metrics, request, transport.is_replayable(), status, exchange) {
+        return Response::Elsewhere;
+    }
+    transport.forget_request();
     let told = response
         .get(&accelerated::X_ACCEL_LIMIT_RATE)
         .and_then(|rate| std::str::from_utf8(rate).ok()?.parse().ok());

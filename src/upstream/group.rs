@@ -9,7 +9,7 @@ use arc_swap::{ArcSwap, ArcSwapOption};
 use tokio::time::Instant;
 
 use super::{
-    Answered, Lease, Server,
+    Answered, Lease, Server, Turn,
     balance::{self, Candidate, Doubts, Method},
     budget::Budget,
     lease::Held,
@@ -393,6 +393,20 @@ impl Upstream {
             // A server is back, or the backups' turn has come.
             self.serve_waiting();
         }
+    }
+
+    /// Whether a server other than `asked`, and than those that `turn` has failed at, could take a request now.
+    pub fn has_other(&self, turn: &Turn, asked: &Arc<Server>) -> bool {
+        let settings = self.settings.load();
+        let has_room = |slot: &Slot| {
+            let load = slot.server.load(settings.streaming_share);
+            slot.max_requests.is_none_or(|most| load < most as u64 * 100)
+        };
+        self.lock().slots.iter().any(|slot| {
+            let server = &slot.server;
+            let is_other = !Arc::ptr_eq(server, asked) && !turn.has_failed_at(server);
+            is_other && server.is_usable(settings.health.is_some()) && has_room(slot)
+        })
     }
 
     /// Whether one more request may be sent again.

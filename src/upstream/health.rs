@@ -6,13 +6,15 @@ use std::{
     time::Duration,
 };
 
+use bytes::BytesMut;
+use http::{HeaderMap, HeaderValue, header};
 use tokio::{
     io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt},
     time::{Instant, sleep, timeout},
 };
 
 use super::{Server, Upstream, connect::connect, server};
-use crate::config::Health;
+use crate::{answer::write_fields, config::Health};
 
 /// Pause between two questions to a server that has just gone.
 const SOON: Duration = Duration::from_millis(100);
@@ -145,13 +147,25 @@ async fn ask(stream: impl AsyncRead + AsyncWrite + Unpin, health: Option<&Health
     }
 }
 
+/// The request of a probe. Applications refuse what does not look like one of their clients' (Django's `ALLOWED_HOSTS`),
+/// and Galaxy what comes without X-Forwarded-For.
+fn request(health: &Health) -> BytesMut {
+    let host = health.host.as_deref().unwrap_or("localhost");
+    let mut request = BytesMut::from(format!("GET {} HTTP/1.1\r\nHost: {host}\r\n", health.path).as_bytes());
+    let mut fields = HeaderMap::new();
+    fields.insert("x-forwarded-for", HeaderValue::from_static("127.0.0.1"));
+    fields.insert(header::USER_AGENT, HeaderValue::from_static("bowshock-health"));
+    for (name, value) in &health.headers {
+        fields.insert(name, value.clone());
+    }
+    fields.insert(header::CONNECTION, HeaderValue::from_static("close"));
+    write_fields(&mut request, &fields);
+    request
+}
+
 async fn question(mut stream: impl AsyncRead + AsyncWrite + Unpin, health: &Health) -> io::Result<()> {
     let path = &health.path;
-    let request = format!(
-        "GET {path} HTTP/1.1\r\nHost: localhost\r\nX-Forwarded-For: 127.0.0.1\r\nUser-Agent: bowshock-health\r\n\
-         Connection: close\r\n\r\n"
-    );
-    stream.write_all(request.as_bytes()).await?;
+    stream.write_all(&request(health)).await?;
     let mut answer = Vec::with_capacity(STATUS_LINE);
     while !answer.contains(&b'\n') && answer.len() < STATUS_LINE {
         if stream.read_buf(&mut answer).await? == 0 {

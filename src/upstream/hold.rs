@@ -33,6 +33,11 @@ impl Turn {
         self.wish.is_stream = is_stream;
     }
 
+    /// Whether this request has failed at `server`.
+    pub(super) fn has_failed_at(&self, server: &Arc<Server>) -> bool {
+        self.wish.tried.iter().any(|tried| Arc::ptr_eq(tried, server))
+    }
+
     /// This request has failed at `server`: another one first from now on.
     pub fn avoid(&mut self, server: &Arc<Server>) {
         self.wish.tried.push(Arc::clone(server));

@@ -31,6 +31,8 @@ pub enum Failure {
     Malformed,
     /// The answer had begun.
     WithinAnswer,
+    /// It was a whole one that says that the server has failed, and another one may do better ([`after_status`]).
+    Status,
 }
 
 /// What is known about a failed attempt.
@@ -82,8 +84,18 @@ pub fn decide(attempt: &Attempt<'_>) -> Decision {
         | Failure::BeforeAnswer
         | Failure::Silence
         | Failure::Malformed
-        | Failure::WithinAnswer => Decision::GiveUp,
+        | Failure::WithinAnswer
+        | Failure::Status => Decision::GiveUp,
     }
+}
+
+/// Decides about a response whose status the configuration has tried elsewhere (`retry.on`), where `has_other` says
+/// whether another server could take the request now. The server has done what it was asked: only what changes nothing is
+/// asked again, unless the route allows every method ([`Attempt::repeatable`]).
+pub fn after_status(attempt: &Attempt<'_>, has_other: bool) -> Decision {
+    let repeatable = attempt.replayable && (attempt.method.is_safe() || attempt.repeatable);
+    let may = repeatable && has_other && attempt.budget && attempt.tries < attempt.most_tries;
+    if may { Decision::Retry } else { Decision::GiveUp }
 }
 
 /// How long to wait before the next attempt.
@@ -163,6 +175,31 @@ mod tests {
                     assert_eq!(decide(&circling), ends, "connections that fail for ever come to an end");
                 }
             }
+        }
+    }
+
+    #[test]
+    fn a_status_is_tried_elsewhere_where_that_changes_nothing() {
+        let attempt = Attempt {
+            failure: Failure::Status,
+            method: &Method::GET,
+            repeatable: false,
+            replayable: true,
+            reused: false,
+            tries: 1,
+            most_tries: 2,
+            failed_connects: 0,
+            budget: true,
+        };
+        let again = |attempt, others| after_status(&attempt, others) == Decision::Retry;
+        assert!(again(attempt, true));
+        assert!(!again(attempt, false), "the same server would say the same");
+        assert!(!again(Attempt { tries: 2, ..attempt }, true));
+        assert!(!again(Attempt { budget: false, ..attempt }, true));
+        assert!(!again(Attempt { replayable: false, ..attempt }, true));
+        for method in &[Method::POST, Method::PUT, Method::DELETE] {
+            assert!(!again(Attempt { method, ..attempt }, true), "{method}");
+            assert!(again(Attempt { method, repeatable: true, ..attempt }, true), "{method}");
         }
     }
 

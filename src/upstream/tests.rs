@@ -31,7 +31,7 @@ pub(super) fn settings(servers: &[(&str, Option<usize>)]) -> config::Upstream {
         hold: HOLD,
         queue: 3,
         queue_order: QueueOrder::Oldest,
-        retry: config::Retry { tries: 4, budget: 20 },
+        retry: config::Retry { tries: 4, budget: 20, on: Vec::new() },
         health: None,
         connect_timeout: Duration::from_secs(5),
         read_timeout: Duration::from_secs(60),
@@ -213,6 +213,8 @@ async fn a_server_that_comes_and_goes_is_watched_by_one_prober() {
     let asking = |servers: &[(&str, Option<usize>)]| {
         let health = Some(config::Health {
             path: "/".into(),
+            host: None,
+            headers: Vec::new(),
             expect: Vec::new(),
             every: Duration::from_secs(1),
             timeout: Duration::from_secs(1),
@@ -331,6 +333,8 @@ async fn a_reload_that_asks_for_health_is_followed_at_once() {
     tokio::time::sleep(Duration::from_millis(50)).await;
     let health = config::Health {
         path: "/".into(),
+        host: None,
+        headers: Vec::new(),
         expect: Vec::new(),
         every: Duration::from_secs(3600),
         timeout: Duration::from_secs(1),

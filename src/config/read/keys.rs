@@ -193,10 +193,12 @@ pub const UPSTREAM_TLS: Keys =
     Keys { table: "`tls` of `[upstream.NAME]`", now: &["server_name", "ca", "verify"], later: &[] };
 
 /// `upstream.retry`
-pub const RETRY: Keys = Keys { table: "`retry` of `[upstream.NAME]`", now: &["tries", "budget"], later: &[] };
+pub const RETRY: Keys =
+    Keys { table: "`retry` of `[upstream.NAME]`", now: &["tries", "budget", "on"], later: &[] };
 
 /// `retry` of a route.
-pub const ROUTE_RETRY: Keys = Keys { table: "`retry` of a route", now: &["tries", "unsafe"], later: &[] };
+pub const ROUTE_RETRY: Keys =
+    Keys { table: "`retry` of a route", now: &["tries", "unsafe", "on"], later: &[] };
 
 /// One entry of `upstream.servers`.
 pub const UPSTREAM_SERVER: Keys = Keys {
@@ -206,8 +208,11 @@ pub const UPSTREAM_SERVER: Keys = Keys {
 };
 
 /// `upstream.health`
-pub const HEALTH: Keys =
-    Keys { table: "`health` of `[upstream.NAME]`", now: &["path", "every", "timeout", "expect"], later: &[] };
+pub const HEALTH: Keys = Keys {
+    table: "`health` of `[upstream.NAME]`",
+    now: &["path", "host", "headers", "every", "timeout", "expect"],
+    later: &[],
+};
 
 /// All tables, to tell in which one a misplaced key belongs.
 pub const ALL: [&Keys; 23] = [
