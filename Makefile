@@ -98,6 +98,10 @@ bench-micro: ## Instructions and time of single steps, about two minutes; BENCH_
 	@$(call need,$(MICRO_TOOLS))
 	cargo bench --bench micro --features benching -- $(BENCH_ARGS)
 
+.PHONY: simulate
+simulate: build-tools ## 100,000 simulated stories of queue, hold, retry, health and drain, about a minute; SEED=n: one.
+	SEEDS=$${SEEDS:-100000} cargo test --profile soak --lib upstream::simulation
+
 .PHONY: tools
 tools: ## Install the Debian packages that the tests need and the machine lacks.
 	@$(call need,$(TEST_TOOLS))

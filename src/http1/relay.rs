@@ -9,7 +9,7 @@ use std::{
 };
 
 use bytes::{BufMut, Bytes, BytesMut};
-use http::{StatusCode, Version, header};
+use http::{Method, StatusCode, Version, header};
 use tokio::{
     io::{AsyncWrite, AsyncWriteExt},
     time::{Instant, timeout},
@@ -313,7 +313,9 @@ impl Turn<'_> {
 
     /// Keeps the server's connection where it can be used again.
     fn keep(&self, server: Connection, upload: &Upload, head: &Head) {
-        if head.is_persistent() && upload.is_sent(&server) {
+        // Some applications send the body that HEAD only asks about, a moment later: it would be the next client's.
+        let may_follow = self.request.head.method == Method::HEAD && head.says_where_its_body_ends();
+        if head.is_persistent() && upload.is_sent(&server) && !may_follow {
             server.keep();
         }
     }

@@ -70,7 +70,8 @@ impl Head {
         is_interim(self.status)
     }
 
-    fn says_where_its_body_ends(&self) -> bool {
+    /// Whether it announces a body, which is not there where it answers HEAD.
+    pub(super) fn says_where_its_body_ends(&self) -> bool {
         let framing = [&header::CONTENT_LENGTH, &header::TRANSFER_ENCODING];
         framing.into_iter().any(|name| self.lines.get(name).is_some())
     }

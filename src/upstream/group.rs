@@ -35,7 +35,12 @@ pub struct Upstream {
     tls: ArcSwapOption<Connector>,
     state: Mutex<State>,
     pub(super) metrics: HoldMetrics,
+    /// Has a server watched.
+    pub(super) watch: Watch,
 }
+
+/// Has a server of an upstream watched ([`health`](super::health)).
+pub(super) type Watch = Box<dyn Fn(&Arc<Upstream>, &Arc<Server>) + Send + Sync>;
 
 /// What changes together.
 #[derive(Default)]
@@ -151,13 +156,14 @@ impl Slot {
 }
 
 impl Upstream {
-    pub(super) fn new(settings: &config::Upstream, metrics: HoldMetrics) -> Arc<Self> {
+    pub(super) fn new(settings: &config::Upstream, metrics: HoldMetrics, watch: Watch) -> Arc<Self> {
         Arc::new(Self {
             name: settings.name.clone(),
             settings: ArcSwap::from_pointee(settings.clone()),
             tls: ArcSwapOption::empty(),
             state: Mutex::default(),
             metrics,
+            watch,
         })
     }
 

@@ -27,13 +27,37 @@ const LONG_GONE: Duration = Duration::from_secs(60);
 /// Most bytes read of the answer to a question: its first line is enough.
 const STATUS_LINE: usize = 512;
 
-/// Watches a server for as long as it and its upstream are in use.
+/// A way to find out whether a server can be used.
+pub(super) trait Probe: Send + Sync + 'static {
+    /// Asks a server.
+    ///
+    /// # Errors
+    ///
+    /// Why it cannot be used.
+    fn ask(&self, upstream: &Upstream, server: &Server) -> impl Future<Output = io::Result<Said>> + Send;
+}
+
+/// Connects to the server, and asks for the path of `health` where there is one.
+struct Network;
+
+impl Probe for Network {
+    fn ask(&self, upstream: &Upstream, server: &Server) -> impl Future<Output = io::Result<Said>> + Send {
+        let (tls, settings) = (upstream.tls(), upstream.settings());
+        async move {
+            let socket = connect(server, tls.as_ref(), settings.connect_timeout).await?;
+            ask(socket, settings.health.as_ref()).await
+        }
+    }
+}
+
+/// Watches a server over the network for as long as it and its upstream are in use.
 pub(super) fn watch(upstream: &Arc<Upstream>, server: &Arc<Server>) {
-    let prober = tokio::spawn(run(Arc::downgrade(upstream), Arc::clone(server)));
+    let prober = tokio::spawn(run(Arc::downgrade(upstream), Arc::clone(server), Network));
     server.watched_by(prober.abort_handle());
 }
 
-async fn run(upstream: Weak<Upstream>, server: Arc<Server>) {
+/// Keeps an upstream informed of a server's health.
+pub(super) async fn run(upstream: Weak<Upstream>, server: Arc<Server>, probe: impl Probe) {
     let mut down_since = None;
     let settings = || upstream.upgrade().map(|upstream| upstream.settings());
     while let Some(mut now) = settings() {
@@ -53,49 +77,53 @@ async fn run(upstream: Weak<Upstream>, server: Arc<Server>) {
                 continue;
             }
         }
-        let connected = match upstream.upgrade() {
-            Some(upstream) => {
-                let tls = upstream.tls();
-                drop(upstream);
-                connect(&server, tls.as_ref(), now.connect_timeout).await
-            }
+        let asked = match upstream.upgrade() {
+            Some(upstream) => probe.ask(&upstream, &server).await,
             None => return,
         };
-        let asked = match connected {
-            Ok(socket) => ask(socket, now.health.as_ref()).await,
-            Err(error) => Err(error),
-        };
         let Some(upstream) = upstream.upgrade() else { return };
-        match asked {
-            Ok(Said::Well) => {
-                server.silence().spoke(Instant::now());
-                upstream.recovered(&server);
-                upstream.probed(&server, true);
+        if let Some(pause) = take_note(&upstream, &server, asked, &mut down_since) {
+            drop(upstream);
+            sleep(pause).await;
+        }
+    }
+}
+
+/// Tells the upstream what came of a question; gives the pause before the next one to a server that is down.
+fn take_note(
+    upstream: &Arc<Upstream>,
+    server: &Arc<Server>,
+    asked: io::Result<Said>,
+    down_since: &mut Option<Instant>,
+) -> Option<Duration> {
+    match asked {
+        Ok(Said::Well) => {
+            server.silence().spoke(Instant::now());
+            upstream.recovered(server);
+            upstream.probed(server, true);
+            None
+        }
+        Ok(Said::Nothing) if server.health() == server::Health::Up => {
+            // It may only be busy: others are preferred, and the last one is never given up for it.
+            server.silence().timed_out(Instant::now());
+            None
+        }
+        Ok(Said::Nothing) => {
+            upstream.failed(server, "does not answer the question about its health");
+            Some(SOON)
+        }
+        Err(error) if is_our_own_want(&error) => {
+            tracing::error!(%error, "cannot ask servers how they are; is the limit of open files too low?");
+            Some(LATER)
+        }
+        Err(error) => {
+            match why(&error) {
+                "error" | "tls" => upstream.failed(server, &error.to_string()),
+                word => upstream.failed(server, word),
             }
-            Ok(Said::Nothing) if server.health() == server::Health::Up => {
-                // It may only be busy: others are preferred, and the last one is never given up for it.
-                server.silence().timed_out(Instant::now());
-            }
-            Ok(Said::Nothing) => {
-                upstream.failed(&server, "does not answer the question about its health");
-                drop(upstream);
-                sleep(SOON).await;
-            }
-            Err(error) if is_our_own_want(&error) => {
-                tracing::error!(%error, "cannot ask servers how they are; is the limit of open files too low?");
-                sleep(LATER).await;
-            }
-            Err(error) => {
-                match why(&error) {
-                    "error" | "tls" => upstream.failed(&server, &error.to_string()),
-                    word => upstream.failed(&server, word),
-                }
-                upstream.probed(&server, false);
-                drop(upstream);
-                let since = *down_since.get_or_insert_with(Instant::now);
-                let pause = if since.elapsed() < LONG_GONE { SOON } else { LATER };
-                sleep(pause).await;
-            }
+            upstream.probed(server, false);
+            let since = *down_since.get_or_insert_with(Instant::now);
+            Some(if since.elapsed() < LONG_GONE { SOON } else { LATER })
         }
     }
 }
@@ -132,7 +160,7 @@ async fn pause_while_up(health: Option<&Health>) {
 
 /// What a server says of itself.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Said {
+pub(super) enum Said {
     Well,
     /// It takes connections, and does not answer in time.
     Nothing,

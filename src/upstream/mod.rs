@@ -53,8 +53,9 @@ impl Upstreams {
     pub fn apply(&self, configured: &BTreeMap<String, config::Upstream>, metrics: &Metrics) {
         let mut by_name = self.by_name.lock().unwrap_or_else(PoisonError::into_inner);
         for (name, settings) in configured {
-            let upstream =
-                by_name.entry(name.clone()).or_insert_with(|| Upstream::new(settings, metrics.hold(name)));
+            let upstream = by_name
+                .entry(name.clone())
+                .or_insert_with(|| Upstream::new(settings, metrics.hold(name), Box::new(health::watch)));
             upstream.change(settings);
         }
     }
@@ -127,5 +128,7 @@ pub struct Drained {
 
 #[cfg(test)]
 mod laws;
+#[cfg(test)]
+mod simulation;
 #[cfg(test)]
 mod tests;

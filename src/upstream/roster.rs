@@ -7,7 +7,6 @@ use tokio::time::Instant;
 use super::{
     Health, Server, Upstream,
     group::{Slot, State},
-    health,
     names::Lookup,
     outlier,
 };
@@ -68,7 +67,7 @@ impl Upstream {
     /// Makes the list anew, and has those watched that nobody watches yet: at once, while no other can take them out.
     fn rebuild(self: &Arc<Self>, state: &mut State, settings: &config::Upstream) {
         for server in state.rebuild(settings) {
-            health::watch(self, &server);
+            (self.watch)(self, &server);
         }
     }
 

@@ -4,7 +4,7 @@ use std::{sync::Arc, time::Duration};
 
 use tokio::time::Instant;
 
-use super::{Answered, Lease, NoServer, Standing, Turn, Upstream};
+use super::{Answered, Lease, NoServer, Standing, Turn, Upstream, health};
 use crate::{
     config::{self, Balance, QueueOrder, ServerAddress, UpstreamServer},
     observe::HoldMetrics,
@@ -47,7 +47,7 @@ fn upstream(servers: &[(&str, Option<usize>)]) -> Arc<Upstream> {
 
 /// Its servers are all up, before a prober has looked.
 pub(super) fn with(settings: &config::Upstream) -> Arc<Upstream> {
-    let upstream = Upstream::new(settings, HoldMetrics::unregistered());
+    let upstream = Upstream::new(settings, HoldMetrics::unregistered(), Box::new(health::watch));
     upstream.change(settings);
     upstream.servers().iter().for_each(|standing| upstream.recovered(&standing.server));
     upstream
