@@ -19,7 +19,7 @@ ATTACKS := test(/^attacks::|^http2_attacks::/)
 # Tests that the engine does not concern, or that it cannot pass: a worker that is killed between the head and the body of
 # its answer costs it the answer.
 KILLS := ^resilience::(backend_failure|the_same|one_worker)|^restarts::(a_worker_process|a_kill|killed)
-OURS := test(/$(KILLS)|^memory::|^cli::|^compress::|^examples::|^harness::|^exchange::ours::|^bodies::|^tls::clients::|^tls::sites::a_worker|^http2::(browser|clients)::/)
+OURS := test(/$(KILLS)|^memory::|^model::|^streams::|^cli::|^compress::|^examples::|^harness::|^exchange::ours::|^bodies::|^tls::clients::|^tls::sites::a_worker|^http2::(browser|clients)::/)
 
 # Programs that building needs, that the tests need, and the Debian packages they come from.
 BUILD_TOOLS := cmake:cmake
@@ -101,6 +101,11 @@ bench-micro: ## Instructions and time of single steps, about two minutes; BENCH_
 .PHONY: simulate
 simulate: build-tools ## 100,000 simulated stories of queue, hold, retry, health and drain, about a minute; SEED=n: one.
 	SEEDS=$${SEEDS:-100000} cargo test --profile soak --lib upstream::simulation
+
+.PHONY: soak
+soak: tools venv ## The model test for an hour (SOAK_SECONDS=n); a failure names its seed: MODEL_SEED=n runs that one.
+	MODEL_SECONDS=$${SOAK_SECONDS:-3600} cargo nextest run --cargo-profile soak --test integration --no-capture \
+		-E 'test(/^model::/)'
 
 .PHONY: tools
 tools: ## Install the Debian packages that the tests need and the machine lacks.

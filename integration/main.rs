@@ -36,6 +36,7 @@ mod http2;
 mod http2_attacks;
 mod limits;
 mod memory;
+mod model;
 mod names;
 mod observe;
 mod outliers;
