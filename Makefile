@@ -19,7 +19,7 @@ ATTACKS := test(/^attacks::|^http2_attacks::/)
 # Tests that the engine does not concern, or that it cannot pass: a worker that is killed between the head and the body of
 # its answer costs it the answer.
 KILLS := ^resilience::(backend_failure|the_same|one_worker)|^restarts::(a_worker_process|a_kill|killed)
-OURS := test(/$(KILLS)|^memory::|^model::|^streams::|^cli::|^compress::|^examples::|^harness::|^exchange::ours::|^bodies::|^tls::clients::|^tls::sites::a_worker|^http2::(browser|clients)::/)
+OURS := test(/$(KILLS)|^memory::|^model::|^streams::|^retries::(a_status|without_a_word_a_status|when_all)|^cli::|^compress::|^examples::|^harness::|^exchange::ours::|^bodies::|^tls::clients::|^tls::sites::a_worker|^http2::(browser|clients)::/)
 
 # Programs that building needs, that the tests need, and the Debian packages they come from.
 BUILD_TOOLS := cmake:cmake
