@@ -34,6 +34,7 @@ mod hold;
 mod http1;
 mod http2;
 mod http2_attacks;
+mod hung;
 mod limits;
 mod memory;
 mod names;

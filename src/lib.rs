@@ -17,6 +17,7 @@
 //! - [`observe`]: metrics, logs, status
 //! - [`http1`]: HTTP/1.1 spoken by ourselves: answers, attempts at servers, bodies both ways
 //! - [`proxy`]: for all else the engine's callbacks, and only there (and in the transport) the engine's types
+//! - [`bulkhead`]: bounds on the work that blocks on files
 //! - [`clock`]: the time
 //! - [`state`]: all that lives as long as the process, and how a reload takes effect in it
 //! - [`server`]: start, signals, stop
@@ -30,6 +31,7 @@ mod answer;
 #[cfg(any(feature = "benching", test))]
 #[doc(hidden)]
 pub mod benching;
+mod bulkhead;
 pub mod cli;
 mod client;
 mod clock;

@@ -4,7 +4,10 @@ use std::{
     fs::{self, File},
     hash::{Hash, Hasher},
     io::{self, Read},
-    os::unix::{ffi::OsStrExt, fs::MetadataExt},
+    os::unix::{
+        ffi::OsStrExt,
+        fs::{FileExt, MetadataExt},
+    },
     path::{Path, PathBuf},
     sync::Arc,
     time::SystemTime,
@@ -20,6 +23,7 @@ use super::{
     http_date, types,
 };
 use crate::{
+    bulkhead::{Bulkhead, Busy, OpenFile},
     compress::Coding,
     config::{Symlinks, Types},
 };
@@ -74,6 +78,25 @@ impl Wanted {
         Self { candidates: vec![path], within, symlinks, neighbours, types: Arc::default() }
     }
 
+    /// The bulkhead for one of the paths.
+    pub fn bulkhead(&self, path: &Path) -> Arc<Bulkhead> {
+        let root = self.within.iter().find(|root| path.starts_with(root)).or(self.within.first());
+        Bulkhead::of(root.map_or(Path::new("/"), PathBuf::as_path), path)
+    }
+
+    /// The candidates that follow each other and have the same bulkhead, in their order. Nearly always these are all.
+    pub fn parts(&self) -> Vec<(Arc<Bulkhead>, Self)> {
+        let mut parts: Vec<(Arc<Bulkhead>, Self)> = Vec::with_capacity(1);
+        for path in &self.candidates {
+            let bulkhead = self.bulkhead(path);
+            match parts.last_mut() {
+                Some((last, part)) if Arc::ptr_eq(last, &bulkhead) => part.candidates.push(path.clone()),
+                _ => parts.push((bulkhead, Self { candidates: vec![path.clone()], ..self.clone() })),
+            }
+        }
+        parts
+    }
+
     #[cfg(test)]
     /// The first of `candidates` that is there, within these directories.
     pub fn first_of(candidates: Vec<PathBuf>, within: Vec<PathBuf>) -> Self {
@@ -97,7 +120,7 @@ pub struct Opened {
     /// The type of its content, by its name.
     pub content_type: HeaderValue,
     /// The file.
-    pub file: Arc<File>,
+    pub file: Arc<OpenFile>,
     /// All of it, if it is small.
     pub bytes: Option<Bytes>,
     /// Its content in other codings.
@@ -132,6 +155,14 @@ pub enum Missing {
         /// What the system says.
         source: io::Error,
     },
+    /// Its file system does not answer.
+    #[error("cannot open {}: {busy}", path.display())]
+    Busy {
+        /// As asked for.
+        path: PathBuf,
+        /// Why.
+        busy: Busy,
+    },
 }
 
 fn list(directories: &[PathBuf]) -> String {
@@ -141,7 +172,8 @@ fn list(directories: &[PathBuf]) -> String {
 impl Missing {
     /// Whether an operator should see it: a permission or a limit that keeps back a file that exists.
     pub fn is_remarkable(&self) -> bool {
-        !matches!(self, Self::NotFound(_) | Self::Directory(_))
+        // That a file system does not answer is logged once, and not for each request.
+        !matches!(self, Self::NotFound(_) | Self::Directory(_) | Self::Busy { .. })
     }
 
     /// Whether the file may be there and only the system cannot open it now (no descriptors, a broken disk).
@@ -150,13 +182,14 @@ impl Missing {
     }
 }
 
-/// Opens the first candidate that exists. Blocks on the file system: not for the event loop.
+/// Opens the first candidate that exists, with a permit of the bulkhead. Blocks on the file system: not for the event
+/// loop.
 ///
 /// # Errors
 ///
 /// See [`Missing`].
-pub fn open(wanted: &Wanted) -> Result<Opened, Missing> {
-    first(wanted, open_one)
+pub fn open(wanted: &Wanted, bulkhead: &Arc<Bulkhead>) -> Result<Opened, Missing> {
+    first(wanted, |path, wanted| open_one(path, wanted, bulkhead))
 }
 
 /// A file, or a directory, that is open and where it may be.
@@ -214,15 +247,15 @@ fn locate_one(path: &Path, wanted: &Wanted) -> Result<Located, Missing> {
     Ok(Located { path: path.into(), file, metadata })
 }
 
-fn open_one(path: &Path, wanted: &Wanted) -> Result<Opened, Missing> {
-    let mut opened = open_file(path, wanted)?;
+fn open_one(path: &Path, wanted: &Wanted, bulkhead: &Arc<Bulkhead>) -> Result<Opened, Missing> {
+    let mut opened = open_file(path, wanted, bulkhead)?;
     if wanted.neighbours {
         opened.variants = variants(&opened, wanted);
     }
     Ok(opened)
 }
 
-fn open_file(path: &Path, wanted: &Wanted) -> Result<Opened, Missing> {
+fn open_file(path: &Path, wanted: &Wanted, bulkhead: &Arc<Bulkhead>) -> Result<Opened, Missing> {
     let Located { path, mut file, metadata } = locate_one(path, wanted)?;
     if metadata.is_dir() {
         return Err(Missing::Directory(path));
@@ -232,13 +265,16 @@ fn open_file(path: &Path, wanted: &Wanted) -> Result<Opened, Missing> {
         let mut read = Vec::with_capacity(metadata.len() as usize);
         (&mut file).take(SMALL).read_to_end(&mut read).map_err(failed(&path))?;
         bytes = Some(Bytes::from(read));
+    } else if bulkhead.is_under_pressure() {
+        // A file system may open a file from what it knows and hang when it is read. Found out now, that is a 503.
+        file.read_at(&mut [0], 0).map_err(failed(&path))?;
     }
     // What was read is what is sent, even when the file grows meanwhile.
     let size = bytes.as_ref().map_or(metadata.len(), |bytes| bytes.len() as u64);
     let time = (metadata.mtime(), metadata.mtime_nsec());
     let validators = validators(&metadata, size);
     let content_type = types::content_type(&path, &wanted.types);
-    let file = Arc::new(file);
+    let file = Arc::new(OpenFile::new(file, metadata.dev(), Arc::clone(bulkhead)));
     let last_modified = validators.modified.map(http_date);
     let variants = Vec::new();
     Ok(Opened { path, size, time, validators, last_modified, content_type, file, bytes, variants })
@@ -250,7 +286,8 @@ impl Opened {
     pub fn is_unchanged(&self) -> bool {
         let flags = AtFlags::EMPTY_PATH.union(AtFlags::STATX_DONT_SYNC);
         let wanted = StatxFlags::MTIME.union(StatxFlags::SIZE).union(StatxFlags::NLINK);
-        let same = statx(&*self.file, "", flags, wanted).is_ok_and(|now| {
+        let now = self.file.get().and_then(|file| Ok(statx(file, "", flags, wanted)?));
+        let same = now.is_ok_and(|now| {
             let time = (now.stx_mtime.tv_sec, i64::from(now.stx_mtime.tv_nsec));
             now.stx_nlink > 0 && now.stx_size == self.size && time == self.time
         });
@@ -264,8 +301,9 @@ fn variants(original: &Opened, wanted: &Wanted) -> Vec<(Coding, Opened)> {
         let mut name = original.path.clone().into_os_string();
         name.push(coding.suffix());
         // Whatever keeps it from being sent, the original is there.
-        let mut variant =
-            open_file(Path::new(&name), wanted).ok().filter(|variant| variant.time >= original.time)?;
+        let mut variant = open_file(Path::new(&name), wanted, original.file.bulkhead())
+            .ok()
+            .filter(|variant| variant.time >= original.time)?;
         let etag = variant.validators.etag.as_ref().and_then(|etag| etag.to_str().ok());
         let etag = etag.map(|etag| format!("{}-{}\"", etag.trim_end_matches('"'), coding.name()));
         variant.validators.etag = etag.and_then(|etag| HeaderValue::try_from(etag).ok());
@@ -298,6 +336,10 @@ mod tests {
         Wanted::first_of(candidates, Vec::new())
     }
 
+    fn open_any(wanted: &Wanted) -> Result<Opened, Missing> {
+        open(wanted, &wanted.bulkhead(&wanted.candidates[0]))
+    }
+
     fn tree() -> tempfile::TempDir {
         let tree = tempfile::tempdir().unwrap();
         let at = |name: &str| tree.path().join(name);
@@ -315,7 +357,7 @@ mod tests {
     fn open_in(tree: &tempfile::TempDir, path: &str, within: &[&str]) -> Result<Opened, Missing> {
         let at = |name: &str| tree.path().join(name);
         let within = within.iter().map(|directory| at(directory)).collect();
-        open(&Wanted { within, neighbours: true, ..anywhere(vec![at(path)]) })
+        open_any(&Wanted { within, neighbours: true, ..anywhere(vec![at(path)]) })
     }
 
     #[test]
@@ -347,7 +389,7 @@ mod tests {
             assert!(matches!(open_in(&tree, path, &[]), Err(Missing::NotFound(_))), "{path:?}");
         }
         let device = anywhere(vec!["/dev/zero".into()]);
-        assert!(matches!(open(&device), Err(Missing::NotFound(_))));
+        assert!(matches!(open_any(&device), Err(Missing::NotFound(_))));
     }
 
     #[test]
@@ -355,7 +397,7 @@ mod tests {
         let tree = tree();
         let candidates =
             ["root/nothing", "root/a.txt", "root/big"].map(|name| tree.path().join(name)).to_vec();
-        let opened = open(&anywhere(candidates)).unwrap();
+        let opened = open_any(&anywhere(candidates)).unwrap();
         assert!(opened.path.ends_with("root/a.txt"));
     }
 

@@ -16,8 +16,10 @@ use http::{StatusCode, header};
 use moka::sync::Cache;
 use tokio::task::spawn_blocking;
 
+use super::files::busy;
 use crate::{
     answer::{Answer, Body, Piece, Pieces},
+    bulkhead::Busy,
     compress::{self, Coding},
     config::{Action, Compress},
     listen::Head,
@@ -95,6 +97,9 @@ pub(super) async fn coded(mut answer: Answer, route: &Route, settings: &Compress
     };
     let content = match content {
         Ok(content) => content,
+        Err(error) if error.get_ref().is_some_and(|error| error.is::<Busy>()) => {
+            return busy(&request.headers);
+        }
         Err(error) => {
             tracing::error!(%error, "a file could not be read");
             return Answer::empty(StatusCode::INTERNAL_SERVER_ERROR);
@@ -120,10 +125,12 @@ async fn gather(mut pieces: Box<dyn Pieces>) -> io::Result<Bytes> {
         match piece {
             Piece::Bytes(bytes) => all.extend_from_slice(&bytes),
             Piece::File { file, offset, length } => {
+                let permit = file.bulkhead().enter().await.map_err(io::Error::other)?;
                 let read = spawn_blocking(move || {
+                    let _permit = permit;
                     // No more than is coded as a whole.
                     let mut content = vec![0; length as usize];
-                    file.read_exact_at(&mut content, offset).map(|()| content)
+                    file.get()?.read_exact_at(&mut content, offset).map(|()| content)
                 });
                 all.extend_from_slice(&read.await.map_err(io::Error::other)??);
             }

@@ -3,10 +3,12 @@
 use std::{io, path::PathBuf, sync::Arc};
 
 use http::{HeaderMap, StatusCode};
+use tokio::task::spawn_blocking;
 
 use super::{NOT_IN_PATHS, path};
 use crate::{
     answer::{Answer, Explanation},
+    bulkhead::Bulkhead,
     config::Files,
     files::{self, Missing, Opened, Wanted, listing},
     listen::{Head, Lines},
@@ -42,8 +44,12 @@ pub(super) async fn send(table: &Table, files: &Files, by: &By<'_>, request: &He
 }
 
 async fn list(directory: PathBuf, wanted: Wanted, request: &Head) -> Answer {
-    let read = tokio::task::spawn_blocking(move || listing::read(&directory, &wanted)).await;
-    match read {
+    let Ok(permit) = wanted.bulkhead(&directory).enter().await else { return busy(&request.headers) };
+    let read = spawn_blocking(move || {
+        let _permit = permit;
+        listing::read(&directory, &wanted)
+    });
+    match read.await {
         Ok(Ok(found)) => {
             let path = normalize(path(request)).unwrap_or_default();
             listing::answer(found, &path, request.uri.query().unwrap_or_default(), &request.headers)
@@ -58,23 +64,56 @@ async fn list(directory: PathBuf, wanted: Wanted, request: &Head) -> Answer {
 
 /// Opens a file, or finds it open.
 pub(super) async fn open(cache: &Arc<files::Cache>, wanted: &Wanted) -> Result<Arc<Opened>, Missing> {
-    if let Some(opened) = cache.fresh(wanted) {
+    if let Some(opened) = cache.fresh(wanted).filter(|opened| is_readable(opened)) {
         return Ok(opened);
     }
-    // File systems block, some of them for long; the event loop must not.
     let first = wanted.candidates.first().cloned().unwrap_or_default();
-    let wanted = wanted.clone();
-    let opened =
-        tokio::task::spawn_blocking(move || files::open(&wanted).map(|opened| (wanted, opened))).await;
+    let mut missing = Missing::NotFound(first);
+    for (bulkhead, part) in wanted.parts() {
+        match open_part(&bulkhead, part).await {
+            Ok(opened) => {
+                let opened = Arc::new(opened);
+                cache.keep(wanted.clone(), Arc::clone(&opened));
+                return Ok(opened);
+            }
+            Err(Missing::NotFound(_)) => {}
+            Err(other) => missing = other,
+        }
+    }
+    Err(missing)
+}
+
+/// Whether the content of an open file can be had as far as is known: it is in memory, or few wait for its file system.
+fn is_readable(opened: &Opened) -> bool {
+    opened.bytes.is_some() || !opened.file.bulkhead().is_under_pressure()
+}
+
+/// Opens the first of some candidates that have one bulkhead.
+async fn open_part(bulkhead: &Arc<Bulkhead>, wanted: Wanted) -> Result<Opened, Missing> {
+    let path = || wanted.candidates.first().cloned().unwrap_or_default();
+    let permit = bulkhead.enter().await.map_err(|busy| Missing::Busy { path: path(), busy })?;
+    let (first, bulkhead) = (path(), Arc::clone(bulkhead));
+    // File systems block, some of them for long; the event loop must not.
+    let opened = spawn_blocking(move || {
+        let _permit = permit;
+        files::open(&wanted, &bulkhead)
+    });
     let unreadable = |panic| Missing::Unreadable { path: first, source: io::Error::other(panic) };
-    let (wanted, opened) = opened.map_err(unreadable)??;
-    let opened = Arc::new(opened);
-    cache.keep(wanted, Arc::clone(&opened));
-    Ok(opened)
+    opened.await.map_err(unreadable)?
 }
 
 pub(super) fn not_found(request: &Lines) -> Answer {
     Explanation::new(StatusCode::NOT_FOUND, "There is no such file.").answer(request)
+}
+
+/// Seconds after which a client may try again to get a file whose file system does not answer.
+const RETRY_AFTER: u32 = 10;
+
+/// The answer to requests for files whose file system does not answer.
+pub(super) fn busy(request: &Lines) -> Answer {
+    let sentence =
+        "The disk or the file server with this file does not answer at the moment. Please try again soon.";
+    Explanation::new(StatusCode::SERVICE_UNAVAILABLE, sentence).retry_after(RETRY_AFTER).answer(request)
 }
 
 fn trouble(request: &Lines) -> Answer {
@@ -87,7 +126,11 @@ pub(super) fn explain(missing: &Missing, request: &Lines) -> Answer {
     if missing.is_remarkable() {
         tracing::error!("{missing}");
     }
-    if missing.is_trouble() { trouble(request) } else { not_found(request) }
+    match missing {
+        Missing::Busy { .. } => busy(request),
+        missing if missing.is_trouble() => trouble(request),
+        _ => not_found(request),
+    }
 }
 
 fn has_encoded_slash(request: &Head) -> bool {

@@ -8,7 +8,7 @@ use percent_encoding::AsciiSet;
 use tokio::runtime::Handle;
 
 use super::{
-    files::{explain, not_found, open},
+    files::{busy, explain, not_found, open},
     finish, host,
 };
 use crate::{
@@ -118,6 +118,7 @@ pub(crate) async fn archive(
     let order = archive::Order::new(list, response, Arc::new(resolve), Arc::clone(crcs));
     let answer = match archive::plan(order).await {
         Ok(archive) => archive::answer(archive, &request.method, &request.headers, response),
+        Err(problem) if problem.is_busy() => busy(&request.headers),
         Err(problem) => {
             tracing::error!(request_id = %exchange.id, "{problem}");
             no_archive(&request.headers)

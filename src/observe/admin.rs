@@ -126,6 +126,7 @@ fn metrics(state: &State) -> String {
     for (limit, keys) in state.limits.list() {
         metrics.limit_keys.with_label_values(&[&limit]).set(keys as i64);
     }
+    metrics.read_process();
     metrics.max_memory.set(state.memory.ceiling().unwrap_or_default().cast_signed());
     metrics.memory_full.set(state.memory.is_full().into());
     let mut there = HashSet::new();
