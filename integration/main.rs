@@ -43,6 +43,7 @@ mod policies;
 mod proxy_protocol;
 mod queues;
 mod reload;
+mod replaced;
 mod resilience;
 mod restarts;
 mod retries;

@@ -8,7 +8,7 @@ use serde_json::json;
 
 use super::{
     beneath::{self, Refused},
-    open::{Missing, Wanted, is_http_date},
+    open::{Missing, Wanted, is_http_date, names_no_file},
 };
 use crate::{
     answer::{Answer, escape, prefers_json},
@@ -59,9 +59,9 @@ impl Key {
 ///
 /// See [`Missing`].
 pub fn read(directory: &Path, wanted: &Wanted) -> Result<Listing, Missing> {
-    let failed = |error: io::Error| match error.kind() {
-        io::ErrorKind::NotFound | io::ErrorKind::NotADirectory => Missing::NotFound(directory.into()),
-        _ => Missing::Unreadable { path: directory.into(), source: error },
+    let failed = |error: io::Error| match names_no_file(&error) {
+        true => Missing::NotFound(directory.into()),
+        false => Missing::Unreadable { path: directory.into(), source: error },
     };
     let allowed = |path: &Path| beneath::open(path, &wanted.within, wanted.symlinks);
     let opened = allowed(directory).map_err(|refused| match refused {

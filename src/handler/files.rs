@@ -12,6 +12,7 @@ use crate::{
     config::Files,
     files::{self, Missing, Opened, Wanted, listing},
     listen::{Head, Lines},
+    observe::Rarely,
     route::{By, Table, normalize},
 };
 
@@ -123,13 +124,26 @@ fn trouble(request: &Lines) -> Answer {
 
 /// Why there is no file, for the client and, where it is their business, for operators.
 pub(super) fn explain(missing: &Missing, request: &Lines) -> Answer {
-    if missing.is_remarkable() {
-        tracing::error!("{missing}");
-    }
+    remark(missing);
     match missing {
         Missing::Busy { .. } => busy(request),
         missing if missing.is_trouble() => trouble(request),
         _ => not_found(request),
+    }
+}
+
+/// Tells operators of a file that is kept back, unless it is told often: clients can ask as often as they like.
+fn remark(missing: &Missing) {
+    static OUTSIDE: Rarely = Rarely::new(10);
+    static UNREADABLE: Rarely = Rarely::new(10);
+    let rarely = if matches!(missing, Missing::Outside { .. }) { &OUTSIDE } else { &UNREADABLE };
+    if !missing.is_remarkable() {
+        return;
+    }
+    match rarely.tell() {
+        None => {}
+        Some(0) => tracing::error!("{missing}"),
+        Some(left_out) => tracing::error!(left_out, "{missing}"),
     }
 }
 

@@ -189,7 +189,7 @@ fn accelerated_target(table: &Table, request: &Head, response: &HeaderMap) -> Re
     let by = match (plain.len() < path.len()).then(|| find(path)) {
         None => by,
         Some(Some((same, literal))) if Arc::ptr_eq(same, route) => literal,
-        Some(_) => return Err(nowhere()),
+        Some(_) => by,
     };
     let (By::Prefix(rest), Some(files)) = (by, files_of(route)) else { return Err(nowhere()) };
     Ok(Found::Files(accelerated::named(files, rest).into_iter().collect(), Some(Arc::clone(route))))

@@ -14,7 +14,7 @@ use tokio::{sync::Semaphore, task::spawn_blocking};
 
 use super::{
     Archive, Place, Resolve,
-    crc::{Crc, Crcs, Identity},
+    crc::{Crc, Crcs},
     list::{self, BadList, Line, List},
     names::Charset,
     zip::{Member, Table},
@@ -22,7 +22,10 @@ use super::{
 use crate::{
     answer::Fields,
     bulkhead::Permit,
-    files::open::{Missing, locate},
+    files::{
+        Identity,
+        open::{Missing, locate},
+    },
 };
 
 const X_ARCHIVE_FILES: HeaderName = HeaderName::from_static("x-archive-files");
@@ -196,6 +199,8 @@ fn plan_here(order: Order, client: &Weak<()>) -> Result<Archive, Unplanned> {
     // Until 2106.
     let now = u32::try_from(now).unwrap_or(u32::MAX);
     let mut skipped = 0;
+    // Of the times of files that only the kernel sets: an archive of files in whose places others are is another one.
+    let mut changes = DefaultHasher::new();
     for window in lines.chunks(WINDOW) {
         if client.strong_count() == 0 {
             return Err(Unplanned::Abandoned);
@@ -218,7 +223,10 @@ fn plan_here(order: Order, client: &Weak<()>) -> Result<Archive, Unplanned> {
             };
             let sized = match content {
                 Found::Directory => None,
-                Found::File(identity, modified) => Some((identity.size, identity.version(), modified)),
+                Found::File(identity, modified) => {
+                    identity.changed().hash(&mut changes);
+                    Some((identity.size, identity.version(), modified))
+                }
                 Found::Remote(size) => {
                     remote.insert(members.len());
                     Some((size, 0, now))
@@ -243,7 +251,7 @@ fn plan_here(order: Order, client: &Weak<()>) -> Result<Archive, Unplanned> {
         tracing::warn!(members = skipped, "left out of an archive in all");
     }
     let table = Table::new(text, members).ok_or(Unplanned::TooLong)?;
-    let etag = etag(&table);
+    let etag = etag(&table, changes.finish());
     Ok(Archive { table, begun, etag, remote, resolve, crcs })
 }
 
@@ -316,10 +324,11 @@ pub(super) fn place(target: &[u8], resolve: &Resolve) -> Result<Place, Unresolve
 
 /// Made of everything that the archive's bytes are made of; the files stand for their content. (The hash is the standard
 /// library's, whose next version may be another one: a download that an upgrade interrupts begins anew.)
-fn etag(table: &Table) -> HeaderValue {
+fn etag(table: &Table, changes: u64) -> HeaderValue {
     let mut halves = [DefaultHasher::new(), DefaultHasher::new()];
     1.hash(&mut halves[1]);
     for half in &mut halves {
+        changes.hash(half);
         table.members.len().hash(half);
         for member in &table.members {
             (table.name(member), member.version, member.fixed()).hash(half);

@@ -11,7 +11,7 @@ use std::{
 
 use super::{
     Archive, Place,
-    crc::{Crc, Crcs, Identity},
+    crc::{Crc, Crcs},
     plan::place,
     walk::{Step, Walk},
     zip::Record,
@@ -20,7 +20,7 @@ use crate::{
     answer::Piece,
     bulkhead::{Bulkhead, OpenFile, Permit},
     files::{
-        Wanted,
+        Identity, Wanted,
         open::{SMALL, locate},
         range::Span,
     },
