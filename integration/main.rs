@@ -36,6 +36,7 @@ mod http2;
 mod http2_attacks;
 mod hung;
 mod limits;
+mod logs;
 mod memory;
 mod names;
 mod observe;

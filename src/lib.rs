@@ -19,6 +19,7 @@
 //! - [`proxy`]: for all else the engine's callbacks, and only there (and in the transport) the engine's types
 //! - [`bulkhead`]: bounds on the work that blocks on files
 //! - [`clock`]: the time
+//! - [`notify`]: messages to the service manager
 //! - [`state`]: all that lives as long as the process, and how a reload takes effect in it
 //! - [`server`]: start, signals, stop
 //! - [`demo`]: the embedded application
@@ -47,6 +48,7 @@ mod gate;
 mod handler;
 mod http1;
 mod listen;
+mod notify;
 mod observe;
 mod proxy;
 mod route;

@@ -16,6 +16,7 @@ use crate::{
     gate::{Limits, Memory},
     handler,
     listen::{Head, ListenError, Listener, Listeners, Noted, Serve, Workers},
+    notify::notify,
     observe::{AccessLog, Entry, LogSettings, Metrics},
     route::Table,
     upstream::Upstreams,
@@ -181,10 +182,8 @@ impl State {
 
     /// Writes a line of the access log, if there is one.
     pub(crate) fn log_access(&self, entry: &Entry<'_>) {
-        if let Some(log) = &*self.access_log.load()
-            && log.write(entry).is_err()
-        {
-            self.metrics.access_log_dropped.inc();
+        if let Some(log) = &*self.access_log.load() {
+            log.write(entry);
         }
     }
 
@@ -224,6 +223,12 @@ impl State {
         Ok(loaded.config)
     }
 
+    fn open_access_log(&self, config: &Config) -> Result<Option<Arc<AccessLog>>, ReloadError> {
+        let open = |settings| AccessLog::open(settings, self.metrics.access_log_dropped.clone());
+        let log = config.log.access.as_ref().map(open).transpose().map_err(ReloadError::AccessLog)?;
+        Ok(log.map(Arc::new))
+    }
+
     async fn take_over(self: &Arc<Self>, config: &Config) -> Result<(), ReloadError> {
         // What can fail goes first.
         let unchanged = match (&*self.access_log.load(), &config.log.access) {
@@ -231,7 +236,11 @@ impl State {
             (None, None) => true,
             (Some(_), None) | (None, Some(_)) => false,
         };
-        let access_log = if unchanged { None } else { Some(open_access_log(config)?) };
+        if unchanged {
+            // It may have been moved away.
+            self.reopen_logs();
+        }
+        let access_log = if unchanged { None } else { Some(self.open_access_log(config)?) };
         let take_effect = || {
             self.upstreams.apply(&config.upstreams, &self.metrics);
             self.limits.apply(&config.limits, &self.metrics);
@@ -272,19 +281,5 @@ impl State {
                 ]);
             }
         }
-    }
-}
-
-fn open_access_log(config: &Config) -> Result<Option<Arc<AccessLog>>, ReloadError> {
-    let settings = config.log.access.as_ref();
-    settings
-        .map(|settings| AccessLog::open(settings).map(Arc::new).map_err(ReloadError::AccessLog))
-        .transpose()
-}
-
-/// Tells systemd, where it is there.
-pub(crate) fn notify(state: &[NotifyState<'_>]) {
-    if let Err(error) = sd_notify::notify(state) {
-        tracing::debug!(%error, "cannot tell systemd");
     }
 }

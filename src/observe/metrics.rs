@@ -16,6 +16,7 @@ use prometheus::{
     core::{Collector, MetricVec, MetricVecBuilder},
 };
 
+use super::logging::DROPPED;
 use crate::bulkhead::Bulkhead;
 
 /// Seconds; Galaxy's requests take from a millisecond to minutes.
@@ -39,6 +40,8 @@ pub struct Metrics {
     reload_timestamp: IntGauge,
     /// Access log lines lost because the log could not keep up.
     pub access_log_dropped: IntCounter,
+    /// Counted where messages are written.
+    _log_dropped: IntCounter,
     file_system_refusals: IntCounter,
     pub(super) connections: IntGaugeVec,
     connections_total: IntCounterVec,
@@ -323,6 +326,7 @@ impl Metrics {
                 "bowshock_access_log_dropped_total",
                 "Access log lines lost because the log could not keep up.",
             )),
+            _log_dropped: make.register(Ok(DROPPED.clone())),
             file_system_refusals: make.register(IntCounter::new(
                 "bowshock_file_system_refusals_total",
                 "Requests refused because the file system of what they asked for did not answer.",

@@ -6,6 +6,7 @@ mod logging;
 mod metrics;
 mod rarely;
 mod request_id;
+mod writer;
 
 pub use access_log::{AccessLog, Entry, Line};
 pub use logging::LogSettings;

@@ -44,13 +44,6 @@ impl Rarely {
         told.count += 1;
         Some(mem::take(&mut told.left_out))
     }
-
-    /// Forgets what was told; the result is how many have been left out since.
-    pub(crate) fn reset(&self) -> u64 {
-        let mut told = self.told.lock().unwrap_or_else(PoisonError::into_inner);
-        (told.since, told.count) = (None, 0);
-        mem::take(&mut told.left_out)
-    }
 }
 
 #[cfg(test)]
@@ -60,7 +53,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn a_few_a_minute_are_told_and_the_rest_counted() {
         let rarely = Rarely::new(2);
-        let mut tell = async |passed: u64| {
+        let tell = async |passed: u64| {
             tokio::time::advance(Duration::from_secs(passed)).await;
             rarely.tell()
         };
@@ -69,7 +62,5 @@ mod tests {
             [Some(0), Some(0), None, None]
         );
         assert_eq!([tell(1).await, tell(0).await, tell(0).await], [Some(2), Some(0), None]);
-        assert_eq!(rarely.reset(), 1);
-        assert_eq!(rarely.tell(), Some(0), "as from the start");
     }
 }
