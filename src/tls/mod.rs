@@ -6,6 +6,7 @@
 mod certificate;
 mod connector;
 mod names;
+mod pem;
 mod watch;
 
 use std::{io, sync::Arc, time::Duration};
