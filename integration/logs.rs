@@ -247,3 +247,26 @@ async fn a_service_manager_that_is_not_there_is_a_warning() {
     })
     .await;
 }
+
+#[tokio::test]
+async fn both_families_may_be_listened_on_with_one_port() {
+    let (port, scratch) = (free_port(), Scratch::new());
+    let text = format!(
+        "[[listen]]\naddress = \"0.0.0.0:{port}\"\n[[listen]]\naddress = \"[::]:{port}\"\n\
+         [admin]\nlisten = {:?}\n{HERE}",
+        format!("unix:{}", scratch.path("admin.sock").display())
+    );
+    let file = scratch.write("pair.toml", text);
+    let file = file.to_str().unwrap();
+    let (code, _, error) = crate::fixtures::run(&mut Proxy::command(["check", "-c", file]));
+    assert_eq!(code, Some(0), "{error}");
+    let mut child =
+        Proxy::command(["run", "-c", file]).stdin(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
+    for host in ["127.0.0.1", "[::1]"] {
+        let target = Target::parse(&format!("{host}:{port}"));
+        eventually("it accepts", async || target.accepts().await).await;
+        target.get("/").send().await.unwrap().expect(200);
+    }
+    child.kill().unwrap();
+    child.wait().unwrap();
+}
