@@ -172,6 +172,26 @@ async fn what_is_not_ascii_is_in_the_log() {
 }
 
 #[tokio::test]
+async fn a_reload_tells_what_takes_effect_after_a_restart() {
+    let scratch = Scratch::new();
+    let mut proxy = Proxy::toml(HERE).start().await;
+    assert!(!proxy.succeed("reload").contains("restart"));
+    let changed = format!("[log]\nformat = \"json\"\n{HERE}");
+    proxy.rewrite(
+        &Proxy::toml(&changed).server(&format!("max_connections = 17\npid_file = {:?}", scratch.path("pid"))),
+    );
+    // Each time: it has not taken effect by being told.
+    for _ in 0..2 {
+        let told = proxy.succeed("reload");
+        for setting in ["server.pid_file", "server.max_connections", "log.format"] {
+            assert!(told.contains(&format!("`{setting}` takes effect after a restart")), "{setting}: {told}");
+        }
+        assert!(!told.contains("server.threads"), "{told}");
+    }
+    proxy.process().logged("the new `server.max_connections` takes effect after a restart").await;
+}
+
+#[tokio::test]
 async fn no_signal_but_those_to_stop_ends_it() {
     let mut proxy = Proxy::toml(HERE).start().await;
     for signal in [

@@ -49,12 +49,15 @@ static REFUSED: AtomicU64 = AtomicU64::new(0);
 
 static ALL: LazyLock<Bulkheads> = LazyLock::new(Bulkheads::default);
 
+/// Those of one root, by mount point.
+type ByMount = HashMap<Arc<Path>, Arc<Bulkhead>>;
+
 /// All bulkheads of one pool.
 #[derive(Default)]
 struct Bulkheads {
     used: Arc<Mutex<usize>>,
     /// By root, and by mount point.
-    by_place: Mutex<HashMap<PathBuf, HashMap<Arc<Path>, Arc<Bulkhead>>>>,
+    by_place: Mutex<HashMap<PathBuf, ByMount>>,
 }
 
 impl Bulkheads {

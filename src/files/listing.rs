@@ -10,10 +10,7 @@ use super::{
     beneath::{self, Refused},
     open::{Missing, Wanted, is_http_date, names_no_file},
 };
-use crate::{
-    answer::{Answer, escape, prefers_json},
-    listen::Lines,
-};
+use crate::answer::{Answer, escape};
 
 /// Entries that are shown; more make no page that anybody reads.
 const MOST: usize = 10_000;
@@ -102,8 +99,9 @@ pub fn read(directory: &Path, wanted: &Wanted) -> Result<Listing, Missing> {
     Ok(Listing { entries, cut })
 }
 
-/// Answers with a listing of the directory that the client knows as `path`, sorted as the query says.
-pub fn answer(mut listing: Listing, path: &str, query: &str, request: &Lines) -> Answer {
+/// Answers with a listing of the directory that the client knows as `path`, sorted as the query says. Takes a while for
+/// a large one: not for the event loop.
+pub fn answer(mut listing: Listing, path: &str, query: &str, as_json: bool) -> Answer {
     let word = |name: &str| {
         let mut pairs = query.split('&').filter_map(|pair| pair.split_once('='));
         pairs.find(|(key, _)| *key == name).map(|(_, value)| value)
@@ -112,7 +110,7 @@ pub fn answer(mut listing: Listing, path: &str, query: &str, request: &Lines) ->
         Key::ALL.iter().find(|(text, ..)| word("sort") == Some(text)).map_or(Key::Name, |(.., key)| *key);
     let descending = word("order") == Some("desc");
     listing.sort(key, descending);
-    let answer = if prefers_json(request) {
+    let answer = if as_json {
         Answer::json(StatusCode::OK, &listing.json())
     } else {
         let html = HeaderValue::from_static("text/html; charset=utf-8");

@@ -7,7 +7,7 @@ use tokio::task::spawn_blocking;
 
 use super::{NOT_IN_PATHS, path};
 use crate::{
-    answer::{Answer, Explanation},
+    answer::{Answer, Explanation, prefers_json},
     bulkhead::Bulkhead,
     config::Files,
     files::{self, Missing, Opened, Wanted, listing},
@@ -46,15 +46,16 @@ pub(super) async fn send(table: &Table, files: &Files, by: &By<'_>, request: &He
 
 async fn list(directory: PathBuf, wanted: Wanted, request: &Head) -> Answer {
     let Ok(permit) = wanted.bulkhead(&directory).enter().await else { return busy(&request.headers) };
+    let path = normalize(path(request)).unwrap_or_default().into_owned();
+    let query = request.uri.query().unwrap_or_default().to_owned();
+    let as_json = prefers_json(&request.headers);
     let read = spawn_blocking(move || {
-        let _permit = permit;
-        listing::read(&directory, &wanted)
+        let found = listing::read(&directory, &wanted);
+        drop(permit);
+        found.map(|found| listing::answer(found, &path, &query, as_json))
     });
     match read.await {
-        Ok(Ok(found)) => {
-            let path = normalize(path(request)).unwrap_or_default();
-            listing::answer(found, &path, request.uri.query().unwrap_or_default(), &request.headers)
-        }
+        Ok(Ok(answer)) => answer,
         Ok(Err(missing)) => explain(&missing, &request.headers),
         Err(panic) => {
             tracing::error!(%panic, "listing a directory failed");

@@ -129,7 +129,6 @@ pub struct Listeners {
     /// Room for clients' connections, and for operators' beside them: they must get in when it is full.
     room: Arc<Semaphore>,
     admin_room: Arc<Semaphore>,
-    max_connections: u32,
     /// Places in `room`.
     places: u32,
     addresses: Arc<Addresses>,
@@ -185,7 +184,6 @@ impl Listeners {
             limits: ArcSwap::from_pointee(server.into()),
             room: Arc::new(Semaphore::new(places as usize)),
             admin_room: Arc::new(Semaphore::new(ADMIN_CONNECTIONS)),
-            max_connections,
             places,
             addresses: Arc::default(),
             serve,
@@ -226,9 +224,6 @@ impl Listeners {
                 Some(listener) => kept.push(listener),
                 None => fresh.push((bind::bind(listen, only_v6).await?, listen, purpose, only_v6)),
             }
-        }
-        if u32::try_from(config.server.max_connections).unwrap_or(u32::MAX) != self.max_connections {
-            tracing::warn!("a new max_connections takes effect at the next start");
         }
         let mut open = self.lock();
         if self.stopping.load(Ordering::Relaxed) {

@@ -62,8 +62,11 @@ fn not_allowed(request: &Lines, allow: &'static str) -> Answer {
 /// Reads the configuration again, and tells what came of it.
 async fn reload(state: &Arc<State>) -> Answer {
     match state.reload().await {
-        Ok(()) => {
-            text(StatusCode::OK, "text/plain; charset=utf-8", "The new configuration is in effect.\n".into())
+        Ok(later) => {
+            let note = |setting: &&str| format!("The new `{setting}` takes effect after a restart.\n");
+            let notes: String = later.iter().map(note).collect();
+            let sentence = format!("The new configuration is in effect.\n{notes}");
+            text(StatusCode::OK, "text/plain; charset=utf-8", sentence)
         }
         Err(error) => {
             text(StatusCode::UNPROCESSABLE_ENTITY, "text/plain; charset=utf-8", format!("{error}\n"))

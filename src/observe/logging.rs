@@ -33,6 +33,8 @@ pub(super) static DROPPED: LazyLock<IntCounter> = LazyLock::new(|| {
 pub struct LogSettings {
     filter: reload::Handle<EnvFilter, tracing_subscriber::Registry>,
     writer: Arc<Writer>,
+    /// How messages are written, from the start to the end.
+    pub(crate) format: LogFormat,
 }
 
 /// One message on its way to the writer; the formatter writes it in one go.
@@ -76,7 +78,7 @@ pub(crate) fn start(log: &Log) -> io::Result<Option<LogSettings>> {
         let backtrace = Backtrace::capture();
         tracing::error!("{panic}\n{backtrace}");
     }));
-    Ok(started.is_ok().then_some(LogSettings { filter: handle, writer }))
+    Ok(started.is_ok().then_some(LogSettings { filter: handle, writer, format: log.format }))
 }
 
 impl LogSettings {

@@ -147,10 +147,10 @@ impl Source {
     /// # Errors
     ///
     /// A member that is no longer what it was when the archive was planned. Nothing more can be made then.
-    pub fn batch(&mut self, permit: Option<Permit>) -> io::Result<Batch> {
+    pub fn batch(&mut self, permit: Option<&Permit>) -> io::Result<Batch> {
         let mut work = Work::default();
         let mut is_last = false;
-        let mut needs = permit.as_ref().map(|permit| Arc::clone(permit.bulkhead()));
+        let mut needs = permit.map(|permit| Arc::clone(permit.bulkhead()));
         while work.has_room() {
             let Some(step) = self.walk.step(&self.archive.table) else {
                 is_last = true;
@@ -158,7 +158,7 @@ impl Source {
             };
             if let Some(member) = self.file_read_by(step) {
                 let bulkhead = self.bulkhead(member).map_err(|error| self.about(member, &error))?;
-                if !permit.as_ref().is_some_and(|permit| Arc::ptr_eq(permit.bulkhead(), &bulkhead)) {
+                if !permit.is_some_and(|permit| Arc::ptr_eq(permit.bulkhead(), &bulkhead)) {
                     needs = Some(bulkhead);
                     break;
                 }

@@ -60,7 +60,7 @@ fn make(source: Box<Source>, needs: Option<Arc<Bulkhead>>) -> Next {
 }
 
 fn make_with(mut source: Box<Source>, permit: Option<Permit>) -> Next {
-    Next::Making(spawn_blocking(move || Ok((source.batch(permit)?, source))))
+    Next::Making(spawn_blocking(move || Ok((source.batch(permit.as_ref())?, source))))
 }
 
 impl Pieces for Stream {
