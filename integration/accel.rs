@@ -189,6 +189,23 @@ async fn a_name_is_taken_as_it_is_and_decoded_only_when_it_does_not_exist() {
 }
 
 #[tokio::test]
+async fn a_name_may_have_a_query_after_it() {
+    let site = Site::start().await;
+    site.scratch.write("data/what?filename=b", "literal");
+    site.scratch.write("data/with space", "decoded");
+    for (file, content) in [
+        ("data/reads.fastq?filename=B", "ACGTACGTAC\n"),
+        ("data/reads.fastq?next=/../x", "ACGTACGTAC\n"),
+        ("data/reads.fastq?", "ACGTACGTAC\n"),
+        ("data/what?filename=b", "literal"),
+        ("data/with%20space?a=b", "decoded"),
+    ] {
+        assert_eq!(site.proxy.get(&site.download(file)).await.expect(200).text(), content, "{file}");
+    }
+    site.proxy.get(&site.download("data/../secret?a")).await.expect(404);
+}
+
+#[tokio::test]
 async fn a_large_file_is_equal_and_the_connection_goes_on() {
     let site = Site::start().await;
     let content = noise(50 << 20);

@@ -341,7 +341,8 @@ async fn codings_that_lie_beside_a_file_are_sent_to_those_who_want_them() {
     for (name, content) in [("app.js.gz", "gzipped"), ("app.js.br", "brotli")] {
         scratch.write(&format!("root/{name}"), content);
     }
-    let proxy = serving(&scratch).await;
+    let text = routes(&scratch, "precompressed = [\"gzip\", \"br\"]").replace("/data", "/static");
+    let proxy = Proxy::toml(&text).start().await;
     let get = async |accept: &str| {
         let answer = proxy.get("/static/app.js").header("accept-encoding", accept).await.expect(200);
         assert_eq!(answer.header("vary"), "Accept-Encoding");
@@ -352,7 +353,7 @@ async fn codings_that_lie_beside_a_file_are_sent_to_those_who_want_them() {
     assert_eq!((&*text, &*coding), ("original", ""));
     let (text, coding, gzip) = get("gzip, deflate").await;
     assert_eq!((&*text, &*coding), ("gzipped", "gzip"));
-    let (text, coding, brotli) = get("gzip, br").await;
+    let (text, coding, brotli) = get("gzip;q=0.5, br").await;
     assert_eq!((&*text, &*coding), ("brotli", "br"));
     assert!(plain != gzip && gzip != brotli && plain != brotli);
     let again = proxy.get("/static/app.js").header("accept-encoding", "gzip").header("if-none-match", &gzip);
@@ -365,6 +366,47 @@ async fn codings_that_lie_beside_a_file_are_sent_to_those_who_want_them() {
         ("orig", ""),
         "a range is of the original"
     );
+}
+
+#[tokio::test]
+async fn files_beside_a_file_are_files_of_their_own_unless_the_route_says_otherwise() {
+    let scratch = tree();
+    scratch.write("root/reads.vcf", "the reads");
+    scratch.write("root/reads.vcf.gz", "other reads");
+    let root = scratch.path("root");
+    let proxy = Proxy::toml(&format!(
+        "[[site]]\n[site.routes]\n\"/data\" = {{ files = {root:?} }}\n\
+         \"/br\" = {{ files = {root:?}, precompressed = [\"br\"] }}\n\
+         \"/none\" = {{ files = {root:?}, precompressed = false }}\n\
+         \"/all\" = {{ files = {root:?}, precompressed = true }}\n"
+    ));
+    let proxy = proxy.start().await;
+    for (route, text) in
+        [("data", "the reads"), ("br", "the reads"), ("none", "the reads"), ("all", "other reads")]
+    {
+        let get = proxy.get(&format!("/{route}/reads.vcf")).header("accept-encoding", "gzip, br, zstd");
+        assert_eq!(get.await.expect(200).text(), text, "{route}");
+    }
+}
+
+#[tokio::test]
+async fn names_of_what_is_no_file_are_404_and_nothing_in_the_log() {
+    let scratch = tree();
+    scratch.link("root/round", scratch.path("root/round"));
+    let _socket = std::os::unix::net::UnixListener::bind(scratch.path("root/socket")).unwrap();
+    let mut proxy = serving(&scratch).await;
+    let long = format!("/static/{}", "x".repeat(300));
+    let deep = format!("/static{}", "/x".repeat(3_000));
+    for path in ["/static/round", "/static/round/a", "/static/socket", "/static/style.css/a", &long, &deep] {
+        proxy.get(path).await.expect(404);
+    }
+    // What clients can ask for again and again is not told each time.
+    for _ in 0..50 {
+        proxy.get("/static/out.txt").await.expect(404);
+    }
+    let log = proxy.process().stderr();
+    assert_eq!(log.lines().filter(|line| line.contains("ERROR")).count(), 10, "{log}");
+    assert!(!log.contains("round") && !log.contains("socket") && log.contains("out.txt"), "{log}");
 }
 
 #[tokio::test]

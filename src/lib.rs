@@ -17,7 +17,9 @@
 //! - [`observe`]: metrics, logs, status
 //! - [`http1`]: HTTP/1.1 spoken by ourselves: answers, attempts at servers, bodies both ways
 //! - [`proxy`]: for all else the engine's callbacks, and only there (and in the transport) the engine's types
+//! - [`bulkhead`]: bounds on the work that blocks on files
 //! - [`clock`]: the time
+//! - [`notify`]: messages to the service manager
 //! - [`state`]: all that lives as long as the process, and how a reload takes effect in it
 //! - [`server`]: start, signals, stop
 //! - [`demo`]: the embedded application
@@ -30,6 +32,7 @@ mod answer;
 #[cfg(any(feature = "benching", test))]
 #[doc(hidden)]
 pub mod benching;
+mod bulkhead;
 pub mod cli;
 mod client;
 mod clock;
@@ -45,6 +48,7 @@ mod gate;
 mod handler;
 mod http1;
 mod listen;
+mod notify;
 mod observe;
 mod proxy;
 mod route;

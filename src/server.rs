@@ -1,16 +1,21 @@
 //! The process: start, signals, stop.
 
-use std::{fs, io, path::PathBuf, sync::Arc, time::Duration};
+use std::{fs, io, ops::RangeInclusive, path::PathBuf, sync::Arc, time::Duration};
 
+use rustix::process::Signal as Kind;
 use sd_notify::NotifyState;
-use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::{
+    runtime::Runtime,
+    signal::unix::{Signal, SignalKind, signal},
+};
 
 use crate::{
     config::{self, Config, ConfigPath, LoadError},
     gate, http1,
     listen::Workers,
-    observe::{LogSettings, start_logging},
-    state::{ReloadError, State, notify},
+    notify::notify,
+    observe::{LogSettings, Rarely, start_logging},
+    state::{ReloadError, State},
 };
 
 /// Why the proxy could not start.
@@ -33,12 +38,15 @@ pub enum StartError {
 ///
 /// See [`StartError`].
 pub fn run(path: ConfigPath) -> Result<(), StartError> {
+    let runtime = runtime()?;
+    // Before anything that takes time: whoever asks for a reload now gets one when there is something to reload.
+    let signals = Signals::new(&runtime)?;
     let loaded = config::load(&path.0)?;
-    let log = start_logging(&loaded.config.log);
+    let log = start_logging(&loaded.config.log)?;
     if let Some(warnings) = &loaded.warnings {
         tracing::warn!("{warnings}");
     }
-    run_with(path, &loaded.config, log, || ())
+    run_on(runtime, signals, path, &loaded.config, log, || ())
 }
 
 /// Runs the proxy with a configuration that is there already; calls `ready` once it accepts.
@@ -52,11 +60,31 @@ pub fn run_with(
     log: Option<LogSettings>,
     ready: impl FnOnce(),
 ) -> Result<(), StartError> {
-    // What concerns all connections; they are served by threads of their own.
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    let result = runtime.block_on(serve(source, config, log, ready));
+    let runtime = runtime()?;
+    let signals = Signals::new(&runtime)?;
+    run_on(runtime, signals, source, config, log, ready)
+}
+
+/// What concerns all connections; they are served by threads of their own.
+fn runtime() -> io::Result<Runtime> {
+    tokio::runtime::Builder::new_current_thread().enable_all().build()
+}
+
+fn run_on(
+    runtime: Runtime,
+    signals: Signals,
+    source: ConfigPath,
+    config: &Config,
+    log: Option<LogSettings>,
+    ready: impl FnOnce(),
+) -> Result<(), StartError> {
+    let last_messages = log.clone();
+    let result = runtime.block_on(serve(signals, source, config, log, ready));
     // What is still in flight had its time.
     runtime.shutdown_background();
+    if let Some(log) = last_messages {
+        log.finish();
+    }
     result
 }
 
@@ -80,13 +108,18 @@ fn raise_open_files(config: &Config) {
 }
 
 async fn serve(
+    mut signals: Signals,
     source: ConfigPath,
     config: &Config,
     log: Option<LogSettings>,
     ready: impl FnOnce(),
 ) -> Result<(), StartError> {
     raise_open_files(config);
-    let mut signals = Signals::new()?;
+    // Until now it could be stopped at once: there was nothing in flight.
+    let mut stop_signals = StopSignals::new()?;
+    for (name, signal) in signals.others.drain(..) {
+        tokio::spawn(disregard(name, signal));
+    }
     let state = Arc::new(State::new(source, &config.server, log));
     tokio::spawn(gate::watch_memory(Arc::clone(&state.memory)));
     let workers = Arc::new(Workers::start(config.server.threads)?);
@@ -103,10 +136,10 @@ async fn serve(
                 tokio::spawn(async move { state.reload().await });
             }
             _ = signals.reopen.recv() => state.reopen_logs(),
-            () = signals.stop.recv() => break,
+            () = stop_signals.recv() => break,
         }
     }
-    stop(&state, &mut signals.stop).await;
+    stop(&state, &mut stop_signals).await;
     Ok(())
 }
 
@@ -141,10 +174,56 @@ async fn stop(state: &State, again: &mut StopSignals) {
     }
 }
 
+/// Signals that do not end the process.
 struct Signals {
     reload: Signal,
     reopen: Signal,
-    stop: StopSignals,
+    /// Those that mean something to other servers, or come of limits and timers, and would end or stop this one.
+    others: Vec<(&'static str, Signal)>,
+}
+
+/// Signals that have no meaning here.
+const OTHERS: [(&str, Kind); 12] = [
+    ("SIGUSR2", Kind::USR2),
+    ("SIGALRM", Kind::ALARM),
+    ("SIGWINCH", Kind::WINCH),
+    ("SIGIO", Kind::IO),
+    ("SIGTTIN", Kind::TTIN),
+    ("SIGTTOU", Kind::TTOU),
+    ("SIGVTALRM", Kind::VTALARM),
+    ("SIGPROF", Kind::PROF),
+    ("SIGXCPU", Kind::XCPU),
+    ("SIGXFSZ", Kind::XFSZ),
+    ("SIGPWR", Kind::POWER),
+    ("SIGSTKFLT", Kind::STKFLT),
+];
+
+/// The real-time signals that C libraries leave to programs.
+const REAL_TIME: RangeInclusive<i32> = 35..=64;
+
+impl Signals {
+    fn new(runtime: &Runtime) -> io::Result<Self> {
+        let _here = runtime.enter();
+        let named = OTHERS.into_iter().map(|(name, kind)| (name, kind.as_raw()));
+        let others = named.chain(REAL_TIME.map(|number| ("a real-time signal", number)));
+        let others = others.map(|(name, number)| Ok((name, signal(SignalKind::from_raw(number))?)));
+        Ok(Self {
+            reload: signal(SignalKind::hangup())?,
+            reopen: signal(SignalKind::user_defined1())?,
+            others: others.collect::<io::Result<_>>()?,
+        })
+    }
+}
+
+/// Tells of a signal that has no meaning here.
+async fn disregard(name: &'static str, mut signal: Signal) {
+    let rarely = Rarely::new(3);
+    while signal.recv().await.is_some() {
+        // Windows are resized all the time.
+        if name != "SIGWINCH" && rarely.tell().is_some() {
+            tracing::warn!("{name} has no meaning here: nothing is done");
+        }
+    }
 }
 
 struct StopSignals {
@@ -153,21 +232,15 @@ struct StopSignals {
     interrupt: Signal,
 }
 
-impl Signals {
+impl StopSignals {
     fn new() -> io::Result<Self> {
         Ok(Self {
-            reload: signal(SignalKind::hangup())?,
-            reopen: signal(SignalKind::user_defined1())?,
-            stop: StopSignals {
-                terminate: signal(SignalKind::terminate())?,
-                quit: signal(SignalKind::quit())?,
-                interrupt: signal(SignalKind::interrupt())?,
-            },
+            terminate: signal(SignalKind::terminate())?,
+            quit: signal(SignalKind::quit())?,
+            interrupt: signal(SignalKind::interrupt())?,
         })
     }
-}
 
-impl StopSignals {
     /// Waits for one of them.
     async fn recv(&mut self) {
         tokio::select! {
@@ -186,11 +259,17 @@ impl PidFile {
         fs::write(path, format!("{}\n", std::process::id()))?;
         Ok(Self(path.clone()))
     }
+
+    /// Whether nobody else, such as another instance, has written its own id.
+    fn is_ours(&self) -> io::Result<bool> {
+        Ok(fs::read_to_string(&self.0)?.trim() == std::process::id().to_string())
+    }
 }
 
 impl Drop for PidFile {
     fn drop(&mut self) {
-        if let Err(error) = fs::remove_file(&self.0) {
+        let removed = self.is_ours().and_then(|ours| if ours { fs::remove_file(&self.0) } else { Ok(()) });
+        if let Err(error) = removed {
             tracing::warn!(path = %self.0.display(), %error, "cannot remove the pid file");
         }
     }

@@ -16,8 +16,10 @@ use crate::{
     gate::{Limits, Memory},
     handler,
     listen::{Head, ListenError, Listener, Listeners, Noted, Serve, Workers},
+    notify::notify,
     observe::{AccessLog, Entry, LogSettings, Metrics},
     route::Table,
+    tls,
     upstream::Upstreams,
 };
 
@@ -26,6 +28,8 @@ pub struct State {
     source: ConfigPath,
     table: ArcSwap<Table>,
     settings: ArcSwap<config::Server>,
+    /// The settings that the process was started with, some of which stay.
+    started: config::Server,
     /// Groups of workers.
     pub(crate) upstreams: Upstreams,
     /// How often clients may ask.
@@ -65,6 +69,7 @@ impl State {
             source,
             table: ArcSwap::default(),
             settings: ArcSwap::from_pointee(settings.clone()),
+            started: settings.clone(),
             upstreams: Upstreams::default(),
             limits: Limits::default(),
             memory: Arc::default(),
@@ -156,7 +161,7 @@ impl State {
 
     /// Threads of the event loop.
     pub(crate) fn threads(&self) -> usize {
-        self.settings.load().threads
+        self.started.threads
     }
 
     /// The listeners that accept now.
@@ -181,10 +186,8 @@ impl State {
 
     /// Writes a line of the access log, if there is one.
     pub(crate) fn log_access(&self, entry: &Entry<'_>) {
-        if let Some(log) = &*self.access_log.load()
-            && log.write(entry).is_err()
-        {
-            self.metrics.access_log_dropped.inc();
+        if let Some(log) = &*self.access_log.load() {
+            log.write(entry);
         }
     }
 
@@ -193,28 +196,59 @@ impl State {
     /// # Errors
     ///
     /// See [`ReloadError`]; nothing has changed then.
-    pub(crate) async fn reload(self: &Arc<Self>) -> Result<(), Arc<ReloadError>> {
+    ///
+    /// The result is what takes effect after a restart only.
+    pub(crate) async fn reload(self: &Arc<Self>) -> Result<Vec<&'static str>, Arc<ReloadError>> {
         let _one_at_a_time = self.reloading.lock().await;
         notify(&[
             NotifyState::Reloading,
             NotifyState::monotonic_usec_now().unwrap_or(NotifyState::Reloading),
         ]);
         let result = match self.read().await {
-            Ok(config) => self.take_over(&config).await,
+            Ok(config) => self.take_over(&config).await.map(|()| self.waits_for_restart(&config)),
             Err(error) => Err(error.into()),
         };
-        let error = result.err().map(Arc::new);
+        let (later, error) = match result {
+            Ok(later) => (later, None),
+            Err(error) => (Vec::new(), Some(Arc::new(error))),
+        };
+        for setting in &later {
+            tracing::warn!("the new `{setting}` takes effect after a restart");
+        }
         self.last_error.store(error.clone());
         self.tell_reload(error.as_deref());
         match error {
-            None => Ok(()),
+            None => Ok(later),
             Some(error) => Err(error),
         }
     }
 
+    /// Settings of a new configuration that the process cannot change while it runs.
+    fn waits_for_restart(&self, config: &Config) -> Vec<&'static str> {
+        let (old, new) = (&self.started, &config.server);
+        let format = self.log.as_ref().is_some_and(|log| log.format != config.log.format);
+        let all = [
+            ("server.threads", old.threads != new.threads),
+            ("server.pid_file", old.pid_file != new.pid_file),
+            ("server.max_connections", old.max_connections != new.max_connections),
+            ("log.format", format),
+        ];
+        all.into_iter().filter(|(_, is_changed)| *is_changed).map(|(name, _)| name).collect()
+    }
+
     async fn read(&self) -> Result<Config, LoadError> {
         let path = self.source.0.clone();
-        let loaded = tokio::task::spawn_blocking(move || config::load(&path)).await;
+        let loaded = tokio::task::spawn_blocking(move || {
+            let loaded = config::load(&path)?;
+            let needs_system_roots = |tls: &config::UpstreamTls| tls.verify && tls.ca.is_none();
+            let upstreams = loaded.config.upstreams.values();
+            if upstreams.filter_map(|upstream| upstream.tls.as_ref()).any(needs_system_roots) {
+                // They may have been updated.
+                tls::read_system_roots();
+            }
+            Ok(loaded)
+        })
+        .await;
         let unreadable =
             |panic| LoadError::Unreadable { path: self.config_path(), source: io::Error::other(panic) };
         let loaded = loaded.map_err(unreadable)??;
@@ -224,6 +258,12 @@ impl State {
         Ok(loaded.config)
     }
 
+    fn open_access_log(&self, config: &Config) -> Result<Option<Arc<AccessLog>>, ReloadError> {
+        let open = |settings| AccessLog::open(settings, self.metrics.access_log_dropped.clone());
+        let log = config.log.access.as_ref().map(open).transpose().map_err(ReloadError::AccessLog)?;
+        Ok(log.map(Arc::new))
+    }
+
     async fn take_over(self: &Arc<Self>, config: &Config) -> Result<(), ReloadError> {
         // What can fail goes first.
         let unchanged = match (&*self.access_log.load(), &config.log.access) {
@@ -231,7 +271,11 @@ impl State {
             (None, None) => true,
             (Some(_), None) | (None, Some(_)) => false,
         };
-        let access_log = if unchanged { None } else { Some(open_access_log(config)?) };
+        if unchanged {
+            // It may have been moved away.
+            self.reopen_logs();
+        }
+        let access_log = if unchanged { None } else { Some(self.open_access_log(config)?) };
         let take_effect = || {
             self.upstreams.apply(&config.upstreams, &self.metrics);
             self.limits.apply(&config.limits, &self.metrics);
@@ -272,19 +316,5 @@ impl State {
                 ]);
             }
         }
-    }
-}
-
-fn open_access_log(config: &Config) -> Result<Option<Arc<AccessLog>>, ReloadError> {
-    let settings = config.log.access.as_ref();
-    settings
-        .map(|settings| AccessLog::open(settings).map(Arc::new).map_err(ReloadError::AccessLog))
-        .transpose()
-}
-
-/// Tells systemd, where it is there.
-pub(crate) fn notify(state: &[NotifyState<'_>]) {
-    if let Err(error) = sd_notify::notify(state) {
-        tracing::debug!(%error, "cannot tell systemd");
     }
 }

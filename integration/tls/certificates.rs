@@ -1,6 +1,10 @@
 //! Certificates that change, and those that end.
 
-use std::time::Duration;
+use std::{
+    fs,
+    path::Path,
+    time::{Duration, SystemTime},
+};
 
 use super::{ADDRESS, listening, shown, simple, site};
 use crate::fixtures::{Authority, Proxy, Scratch, Tls, ms, pass};
@@ -27,8 +31,7 @@ async fn a_link_that_leads_elsewhere_is_followed() {
     let link = |from: &str| {
         for end in ["crt", "key"] {
             scratch.link(&format!("next.{end}"), format!("{from}.{end}"));
-            std::fs::rename(scratch.path(&format!("next.{end}")), scratch.path(&format!("live.{end}")))
-                .unwrap();
+            fs::rename(scratch.path(&format!("next.{end}")), scratch.path(&format!("live.{end}"))).unwrap();
         }
     };
     link("old");
@@ -57,12 +60,133 @@ async fn files_that_cannot_be_used_change_nothing_and_are_told() {
     let new = simple.authority.server(&["localhost"]);
     let folder = Scratch::new();
     new.write_to(folder.root(), "localhost");
-    std::fs::copy(folder.path("localhost.crt"), simple.scratch.path("localhost.crt")).unwrap();
+    fs::copy(folder.path("localhost.crt"), simple.scratch.path("localhost.crt")).unwrap();
     simple.proxy.process().logged("cannot be used; those before go on").await;
     assert!(shown(&simple.target(), &Tls::anybody()).await == old);
     // As soon as the key is there too, both are taken.
-    std::fs::copy(folder.path("localhost.key"), simple.scratch.path("localhost.key")).unwrap();
+    fs::copy(folder.path("localhost.key"), simple.scratch.path("localhost.key")).unwrap();
     soon_eq!(shown(&simple.target(), &Tls::anybody()).await, new.der());
+}
+
+/// Writes over a file in its place; it has the size `size` and the time `modified` afterwards.
+fn write_over(path: &Path, text: &str, size: usize, modified: SystemTime) {
+    assert!(text.len() <= size);
+    fs::write(path, format!("{text}{}", "\n".repeat(size - text.len()))).unwrap();
+    fs::File::options().write(true).open(path).unwrap().set_modified(modified).unwrap();
+}
+
+#[tokio::test]
+async fn files_that_are_renewed_in_place_with_their_size_and_time_are_taken() {
+    const SIZE: usize = 4096;
+    let (authority, scratch, made) = (Authority::new("authority"), Scratch::new(), Scratch::new());
+    let modified = SystemTime::now() - Duration::from_secs(1000);
+    let write = || {
+        let identity = authority.server(&["localhost"]);
+        identity.write_to(made.root(), "localhost");
+        for end in ["key", "crt"] {
+            let name = format!("localhost.{end}");
+            write_over(&scratch.path(&name), &fs::read_to_string(made.path(&name)).unwrap(), SIZE, modified);
+        }
+        identity.der()
+    };
+    let old = write();
+    let tls =
+        format!("cert = {:?}, key = {:?}", scratch.path("localhost.crt"), scratch.path("localhost.key"));
+    let proxy = Proxy::toml(&listening(&site("localhost", &tls, ""))).start().await;
+    let target = proxy.listener(ADDRESS);
+    assert!(shown(&target, &Tls::anybody()).await == old);
+    let new = write();
+    soon_eq!(shown(&target, &Tls::anybody()).await, new);
+}
+
+#[tokio::test]
+async fn a_key_that_cannot_be_read_keeps_no_other_certificate_out() {
+    let (authority, scratch) = (Authority::new("authority"), Scratch::new());
+    let names = ["one.example", "two.example"];
+    let renew = |name: &str| {
+        let identity = authority.server(&[name]);
+        (identity.der(), identity.write(&scratch, name))
+    };
+    let sites: String = names.map(|name| site(name, &renew(name).1, "")).concat();
+    let mut proxy = Proxy::toml(&listening(&sites)).start().await;
+    let target = proxy.listener(ADDRESS);
+    // The first site comes first whichever is in order.
+    let (bad, _) = renew("one.example");
+    let key = scratch.path("one.example.key");
+    fs::rename(&key, scratch.path("away")).unwrap();
+    let (good, _) = renew("two.example");
+    soon_eq!(shown(&target, &Tls::asking("two.example", &authority)).await, good);
+    proxy.process().logged("cannot be used; those before go on").await;
+    pass(ms(6_000)).await;
+    let told = proxy.process().stderr();
+    assert_eq!(told.lines().filter(|line| line.contains("those before go on")).count(), 1, "{told}");
+    // Nothing else changes when it is there again.
+    fs::rename(scratch.path("away"), &key).unwrap();
+    soon_eq!(shown(&target, &Tls::asking("one.example", &authority)).await, bad);
+}
+
+#[tokio::test]
+async fn authorities_of_clients_that_are_away_for_a_moment_are_taken_later() {
+    let (authority, other, scratch) = (Authority::new("authority"), Authority::new("other"), Scratch::new());
+    let ca = authority.write(&scratch, "clients");
+    let identity = authority.server(&["localhost"]).write(&scratch, "localhost");
+    let tls = format!("{identity}, client_ca = {ca:?}");
+    let mut proxy = Proxy::toml(&listening(&site("localhost", &tls, ""))).start().await;
+    let target = proxy.listener(ADDRESS);
+    let client = other.client("client");
+    let asks = async || {
+        let tls = Tls::showing("localhost", &authority, &client);
+        target.under(tls).get("/").send().await.is_ok_and(|answer| answer.status == 200)
+    };
+    assert!(!asks().await);
+    fs::remove_file(&ca).unwrap();
+    proxy.process().logged("cannot be used; those before go on").await;
+    other.write(&scratch, "clients");
+    crate::fixtures::eventually("the other authority counts", asks).await;
+}
+
+#[tokio::test]
+async fn what_is_not_read_of_a_file_is_an_error_with_its_line() {
+    let simple = simple("", "").await;
+    let chain = simple.scratch.path("localhost.crt");
+    let leaf = fs::read_to_string(&chain).unwrap();
+    let end = leaf.trim_end().lines().count();
+    let ca = simple.authority.write(&simple.scratch, "authority");
+    let authority = fs::read_to_string(&ca).unwrap();
+    let tls = format!("cert = {chain:?}, key = {:?}", simple.scratch.path("localhost.key"));
+    let upstream = format!(
+        "[upstream.app]\nservers = [\"127.0.0.1:1\"]\nprotocol = \"https\"\ntls = {{ ca = {ca:?} }}\n"
+    );
+    let routes = "[[site]]\nhost = \"up\"\nroutes = { \"/\" = { proxy = \"app\" } }\n";
+    let client_ca = format!("{tls}, client_ca = {ca:?}");
+    let plain = listening(&site("localhost", &tls, ""));
+    let with_clients = listening(&site("localhost", &client_ca, ""));
+    let with_upstream = format!("{plain}{routes}{upstream}");
+    for (file, text, configuration, line) in [
+        (&chain, format!("{}{authority}", leaf.trim_end()), &plain, end),
+        (&chain, format!("{leaf}{}", authority.replace("-----BEGIN", "----BEGIN")), &plain, end + 1),
+        (&chain, format!("{leaf}and more\n"), &plain, end + 1),
+        (&ca, format!("{authority}{authority}x\n"), &with_clients, 2 * authority.lines().count() + 1),
+        (
+            &ca,
+            format!("{}{authority}", authority.trim_end()),
+            &with_upstream,
+            authority.trim_end().lines().count(),
+        ),
+    ] {
+        let good = fs::read_to_string(file).unwrap();
+        fs::write(file, text).unwrap();
+        simple.proxy.rewrite(&Proxy::toml(configuration));
+        let (code, out, error) = simple.proxy.ctl("check");
+        assert!(
+            code == Some(1) && error.contains(&format!("line {line}: ")),
+            "{line} {configuration}: {out}{error}"
+        );
+        let (code, out, error) = simple.proxy.ctl("reload");
+        assert!(code != Some(0) && error.contains(&format!("line {line}: ")), "{line}: {out}{error}");
+        fs::write(file, good).unwrap();
+    }
+    assert!(shown(&simple.target(), &Tls::anybody()).await == simple.identity.der());
 }
 
 #[tokio::test]
@@ -83,7 +207,7 @@ async fn the_end_of_a_certificate_is_measured_and_warned_of() {
     assert!(told.lines().any(|line| line.contains("soon.example") && line.contains("13 days")), "{told}");
     assert!(!told.lines().any(|line| line.contains("late.example")), "{told}");
     let metrics = proxy.metrics().await;
-    let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap().as_secs_f64();
+    let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap().as_secs_f64();
     for (site, days) in [("soon.example", 13.5), ("late.example", 15.0), ("over.example", 0.0)] {
         let label = format!("site=\"{site}\"");
         let end = metrics.sum("bowshock_tls_certificate_expiry_timestamp_seconds", &[&label]);

@@ -6,12 +6,12 @@ mod fields;
 mod pieces;
 mod text;
 
-use std::collections::VecDeque;
+use std::{collections::VecDeque, sync::Arc};
 
 use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
 
-use crate::observe::How;
+use crate::{files::Identity, observe::How};
 
 pub(crate) use dress::dress;
 pub(crate) use error_page::{Explanation, bare, escape, head, prefers_json};
@@ -30,6 +30,8 @@ pub struct Answer {
     pub headers: HeaderMap,
     /// It is a page of ours that tells a person of an error.
     pub is_page: bool,
+    /// The version of the file that the whole body is, if it is one that can be told apart from others.
+    pub file: Option<Arc<Identity>>,
     /// What follows the head. For `HEAD` and 304 only its length is told or nothing at all.
     pub body: Body,
 }
@@ -76,7 +78,7 @@ impl Body {
 impl Answer {
     /// An answer without a body.
     pub fn empty(status: StatusCode) -> Self {
-        Self { status, headers: HeaderMap::new(), is_page: false, body: Body::Empty }
+        Self { status, headers: HeaderMap::new(), is_page: false, file: None, body: Body::Empty }
     }
 
     /// An answer with text in it.

@@ -2,14 +2,14 @@
 
 use std::{
     collections::VecDeque,
-    fmt,
-    fs::File,
-    io,
+    fmt, io,
     sync::Arc,
     task::{Context, Poll},
 };
 
 use bytes::Bytes;
+
+use crate::bulkhead::OpenFile;
 
 /// A part of a body.
 #[derive(Debug, Clone)]
@@ -19,7 +19,7 @@ pub enum Piece {
     /// A range of a file, sent by the kernel.
     File {
         /// The open file.
-        file: Arc<File>,
+        file: Arc<OpenFile>,
         /// Where it starts.
         offset: u64,
         /// Bytes.

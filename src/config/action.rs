@@ -1,13 +1,17 @@
 //! What a route does: exactly one action, with the modifiers that belong to it alone.
 
-use std::path::{Path, PathBuf};
+use std::{
+    path::{Path, PathBuf},
+    sync::Arc,
+};
 
 use http::{HeaderValue, StatusCode};
 
 use super::{
+    compress::CODINGS,
     diagnostic::{Problem, one_of, show},
     headers,
-    model::{Action, Files, Part, Symlinks, Template, Types},
+    model::{Action, Coding, Files, Part, Symlinks, Template, Types},
     paths,
     read::{Key, Table, Value, text},
     template::template,
@@ -22,12 +26,13 @@ pub const SYMLINKS: [(&str, Symlinks); 3] =
     [("inside", Symlinks::Inside), ("follow", Symlinks::Follow), ("none", Symlinks::None)];
 
 /// Modifiers that belong to one action.
-const OWNED: [(&str, &str); 12] = [
+const OWNED: [(&str, &str); 13] = [
     ("within", "files"),
     ("symlinks", "files"),
     ("try", "files"),
     ("index", "files"),
     ("listing", "files"),
+    ("precompressed", "files"),
     ("types", "files"),
     ("read_timeout", "proxy"),
     ("hold", "proxy"),
@@ -79,6 +84,7 @@ pub fn read(
                 table.optional("symlinks", |value| value.choice(&SYMLINKS, &[])).unwrap_or_default();
             let index = table.optional("index", index).unwrap_or_default();
             let listing = table.optional("listing", Value::boolean).unwrap_or(false);
+            let precompressed = table.optional("precompressed", precompressed).unwrap_or_default();
             let types = table.optional("types", types).unwrap_or_default();
             let otherwise = table.optional("try", |value| {
                 let items = value.list("try = [\"/srv/galaxy/custom/static\"]")?;
@@ -86,7 +92,16 @@ pub fn read(
             });
             let root = place(value, captures)?;
             let otherwise = otherwise.unwrap_or_default();
-            Some(Action::Files(Files { root, within, otherwise, symlinks, index, listing, types }))
+            Some(Action::Files(Files {
+                root,
+                within,
+                otherwise,
+                symlinks,
+                index,
+                listing,
+                precompressed,
+                types,
+            }))
         }
         "redirect" => {
             let status = table.optional("status", redirect_status).unwrap_or(StatusCode::FOUND);
@@ -158,6 +173,26 @@ fn index(value: Value<'_>) -> Option<Vec<String>> {
         Some(items) => Some(items.into_iter().filter_map(one).collect()),
         None => one(value).map(|name| vec![name]),
     }
+}
+
+/// `true`, `false` or a list of codings.
+fn precompressed(value: Value<'_>) -> Option<Arc<[Coding]>> {
+    let example = "precompressed = [\"br\", \"gzip\"]";
+    match value.as_bool() {
+        Some(true) => return Some(Coding::ALL.into()),
+        Some(false) => return Some(Arc::default()),
+        None if value.as_list().is_none() => {
+            return value.wanted("`true`, `false` or a list of codings", example);
+        }
+        None => {}
+    }
+    let items = value.list(example)?;
+    if items.is_empty() {
+        let problem = Problem::new("`precompressed` names no coding", "empty");
+        value.error(problem.help("write `precompressed = false` where files are sent as they are"));
+    }
+    let coding = |item: Value<'_>| item.choice(&CODINGS, &[]).map(|(coding, _)| coding);
+    Some(items.into_iter().filter_map(coding).collect())
 }
 
 fn types(value: Value<'_>) -> Option<Types> {

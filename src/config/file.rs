@@ -39,7 +39,11 @@ pub fn read<'a>(context: &'a Context<'a>, root: &'a DeTable<'a>) -> Config {
     let listen = several(&mut table, "listen");
     let listen: Option<Vec<Listen>> =
         listen.map(|values| values.into_iter().filter_map(|value| listen::read(value, &mut taken)).collect());
+    let has_admin = !table.which(&["admin"]).is_empty();
     let admin = table.optional("admin", |value| listen::read_admin(value, &mut taken));
+    if admin.is_none() && !has_admin {
+        taken.check_default_admin(context);
+    }
     // Before the sites, because routes name them.
     let upstreams = table.take("upstream");
     let upstreams = upstreams.map(|value| Upstreams::read(value, &server.resolver)).unwrap_or_default();

@@ -9,7 +9,7 @@ use super::{
     diagnostic::{Problem, Span, show},
     model::{Address, Admin, Listen, ListenTls, Trust},
     paths,
-    read::{ADMIN, LISTEN, Table, Value, integer, text},
+    read::{ADMIN, Context, LISTEN, Table, Value, integer, text},
     tls,
 };
 
@@ -43,15 +43,52 @@ impl Taken {
         if matches!(address, Address::Tcp(socket) if socket.port() == 0) {
             return;
         }
-        match self.0.iter().find(|(taken, _)| taken == address) {
-            Some((_, first)) => value.error(
+        match self.0.iter().find(|(taken, _)| taken == address || excludes(taken, address)) {
+            Some((taken, first)) if taken == address => value.error(
                 Problem::new(format!("`{address}` is listened on twice"), "again here")
                     .also(first.clone(), "first here")
                     .help("give one of them another port or path, or take it out"),
             ),
+            Some((taken, first)) => value.error(
+                Problem::new(
+                    format!("`{address}` and `{taken}` cannot both be listened on"),
+                    "one of them takes the clients of the other",
+                )
+                .also(first.clone(), "the other one")
+                .help("give one of them another port, or take it out"),
+            ),
             None => self.0.push((address.clone(), value.span())),
         }
     }
+
+    /// Notes that a file takes the address where operators look when it does not say.
+    pub fn check_default_admin(&self, context: &Context<'_>) {
+        let Admin { listen } = default_admin();
+        if let Some((taken, span)) =
+            self.0.iter().find(|(taken, _)| *taken == listen || excludes(taken, &listen))
+        {
+            let problem = Problem::new(
+                format!("`{taken}` and `{listen}`, the default of `[admin]`, cannot both be listened on"),
+                "operators look there",
+            );
+            context.error(
+                span.clone(),
+                problem.help("give `[admin]` another address: `listen = \"127.0.0.1:9181\"`"),
+            );
+        }
+    }
+}
+
+/// Whether the kernel does not let both be bound: an address of all, and one of them, with the same port. `0.0.0.0` and
+/// `[::]` go together, as IPv4 is left to the first then.
+fn excludes(one: &Address, other: &Address) -> bool {
+    let (Address::Tcp(one), Address::Tcp(other)) = (one, other) else { return false };
+    let all = |address: &SocketAddr| address.ip().is_unspecified();
+    let plain = |address: &SocketAddr| address.ip().to_canonical();
+    let takes = |wide: &SocketAddr, narrow: &SocketAddr| {
+        all(wide) && !all(narrow) && (wide.is_ipv6() || plain(narrow).is_ipv4())
+    };
+    one.port() == other.port() && (takes(one, other) || takes(other, one) || plain(one) == plain(other))
 }
 
 /// Reads `[admin]`.

@@ -376,6 +376,8 @@ pub struct Files {
     pub index: Vec<String>,
     /// Whether a directory without such a file is listed.
     pub listing: bool,
+    /// Codings in which files beside a file (`.br`, `.zst`, `.gz`) hold its content, by preference.
+    pub precompressed: Arc<[Coding]>,
     /// Types of content by the end of a name, before the known ones.
     pub types: Types,
 }

@@ -288,6 +288,11 @@ fn route_pairs(route: &Route) -> Vec<(&'static str, String)> {
             if files.listing {
                 pairs.push(("listing", "true".into()));
             }
+            if !files.precompressed.is_empty() {
+                let all = files.precompressed[..] == Coding::ALL;
+                let names = files.precompressed.iter().map(|coding| quote(coding.name()));
+                pairs.push(("precompressed", if all { "true".into() } else { list(names) }));
+            }
             if !files.types.is_empty() {
                 let kinds = files.types.iter().map(|(ending, kind)| {
                     format!("{} = {}", quote(ending), quote(kind.to_str().unwrap_or_default()))

@@ -43,7 +43,7 @@ pub(crate) fn run(listen: SocketAddr) -> Result<(), StartError> {
     let file = folder.path().join("bowshock.toml");
     fs::write(&file, &text)?;
     let config = config::load(&file)?.config;
-    let log = start_logging(&config.log);
+    let log = start_logging(&config.log)?;
 
     let workers = Arc::new(Workers::new(folder.path()));
     let source = ConfigPath(file.clone());

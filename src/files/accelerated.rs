@@ -1,6 +1,6 @@
 //! Accelerated downloads: the application names a file in `X-Accel-Redirect`, the proxy sends it.
 
-use std::path::PathBuf;
+use std::sync::Arc;
 
 use http::{HeaderMap, HeaderName, HeaderValue, header};
 
@@ -61,16 +61,23 @@ pub struct NotText;
 
 /// The file that an application names by `rest`, what follows the prefix of the internal route: the literal name
 /// first, and decoded only when that does not exist, because there are applications that quote and others that
-/// do not.
+/// do not. Then the same of the name without its query: to nginx a redirect is a URI, whose query no file has.
 ///
 /// `None` when the name has a `..` segment or a NUL in it.
 pub fn named(files: &Files, rest: &str) -> Option<Wanted> {
-    let decoded = percent_encoding::percent_decode_str(rest).decode_utf8_lossy();
-    let mut literal = whole(files, rest)?;
-    let decoded = whole(files, &decoded).into_iter().flat_map(|decoded| decoded.candidates);
-    let others: Vec<PathBuf> = decoded.filter(|path| !literal.candidates.contains(path)).collect();
-    literal.candidates.extend(others);
-    Some(literal)
+    let bare = rest.split_once('?').map(|(bare, _)| bare);
+    let mut found: Option<Wanted> = None;
+    for name in [Some(rest), bare].into_iter().flatten() {
+        let decoded = percent_encoding::percent_decode_str(name).decode_utf8_lossy();
+        for wanted in [Some(name), (decoded != name).then_some(&*decoded)].into_iter().flatten() {
+            match (whole(files, wanted), &mut found) {
+                (Some(first), None) => found = Some(first),
+                (Some(other), Some(found)) => found.candidates.extend(other.candidates),
+                (None, _) => {}
+            }
+        }
+    }
+    found
 }
 
 /// The file that an application names by its path on this machine, as far as this internal route may send it.
@@ -96,7 +103,7 @@ fn whole(files: &Files, rest: &str) -> Option<Wanted> {
     }
     let mut place = wanted(files, &By::Prefix(""))?;
     let root = files.root.render(|_| None);
-    place.neighbours = false;
+    place.precompressed = Arc::default();
     place.candidates = vec![format!("{}{rest}", root.trim_end_matches('/')).into()];
     Some(place)
 }
@@ -151,6 +158,8 @@ pub fn drop_bad_dates(fields: &mut HeaderMap) {
 
 #[cfg(test)]
 mod tests {
+    use std::path::PathBuf;
+
     use super::*;
     use crate::config::{Part, Template};
 
@@ -169,8 +178,17 @@ mod tests {
     }
 
     #[test]
+    fn a_query_is_of_the_name_first_and_nothing_then() {
+        let found = named(&files(), "/data/a%20b?filename=../c").unwrap();
+        let expected = ["/data/a%20b?filename=../c", "/data/a b?filename=../c", "/data/a%20b", "/data/a b"];
+        assert_eq!(found.candidates, expected.map(PathBuf::from));
+        let found = named(&files(), "/data/a?next=/../c").unwrap();
+        assert_eq!(found.candidates, [PathBuf::from("/data/a")], "the query may have anything in it");
+    }
+
+    #[test]
     fn no_name_leads_up() {
-        for name in ["/data/../etc/passwd", "/..", "/data/\0"] {
+        for name in ["/data/../etc/passwd", "/..", "/data/\0", "/../a?b", "/%2e%2e/../a?b"] {
             assert_eq!(named(&files(), name), None, "{name}");
         }
         for name in ["/data/%2e%2e/etc/passwd", "/data/%00"] {

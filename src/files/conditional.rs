@@ -2,8 +2,10 @@
 
 use std::time::SystemTime;
 
-use crate::listen::Lines;
-use http::{HeaderValue, header};
+use http::{HeaderMap, HeaderValue, header};
+
+use super::http_date;
+use crate::{clock, listen::Lines};
 
 /// By what a representation is told from its other versions.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -26,6 +28,20 @@ pub enum Condition {
 }
 
 impl Validators {
+    /// Those that a response says, whose date is not to be later than now: a later one becomes now (RFC 9110 §8.8.2.1),
+    /// and says nothing of when the content changed.
+    pub fn of(response: &mut HeaderMap) -> Self {
+        let date = |value: &HeaderValue| httpdate::parse_http_date(value.to_str().ok()?).ok();
+        let mut modified = response.get(header::LAST_MODIFIED).and_then(date);
+        // As when the response is dated, which is later.
+        let now = clock::calendar();
+        if modified.is_some_and(|modified| modified > now) {
+            response.insert(header::LAST_MODIFIED, http_date(now));
+            modified = None;
+        }
+        Self { etag: response.get(header::ETAG).cloned(), modified }
+    }
+
     /// Weighs the conditions of a `GET` or `HEAD` in the order of RFC 9110 §13.2.2.
     pub fn weigh(&self, request: &Lines) -> Condition {
         if request.has(header::IF_MATCH) {

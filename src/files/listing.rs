@@ -8,12 +8,9 @@ use serde_json::json;
 
 use super::{
     beneath::{self, Refused},
-    open::{Missing, Wanted, is_http_date},
+    open::{Missing, Wanted, is_http_date, names_no_file},
 };
-use crate::{
-    answer::{Answer, escape, prefers_json},
-    listen::Lines,
-};
+use crate::answer::{Answer, escape};
 
 /// Entries that are shown; more make no page that anybody reads.
 const MOST: usize = 10_000;
@@ -59,9 +56,9 @@ impl Key {
 ///
 /// See [`Missing`].
 pub fn read(directory: &Path, wanted: &Wanted) -> Result<Listing, Missing> {
-    let failed = |error: io::Error| match error.kind() {
-        io::ErrorKind::NotFound | io::ErrorKind::NotADirectory => Missing::NotFound(directory.into()),
-        _ => Missing::Unreadable { path: directory.into(), source: error },
+    let failed = |error: io::Error| match names_no_file(&error) {
+        true => Missing::NotFound(directory.into()),
+        false => Missing::Unreadable { path: directory.into(), source: error },
     };
     let allowed = |path: &Path| beneath::open(path, &wanted.within, wanted.symlinks);
     let opened = allowed(directory).map_err(|refused| match refused {
@@ -102,8 +99,9 @@ pub fn read(directory: &Path, wanted: &Wanted) -> Result<Listing, Missing> {
     Ok(Listing { entries, cut })
 }
 
-/// Answers with a listing of the directory that the client knows as `path`, sorted as the query says.
-pub fn answer(mut listing: Listing, path: &str, query: &str, request: &Lines) -> Answer {
+/// Answers with a listing of the directory that the client knows as `path`, sorted as the query says. Takes a while for
+/// a large one: not for the event loop.
+pub fn answer(mut listing: Listing, path: &str, query: &str, as_json: bool) -> Answer {
     let word = |name: &str| {
         let mut pairs = query.split('&').filter_map(|pair| pair.split_once('='));
         pairs.find(|(key, _)| *key == name).map(|(_, value)| value)
@@ -112,7 +110,7 @@ pub fn answer(mut listing: Listing, path: &str, query: &str, request: &Lines) ->
         Key::ALL.iter().find(|(text, ..)| word("sort") == Some(text)).map_or(Key::Name, |(.., key)| *key);
     let descending = word("order") == Some("desc");
     listing.sort(key, descending);
-    let answer = if prefers_json(request) {
+    let answer = if as_json {
         Answer::json(StatusCode::OK, &listing.json())
     } else {
         let html = HeaderValue::from_static("text/html; charset=utf-8");

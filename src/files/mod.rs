@@ -7,6 +7,7 @@ pub mod archive;
 mod beneath;
 mod cache;
 mod conditional;
+mod identity;
 pub mod listing;
 mod multipart;
 mod open;
@@ -18,16 +19,18 @@ use std::{path::PathBuf, sync::Arc, time::SystemTime};
 use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, header};
 
 pub use cache::Cache;
+pub use identity::Identity;
 pub use open::{Missing, Opened, Wanted, open};
 
 use crate::{
     answer::{Answer, Body, Piece, starts_with},
+    clock,
     compress::choose,
     config::{Files, Part, Template},
     listen::Lines,
     route::By,
 };
-use conditional::Condition;
+use conditional::{Condition, Validators};
 use range::{Range, Span};
 
 /// What describes a body that is not sent. Not all names that begin so do: `Content-Security-Policy` is the site's word,
@@ -81,7 +84,7 @@ pub fn wanted(files: &Files, by: &By<'_>) -> Option<Wanted> {
         candidates,
         within,
         symlinks: files.symlinks,
-        neighbours: true,
+        precompressed: Arc::clone(&files.precompressed),
         types: Arc::clone(&files.types),
     })
 }
@@ -146,7 +149,10 @@ pub fn respond(opened: &Opened, method: &Method, request: &Lines, base: HeaderMa
     let range = request.text(header::RANGE);
     let ranged = *method == Method::GET && range.is_some() && validators.range_applies(request);
     match Range::parse(range.filter(|_| ranged), chosen.size) {
-        Range::Whole => answer.body(chosen.whole()),
+        Range::Whole => {
+            answer.file.clone_from(&chosen.settled);
+            answer.body(chosen.whole())
+        }
         Range::Parts(spans) => {
             answer.status = StatusCode::PARTIAL_CONTENT;
             match spans[..] {
@@ -162,7 +168,7 @@ pub fn respond(opened: &Opened, method: &Method, request: &Lines, base: HeaderMa
 }
 
 /// Adds what the application has not said, and returns the validators that count.
-fn complete(headers: &mut HeaderMap, opened: &Opened, content_type: HeaderValue) -> conditional::Validators {
+fn complete(headers: &mut HeaderMap, opened: &Opened, content_type: HeaderValue) -> Validators {
     let own = &opened.validators;
     if !headers.contains_key(header::CONTENT_TYPE) {
         headers.insert(header::CONTENT_TYPE, content_type);
@@ -170,16 +176,16 @@ fn complete(headers: &mut HeaderMap, opened: &Opened, content_type: HeaderValue)
     if let Some(etag) = own.etag.clone().filter(|_| !headers.contains_key(header::ETAG)) {
         headers.insert(header::ETAG, etag);
     }
-    let date = |value: &HeaderValue| httpdate::parse_http_date(value.to_str().ok()?).ok();
-    let modified = match (headers.get(header::LAST_MODIFIED), &opened.last_modified) {
-        (Some(said), _) => date(said),
-        (None, Some(own)) => {
-            headers.insert(header::LAST_MODIFIED, own.clone());
-            opened.validators.modified
-        }
-        (None, None) => None,
-    };
-    conditional::Validators { etag: headers.get(header::ETAG).cloned(), modified }
+    if headers.contains_key(header::LAST_MODIFIED) {
+        return Validators::of(headers);
+    }
+    let now = clock::calendar();
+    let modified = own.modified.filter(|modified| *modified <= now);
+    if let Some(date) = &opened.last_modified {
+        let date = if modified.is_some() { date.clone() } else { http_date(now) };
+        headers.insert(header::LAST_MODIFIED, date);
+    }
+    Validators { etag: headers.get(header::ETAG).cloned(), modified }
 }
 
 /// Drops what describes a body that is not sent; the rest stays: without its CORS fields an answer is hidden from the

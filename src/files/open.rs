@@ -4,7 +4,10 @@ use std::{
     fs::{self, File},
     hash::{Hash, Hasher},
     io::{self, Read},
-    os::unix::{ffi::OsStrExt, fs::MetadataExt},
+    os::unix::{
+        ffi::OsStrExt,
+        fs::{FileExt, MetadataExt},
+    },
     path::{Path, PathBuf},
     sync::Arc,
     time::SystemTime,
@@ -12,14 +15,19 @@ use std::{
 
 use bytes::Bytes;
 use http::HeaderValue;
-use rustix::fs::{AtFlags, StatxFlags, statx};
+use rustix::{
+    fs::{AtFlags, StatxFlags, statx},
+    io::Errno,
+};
 
 use super::{
+    Identity,
     beneath::{self, Refused},
     conditional::Validators,
     http_date, types,
 };
 use crate::{
+    bulkhead::{Bulkhead, Busy, OpenFile},
     compress::Coding,
     config::{Symlinks, Types},
 };
@@ -37,8 +45,8 @@ pub struct Wanted {
     pub within: Vec<PathBuf>,
     /// Which symlinks may be on the way.
     pub symlinks: Symlinks,
-    /// Whether files beside it that hold its content in other codings are wanted too.
-    pub neighbours: bool,
+    /// In which codings files beside it hold its content, by preference.
+    pub precompressed: Arc<[Coding]>,
     /// Types of content beside the common ones.
     pub types: Types,
 }
@@ -53,7 +61,8 @@ impl PartialEq for Wanted {
         };
         bytes(&self.candidates, &other.candidates)
             && bytes(&self.within, &other.within)
-            && (self.symlinks, self.neighbours) == (other.symlinks, other.neighbours)
+            && self.symlinks == other.symlinks
+            && self.precompressed == other.precompressed
             && (Arc::ptr_eq(&self.types, &other.types) || self.types == other.types)
     }
 }
@@ -70,14 +79,34 @@ impl Hash for Wanted {
 impl Wanted {
     /// This file, wherever it is.
     pub fn file(path: PathBuf) -> Self {
-        let (within, symlinks, neighbours) = (Vec::new(), Symlinks::Follow, false);
-        Self { candidates: vec![path], within, symlinks, neighbours, types: Arc::default() }
+        let (within, symlinks) = (Vec::new(), Symlinks::Follow);
+        let (precompressed, types) = (Arc::default(), Arc::default());
+        Self { candidates: vec![path], within, symlinks, precompressed, types }
+    }
+
+    /// The bulkhead for one of the paths.
+    pub fn bulkhead(&self, path: &Path) -> Arc<Bulkhead> {
+        let root = self.within.iter().find(|root| path.starts_with(root)).or(self.within.first());
+        Bulkhead::of(root.map_or(Path::new("/"), PathBuf::as_path), path)
+    }
+
+    /// The candidates that follow each other and have the same bulkhead, in their order. Nearly always these are all.
+    pub fn parts(&self) -> Vec<(Arc<Bulkhead>, Self)> {
+        let mut parts: Vec<(Arc<Bulkhead>, Self)> = Vec::with_capacity(1);
+        for path in &self.candidates {
+            let bulkhead = self.bulkhead(path);
+            match parts.last_mut() {
+                Some((last, part)) if Arc::ptr_eq(last, &bulkhead) => part.candidates.push(path.clone()),
+                _ => parts.push((bulkhead, Self { candidates: vec![path.clone()], ..self.clone() })),
+            }
+        }
+        parts
     }
 
     #[cfg(test)]
     /// The first of `candidates` that is there, within these directories.
     pub fn first_of(candidates: Vec<PathBuf>, within: Vec<PathBuf>) -> Self {
-        Self { candidates, within, symlinks: Symlinks::Inside, neighbours: false, types: Arc::default() }
+        Self { candidates, within, symlinks: Symlinks::Inside, ..Self::file(PathBuf::new()) }
     }
 }
 
@@ -88,8 +117,10 @@ pub struct Opened {
     pub path: PathBuf,
     /// Its size in bytes when it was opened.
     pub size: u64,
-    /// When it was last written to, in seconds and nanoseconds.
-    time: (i64, i64),
+    /// Which version of which file it is.
+    identity: Identity,
+    /// The same where it stands for what was read; not of a file that may change within the same tick of a clock.
+    pub settled: Option<Arc<Identity>>,
     /// Its own validators.
     pub validators: Validators,
     /// `Last-Modified` as it is written.
@@ -97,7 +128,7 @@ pub struct Opened {
     /// The type of its content, by its name.
     pub content_type: HeaderValue,
     /// The file.
-    pub file: Arc<File>,
+    pub file: Arc<OpenFile>,
     /// All of it, if it is small.
     pub bytes: Option<Bytes>,
     /// Its content in other codings.
@@ -132,6 +163,14 @@ pub enum Missing {
         /// What the system says.
         source: io::Error,
     },
+    /// Its file system does not answer.
+    #[error("cannot open {}: {busy}", path.display())]
+    Busy {
+        /// As asked for.
+        path: PathBuf,
+        /// Why.
+        busy: Busy,
+    },
 }
 
 fn list(directories: &[PathBuf]) -> String {
@@ -141,7 +180,8 @@ fn list(directories: &[PathBuf]) -> String {
 impl Missing {
     /// Whether an operator should see it: a permission or a limit that keeps back a file that exists.
     pub fn is_remarkable(&self) -> bool {
-        !matches!(self, Self::NotFound(_) | Self::Directory(_))
+        // That a file system does not answer is logged once, and not for each request.
+        !matches!(self, Self::NotFound(_) | Self::Directory(_) | Self::Busy { .. })
     }
 
     /// Whether the file may be there and only the system cannot open it now (no descriptors, a broken disk).
@@ -150,13 +190,14 @@ impl Missing {
     }
 }
 
-/// Opens the first candidate that exists. Blocks on the file system: not for the event loop.
+/// Opens the first candidate that exists, with a permit of the bulkhead. Blocks on the file system: not for the event
+/// loop.
 ///
 /// # Errors
 ///
 /// See [`Missing`].
-pub fn open(wanted: &Wanted) -> Result<Opened, Missing> {
-    first(wanted, open_one)
+pub fn open(wanted: &Wanted, bulkhead: &Arc<Bulkhead>) -> Result<Opened, Missing> {
+    first(wanted, |path, wanted| open_one(path, wanted, bulkhead))
 }
 
 /// A file, or a directory, that is open and where it may be.
@@ -192,13 +233,35 @@ fn first<T>(wanted: &Wanted, try_one: impl Fn(&Path, &Wanted) -> Result<T, Missi
     Err(missing)
 }
 
+/// Whether the system says that a name is none of a file that could be sent. All of it can come of what a client asks for,
+/// and of links in a directory that others may write to.
+pub(super) fn names_no_file(error: &io::Error) -> bool {
+    let is_of_the_name = |error| {
+        matches!(
+            error,
+            Errno::NOENT
+                | Errno::NOTDIR
+                | Errno::ISDIR
+                | Errno::NAMETOOLONG
+                // A link that leads to itself, or too many.
+                | Errno::LOOP
+                // A NUL, and characters that the file system does not have.
+                | Errno::INVAL
+                | Errno::ILSEQ
+                // Sockets, and devices of which there is none.
+                | Errno::NXIO
+                | Errno::NODEV
+                | Errno::OPNOTSUPP
+        )
+    };
+    // The standard library refuses a NUL by itself, without a number.
+    error.kind() == io::ErrorKind::InvalidInput || Errno::from_io_error(error).is_some_and(is_of_the_name)
+}
+
 fn failed(path: &Path) -> impl Fn(io::Error) -> Missing {
-    use io::ErrorKind::{InvalidFilename, InvalidInput, IsADirectory, NotADirectory, NotFound};
-    move |source| match source.kind() {
-        NotFound | NotADirectory | IsADirectory | InvalidFilename | InvalidInput => {
-            Missing::NotFound(path.into())
-        }
-        _ => Missing::Unreadable { path: path.into(), source },
+    move |source| match names_no_file(&source) {
+        true => Missing::NotFound(path.into()),
+        false => Missing::Unreadable { path: path.into(), source },
     }
 }
 
@@ -214,34 +277,53 @@ fn locate_one(path: &Path, wanted: &Wanted) -> Result<Located, Missing> {
     Ok(Located { path: path.into(), file, metadata })
 }
 
-fn open_one(path: &Path, wanted: &Wanted) -> Result<Opened, Missing> {
-    let mut opened = open_file(path, wanted)?;
-    if wanted.neighbours {
-        opened.variants = variants(&opened, wanted);
-    }
+fn open_one(path: &Path, wanted: &Wanted, bulkhead: &Arc<Bulkhead>) -> Result<Opened, Missing> {
+    let mut opened = open_file(path, wanted, bulkhead)?;
+    opened.variants = variants(&opened, wanted);
     Ok(opened)
 }
 
-fn open_file(path: &Path, wanted: &Wanted) -> Result<Opened, Missing> {
+fn open_file(path: &Path, wanted: &Wanted, bulkhead: &Arc<Bulkhead>) -> Result<Opened, Missing> {
     let Located { path, mut file, metadata } = locate_one(path, wanted)?;
     if metadata.is_dir() {
         return Err(Missing::Directory(path));
     }
+    // Asked before it is read.
+    let is_fresh = Identity::of(&metadata).is_fresh();
     let mut bytes = None;
     if metadata.len() <= SMALL {
         let mut read = Vec::with_capacity(metadata.len() as usize);
         (&mut file).take(SMALL).read_to_end(&mut read).map_err(failed(&path))?;
         bytes = Some(Bytes::from(read));
+    } else if bulkhead.is_under_pressure() {
+        // A file system may open a file from what it knows and hang when it is read. Found out now, that is a 503.
+        file.read_at(&mut [0], 0).map_err(failed(&path))?;
     }
     // What was read is what is sent, even when the file grows meanwhile.
     let size = bytes.as_ref().map_or(metadata.len(), |bytes| bytes.len() as u64);
-    let time = (metadata.mtime(), metadata.mtime_nsec());
-    let validators = validators(&metadata, size);
+    let mut identity = Identity::of(&metadata);
+    identity.size = size;
+    let validators = Validators {
+        etag: identity.etag(),
+        modified: metadata.modified().ok().filter(|time| is_http_date(*time)),
+    };
+    let settled = (!is_fresh).then(|| Arc::new(identity));
     let content_type = types::content_type(&path, &wanted.types);
-    let file = Arc::new(file);
+    let file = Arc::new(OpenFile::new(file, metadata.dev(), Arc::clone(bulkhead)));
     let last_modified = validators.modified.map(http_date);
     let variants = Vec::new();
-    Ok(Opened { path, size, time, validators, last_modified, content_type, file, bytes, variants })
+    Ok(Opened {
+        path,
+        size,
+        identity,
+        settled,
+        validators,
+        last_modified,
+        content_type,
+        file,
+        bytes,
+        variants,
+    })
 }
 
 impl Opened {
@@ -249,10 +331,10 @@ impl Opened {
     /// files: what the kernel knows of an open file is enough.
     pub fn is_unchanged(&self) -> bool {
         let flags = AtFlags::EMPTY_PATH.union(AtFlags::STATX_DONT_SYNC);
-        let wanted = StatxFlags::MTIME.union(StatxFlags::SIZE).union(StatxFlags::NLINK);
-        let same = statx(&*self.file, "", flags, wanted).is_ok_and(|now| {
-            let time = (now.stx_mtime.tv_sec, i64::from(now.stx_mtime.tv_nsec));
-            now.stx_nlink > 0 && now.stx_size == self.size && time == self.time
+        let wanted = StatxFlags::BASIC_STATS;
+        let now = self.file.get().and_then(|file| Ok(statx(file, "", flags, wanted)?));
+        let same = now.is_ok_and(|now| {
+            now.stx_nlink > 0 && Identity::of_statx(&now, self.identity.device()) == self.identity
         });
         same && self.variants.iter().all(|(_, variant)| variant.is_unchanged())
     }
@@ -264,23 +346,15 @@ fn variants(original: &Opened, wanted: &Wanted) -> Vec<(Coding, Opened)> {
         let mut name = original.path.clone().into_os_string();
         name.push(coding.suffix());
         // Whatever keeps it from being sent, the original is there.
-        let mut variant =
-            open_file(Path::new(&name), wanted).ok().filter(|variant| variant.time >= original.time)?;
+        let mut variant = open_file(Path::new(&name), wanted, original.file.bulkhead())
+            .ok()
+            .filter(|variant| variant.identity.modified() >= original.identity.modified())?;
         let etag = variant.validators.etag.as_ref().and_then(|etag| etag.to_str().ok());
         let etag = etag.map(|etag| format!("{}-{}\"", etag.trim_end_matches('"'), coding.name()));
         variant.validators.etag = etag.and_then(|etag| HeaderValue::try_from(etag).ok());
         Some((coding, variant))
     };
-    Coding::ALL.into_iter().filter_map(beside).collect()
-}
-
-/// Strong: it changes with every write that the file system can tell apart (RFC 9110 §8.8.1).
-fn validators(metadata: &fs::Metadata, size: u64) -> Validators {
-    let nanoseconds = i128::from(metadata.mtime()) * 1_000_000_000 + i128::from(metadata.mtime_nsec());
-    Validators {
-        etag: HeaderValue::from_str(&format!("\"{nanoseconds:x}-{size:x}\"")).ok(),
-        modified: metadata.modified().ok().filter(|time| is_http_date(*time)),
-    }
+    wanted.precompressed.iter().copied().filter_map(beside).collect()
 }
 
 /// Whether a time can be written as a date of HTTP: some file systems and archives hold others.
@@ -296,6 +370,10 @@ mod tests {
 
     fn anywhere(candidates: Vec<PathBuf>) -> Wanted {
         Wanted::first_of(candidates, Vec::new())
+    }
+
+    fn open_any(wanted: &Wanted) -> Result<Opened, Missing> {
+        open(wanted, &wanted.bulkhead(&wanted.candidates[0]))
     }
 
     fn tree() -> tempfile::TempDir {
@@ -315,7 +393,7 @@ mod tests {
     fn open_in(tree: &tempfile::TempDir, path: &str, within: &[&str]) -> Result<Opened, Missing> {
         let at = |name: &str| tree.path().join(name);
         let within = within.iter().map(|directory| at(directory)).collect();
-        open(&Wanted { within, neighbours: true, ..anywhere(vec![at(path)]) })
+        open_any(&Wanted { within, precompressed: Coding::ALL.into(), ..anywhere(vec![at(path)]) })
     }
 
     #[test]
@@ -346,8 +424,16 @@ mod tests {
         for path in ["root/nothing", "root/a.txt/x", "root/nul\0byte"] {
             assert!(matches!(open_in(&tree, path, &[]), Err(Missing::NotFound(_))), "{path:?}");
         }
+        symlink("round", tree.path().join("root/round")).unwrap();
+        let _socket = std::os::unix::net::UnixListener::bind(tree.path().join("root/socket")).unwrap();
+        let long = format!("root/{}", "x".repeat(300));
+        for path in ["root/round", "root/round/a", "root/socket", &long] {
+            for within in [&["root"][..], &[]] {
+                assert!(matches!(open_in(&tree, path, within), Err(Missing::NotFound(_))), "{path:?}");
+            }
+        }
         let device = anywhere(vec!["/dev/zero".into()]);
-        assert!(matches!(open(&device), Err(Missing::NotFound(_))));
+        assert!(matches!(open_any(&device), Err(Missing::NotFound(_))));
     }
 
     #[test]
@@ -355,7 +441,7 @@ mod tests {
         let tree = tree();
         let candidates =
             ["root/nothing", "root/a.txt", "root/big"].map(|name| tree.path().join(name)).to_vec();
-        let opened = open(&anywhere(candidates)).unwrap();
+        let opened = open_any(&anywhere(candidates)).unwrap();
         assert!(opened.path.ends_with("root/a.txt"));
     }
 

@@ -12,14 +12,17 @@ use std::{
 };
 
 use bytes::{Bytes, BytesMut};
-use http::{StatusCode, header};
+use http::StatusCode;
 use moka::sync::Cache;
 use tokio::task::spawn_blocking;
 
+use super::files::busy;
 use crate::{
     answer::{Answer, Body, Piece, Pieces},
+    bulkhead::Busy,
     compress::{self, Coding},
     config::{Action, Compress},
+    files::Identity,
     listen::Head,
     observe::How,
     route::Route,
@@ -54,8 +57,9 @@ impl Drop for Room {
     }
 }
 
-/// A file, as it was when it was coded.
-type Key = (Arc<str>, Bytes, Coding);
+/// A version of a file, and how it was coded. Never a tag or a path: an application, or a site, may give content that
+/// changes the same tag.
+type Key = (Arc<Identity>, Coding, u32);
 
 static CODED: LazyLock<Cache<Key, Bytes>> = LazyLock::new(|| {
     let weight = |_: &Key, coded: &Bytes| u32::try_from(coded.len()).unwrap_or(u32::MAX);
@@ -79,10 +83,7 @@ pub(super) async fn coded(mut answer: Answer, route: &Route, settings: &Compress
     };
     compress::code(&mut headers, coding);
     let is_static = matches!(route.settings.action, Action::Files(_)) && answer.status == StatusCode::OK;
-    let key = answer.headers.get(header::ETAG).filter(|_| is_static).map(|tag| {
-        let place = format!("{}\n{}", route.site.name, request.uri.path());
-        (Arc::from(place), Bytes::copy_from_slice(tag.as_bytes()), coding)
-    });
+    let key = answer.file.clone().filter(|_| is_static).map(|file| (file, coding, level));
     if let Some(known) = key.as_ref().and_then(|key| CODED.get(key)) {
         (answer.headers, answer.body) = (headers, Body::Bytes(known));
         return answer;
@@ -95,6 +96,9 @@ pub(super) async fn coded(mut answer: Answer, route: &Route, settings: &Compress
     };
     let content = match content {
         Ok(content) => content,
+        Err(error) if error.get_ref().is_some_and(|error| error.is::<Busy>()) => {
+            return busy(&request.headers);
+        }
         Err(error) => {
             tracing::error!(%error, "a file could not be read");
             return Answer::empty(StatusCode::INTERNAL_SERVER_ERROR);
@@ -120,10 +124,12 @@ async fn gather(mut pieces: Box<dyn Pieces>) -> io::Result<Bytes> {
         match piece {
             Piece::Bytes(bytes) => all.extend_from_slice(&bytes),
             Piece::File { file, offset, length } => {
+                let permit = file.bulkhead().enter().await.map_err(io::Error::other)?;
                 let read = spawn_blocking(move || {
+                    let _permit = permit;
                     // No more than is coded as a whole.
                     let mut content = vec![0; length as usize];
-                    file.read_exact_at(&mut content, offset).map(|()| content)
+                    file.get()?.read_exact_at(&mut content, offset).map(|()| content)
                 });
                 all.extend_from_slice(&read.await.map_err(io::Error::other)??);
             }

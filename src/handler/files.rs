@@ -3,13 +3,16 @@
 use std::{io, path::PathBuf, sync::Arc};
 
 use http::{HeaderMap, StatusCode};
+use tokio::task::spawn_blocking;
 
 use super::{NOT_IN_PATHS, path};
 use crate::{
-    answer::{Answer, Explanation},
+    answer::{Answer, Explanation, prefers_json},
+    bulkhead::Bulkhead,
     config::Files,
     files::{self, Missing, Opened, Wanted, listing},
     listen::{Head, Lines},
+    observe::Rarely,
     route::{By, Table, normalize},
 };
 
@@ -42,12 +45,17 @@ pub(super) async fn send(table: &Table, files: &Files, by: &By<'_>, request: &He
 }
 
 async fn list(directory: PathBuf, wanted: Wanted, request: &Head) -> Answer {
-    let read = tokio::task::spawn_blocking(move || listing::read(&directory, &wanted)).await;
-    match read {
-        Ok(Ok(found)) => {
-            let path = normalize(path(request)).unwrap_or_default();
-            listing::answer(found, &path, request.uri.query().unwrap_or_default(), &request.headers)
-        }
+    let Ok(permit) = wanted.bulkhead(&directory).enter().await else { return busy(&request.headers) };
+    let path = normalize(path(request)).unwrap_or_default().into_owned();
+    let query = request.uri.query().unwrap_or_default().to_owned();
+    let as_json = prefers_json(&request.headers);
+    let read = spawn_blocking(move || {
+        let found = listing::read(&directory, &wanted);
+        drop(permit);
+        found.map(|found| listing::answer(found, &path, &query, as_json))
+    });
+    match read.await {
+        Ok(Ok(answer)) => answer,
         Ok(Err(missing)) => explain(&missing, &request.headers),
         Err(panic) => {
             tracing::error!(%panic, "listing a directory failed");
@@ -58,23 +66,56 @@ async fn list(directory: PathBuf, wanted: Wanted, request: &Head) -> Answer {
 
 /// Opens a file, or finds it open.
 pub(super) async fn open(cache: &Arc<files::Cache>, wanted: &Wanted) -> Result<Arc<Opened>, Missing> {
-    if let Some(opened) = cache.fresh(wanted) {
+    if let Some(opened) = cache.fresh(wanted).filter(|opened| is_readable(opened)) {
         return Ok(opened);
     }
-    // File systems block, some of them for long; the event loop must not.
     let first = wanted.candidates.first().cloned().unwrap_or_default();
-    let wanted = wanted.clone();
-    let opened =
-        tokio::task::spawn_blocking(move || files::open(&wanted).map(|opened| (wanted, opened))).await;
+    let mut missing = Missing::NotFound(first);
+    for (bulkhead, part) in wanted.parts() {
+        match open_part(&bulkhead, part).await {
+            Ok(opened) => {
+                let opened = Arc::new(opened);
+                cache.keep(wanted.clone(), Arc::clone(&opened));
+                return Ok(opened);
+            }
+            Err(Missing::NotFound(_)) => {}
+            Err(other) => missing = other,
+        }
+    }
+    Err(missing)
+}
+
+/// Whether the content of an open file can be had as far as is known: it is in memory, or few wait for its file system.
+fn is_readable(opened: &Opened) -> bool {
+    opened.bytes.is_some() || !opened.file.bulkhead().is_under_pressure()
+}
+
+/// Opens the first of some candidates that have one bulkhead.
+async fn open_part(bulkhead: &Arc<Bulkhead>, wanted: Wanted) -> Result<Opened, Missing> {
+    let path = || wanted.candidates.first().cloned().unwrap_or_default();
+    let permit = bulkhead.enter().await.map_err(|busy| Missing::Busy { path: path(), busy })?;
+    let (first, bulkhead) = (path(), Arc::clone(bulkhead));
+    // File systems block, some of them for long; the event loop must not.
+    let opened = spawn_blocking(move || {
+        let _permit = permit;
+        files::open(&wanted, &bulkhead)
+    });
     let unreadable = |panic| Missing::Unreadable { path: first, source: io::Error::other(panic) };
-    let (wanted, opened) = opened.map_err(unreadable)??;
-    let opened = Arc::new(opened);
-    cache.keep(wanted, Arc::clone(&opened));
-    Ok(opened)
+    opened.await.map_err(unreadable)?
 }
 
 pub(super) fn not_found(request: &Lines) -> Answer {
     Explanation::new(StatusCode::NOT_FOUND, "There is no such file.").answer(request)
+}
+
+/// Seconds after which a client may try again to get a file whose file system does not answer.
+const RETRY_AFTER: u32 = 10;
+
+/// The answer to requests for files whose file system does not answer.
+pub(super) fn busy(request: &Lines) -> Answer {
+    let sentence =
+        "The disk or the file server with this file does not answer at the moment. Please try again soon.";
+    Explanation::new(StatusCode::SERVICE_UNAVAILABLE, sentence).retry_after(RETRY_AFTER).answer(request)
 }
 
 fn trouble(request: &Lines) -> Answer {
@@ -84,10 +125,27 @@ fn trouble(request: &Lines) -> Answer {
 
 /// Why there is no file, for the client and, where it is their business, for operators.
 pub(super) fn explain(missing: &Missing, request: &Lines) -> Answer {
-    if missing.is_remarkable() {
-        tracing::error!("{missing}");
+    remark(missing);
+    match missing {
+        Missing::Busy { .. } => busy(request),
+        missing if missing.is_trouble() => trouble(request),
+        _ => not_found(request),
     }
-    if missing.is_trouble() { trouble(request) } else { not_found(request) }
+}
+
+/// Tells operators of a file that is kept back, unless it is told often: clients can ask as often as they like.
+fn remark(missing: &Missing) {
+    static OUTSIDE: Rarely = Rarely::new(10);
+    static UNREADABLE: Rarely = Rarely::new(10);
+    let rarely = if matches!(missing, Missing::Outside { .. }) { &OUTSIDE } else { &UNREADABLE };
+    if !missing.is_remarkable() {
+        return;
+    }
+    match rarely.tell() {
+        None => {}
+        Some(0) => tracing::error!("{missing}"),
+        Some(left_out) => tracing::error!(left_out, "{missing}"),
+    }
 }
 
 fn has_encoded_slash(request: &Head) -> bool {

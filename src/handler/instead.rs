@@ -8,7 +8,7 @@ use percent_encoding::AsciiSet;
 use tokio::runtime::Handle;
 
 use super::{
-    files::{explain, not_found, open},
+    files::{busy, explain, not_found, open},
     finish, host,
 };
 use crate::{
@@ -118,6 +118,7 @@ pub(crate) async fn archive(
     let order = archive::Order::new(list, response, Arc::new(resolve), Arc::clone(crcs));
     let answer = match archive::plan(order).await {
         Ok(archive) => archive::answer(archive, &request.method, &request.headers, response),
+        Err(problem) if problem.is_busy() => busy(&request.headers),
         Err(problem) => {
             tracing::error!(request_id = %exchange.id, "{problem}");
             no_archive(&request.headers)
@@ -188,7 +189,7 @@ fn accelerated_target(table: &Table, request: &Head, response: &HeaderMap) -> Re
     let by = match (plain.len() < path.len()).then(|| find(path)) {
         None => by,
         Some(Some((same, literal))) if Arc::ptr_eq(same, route) => literal,
-        Some(_) => return Err(nowhere()),
+        Some(_) => by,
     };
     let (By::Prefix(rest), Some(files)) = (by, files_of(route)) else { return Err(nowhere()) };
     Ok(Found::Files(accelerated::named(files, rest).into_iter().collect(), Some(Arc::clone(route))))

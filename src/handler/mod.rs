@@ -24,7 +24,7 @@ use crate::{
     files::without_content,
     gate,
     listen::{Head, Peer},
-    observe::{RequestId, X_REQUEST_ID},
+    observe::{Rarely, RequestId, X_REQUEST_ID},
     route::{By, Table, normalize},
     state::State,
 };
@@ -168,7 +168,10 @@ async fn with_own_page(mut answer: Answer, exchange: &Exchange) -> Answer {
             answer.body(opened.whole())
         }
         Err(missing) => {
-            tracing::error!("a page for errors: {missing}");
+            static TOLD: Rarely = Rarely::new(10);
+            if let Some(left_out) = TOLD.tell() {
+                tracing::error!(left_out, "a page for errors: {missing}");
+            }
             answer
         }
     }

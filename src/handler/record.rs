@@ -44,7 +44,7 @@ pub(crate) fn record(state: &State, request: &Head, sent: Sent, exchange: &Excha
     if !state.has_access_log() {
         return;
     }
-    let field = |name| request.headers.text(name);
+    let field = |name| request.headers.get(name);
     state.log_access(&Entry {
         time: exchange.time,
         client: exchange.client.as_ref().map(|client| client.address),

@@ -3,11 +3,12 @@
 use std::{
     fs,
     io::{self, ErrorKind},
-    net::SocketAddr,
+    net::{Ipv4Addr, SocketAddr},
     os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt},
     path::{Path, PathBuf},
 };
 
+use rustix::io::Errno;
 use socket2::{Domain, Protocol, Socket, Type};
 use tokio::net::{TcpListener, UnixListener, UnixStream};
 
@@ -38,14 +39,26 @@ pub(super) struct Bound {
 /// # Errors
 ///
 /// What the system says, and an address that another program listens on.
-pub(super) async fn bind(listen: &Listen) -> Result<Bound, BindError> {
-    bind_any(listen).await.map_err(|source| BindError { address: listen.address.clone(), source })
+pub(super) async fn bind(listen: &Listen, only_v6: bool) -> Result<Bound, BindError> {
+    bind_any(listen, only_v6).await.map_err(|source| BindError { address: listen.address.clone(), source })
 }
 
-async fn bind_any(listen: &Listen) -> io::Result<Bound> {
+/// Whether `[::]` leaves IPv4 to another of all addresses that are listened on, `0.0.0.0` with the same port.
+pub(super) fn is_only_v6(address: &Address, all: &[&Address]) -> bool {
+    let Address::Tcp(SocketAddr::V6(v6)) = address else { return false };
+    let is_its_pair = |other: &&&Address| match other {
+        Address::Tcp(SocketAddr::V4(v4)) => v4.ip().is_unspecified() && v4.port() == v6.port(),
+        _ => false,
+    };
+    v6.ip().is_unspecified() && v6.port() != 0 && all.iter().any(|other| is_its_pair(&other))
+}
+
+async fn bind_any(listen: &Listen, only_v6: bool) -> io::Result<Bound> {
     match &listen.address {
         Address::Tcp(address) => {
-            let listener = bind_tcp(*address)?;
+            let listener = bind_everywhere(*address, only_v6, |domain| {
+                Socket::new(domain, Type::STREAM, Some(Protocol::TCP))
+            })?;
             let address = Address::Tcp(listener.local_addr()?);
             Ok(Bound { acceptor: Acceptor::Tcp(listener), address, file: None })
         }
@@ -57,12 +70,36 @@ async fn bind_any(listen: &Listen) -> io::Result<Bound> {
     }
 }
 
-fn bind_tcp(address: SocketAddr) -> io::Result<TcpListener> {
-    let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
+/// Binds; where `[::]` is to take everybody and there is no IPv6, everybody comes by IPv4.
+fn bind_everywhere(
+    address: SocketAddr,
+    only_v6: bool,
+    new: impl Fn(Domain) -> io::Result<Socket>,
+) -> io::Result<TcpListener> {
+    const NO_IPV6: [Errno; 2] = [Errno::AFNOSUPPORT, Errno::ADDRNOTAVAIL];
+    let is_everybody = address.is_ipv6() && address.ip().is_unspecified() && !only_v6;
+    match bind_tcp(address, only_v6, &new) {
+        Err(error)
+            if is_everybody && Errno::from_io_error(&error).is_some_and(|error| NO_IPV6.contains(&error)) =>
+        {
+            let instead = SocketAddr::from((Ipv4Addr::UNSPECIFIED, address.port()));
+            tracing::warn!("this machine has no IPv6: listening on {instead} in place of {address}");
+            bind_tcp(instead, false, &new)
+        }
+        bound => bound,
+    }
+}
+
+fn bind_tcp(
+    address: SocketAddr,
+    only_v6: bool,
+    new: impl Fn(Domain) -> io::Result<Socket>,
+) -> io::Result<TcpListener> {
+    let socket = new(Domain::for_address(address))?;
     socket.set_reuse_address(true)?;
     if address.is_ipv6() && address.ip().is_unspecified() {
-        // "[::]" means everybody, IPv4 included, whatever the system's default is.
-        socket.set_only_v6(false)?;
+        // "[::]" means everybody, IPv4 included, whatever the system's default is, unless "0.0.0.0" stands beside it.
+        socket.set_only_v6(only_v6)?;
     }
     socket.set_nonblocking(true)?;
     socket.bind(&address.into())?;
@@ -128,6 +165,34 @@ impl Drop for SocketFile {
         let ours = fs::symlink_metadata(&self.path).is_ok_and(|found| found.ino() == self.inode);
         if ours && let Err(error) = fs::remove_file(&self.path) {
             tracing::warn!(path = %self.path.display(), %error, "cannot remove the socket");
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn without_ipv6_everybody_comes_by_ipv4() {
+        let new = |domain| match domain {
+            Domain::IPV6 => Err(Errno::AFNOSUPPORT.into()),
+            domain => Socket::new(domain, Type::STREAM, Some(Protocol::TCP)),
+        };
+        let everybody = "[::]:0".parse().unwrap();
+        let listener = bind_everywhere(everybody, false, new).unwrap();
+        assert!(listener.local_addr().unwrap().ip() == Ipv4Addr::UNSPECIFIED);
+        assert!(bind_everywhere("[::1]:0".parse().unwrap(), false, new).is_err(), "not what is meant by it");
+    }
+
+    #[test]
+    fn ipv4_beside_it_is_left_to_its_pair() {
+        let address = |text: &str| Address::Tcp(text.parse().unwrap());
+        let all = ["0.0.0.0:80", "[::]:80", "[::]:81", "127.0.0.1:81", "0.0.0.0:0", "[::]:0"].map(address);
+        let all: Vec<&Address> = all.iter().collect();
+        assert!(is_only_v6(&address("[::]:80"), &all));
+        for text in ["[::]:81", "[::]:0", "0.0.0.0:80", "[::1]:80"] {
+            assert!(!is_only_v6(&address(text), &all), "{text}");
         }
     }
 }

@@ -131,7 +131,6 @@ pub struct Listeners {
     /// Room for clients' connections, and for operators' beside them: they must get in when it is full.
     room: Arc<Semaphore>,
     admin_room: Arc<Semaphore>,
-    max_connections: u32,
     /// Places in `room`.
     places: u32,
     addresses: Arc<Addresses>,
@@ -163,6 +162,8 @@ pub(crate) enum ListenError {
 struct Open {
     listener: Arc<Listener>,
     accepting: tokio::task::JoinHandle<()>,
+    /// Takes IPv6 alone, though it listens on `[::]`.
+    only_v6: bool,
     /// Removed with the listener.
     _file: Option<bind::SocketFile>,
 }
@@ -185,7 +186,6 @@ impl Listeners {
             limits: ArcSwap::from_pointee(server.into()),
             room: Arc::new(Semaphore::new(places as usize)),
             admin_room: Arc::new(Semaphore::new(ADMIN_CONNECTIONS)),
-            max_connections,
             places,
             addresses: Arc::default(),
             serve,
@@ -219,14 +219,13 @@ impl Listeners {
 
         let mut kept: Vec<Arc<Listener>> = Vec::new();
         let mut fresh = Vec::new();
+        let addresses: Vec<&Address> = wanted.iter().map(|(listen, _)| &listen.address).collect();
         for (listen, purpose) in wanted {
-            match self.find(&listen.address, purpose, &kept) {
+            let only_v6 = bind::is_only_v6(&listen.address, &addresses);
+            match self.find(&listen.address, purpose, only_v6, &kept) {
                 Some(listener) => kept.push(listener),
-                None => fresh.push((bind::bind(listen).await?, listen, purpose)),
+                None => fresh.push((bind::bind(listen, only_v6).await?, listen, purpose, only_v6)),
             }
-        }
-        if u32::try_from(config.server.max_connections).unwrap_or(u32::MAX) != self.max_connections {
-            tracing::warn!("a new max_connections takes effect at the next start");
         }
         let mut open = self.lock();
         if self.stopping.load(Ordering::Relaxed) {
@@ -244,8 +243,8 @@ impl Listeners {
                 listener.change(listen);
             }
         }
-        for (bound, listen, purpose) in fresh {
-            open.push(self.start(bound, listen, purpose));
+        for (bound, listen, purpose, only_v6) in fresh {
+            open.push(self.start(bound, listen, purpose, only_v6));
         }
         Ok(())
     }
@@ -279,9 +278,16 @@ impl Listeners {
     }
 
     /// A listener with this address that is not spoken for yet.
-    fn find(&self, address: &Address, purpose: Purpose, taken: &[Arc<Listener>]) -> Option<Arc<Listener>> {
+    fn find(
+        &self,
+        address: &Address,
+        purpose: Purpose,
+        only_v6: bool,
+        taken: &[Arc<Listener>],
+    ) -> Option<Arc<Listener>> {
         let open = self.lock();
-        let mut free = open.iter().map(|open| &open.listener).filter(|listener| {
+        let of_family = open.iter().filter(|open| open.only_v6 == only_v6);
+        let mut free = of_family.map(|open| &open.listener).filter(|listener| {
             listener.configured == *address
                 && listener.purpose == purpose
                 && !taken.iter().any(|taken| Arc::ptr_eq(taken, listener))
@@ -289,7 +295,7 @@ impl Listeners {
         free.next().cloned()
     }
 
-    fn start(self: &Arc<Self>, bound: bind::Bound, listen: &Listen, purpose: Purpose) -> Open {
+    fn start(self: &Arc<Self>, bound: bind::Bound, listen: &Listen, purpose: Purpose, only_v6: bool) -> Open {
         let metrics = self.metrics.listener(&listen.address.to_string());
         let listener = Arc::new(Listener::new(
             listen,
@@ -317,7 +323,7 @@ impl Listeners {
                 workers: Arc::clone(&self.workers),
             },
         ));
-        Open { listener, accepting, _file: bound.file }
+        Open { listener, accepting, only_v6, _file: bound.file }
     }
 
     fn lock(&self) -> std::sync::MutexGuard<'_, Vec<Open>> {

@@ -1,7 +1,8 @@
 //! A file, or a range of one, sent by the kernel without passing through the process where that never waits.
 
 use std::{
-    fs::File,
+    fmt,
+    future::Future,
     io,
     pin::Pin,
     sync::Arc,
@@ -9,12 +10,13 @@ use std::{
 };
 
 use bytes::{Buf, Bytes};
-use tokio::task::{JoinHandle, spawn_blocking};
+use tokio::task::spawn_blocking;
 
 use super::{
     socket::Socket,
     warm::{self, Place},
 };
+use crate::bulkhead::OpenFile;
 
 /// Bytes sent before others get their turn on the event loop.
 const TURN: u64 = 2 * 1024 * 1024;
@@ -26,9 +28,8 @@ const WINDOW: u64 = 1024 * 1024;
 const COPIED: u64 = 256 * 1024;
 
 /// A range of an open file, to be sent.
-#[derive(Debug)]
 pub(crate) struct FileJob {
-    file: Arc<File>,
+    file: Arc<OpenFile>,
     offset: u64,
     left: u64,
     /// Up to here the file is in memory.
@@ -36,8 +37,11 @@ pub(crate) struct FileJob {
     /// What of it is in ours, from `offset` on.
     copied: Bytes,
     /// Brings the next window into memory.
-    warming: Option<JoinHandle<io::Result<Warmed>>>,
+    warming: Option<Warming>,
 }
+
+/// The work of a thread, and the wait for a permit before it.
+type Warming = Pin<Box<dyn Future<Output = io::Result<Warmed>> + Send + Sync>>;
 
 /// Where the next bytes of a file are now.
 #[derive(Debug)]
@@ -50,7 +54,7 @@ enum Warmed {
 
 impl FileJob {
     /// Sends `length` bytes of `file` from `offset` on.
-    pub(crate) fn new(file: Arc<File>, offset: u64, length: u64) -> Self {
+    pub(crate) fn new(file: Arc<OpenFile>, offset: u64, length: u64) -> Self {
         Self { file, offset, left: length, warm: offset, copied: Bytes::new(), warming: None }
     }
 
@@ -80,7 +84,7 @@ impl FileJob {
             ready!(self.poll_warm(cx))?;
             let count = usize::try_from(turn.min(self.warm - self.offset)).unwrap_or(usize::MAX);
             let sent = if self.copied.is_empty() {
-                ready!(socket.poll_send_file(cx, &self.file, self.offset, count))?
+                ready!(socket.poll_send_file(cx, self.file.get()?, self.offset, count))?
             } else {
                 let sent = ready!(socket.poll_send(cx, &self.copied[..count], false))?;
                 self.copied.advance(sent);
@@ -101,9 +105,9 @@ impl FileJob {
     fn poll_warm(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         while self.warm <= self.offset {
             if let Some(warming) = &mut self.warming {
-                let warmed = ready!(Pin::new(warming).poll(cx));
+                let warmed = ready!(warming.as_mut().poll(cx));
                 self.warming = None;
-                match warmed.map_err(io::Error::other)?? {
+                match warmed? {
                     Warmed::Kernel(length) => self.warm = self.offset + length,
                     Warmed::Copied(bytes) if bytes.is_empty() => return Poll::Ready(Err(shorter())),
                     Warmed::Copied(bytes) => {
@@ -114,22 +118,50 @@ impl FileJob {
                 continue;
             }
             let (offset, window, most) = (self.offset, WINDOW.min(self.left), COPIED.min(self.left));
-            let file = Arc::clone(&self.file);
-            match warm::place(&file, offset, window) {
+            match warm::place(self.file.get()?, offset, window) {
                 Place::Memory => self.warm = offset + window,
                 Place::Disk => {
-                    self.warming = Some(spawn_blocking(move || {
-                        warm::warm(&file, offset, window).map(|()| Warmed::Kernel(window))
+                    self.warming = Some(blocking(&self.file, move |file| {
+                        warm::warm(file.get()?, offset, window).map(|()| Warmed::Kernel(window))
                     }));
                 }
                 Place::Unknown => {
-                    self.warming =
-                        Some(spawn_blocking(move || warm::read(&file, offset, most).map(Warmed::Copied)));
+                    self.warming = Some(blocking(&self.file, move |file| {
+                        warm::read(file.get()?, offset, most).map(Warmed::Copied)
+                    }));
                 }
             }
         }
         Poll::Ready(Ok(()))
     }
+}
+
+impl fmt::Debug for FileJob {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut job = f.debug_struct("FileJob");
+        job.field("offset", &self.offset).field("left", &self.left).field("warm", &self.warm);
+        job.field("is_warming", &self.is_warming()).finish_non_exhaustive()
+    }
+}
+
+/// Reads a file in the blocking pool. What was begun is finished, so where the file system does not answer it waits for
+/// as long as it takes, without a thread.
+fn blocking(
+    file: &Arc<OpenFile>,
+    read: impl FnOnce(&OpenFile) -> io::Result<Warmed> + Send + Sync + 'static,
+) -> Warming {
+    let file = Arc::clone(file);
+    Box::pin(async move {
+        let permit = match file.bulkhead().try_enter() {
+            Some(permit) => permit,
+            None => file.bulkhead().wait().await,
+        };
+        let read = spawn_blocking(move || {
+            let _permit = permit;
+            read(&file)
+        });
+        read.await.map_err(io::Error::other)?
+    })
 }
 
 /// What was promised cannot be sent.

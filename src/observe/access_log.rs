@@ -1,31 +1,32 @@
 //! One line per request, written by a thread of its own so that a slow disk delays no request.
 
 use std::{
-    fmt::{self, Write as _},
-    fs::{File, OpenOptions},
-    io::{self, BufWriter, Write},
+    borrow::Cow,
+    fmt, io,
     net::IpAddr,
-    path::PathBuf,
-    sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, TrySendError, sync_channel},
-    thread::JoinHandle,
-    time::{Duration, Instant, SystemTime},
+    time::{Duration, SystemTime},
 };
 
 use http::{Method, Version};
+use prometheus::IntCounter;
 
+use super::writer::{Options, Target, Writer};
 use crate::{
     config::{AccessFormat, AccessLog as Settings, AccessTarget},
     tls::Facts,
 };
 
-/// Lines that may wait to be written; past it they are dropped and counted.
-const WAITING_LINES: usize = 16 * 1024;
+/// Bytes of lines that may wait to be written; past it they are dropped and counted.
+const WAITING: usize = 8 << 20;
 
 /// Lines are written together, at the latest after this time.
 const FLUSH_AFTER: Duration = Duration::from_millis(200);
 
-/// How long the thread sleeps when there is nothing to flush.
-const IDLE: Duration = Duration::from_secs(3600);
+/// Most bytes of a field that a client chooses which are told, as of what is refused unread.
+const MOST_OF_FIELD: usize = 1024;
+
+/// The same of a request's target.
+const MOST_OF_TARGET: usize = 4096;
 
 /// A request that is over, as the log tells it.
 #[derive(Debug)]
@@ -37,8 +38,8 @@ pub struct Entry<'a> {
     pub host: &'a str,
     pub status: u16,
     pub bytes: u64,
-    pub referer: Option<&'a str>,
-    pub user_agent: Option<&'a str>,
+    pub referer: Option<&'a [u8]>,
+    pub user_agent: Option<&'a [u8]>,
     pub request_id: &'a str,
     pub site: &'a str,
     pub route: &'a str,
@@ -64,39 +65,28 @@ pub enum Line<'a> {
 /// An open access log. Dropping it has its thread write what is left and close it.
 pub struct AccessLog {
     settings: Settings,
-    messages: SyncSender<Message>,
-    thread: JoinHandle<()>,
+    writer: Writer,
 }
-
-enum Message {
-    Line(String),
-    Reopen,
-}
-
-/// The log could not keep up with the requests.
-#[derive(Debug, Clone, Copy)]
-pub struct Dropped;
 
 impl AccessLog {
-    /// Opens the log and starts its thread.
+    /// Opens the log and starts its thread; `lost` counts the lines that are lost.
     ///
     /// # Errors
     ///
     /// When the file cannot be opened for appending.
-    pub fn open(settings: &Settings) -> io::Result<Self> {
-        let target = Target::open(&settings.to)?;
-        let (messages, receiver) = sync_channel(WAITING_LINES);
-        let thread = std::thread::Builder::new().name("access-log".into());
-        let thread = thread.spawn(move || write_lines(target, &receiver))?;
-        Ok(Self { settings: settings.clone(), messages, thread })
+    pub fn open(settings: &Settings, lost: IntCounter) -> io::Result<Self> {
+        let target = match &settings.to {
+            AccessTarget::Stdout => Target::Stdout,
+            AccessTarget::File(path) => Target::file(path)?,
+        };
+        let options =
+            Options { name: "access log", most: WAITING, flush_after: FLUSH_AFTER, lost, is_own: false };
+        Ok(Self { settings: settings.clone(), writer: Writer::start(target, options)? })
     }
 
     /// Waits until everything is written. Blocks.
     pub fn finish(self) {
-        drop(self.messages);
-        if self.thread.join().is_err() {
-            tracing::error!("the access log's thread has failed");
-        }
+        self.writer.finish();
     }
 
     /// Whether it is as the configuration wants it.
@@ -105,86 +95,24 @@ impl AccessLog {
     }
 
     /// Writes a line.
-    ///
-    /// # Errors
-    ///
-    /// When too many lines wait to be written; the line is lost.
-    pub fn write(&self, entry: &Entry<'_>) -> Result<(), Dropped> {
+    pub fn write(&self, entry: &Entry<'_>) {
         let line = match self.settings.format {
             AccessFormat::Combined => combined(entry),
             AccessFormat::Json => json(entry),
         };
-        self.messages.try_send(Message::Line(line)).map_err(|error| match error {
-            TrySendError::Full(_) | TrySendError::Disconnected(_) => Dropped,
-        })
+        self.writer.push(line.into_bytes());
     }
 
     /// Opens the file again under its name (after logrotate has moved it away).
     pub fn reopen(&self) {
-        // A full queue means that the thread is busy writing; the next signal will do.
-        let _ = self.messages.try_send(Message::Reopen);
-    }
-}
-
-/// Where lines go.
-struct Target {
-    path: Option<PathBuf>,
-    to: BufWriter<Box<dyn Write + Send>>,
-}
-
-impl Target {
-    fn open(target: &AccessTarget) -> io::Result<Self> {
-        Ok(match target {
-            AccessTarget::Stdout => Self { path: None, to: BufWriter::new(Box::new(io::stdout())) },
-            AccessTarget::File(path) => {
-                Self { path: Some(path.clone()), to: BufWriter::new(Box::new(append(path)?)) }
-            }
-        })
-    }
-
-    fn reopen(&mut self) -> io::Result<()> {
-        self.to.flush()?;
-        if let Some(path) = &self.path {
-            self.to = BufWriter::new(Box::new(append(path)?));
-        }
-        Ok(())
-    }
-}
-
-fn append(path: &PathBuf) -> io::Result<File> {
-    OpenOptions::new().append(true).create(true).open(path)
-}
-
-fn write_lines(mut target: Target, messages: &Receiver<Message>) {
-    // When what is written so far must be flushed.
-    let mut due: Option<Instant> = None;
-    loop {
-        let wait = due.map_or(IDLE, |due| due.saturating_duration_since(Instant::now()));
-        let result = match messages.recv_timeout(wait) {
-            Ok(Message::Line(line)) => {
-                due.get_or_insert_with(|| Instant::now() + FLUSH_AFTER);
-                target.to.write_all(line.as_bytes())
-            }
-            Ok(Message::Reopen) => target.reopen(),
-            Err(RecvTimeoutError::Timeout) => {
-                due = None;
-                target.to.flush()
-            }
-            Err(RecvTimeoutError::Disconnected) => {
-                // Nobody is left to tell.
-                let _ = target.to.flush();
-                return;
-            }
-        };
-        if let Err(error) = result {
-            tracing::error!(%error, "cannot write the access log");
-        }
+        self.writer.reopen();
     }
 }
 
 /// The combined format of Apache and nginx.
 fn combined(entry: &Entry<'_>) -> String {
     let client = entry.client.map_or_else(|| "-".to_owned(), |client| client.to_string());
+    let field = |value: Option<&'_ [u8]>| Escaped(start(value.unwrap_or(b"-"), MOST_OF_FIELD)).to_string();
     format!(
         "{} - - [{}] \"{}\" {} {} \"{}\" \"{}\"\n",
         client,
@@ -192,8 +120,8 @@ fn combined(entry: &Entry<'_>) -> String {
         entry.line,
         entry.status,
         entry.bytes,
-        escape(entry.referer.unwrap_or("-")),
-        escape(entry.user_agent.unwrap_or("-")),
+        field(entry.referer),
+        field(entry.user_agent),
     )
 }
 
@@ -202,35 +130,52 @@ impl fmt::Display for Line<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Read { method, target, version } => {
-                write!(f, "{} {} {version:?}", escape(method.as_str()), escape(target))
+                let method = Escaped(start(method.as_str().as_bytes(), MOST_OF_FIELD));
+                let target = Escaped(start(target.as_bytes(), MOST_OF_TARGET));
+                write!(f, "{method} {target} {version:?}")
             }
             Self::Unread([]) => f.write_str("-"),
-            Self::Unread(bytes) => bytes.iter().try_for_each(|byte| match byte {
-                b'"' | b'\\' | ..b' ' | 0x7f.. => write!(f, "\\x{byte:02X}"),
-                byte => f.write_char(char::from(*byte)),
-            }),
+            Self::Unread(bytes) => write!(f, "{}", Escaped(bytes)),
         }
     }
 }
 
-/// As nginx: what could end a field or a line is written as `\xHH`.
-fn escape(text: &str) -> String {
-    let mut escaped = String::with_capacity(text.len());
-    for letter in text.chars() {
-        if letter == '"' || letter == '\\' || letter.is_control() {
-            escaped.push_str(&format!("\\x{:02X}", u32::from(letter)));
-        } else {
-            escaped.push(letter);
+/// As nginx: what could end a field or a line, and what is not ASCII, is written as `\xHH`.
+struct Escaped<'a>(&'a [u8]);
+
+impl fmt::Display for Escaped<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut rest = self.0;
+        while !rest.is_empty() {
+            let is_plain = |byte: &u8| matches!(byte, b' '..=b'~') && !matches!(byte, b'"' | b'\\');
+            let plain = rest.iter().take_while(|byte| is_plain(byte)).count();
+            // ASCII.
+            f.write_str(std::str::from_utf8(&rest[..plain]).unwrap_or_default())?;
+            if let Some(byte) = rest.get(plain) {
+                write!(f, "\\x{byte:02X}")?;
+            }
+            rest = rest.get(plain + 1..).unwrap_or_default();
         }
+        Ok(())
     }
-    escaped
+}
+
+/// As much of the start of a value as is told.
+fn start(value: &[u8], most: usize) -> &[u8] {
+    &value[..value.len().min(most)]
+}
+
+/// The same as text; what is not UTF-8 is replaced.
+fn text(value: &[u8], most: usize) -> Cow<'_, str> {
+    String::from_utf8_lossy(start(value, most))
 }
 
 fn json(entry: &Entry<'_>) -> String {
     let seconds = |duration: Duration| (duration.as_secs_f64() * 1e6).round() / 1e6;
     let (read, unread) = match entry.line {
         Line::Read { method, target, version } => {
-            (Some((method.as_str(), target, format!("{version:?}"))), None)
+            let method = text(method.as_str().as_bytes(), MOST_OF_FIELD);
+            (Some((method, text(target.as_bytes(), MOST_OF_TARGET), format!("{version:?}"))), None)
         }
         Line::Unread(_) => (None, Some(entry.line.to_string())),
     };
@@ -238,15 +183,15 @@ fn json(entry: &Entry<'_>) -> String {
         "time": humantime::format_rfc3339_millis(entry.time).to_string(),
         "client": entry.client,
         "method": read.as_ref().map(|(method, ..)| method),
-        "host": entry.host,
+        "host": text(entry.host.as_bytes(), MOST_OF_FIELD),
         "target": read.as_ref().map(|(_, target, _)| target),
         "protocol": read.as_ref().map(|(.., version)| version),
         "tls": entry.tls.map(|tls| tls.version.name()),
         "cipher": entry.tls.map(|tls| tls.cipher),
         "status": entry.status,
         "bytes": entry.bytes,
-        "referer": entry.referer,
-        "user_agent": entry.user_agent,
+        "referer": entry.referer.map(|value| text(value, MOST_OF_FIELD)),
+        "user_agent": entry.user_agent.map(|value| text(value, MOST_OF_FIELD)),
         "request_id": entry.request_id,
         "site": entry.site,
         "route": entry.route,
@@ -283,7 +228,7 @@ mod tests {
             status: 200,
             bytes: 12,
             referer: None,
-            user_agent: Some("curl"),
+            user_agent: Some(b"curl"),
             request_id: "id",
             site: "galaxy",
             route: "/",
@@ -315,6 +260,31 @@ mod tests {
         let text = json(&Entry { line: Line::Unread(b"GET \xff"), ..entry() });
         let line: serde_json::Value = serde_json::from_str(&text).unwrap();
         assert_eq!((&line["unread"], &line["method"]), (&"GET \\xFF".into(), &serde_json::Value::Null));
+    }
+
+    #[test]
+    fn what_is_not_ascii_is_told_as_by_nginx() {
+        let entry =
+            Entry { user_agent: Some("F\u{fa}tbol/1.0".as_bytes()), referer: Some(b"\xff\"\t"), ..entry() };
+        assert!(
+            combined(&entry).ends_with(" \"\\xFF\\x22\\x09\" \"F\\xC3\\xBAtbol/1.0\"\n"),
+            "{}",
+            combined(&entry)
+        );
+        let line: serde_json::Value = serde_json::from_str(&json(&entry)).unwrap();
+        assert_eq!(
+            (&line["user_agent"], &line["referer"]),
+            (&"F\u{fa}tbol/1.0".into(), &"\u{fffd}\"\t".into())
+        );
+    }
+
+    #[test]
+    fn a_line_has_no_more_than_so_many_bytes() {
+        let (long, target) = (vec![b'"'; 60_000], format!("/{}", "\\".repeat(30_000)));
+        let line = Line::Read { method: &Method::GET, target: &target, version: Version::HTTP_11 };
+        let entry = Entry { user_agent: Some(&long), referer: Some(&long), line, ..entry() };
+        let lines = [combined(&entry), json(&entry)];
+        assert!(lines.iter().all(|line| line.len() < 32 * 1024), "{:?}", lines.map(|line| line.len()));
     }
 
     #[test]

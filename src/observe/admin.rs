@@ -62,8 +62,11 @@ fn not_allowed(request: &Lines, allow: &'static str) -> Answer {
 /// Reads the configuration again, and tells what came of it.
 async fn reload(state: &Arc<State>) -> Answer {
     match state.reload().await {
-        Ok(()) => {
-            text(StatusCode::OK, "text/plain; charset=utf-8", "The new configuration is in effect.\n".into())
+        Ok(later) => {
+            let note = |setting: &&str| format!("The new `{setting}` takes effect after a restart.\n");
+            let notes: String = later.iter().map(note).collect();
+            let sentence = format!("The new configuration is in effect.\n{notes}");
+            text(StatusCode::OK, "text/plain; charset=utf-8", sentence)
         }
         Err(error) => {
             text(StatusCode::UNPROCESSABLE_ENTITY, "text/plain; charset=utf-8", format!("{error}\n"))
@@ -128,6 +131,7 @@ fn metrics(state: &State) -> String {
     for (limit, keys) in state.limits.list() {
         metrics.limit_keys.with_label_values(&[&limit]).set(keys as i64);
     }
+    metrics.read_process();
     metrics.max_memory.set(state.memory.ceiling().unwrap_or_default().cast_signed());
     metrics.memory_full.set(state.memory.is_full().into());
     let mut there = HashSet::new();

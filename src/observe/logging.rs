@@ -1,29 +1,92 @@
 //! The proxy's own log, on standard error; its level follows the configuration while running.
 
+use std::{
+    backtrace::Backtrace,
+    io::{self, IsTerminal as _},
+    sync::{Arc, LazyLock},
+    time::Duration,
+};
+
+use prometheus::IntCounter;
 use tracing_subscriber::{
     EnvFilter, Layer as _, fmt, layer::SubscriberExt as _, reload, util::SubscriberInitExt as _,
 };
 
+use super::writer::{Options, Target, Writer};
 use crate::config::{Level, Log, LogFormat};
 
+/// Bytes of messages that may wait for whoever reads standard error; past it they are lost and counted.
+const WAITING: usize = 1 << 20;
+
+/// How long the end waits for the last messages to be written.
+const LAST_MESSAGES: Duration = Duration::from_secs(1);
+
+/// Messages that were lost.
+pub(super) static DROPPED: LazyLock<IntCounter> = LazyLock::new(|| {
+    let help = "Messages of the process log lost because nobody read standard error.";
+    #[expect(clippy::expect_used, reason = "a constant name; any mistake fails the first start")]
+    IntCounter::new("bowshock_log_dropped_total", help).expect("a valid metric")
+});
+
 /// A started log, whose level can be changed.
+#[derive(Clone)]
 pub struct LogSettings {
     filter: reload::Handle<EnvFilter, tracing_subscriber::Registry>,
+    writer: Arc<Writer>,
+    /// How messages are written, from the start to the end.
+    pub(crate) format: LogFormat,
+}
+
+/// One message on its way to the writer; the formatter writes it in one go.
+struct Message(Arc<Writer>);
+
+impl io::Write for Message {
+    fn write(&mut self, message: &[u8]) -> io::Result<usize> {
+        self.0.push(message.to_vec());
+        Ok(message.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
 }
 
 /// Starts logging for the process; `None` when something else logs already (tests).
-pub(crate) fn start(log: &Log) -> Option<LogSettings> {
+///
+/// # Errors
+///
+/// When there can be no thread for it.
+pub(crate) fn start(log: &Log) -> io::Result<Option<LogSettings>> {
+    let options = Options {
+        name: "process log",
+        most: WAITING,
+        flush_after: Duration::ZERO,
+        lost: DROPPED.clone(),
+        is_own: true,
+    };
+    let writer = Arc::new(Writer::start(Target::Stderr, options)?);
+    let to = Arc::clone(&writer);
     let (filter, handle) = reload::Layer::new(filter(log.level));
-    let lines = fmt::layer().with_writer(std::io::stderr).with_target(false);
+    let lines = fmt::layer().with_writer(move || Message(Arc::clone(&to))).with_target(false);
     let lines = match log.format {
-        LogFormat::Text => lines.with_ansi(std::io::IsTerminal::is_terminal(&std::io::stderr())).boxed(),
+        LogFormat::Text => lines.with_ansi(io::stderr().is_terminal()).boxed(),
         LogFormat::Json => lines.json().flatten_event(true).boxed(),
     };
     let started = tracing_subscriber::registry().with(filter).with(lines).try_init();
-    started.is_ok().then_some(LogSettings { filter: handle })
+    // The standard library's own message would wait for whoever reads standard error.
+    std::panic::set_hook(Box::new(|panic| {
+        let backtrace = Backtrace::capture();
+        tracing::error!("{panic}\n{backtrace}");
+    }));
+    Ok(started.is_ok().then_some(LogSettings { filter: handle, writer, format: log.format }))
 }
 
 impl LogSettings {
+    /// Waits for a moment until the last messages are written. Blocks.
+    pub(crate) fn finish(&self) {
+        self.writer.flush(LAST_MESSAGES);
+    }
+
     /// Takes over the level of a new configuration.
     pub(crate) fn change(&self, log: &Log) {
         if let Err(error) = self.filter.reload(filter(log.level)) {

@@ -16,6 +16,9 @@ use prometheus::{
     core::{Collector, MetricVec, MetricVecBuilder},
 };
 
+use super::logging::DROPPED;
+use crate::bulkhead::Bulkhead;
+
 /// Seconds; Galaxy's requests take from a millisecond to minutes.
 const SECONDS: [f64; 16] =
     [0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 300.0];
@@ -37,6 +40,9 @@ pub struct Metrics {
     reload_timestamp: IntGauge,
     /// Access log lines lost because the log could not keep up.
     pub access_log_dropped: IntCounter,
+    /// Counted where messages are written.
+    _log_dropped: IntCounter,
+    file_system_refusals: IntCounter,
     pub(super) connections: IntGaugeVec,
     connections_total: IntCounterVec,
     refused_heads: IntCounterVec,
@@ -322,6 +328,11 @@ impl Metrics {
                 "bowshock_access_log_dropped_total",
                 "Access log lines lost because the log could not keep up.",
             )),
+            _log_dropped: make.register(Ok(DROPPED.clone())),
+            file_system_refusals: make.register(IntCounter::new(
+                "bowshock_file_system_refusals_total",
+                "Requests refused because the file system of what they asked for did not answer.",
+            )),
             connections: make.gauges(
                 "connections",
                 "Client connections open now: active with a request in hand, or idle.",
@@ -515,6 +526,12 @@ impl Metrics {
             let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
             self.reload_timestamp.set(now.as_secs().cast_signed());
         }
+    }
+
+    /// Reads what is counted elsewhere, while [`scraping`](Self::scraping) is held.
+    pub(super) fn read_process(&self) {
+        let read = |counter: &IntCounter, now: u64| counter.inc_by(now.saturating_sub(counter.get()));
+        read(&self.file_system_refusals, Bulkhead::refused());
     }
 
     /// Everything, in Prometheus' text format.

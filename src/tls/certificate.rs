@@ -9,11 +9,14 @@ use std::{
 
 use rustls::{
     RootCertStore,
-    pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject},
+    pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs1KeyDer, PrivatePkcs8KeyDer, PrivateSec1KeyDer},
     sign::CertifiedKey,
 };
 
-use super::provider;
+use super::{
+    pem::{self, Part},
+    provider,
+};
 
 /// Who a site is: its certificate with those above it, and its key.
 #[derive(Debug, Clone)]
@@ -68,10 +71,7 @@ pub(crate) enum CertificateError {
 /// When a file cannot be read or used, or they do not belong together.
 pub(crate) fn identity(cert: &Path, key: &Path) -> Result<Identity, CertificateError> {
     let chain = certificates(cert)?;
-    let text = read(key)?;
-    let private = PrivateKeyDer::from_pem_slice(&text);
-    let private = private.map_err(|_| CertificateError::Missing { path: key.into(), what: "private key" })?;
-    new_identity(chain, private).map_err(|error| match error {
+    new_identity(chain, private_key(key)?).map_err(|error| match error {
         rustls::Error::InconsistentKeys(_) => {
             CertificateError::Mismatch { cert: cert.into(), key: key.into() }
         }
@@ -116,19 +116,77 @@ pub(super) fn roots(
     Ok(roots)
 }
 
-/// Reads all certificates of a file. Blocks.
+const CERTIFICATE: &str = "CERTIFICATE";
+
+/// Parts that tools write beside a certificate or a key, and nobody needs.
+const NEEDLESS: [&str; 2] = ["EC PARAMETERS", "DH PARAMETERS"];
+
+/// Reads all certificates of a file, which may hold the key too. Blocks.
 pub(super) fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, CertificateError> {
-    let unusable = |reason: String| CertificateError::Unusable { path: path.into(), reason };
-    let text = read(path)?;
-    let chain = CertificateDer::pem_slice_iter(&text).collect::<Result<Vec<_>, _>>();
-    let chain = chain.map_err(|error| unusable(error.to_string()))?;
+    let mut chain = Vec::new();
+    for part in parts(path)? {
+        match part.label.as_str() {
+            CERTIFICATE => {
+                let certificate = CertificateDer::from(part.der);
+                match x509_parser::parse_x509_certificate(&certificate) {
+                    Ok(([], _)) => {}
+                    Ok(_) => {
+                        return Err(unusable(
+                            path,
+                            part.line,
+                            "something follows the certificate in its part",
+                        ));
+                    }
+                    Err(error) => return Err(unusable(path, part.line, &error.to_string())),
+                }
+                chain.push(certificate);
+            }
+            label if is_key(label) || NEEDLESS.contains(&label) => {}
+            label => return Err(foreign(path, part.line, label)),
+        }
+    }
     if chain.is_empty() {
         return Err(CertificateError::Missing { path: path.into(), what: "certificate" });
     }
-    for certificate in &chain {
-        x509_parser::parse_x509_certificate(certificate).map_err(|error| unusable(error.to_string()))?;
-    }
     Ok(chain)
+}
+
+/// Reads the one key of a file, which may hold certificates too.
+fn private_key(path: &Path) -> Result<PrivateKeyDer<'static>, CertificateError> {
+    let mut found = None;
+    for Part { label, der, line } in parts(path)? {
+        let key = match label.as_str() {
+            "PRIVATE KEY" => PrivateKeyDer::Pkcs8(PrivatePkcs8KeyDer::from(der)),
+            "RSA PRIVATE KEY" => PrivateKeyDer::Pkcs1(PrivatePkcs1KeyDer::from(der)),
+            "EC PRIVATE KEY" => PrivateKeyDer::Sec1(PrivateSec1KeyDer::from(der)),
+            "ENCRYPTED PRIVATE KEY" => {
+                return Err(unusable(path, line, "the key is encrypted: write it without a passphrase"));
+            }
+            label if label == CERTIFICATE || NEEDLESS.contains(&label) => continue,
+            label => return Err(foreign(path, line, label)),
+        };
+        if found.replace(key).is_some() {
+            return Err(unusable(path, line, "a second key begins here: only one is used"));
+        }
+    }
+    found.ok_or_else(|| CertificateError::Missing { path: path.into(), what: "private key" })
+}
+
+fn is_key(label: &str) -> bool {
+    label == "PRIVATE KEY" || label.ends_with(" PRIVATE KEY")
+}
+
+fn parts(path: &Path) -> Result<Vec<Part>, CertificateError> {
+    let text = read(path)?;
+    pem::read(&text).map_err(|bad| unusable(path, bad.line, &bad.reason))
+}
+
+fn unusable(path: &Path, line: usize, reason: &str) -> CertificateError {
+    CertificateError::Unusable { path: path.into(), reason: format!("line {line}: {reason}") }
+}
+
+fn foreign(path: &Path, line: usize, label: &str) -> CertificateError {
+    unusable(path, line, &format!("`{label}` is neither a certificate nor a key, and would not be used"))
 }
 
 fn read(path: &Path) -> Result<Vec<u8>, CertificateError> {

@@ -2,6 +2,7 @@
 
 use std::{io, net::IpAddr, sync::Arc};
 
+use arc_swap::ArcSwapOption;
 use rustls::{
     ClientConfig, ClientConnection, DigitallySignedStruct, RootCertStore, SignatureScheme,
     client::{
@@ -99,10 +100,10 @@ fn config(settings: &UpstreamTls) -> Result<ClientConfig, String> {
             let said = |error: CertificateError| error.to_string();
             let known = ca.as_deref().map(certificates).transpose().map_err(said)?;
             let roots = match (ca, known.clone()) {
-                (Some(ca), Some(known)) => roots(ca, known).map_err(said)?,
+                (Some(ca), Some(known)) => Arc::new(roots(ca, known).map_err(said)?),
                 _ => roots_of_the_system()?,
             };
-            let others = WebPkiServerVerifier::builder_with_provider(Arc::new(roots), provider()).build();
+            let others = WebPkiServerVerifier::builder_with_provider(roots, provider()).build();
             let others = others.map_err(|error| error.to_string())?;
             let certificates = Some(known.unwrap_or_default());
             Arc::new(Known { certificates, others: Some(others), provider: provider() })
@@ -114,13 +115,22 @@ fn config(settings: &UpstreamTls) -> Result<ClientConfig, String> {
     Ok(config)
 }
 
-fn roots_of_the_system() -> Result<RootCertStore, String> {
+/// The authorities of this machine, as they were read last: there are hundreds of them, the same for all upstreams.
+static SYSTEM: ArcSwapOption<RootCertStore> = ArcSwapOption::const_empty();
+
+/// Reads the authorities of this machine, for all connectors that are made from now on. Blocks.
+pub(crate) fn read_system_roots() {
     let mut roots = RootCertStore::empty();
     roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
-    if roots.is_empty() {
-        return Err("this machine knows no authorities; name some with `ca`".into());
+    SYSTEM.store(Some(Arc::new(roots)));
+}
+
+fn roots_of_the_system() -> Result<Arc<RootCertStore>, String> {
+    if SYSTEM.load().is_none() {
+        read_system_roots();
     }
-    Ok(roots)
+    let roots = SYSTEM.load_full().filter(|roots| !roots.is_empty());
+    roots.ok_or_else(|| "this machine knows no authorities; name some with `ca`".into())
 }
 
 /// Believes servers whose own certificate is in the file, whatever it says, and those that authorities vouch for. What a

@@ -6,6 +6,7 @@
 mod certificate;
 mod connector;
 mod names;
+mod pem;
 mod watch;
 
 use std::{io, sync::Arc, time::Duration};
@@ -15,7 +16,7 @@ use tokio::{io::AsyncWriteExt as _, time::timeout};
 use tokio_rustls::{LazyConfigAcceptor, TlsStream};
 
 pub(crate) use certificate::{CertificateError, Identity, authorities, identity, new_identity};
-pub(crate) use connector::Connector;
+pub(crate) use connector::{Connector, read_system_roots};
 pub(crate) use names::Names;
 pub(crate) use watch::Certificates;
 

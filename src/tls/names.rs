@@ -21,7 +21,7 @@ use super::{
 };
 use crate::{
     acme,
-    config::{AcmeSite, Address, ClientTls, Config, Tls, TlsVersion},
+    config::{AcmeSite, Address, ClientTls, Config, Listen, Tls, TlsVersion},
     route::Hosts,
 };
 
@@ -38,6 +38,18 @@ pub(crate) struct Names {
     default: Option<Arc<Entry>>,
     /// Those of listeners, in place of that.
     listeners: HashMap<Address, Arc<Entry>>,
+    /// All of them, in the order of [`settings`].
+    entries: Vec<Arc<Entry>>,
+}
+
+/// What the configuration says of certificates, with the name of each: those of sites, then those of listeners.
+pub(super) fn settings(config: &Config) -> impl Iterator<Item = (String, &Tls)> {
+    let sites = config.sites.iter().filter_map(|site| Some((site.name.clone(), site.tls.as_ref()?)));
+    sites.chain(config.listen.iter().filter_map(|listen| Some((listen.address.to_string(), own(listen)?))))
+}
+
+fn own(listen: &Listen) -> Option<&Tls> {
+    listen.tls.as_ref()?.own.as_ref()
 }
 
 /// A certificate, and how connections that are shown it are made.
@@ -74,21 +86,38 @@ impl Names {
     ///
     /// The first that cannot be used.
     pub(crate) fn read(config: &Config, tickets: &Tickets) -> Result<Self, CertificateError> {
+        let entries = settings(config).map(|(label, tls)| entry(&label, tls, tickets).map(Arc::new));
+        Ok(Self::new(config, entries.collect::<Result<_, _>>()?))
+    }
+
+    /// Arranges the entries of [`settings`].
+    fn new(config: &Config, entries: Vec<Arc<Entry>>) -> Self {
         let hosts = Hosts::new(config.sites.iter().map(|site| &site.hosts[..]));
-        let entry = |label: &str, tls: &Tls| entry(label, tls, tickets).map(Arc::new);
-        let site =
-            |site: &crate::config::Site| site.tls.as_ref().map(|tls| entry(&site.name, tls)).transpose();
-        let sites = config.sites.iter().map(site).collect::<Result<Vec<_>, _>>()?;
+        let mut rest = entries.iter().cloned();
+        let sites: Vec<_> =
+            config.sites.iter().map(|site| site.tls.as_ref().and_then(|_| rest.next())).collect();
+        let listeners = config.listen.iter().filter(|listen| own(listen).is_some());
+        let listeners = listeners.map(|listen| listen.address.clone()).zip(rest).collect();
         let nameless = config.sites.iter().position(|site| site.hosts.is_empty());
         let default = nameless.and_then(|site| sites[site].clone());
         let default = default.or_else(|| sites.iter().flatten().next().cloned());
-        let mut listeners = HashMap::new();
-        for listen in &config.listen {
-            if let Some(own) = listen.tls.as_ref().and_then(|tls| tls.own.as_ref()) {
-                listeners.insert(listen.address.clone(), entry(&listen.address.to_string(), own)?);
+        Self { hosts, sites, default, listeners, entries }
+    }
+
+    /// The same with the entries that `read` gives by their places; the others stay.
+    pub(super) fn with(&self, config: &Config, read: Vec<(usize, Arc<Entry>)>) -> Self {
+        let mut entries = self.entries.clone();
+        for (place, entry) in read {
+            if let Some(old) = entries.get_mut(place) {
+                *old = entry;
             }
         }
-        Ok(Self { hosts, sites, default, listeners })
+        Self::new(config, entries)
+    }
+
+    /// The entry of a place in [`settings`].
+    pub(super) fn entry(&self, place: usize) -> Option<&Arc<Entry>> {
+        self.entries.get(place)
     }
 
     /// What a client of this listener is shown that asks for this name, or for none.
@@ -100,11 +129,11 @@ impl Names {
 
     /// Every certificate.
     pub(crate) fn entries(&self) -> impl Iterator<Item = &Entry> {
-        self.sites.iter().flatten().chain(self.listeners.values()).map(|entry| &**entry)
+        self.entries.iter().map(|entry| &**entry)
     }
 }
 
-fn entry(label: &str, tls: &Tls, tickets: &Tickets) -> Result<Entry, CertificateError> {
+pub(super) fn entry(label: &str, tls: &Tls, tickets: &Tickets) -> Result<Entry, CertificateError> {
     let (Identity { key, expires }, stands_in) = match (identity(&tls.cert, &tls.key), &tls.acme) {
         (Err(error), Some(acme)) => (stand_in(label, tls, acme, &error)?, true),
         (read, _) => (read?, false),

@@ -1,6 +1,7 @@
 //! Certificates in effect: read anew when their files change, and looked at before they end.
 
 use std::{
+    collections::HashMap,
     fs,
     os::unix::fs::MetadataExt,
     path::{Path, PathBuf},
@@ -13,7 +14,7 @@ use tokio::sync::watch;
 
 use super::{
     CertificateError, Names,
-    names::{Entry, Tickets},
+    names::{Entry, Tickets, entry, settings},
 };
 use crate::{
     acme::Challenges,
@@ -45,17 +46,28 @@ pub(crate) struct Certificates {
 #[derive(Default)]
 struct Source {
     config: Option<Arc<Config>>,
-    stamps: Vec<Stamp>,
+    /// How the files of each entry looked before it was read; what could not be used is read again.
+    stamps: Vec<Vec<Stamp>>,
+    /// Why entries cannot be used that have changed, as it was told.
+    told: HashMap<usize, String>,
 }
 
 /// What was read of a configuration, and how the files looked.
 pub(crate) struct Read {
     names: Names,
-    stamps: Vec<Stamp>,
+    stamps: Vec<Vec<Stamp>>,
 }
 
-/// By what a file is seen to have changed.
-type Stamp = Option<(u64, u64, i64, i64, u64)>;
+/// By what a file is seen to have changed: also in place, with its size and time as before.
+type Stamp = Option<(u64, u64, [i64; 4], u64)>;
+
+/// An entry whose files have changed.
+struct Changed {
+    place: usize,
+    label: String,
+    stamps: Vec<Stamp>,
+    read: Result<Arc<Entry>, CertificateError>,
+}
 
 impl Certificates {
     pub(crate) fn new(metrics: Arc<Metrics>) -> Self {
@@ -102,7 +114,7 @@ impl Certificates {
     /// From now on these are shown.
     pub(crate) fn apply(&self, config: &Config, read: Read) {
         let config = Some(Arc::new(config.clone()));
-        *self.source() = Source { stamps: read.stamps, config: config.clone() };
+        *self.source() = Source { stamps: read.stamps, config: config.clone(), told: HashMap::new() };
         self.replace(read.names);
         self.applied.send_replace(config);
     }
@@ -120,33 +132,52 @@ impl Certificates {
         }
     }
 
-    /// Takes files that have changed; what cannot be used is told, and the ones before it stay.
+    /// Takes files that have changed. What cannot be used is told, and tried again the next time; meanwhile the
+    /// certificate before it stays, and others are taken.
     pub(crate) async fn refresh(&self) {
-        let Some(config) = self.source().config.clone() else { return };
-        let looked = {
-            let config = Arc::clone(&config);
-            tokio::task::spawn_blocking(move || stamps(&config)).await
+        let (config, stamps) = {
+            let source = self.source();
+            let Some(config) = source.config.clone() else { return };
+            (config, source.stamps.clone())
         };
-        let Ok(stamps) = looked else { return };
-        {
-            let mut source = self.source();
-            let is_same = source.config.as_ref().is_some_and(|now| Arc::ptr_eq(now, &config));
-            if !is_same || source.stamps == stamps {
-                return;
-            }
-            source.stamps = stamps;
+        let looked = {
+            let (config, tickets) = (Arc::clone(&config), Arc::clone(&self.tickets));
+            tokio::task::spawn_blocking(move || changed(&config, &stamps, &tickets)).await
+        };
+        let Ok(changed) = looked else { return };
+        let mut source = self.source();
+        if changed.is_empty() || !source.config.as_ref().is_some_and(|now| Arc::ptr_eq(now, &config)) {
+            return;
         }
-        match self.read(&config).await {
-            Ok(Read { names, .. }) => {
-                let source = self.source();
-                if source.config.as_ref().is_some_and(|now| Arc::ptr_eq(now, &config)) {
-                    self.replace(names);
-                    tracing::info!("certificates have changed and are in effect");
+        let names = self.names();
+        let mut taken = Vec::new();
+        for Changed { place, label, stamps, read } in changed {
+            let before = names.entry(place);
+            match read {
+                // Its certificate is away, and is better than one that stands in.
+                Ok(entry) if entry.stands_in && before.is_some_and(|before| !before.stands_in) => {}
+                Ok(entry) => {
+                    source.told.remove(&place);
+                    if let Some(known) = source.stamps.get_mut(place) {
+                        *known = stamps;
+                    }
+                    tracing::info!(site = label, "certificates have changed and are in effect");
+                    taken.push((place, entry));
+                }
+                Err(error) => {
+                    let error = error.to_string();
+                    if source.told.get(&place) != Some(&error) {
+                        tracing::error!(
+                            site = label,
+                            "certificates have changed and cannot be used; those before go on: {error}"
+                        );
+                        source.told.insert(place, error);
+                    }
                 }
             }
-            Err(error) => {
-                tracing::error!("certificates have changed and cannot be used; those before go on: {error}");
-            }
+        }
+        if !taken.is_empty() {
+            self.replace(names.with(&config, taken));
         }
     }
 
@@ -178,19 +209,29 @@ fn warn_of_end(entry: &Entry) {
     }
 }
 
-/// How all files of certificates look.
-fn stamps(config: &Config) -> Vec<Stamp> {
-    let own = config.listen.iter().filter_map(|listen| listen.tls.as_ref()?.own.as_ref());
-    let all = config.sites.iter().filter_map(|site| site.tls.as_ref()).chain(own);
-    all.flat_map(files).map(stamp).collect()
+/// How the files of all entries look.
+fn stamps(config: &Config) -> Vec<Vec<Stamp>> {
+    settings(config).map(|(_, tls)| look(tls)).collect()
 }
 
-fn files(tls: &Tls) -> impl Iterator<Item = &Path> {
+/// Reads the entries whose files look otherwise.
+fn changed(config: &Config, before: &[Vec<Stamp>], tickets: &Tickets) -> Vec<Changed> {
+    let entries = settings(config).enumerate().filter_map(|(place, (label, tls))| {
+        // Looked at first: what changes in between is seen later.
+        let stamps = look(tls);
+        let is_same = before.get(place) == Some(&stamps);
+        (!is_same).then(|| Changed { place, read: entry(&label, tls, tickets).map(Arc::new), label, stamps })
+    });
+    entries.collect()
+}
+
+fn look(tls: &Tls) -> Vec<Stamp> {
     let ca = tls.client.as_ref().map(|client| client.ca.as_path());
-    [tls.cert.as_path(), tls.key.as_path()].into_iter().chain(ca)
+    [tls.cert.as_path(), tls.key.as_path()].into_iter().chain(ca).map(stamp).collect()
 }
 
 fn stamp(path: &Path) -> Stamp {
     let file = fs::metadata(path).ok()?;
-    Some((file.dev(), file.ino(), file.mtime(), file.mtime_nsec(), file.len()))
+    let times = [file.mtime(), file.mtime_nsec(), file.ctime(), file.ctime_nsec()];
+    Some((file.dev(), file.ino(), times, file.len()))
 }

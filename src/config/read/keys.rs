@@ -119,6 +119,7 @@ pub const ROUTE: Keys = Keys {
         "try",
         "index",
         "listing",
+        "precompressed",
         "types",
         "expires",
         "headers",

@@ -29,11 +29,7 @@ pub fn answer(archive: Archive, method: &Method, request: &Lines, response: &Hea
     let mut answer = Answer { headers: kept_fields(response), ..Answer::empty(StatusCode::OK) };
     answer.headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/zip"));
     answer.headers.extend(archive.etag().map(|etag| (header::ETAG, etag.clone())));
-    let date = |value: &HeaderValue| httpdate::parse_http_date(value.to_str().ok()?).ok();
-    let validators = Validators {
-        etag: archive.etag().cloned(),
-        modified: answer.headers.get(header::LAST_MODIFIED).and_then(date),
-    };
+    let validators = Validators::of(&mut answer.headers);
     let conditional = matches!(*method, Method::GET | Method::HEAD);
     match if conditional { validators.weigh(request) } else { Condition::Met } {
         Condition::Met => {}

@@ -6,67 +6,15 @@
 
 use std::{
     collections::HashMap,
-    fs::Metadata,
-    hash::{DefaultHasher, Hash, Hasher},
     mem,
-    os::unix::fs::MetadataExt,
     sync::{Mutex, MutexGuard, PoisonError},
-    time::{Duration, SystemTime, UNIX_EPOCH},
 };
+
+use crate::files::Identity;
 
 /// Most files of a generation; two of them are kept. A hash table doubles at this number of entries (7/8 of 65,536), so
 /// both take 8 MB at most.
 const GENERATION: usize = 57_344;
-
-/// A file that changed this recently may change again without a new time: kernels tick every 10 ms or faster.
-const FRESH: Duration = Duration::from_millis(20);
-
-/// By what a file is told from others and from itself before a change.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub struct Identity {
-    device: u64,
-    inode: u64,
-    /// Its size in bytes.
-    pub size: u64,
-    /// Nanoseconds since 1970.
-    modified: i64,
-    /// The same of the time that nobody can set: it is later when times were set back.
-    changed: i64,
-}
-
-impl Identity {
-    /// The identity of an open file.
-    pub fn of(metadata: &Metadata) -> Self {
-        let nanoseconds =
-            |seconds: i64, more: i64| seconds.saturating_mul(1_000_000_000).saturating_add(more);
-        Self {
-            device: metadata.dev(),
-            inode: metadata.ino(),
-            size: metadata.size(),
-            modified: nanoseconds(metadata.mtime(), metadata.mtime_nsec()),
-            changed: nanoseconds(metadata.ctime(), metadata.ctime_nsec()),
-        }
-    }
-
-    /// What stands for this version of the content: another owner or another mount does not change it.
-    pub fn version(&self) -> u64 {
-        let mut hasher = DefaultHasher::new();
-        (self.inode, self.size, self.modified).hash(&mut hasher);
-        hasher.finish()
-    }
-
-    /// When the content changed, in whole seconds since 1970, as far as 32 bits can say.
-    pub fn modified_seconds(&self) -> u32 {
-        u32::try_from(self.modified.max(0) / 1_000_000_000).unwrap_or(u32::MAX)
-    }
-
-    /// Whether it may change within the same tick of the clock of its file system: what is read of it now must not be
-    /// remembered.
-    pub fn is_fresh(&self) -> bool {
-        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().saturating_sub(FRESH);
-        i128::from(self.changed.max(self.modified)) > now.as_nanos().cast_signed()
-    }
-}
 
 /// The CRC-32 of the first bytes of a file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -128,7 +76,7 @@ mod tests {
     use super::*;
 
     fn identity(inode: u64) -> Identity {
-        Identity { device: 1, inode, size: 9, modified: 1, changed: 1 }
+        Identity::sample(inode)
     }
 
     #[test]
@@ -162,22 +110,5 @@ mod tests {
         assert!(!kept(0));
         let generations = crcs.lock();
         assert!(generations.young.len() + generations.old.len() <= 2 * GENERATION);
-    }
-
-    #[test]
-    fn what_was_only_just_written_is_fresh() {
-        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_nanos() as i64;
-        assert!(Identity { changed: now, ..identity(1) }.is_fresh());
-        assert!(Identity { modified: now, ..identity(1) }.is_fresh());
-        assert!(!identity(1).is_fresh());
-    }
-
-    #[test]
-    fn a_version_is_of_the_content() {
-        let version = identity(1).version();
-        assert_eq!(Identity { device: 2, changed: 2, ..identity(1) }.version(), version);
-        assert_ne!(Identity { modified: 2, ..identity(1) }.version(), version);
-        assert_ne!(Identity { size: 2, ..identity(1) }.version(), version);
-        assert_ne!(Identity { inode: 2, ..identity(1) }.version(), version);
     }
 }

@@ -10,18 +10,22 @@ use std::{
 
 use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue};
-use tokio::task::spawn_blocking;
+use tokio::{sync::Semaphore, task::spawn_blocking};
 
 use super::{
     Archive, Place, Resolve,
-    crc::{Crc, Crcs, Identity},
+    crc::{Crc, Crcs},
     list::{self, BadList, Line, List},
     names::Charset,
     zip::{Member, Table},
 };
 use crate::{
     answer::Fields,
-    files::open::{Missing, locate},
+    bulkhead::Permit,
+    files::{
+        Identity,
+        open::{Missing, locate},
+    },
 };
 
 const X_ARCHIVE_FILES: HeaderName = HeaderName::from_static("x-archive-files");
@@ -39,6 +43,10 @@ const NAMED: usize = 10;
 
 /// Fewer members than this per thread are not worth it.
 const FEW: usize = 64;
+
+/// Archives planned at a time; each has a thread of the blocking pool. More than the members of one file system that
+/// hangs can hold up.
+static PLANS: Semaphore = Semaphore::const_new(96);
 
 /// What an archive is made of.
 pub struct Order {
@@ -125,6 +133,13 @@ pub enum Unplanned {
     Panic(#[from] tokio::task::JoinError),
 }
 
+impl Unplanned {
+    /// Whether the archive could be made but for a file system that does not answer.
+    pub fn is_busy(&self) -> bool {
+        matches!(self, Self::Member { problem: Unfit::Missing(Missing::Busy { .. }), .. })
+    }
+}
+
 /// Why a member cannot be sent.
 #[derive(Debug, thiserror::Error)]
 pub enum Unfit {
@@ -150,7 +165,7 @@ pub enum Unfit {
 impl Unfit {
     /// Whether it is this member's file alone that is wrong.
     fn may_be_skipped(&self) -> bool {
-        !matches!(self, Self::Unsized)
+        !matches!(self, Self::Unsized | Self::Missing(Missing::Busy { .. }))
     }
 }
 
@@ -163,7 +178,13 @@ pub async fn plan(order: Order) -> Result<Archive, Unplanned> {
     // Dropped with this future.
     let client = Arc::new(());
     let left = Arc::downgrade(&client);
-    spawn_blocking(move || plan_here(order, &left)).await?
+    // Never closed.
+    let turn = PLANS.acquire().await.ok();
+    let planned = spawn_blocking(move || {
+        let _turn = turn;
+        plan_here(order, &left)
+    });
+    planned.await?
 }
 
 fn plan_here(order: Order, client: &Weak<()>) -> Result<Archive, Unplanned> {
@@ -178,6 +199,8 @@ fn plan_here(order: Order, client: &Weak<()>) -> Result<Archive, Unplanned> {
     // Until 2106.
     let now = u32::try_from(now).unwrap_or(u32::MAX);
     let mut skipped = 0;
+    // Of the times of files that only the kernel sets: an archive of files in whose places others are is another one.
+    let mut changes = DefaultHasher::new();
     for window in lines.chunks(WINDOW) {
         if client.strong_count() == 0 {
             return Err(Unplanned::Abandoned);
@@ -200,7 +223,10 @@ fn plan_here(order: Order, client: &Weak<()>) -> Result<Archive, Unplanned> {
             };
             let sized = match content {
                 Found::Directory => None,
-                Found::File(identity, modified) => Some((identity.size, identity.version(), modified)),
+                Found::File(identity, modified) => {
+                    identity.changed().hash(&mut changes);
+                    Some((identity.size, identity.version(), modified))
+                }
                 Found::Remote(size) => {
                     remote.insert(members.len());
                     Some((size, 0, now))
@@ -225,7 +251,7 @@ fn plan_here(order: Order, client: &Weak<()>) -> Result<Archive, Unplanned> {
         tracing::warn!(members = skipped, "left out of an archive in all");
     }
     let table = Table::new(text, members).ok_or(Unplanned::TooLong)?;
-    let etag = etag(&table);
+    let etag = etag(&table, changes.finish());
     Ok(Archive { table, begun, etag, remote, resolve, crcs })
 }
 
@@ -241,7 +267,10 @@ enum Found {
 
 /// Looks at the files of some members, several at a time.
 fn look(lines: &[Line], text: &[u8], resolve: &Resolve) -> Vec<Result<Found, Unfit>> {
-    let look = |lines: &[Line]| -> Vec<_> { lines.iter().map(|line| look_at(line, text, resolve)).collect() };
+    let look = |lines: &[Line]| -> Vec<_> {
+        let mut permit = None;
+        lines.iter().map(|line| look_at(line, text, resolve, &mut permit)).collect()
+    };
     if lines.len() <= FEW {
         return look(lines);
     }
@@ -256,7 +285,8 @@ fn look(lines: &[Line], text: &[u8], resolve: &Resolve) -> Vec<Result<Found, Unf
     })
 }
 
-fn look_at(line: &Line, text: &[u8], resolve: &Resolve) -> Result<Found, Unfit> {
+/// Looks at the file of one member, with the permit for the one before it where it is of the same bulkhead.
+fn look_at(line: &Line, text: &[u8], resolve: &Resolve, permit: &mut Option<Permit>) -> Result<Found, Unfit> {
     if line.target == 0 {
         return Ok(Found::Directory);
     }
@@ -264,6 +294,15 @@ fn look_at(line: &Line, text: &[u8], resolve: &Resolve) -> Result<Found, Unfit> 
         Place::File(wanted) => wanted,
         Place::Remote(_) => return line.size.map(Found::Remote).ok_or(Unfit::Unsized),
     };
+    if let Some(path) = wanted.candidates.first() {
+        let bulkhead = wanted.bulkhead(path);
+        if permit.as_ref().is_none_or(|permit| !Arc::ptr_eq(permit.bulkhead(), &bulkhead)) {
+            // Nobody waits with a permit in hand.
+            *permit = None;
+            let entered = bulkhead.enter_blocking();
+            *permit = Some(entered.map_err(|busy| Missing::Busy { path: path.clone(), busy })?);
+        }
+    }
     let located = locate(&wanted)?;
     // Galaxy lists the directories of composite data as if they were files, with the size that stat(2) says.
     if located.metadata.is_dir() {
@@ -285,10 +324,11 @@ pub(super) fn place(target: &[u8], resolve: &Resolve) -> Result<Place, Unresolve
 
 /// Made of everything that the archive's bytes are made of; the files stand for their content. (The hash is the standard
 /// library's, whose next version may be another one: a download that an upgrade interrupts begins anew.)
-fn etag(table: &Table) -> HeaderValue {
+fn etag(table: &Table, changes: u64) -> HeaderValue {
     let mut halves = [DefaultHasher::new(), DefaultHasher::new()];
     1.hash(&mut halves[1]);
     for half in &mut halves {
+        changes.hash(half);
         table.members.len().hash(half);
         for member in &table.members {
             (table.name(member), member.version, member.fixed()).hash(half);

@@ -4,20 +4,23 @@ use std::{
     collections::VecDeque,
     fs::File,
     io::{self, Read},
-    os::unix::fs::FileExt,
+    os::unix::fs::{FileExt, MetadataExt},
+    path::{Path, PathBuf},
     sync::Arc,
 };
 
 use super::{
     Archive, Place,
-    crc::{Crc, Crcs, Identity},
+    crc::{Crc, Crcs},
     plan::place,
     walk::{Step, Walk},
     zip::Record,
 };
 use crate::{
     answer::Piece,
+    bulkhead::{Bulkhead, OpenFile, Permit},
     files::{
+        Identity, Wanted,
         open::{SMALL, locate},
         range::Span,
     },
@@ -37,8 +40,17 @@ const UNSENT: u64 = 16 * 1024 * 1024;
 pub struct Source {
     archive: Archive,
     walk: Walk,
+    next: Option<NextFile>,
     open: Option<Open>,
     stream: Option<Streamed>,
+}
+
+/// A member's file that is to be opened.
+#[derive(Debug)]
+struct NextFile {
+    member: usize,
+    wanted: Wanted,
+    bulkhead: Arc<Bulkhead>,
 }
 
 /// A member that an upstream is sending.
@@ -61,13 +73,15 @@ pub struct Batch {
     pub pieces: VecDeque<Piece>,
     /// Whether nothing follows.
     pub is_last: bool,
+    /// The bulkhead whose permit the next batch needs.
+    pub needs: Option<Arc<Bulkhead>>,
 }
 
 /// The file of a member.
 #[derive(Debug)]
 struct Open {
     member: usize,
-    file: Arc<File>,
+    file: Arc<OpenFile>,
     identity: Identity,
     /// Of what has been read.
     crc: Crc,
@@ -107,7 +121,7 @@ impl Work {
         }
     }
 
-    fn file(&mut self, file: Arc<File>, part: Span) {
+    fn file(&mut self, file: Arc<OpenFile>, part: Span) {
         self.flush();
         self.bytes += part.length;
         self.pieces.push_back(Piece::File { file, offset: part.start, length: part.length });
@@ -125,22 +139,30 @@ impl Work {
 impl Source {
     /// Makes a span of an archive.
     pub fn new(archive: Archive, span: Span) -> Self {
-        Self { walk: Walk::new(&archive.table, span), archive, open: None, stream: None }
+        Self { walk: Walk::new(&archive.table, span), archive, next: None, open: None, stream: None }
     }
 
-    /// The next pieces.
+    /// The next pieces, of members whose files are of the bulkhead of `permit`; without one, of records alone.
     ///
     /// # Errors
     ///
     /// A member that is no longer what it was when the archive was planned. Nothing more can be made then.
-    pub fn batch(&mut self) -> io::Result<Batch> {
+    pub fn batch(&mut self, permit: Option<&Permit>) -> io::Result<Batch> {
         let mut work = Work::default();
         let mut is_last = false;
+        let mut needs = permit.map(|permit| Arc::clone(permit.bulkhead()));
         while work.has_room() {
             let Some(step) = self.walk.step(&self.archive.table) else {
                 is_last = true;
                 break;
             };
+            if let Some(member) = self.file_read_by(step) {
+                let bulkhead = self.bulkhead(member).map_err(|error| self.about(member, &error))?;
+                if !permit.is_some_and(|permit| Arc::ptr_eq(permit.bulkhead(), &bulkhead)) {
+                    needs = Some(bulkhead);
+                    break;
+                }
+            }
             let made = match step {
                 Step::Record(record, part) => self.record(record, part, &mut work)?,
                 Step::Data(member, part) => {
@@ -150,7 +172,45 @@ impl Source {
             self.walk.go(made);
         }
         work.flush();
-        Ok(Batch { pieces: work.pieces, is_last })
+        Ok(Batch { pieces: work.pieces, is_last, needs })
+    }
+
+    /// The member whose file is opened or read for a step.
+    fn file_read_by(&self, step: Step) -> Option<usize> {
+        let member = match step {
+            Step::Record(Record::Tail(member) | Record::Entry(member), _) => {
+                Some(member).filter(|member| !self.archive.table.members[*member].is_known)
+            }
+            Step::Record(..) => None,
+            Step::Data(member, _) => Some(member),
+        };
+        member.filter(|member| !self.archive.remote.contains(member))
+    }
+
+    /// The bulkhead of a member's file.
+    fn bulkhead(&mut self, member: usize) -> io::Result<Arc<Bulkhead>> {
+        if let Some(open) = self.open.as_ref().filter(|open| open.member == member) {
+            return Ok(Arc::clone(open.file.bulkhead()));
+        }
+        let next = match self.next.take().filter(|next| next.member == member) {
+            Some(next) => next,
+            None => self.find(member)?,
+        };
+        let bulkhead = Arc::clone(&next.bulkhead);
+        self.next = Some(next);
+        Ok(bulkhead)
+    }
+
+    /// Where the file of a member is.
+    fn find(&self, member: usize) -> io::Result<NextFile> {
+        let Archive { table, resolve, .. } = &self.archive;
+        let wanted = match place(table.target(&table.members[member]), resolve).map_err(io::Error::other)? {
+            Place::File(wanted) => wanted,
+            Place::Remote(_) => return Err(io::Error::other("it was a file, and is an upstream's now")),
+        };
+        let path = wanted.candidates.first().map_or(Path::new("/"), PathBuf::as_path);
+        let bulkhead = wanted.bulkhead(path);
+        Ok(NextFile { member, wanted, bulkhead })
     }
 
     /// Makes a record, or nothing yet if the CRC in it takes longer to find out.
@@ -182,7 +242,7 @@ impl Source {
             if part.length > SMALL {
                 work.file(file, part);
             } else {
-                work.read(&file, part)?;
+                work.read(file.get()?, part)?;
             }
             return Ok(part.length);
         }
@@ -190,7 +250,7 @@ impl Source {
             return Ok(0);
         }
         let length = part.length.min(BATCH - work.buffer.len() as u64);
-        let bytes = work.read(&file, Span { length, ..part })?;
+        let bytes = work.read(file.get()?, Span { length, ..part })?;
         if let Some(open) = &mut self.open {
             // A client that comes back has less than was read for it.
             let is_read = (open.crc.bytes - part.start).min(length);
@@ -248,7 +308,7 @@ impl Source {
                 return Ok(false);
             }
             buffer.resize(BATCH.min(end - open.crc.bytes) as usize, 0);
-            file.read_exact_at(&mut buffer, open.crc.bytes)?;
+            file.get()?.read_exact_at(&mut buffer, open.crc.bytes)?;
             open.crc.update(&buffer);
             work.unsent += buffer.len() as u64;
         }
@@ -263,7 +323,7 @@ impl Source {
             && open.crc.bytes == known.size
             && !known.is_known
         {
-            if Identity::of(&open.file.metadata()?).version() != known.version {
+            if Identity::of(&open.file.get()?.metadata()?).version() != known.version {
                 return Err(io::Error::other("the file changed while it was read"));
             }
             (known.crc, known.is_known) = (open.crc.value, true);
@@ -272,24 +332,25 @@ impl Source {
     }
 
     /// Opens the file of a member, unless it is open. It must be the one that was planned with.
-    fn open(&mut self, member: usize, work: &mut Work) -> io::Result<Arc<File>> {
+    fn open(&mut self, member: usize, work: &mut Work) -> io::Result<Arc<OpenFile>> {
         if let Some(open) = self.open.as_ref().filter(|open| open.member == member) {
             return Ok(Arc::clone(&open.file));
         }
         // What was read of the last one is remembered.
         self.open = None;
         work.opened += 1;
-        let Archive { table, resolve, crcs, .. } = &self.archive;
-        let wanted = match place(table.target(&table.members[member]), resolve).map_err(io::Error::other)? {
-            Place::File(wanted) => wanted,
-            Place::Remote(_) => return Err(io::Error::other("it was a file, and is an upstream's now")),
+        let next = match self.next.take().filter(|next| next.member == member) {
+            Some(next) => next,
+            None => self.find(member)?,
         };
+        let NextFile { wanted, bulkhead, .. } = next;
+        let Archive { table, crcs, .. } = &self.archive;
         let located = locate(&wanted).map_err(io::Error::other)?;
         let identity = Identity::of(&located.metadata);
         if !located.metadata.is_file() || identity.version() != table.members[member].version {
             return Err(io::Error::other("the file is no longer the one that was announced"));
         }
-        let file = Arc::new(located.file);
+        let file = Arc::new(OpenFile::new(located.file, located.metadata.dev(), bulkhead));
         let crcs = (!identity.is_fresh()).then(|| Arc::clone(crcs));
         let crc = self.archive.crcs.get(&identity);
         self.open = Some(Open { member, file: Arc::clone(&file), identity, crc, crcs });

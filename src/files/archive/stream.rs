@@ -2,7 +2,9 @@
 
 use std::{
     collections::VecDeque,
-    io,
+    fmt, io,
+    pin::Pin,
+    sync::Arc,
     task::{Context, Poll},
 };
 
@@ -10,7 +12,10 @@ use futures_util::FutureExt;
 use tokio::task::{JoinHandle, spawn_blocking};
 
 use super::source::{Batch, Source};
-use crate::answer::{Piece, Pieces};
+use crate::{
+    answer::{Piece, Pieces},
+    bulkhead::{Bulkhead, Permit},
+};
 
 /// The pieces of an archive.
 #[derive(Debug)]
@@ -19,10 +24,11 @@ pub(super) struct Stream {
     next: Next,
 }
 
-#[derive(Debug)]
 enum Next {
     /// Nobody has asked yet.
     Idle(Box<Source>),
+    /// A permit for the files of the next members.
+    Waiting(Pin<Box<dyn Future<Output = Permit> + Send>>, Box<Source>),
     Making(JoinHandle<io::Result<(Batch, Box<Source>)>>),
     Nothing,
 }
@@ -33,8 +39,28 @@ impl Stream {
     }
 }
 
-fn make(mut source: Box<Source>) -> Next {
-    Next::Making(spawn_blocking(move || Ok((source.batch()?, source))))
+impl fmt::Debug for Next {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Idle(_) => "Idle",
+            Self::Waiting(..) => "Waiting",
+            Self::Making(_) => "Making",
+            Self::Nothing => "Nothing",
+        })
+    }
+}
+
+/// Makes a batch, once there is a permit of the bulkhead that it needs. An archive that was begun waits for one for as
+/// long as it takes.
+fn make(source: Box<Source>, needs: Option<Arc<Bulkhead>>) -> Next {
+    match needs.map(|bulkhead| bulkhead.try_enter().ok_or(bulkhead)).transpose() {
+        Ok(permit) => make_with(source, permit),
+        Err(bulkhead) => Next::Waiting(Box::pin(async move { bulkhead.wait().await }), source),
+    }
+}
+
+fn make_with(mut source: Box<Source>, permit: Option<Permit>) -> Next {
+    Next::Making(spawn_blocking(move || Ok((source.batch(permit.as_ref())?, source))))
 }
 
 impl Pieces for Stream {
@@ -45,7 +71,14 @@ impl Pieces for Stream {
             }
             self.next = match std::mem::replace(&mut self.next, Next::Nothing) {
                 Next::Nothing => return Poll::Ready(None),
-                Next::Idle(source) => make(source),
+                Next::Idle(source) => make(source, None),
+                Next::Waiting(mut waiting, source) => {
+                    let Poll::Ready(permit) = waiting.as_mut().poll(cx) else {
+                        self.next = Next::Waiting(waiting, source);
+                        return Poll::Pending;
+                    };
+                    make_with(source, Some(permit))
+                }
                 Next::Making(mut making) => {
                     let Poll::Ready(made) = making.poll_unpin(cx) else {
                         self.next = Next::Making(making);
@@ -55,7 +88,7 @@ impl Pieces for Stream {
                         Ok((batch, source)) => {
                             self.ready = batch.pieces;
                             // Ahead of need, so that no gap appears.
-                            if batch.is_last { Next::Nothing } else { make(source) }
+                            if batch.is_last { Next::Nothing } else { make(source, batch.needs) }
                         }
                         Err(error) => return Poll::Ready(Some(Err(error))),
                     }

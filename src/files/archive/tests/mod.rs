@@ -115,7 +115,7 @@ async fn collect(mut pieces: Box<dyn Pieces>) -> io::Result<Vec<u8>> {
             Piece::File { file, offset, length } => {
                 let at = bytes.len();
                 bytes.resize(at + length as usize, 0);
-                file.read_exact_at(&mut bytes[at..], offset)?;
+                file.get()?.read_exact_at(&mut bytes[at..], offset)?;
             }
         }
     }
@@ -129,12 +129,12 @@ fn put(out: &mut File, piece: &Piece) -> u64 {
         Piece::File { file, offset, length } => {
             let start = out.stream_position().unwrap();
             let (mut at, end) = (*offset, offset + length);
-            while let Ok(data) = rustix::fs::seek(file, rustix::fs::SeekFrom::Data(at)) {
+            while let Ok(data) = rustix::fs::seek(file.get().unwrap(), rustix::fs::SeekFrom::Data(at)) {
                 if data >= end {
                     break;
                 }
                 let mut buffer = vec![0; (end - data).min(64 * 1024) as usize];
-                file.read_exact_at(&mut buffer, data).unwrap();
+                file.get().unwrap().read_exact_at(&mut buffer, data).unwrap();
                 out.seek(SeekFrom::Start(start + data - offset)).unwrap();
                 out.write_all(&buffer).unwrap();
                 at = data + buffer.len() as u64;

@@ -1,0 +1,318 @@
+//! Bulkheads: bounds on the blocking work of each place with files, so that a file system that hangs takes a part of the
+//! blocking pool and never all of it.
+//!
+//! A call into a dead NFS server or FUSE daemon does not return, and a thread of the pool cannot be taken back from it.
+//! The pool is shared by everything that blocks (uploads on disk, compression, archives), so each open, read and close
+//! of files that requests name has a permit of the bulkhead for its root and mount point. When there are no more, new
+//! requests for that root get 503, and downloads that have begun wait.
+
+mod file;
+mod mounts;
+
+use std::{
+    collections::HashMap,
+    path::{Path, PathBuf},
+    sync::{
+        Arc, LazyLock, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicU64, AtomicUsize, Ordering},
+    },
+    thread,
+    time::Duration,
+};
+
+use tokio::{
+    sync::Notify,
+    time::{Instant, timeout},
+};
+
+pub use file::OpenFile;
+
+/// Permits of all bulkheads together. Tokio's blocking pool has 512 threads; the rest is for other work.
+const TOTAL: usize = 320;
+
+/// A bulkhead may use as many permits as one in so many of those that are left: the first that hangs gets 64, the next
+/// 51, and twenty leave some (dynamic thresholds, as of shared packet buffers).
+const SHARE: usize = 4;
+
+/// How long a request waits for a permit, and how long nothing must have returned from a bulkhead without permits for
+/// requests not to wait at all.
+const PATIENCE: Duration = Duration::from_secs(5);
+
+/// How often one who waits looks whether other bulkheads have given up permits.
+const RECHECK: Duration = Duration::from_millis(100);
+
+/// How often a bulkhead without permits is logged.
+const TELL_EVERY: Duration = Duration::from_secs(60);
+
+/// Requests that got no permit since the start.
+static REFUSED: AtomicU64 = AtomicU64::new(0);
+
+static ALL: LazyLock<Bulkheads> = LazyLock::new(Bulkheads::default);
+
+/// Those of one root, by mount point.
+type ByMount = HashMap<Arc<Path>, Arc<Bulkhead>>;
+
+/// All bulkheads of one pool.
+#[derive(Default)]
+struct Bulkheads {
+    used: Arc<Mutex<usize>>,
+    /// By root, and by mount point.
+    by_place: Mutex<HashMap<PathBuf, ByMount>>,
+}
+
+impl Bulkheads {
+    fn of(&self, root: &Path, mount: &Arc<Path>) -> Arc<Bulkhead> {
+        let mut by_place = lock(&self.by_place);
+        if let Some(known) = by_place.get(root).and_then(|mounts| mounts.get(mount)) {
+            return Arc::clone(known);
+        }
+        let new = Arc::new(Bulkhead::new(root, mount, Arc::clone(&self.used)));
+        by_place.entry(root.into()).or_default().insert(Arc::clone(mount), Arc::clone(&new));
+        new
+    }
+}
+
+/// A bound on the blocking work of one root and mount point.
+#[derive(Debug)]
+pub struct Bulkhead {
+    name: String,
+    /// Permits in use of all bulkheads; changes of [`used`](Self::used) happen under its lock.
+    all_used: Arc<Mutex<usize>>,
+    used: AtomicUsize,
+    waiting: AtomicUsize,
+    freed: Notify,
+    /// When a permit was last taken or returned.
+    changed: Mutex<Instant>,
+    told: Mutex<Option<Instant>>,
+}
+
+/// No permit: the file system does not return from what it was asked before.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("the file system does not answer")]
+pub struct Busy;
+
+/// The right to block one thread, until it is dropped.
+#[derive(Debug)]
+pub struct Permit(Arc<Bulkhead>);
+
+impl Permit {
+    /// The bulkhead that it is of.
+    pub fn bulkhead(&self) -> &Arc<Bulkhead> {
+        &self.0
+    }
+}
+
+impl Drop for Permit {
+    fn drop(&mut self) {
+        {
+            let mut all_used = lock(&self.0.all_used);
+            *all_used -= 1;
+            self.0.used.fetch_sub(1, Ordering::Relaxed);
+        }
+        *lock(&self.0.changed) = Instant::now();
+        self.0.freed.notify_one();
+    }
+}
+
+/// Counts one who waits.
+struct Waiting<'a>(&'a AtomicUsize);
+
+impl<'a> Waiting<'a> {
+    fn new(count: &'a AtomicUsize) -> Self {
+        count.fetch_add(1, Ordering::Relaxed);
+        Self(count)
+    }
+}
+
+impl Drop for Waiting<'_> {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+impl Bulkhead {
+    fn new(root: &Path, mount: &Path, all_used: Arc<Mutex<usize>>) -> Self {
+        let name = match mount.starts_with(root) {
+            true => mount.display().to_string(),
+            false => root.display().to_string(),
+        };
+        let (used, waiting) = (AtomicUsize::new(0), AtomicUsize::new(0));
+        let (changed, told) = (Mutex::new(Instant::now()), Mutex::default());
+        Self { name, all_used, used, waiting, freed: Notify::new(), changed, told }
+    }
+
+    /// The bulkhead for a path beneath `root`. Does not touch the file system that the path is in.
+    pub fn of(root: &Path, path: &Path) -> Arc<Self> {
+        ALL.of(root, &mounts::mount_point(path))
+    }
+
+    /// Requests that got no permit since the start.
+    pub fn refused() -> u64 {
+        REFUSED.load(Ordering::Relaxed)
+    }
+
+    /// A permit, if there is one now.
+    pub fn try_enter(self: &Arc<Self>) -> Option<Permit> {
+        {
+            let mut all_used = lock(&self.all_used);
+            let used = self.used.load(Ordering::Relaxed);
+            let most = TOTAL.saturating_sub(*all_used) / SHARE;
+            // One alone is always among those that are left.
+            if used >= most.max(usize::from(*all_used < TOTAL)) {
+                return None;
+            }
+            *all_used += 1;
+            self.used.store(used + 1, Ordering::Relaxed);
+        }
+        *lock(&self.changed) = Instant::now();
+        Some(Permit(Arc::clone(self)))
+    }
+
+    /// Waits for a permit, but not for long, and not at all where the file system seems to hang.
+    ///
+    /// # Errors
+    ///
+    /// See [`Busy`].
+    pub async fn enter(self: &Arc<Self>) -> Result<Permit, Busy> {
+        if let Some(permit) = self.try_enter() {
+            return Ok(permit);
+        }
+        if self.is_stuck() {
+            return Err(self.refuse());
+        }
+        timeout(PATIENCE, self.wait()).await.map_err(|_| self.refuse())
+    }
+
+    /// The same in a thread that may block.
+    ///
+    /// # Errors
+    ///
+    /// See [`Busy`].
+    pub fn enter_blocking(self: &Arc<Self>) -> Result<Permit, Busy> {
+        const TURN: Duration = Duration::from_millis(5);
+        let start = Instant::now();
+        loop {
+            if let Some(permit) = self.try_enter() {
+                return Ok(permit);
+            }
+            if self.is_stuck() || start.elapsed() > PATIENCE {
+                return Err(self.refuse());
+            }
+            thread::park_timeout(TURN);
+        }
+    }
+
+    /// Waits for a permit for as long as it takes.
+    pub async fn wait(self: &Arc<Self>) -> Permit {
+        let _waiting = Waiting::new(&self.waiting);
+        loop {
+            let freed = self.freed.notified();
+            if let Some(permit) = self.try_enter() {
+                return permit;
+            }
+            let _ = timeout(RECHECK, freed).await;
+        }
+    }
+
+    /// Whether many permits are in use or waited for: what comes next may have to wait.
+    pub fn is_under_pressure(&self) -> bool {
+        let demand = self.used.load(Ordering::Relaxed) + self.waiting.load(Ordering::Relaxed);
+        demand > 0 && demand >= TOTAL.saturating_sub(*lock(&self.all_used)) / SHARE / 2
+    }
+
+    /// Nothing has returned for a while.
+    fn is_stuck(&self) -> bool {
+        lock(&self.changed).elapsed() > PATIENCE
+    }
+
+    fn refuse(&self) -> Busy {
+        REFUSED.fetch_add(1, Ordering::Relaxed);
+        let mut told = lock(&self.told);
+        if told.is_none_or(|told| told.elapsed() > TELL_EVERY) {
+            *told = Some(Instant::now());
+            let (place, in_progress) = (&self.name, self.used.load(Ordering::Relaxed));
+            tracing::error!(
+                place,
+                in_progress,
+                "the file system does not answer; requests for its files get 503 until it does"
+            );
+        }
+        Busy
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    // Whole after every step.
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn place(all: &Bulkheads, root: &str, mount: &str) -> Arc<Bulkhead> {
+        all.of(Path::new(root), &Path::new(mount).into())
+    }
+
+    fn fill(bulkhead: &Arc<Bulkhead>) -> Vec<Permit> {
+        std::iter::from_fn(|| bulkhead.try_enter()).collect()
+    }
+
+    #[test]
+    fn twenty_that_hang_leave_permits_to_others() {
+        let all = Bulkheads::default();
+        let mut held = Vec::new();
+        for number in 0..20 {
+            let permits = fill(&place(&all, &format!("/{number}"), "/"));
+            assert!(!permits.is_empty(), "{number}");
+            if number == 0 {
+                assert_eq!(permits.len(), TOTAL / (SHARE + 1), "one alone");
+            }
+            held.push(permits);
+        }
+        assert!(held.iter().map(Vec::len).sum::<usize>() <= TOTAL);
+        drop(held);
+        assert_eq!(*lock(&all.used), 0);
+        assert_eq!(fill(&place(&all, "/0", "/")).len(), TOTAL / (SHARE + 1));
+    }
+
+    #[test]
+    fn one_root_on_two_file_systems_has_two() {
+        let all = Bulkheads::default();
+        let (dead, well) = (place(&all, "/data", "/data/1"), place(&all, "/data", "/data/2"));
+        let _held = fill(&dead);
+        assert!(well.try_enter().is_some());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn who_waits_is_refused_after_a_while_and_then_at_once() {
+        let all = Bulkheads::default();
+        let bulkhead = place(&all, "/", "/");
+        let held = fill(&bulkhead);
+        let start = Instant::now();
+        assert_eq!(bulkhead.enter().await.unwrap_err(), Busy);
+        assert_eq!(start.elapsed(), PATIENCE);
+        tokio::time::sleep(Duration::from_millis(1)).await;
+        let start = Instant::now();
+        assert_eq!(bulkhead.enter().await.unwrap_err(), Busy);
+        assert_eq!(start.elapsed(), Duration::ZERO, "nothing returns");
+        assert!(bulkhead.is_under_pressure());
+        drop(held);
+        assert!(bulkhead.enter().await.is_ok());
+        assert!(!bulkhead.is_under_pressure());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn who_waits_gets_what_is_returned() {
+        let all = Bulkheads::default();
+        let bulkhead = place(&all, "/", "/");
+        let mut held = fill(&bulkhead);
+        let waiting = tokio::spawn({
+            let bulkhead = Arc::clone(&bulkhead);
+            async move { bulkhead.enter().await.map(drop) }
+        });
+        tokio::time::sleep(PATIENCE / 2).await;
+        held.pop();
+        assert_eq!(waiting.await.unwrap(), Ok(()));
+    }
+}

@@ -1,0 +1,179 @@
+//! PEM (RFC 7468), read strictly: what a lenient parser skips (a part whose first line was joined to the last one of the
+//! part before it, half a part) is a certificate that its owner believes to be in use.
+
+use base64::prelude::{BASE64_STANDARD, Engine as _};
+
+const BEGIN: &str = "-----BEGIN ";
+const END: &str = "-----END ";
+const DASHES: &str = "-----";
+
+/// Longest word outside of parts that is taken for text and not for a line of a part without a beginning.
+const LONGEST_WORD: usize = 47;
+
+/// A part of a file.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct Part {
+    /// `CERTIFICATE`, for example.
+    pub(super) label: String,
+    /// What it holds.
+    pub(super) der: Vec<u8>,
+    /// Its first line, from 1.
+    pub(super) line: usize,
+}
+
+/// Why a file is no PEM.
+#[derive(Debug, PartialEq, Eq, thiserror::Error)]
+#[error("line {line}: {reason}")]
+pub(super) struct Bad {
+    pub(super) line: usize,
+    pub(super) reason: String,
+}
+
+/// Reads all parts of a file. Text before a part is allowed (OpenSSL and authorities write names there), as are lines
+/// that begin with `#`.
+pub(super) fn read(text: &[u8]) -> Result<Vec<Part>, Bad> {
+    let text = text.strip_prefix(b"\xef\xbb\xbf").unwrap_or(text);
+    let mut parts = Vec::new();
+    let mut open: Option<Open> = None;
+    // A line of text that no part has followed yet.
+    let mut stray: Option<usize> = None;
+    for (number, line) in text.split(|byte| *byte == b'\n').enumerate() {
+        let number = number + 1;
+        let bad = |reason: String| Err(Bad { line: number, reason });
+        let line = line.trim_ascii();
+        if let Some(part) = &mut open {
+            match std::str::from_utf8(line) {
+                Ok(line) if line.starts_with(END) => {
+                    if boundary(line, END) != Some(&part.label) {
+                        let (label, begun) = (&part.label, part.line);
+                        return bad(format!(
+                            "this line must be `{END}{label}{DASHES}` (begun in line {begun}) and nothing else"
+                        ));
+                    }
+                    parts.extend(open.take().map(Open::close).transpose()?);
+                }
+                Ok(line) if line.contains(DASHES) => {
+                    return bad(format!("a part begins before that of line {} ends", part.line));
+                }
+                Ok(line) if line.contains(':') => {
+                    return bad("the part has headers, as encrypted keys have: decrypt it".into());
+                }
+                _ => part.base64.extend(line.iter().filter(|byte| !byte.is_ascii_whitespace())),
+            }
+            continue;
+        }
+        let line = String::from_utf8_lossy(line);
+        match boundary(&line, BEGIN) {
+            Some(label) => {
+                open = Some(Open { label: label.into(), base64: Vec::new(), line: number });
+                stray = None;
+            }
+            None if ["--BEGIN", "--END", "BEGIN CERTIFICATE"].iter().any(|mark| line.contains(mark)) => {
+                return bad(format!(
+                    "a line `{BEGIN}…{DASHES}` or `{END}…{DASHES}` must stand alone and whole"
+                ));
+            }
+            None if line.is_empty() || line.starts_with('#') => {}
+            None if line.split_whitespace().any(is_base64) => {
+                return bad("these are contents of a part without its first line".into());
+            }
+            None => stray = stray.or(Some(number)),
+        }
+    }
+    match (open, stray) {
+        (Some(Open { label, line, .. }), _) => {
+            Err(Bad { line, reason: format!("this part has no `{END}{label}{DASHES}`") })
+        }
+        (None, Some(line)) => Err(Bad { line, reason: "nothing can be made of what stands here".into() }),
+        (None, None) => Ok(parts),
+    }
+}
+
+/// A part whose end is still to come.
+struct Open {
+    label: String,
+    base64: Vec<u8>,
+    line: usize,
+}
+
+impl Open {
+    fn close(self) -> Result<Part, Bad> {
+        let Self { label, base64, line } = self;
+        match BASE64_STANDARD.decode(base64) {
+            Ok(der) if !der.is_empty() => Ok(Part { label, der, line }),
+            Ok(_) => Err(Bad { line, reason: "this part is empty".into() }),
+            Err(error) => {
+                Err(Bad { line, reason: format!("the part that begins here is not base64: {error}") })
+            }
+        }
+    }
+}
+
+/// The label of a line that is a boundary and nothing else.
+fn boundary<'a>(line: &'a str, start: &str) -> Option<&'a str> {
+    let label = line.strip_prefix(start)?.strip_suffix(DASHES)?;
+    (!label.is_empty() && !label.contains(DASHES)).then_some(label)
+}
+
+fn is_base64(word: &str) -> bool {
+    word.len() > LONGEST_WORD
+        && word.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'+' | b'/' | b'='))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const A: &str = "-----BEGIN A-----\nAAEC\nAwQ=\n-----END A-----\n";
+    const B: &str = "-----BEGIN B B-----\r\nBQY=\r\n-----END B B-----\r\n";
+
+    fn labels(text: &str) -> Vec<String> {
+        read(text.as_bytes()).unwrap().into_iter().map(|part| part.label).collect()
+    }
+
+    #[test]
+    fn parts_come_with_their_lines() {
+        let parts = read(format!("\n{A}{B}").as_bytes()).unwrap();
+        let part = |label: &str, der: &[u8], line| Part { label: label.into(), der: der.into(), line };
+        assert_eq!(parts, [part("A", &[0, 1, 2, 3, 4], 2), part("B B", &[5, 6], 6)]);
+    }
+
+    #[test]
+    fn text_may_stand_before_a_part() {
+        let bag = "Bag Attributes\n    localKeyID: 01 02\nsubject=/CN=x\n";
+        let named = "# The list\nSome Root CA\n============\n";
+        for text in ["", bag, named, "# only a comment\n"] {
+            assert_eq!(labels(&format!("{text}{A}{text}{B}# end\n\n")), ["A", "B B"], "{text}");
+        }
+        assert_eq!(labels(&format!("\u{feff}{A}")), ["A"]);
+        assert!(labels("\n# nothing\n").is_empty());
+    }
+
+    #[test]
+    fn what_a_parser_would_skip_is_an_error_with_its_line() {
+        let joined = format!("{}{B}", A.trim_end());
+        let orphan = format!("{A}{}\n-----END A-----\n", "QUFB".repeat(16));
+        for (text, line) in [
+            (joined, 4),
+            (orphan, 5),
+            (format!("{A}garbage\n"), 5),
+            (format!("{A}{B}\n\nx"), 10),
+            (format!("{A}-----BEGIN A-----\nAAEC\n"), 5),
+            (format!("{A}-----BEGIN A-----\nAAEC\n{B}"), 7),
+            (format!("{A}-----END A-----\n"), 5),
+            (A.replace("END A", "END B"), 4),
+            (A.replace("END A-----", "END A-----x"), 4),
+            (A.replace("END A-----", "END A----"), 4),
+            (A.replace("BEGIN A-----", "BEGIN A----"), 1),
+            (A.replace("-----BEGIN", "x-----BEGIN"), 1),
+            (format!("{A}{}", A.replace("-----BEGIN", "----BEGIN")), 5),
+            (A.replace("AAEC", "A*EC"), 1),
+            (A.replace("AwQ=", "AwQ"), 1),
+            (A.replace("AAEC", "Proc-Type: 4,ENCRYPTED"), 2),
+            ("-----BEGIN A-----\n-----END A-----\n".into(), 1),
+        ] {
+            let bad = read(text.as_bytes()).unwrap_err();
+            assert_eq!(bad.line, line, "{bad}\n{text}");
+        }
+    }
+}
