@@ -42,7 +42,8 @@ pub(crate) fn is_failure(status: StatusCode) -> bool {
 /// one, only results that are still bad.
 pub(super) fn is_outlier(own: Tally, peers: impl Iterator<Item = Tally>, was: bool) -> bool {
     let has_evidence = own.all >= LEAST && own.marked >= LEAST_FAILED;
-    if !has_evidence && !(was && own.all > 0) {
+    let stays_one = was && own.all > 0;
+    if !(has_evidence || stays_one) {
         return false;
     }
     let mut shares: Vec<_> = peers.filter(|peer| peer.all >= LEAST).map(share).collect();
