@@ -25,7 +25,7 @@ use crate::{
     gate,
     listen::{Head, Peer},
     observe::{RequestId, X_REQUEST_ID},
-    route::{By, Table, normalize},
+    route::{BadPath, By, Table, normalize},
     state::State,
 };
 pub(crate) use {
@@ -76,6 +76,10 @@ async fn route(state: &State, peer: &Peer, request: &Head, exchange: &mut Exchan
         exchange.site = Some(Arc::clone(matched.site));
         return Err(refuse(StatusCode::NOT_FOUND, "There is nothing at this address.".into()));
     };
+    if table.is_misread(host, self::path(request), &path, route) {
+        exchange.site = Some(Arc::clone(matched.site));
+        return Err(refuse(StatusCode::BAD_REQUEST, BadPath::Ambiguous.to_string()));
+    }
     exchange.take(Arc::clone(route));
     if let Some(answer) = gate::enter(state, route, request, exchange) {
         return Err(answer);
@@ -102,6 +106,9 @@ pub(crate) fn reroute(table: &Table, request: &Head, exchange: &mut Exchange) ->
     let Ok(path) = normalize(path(request)) else { return false };
     let Some(matched) = table.find(host(request), &path) else { return false };
     let Some((route, _)) = matched.route.filter(|(route, _)| !route.settings.internal) else { return false };
+    if table.is_misread(host(request), self::path(request), &path, route) {
+        return false;
+    }
     let Some(client) = &exchange.client else { return false };
     if route.upstream.is_none() || gate::refuse(&route.settings, request, client).is_some() {
         return false;
