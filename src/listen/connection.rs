@@ -59,7 +59,7 @@ pub(super) fn start(
     };
     let listener = Arc::clone(place.listener());
     if !greeting::is_due(&listener) {
-        let peer = Peer { listener, address, tls: None };
+        let peer = Peer { listener, address, announced_port: None, tls: None };
         return serve_http1(
             Greeted { socket: Socket::Plain(socket), peer, is_h2: false },
             place,

@@ -88,7 +88,11 @@ impl Site {
         let (client, server) = Self::pair();
         let socket = Socket::Plain(Raw::Unix(tokio::net::UnixStream::from_std(server).unwrap()));
         let (address, listener) = (PeerAddress::Unix { uid: 0 }, Arc::clone(&self.listener));
-        let greeted = Greeted { socket, peer: Peer { listener, address, tls: None }, is_h2: true };
+        let greeted = Greeted {
+            socket,
+            peer: Peer { listener, address, announced_port: None, tls: None },
+            is_h2: true,
+        };
         let (limits, serve) = (Arc::clone(&self.limits), Arc::clone(&self.serve));
         tokio::spawn(http2::serve(greeted, self.place(), limits, serve));
         let (requests, connection) = h2::client::handshake(client).await.unwrap();
