@@ -80,7 +80,7 @@ pub(super) async fn coded(mut answer: Answer, route: &Route, settings: &Compress
     compress::code(&mut headers, coding);
     let is_static = matches!(route.settings.action, Action::Files(_)) && answer.status == StatusCode::OK;
     let key = answer.headers.get(header::ETAG).filter(|_| is_static).map(|tag| {
-        let place = format!("{}\n{}", route.site.name, request.uri.path());
+        let place = format!("{}\n{}", route.site.name, String::from_utf8_lossy(request.target.path()));
         (Arc::from(place), Bytes::copy_from_slice(tag.as_bytes()), coding)
     });
     if let Some(known) = key.as_ref().and_then(|key| CODED.get(key)) {

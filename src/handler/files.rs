@@ -24,11 +24,12 @@ pub(super) async fn send(table: &Table, files: &Files, by: &By<'_>, request: &He
     match open(&table.files, &wanted).await {
         Ok(opened) => files::respond(&opened, method, headers, HeaderMap::new()),
         Err(Missing::Directory(_))
-            if (files.listing || !files.index.is_empty()) && !request.uri.path().ends_with('/') =>
+            if (files.listing || !files.index.is_empty()) && !request.target.path().ends_with(b"/") =>
         {
             // What the page in it refers to is beneath it (RFC 3986 §5.2.3). As it was sent, a path that starts with
             // two slashes would lead to another host.
-            let query = request.uri.query().map(|query| format!("?{query}")).unwrap_or_default();
+            let target = request.target.quoted();
+            let query = target.find('?').map_or("", |at| &target[at..]);
             let path = normalize(path(request)).unwrap_or_default();
             let path = percent_encoding::utf8_percent_encode(&path, &NOT_IN_PATHS);
             Answer::redirect(StatusCode::MOVED_PERMANENTLY, &format!("{path}/{query}"))
@@ -46,7 +47,8 @@ async fn list(directory: PathBuf, wanted: Wanted, request: &Head) -> Answer {
     match read {
         Ok(Ok(found)) => {
             let path = normalize(path(request)).unwrap_or_default();
-            listing::answer(found, &path, request.uri.query().unwrap_or_default(), &request.headers)
+            let query = request.target.query().and_then(|query| std::str::from_utf8(query).ok());
+            listing::answer(found, &path, query.unwrap_or_default(), &request.headers)
         }
         Ok(Err(missing)) => explain(&missing, &request.headers),
         Err(panic) => {
@@ -91,5 +93,5 @@ pub(super) fn explain(missing: &Missing, request: &Lines) -> Answer {
 }
 
 fn has_encoded_slash(request: &Head) -> bool {
-    path(request).as_bytes().windows(3).any(|bytes| bytes.eq_ignore_ascii_case(b"%2f"))
+    path(request).windows(3).any(|bytes| bytes.eq_ignore_ascii_case(b"%2f"))
 }

@@ -120,9 +120,9 @@ pub(crate) fn reroute(table: &Table, request: &Head, exchange: &mut Exchange) ->
 }
 
 /// The path asked for. OPTIONS * asks about the server as a whole (RFC 9110 §9.3.7).
-fn path(request: &Head) -> &str {
-    match request.uri.path() {
-        "*" => "/",
+fn path(request: &Head) -> &[u8] {
+    match request.target.path() {
+        b"*" => b"/",
         path => path,
     }
 }
@@ -175,7 +175,7 @@ async fn with_own_page(mut answer: Answer, exchange: &Exchange) -> Answer {
 /// The name asked for: that of the target where it has one (RFC 9112 §3.2.2), else `Host`.
 pub(crate) fn host(request: &Head) -> &str {
     let named = request.headers.text(header::HOST);
-    request.uri.authority().map(|authority| authority.as_str()).or(named).unwrap_or_default()
+    request.target.authority().or(named).unwrap_or_default()
 }
 
 /// What must not stand as it is in the path of a URL (RFC 3986 §3.3). Matched paths and captures are decoded.
@@ -190,9 +190,8 @@ const NOT_IN_PATHS: AsciiSet = percent_encoding::CONTROLS
     .add(b'`');
 
 fn redirect_target(to: &Template, request: &Head, host: &str, by: &By<'_>) -> String {
-    let target = request.uri.path_and_query().map_or("/", |target| target.as_str());
     to.render(|name| match (name, by) {
-        ("path", _) => Some(target.into()),
+        ("path", _) => Some(request.target.quoted()),
         ("host", _) => Some(host.into()),
         (name, By::Regex(captures)) => captures
             .name(name)

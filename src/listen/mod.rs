@@ -30,6 +30,7 @@ mod proxy_header;
 mod sendfile;
 mod socket;
 mod spare;
+mod target;
 mod transport;
 mod warm;
 mod workers;
@@ -70,6 +71,8 @@ pub use peer::{Peer, PeerAddress};
 #[cfg(any(fuzzing, test))]
 pub(crate) use proxy_header::read as read_proxy_header;
 pub(crate) use socket::{Raw, Socket};
+#[cfg(test)]
+pub(crate) use target::Target;
 pub(crate) use transport::Transport;
 pub(crate) use workers::Workers;
 

@@ -44,7 +44,7 @@ impl Site {
         let serve: Serve = Arc::new(move |mut transport: Box<Transport>, request| {
             let gate = Arc::clone(&gate);
             Box::pin(async move {
-                match request.head.uri.path() {
+                match std::str::from_utf8(request.head.target.path()).unwrap() {
                     "/panic" => panic!("as asked for"),
                     "/part" => {
                         transport.write_all(&ANSWER[..ANSWER.len() - 1]).await.unwrap();

@@ -21,7 +21,7 @@ pub(crate) const X_BOWSHOCK: HeaderName = HeaderName::from_static("x-bowshock");
 
 /// Answers a request on the admin listener.
 pub(crate) async fn answer(state: &Arc<State>, request: &Head) -> Answer {
-    match (&request.method, request.uri.path()) {
+    match (&request.method, std::str::from_utf8(request.target.path()).unwrap_or_default()) {
         (&Method::GET | &Method::HEAD, "/health") => text(StatusCode::OK, "text/plain", "ok\n".into()),
         (&Method::GET | &Method::HEAD, "/metrics") => {
             text(StatusCode::OK, "text/plain; version=0.0.4; charset=utf-8", metrics(state))
@@ -99,7 +99,8 @@ fn drain(state: &State, request: &Head, draining: bool) -> Answer {
 
 /// The value of a parameter of the query.
 fn parameter(request: &Head, name: &str) -> Option<String> {
-    let pairs = request.uri.query().unwrap_or_default().split('&').filter_map(|pair| pair.split_once('='));
+    let query = request.target.query().and_then(|query| std::str::from_utf8(query).ok());
+    let pairs = query.unwrap_or_default().split('&').filter_map(|pair| pair.split_once('='));
     let (_, value) = pairs.into_iter().find(|(key, _)| *key == name)?;
     Some(percent_encoding::percent_decode_str(value).decode_utf8_lossy().into_owned())
 }

@@ -5,6 +5,9 @@
 
 mod frames;
 pub(super) mod head;
+mod heads;
+mod hpack;
+mod huffman;
 mod stream;
 
 use std::{
@@ -13,7 +16,7 @@ use std::{
     pin::pin,
     sync::{
         Arc, Mutex,
-        atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering},
+        atomic::{AtomicBool, AtomicU32, AtomicU64, AtomicUsize, Ordering},
     },
     task::{Poll, ready},
     time::Duration,
@@ -21,16 +24,17 @@ use std::{
 
 use bytes::{Bytes, BytesMut};
 use h2::{
-    Reason, RecvStream,
+    Reason, RecvStream, SendStream,
     server::{Connection, SendResponse},
 };
-use http::{HeaderValue, StatusCode, header};
+use http::{HeaderValue, header};
 use tokio::time::{Instant, timeout};
 
 use super::{
     Limits, Refused, Serve,
     alarm::Alarm,
     greeting::Greeted,
+    head::Refusal,
     peer::Peer,
     place::Place,
     socket::Socket,
@@ -38,6 +42,7 @@ use super::{
 };
 use crate::{clock, config};
 use frames::Frames;
+use heads::Fault;
 pub(crate) use stream::Stream;
 
 /// Windows of a connection that has shown nothing yet: what somebody may have us keep who sends bodies that nobody
@@ -68,8 +73,8 @@ pub(crate) struct Shared {
     blocked: AtomicBool,
     /// Bytes of bodies that were passed on.
     taken: AtomicU64,
-    /// The client sends too much of what means work and nothing else.
-    flooded: AtomicBool,
+    /// The code of the error that the client has made, with which the connection ends; 0 while there is none.
+    error: AtomicU32,
 }
 
 /// Counts a stream for as long as it lasts.
@@ -83,13 +88,22 @@ impl Shared {
             ended: AtomicU64::new(0),
             blocked: AtomicBool::new(false),
             taken: AtomicU64::new(0),
-            flooded: AtomicBool::new(false),
+            error: AtomicU32::new(0),
         }
     }
 
     fn open(self: &Arc<Self>) -> Open {
         self.open.fetch_add(1, Ordering::Relaxed);
         Open(Arc::clone(self))
+    }
+
+    /// The connection is to end with this code.
+    fn end(&self, reason: Reason) {
+        self.error.store(reason.into(), Ordering::Relaxed);
+    }
+
+    fn ends_with(&self) -> Option<Reason> {
+        Some(self.error.load(Ordering::Relaxed)).filter(|code| *code != 0).map(Reason::from)
     }
 
     /// It is not idle yet.
@@ -128,7 +142,8 @@ pub(super) async fn serve(greeted: Greeted, place: Place, limits: Arc<Limits>, s
         Ok(Err(error)) => return tracing::debug!(%peer, %error, "no HTTP/2"),
         Err(_) => return tracing::debug!(%peer, "the beginning of HTTP/2 took too long"),
     };
-    let mut requests = Requests { connection, shared, peer, place, limits, serve, has_grown: false };
+    let (has_grown, malformed) = (false, Vec::new());
+    let mut requests = Requests { connection, shared, peer, place, limits, serve, has_grown, malformed };
     requests.run().await;
 }
 
@@ -159,6 +174,8 @@ struct Requests {
     serve: Serve,
     /// The windows are as large as they become.
     has_grown: bool,
+    /// Streams of malformed requests, which end with an error once they are answered.
+    malformed: Vec<SendStream<Bytes>>,
 }
 
 /// What comes next on a connection.
@@ -170,8 +187,8 @@ enum Next {
     Closing,
     /// It has been idle for too long.
     Idle,
-    /// It costs more than it is worth.
-    Flooded,
+    /// The client has made this error.
+    Error(Reason),
 }
 
 impl Requests {
@@ -192,8 +209,9 @@ impl Requests {
                         None => Next::End(None),
                     });
                 }
-                if self.shared.flooded.load(Ordering::Relaxed) {
-                    return Poll::Ready(Next::Flooded);
+                self.reset_malformed();
+                if let Some(reason) = self.shared.ends_with() {
+                    return Poll::Ready(Next::Error(reason));
                 }
                 if leaving.is_none() && (closed.as_mut().poll(cx).is_ready() || listener.is_closing()) {
                     return Poll::Ready(Next::Closing);
@@ -222,10 +240,12 @@ impl Requests {
                 }
                 // It has not taken its leave.
                 Next::Closing | Next::Idle => return,
-                Next::Flooded => {
-                    tracing::debug!(peer = %self.peer, "a flood of HTTP/2 frames: the connection is closed");
-                    self.peer.listener.metrics.flooded.inc();
-                    self.connection.abrupt_shutdown(Reason::ENHANCE_YOUR_CALM);
+                Next::Error(reason) => {
+                    tracing::debug!(peer = %self.peer, ?reason, "an HTTP/2 connection is closed");
+                    if reason == Reason::ENHANCE_YOUR_CALM {
+                        self.peer.listener.metrics.flooded.inc();
+                    }
+                    self.connection.abrupt_shutdown(reason);
                     return self.farewell().await;
                 }
                 Next::End(error) => {
@@ -251,18 +271,21 @@ impl Requests {
     }
 
     /// Has a request served.
-    fn begin(&self, request: http::Request<RecvStream>, respond: SendResponse<Bytes>) {
+    fn begin(&mut self, request: http::Request<RecvStream>, respond: SendResponse<Bytes>) {
         let (parts, body) = request.into_parts();
+        if let Some(fault) = parts.headers.get(heads::FAULT).and_then(|fault| Fault::of(fault.as_bytes())) {
+            let line = parts.headers.get(heads::LINE).map_or(&b""[..], HeaderValue::as_bytes);
+            let stream = self.refuse(respond, fault.refusal(), line, fault.is_stream_error());
+            self.malformed.extend(stream);
+            return;
+        }
         let open = self.shared.open();
         let active = self.place.active();
         let request = match head::downgrade(&parts, body.is_end_stream()) {
             Ok(request) => request,
             Err(refusal) => {
-                self.peer.listener.metrics.refused(refusal.status);
-                let bytes = refuse(respond, refusal.status, refusal.sentence);
-                let line = head::first_line(&parts);
-                let (peer, line) = (&self.peer, line.as_bytes());
-                return peer.listener.note(&Refused { peer, line, status: refusal.status, bytes });
+                self.refuse(respond, refusal, &head::first_line(&parts), false);
+                return;
             }
         };
         let stream = Stream::new(respond, body, &request, Arc::clone(&self.shared));
@@ -280,6 +303,34 @@ impl Requests {
         }));
     }
 
+    /// Answers a request that cannot be served, and takes note of it; the stream, where it `stays_open`.
+    fn refuse(
+        &self,
+        respond: SendResponse<Bytes>,
+        refusal: Refusal,
+        line: &[u8],
+        stays_open: bool,
+    ) -> Option<SendStream<Bytes>> {
+        let Refusal { status, sentence } = refusal;
+        let peer = &self.peer;
+        tracing::debug!(%peer, status = status.as_u16(), "{sentence}");
+        peer.listener.metrics.refused(status);
+        let stream = refuse(respond, refusal, stays_open);
+        let bytes = if stream.is_some() { sentence.len() as u64 } else { 0 };
+        peer.listener.note(&Refused { peer, line, status, bytes });
+        stream.filter(|_| stays_open)
+    }
+
+    /// Ends the streams of malformed requests with an error, once their answers have left: a reset takes the place of
+    /// what waits to be sent.
+    fn reset_malformed(&mut self) {
+        if !self.shared.blocked.load(Ordering::Relaxed) {
+            for mut stream in self.malformed.drain(..) {
+                stream.send_reset(Reason::PROTOCOL_ERROR);
+            }
+        }
+    }
+
     /// Sends what is left to say, if the client takes it soon.
     async fn farewell(&mut self) {
         let end = poll_fn(|cx| self.connection.poll_closed(cx));
@@ -288,15 +339,15 @@ impl Requests {
     }
 }
 
-/// Answers a request that cannot be read; the bytes of the answer's body.
-fn refuse(mut respond: SendResponse<Bytes>, status: StatusCode, sentence: &'static str) -> u64 {
+/// Answers a request that cannot be served; `None` when the client has given it up.
+fn refuse(mut respond: SendResponse<Bytes>, refusal: Refusal, stays_open: bool) -> Option<SendStream<Bytes>> {
     let mut answer = http::Response::new(());
-    *answer.status_mut() = status;
+    *answer.status_mut() = refusal.status;
     answer.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("text/plain; charset=utf-8"));
-    let body = Bytes::from_static(sentence.as_bytes());
-    // Fails when the client has given it up.
-    let sent = respond.send_response(answer, false).and_then(|mut stream| stream.send_data(body, true));
-    if sent.is_ok() { sentence.len() as u64 } else { 0 }
+    let body = Bytes::from_static(refusal.sentence.as_bytes());
+    let mut stream = respond.send_response(answer, false).ok()?;
+    stream.send_data(body, !stays_open).ok()?;
+    Some(stream)
 }
 
 /// An error of HTTP/2 as one of a socket.
