@@ -49,6 +49,8 @@ pub(super) struct Frames {
     place: Arc<Place>,
     /// The client has closed its side.
     has_ended: bool,
+    /// The connection ends with a reset if it ends while the client is behind.
+    resets: bool,
 }
 
 /// What has come of each kind.
@@ -105,15 +107,37 @@ struct Reader {
 impl Frames {
     pub(super) fn new(socket: Socket, limits: Http2, shared: Arc<Shared>, place: Arc<Place>) -> Self {
         let (reader, since) = (Reader::new(&limits), Instant::now());
-        Self { socket, reader, ready: BytesMut::new(), limits, since, shared, place, has_ended: false }
+        Self {
+            socket,
+            reader,
+            ready: BytesMut::new(),
+            limits,
+            since,
+            shared,
+            place,
+            has_ended: false,
+            resets: false,
+        }
     }
 
     /// Takes note of whether the client takes what it is sent: it may be of streams that have ended for us.
-    fn wrote<T>(&self, sent: &Poll<T>) {
-        if sent.is_pending() {
-            self.shared.blocked.store(true, Ordering::Relaxed);
-        } else if self.shared.blocked.load(Ordering::Relaxed) {
-            self.shared.is_used();
+    fn wrote<T>(&mut self, sent: &Poll<T>) {
+        if sent.is_ready() {
+            if self.shared.blocked.load(Ordering::Relaxed) {
+                self.shared.is_used();
+                self.shared.has_taken();
+            }
+        } else if !self.shared.blocked.swap(true, Ordering::Relaxed) {
+            self.shared.has_taken();
+            if !std::mem::replace(&mut self.resets, true) {
+                self.reset_at_close(true);
+            }
+        }
+    }
+
+    fn reset_at_close(&self, resets: bool) {
+        if let Err(error) = self.socket.reset_at_close(resets) {
+            tracing::debug!(%error, "cannot choose how the connection ends");
         }
     }
 
@@ -336,6 +360,14 @@ impl AsyncWrite for Frames {
 
 impl Drop for Frames {
     fn drop(&mut self) {
+        let is_behind = self.shared.blocked.load(Ordering::Relaxed);
+        if is_behind || self.shared.gave_up.load(Ordering::Relaxed) {
+            // What the client has not taken is not to wait for it in the kernel.
+            return self.reset_at_close(true);
+        }
+        if self.resets {
+            self.reset_at_close(false);
+        }
         self.socket.say_goodbye();
         // What was said last is to arrive, whatever the client still sends; who floods us needs no more.
         if !self.has_ended && self.shared.ends_with() != Some(Reason::ENHANCE_YOUR_CALM) {

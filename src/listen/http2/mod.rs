@@ -18,13 +18,13 @@ use std::{
         Arc, Mutex,
         atomic::{AtomicBool, AtomicU32, AtomicU64, AtomicUsize, Ordering},
     },
-    task::{Poll, ready},
+    task::{Context, Poll, ready},
     time::Duration,
 };
 
 use bytes::{Bytes, BytesMut};
 use h2::{
-    Reason, RecvStream, SendStream,
+    Ping, PingPong, Reason, RecvStream, SendStream,
     server::{Connection, SendResponse},
 };
 use http::{HeaderValue, header};
@@ -71,6 +71,10 @@ pub(crate) struct Shared {
     ended: AtomicU64,
     /// The client has not taken all that is to be sent: streams end for us before that.
     blocked: AtomicBool,
+    /// When it took something last while that was so, in milliseconds from the beginning.
+    taken_at: AtomicU64,
+    /// An answer was given up because the client takes nothing of it, or too little.
+    gave_up: AtomicBool,
     /// Bytes of bodies that were passed on.
     taken: AtomicU64,
     /// The code of the error that the client has made, with which the connection ends; 0 while there is none.
@@ -87,6 +91,8 @@ impl Shared {
             open: AtomicUsize::new(0),
             ended: AtomicU64::new(0),
             blocked: AtomicBool::new(false),
+            taken_at: AtomicU64::new(0),
+            gave_up: AtomicBool::new(false),
             taken: AtomicU64::new(0),
             error: AtomicU32::new(0),
         }
@@ -106,10 +112,24 @@ impl Shared {
         Some(self.error.load(Ordering::Relaxed)).filter(|code| *code != 0).map(Reason::from)
     }
 
+    fn now(&self) -> u64 {
+        u64::try_from(self.began.elapsed().as_millis()).unwrap_or(u64::MAX)
+    }
+
     /// It is not idle yet.
     fn is_used(&self) {
-        let now = u64::try_from(self.began.elapsed().as_millis()).unwrap_or(u64::MAX);
-        self.ended.store(now, Ordering::Relaxed);
+        self.ended.store(self.now(), Ordering::Relaxed);
+    }
+
+    /// The client, which is behind, has taken something, or is behind from now on.
+    fn has_taken(&self) {
+        self.taken_at.store(self.now(), Ordering::Relaxed);
+    }
+
+    /// When the client took something last; `None` while it has taken all.
+    fn blocked_since(&self) -> Option<Instant> {
+        let taken = Duration::from_millis(self.taken_at.load(Ordering::Relaxed));
+        self.blocked.load(Ordering::Relaxed).then_some(self.began + taken)
     }
 
     /// So long has it been idle; `None` while it is not.
@@ -137,13 +157,15 @@ pub(super) async fn serve(greeted: Greeted, place: Place, limits: Arc<Limits>, s
     let place = Arc::new(place);
     let frames = Frames::new(socket, limits.http2, Arc::clone(&shared), Arc::clone(&place));
     let handshake = builder(&limits.http2).handshake(frames);
-    let connection = match timeout(limits.client_header_timeout, handshake).await {
+    let mut connection = match timeout(limits.client_header_timeout, handshake).await {
         Ok(Ok(connection)) => connection,
         Ok(Err(error)) => return tracing::debug!(%peer, %error, "no HTTP/2"),
         Err(_) => return tracing::debug!(%peer, "the beginning of HTTP/2 took too long"),
     };
-    let (has_grown, malformed) = (false, Vec::new());
-    let mut requests = Requests { connection, shared, peer, place, limits, serve, has_grown, malformed };
+    let pings = connection.ping_pong();
+    let (has_grown, malformed, asked) = (false, Vec::new(), None);
+    let mut requests =
+        Requests { connection, shared, peer, place, limits, serve, has_grown, malformed, pings, asked };
     requests.run().await;
 }
 
@@ -176,6 +198,9 @@ struct Requests {
     has_grown: bool,
     /// Streams of malformed requests, which end with an error once they are answered.
     malformed: Vec<SendStream<Bytes>>,
+    /// Asks whether the client is there, and when it was asked.
+    pings: Option<PingPong>,
+    asked: Option<Instant>,
 }
 
 /// What comes next on a connection.
@@ -187,6 +212,8 @@ enum Next {
     Closing,
     /// It has been idle for too long.
     Idle,
+    /// The client takes nothing.
+    Stuck,
     /// The client has made this error.
     Error(Reason),
 }
@@ -217,9 +244,18 @@ impl Requests {
                     return Poll::Ready(Next::Closing);
                 }
                 loop {
+                    if let Some(since) = self.shared.blocked_since() {
+                        ready!(alarm.poll(cx, since + self.limits.send_timeout));
+                        return Poll::Ready(Next::Stuck);
+                    }
                     let since = self.shared.idle_since().max(leaving.filter(|_| self.shared.is_idle()));
-                    let is_blocked = self.shared.blocked.load(Ordering::Relaxed);
-                    let at_most = if is_blocked { at_most.max(self.limits.send_timeout) } else { at_most };
+                    if since.is_some() && self.shared.gave_up.load(Ordering::Relaxed) {
+                        if let Some(asked) = self.is_there(cx) {
+                            ready!(alarm.poll(cx, asked + FAREWELL));
+                            return Poll::Ready(Next::Stuck);
+                        }
+                        continue;
+                    }
                     ready!(alarm.poll(cx, since.unwrap_or_else(Instant::now) + at_most));
                     if since.is_some() {
                         return Poll::Ready(Next::Idle);
@@ -237,6 +273,14 @@ impl Requests {
                 Next::Closing | Next::Idle if leaving.is_none() => {
                     (leaving, at_most) = (Some(Instant::now()), FAREWELL);
                     self.connection.graceful_shutdown();
+                }
+                Next::Stuck => {
+                    tracing::debug!(peer = %self.peer, "the client takes nothing (send_timeout)");
+                    self.shared.gave_up.store(true, Ordering::Relaxed);
+                    self.connection.abrupt_shutdown(Reason::NO_ERROR);
+                    // As far as that is taken at once; in either case the connection ends with a reset.
+                    let _ = timeout(Duration::ZERO, poll_fn(|cx| self.connection.poll_closed(cx))).await;
+                    return;
                 }
                 // It has not taken its leave.
                 Next::Closing | Next::Idle => return,
@@ -301,6 +345,23 @@ impl Requests {
             drop(served.await);
             drop((active, open));
         }));
+    }
+
+    /// Asks a client that has been given up with an answer whether it reads at all: that its windows are full may be on
+    /// purpose. Since when it has been asked, while it has not said so.
+    fn is_there(&mut self, cx: &mut Context<'_>) -> Option<Instant> {
+        let Some(pings) = &mut self.pings else { return Some(self.shared.began) };
+        let asked = *self.asked.get_or_insert_with(|| {
+            // Fails when one is on its way, whose answer is as good.
+            let _ = pings.send_ping(Ping::opaque());
+            Instant::now()
+        });
+        if !matches!(pings.poll_pong(cx), Poll::Ready(Ok(_))) {
+            return Some(asked);
+        }
+        self.asked = None;
+        self.shared.gave_up.store(false, Ordering::Relaxed);
+        None
     }
 
     /// Answers a request that cannot be served, and takes note of it; the stream, where it `stays_open`.
