@@ -218,7 +218,8 @@ fn poll_head(
             match head::read(received, *seen as usize) {
                 Err(refusal) => return Poll::Ready(Next::Refused(refusal)),
                 Ok(Some((read, length))) => {
-                    received.advance(length);
+                    // Its buffer has grown with the head, which has a copy of itself.
+                    *received = BytesMut::from(&received[length..]);
                     return request(read);
                 }
                 // No longer than a head may be.
