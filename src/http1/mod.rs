@@ -66,9 +66,10 @@ impl Service {
         let mut turn = Turn {
             state: &self.state,
             transport: &mut transport,
+        let keeps_alive = transport.keeps_alive();
             request: &request,
             exchange: &mut exchange,
-            persists: is_persistent(&request.head),
+            persists: is_persistent(&request.head) && keeps_alive,
         };
         let sent = match answer {
             Some(answer) => {

@@ -80,6 +80,8 @@ pub(crate) struct Transport {
     tunnel: AtomicBool,
     /// Longest pause between two successful writes.
     send_timeout: Duration,
+    /// The connection may take another request after the one in hand.
+    keeps_alive: bool,
     /// Bytes per second that the client must take or send while it is waited for.
     min_rate: u64,
     receiving: MinRate,
@@ -122,6 +124,7 @@ impl Transport {
             pace: Mutex::new(None),
             tunnel: AtomicBool::new(false),
             send_timeout: limits.send_timeout,
+            keeps_alive: !limits.keepalive_timeout.is_zero(),
             min_rate: limits.min_rate,
             receiving: MinRate::default(),
             sending: MinRate::default(),
@@ -204,6 +207,11 @@ impl Transport {
     /// Whether the client has closed its side or the connection is broken; reads nothing.
     pub(crate) fn is_abandoned(&self) -> bool {
         self.socket.as_ref().is_none_or(Socket::is_abandoned)
+    }
+
+    /// Whether the connection may take another request (`keepalive_timeout`).
+    pub(crate) fn keeps_alive(&self) -> bool {
+        self.keeps_alive
     }
 
     /// Whether all of the request in hand has arrived.
