@@ -55,7 +55,10 @@ impl Service {
         let mut exchange = Exchange::new();
         let purpose = transport.peer.listener.purpose;
         let answer = match purpose {
-            Purpose::Admin => Some(Box::pin(observe::admin_answer(&self.state, &request.head)).await),
+            Purpose::Admin => {
+                let listener = &transport.peer.listener;
+                Some(Box::pin(observe::admin_answer(&self.state, listener, &request.head)).await)
+            }
             Purpose::Sites => {
                 handler::receive(&self.state, &transport.peer, &request.head, &mut exchange).await
             }
@@ -63,10 +66,10 @@ impl Service {
         if answer.is_none() && (self.only_engine || asks_for_websocket(&request.head)) {
             return self.engine.serve(transport, request, exchange).await;
         }
+        let keeps_alive = transport.keeps_alive();
         let mut turn = Turn {
             state: &self.state,
             transport: &mut transport,
-        let keeps_alive = transport.keeps_alive();
             request: &request,
             exchange: &mut exchange,
             persists: is_persistent(&request.head) && keeps_alive,

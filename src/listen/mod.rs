@@ -213,7 +213,7 @@ impl Listeners {
         config: &Config,
         take_effect: impl FnOnce(),
     ) -> Result<(), ListenError> {
-        let admin = Listen::plain(config.admin.listen.clone());
+        let admin = Listen::from(&config.admin);
         let names = self.certificates.read(config).await?;
         let mut wanted: Vec<(&Listen, Purpose)> = vec![(&admin, Purpose::Admin)];
         wanted.extend(config.listen.iter().map(|listen| (listen, Purpose::Sites)));
@@ -241,8 +241,11 @@ impl Listeners {
         gone.iter().for_each(Open::close);
         *open = stay;
         for listener in open.iter().map(|open| &open.listener) {
-            if let Some(listen) = config.listen.iter().find(|listen| listen.address == listener.configured) {
-                listener.change(listen);
+            let mut settings = config.listen.iter().filter(|_| listener.purpose == Purpose::Sites);
+            match settings.find(|listen| listen.address == listener.configured) {
+                Some(listen) => listener.change(listen),
+                None if listener.purpose == Purpose::Admin => listener.change(&admin),
+                None => {}
             }
         }
         for (bound, listen, purpose) in fresh {
