@@ -18,7 +18,7 @@ const REQUEST: &str = "GET /f/large HTTP/1.1\r\nHost: x\r\n\r\n";
 fn site(scratch: &Scratch, server: &str) -> Builder {
     fs::create_dir_all(scratch.path("files")).unwrap();
     fs::File::create(scratch.path("files/large")).unwrap().set_len(32 << 20).unwrap();
-    scratch.write("files/small", &"x".repeat(100_000));
+    scratch.write("files/small", "x".repeat(100_000));
     let routes = "[[site]]\n[site.routes]\n\"/f\" = { files = \"@ROOT@\" }\n";
     Proxy::toml(routes).fill("ROOT", scratch.path("files").display()).server(server)
 }
@@ -68,9 +68,9 @@ async fn three_hundred_clients_that_never_read_leave_nothing() {
             _ => Wire::on(Tls::anybody().h2().shake(narrow(secure).await).await.unwrap()),
         };
         if number % 10 == 9 {
-            wire.send(greedy()).await
+            wire.send(greedy()).await;
         } else {
-            wire.send(REQUEST).await
+            wire.send(REQUEST).await;
         }
         clients.push(wire);
     }

@@ -61,8 +61,8 @@ pub fn normalize<P: AsRef<[u8]> + ?Sized>(raw: &P) -> Result<Cow<'_, str>, BadPa
 /// resolved before they are decoded, with empty segments kept (RFC 3986 §5.2.4), with `%2F` as a part of a segment.
 ///
 /// Empty where nothing but plain escapes sets `raw` apart from the normalized path, as for nearly every request.
-pub fn other_readings(raw: &[u8], normalized: &Cow<'_, str>) -> Vec<String> {
-    if matches!(normalized, Cow::Borrowed(_)) {
+pub fn other_readings(raw: &[u8], normalized: &str) -> Vec<String> {
+    if raw == normalized.as_bytes() {
         return Vec::new();
     }
     let has_encoded_slash = raw.windows(3).any(is_encoded_slash);
@@ -77,7 +77,7 @@ pub fn other_readings(raw: &[u8], normalized: &Cow<'_, str>) -> Vec<String> {
     });
     let mut readings = Vec::new();
     for reading in ways.map(|way| way.read(raw)) {
-        if !readings.contains(&reading) && reading != *normalized {
+        if !readings.contains(&reading) && reading != normalized {
             readings.push(reading);
         }
     }

@@ -1,7 +1,6 @@
 //! Everything a request needs of the configuration, in one immutable value that a reload replaces.
 
 use std::{
-    borrow::Cow,
     collections::BTreeMap,
     path::{Path, PathBuf},
     sync::{Arc, OnceLock, atomic::AtomicBool},
@@ -150,7 +149,7 @@ impl Table {
         &self,
         host: &str,
         raw: &P,
-        path: &Cow<'_, str>,
+        path: &str,
         route: &Arc<Route>,
     ) -> bool {
         let leads_here = |other: &String| {

@@ -234,7 +234,7 @@ impl Heads {
             let on = u32::from_be_bytes([on[0] & 0x7f, on[1], on[2], on[3]]);
             fields.fault = (on == head.stream).then_some(Fault::Dependency);
         }
-        if head.stream % 2 == 0 {
+        if head.stream.is_multiple_of(2) {
             return None;
         }
         let is_trailer =

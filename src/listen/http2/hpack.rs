@@ -297,6 +297,9 @@ mod tests {
 
     type Fields = Vec<(String, String)>;
 
+    /// A block, and the fields in it.
+    type Example = (&'static [u8], &'static [(&'static str, &'static str)]);
+
     fn read(decoder: &mut Decoder, block: &[u8]) -> Result<(Fields, usize), Malformed> {
         let mut fields = Vec::new();
         let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
@@ -312,7 +315,7 @@ mod tests {
     fn requests_of_the_specification_are_read() {
         // RFC 7541 Appendix C.4.
         let mut decoder = Decoder::new();
-        let blocks: [(&[u8], &[(&str, &str)]); 3] = [
+        let blocks: [Example; 3] = [
             (
                 b"\x82\x86\x84\x41\x8c\xf1\xe3\xc2\xe5\xf2\x3a\x6b\xa0\xab\x90\xf4\xff",
                 &[(":method", "GET"), (":scheme", "http"), (":path", "/"), (":authority", "www.example.com")],
