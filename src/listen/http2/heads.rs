@@ -427,12 +427,14 @@ impl Fields {
 
     /// What would be the first line of the request in HTTP/1.1, in characters that a value may have.
     fn line(&self) -> Vec<u8> {
-        const MOST: usize = 1024;
+        // With it the block is smaller than the smallest list of fields that can be configured.
+        const MOST: usize = 512;
         let [method, path] = [METHOD, PATH].map(|at| self.pseudo(at).unwrap_or(b"-"));
         let line = [method, b" ", path].concat();
         let mut shown = Vec::with_capacity(line.len() + 16);
-        for byte in line.into_iter().take(MOST) {
+        for byte in line {
             match byte {
+                _ if shown.len() >= MOST => break,
                 b' '..=b'~' | 0x80.. => shown.push(byte),
                 control => shown.extend_from_slice(format!("%{control:02X}").as_bytes()),
             }

@@ -243,24 +243,7 @@ impl Requests {
                 if leaving.is_none() && (closed.as_mut().poll(cx).is_ready() || listener.is_closing()) {
                     return Poll::Ready(Next::Closing);
                 }
-                loop {
-                    if let Some(since) = self.shared.blocked_since() {
-                        ready!(alarm.poll(cx, since + self.limits.send_timeout));
-                        return Poll::Ready(Next::Stuck);
-                    }
-                    let since = self.shared.idle_since().max(leaving.filter(|_| self.shared.is_idle()));
-                    if since.is_some() && self.shared.gave_up.load(Ordering::Relaxed) {
-                        if let Some(asked) = self.is_there(cx) {
-                            ready!(alarm.poll(cx, asked + FAREWELL));
-                            return Poll::Ready(Next::Stuck);
-                        }
-                        continue;
-                    }
-                    ready!(alarm.poll(cx, since.unwrap_or_else(Instant::now) + at_most));
-                    if since.is_some() {
-                        return Poll::Ready(Next::Idle);
-                    }
-                }
+                self.poll_patience(cx, &mut alarm, leaving, at_most)
             });
             match next.await {
                 Next::Request(request) => {
@@ -298,6 +281,34 @@ impl Requests {
                     }
                     return;
                 }
+            }
+        }
+    }
+
+    /// Ready when the client has been idle for as long as it may be, `at_most` so long, or takes nothing.
+    fn poll_patience(
+        &mut self,
+        cx: &mut Context<'_>,
+        alarm: &mut Alarm,
+        leaving: Option<Instant>,
+        at_most: Duration,
+    ) -> Poll<Next> {
+        loop {
+            if let Some(since) = self.shared.blocked_since() {
+                ready!(alarm.poll(cx, since + self.limits.send_timeout));
+                return Poll::Ready(Next::Stuck);
+            }
+            let since = self.shared.idle_since().max(leaving.filter(|_| self.shared.is_idle()));
+            if since.is_some() && self.shared.gave_up.load(Ordering::Relaxed) {
+                if let Some(asked) = self.is_there(cx) {
+                    ready!(alarm.poll(cx, asked + FAREWELL));
+                    return Poll::Ready(Next::Stuck);
+                }
+                continue;
+            }
+            ready!(alarm.poll(cx, since.unwrap_or_else(Instant::now) + at_most));
+            if since.is_some() {
+                return Poll::Ready(Next::Idle);
             }
         }
     }
