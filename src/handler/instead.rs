@@ -200,7 +200,10 @@ fn accelerated_target(table: &Table, request: &Head, response: &HeaderMap) -> Re
 fn target(table: &Table, host: &str, path: &str, route: &Arc<Route>) -> Option<String> {
     let raw = path.split('?').next().unwrap_or_default();
     let normalized = normalize(raw).ok()?;
-    let is_here = !accelerated::leads_up(path) && !table.is_misread(host, raw, &normalized, route);
+    let decoded = table.find(host, &normalized).and_then(|matched| matched.route);
+    let is_here = decoded.is_some_and(|(found, _)| Arc::ptr_eq(found, route))
+        && !accelerated::leads_up(path)
+        && !table.is_misread(host, raw, &normalized, route);
     is_here.then(|| percent_encoding::utf8_percent_encode(path, &NOT_IN_TARGETS).to_string())
 }
 
