@@ -241,3 +241,27 @@ async fn a_client_that_was_told_to_go_on_and_does_not_is_the_slow_one() {
     wire.answer().await.unwrap().expect(100);
     wire.answer().await.unwrap().expect(408);
 }
+
+#[tokio::test]
+async fn a_chunk_that_cannot_be_taken_is_refused_when_it_is_announced() {
+    let app = Backend::saying("ok").await;
+    for route in [
+        "max_body = \"64m\"",
+        "max_body = \"64m\", buffer = \"memory\"",
+        "max_body = \"64m\", buffer = \"disk\"",
+    ] {
+        let proxy = Proxy::to([app.address()]).route(route).start().await;
+        for (size, status) in [
+            ("7fffffffffffffff", 413),
+            ("4000001", 413),
+            ("8000000000000000", 400),
+            ("10000000000000000", 400),
+        ] {
+            let mut wire = proxy.wire().await;
+            let head = "POST / HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n";
+            // Nothing of it comes.
+            wire.send(format!("{head}{size}\r\n")).await;
+            wire.answer().await.expect("an answer").expect(status);
+        }
+    }
+}

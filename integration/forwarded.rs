@@ -2,7 +2,7 @@
 
 use serde_json::Value;
 
-use crate::fixtures::{Answer, Backend, Gunicorn, Proxy, Request, Scratch, Wire};
+use crate::fixtures::{Answer, Backend, Frames, Gunicorn, Proxy, Request, Scratch, Wire, frames};
 
 /// The values that the application got for a header, in order.
 fn got(echo: &Value, name: &str) -> Vec<String> {
@@ -264,4 +264,114 @@ async fn the_mode_of_a_unix_socket_is_the_one_that_is_written() {
         .await;
     assert_eq!(std::fs::metadata(&socket).unwrap().permissions().mode() & 0o777, 0o660);
     proxy.get("/").await.expect(200);
+}
+
+/// What a worker got of X-Forwarded-Proto, -Host and -Port.
+fn place(head: &str) -> [String; 3] {
+    ["proto", "host", "port"].map(|what| {
+        let start = format!("x-forwarded-{what}: ");
+        let line = head.lines().find(|line| line.to_ascii_lowercase().starts_with(&start));
+        line.expect("it is always told")[start.len()..].to_owned()
+    })
+}
+
+#[tokio::test]
+async fn however_a_trusted_peer_says_https_it_is_https() {
+    let worker = Backend::saying("ok").await;
+    let mut proxy = Proxy::toml(
+        r#"
+[[listen]]
+address = "127.0.0.1:0"
+trust = ["127.0.0.1"]
+[[site]]
+redirect_https = true
+[site.routes]
+"/" = { proxy = "app" }
+[upstream.app]
+servers = ["@SERVER@"]
+"#,
+    )
+    .fill("SERVER", worker.address())
+    .start()
+    .await;
+    let ask = async |fields: &str| {
+        let mut wire = proxy.wire().await;
+        wire.send(format!("GET / HTTP/1.1\r\n{fields}\r\n\r\n")).await;
+        wire.answer().await.expect("an answer")
+    };
+    for (fields, host, port) in [
+        ("Host: h\r\nX-Forwarded-Proto: https, https", "h", "443"),
+        ("Host: h:8443\r\nX-Forwarded-Proto: HTTPS", "h:8443", "8443"),
+        ("Host: h\r\nX-Forwarded-Proto: wss\r\nX-Forwarded-Port: 444", "h", "444"),
+        ("Host: h\r\nX-Forwarded-Ssl: on\r\nX-Forwarded-Host: a.example:445", "a.example:445", "445"),
+        ("Host: h:1\r\nX-Forwarded-Scheme: https\r\nX-Forwarded-Host: a.example", "a.example", "443"),
+        ("Host: h\r\nX-Url-Scheme: https", "h", "443"),
+        ("Host: x\r\nForwarded: for=203.0.113.7;proto=https;host=h", "h", "443"),
+        (
+            "Host: x\r\nForwarded: for=\"[2001:db8::7]:1\"\r\nForwarded: Proto=\"https\";host=\"h:446\"",
+            "h:446",
+            "446",
+        ),
+    ] {
+        ask(fields).await.expect(200);
+        let head = worker.heads().pop().unwrap();
+        assert_eq!(place(&head), ["https", host, port], "{fields}");
+        assert!(!head.to_ascii_lowercase().contains("\r\nforwarded:"), "{head}");
+    }
+    for fields in ["", "X-Forwarded-Proto: http\r\n", "X-Forwarded-Ssl: off\r\n", "Forwarded: proto=http\r\n"]
+    {
+        ask(&format!("{fields}Host: h")).await.expect(301);
+    }
+    for value in ["htps", "hxxp"] {
+        ask(&format!("Host: h\r\nX-Forwarded-Proto: {value}")).await.expect(301);
+    }
+    for _ in 0..2 {
+        ask("Host: h\r\nX-Forwarded-Proto: https\r\nForwarded: proto=http").await.expect(200);
+    }
+    proxy.process().logged("disagree").await;
+    let log = proxy.process().stderr();
+    assert_eq!(log.matches("unknown scheme").count(), 1, "{log}");
+    assert_eq!(log.matches("disagree").count(), 1, "{log}");
+}
+
+#[tokio::test]
+async fn names_that_become_others_in_cgi_do_not_pass() {
+    let names = [
+        "Proxy",
+        "proxy",
+        "x.forwarded.for",
+        "X-Forwarded.Proto",
+        "x!real!ip",
+        "transfer.encoding",
+        "content|length",
+        "remote.user",
+        "gx~secret",
+        "x_real_ip",
+        "host.",
+        "cookie_",
+    ];
+    let fields: String = names.iter().map(|name| format!("{name}: evil\r\n")).collect();
+    let worker = Backend::saying("ok").await;
+    let proxy = Proxy::to([worker.address()]).secure().start().await;
+    let mut wire = proxy.wire().await;
+    wire.send(format!("GET / HTTP/1.1\r\nHost: x\r\n{fields}X-Mine: kept\r\n\r\n")).await;
+    wire.answer().await.expect("an answer").expect(200);
+    let mut wire = proxy.wire().await;
+    wire.send(format!(
+        "GET / HTTP/1.1\r\nHost: x\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n{fields}X-Mine: kept\r\n\r\n"
+    ))
+    .await;
+    wire.answer().await.expect("an answer").expect(200);
+    let mut client = Frames::to(&proxy.h2()).await;
+    let mut request = frames::fields("GET", "/").to_vec();
+    let lower: Vec<String> = names.iter().map(|name| name.to_ascii_lowercase()).collect();
+    request.extend(lower.iter().map(|name| (name.as_str(), "evil")));
+    request.push(("x-mine", "kept"));
+    let end = client.ask(1, frames::headers(1, frames::END_STREAM, &request)).await;
+    assert_eq!(end.status(), Some(200));
+    let heads = worker.heads();
+    assert_eq!(heads.len(), 3);
+    for head in heads {
+        assert!(!head.contains("evil") && head.to_ascii_lowercase().contains("x-mine: kept"), "{head}");
+    }
 }

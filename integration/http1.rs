@@ -445,3 +445,33 @@ async fn tunnels_that_open_at_the_same_time_all_stay_open() {
     let whole = tunnels.join_all().await.into_iter().filter(|whole| *whole).count();
     assert_eq!(whole, 300);
 }
+
+#[tokio::test]
+async fn a_connection_that_is_not_kept_says_so() {
+    let app = Backend::saying("ok").await;
+    let proxy = Proxy::to([app.address()]).server("keepalive_timeout = \"0s\"").start().await;
+    for version in ["HTTP/1.1", "HTTP/1.0\r\nConnection: keep-alive"] {
+        let mut wire = proxy.wire().await;
+        wire.send(format!("GET / {version}\r\nHost: x\r\n\r\n")).await;
+        let answer = wire.answer().await.expect("an answer").expect(200);
+        assert_eq!(answer.header("connection"), "close", "{version}");
+        assert_eq!(wire.rest().await, b"");
+    }
+}
+
+#[tokio::test]
+async fn a_websocket_may_have_raw_characters_in_its_target() {
+    let app = Backend::serving(|mut wire, heads| async move {
+        while let Some(head) = wire.head().await {
+            heads.lock().unwrap().push(head);
+            wire.send("HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n").await;
+        }
+    })
+    .await;
+    let proxy = Proxy::to([app.address()]).start().await;
+    let mut wire = proxy.wire().await;
+    wire.send(WEBSOCKET.replace("GET /", "GET /ws?q={\"a\":<1>}")).await;
+    wire.answer().await.expect("an answer").expect(200);
+    // The engine takes it encoded only.
+    assert!(app.heads()[0].starts_with("GET /ws?q=%7B%22a%22:%3C1%3E%7D HTTP/1.1"), "{:?}", app.heads());
+}

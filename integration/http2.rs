@@ -4,6 +4,7 @@ mod browser;
 mod clients;
 mod ends;
 mod limits;
+mod malformed;
 mod streams;
 mod websocket;
 

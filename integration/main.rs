@@ -28,6 +28,7 @@ mod exchange;
 mod files;
 mod forwarded;
 mod gates;
+mod given_up;
 mod harness;
 mod health;
 mod hold;

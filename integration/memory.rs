@@ -144,3 +144,76 @@ async fn an_idle_connection_of_http_2_takes_some_more() {
     .await;
     assert!(each < 64 << 10, "{each} bytes");
 }
+
+/// Bytes of the proxy for each of a thousand requests that wait, of which `connect` sends a hundred at a time.
+async fn each_held<T>(proxy: &Proxy, connect: impl AsyncFn() -> T) -> u64 {
+    let mut clients = vec![connect().await];
+    soon_eq!(proxy.waiting().await, 99, "one is with the worker");
+    // The rest of what is allocated once.
+    pass(ms(200)).await;
+    let before = proxy.resident();
+    for held in 2..=11 {
+        clients.push(connect().await);
+        soon_eq!(proxy.waiting().await, held * 100 - 1);
+    }
+    let each = proxy.resident().saturating_sub(before) / 1000;
+    eprintln!("{each} bytes");
+    each
+}
+
+#[tokio::test]
+async fn a_request_that_waits_takes_its_head_and_nothing_that_it_came_in() {
+    const CRUMBS: usize = 1600;
+    const JOINED: u64 = 3 * CRUMBS as u64;
+    open_many_files();
+    let each = async |request: &(dyn Fn(u32) -> Vec<u8> + Sync)| {
+        let app = Backend::silent().await;
+        let proxy = Proxy::to([app.address()]).with("max_requests = 1\nqueue = 2000\nhold = \"2m\"");
+        let proxy = proxy.secure().start().await;
+        let target = proxy.h2();
+        each_held(&proxy, async || {
+            let mut client = Frames::to(&target).await;
+            for number in 0..100 {
+                client.send(request(2 * number + 1)).await;
+            }
+            client
+        })
+        .await
+    };
+    let plain = each(&|stream| frames::get(stream, "/")).await;
+    let crumbs = each(&|stream| {
+        let fields = [&frames::fields("GET", "/")[..], &[("cookie", "a"); CRUMBS]].concat();
+        frames::headers(stream, frames::END_STREAM, &fields)
+    })
+    .await;
+    assert!(crumbs < plain + 2 * JOINED + 4096, "{crumbs} bytes with crumbs, {plain} without");
+}
+
+#[tokio::test]
+async fn a_head_that_came_slowly_takes_no_more_than_one_that_came_at_once() {
+    const FIELDS: usize = 100;
+    open_many_files();
+    let app = Backend::silent().await;
+    let proxy =
+        Proxy::to([app.address()]).with("max_requests = 1\nqueue = 2000\nhold = \"2m\"").start().await;
+    let fields: String = (0..FIELDS).map(|number| format!("X-{number}: {}\r\n", "y".repeat(200))).collect();
+    let head = format!("GET / HTTP/1.1\r\nHost: x\r\n{fields}\r\n");
+    let each = each_held(&proxy, async || {
+        let mut clients = Vec::new();
+        for _ in 0..100 {
+            let mut wire = proxy.wire().await;
+            let (first, rest) = head.split_at(head.len() / 2);
+            wire.send(first).await;
+            clients.push((wire, rest));
+        }
+        // The first half is read by itself.
+        pass(ms(100)).await;
+        for (wire, rest) in &mut clients {
+            wire.send(rest).await;
+        }
+        clients
+    })
+    .await;
+    let most = 2 * head.len() as u64 + 4096;
+    assert!(each < most, "{each} bytes for a head of {}", head.len());
+}

@@ -376,3 +376,38 @@ async fn requests_that_found_a_server_down_are_counted() {
         proxy.metrics().await.sum("bowshock_upstream_connect_failures_total", &["reason=\"refused\""]);
     assert_eq!(failures.round() as u32, 1);
 }
+
+#[tokio::test]
+async fn a_page_of_another_name_reads_and_changes_nothing() {
+    let app = Backend::saying("ok").await;
+    let admin = format!("127.0.0.1:{}", free_port());
+    let text = "[admin]\nlisten = \"@ADMIN@\"\nhosts = [\"bowshock.example.org\"]\n[log]\naccess = \"off\"\n\
+                [[listen]]\naddress = \"127.0.0.1:0\"\n[[site]]\nroutes = { \"/\" = { proxy = \"app\" } }\n\
+                [upstream.app]\nservers = [\"@SERVER@\"]\n";
+    let proxy = Proxy::verbatim(text, &admin).fill("ADMIN", &admin).fill("SERVER", app.address());
+    let proxy = proxy.start().await;
+    let ask = async |request: &str, host: &str| {
+        let mut wire = Wire::to(&proxy.admin()).await;
+        let fields = "X-Bowshock: 1\r\nContent-Length: 0\r\nConnection: close";
+        wire.send(format!("{request} HTTP/1.1\r\nHost: {host}\r\n{fields}\r\n\r\n")).await;
+        wire.answer().await.expect("an answer")
+    };
+    let drain = format!("POST /drain?server={}", app.address());
+    for host in [
+        "evil.example",
+        "evil.example:9180",
+        "localhost.evil.example",
+        "127.0.0.1.evil.example",
+        "2130706433",
+    ] {
+        ask(&drain, host).await.expect(421);
+        ask("GET /metrics", host).await.expect(421);
+        ask("GET http://evil.example/status.json", "evil.example").await.expect(421);
+    }
+    assert_eq!(proxy.states().await, ["up"]);
+    for host in ["127.0.0.1:9180", "[::1]", "localhost", "LOCALHOST:1", "Bowshock.example.org:9180"] {
+        ask("GET /metrics", host).await.expect(200);
+    }
+    proxy.succeed(&format!("drain {}", app.address()));
+    assert_ne!(proxy.states().await, ["up"]);
+}

@@ -106,6 +106,24 @@ async fn without_a_header_nothing_is_served() {
 }
 
 #[tokio::test]
+async fn the_port_is_that_of_the_balancer() {
+    let app = Backend::saying("ok").await;
+    let proxy = start(&app, "127.0.0.0/8").await;
+    for (header, port) in [
+        (V1.to_vec(), "443"),
+        (b"PROXY TCP6 2001:db8::1 ::1 1 8443\r\n".to_vec(), "8443"),
+        (v2_of([192, 0, 2, 8]), "443"),
+        (b"PROXY UNKNOWN\r\n".to_vec(), "80"),
+    ] {
+        let mut wire = proxy.wire().await;
+        wire.send([&header[..], REQUEST].concat()).await;
+        wire.answer().await.unwrap().expect(200);
+        let head = app.heads().pop().unwrap().to_ascii_lowercase();
+        assert!(head.contains(&format!("x-forwarded-port: {port}\r\n")), "{head}");
+    }
+}
+
+#[tokio::test]
 async fn a_header_that_does_not_come_has_a_deadline() {
     let app = Backend::saying("ok").await;
     let lines = "proxy_protocol = true\ntrust = [\"127.0.0.1\"]";

@@ -303,3 +303,47 @@ async fn what_a_redirect_captures_is_encoded_again() {
     let answer = proxy.get("/old/a%20b%3Fc%23d").send().await.unwrap().expect(302);
     assert_eq!(answer.header("location"), "https://new/a%20b%3Fc%23d");
 }
+
+#[tokio::test]
+async fn no_spelling_of_a_path_leads_around_a_route() {
+    let worker = Backend::saying("ok").await;
+    let proxy = Proxy::toml(
+        r#"
+[[site]]
+[site.routes]
+"/"      = { proxy = "galaxy" }
+"/admin" = { proxy = "galaxy", allow = ["192.0.2.1"] }
+"/jump"  = { proxy = "galaxy" }
+[upstream.galaxy]
+servers = ["@SERVER@"]
+"#,
+    )
+    .fill("SERVER", worker.address())
+    .start()
+    .await;
+    let ask = async |path: &str| {
+        let mut wire = proxy.wire().await;
+        wire.send(format!("GET {path} HTTP/1.1\r\nHost: x\r\n\r\n")).await;
+        wire.answer().await.expect("an answer")
+    };
+    for path in [
+        "/admin/x/../../y",
+        "/admin/%2e%2e/y",
+        "/admin/.%2E/y",
+        "/admin%2F..%2Fy",
+        "/admin%2fx",
+        "//admin/x",
+        "/./admin/x",
+        "/y/a%2Fb/../../../admin",
+        "http://x/admin/../y",
+    ] {
+        let answer = ask(path).await;
+        assert!(matches!(answer.status, 400 | 403), "{path}: {answer:?}");
+    }
+    assert!(worker.paths().is_empty(), "{:?}", worker.paths());
+    let passed = ["/api/tools/a%2Frepos%2Fb", "/a/../b", "//a/./b", "/a?b=/../admin"];
+    for path in passed {
+        ask(path).await.expect(200);
+    }
+    assert_eq!(worker.paths(), passed);
+}

@@ -72,7 +72,7 @@ impl Process {
     pub fn peer(&self, listener: usize, from: SocketAddr) -> Peer {
         let listeners = self.state.listeners().into_iter();
         let listener = listeners.filter(|listener| listener.purpose == Purpose::Sites).nth(listener).unwrap();
-        Peer { listener, address: PeerAddress::Tcp(from), tls: None }
+        Peer { listener, address: PeerAddress::Tcp(from), announced_port: None, tls: None }
     }
 }
 

@@ -1,6 +1,8 @@
 //! Who asks: the address, scheme, host and port of a client, from what the kernel says and, where the listener
 //! trusts its peer, from what the peer says.
 
+mod forwarded;
+
 use std::{
     fmt,
     net::{IpAddr, Ipv4Addr},
@@ -15,6 +17,7 @@ use crate::{
     config::Trust,
     listen::{Lines, Peer, PeerAddress, text},
 };
+use forwarded::Said;
 
 const X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
 const X_FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
@@ -23,8 +26,12 @@ const X_FORWARDED_PORT: HeaderName = HeaderName::from_static("x-forwarded-port")
 const X_REAL_IP: HeaderName = HeaderName::from_static("x-real-ip");
 
 /// Fields by which an application is told who asks; believed only from a trusted peer. All `X-Forwarded-*`
-/// fields belong to them too.
-const SPOKEN_FOR: [&[u8]; 5] = [b"x-real-ip", b"forwarded", b"x-url-scheme", b"remote-user", b"gx-secret"];
+/// fields belong to them too, and those that tell the scheme.
+const SPOKEN_FOR: [&[u8]; 3] = [b"x-real-ip", b"remote-user", b"gx-secret"];
+
+/// A field that means nothing in HTTP and that CGI hands over as `HTTP_PROXY`, by which many libraries choose where to
+/// send what they ask for ("httpoxy", CVE-2016-5385).
+const PROXY: &[u8] = b"proxy";
 
 /// Who asks.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -37,60 +44,75 @@ pub struct Client {
     trusted: bool,
     /// Whether the client spoke TLS.
     pub https: bool,
-    /// `X-Forwarded-Host` and `-Port` of a trusted peer.
+    /// The host that a trusted peer says was asked for.
     host: Option<HeaderValue>,
-    port: Option<HeaderValue>,
-    /// The port that we listen on; none for unix sockets.
-    own_port: Option<u16>,
+    /// The port that the client has connected to, here or at the first trusted proxy.
+    port: u16,
+    /// A trusted peer names several schemes.
+    is_contradicted: bool,
+}
+
+/// What is known of a connection without its peer's word.
+#[derive(Debug, Default, Clone, Copy)]
+pub(crate) struct Connection {
+    /// TLS is spoken on it.
+    pub(crate) https: bool,
+    /// The port that its client has connected to, as a PROXY header tells it.
+    pub(crate) port: Option<u16>,
 }
 
 impl Client {
     /// Reads who asks from the peer and the head of its request.
     pub(crate) fn identify(peer: &Peer, request: &Lines) -> Self {
-        let settings = peer.listener.settings();
-        let own_port = peer.listener.address.port();
-        let mut client = Self::from_parts(peer.address, &settings.trust, own_port, request);
-        if !client.trusted || !request.has(X_FORWARDED_PROTO) {
-            client.https = peer.tls.is_some();
-        }
-        client
+        let connection = Connection { https: peer.tls.is_some(), port: peer.announced_port };
+        Self::from_parts(peer.address, &peer.listener.settings().trust, connection, request)
     }
 
     /// One whose address is all that is known.
     #[cfg(test)]
     pub(crate) fn at(address: IpAddr) -> Self {
         let peer = PeerAddress::Tcp((address, 0).into());
-        Self::from_parts(peer, &Trust::default(), None, &Lines::default())
+        Self::from_parts(peer, &Trust::default(), Connection::default(), &Lines::default())
     }
 
     pub(crate) fn from_parts(
         peer: PeerAddress,
         trust: &Trust,
-        own_port: Option<u16>,
+        connection: Connection,
         request: &Lines,
     ) -> Self {
         let trusted = is_trusted(peer, trust);
-        let kept = |value| HeaderValue::from_bytes(value).ok();
-        let believed = |name| if trusted { request.get(name) } else { None };
-        let (address, via) = if trusted {
-            walk(peer, chain(request), &trust.networks)
+        let (address, via, said) = if trusted {
+            let elements = forwarded::elements(request);
+            let (address, via) = through(peer, &trust.networks, request, &elements);
+            // The peer itself is on the way, whoever it speaks for.
+            let hops = match peer {
+                PeerAddress::Tcp(_) => via.len().max(1),
+                PeerAddress::Unix { .. } => via.len() + 1,
+            };
+            (address, via, Said::read(request, &elements, hops))
         } else {
-            (nearest(peer).unwrap_or(IpAddr::V4(Ipv4Addr::LOCALHOST)), Vec::new())
+            let address = nearest(peer).unwrap_or(IpAddr::V4(Ipv4Addr::LOCALHOST));
+            (address, Vec::new(), Said::default())
         };
+        let https = said.https.unwrap_or(connection.https);
+        let of_host = || request.text(header::HOST).and_then(forwarded::port_of);
+        let port = said.port(https).or(connection.port).or_else(of_host);
         Self {
             address,
             via,
             trusted,
-            https: believed(X_FORWARDED_PROTO).is_some_and(|proto| proto.eq_ignore_ascii_case(b"https")),
-            host: believed(X_FORWARDED_HOST).and_then(kept),
-            port: believed(X_FORWARDED_PORT).and_then(kept),
-            own_port,
+            https,
+            port: port.unwrap_or_else(|| forwarded::usual_port(https)),
+            is_contradicted: said.is_contradicted,
+            host: said.host.and_then(|host| HeaderValue::try_from(host).ok()),
         }
     }
 
     /// Puts into the request for the upstream who asks, in place of anything else that says so.
     ///
-    /// Names with `_` go in any case: WSGI folds `X_Forwarded_For` and `X-Forwarded-For` into one.
+    /// Names with anything but letters, digits and hyphens go in any case, as in nginx: CGI and WSGI make `_` of all
+    /// of it, so that `X_Forwarded_For`, `x.forwarded.for` and `content!length` become names that mean something.
     pub(crate) fn forward(&self, request: &mut impl Fields) {
         request.remove_if(|name| self.must_go(name));
         // The client first, then the proxies that it came through.
@@ -108,12 +130,7 @@ impl Client {
         } else if let Some(host) = request.get(&header::HOST).map(<[u8]>::to_vec) {
             request.write(X_FORWARDED_HOST, |out| out.extend_from_slice(&host));
         }
-        if let Some(port) = &self.port {
-            request.set(X_FORWARDED_PORT, port.clone());
-        } else {
-            let port = self.own_port.unwrap_or(if self.https { 443 } else { 80 });
-            request.write(X_FORWARDED_PORT, |out| write_number(out, port.into()));
-        }
+        request.write(X_FORWARDED_PORT, |out| write_number(out, self.port.into()));
     }
 
     /// Whether the peer's word is taken.
@@ -127,18 +144,26 @@ impl Client {
     }
 
     fn must_go(&self, name: &[u8]) -> bool {
-        if name.contains(&b'_') {
+        if !name.iter().all(|byte| byte.is_ascii_alphanumeric() || *byte == b'-') {
             return true;
         }
         // Most names begin with another letter.
-        if !matches!(name, [b'f' | b'F' | b'g' | b'G' | b'r' | b'R' | b'x' | b'X', ..]) {
+        if !matches!(name, [b'f' | b'F' | b'g' | b'G' | b'p' | b'P' | b'r' | b'R' | b'x' | b'X', ..]) {
             return false;
         }
-        // A trusted peer may speak for its users (REMOTE_USER from its login); who the client is we say ourselves.
-        name.eq_ignore_ascii_case(b"forwarded")
-            || (!self.trusted
-                && (starts_with(name, b"x-forwarded-")
-                    || SPOKEN_FOR.iter().any(|spoken| name.eq_ignore_ascii_case(spoken))))
+        if name.eq_ignore_ascii_case(b"forwarded") || name.eq_ignore_ascii_case(PROXY) {
+            return true;
+        }
+        let is_one_of = |names: &[HeaderName]| {
+            names.iter().any(|spoken| name.eq_ignore_ascii_case(spoken.as_str().as_bytes()))
+        };
+        if self.trusted {
+            // It may speak for its users (REMOTE_USER from its login); who the client is we say ourselves.
+            return self.is_contradicted && is_one_of(&forwarded::SYNONYMS);
+        }
+        starts_with(name, b"x-forwarded-")
+            || is_one_of(&forwarded::SYNONYMS)
+            || SPOKEN_FOR.iter().any(|spoken| name.eq_ignore_ascii_case(spoken))
     }
 }
 
@@ -214,6 +239,29 @@ pub(crate) fn stranger(peer: &Peer) -> Option<IpAddr> {
     nearest(peer.address).filter(|_| !is_trusted(peer.address, &peer.listener.settings().trust))
 }
 
+/// The client, and the trusted proxies that it came through, by X-Forwarded-For or else by Forwarded.
+fn through(
+    peer: PeerAddress,
+    networks: &[IpNet],
+    request: &Lines,
+    elements: &[forwarded::Element],
+) -> (IpAddr, Vec<IpAddr>) {
+    let by_forwarded = || {
+        let known = elements.iter().rev().map_while(|element| element.address);
+        let mut chain: Vec<IpAddr> = known.collect();
+        chain.reverse();
+        walk(peer, chain, networks)
+    };
+    if !request.has(X_FORWARDED_FOR) {
+        return by_forwarded();
+    }
+    let found = walk(peer, chain(request), networks);
+    if !elements.is_empty() && by_forwarded().0 != found.0 {
+        forwarded::disagree();
+    }
+    found
+}
+
 /// Walks the chain from the right past trusted proxies: the first address that is not one is the client.
 ///
 /// Peers trusted by their socket (`all`, uids) vouch for the nearest entry only; entries further left are
@@ -252,11 +300,18 @@ mod tests {
         request
     }
 
+    /// What a trusted peer's request becomes.
+    fn forward(request: &mut HeaderMap) {
+        let lines = Lines::from(&*request);
+        Client::from_parts(tcp("10.0.0.1"), &networks(&["10.0.0.0/8"]), Connection::default(), &lines)
+            .forward(request);
+    }
+
     /// What the upstream gets of X-Forwarded-For.
     fn forwarded(peer: PeerAddress, trust: &Trust, chain: &[&str]) -> String {
         let fields: Vec<_> = chain.iter().map(|value| ("x-forwarded-for", *value)).collect();
         let mut request = request(&fields);
-        Client::from_parts(peer, trust, None, &Lines::from(&request)).forward(&mut request);
+        Client::from_parts(peer, trust, Connection::default(), &Lines::from(&request)).forward(&mut request);
         request[X_FORWARDED_FOR].to_str().unwrap().to_owned()
     }
 
@@ -314,10 +369,17 @@ mod tests {
             ("Remote-User", "admin"),
             ("GX_SECRET", "x"),
             ("gx-secret", "x"),
+            ("Proxy", "http://evil"),
+            ("x.forwarded.for", "6.6.6.6"),
+            ("X!Real~IP", "6.6.6.6"),
+            ("content.length", "5"),
+            ("transfer'encoding", "chunked"),
+            ("Front-End-Https", "on"),
             ("Accept", "*/*"),
         ];
         let mut request = request(&fields);
-        Client::from_parts(tcp("192.0.2.1"), &Trust::default(), Some(8080), &Lines::from(&request))
+        let connection = Connection { https: false, port: Some(8080) };
+        Client::from_parts(tcp("192.0.2.1"), &Trust::default(), connection, &Lines::from(&request))
             .forward(&mut request);
         let mut left: Vec<_> =
             request.iter().map(|(name, value)| format!("{name}: {}", value.to_str().unwrap())).collect();
@@ -346,10 +408,47 @@ mod tests {
             ("remote-user", "alice"),
         ];
         let mut request = request(&fields);
-        Client::from_parts(tcp("10.0.0.1"), &networks(&["10.0.0.0/8"]), Some(80), &Lines::from(&request))
-            .forward(&mut request);
+        forward(&mut request);
         for (name, value) in &fields {
             assert_eq!(request[*name], value);
         }
+    }
+
+    #[test]
+    fn scheme_host_and_port_are_told_by_one_hop() {
+        let told = |fields: &[(&str, &str)]| {
+            let mut request = request(fields);
+            forward(&mut request);
+            let value = |name: HeaderName| request[name].to_str().unwrap().to_owned();
+            assert!(!request.contains_key(header::FORWARDED));
+            [X_FORWARDED_FOR, X_FORWARDED_PROTO, X_FORWARDED_HOST, X_FORWARDED_PORT].map(value)
+        };
+        let (host, https) = (("host", "galaxy.example.org"), ("x-forwarded-proto", "https"));
+        assert_eq!(told(&[host, https]), ["10.0.0.1", "https", "galaxy.example.org", "443"]);
+        assert_eq!(told(&[("host", "h:8443"), https]), ["10.0.0.1", "https", "h:8443", "8443"]);
+        assert_eq!(
+            told(&[("host", "h:8443"), https, ("x-forwarded-host", "a")]),
+            ["10.0.0.1", "https", "a", "443"]
+        );
+        let forwarded = ("forwarded", "for=203.0.113.7;proto=https;host=h");
+        assert_eq!(told(&[host, forwarded]), ["203.0.113.7, 10.0.0.1", "https", "h", "443"]);
+        let chain = ("forwarded", "for=6.6.6.6;host=evil, for=203.0.113.7;proto=https;host=h, for=10.0.0.2");
+        assert_eq!(told(&[host, chain]), ["203.0.113.7, 10.0.0.2, 10.0.0.1", "https", "h", "443"]);
+        let both = [host, forwarded, ("x-forwarded-for", "203.0.113.8"), ("x-forwarded-proto", "http")];
+        assert_eq!(told(&both), ["203.0.113.8, 10.0.0.1", "http", "h", "80"]);
+        assert_eq!(
+            told(&[host, ("forwarded", "for=203.0.113.7, for=unknown;proto=https")]),
+            ["10.0.0.1", "https", "galaxy.example.org", "443"]
+        );
+    }
+
+    #[test]
+    fn synonyms_that_contradict_do_not_pass() {
+        let passed = |scheme: &str| {
+            let mut request = request(&[("x-forwarded-proto", "https"), ("x-url-scheme", scheme)]);
+            forward(&mut request);
+            request.contains_key("x-url-scheme")
+        };
+        assert!(passed("https") && !passed("http") && !passed("nonsense"));
     }
 }

@@ -12,7 +12,7 @@ use http::{HeaderMap, HeaderName, HeaderValue, Method, Uri, Version, header};
 use ipnet::IpNet;
 
 use crate::{
-    client::Client,
+    client::{Client, Connection},
     config::{Files, Part, Template, Trust},
     files::{self, archive, range::Range},
     listen::{Inbound, Lines, PeerAddress, Request, downgrade, head, read_proxy_header, text},
@@ -80,12 +80,11 @@ fn same(request: &Request, text: &[u8]) {
     let (again, length) = head::read(text, 0).expect("it was taken").expect("it is whole");
     assert_eq!(length, text.len());
     let (one, other) = (&request.head, &again.head);
-    assert_eq!((&one.method, &one.uri), (&other.method, &other.uri));
+    assert_eq!((&one.method, &one.target), (&other.method, &other.target));
     assert!(one.headers.iter().eq(other.headers.iter()));
     assert_eq!(request.body, again.body);
     let fields = one.headers.iter().flat_map(|(name, value)| [name, value]);
-    let uri = one.uri.to_string();
-    for part in fields.chain([one.method.as_str().as_bytes(), uri.as_bytes()]) {
+    for part in fields.chain([one.method.as_str().as_bytes(), one.target.text()]) {
         assert!(!part.iter().any(|byte| b"\r\n\0".contains(byte)), "{part:?}");
     }
     let lines = text.split(|byte| *byte == b'\n').count() - 1;
@@ -98,7 +97,7 @@ pub fn proxy_header(bytes: &[u8]) {
     let read = |bytes: &[u8]| {
         let mut rest = bytes;
         let told = read_proxy_header(&mut rest).now_or_never().expect("a slice is there at once");
-        told.map(|address| (address, bytes.len() - rest.len()))
+        told.map(|told| (told.map(|announced| announced.client), bytes.len() - rest.len()))
     };
     let Ok((address, length)) = read(bytes) else { return };
     assert!((16..=16 + 4096).contains(&length) || bytes.starts_with(b"PROXY ") && length <= 107);
@@ -146,12 +145,16 @@ pub fn forwarded(bytes: &[u8]) {
         let Ok(value) = HeaderValue::from_bytes(value.unwrap_or(line)) else { continue };
         request.append(name, value);
     }
-    let client = Client::from_parts(peer, &trust, Some(80), &Lines::from(&request));
-    assert_eq!(client.address, believed(peer, &trust, &request));
+    let client = Client::from_parts(peer, &trust, Connection::default(), &Lines::from(&request));
+    // Without X-Forwarded-For, Forwarded is walked in the same way.
+    if request.contains_key("x-forwarded-for") || !request.contains_key(header::FORWARDED) {
+        assert_eq!(client.address, believed(peer, &trust, &request));
+    }
     let trusted = client.is_trusted();
     client.forward(&mut request);
     for name in request.keys().map(HeaderName::as_str) {
-        assert!(!name.contains('_') && name != "forwarded", "{name}");
+        assert!(name.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-'), "{name}");
+        assert!(name != "forwarded" && name != "proxy", "{name}");
         assert!(trusted || !["x-url-scheme", "remote-user", "gx-secret"].contains(&name), "{name}");
     }
     for name in ["x-forwarded-for", "x-real-ip", "x-forwarded-proto", "x-forwarded-port"] {

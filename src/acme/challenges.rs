@@ -44,7 +44,7 @@ enum What {
 impl Challenges {
     /// The answer for a CA that asks for a token.
     pub(crate) fn answer(&self, request: &Head) -> Option<Answer> {
-        let token = request.uri.path().strip_prefix(PLACE)?;
+        let token = std::str::from_utf8(request.target.path()).ok()?.strip_prefix(PLACE)?;
         let answer = self.shown().tokens.get(token)?.clone();
         let of_bytes = HeaderValue::from_static("application/octet-stream");
         matches!(request.method, Method::GET | Method::HEAD)

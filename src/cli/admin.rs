@@ -64,7 +64,7 @@ pub(super) fn ask(admin: &Address, method: &str, path: &str) -> io::Result<(u16,
 
 fn talk(mut stream: impl Read + Write, method: &str, path: &str) -> io::Result<(u16, String)> {
     let request = format!(
-        "{method} {path} HTTP/1.1\r\nHost: bowshock\r\n{X_BOWSHOCK}: cli\r\nContent-Length: 0\r\n\
+        "{method} {path} HTTP/1.1\r\nHost: localhost\r\n{X_BOWSHOCK}: cli\r\nContent-Length: 0\r\n\
          Connection: close\r\n\r\n"
     );
     stream.write_all(request.as_bytes())?;

@@ -7,7 +7,8 @@ use ipnet::IpNet;
 use super::{
     address,
     diagnostic::{Problem, Span, show},
-    model::{Address, Admin, Listen, ListenTls, Trust},
+    host::host,
+    model::{Address, Admin, HostPattern, Listen, ListenTls, Trust},
     paths,
     read::{ADMIN, Context, LISTEN, Table, Value, integer, text},
     tls,
@@ -17,7 +18,8 @@ const ADDRESS: &str = "\"[::]:8080\"";
 
 /// Where operators look when the file does not say.
 pub fn default_admin() -> Admin {
-    Admin { listen: Address::Tcp(SocketAddr::from((Ipv4Addr::LOCALHOST, 9180))) }
+    let listen = Address::Tcp(SocketAddr::from((Ipv4Addr::LOCALHOST, 9180)));
+    Admin { listen, mode: None, hosts: Vec::new() }
 }
 
 /// Where clients connect when the file does not say.
@@ -63,7 +65,7 @@ impl Taken {
 
     /// Notes that a file takes the address where operators look when it does not say.
     pub fn check_default_admin(&self, context: &Context<'_>) {
-        let Admin { listen } = default_admin();
+        let Admin { listen, .. } = default_admin();
         if let Some((taken, span)) =
             self.0.iter().find(|(taken, _)| *taken == listen || excludes(taken, &listen))
         {
@@ -94,9 +96,33 @@ fn excludes(one: &Address, other: &Address) -> bool {
 /// Reads `[admin]`.
 pub fn read_admin(value: Value<'_>, taken: &mut Taken) -> Option<Admin> {
     let mut table = value.table(&ADMIN, "[admin]")?;
-    let listen = table.optional("listen", |value| socket(value, taken));
+    let default = default_admin();
+    let listen = table.optional("listen", |value| socket(value, taken)).unwrap_or(default.listen);
+    let mode = mode(&mut table, matches!(listen, Address::Unix(_)));
+    let hosts = table.optional("hosts", admin_hosts).unwrap_or_default();
     table.finish();
-    Some(listen.map_or_else(default_admin, |listen| Admin { listen }))
+    Some(Admin { listen, mode, hosts })
+}
+
+/// Reads `admin.hosts`: names that a `Host` may have.
+fn admin_hosts(value: Value<'_>) -> Option<Vec<String>> {
+    const HOSTS: &str = "hosts = [\"bowshock.example.org\"]";
+    let mut names = Vec::new();
+    for item in value.list(HOSTS)? {
+        let Some(text) = item.string(HOSTS) else { continue };
+        match host(text, &item.context.regexes) {
+            Ok(HostPattern::Exact(name)) => names.push(name),
+            Ok(HostPattern::Suffix(_) | HostPattern::Regex(_)) => {
+                let problem = Problem::new(
+                    format!("{} is not a host name", show(text)),
+                    "only whole names are taken here",
+                );
+                item.error(problem.help(format!("write for example `{HOSTS}`")));
+            }
+            Err(problem) => item.error(problem),
+        }
+    }
+    Some(names)
 }
 
 /// Reads one `[[listen]]`.
@@ -114,7 +140,8 @@ pub fn read(value: Value<'_>, taken: &mut Taken) -> Option<Listen> {
         value.error(problem.help("list the balancers in front: `trust = [\"10.0.0.0/8\"]`"));
     }
     table.finish();
-    Some(Listen { address: address?, trust, mode, tls, proxy_protocol: announced })
+    let hosts = Vec::new();
+    Some(Listen { address: address?, trust, mode, tls, proxy_protocol: announced, hosts })
 }
 
 fn socket(value: Value<'_>, taken: &mut Taken) -> Option<Address> {

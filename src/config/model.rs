@@ -103,6 +103,10 @@ pub struct Http2 {
 pub struct Admin {
     /// The socket of `/metrics`, `/status.json` and `/health`.
     pub listen: Address,
+    /// Permission bits of a unix socket; `None` leaves them to the umask.
+    pub mode: Option<u32>,
+    /// Names in `Host` that are taken beside IP addresses and `localhost`, in lower case.
+    pub hosts: Vec<String>,
 }
 
 /// `[log]`
@@ -180,12 +184,21 @@ pub struct Listen {
     pub tls: Option<ListenTls>,
     /// Trusted peers say in a PROXY header who has connected to them.
     pub proxy_protocol: bool,
+    /// Of the operators' listener: [`Admin::hosts`].
+    pub hosts: Vec<String>,
+}
+
+impl From<&Admin> for Listen {
+    fn from(admin: &Admin) -> Self {
+        Self { mode: admin.mode, hosts: admin.hosts.clone(), ..Self::plain(admin.listen.clone()) }
+    }
 }
 
 impl Listen {
     /// A listener that only has an address.
     pub fn plain(address: Address) -> Self {
-        Self { address, trust: Trust::default(), mode: None, tls: None, proxy_protocol: false }
+        let (trust, hosts) = (Trust::default(), Vec::new());
+        Self { address, trust, mode: None, tls: None, proxy_protocol: false, hosts }
     }
 }
 

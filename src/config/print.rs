@@ -21,6 +21,12 @@ pub fn print(config: &Config) -> String {
     server(&mut out, &config.server);
     out.table("[admin]");
     out.text("listen", &config.admin.listen.to_string());
+    if let Some(mode) = config.admin.mode {
+        out.text("mode", &format!("{mode:04o}"));
+    }
+    if !config.admin.hosts.is_empty() {
+        out.raw("hosts", list(config.admin.hosts.iter().map(|host| quote(host))));
+    }
     if let Some(acme) = &config.acme {
         out.table("[acme]");
         out.text("directory", &acme.directory);

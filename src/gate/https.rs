@@ -89,7 +89,7 @@ impl Https {
             .filter(|port| !matches!(port, 0 | 443))
             .map(|port| format!(":{port}"))
             .unwrap_or_default();
-        let target = request.uri.path_and_query().map_or("/", |target| target.as_str());
+        let target = request.target.quoted();
         let slash = if target.starts_with('/') { "" } else { "/" };
         Answer::redirect(status, &format!("https://{}{port}{slash}{target}", name_of(host)))
     }

@@ -22,7 +22,7 @@ pub(super) fn of(keys: &[LimitKey], request: &Head, client: &Client, by: &Random
                 let mut values = request.headers.values(name).map(<[u8]>::trim_ascii);
                 hasher.write(values.find(|value| !value.is_empty())?);
             }
-            LimitKey::Query(name) => hasher.write(&parameter(request.uri.query()?, name)?),
+            LimitKey::Query(name) => hasher.write(&parameter(request.target.query()?, name)?),
             LimitKey::Cookie(name) => {
                 hasher.write(cookies(&request.headers, name).find(|value| !value.is_empty())?);
             }
@@ -35,17 +35,22 @@ pub(super) fn of(keys: &[LimitKey], request: &Head, client: &Client, by: &Random
 }
 
 /// The value of a parameter as the application reads it, however it is written.
-fn parameter<'a>(query: &'a str, name: &str) -> Option<Cow<'a, [u8]>> {
-    let pairs = query.split('&').filter_map(|pair| pair.split_once('='));
-    let named = pairs.filter(|(key, _)| *key == name || *decoded(key) == *name.as_bytes());
+fn parameter<'a>(query: &'a [u8], name: &str) -> Option<Cow<'a, [u8]>> {
+    let pairs = query.split(|byte| *byte == b'&').filter_map(|pair| {
+        let at = memchr::memchr(b'=', pair)?;
+        Some((&pair[..at], &pair[at + 1..]))
+    });
+    let name = name.as_bytes();
+    let named = pairs.filter(|(key, _)| *key == name || *decoded(key) == *name);
     named.map(|(_, value)| decoded(value)).find(|value| !value.trim_ascii().is_empty())
 }
 
-fn decoded(text: &str) -> Cow<'_, [u8]> {
-    if text.contains('+') {
-        return percent_decode(text.replace('+', " ").as_bytes()).collect::<Vec<u8>>().into();
+fn decoded(text: &[u8]) -> Cow<'_, [u8]> {
+    if text.contains(&b'+') {
+        let spaced: Vec<u8> = text.iter().map(|byte| if *byte == b'+' { b' ' } else { *byte }).collect();
+        return percent_decode(&spaced).collect::<Vec<u8>>().into();
     }
-    percent_decode(text.as_bytes()).into()
+    percent_decode(text).into()
 }
 
 /// What one client certainly has: an address of IPv4, a /64 of IPv6 (RFC 6177).
@@ -73,7 +78,7 @@ mod tests {
     use http::HeaderName;
 
     use super::*;
-    use crate::listen::Lines;
+    use crate::listen::{Lines, Target};
 
     fn chain() -> Vec<LimitKey> {
         vec![
@@ -89,8 +94,7 @@ mod tests {
 
     impl Asked {
         fn by(&self, keys: &[LimitKey], target: &str, fields: &[(&str, &str)], address: &str) -> Option<u64> {
-            let request =
-                Head { uri: target.parse().unwrap(), headers: Lines::of(fields), ..Head::default() };
+            let request = Head { target: Target::of(target), headers: Lines::of(fields), ..Head::default() };
             let client = Client::at(address.parse().unwrap());
             of(keys, &request, &client, &self.0)
         }

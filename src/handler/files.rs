@@ -27,11 +27,12 @@ pub(super) async fn send(table: &Table, files: &Files, by: &By<'_>, request: &He
     match open(&table.files, &wanted).await {
         Ok(opened) => files::respond(&opened, method, headers, HeaderMap::new()),
         Err(Missing::Directory(_))
-            if (files.listing || !files.index.is_empty()) && !request.uri.path().ends_with('/') =>
+            if (files.listing || !files.index.is_empty()) && !request.target.path().ends_with(b"/") =>
         {
             // What the page in it refers to is beneath it (RFC 3986 §5.2.3). As it was sent, a path that starts with
             // two slashes would lead to another host.
-            let query = request.uri.query().map(|query| format!("?{query}")).unwrap_or_default();
+            let target = request.target.quoted();
+            let query = target.find('?').map_or("", |at| &target[at..]);
             let path = normalize(path(request)).unwrap_or_default();
             let path = percent_encoding::utf8_percent_encode(&path, &NOT_IN_PATHS);
             Answer::redirect(StatusCode::MOVED_PERMANENTLY, &format!("{path}/{query}"))
@@ -47,7 +48,7 @@ pub(super) async fn send(table: &Table, files: &Files, by: &By<'_>, request: &He
 async fn list(directory: PathBuf, wanted: Wanted, request: &Head) -> Answer {
     let Ok(permit) = wanted.bulkhead(&directory).enter().await else { return busy(&request.headers) };
     let path = normalize(path(request)).unwrap_or_default().into_owned();
-    let query = request.uri.query().unwrap_or_default().to_owned();
+    let query = String::from_utf8_lossy(request.target.query().unwrap_or_default()).into_owned();
     let as_json = prefers_json(&request.headers);
     let read = spawn_blocking(move || {
         let found = listing::read(&directory, &wanted);
@@ -149,5 +150,5 @@ fn remark(missing: &Missing) {
 }
 
 fn has_encoded_slash(request: &Head) -> bool {
-    path(request).as_bytes().windows(3).any(|bytes| bytes.eq_ignore_ascii_case(b"%2f"))
+    path(request).windows(3).any(|bytes| bytes.eq_ignore_ascii_case(b"%2f"))
 }

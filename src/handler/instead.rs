@@ -21,7 +21,7 @@ use crate::{
         archive,
     },
     listen::{Head, Lines},
-    route::{By, Route, Table},
+    route::{By, Route, Table, normalize},
     upstream::Fetch,
 };
 
@@ -107,7 +107,7 @@ pub(crate) async fn archive(
         let matched = table.find(&host, path).and_then(|matched| matched.route);
         let Some((route, by)) = matched else { return Err(archive::Unresolved::NoRoute) };
         if let (Some(upstream), Some(client)) = (&route.upstream, &client) {
-            let target = target(listed).ok_or(archive::Unresolved::NoRoute)?;
+            let target = target(&table, &host, listed, route).ok_or(archive::Unresolved::NoRoute)?;
             let fetch = Fetch::new(Arc::clone(upstream), &target, &received, client, runtime.clone());
             return Ok(archive::Place::Remote(Box::new(fetch)));
         }
@@ -182,7 +182,8 @@ fn accelerated_target(table: &Table, request: &Head, response: &HeaderMap) -> Re
     let find = |path| table.find(host(request), path).and_then(|matched| matched.route);
     let (route, by) = find(plain).ok_or_else(nowhere)?;
     if route.upstream.is_some() {
-        let target = target(path).and_then(|target| PathAndQuery::try_from(target).ok());
+        let target = target(table, host(request), path, route);
+        let target = target.and_then(|target| PathAndQuery::try_from(target).ok());
         return Ok(Found::Route(Arc::clone(route), target.ok_or_else(nowhere)?));
     }
     // The name of a file may have a question mark in it.
@@ -196,10 +197,15 @@ fn accelerated_target(table: &Table, request: &Head, response: &HeaderMap) -> Re
 }
 
 /// What a server is asked for by a path that an application names: as in a URL, what cannot stand in one being quoted.
-/// `None` for one that leads up: where it leads is the server's to say, and it must stay on its route.
-fn target(path: &str) -> Option<String> {
-    let quoted = || percent_encoding::utf8_percent_encode(path, &NOT_IN_TARGETS).to_string();
-    (!accelerated::leads_up(path)).then(quoted)
+/// `None` for one that leads up, or that a server may read as the path of another route: it must stay on its route.
+fn target(table: &Table, host: &str, path: &str, route: &Arc<Route>) -> Option<String> {
+    let raw = path.split('?').next().unwrap_or_default();
+    let normalized = normalize(raw).ok()?;
+    let decoded = table.find(host, &normalized).and_then(|matched| matched.route);
+    let is_here = decoded.is_some_and(|(found, _)| Arc::ptr_eq(found, route))
+        && !accelerated::leads_up(path)
+        && !table.is_misread(host, raw, &normalized, route);
+    is_here.then(|| percent_encoding::utf8_percent_encode(path, &NOT_IN_TARGETS).to_string())
 }
 
 fn files_of(route: &Route) -> Option<&Files> {

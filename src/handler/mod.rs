@@ -25,7 +25,7 @@ use crate::{
     gate,
     listen::{Head, Peer},
     observe::{Rarely, RequestId, X_REQUEST_ID},
-    route::{By, Table, normalize},
+    route::{BadPath, By, Table, normalize},
     state::State,
 };
 pub(crate) use {
@@ -76,6 +76,10 @@ async fn route(state: &State, peer: &Peer, request: &Head, exchange: &mut Exchan
         exchange.site = Some(Arc::clone(matched.site));
         return Err(refuse(StatusCode::NOT_FOUND, "There is nothing at this address.".into()));
     };
+    if table.is_misread(host, self::path(request), &path, route) {
+        exchange.site = Some(Arc::clone(matched.site));
+        return Err(refuse(StatusCode::BAD_REQUEST, BadPath::Ambiguous.to_string()));
+    }
     exchange.take(Arc::clone(route));
     if let Some(answer) = gate::enter(state, route, request, exchange) {
         return Err(answer);
@@ -112,6 +116,9 @@ pub(crate) fn reroute(table: &Table, request: &Head, exchange: &mut Exchange) ->
     let Ok(path) = normalize(path(request)) else { return false };
     let Some(matched) = table.find(host(request), &path) else { return false };
     let Some((route, _)) = matched.route.filter(|(route, _)| !route.settings.internal) else { return false };
+    if table.is_misread(host(request), self::path(request), &path, route) {
+        return false;
+    }
     let Some(client) = &exchange.client else { return false };
     if route.upstream.is_none() || gate::refuse(&route.settings, request, client).is_some() {
         return false;
@@ -122,9 +129,9 @@ pub(crate) fn reroute(table: &Table, request: &Head, exchange: &mut Exchange) ->
 }
 
 /// The path asked for. OPTIONS * asks about the server as a whole (RFC 9110 §9.3.7).
-fn path(request: &Head) -> &str {
-    match request.uri.path() {
-        "*" => "/",
+fn path(request: &Head) -> &[u8] {
+    match request.target.path() {
+        b"*" => b"/",
         path => path,
     }
 }
@@ -180,7 +187,7 @@ async fn with_own_page(mut answer: Answer, exchange: &Exchange) -> Answer {
 /// The name asked for: that of the target where it has one (RFC 9112 §3.2.2), else `Host`.
 pub(crate) fn host(request: &Head) -> &str {
     let named = request.headers.text(header::HOST);
-    request.uri.authority().map(|authority| authority.as_str()).or(named).unwrap_or_default()
+    request.target.authority().or(named).unwrap_or_default()
 }
 
 /// What must not stand as it is in the path of a URL (RFC 3986 §3.3). Matched paths and captures are decoded.
@@ -195,9 +202,8 @@ const NOT_IN_PATHS: AsciiSet = percent_encoding::CONTROLS
     .add(b'`');
 
 fn redirect_target(to: &Template, request: &Head, host: &str, by: &By<'_>) -> String {
-    let target = request.uri.path_and_query().map_or("/", |target| target.as_str());
     to.render(|name| match (name, by) {
-        ("path", _) => Some(target.into()),
+        ("path", _) => Some(request.target.quoted()),
         ("host", _) => Some(host.into()),
         (name, By::Regex(captures)) => captures
             .name(name)

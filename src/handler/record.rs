@@ -50,7 +50,7 @@ pub(crate) fn record(state: &State, request: &Head, sent: Sent, exchange: &Excha
         client: exchange.client.as_ref().map(|client| client.address),
         line: Line::Read {
             method: &request.method,
-            target: request.uri.path_and_query().map_or("-", |target| target.as_str()),
+            target: &request.target.shown(),
             version: request.version,
         },
         tls: exchange.tls.as_deref(),

@@ -228,16 +228,16 @@ impl Turn<'_> {
         }
         let is_kept = server.may_be_kept();
         let out = &mut server.outbound;
-        let own = parts.uri.path_and_query();
-        let target = exchange.redirect.as_ref().or(own).map_or("/", |target| target.as_str());
+        let redirect = exchange.redirect.as_ref().map(|target| target.as_str().as_bytes());
+        let target = redirect.unwrap_or_else(|| parts.target.path_and_query());
         out.reserve(512 + target.len());
         out.put_slice(exchange.method(&parts.method).as_str().as_bytes());
         out.put_u8(b' ');
-        if target.starts_with('?') {
+        if target.starts_with(b"?") {
             // The target had a host and no path.
             out.put_u8(b'/');
         }
-        out.put_slice(target.as_bytes());
+        out.put_slice(target);
         out.put_slice(b" HTTP/1.1\r\n");
         fields.write(out);
         match (&self.request.body, self.length) {

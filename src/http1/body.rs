@@ -96,6 +96,15 @@ impl Pipe {
         self.done
     }
 
+    /// Bytes of data that are sure to follow what has come, or the body is cut off: the rest of a chunk.
+    pub(super) fn announced(&self) -> u64 {
+        match &self.framing {
+            Framing::Chunked(chunks) => chunks.data_left().unwrap_or_default(),
+            // The length of a request is known before it is taken.
+            Framing::Length(_) | Framing::Close => 0,
+        }
+    }
+
     /// Takes what lies in `range` of the buffer, which starts no earlier than [`BEFORE`], and gives what is to be
     /// written.
     pub(super) fn take(&mut self, buffer: &mut Buffer, range: Range<usize>) -> Result<Taken, Malformed> {

@@ -55,7 +55,10 @@ impl Service {
         let mut exchange = Exchange::new();
         let purpose = transport.peer.listener.purpose;
         let answer = match purpose {
-            Purpose::Admin => Some(Box::pin(observe::admin_answer(&self.state, &request.head)).await),
+            Purpose::Admin => {
+                let listener = &transport.peer.listener;
+                Some(Box::pin(observe::admin_answer(&self.state, listener, &request.head)).await)
+            }
             Purpose::Sites => {
                 handler::receive(&self.state, &transport.peer, &request.head, &mut exchange).await
             }
@@ -63,13 +66,14 @@ impl Service {
         if answer.is_none() && (self.only_engine || request.head.asks_for_websocket()) {
             return self.engine.serve(transport, request, exchange).await;
         }
+        let keeps_alive = transport.keeps_alive();
         let mut turn = Turn {
             state: &self.state,
             transport: &mut transport,
             request: &request,
             exchange: &mut exchange,
             length: None,
-            persists: is_persistent(&request.head),
+            persists: is_persistent(&request.head) && keeps_alive,
         };
         let sent = match answer {
             Some(answer) => {

@@ -180,8 +180,8 @@ impl Upload {
         let taken = taken.map_err(|_| Stopped::Refused(failed::bad_request()))?;
         if let Some((left, limit)) = &mut self.left {
             match left.checked_sub(taken.data as u64) {
-                Some(rest) => *left = rest,
-                None => return Err(Stopped::Refused(gate::too_large(*limit))),
+                Some(rest) if self.pipe.announced() <= rest => *left = rest,
+                _ => return Err(Stopped::Refused(gate::too_large(*limit))),
             }
         }
         Ok(taken)

@@ -6,6 +6,9 @@ pub(crate) const MOST_IGNORED: usize = 16 * 1024;
 /// Most digits of a size.
 const MOST_DIGITS: u8 = 16;
 
+/// Largest size: many programs keep it in 64 bits with a sign.
+const MOST_SIZE: u64 = i64::MAX as u64;
+
 /// What came is no chunked body.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("{0}")]
@@ -68,7 +71,7 @@ impl Chunks {
     }
 
     /// How much more of the data comes that we are in.
-    pub(super) fn data_left(&self) -> Option<u64> {
+    pub(crate) fn data_left(&self) -> Option<u64> {
         if let At::Data(left) = self.at { Some(left) } else { None }
     }
 
@@ -127,6 +130,9 @@ impl Chunks {
         Ok(match (self.at, byte) {
             (At::SizeStart, byte) if byte.is_ascii_hexdigit() => At::Size(digit(byte), 1),
             (At::Size(size, digits), byte) if byte.is_ascii_hexdigit() && digits < MOST_DIGITS => {
+                if size > MOST_SIZE >> 4 {
+                    return Err(NoChunks("a chunk that is larger than any body"));
+                }
                 At::Size(size << 4 | digit(byte), digits + 1)
             }
             (At::Size(size, _), b';') => At::Extension(size),
@@ -229,6 +235,8 @@ mod tests {
             "10000000000000000\r\n",
             "00000000000000001\r\n",
             "fffffffffffffffff\r\n",
+            "8000000000000000\r\n",
+            "ffffffffffffffff\r\n",
             "1;\n\r\na\r\n",
             "1;a\x00\r\n",
             "0\r\nX: y\n\r\n",

@@ -59,7 +59,7 @@ pub(super) fn start(
     };
     let listener = Arc::clone(place.listener());
     if !greeting::is_due(&listener) {
-        let peer = Peer { listener, address, tls: None };
+        let peer = Peer { listener, address, announced_port: None, tls: None };
         return serve_http1(
             Greeted { socket: Socket::Plain(socket), peer, is_h2: false },
             place,
@@ -218,7 +218,8 @@ fn poll_head(
             match head::read(received, *seen as usize) {
                 Err(refusal) => return Poll::Ready(Next::Refused(refusal)),
                 Ok(Some((read, length))) => {
-                    received.advance(length);
+                    // Its buffer has grown with the head, which has a copy of itself.
+                    *received = BytesMut::from(&received[length..]);
                     return request(read);
                 }
                 // No longer than a head may be.

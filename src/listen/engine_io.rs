@@ -54,6 +54,7 @@ impl GetSocketDigest for Transport {
 
 impl Drop for Transport {
     fn drop(&mut self) {
+        self.ends_well();
         self.say_goodbye();
         if self.must_linger() {
             let place = self.place.take();

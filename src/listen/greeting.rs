@@ -46,6 +46,7 @@ pub(super) async fn greet(
     let listener = &Arc::clone(place.listener());
     let settings = listener.settings();
     let within = limits.client_header_timeout;
+    let mut announced_port = None;
     if settings.proxy_protocol {
         if !client::is_trusted(address, &settings.trust) {
             return Err(io::Error::new(
@@ -56,14 +57,15 @@ pub(super) async fn greet(
         let announced = timeout(within, proxy_header::read(&mut raw)).await;
         let announced = announced.map_err(|_| io::Error::from(io::ErrorKind::TimedOut))??;
         if let (Some(announced), Some(most)) = (announced, limits.per_address)
-            && !place.count(addresses, announced.ip(), most)
+            && !place.count(addresses, announced.client.ip(), most)
         {
             return Err(io::Error::new(io::ErrorKind::QuotaExceeded, "its address has too many connections"));
         }
-        address = announced.map_or(address, PeerAddress::Tcp);
+        announced_port = announced.and_then(|announced| announced.port);
+        address = announced.map_or(address, |announced| PeerAddress::Tcp(announced.client));
     }
     let Some(certificates) = listener.certificates().filter(|_| settings.tls.is_some()) else {
-        let peer = Peer { listener: Arc::clone(listener), address, tls: None };
+        let peer = Peer { listener: Arc::clone(listener), address, announced_port, tls: None };
         return Ok(Greeted { socket: Socket::Plain(raw), peer, is_h2: false });
     };
     let mut first = [0];
@@ -77,7 +79,7 @@ pub(super) async fn greet(
         let (names, challenges) = (certificates.names(), certificates.challenges());
         tls::accept(raw, &names, challenges, &listener.configured, within).await?
     };
-    let peer = Peer { listener: Arc::clone(listener), address, tls: Some(secured.facts) };
+    let peer = Peer { listener: Arc::clone(listener), address, announced_port, tls: Some(secured.facts) };
     Ok(Greeted { socket: secured.socket, peer, is_h2: secured.is_h2 })
 }
 

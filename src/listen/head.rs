@@ -3,9 +3,9 @@
 use std::mem::MaybeUninit;
 
 use bytes::Bytes;
-use http::{Method, StatusCode, Uri, Version, header, uri::PathAndQuery};
+use http::{Method, StatusCode, Version, header};
 
-use super::{authority::Authority, chunks::Chunks, inbound::Inbound, lines::Lines};
+use super::{authority::Authority, chunks::Chunks, inbound::Inbound, lines::Lines, target::Target};
 
 /// Most bytes of a head; past it 431. Four times what browsers and Galaxy's cookies need.
 pub(crate) const MAX_HEAD: usize = 64 * 1024;
@@ -41,7 +41,11 @@ impl Refusal {
         sentence: "The head of the request took too long to arrive.",
     };
 
-    const fn bad(sentence: &'static str) -> Self {
+    /// CONNECT, whose target is a host.
+    pub(super) const NO_TUNNELS: Self =
+        Self { status: StatusCode::NOT_IMPLEMENTED, sentence: "There are no tunnels to other hosts here." };
+
+    pub(super) const fn bad(sentence: &'static str) -> Self {
         Self { status: StatusCode::BAD_REQUEST, sentence }
     }
 }
@@ -51,7 +55,7 @@ impl Refusal {
 pub(crate) struct Head {
     pub(crate) method: Method,
     /// What is asked for: a path and a query, `*`, or the URL of one.
-    pub(crate) uri: Uri,
+    pub(crate) target: Target,
     pub(crate) version: Version,
     /// Its fields, as they came.
     pub(crate) headers: Lines,
@@ -66,19 +70,22 @@ pub(crate) struct Request {
 }
 
 impl Request {
-    /// Its head, with a path in the place of a URL, and the host of that where no other is named (RFC 9112 §3.2).
+    /// Its head as the engine takes it: with a path in the place of a URL, and the host of that where no other is named
+    /// (RFC 9112 §3.2); what cannot stand in a URI, which the engine would refuse, is encoded.
     pub(super) fn in_origin_form(&self) -> Bytes {
         let head = self.head.headers.bytes();
         let line = memchr::memchr(b'\n', head).map_or(0, |end| end + 1);
-        let is_path = |target: &[u8]| matches!(target, [b'/', ..] | b"*");
-        if head[..line].split(|byte| *byte == b' ').nth(1).is_none_or(is_path) {
+        let is_taken = |target: &[u8]| {
+            matches!(target, [b'/', ..] | b"*") && http::uri::PathAndQuery::try_from(target).is_ok()
+        };
+        if head[..line].split(|byte| *byte == b' ').nth(1).is_none_or(is_taken) {
             return head.clone();
         }
-        let (uri, version) = (&self.head.uri, self.head.version);
-        let path = uri.path_and_query().map_or("/", PathAndQuery::as_str);
+        let (target, version) = (&self.head.target, self.head.version);
+        let path = target.quoted();
         let slash = if path.starts_with('?') { "/" } else { "" };
         let mut first = format!("{} {slash}{path} {version:?}\r\n", self.head.method);
-        if let Some(authority) = uri.authority().filter(|_| !self.head.headers.has(header::HOST)) {
+        if let Some(authority) = target.authority().filter(|_| !self.head.headers.has(header::HOST)) {
             first.push_str(&format!("Host: {authority}\r\n"));
         }
         [first.as_bytes(), &head[line..]].concat().into()
@@ -146,6 +153,11 @@ fn too_large_or_not_yet<T>(buffer: &[u8]) -> Result<Option<T>, Refusal> {
 }
 
 fn parse(head: &[u8]) -> Result<Request, Refusal> {
+    parse_as(head, head)
+}
+
+/// Reads `head`, in whose place `kept` goes on: the same but for bytes of its first line that the parser does not take.
+fn parse_as(head: &[u8], kept: &[u8]) -> Result<Request, Refusal> {
     let malformed = || Refusal::bad("The head of the request is malformed.");
     let mut fields = [const { MaybeUninit::uninit() }; MAX_FIELDS];
     let mut parsed = httparse::Request::new(&mut []);
@@ -158,15 +170,34 @@ fn parse(head: &[u8]) -> Result<Request, Refusal> {
                 sentence: "Only HTTP/1.0 and HTTP/1.1 are spoken on this connection.",
             });
         }
+        Err(httparse::Error::Token) if std::ptr::eq(head, kept) => {
+            return match in_ascii(head) {
+                Some(plain) => parse_as(&plain, head),
+                None => Err(malformed()),
+            };
+        }
         Ok(httparse::Status::Partial) | Err(_) => return Err(malformed()),
     }
-    let target = parsed.path.unwrap_or_default().as_bytes();
     let framing = framing(&parsed)?;
     let method = Method::from_bytes(parsed.method.unwrap_or_default().as_bytes()).map_err(|_| malformed())?;
-    let uri = uri(&method, target, framing.host)?;
     let version = if parsed.version == Some(1) { Version::HTTP_11 } else { Version::HTTP_10 };
-    let headers = Lines::new(head, parsed.headers);
-    Ok(Request { head: Head { method, uri, version, headers }, body: framing.body })
+    let headers = Lines::found_in(head, kept, parsed.headers);
+    let target = headers.part(head, parsed.path.unwrap_or_default().as_bytes());
+    let target = Target::read(&method, target, framing.host)?;
+    Ok(Request { head: Head { method, target, version, headers }, body: framing.body })
+}
+
+/// A head with another character for each byte of its target that is not ASCII, if there are any: the parser takes only
+/// UTF-8, and some clients send Latin-1.
+fn in_ascii(head: &[u8]) -> Option<Vec<u8>> {
+    let mut words = head.split(|byte| matches!(byte, b' ' | b'\r'));
+    let (start, length) = (words.next()?.len() + 1, words.next()?.len());
+    let target = start..start + length;
+    (!head.get(target.clone())?.is_ascii()).then(|| {
+        let mut plain = head.to_vec();
+        plain[target].iter_mut().filter(|byte| !byte.is_ascii()).for_each(|byte| *byte = b'-');
+        plain
+    })
 }
 
 /// Where the empty line after `start` ends.
@@ -193,44 +224,6 @@ fn names_other_version(head: &[u8]) -> bool {
         _ => false,
     };
     words.next().is_some_and(is_version) && words.next().is_none()
-}
-
-/// Reads the target: a path, or a URL for the same host that `Host` names (RFC 9112 §3.2).
-fn uri(method: &Method, target: &[u8], host: Option<Authority<'_>>) -> Result<Uri, Refusal> {
-    if *method == Method::CONNECT {
-        // Its client takes for a tunnel what follows: the connection ends.
-        return Err(Refusal {
-            status: StatusCode::NOT_IMPLEMENTED,
-            sentence: "There are no tunnels to other hosts here.",
-        });
-    }
-    let starts_with =
-        |scheme: &[u8]| target.get(..scheme.len()).is_some_and(|start| start.eq_ignore_ascii_case(scheme));
-    let is_url = starts_with(b"http://") || starts_with(b"https://");
-    let is_server = target == b"*" && *method == Method::OPTIONS;
-    if !is_url && !is_server && target.first() != Some(&b'/') {
-        return Err(Refusal::bad("The target is neither a path nor the URL of one."));
-    }
-    if target.contains(&b'#') {
-        return Err(Refusal::bad("The target holds a fragment, which is nothing for a server."));
-    }
-    // The target must be one that the `http` crate takes, by which everything else here looks at it.
-    let uri = Uri::from_maybe_shared(Bytes::copy_from_slice(target)).map_err(|_| {
-        Refusal::bad("The target holds a character that must be percent-encoded, or is malformed.")
-    })?;
-    let Some(authority) = uri.authority().filter(|_| is_url) else { return Ok(uri) };
-    // A name of somebody before the host is deceit (RFC 9110 §4.2.4); `Host` is held to the same.
-    let authority = authority.as_str();
-    let Some(named) = Authority::read(authority.as_bytes()) else {
-        return Err(Refusal::bad("The host of the target is not a name or an address."));
-    };
-    let usual = if starts_with(b"https") { 443 } else { 80 };
-    if host.is_some_and(|host| !host.is(named, usual)) {
-        return Err(Refusal::bad("The target and Host name different hosts."));
-    }
-    // OPTIONS of a host without a path is about the server as a whole (RFC 9112 §3.2.4).
-    let has_path = target.len() > uri.scheme_str().map_or(0, str::len) + "://".len() + authority.len();
-    if *method == Method::OPTIONS && !has_path { Ok(Uri::from_static("*")) } else { Ok(uri) }
 }
 
 /// What the fields say of how the request is read.
@@ -338,7 +331,7 @@ mod tests {
             request.head.headers.values(&http::HeaderName::from_static("x-y")).collect::<Vec<_>>(),
             [&b"1: 2"[..], b""]
         );
-        assert_eq!(request.head.uri, "/a?b");
+        assert_eq!(request.head.target.text(), b"/a?b");
     }
 
     #[test]
@@ -389,8 +382,8 @@ mod tests {
         let uri = |line: &str| {
             read(format!("{line} HTTP/1.1\r\nHost: a\r\n\r\n").as_bytes(), 0).unwrap().unwrap().0
         };
-        assert_eq!(uri("GET HTTP://A:80/b").head.uri.path(), "/b");
-        assert_eq!(uri("OPTIONS http://a").head.uri, "*");
+        assert_eq!(uri("GET HTTP://A:80/b").head.target.path(), b"/b");
+        assert_eq!(uri("OPTIONS http://a").head.target.path(), b"*");
         for line in ["GET http://b/", "GET ftp://a/", "GET *", "GET a", "GET /#b", "GET http://u@a/"] {
             assert_eq!(refused(&format!("{line} HTTP/1.1\r\nHost: a\r\n\r\n")), 400, "{line}");
         }

@@ -30,13 +30,24 @@ impl Place {
 impl Lines {
     /// A copy of `head`, in which the parser has found these fields.
     pub(crate) fn new(head: &[u8], fields: &[httparse::Header<'_>]) -> Self {
+        Self::found_in(head, head, fields)
+    }
+
+    /// A copy of `kept`; the parser has found these fields at the same places of `head`.
+    pub(super) fn found_in(head: &[u8], kept: &[u8], fields: &[httparse::Header<'_>]) -> Self {
         let place = |text: &[u8]| {
             let start = (text.as_ptr() as usize).wrapping_sub(head.as_ptr() as usize);
             Place { start: start as u32, length: text.len() as u32 }
         };
         let lengths = fields.iter().fold(0, |lengths, field| lengths | length_bit(field.name.as_bytes()));
         let fields = fields.iter().map(|field| (place(field.name.as_bytes()), place(field.value))).collect();
-        Self { bytes: Bytes::copy_from_slice(head), fields, lengths }
+        Self { bytes: Bytes::copy_from_slice(kept), fields, lengths }
+    }
+
+    /// A part of `head`, of which this is a copy.
+    pub(super) fn part(&self, head: &[u8], part: &[u8]) -> Bytes {
+        let start = (part.as_ptr() as usize).wrapping_sub(head.as_ptr() as usize);
+        self.bytes.slice(start..start + part.len())
     }
 
     /// All of it.

@@ -31,6 +31,7 @@ mod proxy_header;
 mod sendfile;
 mod socket;
 mod spare;
+mod target;
 mod transport;
 mod warm;
 mod workers;
@@ -72,6 +73,8 @@ pub use peer::{Peer, PeerAddress};
 #[cfg(any(fuzzing, test))]
 pub(crate) use proxy_header::read as read_proxy_header;
 pub(crate) use socket::{Raw, Socket};
+#[cfg(test)]
+pub(crate) use target::Target;
 pub(crate) use transport::Transport;
 pub(crate) use workers::Workers;
 
@@ -212,7 +215,7 @@ impl Listeners {
         config: &Config,
         take_effect: impl FnOnce(),
     ) -> Result<(), ListenError> {
-        let admin = Listen::plain(config.admin.listen.clone());
+        let admin = Listen::from(&config.admin);
         let names = self.certificates.read(config).await?;
         let mut wanted: Vec<(&Listen, Purpose)> = vec![(&admin, Purpose::Admin)];
         wanted.extend(config.listen.iter().map(|listen| (listen, Purpose::Sites)));
@@ -239,8 +242,11 @@ impl Listeners {
         gone.iter().for_each(Open::close);
         *open = stay;
         for listener in open.iter().map(|open| &open.listener) {
-            if let Some(listen) = config.listen.iter().find(|listen| listen.address == listener.configured) {
-                listener.change(listen);
+            let mut settings = config.listen.iter().filter(|_| listener.purpose == Purpose::Sites);
+            match settings.find(|listen| listen.address == listener.configured) {
+                Some(listen) => listener.change(listen),
+                None if listener.purpose == Purpose::Admin => listener.change(&admin),
+                None => {}
             }
         }
         for (bound, listen, purpose, only_v6) in fresh {

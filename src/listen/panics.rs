@@ -44,7 +44,7 @@ impl Site {
         let serve: Serve = Arc::new(move |mut transport: Box<Transport>, request| {
             let gate = Arc::clone(&gate);
             Box::pin(async move {
-                match request.head.uri.path() {
+                match std::str::from_utf8(request.head.target.path()).unwrap() {
                     "/panic" => panic!("as asked for"),
                     "/part" => {
                         transport.write_all(&ANSWER[..ANSWER.len() - 1]).await.unwrap();
@@ -88,7 +88,11 @@ impl Site {
         let (client, server) = Self::pair();
         let socket = Socket::Plain(Raw::Unix(tokio::net::UnixStream::from_std(server).unwrap()));
         let (address, listener) = (PeerAddress::Unix { uid: 0 }, Arc::clone(&self.listener));
-        let greeted = Greeted { socket, peer: Peer { listener, address, tls: None }, is_h2: true };
+        let greeted = Greeted {
+            socket,
+            peer: Peer { listener, address, announced_port: None, tls: None },
+            is_h2: true,
+        };
         let (limits, serve) = (Arc::clone(&self.limits), Arc::clone(&self.serve));
         tokio::spawn(http2::serve(greeted, self.place(), limits, serve));
         let (requests, connection) = h2::client::handshake(client).await.unwrap();

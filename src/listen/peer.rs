@@ -12,6 +12,8 @@ pub struct Peer {
     pub listener: Arc<Listener>,
     /// Its address, or what a trusted balancer in front says it is.
     pub address: PeerAddress,
+    /// The port that it has connected to at a balancer in front, as a PROXY header tells it.
+    pub announced_port: Option<u16>,
     /// What was agreed on, where it speaks TLS.
     pub tls: Option<Arc<Facts>>,
 }

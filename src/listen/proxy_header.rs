@@ -8,8 +8,18 @@ use std::{
 
 use tokio::io::{AsyncRead, AsyncReadExt};
 
+/// What a balancer tells of a connection.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Announced {
+    /// Who has connected to it.
+    pub(crate) client: SocketAddr,
+    /// The port of its own that was connected to.
+    pub(crate) port: Option<u16>,
+}
+
 /// A client of which the balancer knows nothing: it is nobody who is trusted.
-const UNKNOWN: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::UNSPECIFIED), 0);
+const UNKNOWN: Announced =
+    Announced { client: SocketAddr::new(IpAddr::V4(Ipv4Addr::UNSPECIFIED), 0), port: None };
 
 /// What version 2 starts with; version 1 is told by its first word.
 const SIGNATURE: &[u8; 12] = b"\r\n\r\n\0\r\nQUIT\n";
@@ -20,12 +30,12 @@ const MOST_TEXT: usize = 107;
 /// Most bytes that follow the fixed part of version 2: addresses, and what the balancer says beside them.
 const MOST_BINARY: usize = 4096;
 
-/// Reads a header, and not one byte more; the client's address, `None` where the balancer speaks for itself.
+/// Reads a header, and not one byte more; what it tells, `None` where the balancer speaks for itself.
 ///
 /// # Errors
 ///
 /// What is no such header, or the end of the connection.
-pub(crate) async fn read(socket: &mut (impl AsyncRead + Unpin)) -> io::Result<Option<SocketAddr>> {
+pub(crate) async fn read(socket: &mut (impl AsyncRead + Unpin)) -> io::Result<Option<Announced>> {
     let mut start = [0; 12];
     socket.read_exact(&mut start).await?;
     if start == *SIGNATURE {
@@ -54,7 +64,7 @@ pub(crate) async fn read(socket: &mut (impl AsyncRead + Unpin)) -> io::Result<Op
 }
 
 /// Version 1: `PROXY TCP4 192.0.2.1 198.51.100.1 56324 443`.
-fn text(line: &[u8]) -> io::Result<Option<SocketAddr>> {
+fn text(line: &[u8]) -> io::Result<Option<Announced>> {
     let line = std::str::from_utf8(line).map_err(|_| malformed("its PROXY header is not text"))?;
     // What follows UNKNOWN is not looked at, but a line feed would be the end of the header for somebody else.
     if line.bytes().any(|byte| byte.is_ascii_control()) {
@@ -71,7 +81,9 @@ fn text(line: &[u8]) -> io::Result<Option<SocketAddr>> {
     };
     let [from, to] = ports.map(port);
     match (source, destination, from, to) {
-        (Some(source), Some(_), Some(from), Some(_)) => Ok(Some(SocketAddr::new(source, from))),
+        (Some(source), Some(_), Some(from), Some(to)) => {
+            Ok(Some(Announced { client: SocketAddr::new(source, from), port: Some(to) }))
+        }
         _ => Err(malformed("its PROXY header has no address where there should be one")),
     }
 }
@@ -83,7 +95,7 @@ fn port(text: &str) -> Option<u16> {
 }
 
 /// Version 2, past its signature.
-fn binary(command: u8, family: u8, rest: &[u8]) -> io::Result<Option<SocketAddr>> {
+fn binary(command: u8, family: u8, rest: &[u8]) -> io::Result<Option<Announced>> {
     let short = || malformed("its PROXY header is shorter than its addresses");
     match command {
         // A health check of the balancer's own.
@@ -93,19 +105,24 @@ fn binary(command: u8, family: u8, rest: &[u8]) -> io::Result<Option<SocketAddr>
     }
     match family {
         0x11 | 0x12 => {
-            let [a, b, c, d, _, _, _, _, high, low, _, _] = *rest.first_chunk().ok_or_else(short)?;
-            let address = Ipv4Addr::new(a, b, c, d);
-            Ok(Some((address, u16::from_be_bytes([high, low])).into()))
+            let [a, b, c, d, _, _, _, _, ports @ ..] = *rest.first_chunk::<12>().ok_or_else(short)?;
+            Ok(Some(between(Ipv4Addr::new(a, b, c, d).into(), ports)))
         }
         0x21 | 0x22 => {
             let source: [u8; 16] = *rest.first_chunk().ok_or_else(short)?;
-            let [high, low] = rest.get(32..36).and_then(|ports| ports.first_chunk()).ok_or_else(short)?;
-            Ok(Some((Ipv6Addr::from(source), u16::from_be_bytes([*high, *low])).into()))
+            let ports = rest.get(32..36).and_then(|ports| ports.first_chunk()).ok_or_else(short)?;
+            Ok(Some(between(Ipv6Addr::from(source).into(), *ports)))
         }
         // Or a unix socket: it has no address that would mean something here.
         0x00 | 0x31 | 0x32 => Ok(Some(UNKNOWN)),
         _ => Err(malformed("its PROXY header is of an unknown family of addresses")),
     }
+}
+
+/// What version 2 tells of a client with this address and both ports.
+fn between(source: IpAddr, [a, b, c, d]: [u8; 4]) -> Announced {
+    let client = SocketAddr::new(source, u16::from_be_bytes([a, b]));
+    Announced { client, port: Some(u16::from_be_bytes([c, d])) }
 }
 
 fn malformed(what: &'static str) -> io::Error {
@@ -116,24 +133,29 @@ fn malformed(what: &'static str) -> io::Error {
 mod tests {
     use super::*;
 
-    async fn read_all(bytes: &[u8]) -> io::Result<(Option<SocketAddr>, usize)> {
+    async fn read_all(bytes: &[u8]) -> io::Result<(Option<Announced>, usize)> {
         let mut rest = bytes;
         let address = read(&mut rest).await?;
         Ok((address, rest.len()))
     }
 
+    /// A client that has connected to port 443 of the balancer.
+    fn told(client: &str) -> Option<Announced> {
+        Some(Announced { client: client.parse().unwrap(), port: Some(443) })
+    }
+
     #[tokio::test]
     async fn a_header_is_read_and_not_one_byte_more() {
         let text = b"PROXY TCP4 192.0.2.1 198.51.100.1 56324 443\r\nGET /";
-        assert_eq!(read_all(text).await.unwrap(), (Some("192.0.2.1:56324".parse().unwrap()), 5));
+        assert_eq!(read_all(text).await.unwrap(), (told("192.0.2.1:56324"), 5));
         let text = b"PROXY TCP6 2001:db8::1 ::1 1 443\r\n";
-        assert_eq!(read_all(text).await.unwrap(), (Some("[2001:db8::1]:1".parse().unwrap()), 0));
+        assert_eq!(read_all(text).await.unwrap(), (told("[2001:db8::1]:1"), 0));
         assert_eq!(read_all(b"PROXY UNKNOWN\r\n\r\n").await.unwrap(), (Some(UNKNOWN), 2));
         let v4 = [SIGNATURE, &b"\x21\x11\0\x0e"[..], &[192, 0, 2, 1, 1, 2, 3, 4, 0, 80, 1, 187], b"xxGET"]
             .concat();
-        assert_eq!(read_all(&v4).await.unwrap(), (Some("192.0.2.1:80".parse().unwrap()), 3));
+        assert_eq!(read_all(&v4).await.unwrap(), (told("192.0.2.1:80"), 3));
         let v6 = [SIGNATURE, &b"\x21\x21\0\x24"[..], &[0; 15], &[1], &[2; 16], &[0, 81, 1, 187]].concat();
-        assert_eq!(read_all(&v6).await.unwrap(), (Some("[::1]:81".parse().unwrap()), 0));
+        assert_eq!(read_all(&v6).await.unwrap(), (told("[::1]:81"), 0));
         let local = [SIGNATURE, &b"\x20\0\0\0"[..]].concat();
         assert_eq!(read_all(&local).await.unwrap(), (None, 0));
     }

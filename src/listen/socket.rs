@@ -203,11 +203,19 @@ impl Socket {
         }
     }
 
-    /// Has it end with a reset when it is dropped.
-    pub(super) fn reset_at_close(&self) -> io::Result<()> {
+    /// Whether it ends with a reset when it is dropped, or the process ends: what the kernel still has to send is then
+    /// dropped, where it would else wait for the client for minutes, in memory that belongs to nobody.
+    pub(super) fn reset_at_close(&self, resets: bool) -> io::Result<()> {
         // A stream whose answer is not whole always does.
-        let reset = |raw| socket2::SockRef::from(raw).set_linger(Some(Duration::ZERO));
-        self.raw().map_or(Ok(()), reset)
+        let linger = resets.then_some(Duration::ZERO);
+        self.raw().map_or(Ok(()), |raw| socket2::SockRef::from(raw).set_linger(linger))
+    }
+
+    /// Its client has been given up. A connection of HTTP/2 that is left with nothing else ends too.
+    pub(super) fn give_up(&mut self) {
+        if let Self::Stream(stream) = self {
+            own(stream).give_up();
+        }
     }
 }
 

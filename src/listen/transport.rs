@@ -80,6 +80,8 @@ pub(crate) struct Transport {
     tunnel: AtomicBool,
     /// Longest pause between two successful writes.
     send_timeout: Duration,
+    /// The connection may take another request after the one in hand.
+    keeps_alive: bool,
     /// Bytes per second that the client must take or send while it is waited for.
     min_rate: u64,
     receiving: MinRate,
@@ -94,6 +96,8 @@ pub(crate) struct Transport {
     queued_bytes: u64,
     /// It must end with a reset.
     reset: AtomicBool,
+    /// It ends with a reset if it ends now: the answer waits for the client.
+    resets_for_now: bool,
     /// Its client does not know yet that it ends.
     surprises: AtomicBool,
     /// Wakes its task when it or its server has waited for too long.
@@ -120,6 +124,7 @@ impl Transport {
             pace: Mutex::new(None),
             tunnel: AtomicBool::new(false),
             send_timeout: limits.send_timeout,
+            keeps_alive: !limits.keepalive_timeout.is_zero(),
             min_rate: limits.min_rate,
             receiving: MinRate::default(),
             sending: MinRate::default(),
@@ -127,6 +132,7 @@ impl Transport {
             stalled: None,
             queued_bytes: 0,
             reset: AtomicBool::new(false),
+            resets_for_now: false,
             surprises: AtomicBool::new(false),
             alarm,
             place,
@@ -135,6 +141,7 @@ impl Transport {
 
     /// What stays of it until the next request, and what has been read of that.
     pub(super) fn park(mut self) -> Option<(Link, BytesMut)> {
+        self.ends_well();
         let socket = self.socket.take()?;
         let place = self.place.take();
         let (peer, alarm) = (self.peer.clone(), std::mem::take(&mut self.alarm));
@@ -187,7 +194,7 @@ impl Transport {
     /// client that it did not get the whole.
     pub(crate) fn reset_at_close(&self) {
         self.reset.store(true, Ordering::Relaxed);
-        if let Err(error) = self.socket().and_then(Socket::reset_at_close) {
+        if let Err(error) = self.socket().and_then(|socket| socket.reset_at_close(true)) {
             tracing::debug!(%error, "cannot reset the connection");
         }
     }
@@ -200,6 +207,11 @@ impl Transport {
     /// Whether the client has closed its side or the connection is broken; reads nothing.
     pub(crate) fn is_abandoned(&self) -> bool {
         self.socket.as_ref().is_none_or(Socket::is_abandoned)
+    }
+
+    /// Whether the connection may take another request (`keepalive_timeout`).
+    pub(crate) fn keeps_alive(&self) -> bool {
+        self.keeps_alive
     }
 
     /// Whether all of the request in hand has arrived.
@@ -303,6 +315,35 @@ impl Transport {
         self.receiving.waits_for_others();
     }
 
+    /// The answer waits for the client: should the connection end meanwhile, nothing of it is to stay in the kernel.
+    fn resets_for_now(&mut self) {
+        if !std::mem::replace(&mut self.resets_for_now, true)
+            && let Err(error) = self.socket().and_then(|socket| socket.reset_at_close(true))
+        {
+            tracing::debug!(%error, "cannot have the connection end with a reset");
+        }
+    }
+
+    /// The client takes nothing, or too little.
+    fn give_up(&mut self) {
+        self.reset.store(true, Ordering::Relaxed);
+        if let Some(socket) = &mut self.socket {
+            socket.give_up();
+        }
+    }
+
+    /// The connection ends, or waits for another request. What the kernel has of an answer that was sent to its end is
+    /// still the client's, however late it reads.
+    pub(super) fn ends_well(&mut self) {
+        let is_sent = self.outbound.is_empty() && self.queued().is_none() && !*self.reset.get_mut();
+        if is_sent
+            && std::mem::take(&mut self.resets_for_now)
+            && let Err(error) = self.socket().and_then(|socket| socket.reset_at_close(false))
+        {
+            tracing::debug!(%error, "the connection ends with a reset");
+        }
+    }
+
     /// Whether the client may still be sending what nobody will read: closing at once could cost it the answer.
     pub(super) fn must_linger(&self) -> bool {
         let unread =
@@ -311,11 +352,13 @@ impl Transport {
             && unread
             && self.inbound != Inbound::Tunnel
             && !self.reset.load(Ordering::Relaxed)
+            && !self.resets_for_now
     }
 
     /// Ends TLS, unless the connection is to look broken.
     pub(super) fn say_goodbye(&mut self) {
-        if let Some(socket) = self.socket.as_mut().filter(|_| !*self.reset.get_mut()) {
+        let resets = *self.reset.get_mut() || self.resets_for_now;
+        if let Some(socket) = self.socket.as_mut().filter(|_| !resets) {
             socket.say_goodbye();
         }
     }
@@ -397,6 +440,9 @@ impl Transport {
 
     /// Fails a write that has waited for the client too long.
     fn or_stalled<T>(&mut self, cx: &mut Context<'_>, write: Poll<io::Result<T>>) -> Poll<io::Result<T>> {
+        if write.is_pending() {
+            self.resets_for_now();
+        }
         let waits_for_disk = self.queued().as_ref().is_some_and(Outgoing::waits_for_disk);
         let waits_for_time = self.pace().is_some_and(|pace| pace.is_waiting());
         if !write.is_ready() && (waits_for_disk || waits_for_time) {
@@ -407,12 +453,14 @@ impl Transport {
             return write;
         }
         if let Some(error) = self.too_slow.take() {
+            self.give_up();
             return Poll::Ready(Err(error));
         }
         self.sending.waits();
         let deadline = Instant::now() + self.send_timeout;
         let stalled = self.stalled.get_or_insert_with(|| Box::pin(tokio::time::sleep_until(deadline)));
         ready!(stalled.as_mut().poll(cx));
+        self.give_up();
         Poll::Ready(Err(io::Error::new(io::ErrorKind::TimedOut, "the client takes nothing (send_timeout)")))
     }
 

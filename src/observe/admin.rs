@@ -2,6 +2,7 @@
 
 use std::{
     collections::HashSet,
+    net::IpAddr,
     sync::{Arc, PoisonError},
 };
 
@@ -11,7 +12,9 @@ use serde::Serialize;
 use super::Metrics;
 use crate::{
     answer::{Answer, Explanation},
+    config::Address,
     listen::{Head, Lines, Listener, Purpose},
+    route::name_of,
     state::State,
     upstream::{Drained, Health, Standing, Upstream, WaitingFor},
 };
@@ -20,8 +23,11 @@ use crate::{
 pub(crate) const X_BOWSHOCK: HeaderName = HeaderName::from_static("x-bowshock");
 
 /// Answers a request on the admin listener.
-pub(crate) async fn answer(state: &Arc<State>, request: &Head) -> Answer {
-    match (&request.method, request.uri.path()) {
+pub(crate) async fn answer(state: &Arc<State>, listener: &Listener, request: &Head) -> Answer {
+    if let Some(answer) = refuse_host(listener, request) {
+        return answer;
+    }
+    match (&request.method, std::str::from_utf8(request.target.path()).unwrap_or_default()) {
         (&Method::GET | &Method::HEAD, "/health") => text(StatusCode::OK, "text/plain", "ok\n".into()),
         (&Method::GET | &Method::HEAD, "/metrics") => {
             text(StatusCode::OK, "text/plain; version=0.0.4; charset=utf-8", metrics(state))
@@ -46,6 +52,21 @@ pub(crate) async fn answer(state: &Arc<State>, request: &Head) -> Answer {
             Explanation::new(StatusCode::NOT_FOUND, sentence).answer(&request.headers)
         }
     }
+}
+
+/// Refuses a request for a name that nobody has said is ours: a page of that name, whose owner has it lead to this
+/// address once it is shown ("DNS rebinding"), could otherwise read and change what it likes from an operator's browser.
+/// Browsers do not speak to unix sockets.
+fn refuse_host(listener: &Listener, request: &Head) -> Option<Answer> {
+    let named = request.target.authority().or_else(|| request.headers.text(header::HOST));
+    let name = name_of(named?);
+    let bare = name.strip_prefix('[').and_then(|rest| rest.strip_suffix(']')).unwrap_or(name);
+    let is_ours = matches!(listener.address, Address::Unix(_))
+        || bare.parse::<IpAddr>().is_ok()
+        || name.eq_ignore_ascii_case("localhost")
+        || listener.settings().hosts.iter().any(|host| host.eq_ignore_ascii_case(name));
+    let sentence = "Only IP addresses, localhost and the names in `hosts` of [admin] are answered here.";
+    (!is_ours).then(|| Explanation::new(StatusCode::MISDIRECTED_REQUEST, sentence).answer(&request.headers))
 }
 
 fn text(status: StatusCode, kind: &'static str, body: String) -> Answer {
@@ -102,7 +123,8 @@ fn drain(state: &State, request: &Head, draining: bool) -> Answer {
 
 /// The value of a parameter of the query.
 fn parameter(request: &Head, name: &str) -> Option<String> {
-    let pairs = request.uri.query().unwrap_or_default().split('&').filter_map(|pair| pair.split_once('='));
+    let query = request.target.query().and_then(|query| std::str::from_utf8(query).ok());
+    let pairs = query.unwrap_or_default().split('&').filter_map(|pair| pair.split_once('='));
     let (_, value) = pairs.into_iter().find(|(key, _)| *key == name)?;
     Some(percent_encoding::percent_decode_str(value).decode_utf8_lossy().into_owned())
 }

@@ -54,7 +54,7 @@ pub(super) fn prepare(state: &State, session: &mut Session, asked: &Head) {
     // HTTP/1.0 knows no interim answers (RFC 9110 §15.2).
     let no_interim = session.req_header().version < Version::HTTP_11;
     session.set_ignore_info_resp(no_interim);
-    if !is_persistent(asked) {
+    if !is_persistent(asked) || transport(session).is_ok_and(|transport| !transport.keeps_alive()) {
         // The engine looks at one field named Connection only.
         session.set_keepalive(None);
     }

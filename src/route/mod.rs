@@ -11,7 +11,7 @@ use regex::Regex;
 
 pub use hosts::Hosts;
 pub(crate) use hosts::name_of;
-pub use path::normalize;
+pub use path::{BadPath, normalize};
 pub use table::{ErrorPages, Route, Site, Table};
 
 use crate::config::PathPattern;

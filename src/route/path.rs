@@ -1,7 +1,8 @@
 //! The path that routes are matched against: decoded, with empty and dot segments resolved, as nginx does.
 //!
 //! The upstream gets the path as the client sent it; only routing and files use this form, so that no spelling
-//! (`/%5fx_accel_redirect`, `//static/../x`) goes around a route.
+//! (`/%5fx_accel_redirect`, `//static/../x`) goes around a route. Where a server could read the path as sent in a way
+//! that leads to another route ([`other_readings`]), the request is refused.
 
 use std::borrow::Cow;
 
@@ -17,6 +18,9 @@ pub enum BadPath {
     /// It does not start with `/`.
     #[error("The path does not start with a slash.")]
     Relative,
+    /// Servers may read it as the path of another route.
+    #[error("The path has dot segments, empty segments or encoded slashes that may lead elsewhere.")]
+    Ambiguous,
 }
 
 /// Brings the path of a request target (no query) into the form that routes are matched against.
@@ -26,14 +30,12 @@ pub enum BadPath {
 /// # Errors
 ///
 /// See [`BadPath`].
-pub fn normalize(raw: &str) -> Result<Cow<'_, str>, BadPath> {
-    if !raw.starts_with('/') {
+pub fn normalize<P: AsRef<[u8]> + ?Sized>(raw: &P) -> Result<Cow<'_, str>, BadPath> {
+    let raw = raw.as_ref();
+    if raw.first() != Some(&b'/') {
         return Err(BadPath::Relative);
     }
-    let decoded = match memchr::memchr(b'%', raw.as_bytes()) {
-        Some(_) => percent_encoding::percent_decode_str(raw).decode_utf8_lossy(),
-        None => raw.into(),
-    };
+    let decoded = decode(raw);
     if memchr::memchr(b'\0', decoded.as_bytes()).is_some() {
         return Err(BadPath::Nul);
     }
@@ -50,16 +52,137 @@ pub fn normalize(raw: &str) -> Result<Cow<'_, str>, BadPath> {
             segment => segments.push(segment),
         }
     }
-    let mut path = String::with_capacity(decoded.len());
-    for segment in &segments {
-        path.push('/');
-        path.push_str(segment);
-    }
     // A directory stays one: "/a/", "/a/." and "/a/b/.." all end with a slash.
-    if segments.is_empty() || matches!(decoded.rsplit('/').next(), Some("" | "." | "..")) {
+    let is_directory = segments.is_empty() || matches!(decoded.rsplit('/').next(), Some("" | "." | ".."));
+    Ok(Cow::Owned(join(&segments, is_directory)))
+}
+
+/// Paths that a server may take `raw` for, decoded, other than the normalized one: with dot segments left alone or
+/// resolved before they are decoded, with empty segments kept (RFC 3986 §5.2.4), with `%2F` as a part of a segment.
+///
+/// Empty where nothing but plain escapes sets `raw` apart from the normalized path, as for nearly every request.
+pub fn other_readings(raw: &[u8], normalized: &str) -> Vec<String> {
+    if raw == normalized.as_bytes() {
+        return Vec::new();
+    }
+    let has_encoded_slash = raw.windows(3).any(is_encoded_slash);
+    if !has_encoded_slash && is_plain(&decode(raw)) {
+        return Vec::new();
+    }
+    let either = [true, false];
+    let ways = either.into_iter().flat_map(|decodes_slash| {
+        [Dots::Kept, Dots::Literal, Dots::Encoded]
+            .into_iter()
+            .flat_map(move |dots| either.map(|merges_slashes| Way { decodes_slash, dots, merges_slashes }))
+    });
+    let mut readings = Vec::new();
+    for reading in ways.map(|way| way.read(raw)) {
+        if !readings.contains(&reading) && reading != normalized {
+            readings.push(reading);
+        }
+    }
+    readings
+}
+
+/// How a server reads a path.
+#[derive(Clone, Copy)]
+struct Way {
+    /// `%2F` separates segments as `/` does.
+    decodes_slash: bool,
+    dots: Dots,
+    /// Empty segments are dropped.
+    merges_slashes: bool,
+}
+
+/// Which dot segments a server resolves.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Dots {
+    Kept,
+    /// Those written as dots.
+    Literal,
+    /// `%2E` too.
+    Encoded,
+}
+
+impl Way {
+    fn read(self, raw: &[u8]) -> String {
+        let separated = if self.decodes_slash { separate(raw) } else { Cow::Borrowed(raw) };
+        let mut segments: Vec<Cow<'_, str>> = Vec::new();
+        let mut is_directory = false;
+        for segment in separated.split(|byte| *byte == b'/').skip(1) {
+            let decoded = if self.decodes_slash { decode(segment) } else { decode_but_slashes(segment) };
+            let told = if self.dots == Dots::Literal { segment } else { decoded.as_bytes() };
+            is_directory = false;
+            match told {
+                b"" if self.merges_slashes => is_directory = true,
+                b"." if self.dots != Dots::Kept => is_directory = true,
+                b".." if self.dots != Dots::Kept => {
+                    // Above the root is the root (RFC 3986 §5.2.4).
+                    segments.pop();
+                    is_directory = true;
+                }
+                _ => segments.push(decoded),
+            }
+        }
+        join(&segments, is_directory || segments.is_empty())
+    }
+}
+
+/// `raw` with its encoded slashes as slashes.
+fn separate(raw: &[u8]) -> Cow<'_, [u8]> {
+    if !raw.windows(3).any(is_encoded_slash) {
+        return raw.into();
+    }
+    let (mut separated, mut at) = (Vec::with_capacity(raw.len()), 0);
+    while let Some(byte) = raw.get(at) {
+        let is_slash = raw.get(at..at + 3).is_some_and(is_encoded_slash);
+        separated.push(if is_slash { b'/' } else { *byte });
+        at += if is_slash { 3 } else { 1 };
+    }
+    separated.into()
+}
+
+fn is_encoded_slash(escape: &[u8]) -> bool {
+    escape.eq_ignore_ascii_case(b"%2f")
+}
+
+fn decode(raw: &[u8]) -> Cow<'_, str> {
+    match memchr::memchr(b'%', raw) {
+        Some(_) => percent_encoding::percent_decode(raw).decode_utf8_lossy(),
+        None => String::from_utf8_lossy(raw),
+    }
+}
+
+/// The same, with `%2F` as it stands.
+fn decode_but_slashes(segment: &[u8]) -> Cow<'_, str> {
+    if !segment.windows(3).any(is_encoded_slash) {
+        return decode(segment);
+    }
+    let (mut decoded, mut start, mut at) = (String::new(), 0, 0);
+    while at < segment.len() {
+        if segment.get(at..at + 3).is_some_and(is_encoded_slash) {
+            decoded.push_str(&decode(&segment[start..at]));
+            decoded.push_str("%2F");
+            start = at + 3;
+            at = start;
+        } else {
+            at += 1;
+        }
+    }
+    decoded.push_str(&decode(&segment[start..]));
+    decoded.into()
+}
+
+fn join(segments: &[impl AsRef<str>], is_directory: bool) -> String {
+    let mut path = String::new();
+    for segment in segments {
+        path.push('/');
+        path.push_str(segment.as_ref());
+    }
+    if is_directory {
         path.push('/');
     }
-    Ok(Cow::Owned(path))
+    path
 }
 
 /// Whether there is nothing to resolve, which is nearly always so.
@@ -105,7 +228,51 @@ mod tests {
         assert_eq!(normalize("*"), Err(BadPath::Relative));
     }
 
+    /// All that servers may take a path for, the normalized one first.
+    fn readings(raw: &str) -> Vec<String> {
+        let path = normalize(raw).unwrap();
+        let others = other_readings(raw.as_bytes(), &path);
+        [vec![path.into_owned()], others].concat()
+    }
+
+    #[test]
+    fn servers_may_read_some_paths_in_several_ways() {
+        for raw in ["/a/b", "/a/", "/a%20b/c", "/%61%2eb", "/a/b.c", "/\u{e9}"] {
+            assert_eq!(readings(raw).len(), 1, "{raw}");
+        }
+        for (raw, reading) in [
+            ("/a/../b", "/a/../b"),
+            ("/a/%2e%2E/b", "/a/../b"),
+            ("/a%2f..%2Fb", "/a/../b"),
+            ("/a%2f..%2fb", "/a%2F..%2Fb"),
+            ("/a%2Fb", "/a%2Fb"),
+            ("//a", "//a"),
+            ("/a//../b", "/a/b"),
+            // Who resolves dots first and decodes slashes then.
+            ("/a/b%2Fc/../../d", "/d"),
+            // Who resolves only those that are written as dots.
+            ("/a/../b/%2e%2e/a", "/b/../a"),
+            ("/a/./b", "/a/./b"),
+            ("/a/.", "/a/."),
+        ] {
+            assert!(readings(raw).iter().any(|path| path == reading), "{raw}: {:?}", readings(raw));
+        }
+    }
+
     proptest::proptest! {
+        #[test]
+        fn what_has_one_reading_has_nothing_to_resolve(raw in "(/|%2[fF]|%2[eE]|\\.|a|b|%61){1,12}") {
+            let raw = format!("/{raw}");
+            if let Ok(path) = normalize(&raw) {
+                let others = other_readings(raw.as_bytes(), &path);
+                let decoded = decode(raw.as_bytes());
+                let is_same = decoded == path && !raw.to_ascii_lowercase().contains("%2f");
+                proptest::prop_assert_eq!(others.is_empty(), is_same, "{} {} {:?}", raw, path, others);
+                proptest::prop_assert!(others.iter().all(|other| other.starts_with('/')));
+            }
+        }
+
+
         #[test]
         fn a_normal_path_has_nothing_left_to_resolve(raw in "/[a-c./%2eE]{0,24}") {
             if let Ok(path) = normalize(&raw) {

@@ -9,7 +9,7 @@ use std::{
 use http::StatusCode;
 use tokio::sync::Mutex;
 
-use super::{By, Hosts, Routes};
+use super::{By, Hosts, Routes, path::other_readings};
 use crate::{
     config::{self, Action, Config},
     files,
@@ -142,6 +142,22 @@ impl Table {
         let found = site.routes.find(path);
         Some(Matched { site: &site.site, route: found.map(|found| (&site.table[found.route], found.by)) })
     }
+
+    /// Whether the servers of `route`, which was found for the normalized `path`, may take the path as sent for one of
+    /// another route, and so serve what that route's `allow`, `limit` or `methods` would have refused.
+    pub fn is_misread<P: AsRef<[u8]> + ?Sized>(
+        &self,
+        host: &str,
+        raw: &P,
+        path: &str,
+        route: &Arc<Route>,
+    ) -> bool {
+        let leads_here = |other: &String| {
+            let found = self.find(host, other).and_then(|matched| matched.route);
+            found.is_some_and(|(found, _)| Arc::ptr_eq(found, route))
+        };
+        route.upstream.is_some() && !other_readings(raw.as_ref(), path).iter().all(leads_here)
+    }
 }
 
 #[cfg(test)]
@@ -149,6 +165,7 @@ mod tests {
     use super::*;
     use crate::{
         benching::large::{self, Sample},
+        observe::Metrics,
         route::normalize,
     };
 
@@ -178,6 +195,81 @@ mod tests {
         for sample in (0..ROUTES).step_by(999).map(|number| Sample::new(0, number)) {
             let matched = table.find("WWW.galaxy0.example.org:8080", &sample.path).unwrap();
             assert_eq!(matched.route.unwrap().0.settings.key, sample.key);
+        }
+    }
+
+    /// Two open routes, two closed ones, one of them within an open one.
+    const GUARDED: &str = r#"
+[[site]]
+[site.routes]
+"/"              = { proxy = "a" }
+"/admin"         = { proxy = "a", allow = ["192.0.2.1"] }
+"/open"          = { proxy = "a" }
+"/open/closed"   = { proxy = "a", methods = ["GET"] }
+"~ ^/by/[^/]+/x" = { proxy = "a" }
+[upstream.a]
+servers = ["127.0.0.1:1"]
+"#;
+
+    /// The route of a path for a client; `None` where it is refused.
+    fn routed(table: &Table, raw: &str) -> Option<String> {
+        let path = normalize(raw).ok()?;
+        let (route, _) = table.find("", &path)?.route?;
+        (!table.is_misread("", raw, &path, route)).then(|| route.settings.key.clone())
+    }
+
+    fn guarded() -> Table {
+        let config = config::parse("guarded.toml", GUARDED).unwrap().config;
+        let upstreams = Upstreams::default();
+        upstreams.apply(&config.upstreams, &Metrics::new());
+        Table::new(&config, &upstreams, &Limits::default())
+    }
+
+    #[tokio::test]
+    async fn a_path_that_servers_may_take_for_one_of_another_route_is_refused() {
+        let table = guarded();
+        for (raw, key) in [
+            ("/api/tools/toolshed%2Frepos%2Fx", "/"),
+            ("/a/../b//c/%2e", "/"),
+            ("/open/a%2Fb/../c//d", "/open"),
+            ("/%61dmin/x", "/admin"),
+            ("/admin/a//b/%2e/c", "/admin"),
+            ("/by/a/x//y", "~ ^/by/[^/]+/x"),
+        ] {
+            assert_eq!(routed(&table, raw).as_deref(), Some(key), "{raw}");
+        }
+        for raw in [
+            "/admin/x/../../y",
+            "/admin/%2e%2e/y",
+            "/admin%2F..%2Fy",
+            "/admin%2Fx",
+            "//admin/x",
+            "/./admin",
+            "/open/a%2Fb/../../admin",
+            "/open/../admin/%2e%2e/open",
+            "/open//closed",
+            "/open/closed/..",
+            "/open/closed%2f..%2fx",
+            "/by/a%2fb/x",
+        ] {
+            assert_eq!(routed(&table, raw), None, "{raw}");
+        }
+    }
+
+    proptest::proptest! {
+        /// Whatever a server makes of a path that is passed on, it is on the route whose rules were kept to.
+        #[test]
+        fn no_reading_of_a_path_leads_around_a_route(
+            raw in "(/|//|%2[fF]|/\\.|/\\.\\.|/%2[eE]%2e|/\\.%2e|/admin|/open|/closed|/by|/a|/x|%61){1,9}"
+        ) {
+            let table = tokio::runtime::Builder::new_current_thread().build().unwrap().block_on(async { guarded() });
+            if let Some(key) = routed(&table, &raw) {
+                let path = normalize(&raw).unwrap();
+                for reading in other_readings(raw.as_bytes(), &path) {
+                    let (route, _) = table.find("", &reading).unwrap().route.unwrap();
+                    proptest::prop_assert_eq!(&route.settings.key, &key, "{} as {}", raw, reading);
+                }
+            }
         }
     }
 }

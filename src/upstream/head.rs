@@ -23,7 +23,7 @@ pub(crate) fn prepare(
     }
     if received.version == Version::HTTP_10 && !received.headers.has(header::HOST) {
         // It goes on as HTTP/1.1, where a host is due; as in nginx, it is the name of the upstream when none was said.
-        let named = received.uri.authority().map_or(upstream, |authority| authority.as_str());
+        let named = received.target.authority().unwrap_or(upstream);
         request
             .set(header::HOST, HeaderValue::from_str(named).unwrap_or(HeaderValue::from_static("localhost")));
     }

@@ -40,7 +40,7 @@ pub const SERVER: Keys = Keys {
 };
 
 /// `[admin]`
-pub const ADMIN: Keys = Keys { table: "`[admin]`", now: &["listen"], later: &[] };
+pub const ADMIN: Keys = Keys { table: "`[admin]`", now: &["listen", "mode", "hosts"], later: &[] };
 
 /// `[log]`
 pub const LOG: Keys = Keys { table: "`[log]`", now: &["level", "format", "access"], later: &[] };

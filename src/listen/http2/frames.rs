@@ -1,4 +1,5 @@
-//! The bytes of a connection on their way in, with a count of the frames that mean work and carry nothing.
+//! The frames of a connection on their way in: header blocks are rewritten ([`Heads`]), and those that mean work and carry
+//! nothing are counted.
 //!
 //! Resets (RFC 9113 §10.5 and the attack of 2023), PING and SETTINGS, which want answers, and frames that are empty: a
 //! client needs few of each.
@@ -11,12 +12,17 @@ use std::{
     time::Duration,
 };
 
+use bytes::{Buf, BufMut, BytesMut};
+use h2::Reason;
 use tokio::{
     io::{AsyncRead, AsyncWrite, ReadBuf},
     time::Instant,
 };
 
-use super::Shared;
+use super::{
+    MAX_FRAME, Shared,
+    heads::{CONTINUATION, HEADERS, Heads},
+};
 use crate::{
     config::Http2,
     listen::{Socket, connection::linger, place::Place},
@@ -34,13 +40,17 @@ const WINDOW: Duration = Duration::from_secs(10);
 /// A connection whose frames are counted.
 pub(super) struct Frames {
     socket: Socket,
-    counter: Counter,
+    reader: Reader,
+    /// What `h2` gets before anything else is read.
+    ready: BytesMut,
     limits: Http2,
     since: Instant,
     shared: Arc<Shared>,
     place: Arc<Place>,
     /// The client has closed its side.
     has_ended: bool,
+    /// The connection ends with a reset if it ends while the client is behind.
+    resets: bool,
 }
 
 /// What has come of each kind.
@@ -52,77 +62,232 @@ struct Counts {
     empty: u32,
 }
 
-/// Finds the heads of frames among the bytes.
+/// The head of a frame (§4.1).
+#[derive(Debug, Clone, Copy)]
+pub(super) struct FrameHead {
+    pub(super) length: usize,
+    pub(super) kind: u8,
+    pub(super) flags: u8,
+    pub(super) stream: u32,
+}
+
+impl FrameHead {
+    fn read([high, middle, low, kind, flags, stream @ ..]: [u8; HEAD]) -> Self {
+        let length = usize::from(high) << 16 | usize::from(middle) << 8 | usize::from(low);
+        Self { length, kind, flags, stream: u32::from_be_bytes(stream) & 0x7fff_ffff }
+    }
+
+    pub(super) fn write(self, out: &mut BytesMut) {
+        // No longer than a frame that was read.
+        out.put_uint(self.length as u64, 3);
+        out.put_slice(&[self.kind, self.flags]);
+        out.put_u32(self.stream);
+    }
+
+    fn is_of_block(&self) -> bool {
+        matches!(self.kind, HEADERS | CONTINUATION)
+    }
+}
+
+/// Finds the frames among the bytes.
 #[derive(Debug)]
-struct Counter {
+struct Reader {
     /// Bytes to pass over before the next head.
     skip: usize,
     head: [u8; HEAD],
     filled: usize,
     counts: Counts,
+    heads: Heads,
+    /// A frame of a header block that has not come whole, and what has come of it.
+    partial: Option<(FrameHead, Vec<u8>)>,
+    /// Frames are too large: `h2` ends the connection, and all goes on to it as it comes.
+    is_lost: bool,
 }
 
 impl Frames {
     pub(super) fn new(socket: Socket, limits: Http2, shared: Arc<Shared>, place: Arc<Place>) -> Self {
-        let (counter, since) = (Counter::new(), Instant::now());
-        Self { socket, counter, limits, since, shared, place, has_ended: false }
+        let (reader, since) = (Reader::new(&limits), Instant::now());
+        Self {
+            socket,
+            reader,
+            ready: BytesMut::new(),
+            limits,
+            since,
+            shared,
+            place,
+            has_ended: false,
+            resets: false,
+        }
     }
 
     /// Takes note of whether the client takes what it is sent: it may be of streams that have ended for us.
-    fn wrote<T>(&self, sent: &Poll<T>) {
-        if sent.is_pending() {
-            self.shared.blocked.store(true, Ordering::Relaxed);
-        } else if self.shared.blocked.load(Ordering::Relaxed) {
-            self.shared.is_used();
+    fn wrote<T>(&mut self, sent: &Poll<T>) {
+        if sent.is_ready() {
+            if self.shared.blocked.load(Ordering::Relaxed) {
+                self.shared.is_used();
+                self.shared.has_taken();
+            }
+        } else if !self.shared.blocked.swap(true, Ordering::Relaxed) {
+            self.shared.has_taken();
+            if !std::mem::replace(&mut self.resets, true) {
+                self.reset_at_close(true);
+            }
+        }
+    }
+
+    fn reset_at_close(&self, resets: bool) {
+        if let Err(error) = self.socket.reset_at_close(resets) {
+            tracing::debug!(%error, "cannot choose how the connection ends");
+        }
+    }
+
+    /// Reads until there is something for `h2` in `out` or `ready`, or the client has closed its side.
+    fn poll_more(&mut self, cx: &mut Context<'_>, out: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        let start = out.filled().len();
+        loop {
+            if self.shared.ends_with().is_some() {
+                // Nothing more is read; who looks after the connection ends it.
+                return Poll::Pending;
+            }
+            ready!(self.socket.poll_read(cx, out))?;
+            let came = &out.filled()[start..];
+            if came.is_empty() {
+                self.has_ended = true;
+                return Poll::Ready(Ok(()));
+            }
+            let passed = self.reader.pass(came);
+            let taken = self.reader.take(&came[passed..], &mut self.ready);
+            out.set_filled(start + passed);
+            if let Err(reason) = taken {
+                self.shared.end(reason);
+            } else if self.is_flood() {
+                self.shared.end(Reason::ENHANCE_YOUR_CALM);
+            }
+            if passed > 0 || !self.ready.is_empty() {
+                return Poll::Ready(Ok(()));
+            }
         }
     }
 
     /// Whether what has come is more than a client needs.
     fn is_flood(&mut self) -> bool {
-        let (counts, most) = (&self.counter.counts, &self.limits);
+        let (counts, most) = (&self.reader.counts, &self.limits);
         let is_flood = counts.resets > most.max_resets
             || counts.pings > most.max_pings
             || counts.settings > most.max_settings
             || counts.empty > most.max_empty_frames;
         if !is_flood && *counts != Counts::default() && self.since.elapsed() > WINDOW {
-            self.counter.counts = Counts::default();
+            self.reader.counts = Counts::default();
             self.since = Instant::now();
         }
         is_flood
     }
 }
 
-impl Counter {
-    fn new() -> Self {
-        Self { skip: PREFACE, head: [0; HEAD], filled: 0, counts: Counts::default() }
+impl Reader {
+    fn new(limits: &Http2) -> Self {
+        Self {
+            skip: PREFACE,
+            head: [0; HEAD],
+            filled: 0,
+            counts: Counts::default(),
+            heads: Heads::new(limits.max_header_list),
+            partial: None,
+            is_lost: false,
+        }
     }
 
-    fn see(&mut self, mut bytes: &[u8]) {
+    /// How many of `bytes` go on as they came. Those that follow are for [`take`](Self::take).
+    fn pass(&mut self, bytes: &[u8]) -> usize {
+        if self.filled > 0 || self.partial.is_some() || self.heads.is_open() {
+            return 0;
+        }
+        let mut passed = 0;
+        loop {
+            let skipped = self.skip.min(bytes.len() - passed);
+            self.skip -= skipped;
+            passed += skipped;
+            // Where only a part of a head has come, it is held back: the frame may not go on.
+            let Some(head) = bytes[passed..].first_chunk() else { return passed };
+            let head = FrameHead::read(*head);
+            if head.is_of_block() && !self.is_lost {
+                return passed;
+            }
+            self.begin(head);
+            passed += HEAD;
+        }
+    }
+
+    /// Takes bytes from the head of a frame on, and adds to `out` what `h2` gets of them.
+    ///
+    /// # Errors
+    ///
+    /// The code with which the connection ends.
+    fn take(&mut self, mut bytes: &[u8], out: &mut BytesMut) -> Result<(), Reason> {
         while !bytes.is_empty() {
-            if self.skip > 0 {
+            if let Some((head, payload)) = &mut self.partial {
+                let taken = (head.length - payload.len()).min(bytes.len());
+                payload.extend_from_slice(&bytes[..taken]);
+                bytes = &bytes[taken..];
+                if payload.len() == head.length
+                    && let Some((head, payload)) = self.partial.take()
+                {
+                    self.heads.take(head, &payload, out)?;
+                }
+            } else if self.skip > 0 {
                 let passed = self.skip.min(bytes.len());
                 self.skip -= passed;
+                out.put_slice(&bytes[..passed]);
                 bytes = &bytes[passed..];
-                continue;
+            } else {
+                let taken = (HEAD - self.filled).min(bytes.len());
+                self.head[self.filled..self.filled + taken].copy_from_slice(&bytes[..taken]);
+                self.filled += taken;
+                bytes = &bytes[taken..];
+                if self.filled == HEAD {
+                    self.filled = 0;
+                    bytes = self.frame(FrameHead::read(self.head), bytes, out)?;
+                }
             }
-            let taken = (HEAD - self.filled).min(bytes.len());
-            self.head[self.filled..self.filled + taken].copy_from_slice(&bytes[..taken]);
-            self.filled += taken;
-            bytes = &bytes[taken..];
-            if self.filled == HEAD {
-                self.filled = 0;
-                self.count();
+        }
+        Ok(())
+    }
+
+    /// Takes a frame whose payload begins with `bytes`; those that follow what was taken.
+    fn frame<'b>(
+        &mut self,
+        head: FrameHead,
+        bytes: &'b [u8],
+        out: &mut BytesMut,
+    ) -> Result<&'b [u8], Reason> {
+        self.begin(head);
+        if !head.is_of_block() || self.is_lost {
+            self.heads.give_up(out);
+            head.write(out);
+            return Ok(bytes);
+        }
+        self.skip = 0;
+        match bytes.split_at_checked(head.length) {
+            Some((payload, rest)) => self.heads.take(head, payload, out).map(|()| rest),
+            None => {
+                self.partial = Some((head, Vec::with_capacity(head.length)));
+                Ok(bytes)
             }
         }
     }
 
-    /// Counts the frame whose head is there (§6).
-    fn count(&mut self) {
-        let [high, middle, low, kind, flags, ..] = self.head;
-        self.skip = usize::from(high) << 16 | usize::from(middle) << 8 | usize::from(low);
-        let (is_empty, has_flag_1) = (self.skip == 0, flags & 1 != 0);
+    /// Takes note of a frame that begins.
+    fn begin(&mut self, head: FrameHead) {
+        self.skip = head.length;
+        self.is_lost |= head.length > MAX_FRAME as usize;
+        self.count(head);
+    }
+
+    /// Counts a frame (§6).
+    fn count(&mut self, head: FrameHead) {
+        let (is_empty, has_flag_1) = (head.length == 0, head.flags & 1 != 0);
         let counts = &mut self.counts;
-        let count = match kind {
+        let count = match head.kind {
             // DATA and HEADERS without END_STREAM, CONTINUATION.
             0 | 1 if is_empty && !has_flag_1 => &mut counts.empty,
             9 if is_empty => &mut counts.empty,
@@ -141,16 +306,15 @@ impl Counter {
 impl AsyncRead for Frames {
     fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, out: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         let this = self.get_mut();
-        if this.shared.flooded.load(Ordering::Relaxed) {
-            // Nothing more is read; who looks after the connection ends it.
-            return Poll::Pending;
+        if this.ready.is_empty() {
+            ready!(this.poll_more(cx, out))?;
         }
-        let start = out.filled().len();
-        ready!(this.socket.poll_read(cx, out))?;
-        this.has_ended = out.filled().len() == start;
-        this.counter.see(&out.filled()[start..]);
-        if this.is_flood() {
-            this.shared.flooded.store(true, Ordering::Relaxed);
+        let taken = this.ready.len().min(out.remaining());
+        out.put_slice(&this.ready[..taken]);
+        this.ready.advance(taken);
+        if this.ready.is_empty() {
+            // It may have grown with a large block.
+            this.ready = BytesMut::new();
         }
         Poll::Ready(Ok(()))
     }
@@ -196,9 +360,17 @@ impl AsyncWrite for Frames {
 
 impl Drop for Frames {
     fn drop(&mut self) {
+        let is_behind = self.shared.blocked.load(Ordering::Relaxed);
+        if is_behind || self.shared.gave_up.load(Ordering::Relaxed) {
+            // What the client has not taken is not to wait for it in the kernel.
+            return self.reset_at_close(true);
+        }
+        if self.resets {
+            self.reset_at_close(false);
+        }
         self.socket.say_goodbye();
         // What was said last is to arrive, whatever the client still sends; who floods us needs no more.
-        if !self.has_ended && !self.shared.flooded.load(Ordering::Relaxed) {
+        if !self.has_ended && self.shared.ends_with() != Some(Reason::ENHANCE_YOUR_CALM) {
             linger(&self.socket, Arc::clone(&self.place));
         }
     }
@@ -208,16 +380,33 @@ impl Drop for Frames {
 mod tests {
     use super::*;
 
+    const LIMITS: Http2 = Http2 {
+        max_concurrent_streams: 1,
+        stream_window: 1,
+        connection_window: 1,
+        max_header_list: 1000,
+        max_resets: 1,
+        max_pings: 1,
+        max_settings: 1,
+        max_empty_frames: 1,
+    };
+
     fn frame(kind: u8, flags: u8, body: &[u8]) -> Vec<u8> {
         let [_, high, middle, low] = u32::try_from(body.len()).unwrap().to_be_bytes();
         [&[high, middle, low, kind, flags, 0, 0, 0, 1], body].concat()
     }
 
-    fn counts(frames: &[Vec<u8>], piece: usize) -> Counts {
-        let mut counter = Counter::new();
+    /// What was counted, and what `h2` gets, where the bytes come in pieces.
+    fn read(frames: &[Vec<u8>], piece: usize) -> (Counts, Vec<u8>) {
+        let mut reader = Reader::new(&LIMITS);
         let all = [vec![b'P'; PREFACE], frames.concat()].concat();
-        all.chunks(piece).for_each(|part| counter.see(part));
-        counter.counts
+        let mut handed_over = BytesMut::new();
+        for part in all.chunks(piece) {
+            let passed = reader.pass(part);
+            handed_over.put_slice(&part[..passed]);
+            reader.take(&part[passed..], &mut handed_over).unwrap();
+        }
+        (reader.counts, handed_over[PREFACE..].to_vec())
     }
 
     #[test]
@@ -225,7 +414,7 @@ mod tests {
         let frames = [
             frame(4, 0, &[0; 6]),
             frame(4, 1, &[]),
-            frame(1, 4, b"\x03\x03\x06\x06"),
+            frame(1, 4, b"\x82\x87\x84\x41\x01a"),
             frame(0, 0, &[6; 40]),
             frame(0, 0, &[]),
             frame(0, 1, &[]),
@@ -233,13 +422,28 @@ mod tests {
             frame(6, 1, &[0; 8]),
             frame(3, 0, &[0; 4]),
             frame(3, 0, &[0; 4]),
-            frame(9, 0, &[]),
             frame(2, 0, &[0; 5]),
             frame(8, 0, &[0; 4]),
         ];
+        let whole = read(&frames, 1000).1;
         for piece in [1, 2, 7, 9, 10, 64, 1000] {
-            let expected = Counts { resets: 2, pings: 1, settings: 1, empty: 3 };
-            assert_eq!(counts(&frames, piece), expected, "{piece} bytes at a time");
+            let (counts, handed_over) = read(&frames, piece);
+            let expected = Counts { resets: 2, pings: 1, settings: 1, empty: 2 };
+            assert_eq!(counts, expected, "{piece} bytes at a time");
+            assert!(handed_over == whole, "{piece} bytes at a time");
+        }
+        let plain = [frames[0].clone(), frames[1].clone()].concat();
+        assert!(whole.starts_with(&plain) && whole.ends_with(&frames[3..].concat()));
+    }
+
+    #[test]
+    fn h2_sees_what_it_must_end_the_connection_over() {
+        let open = frame(1, 0, b"\x82");
+        let stub = [0, 0, 0, 1, 0, 0, 0, 0, 1];
+        let ping = frame(6, 0, &[0; 8]);
+        assert_eq!(read(&[open, ping.clone()], 7).1, [&stub[..], &ping].concat(), "within a block");
+        for alone in [frame(9, 4, b"\x82"), frame(1, 12, b"\x09\x82")] {
+            assert_eq!(read(std::slice::from_ref(&alone), 7).1, alone);
         }
     }
 }

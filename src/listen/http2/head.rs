@@ -5,8 +5,9 @@
 
 use bytes::{BufMut, BytesMut};
 use h2::ext::Protocol;
-use http::{HeaderMap, Method, StatusCode, Version, header, request};
+use http::{HeaderMap, HeaderValue, Method, StatusCode, Version, header, request};
 
+use super::heads::TARGET;
 use crate::listen::{
     Request,
     head::{self, Refusal},
@@ -36,15 +37,15 @@ pub(crate) fn downgrade(parts: &request::Parts, has_no_body: bool) -> Result<Req
         return Err(bad("The scheme is neither http nor https."));
     }
     let authority = authority(parts)?;
-    let target = match parts.uri.path_and_query().map(|target| target.as_str()) {
-        Some("*") if parts.method == Method::OPTIONS => "*",
-        Some(target) if target.starts_with('/') => target,
+    let target = match target(parts) {
+        Some(b"*") if parts.method == Method::OPTIONS => b"*",
+        Some(target) if target.starts_with(b"/") => target,
         _ => return Err(bad("The path does not begin with a slash.")),
     };
     let mut text = BytesMut::with_capacity(1024);
     let mut put = |pieces: &[&[u8]]| pieces.iter().for_each(|piece| text.put_slice(piece));
     let method = if is_websocket { &Method::GET } else { &parts.method };
-    put(&[method.as_str().as_bytes(), b" ", target.as_bytes(), b" HTTP/1.1\r\n"]);
+    put(&[method.as_str().as_bytes(), b" ", target, b" HTTP/1.1\r\n"]);
     put(&[b"host: ", authority, b"\r\n"]);
     for (name, value) in &parts.headers {
         let (name, value) = (name.as_str(), value.as_bytes());
@@ -57,7 +58,7 @@ pub(crate) fn downgrade(parts: &request::Parts, has_no_body: bool) -> Result<Req
             return Err(bad("The value of a field begins or ends with a space."));
         }
         match name {
-            "host" | "cookie" | "te" => {}
+            "host" | "cookie" | "te" | TARGET => {}
             "sec-websocket-key" if is_websocket => {}
             _ => put(&[name.as_bytes(), b": ", value, b"\r\n"]),
         }
@@ -87,12 +88,16 @@ pub(crate) fn downgrade(parts: &request::Parts, has_no_body: bool) -> Result<Req
 }
 
 /// What would be the first line of a request in HTTP/1.1.
-pub(super) fn first_line(parts: &request::Parts) -> String {
-    let (method, uri, version) = (&parts.method, &parts.uri, parts.version);
-    match uri.path_and_query() {
-        Some(target) => format!("{method} {target} {version:?}"),
-        None => format!("{method} {uri} {version:?}"),
-    }
+pub(super) fn first_line(parts: &request::Parts) -> Vec<u8> {
+    let authority = || parts.uri.authority().map_or("-", |authority| authority.as_str()).as_bytes();
+    let target = target(parts).unwrap_or_else(authority);
+    [parts.method.as_str().as_bytes(), b" ", target, b" HTTP/2.0"].concat()
+}
+
+/// The target as it came, which may be one that `h2` does not take.
+fn target(parts: &request::Parts) -> Option<&[u8]> {
+    let kept = parts.headers.get(TARGET).map(HeaderValue::as_bytes);
+    kept.or_else(|| parts.uri.path_and_query().map(|target| target.as_str().as_bytes()))
 }
 
 /// Sixteen random bytes in base64: what tells a server of WebSocket from one that repeats what it hears.

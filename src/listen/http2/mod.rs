@@ -5,6 +5,9 @@
 
 mod frames;
 pub(super) mod head;
+mod heads;
+mod hpack;
+mod huffman;
 mod stream;
 
 use std::{
@@ -13,24 +16,25 @@ use std::{
     pin::pin,
     sync::{
         Arc, Mutex,
-        atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering},
+        atomic::{AtomicBool, AtomicU32, AtomicU64, AtomicUsize, Ordering},
     },
-    task::{Poll, ready},
+    task::{Context, Poll, ready},
     time::Duration,
 };
 
 use bytes::{Bytes, BytesMut};
 use h2::{
-    Reason, RecvStream,
+    Ping, PingPong, Reason, RecvStream, SendStream,
     server::{Connection, SendResponse},
 };
-use http::{HeaderValue, StatusCode, header};
+use http::{HeaderValue, header};
 use tokio::time::{Instant, timeout};
 
 use super::{
     Limits, Refused, Serve,
     alarm::Alarm,
     greeting::Greeted,
+    head::Refusal,
     peer::Peer,
     place::Place,
     socket::Socket,
@@ -38,6 +42,7 @@ use super::{
 };
 use crate::{clock, config};
 use frames::Frames;
+use heads::Fault;
 pub(crate) use stream::Stream;
 
 /// Windows of a connection that has shown nothing yet: what somebody may have us keep who sends bodies that nobody
@@ -66,10 +71,14 @@ pub(crate) struct Shared {
     ended: AtomicU64,
     /// The client has not taken all that is to be sent: streams end for us before that.
     blocked: AtomicBool,
+    /// When it took something last while that was so, in milliseconds from the beginning.
+    taken_at: AtomicU64,
+    /// An answer was given up because the client takes nothing of it, or too little.
+    gave_up: AtomicBool,
     /// Bytes of bodies that were passed on.
     taken: AtomicU64,
-    /// The client sends too much of what means work and nothing else.
-    flooded: AtomicBool,
+    /// The code of the error that the client has made, with which the connection ends; 0 while there is none.
+    error: AtomicU32,
 }
 
 /// Counts a stream for as long as it lasts.
@@ -82,8 +91,10 @@ impl Shared {
             open: AtomicUsize::new(0),
             ended: AtomicU64::new(0),
             blocked: AtomicBool::new(false),
+            taken_at: AtomicU64::new(0),
+            gave_up: AtomicBool::new(false),
             taken: AtomicU64::new(0),
-            flooded: AtomicBool::new(false),
+            error: AtomicU32::new(0),
         }
     }
 
@@ -92,10 +103,33 @@ impl Shared {
         Open(Arc::clone(self))
     }
 
+    /// The connection is to end with this code.
+    fn end(&self, reason: Reason) {
+        self.error.store(reason.into(), Ordering::Relaxed);
+    }
+
+    fn ends_with(&self) -> Option<Reason> {
+        Some(self.error.load(Ordering::Relaxed)).filter(|code| *code != 0).map(Reason::from)
+    }
+
+    fn now(&self) -> u64 {
+        u64::try_from(self.began.elapsed().as_millis()).unwrap_or(u64::MAX)
+    }
+
     /// It is not idle yet.
     fn is_used(&self) {
-        let now = u64::try_from(self.began.elapsed().as_millis()).unwrap_or(u64::MAX);
-        self.ended.store(now, Ordering::Relaxed);
+        self.ended.store(self.now(), Ordering::Relaxed);
+    }
+
+    /// The client, which is behind, has taken something, or is behind from now on.
+    fn has_taken(&self) {
+        self.taken_at.store(self.now(), Ordering::Relaxed);
+    }
+
+    /// When the client took something last; `None` while it has taken all.
+    fn blocked_since(&self) -> Option<Instant> {
+        let taken = Duration::from_millis(self.taken_at.load(Ordering::Relaxed));
+        self.blocked.load(Ordering::Relaxed).then_some(self.began + taken)
     }
 
     /// So long has it been idle; `None` while it is not.
@@ -123,12 +157,15 @@ pub(super) async fn serve(greeted: Greeted, place: Place, limits: Arc<Limits>, s
     let place = Arc::new(place);
     let frames = Frames::new(socket, limits.http2, Arc::clone(&shared), Arc::clone(&place));
     let handshake = builder(&limits.http2).handshake(frames);
-    let connection = match timeout(limits.client_header_timeout, handshake).await {
+    let mut connection = match timeout(limits.client_header_timeout, handshake).await {
         Ok(Ok(connection)) => connection,
         Ok(Err(error)) => return tracing::debug!(%peer, %error, "no HTTP/2"),
         Err(_) => return tracing::debug!(%peer, "the beginning of HTTP/2 took too long"),
     };
-    let mut requests = Requests { connection, shared, peer, place, limits, serve, has_grown: false };
+    let pings = connection.ping_pong();
+    let (has_grown, malformed, asked) = (false, Vec::new(), None);
+    let mut requests =
+        Requests { connection, shared, peer, place, limits, serve, has_grown, malformed, pings, asked };
     requests.run().await;
 }
 
@@ -159,6 +196,11 @@ struct Requests {
     serve: Serve,
     /// The windows are as large as they become.
     has_grown: bool,
+    /// Streams of malformed requests, which end with an error once they are answered.
+    malformed: Vec<SendStream<Bytes>>,
+    /// Asks whether the client is there, and when it was asked.
+    pings: Option<PingPong>,
+    asked: Option<Instant>,
 }
 
 /// What comes next on a connection.
@@ -170,8 +212,10 @@ enum Next {
     Closing,
     /// It has been idle for too long.
     Idle,
-    /// It costs more than it is worth.
-    Flooded,
+    /// The client takes nothing.
+    Stuck,
+    /// The client has made this error.
+    Error(Reason),
 }
 
 impl Requests {
@@ -192,21 +236,14 @@ impl Requests {
                         None => Next::End(None),
                     });
                 }
-                if self.shared.flooded.load(Ordering::Relaxed) {
-                    return Poll::Ready(Next::Flooded);
+                self.reset_malformed();
+                if let Some(reason) = self.shared.ends_with() {
+                    return Poll::Ready(Next::Error(reason));
                 }
                 if leaving.is_none() && (closed.as_mut().poll(cx).is_ready() || listener.is_closing()) {
                     return Poll::Ready(Next::Closing);
                 }
-                loop {
-                    let since = self.shared.idle_since().max(leaving.filter(|_| self.shared.is_idle()));
-                    let is_blocked = self.shared.blocked.load(Ordering::Relaxed);
-                    let at_most = if is_blocked { at_most.max(self.limits.send_timeout) } else { at_most };
-                    ready!(alarm.poll(cx, since.unwrap_or_else(Instant::now) + at_most));
-                    if since.is_some() {
-                        return Poll::Ready(Next::Idle);
-                    }
-                }
+                self.poll_patience(cx, &mut alarm, leaving, at_most)
             });
             match next.await {
                 Next::Request(request) => {
@@ -220,12 +257,22 @@ impl Requests {
                     (leaving, at_most) = (Some(Instant::now()), FAREWELL);
                     self.connection.graceful_shutdown();
                 }
+                Next::Stuck => {
+                    tracing::debug!(peer = %self.peer, "the client takes nothing (send_timeout)");
+                    self.shared.gave_up.store(true, Ordering::Relaxed);
+                    self.connection.abrupt_shutdown(Reason::NO_ERROR);
+                    // As far as that is taken at once; in either case the connection ends with a reset.
+                    let _ = timeout(Duration::ZERO, poll_fn(|cx| self.connection.poll_closed(cx))).await;
+                    return;
+                }
                 // It has not taken its leave.
                 Next::Closing | Next::Idle => return,
-                Next::Flooded => {
-                    tracing::debug!(peer = %self.peer, "a flood of HTTP/2 frames: the connection is closed");
-                    self.peer.listener.metrics.flooded.inc();
-                    self.connection.abrupt_shutdown(Reason::ENHANCE_YOUR_CALM);
+                Next::Error(reason) => {
+                    tracing::debug!(peer = %self.peer, ?reason, "an HTTP/2 connection is closed");
+                    if reason == Reason::ENHANCE_YOUR_CALM {
+                        self.peer.listener.metrics.flooded.inc();
+                    }
+                    self.connection.abrupt_shutdown(reason);
                     return self.farewell().await;
                 }
                 Next::End(error) => {
@@ -234,6 +281,34 @@ impl Requests {
                     }
                     return;
                 }
+            }
+        }
+    }
+
+    /// Ready when the client has been idle for as long as it may be, `at_most` so long, or takes nothing.
+    fn poll_patience(
+        &mut self,
+        cx: &mut Context<'_>,
+        alarm: &mut Alarm,
+        leaving: Option<Instant>,
+        at_most: Duration,
+    ) -> Poll<Next> {
+        loop {
+            if let Some(since) = self.shared.blocked_since() {
+                ready!(alarm.poll(cx, since + self.limits.send_timeout));
+                return Poll::Ready(Next::Stuck);
+            }
+            let since = self.shared.idle_since().max(leaving.filter(|_| self.shared.is_idle()));
+            if since.is_some() && self.shared.gave_up.load(Ordering::Relaxed) {
+                if let Some(asked) = self.is_there(cx) {
+                    ready!(alarm.poll(cx, asked + FAREWELL));
+                    return Poll::Ready(Next::Stuck);
+                }
+                continue;
+            }
+            ready!(alarm.poll(cx, since.unwrap_or_else(Instant::now) + at_most));
+            if since.is_some() {
+                return Poll::Ready(Next::Idle);
             }
         }
     }
@@ -251,18 +326,21 @@ impl Requests {
     }
 
     /// Has a request served.
-    fn begin(&self, request: http::Request<RecvStream>, respond: SendResponse<Bytes>) {
+    fn begin(&mut self, request: http::Request<RecvStream>, respond: SendResponse<Bytes>) {
         let (parts, body) = request.into_parts();
+        if let Some(fault) = parts.headers.get(heads::FAULT).and_then(|fault| Fault::of(fault.as_bytes())) {
+            let line = parts.headers.get(heads::LINE).map_or(&b""[..], HeaderValue::as_bytes);
+            let stream = self.refuse(respond, fault.refusal(), line, fault.is_stream_error());
+            self.malformed.extend(stream);
+            return;
+        }
         let open = self.shared.open();
         let active = self.place.active();
         let request = match head::downgrade(&parts, body.is_end_stream()) {
             Ok(request) => request,
             Err(refusal) => {
-                self.peer.listener.metrics.refused(refusal.status);
-                let bytes = refuse(respond, refusal.status, refusal.sentence);
-                let line = head::first_line(&parts);
-                let (peer, line) = (&self.peer, line.as_bytes());
-                return peer.listener.note(&Refused { peer, line, status: refusal.status, bytes });
+                self.refuse(respond, refusal, &head::first_line(&parts), false);
+                return;
             }
         };
         let stream = Stream::new(respond, body, &request, Arc::clone(&self.shared));
@@ -280,6 +358,51 @@ impl Requests {
         }));
     }
 
+    /// Asks a client that has been given up with an answer whether it reads at all: that its windows are full may be on
+    /// purpose. Since when it has been asked, while it has not said so.
+    fn is_there(&mut self, cx: &mut Context<'_>) -> Option<Instant> {
+        let Some(pings) = &mut self.pings else { return Some(self.shared.began) };
+        let asked = *self.asked.get_or_insert_with(|| {
+            // Fails when one is on its way, whose answer is as good.
+            let _ = pings.send_ping(Ping::opaque());
+            Instant::now()
+        });
+        if !matches!(pings.poll_pong(cx), Poll::Ready(Ok(_))) {
+            return Some(asked);
+        }
+        self.asked = None;
+        self.shared.gave_up.store(false, Ordering::Relaxed);
+        None
+    }
+
+    /// Answers a request that cannot be served, and takes note of it; the stream, where it `stays_open`.
+    fn refuse(
+        &self,
+        respond: SendResponse<Bytes>,
+        refusal: Refusal,
+        line: &[u8],
+        stays_open: bool,
+    ) -> Option<SendStream<Bytes>> {
+        let Refusal { status, sentence } = refusal;
+        let peer = &self.peer;
+        tracing::debug!(%peer, status = status.as_u16(), "{sentence}");
+        peer.listener.metrics.refused(status);
+        let stream = refuse(respond, refusal, stays_open);
+        let bytes = if stream.is_some() { sentence.len() as u64 } else { 0 };
+        peer.listener.note(&Refused { peer, line, status, bytes });
+        stream.filter(|_| stays_open)
+    }
+
+    /// Ends the streams of malformed requests with an error, once their answers have left: a reset takes the place of
+    /// what waits to be sent.
+    fn reset_malformed(&mut self) {
+        if !self.shared.blocked.load(Ordering::Relaxed) {
+            for mut stream in self.malformed.drain(..) {
+                stream.send_reset(Reason::PROTOCOL_ERROR);
+            }
+        }
+    }
+
     /// Sends what is left to say, if the client takes it soon.
     async fn farewell(&mut self) {
         let end = poll_fn(|cx| self.connection.poll_closed(cx));
@@ -288,15 +411,15 @@ impl Requests {
     }
 }
 
-/// Answers a request that cannot be read; the bytes of the answer's body.
-fn refuse(mut respond: SendResponse<Bytes>, status: StatusCode, sentence: &'static str) -> u64 {
+/// Answers a request that cannot be served; `None` when the client has given it up.
+fn refuse(mut respond: SendResponse<Bytes>, refusal: Refusal, stays_open: bool) -> Option<SendStream<Bytes>> {
     let mut answer = http::Response::new(());
-    *answer.status_mut() = status;
+    *answer.status_mut() = refusal.status;
     answer.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("text/plain; charset=utf-8"));
-    let body = Bytes::from_static(sentence.as_bytes());
-    // Fails when the client has given it up.
-    let sent = respond.send_response(answer, false).and_then(|mut stream| stream.send_data(body, true));
-    if sent.is_ok() { sentence.len() as u64 } else { 0 }
+    let body = Bytes::from_static(refusal.sentence.as_bytes());
+    let mut stream = respond.send_response(answer, false).ok()?;
+    stream.send_data(body, !stays_open).ok()?;
+    Some(stream)
 }
 
 /// An error of HTTP/2 as one of a socket.

@@ -264,6 +264,11 @@ impl Stream {
         Ok(())
     }
 
+    /// The client takes nothing of its answer, or too little.
+    pub(in crate::listen) fn give_up(&self) {
+        self.shared.gave_up.store(true, Ordering::Relaxed);
+    }
+
     fn finish(&mut self) {
         if let Answer::Body(stream, _) = std::mem::replace(&mut self.answer, Answer::Broken) {
             self.answer = Answer::Done(stream);

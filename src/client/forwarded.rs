@@ -1,0 +1,328 @@
+//! Scheme, host and port as a trusted peer tells them: `X-Forwarded-*` and the names that others use for the same, and
+//! `Forwarded` (RFC 7239).
+//!
+//! Each of these may be a list with an entry for each proxy on the way. As with addresses, only entries that were written
+//! by trusted proxies count.
+
+use std::{
+    borrow::Cow,
+    net::IpAddr,
+    sync::atomic::{AtomicBool, Ordering},
+};
+
+use http::{HeaderName, header};
+
+use super::{X_FORWARDED_HOST, X_FORWARDED_PORT, X_FORWARDED_PROTO, address};
+use crate::listen::{Lines, text};
+
+static PROTO: HeaderName = X_FORWARDED_PROTO;
+static HOST: HeaderName = X_FORWARDED_HOST;
+static PORT: HeaderName = X_FORWARDED_PORT;
+
+/// Fields that tell the client's scheme beside `X-Forwarded-Proto`, the better known first.
+pub(super) static SYNONYMS: [HeaderName; 5] = [
+    HeaderName::from_static("x-forwarded-scheme"),
+    HeaderName::from_static("x-forwarded-protocol"),
+    HeaderName::from_static("x-url-scheme"),
+    HeaderName::from_static("x-forwarded-ssl"),
+    HeaderName::from_static("front-end-https"),
+];
+
+/// What a trusted peer says of how the client came.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(super) struct Said {
+    pub(super) https: Option<bool>,
+    /// A name or address, and perhaps a port.
+    pub(super) host: Option<String>,
+    pub(super) port: Option<u16>,
+    /// One of [`SYNONYMS`] says something else than `https` does.
+    pub(super) is_contradicted: bool,
+}
+
+impl Said {
+    /// Reads the entries that were written at the first of `hops` trusted proxies, the nearest of which is the peer.
+    pub(super) fn read(request: &Lines, forwarded: &[Element], hops: usize) -> Self {
+        let mut said = Self::default();
+        let told = |name| pick(request, name, hops).filter(|value| !value.is_empty());
+        for value in told(&PROTO).into_iter().chain(SYNONYMS.iter().filter_map(told)) {
+            let read = scheme(value);
+            if read.is_none() {
+                tell_once(&UNKNOWN_SCHEME, || format!("a trusted peer names an unknown scheme: {value:?}"));
+            }
+            said.https = said.https.or(read);
+        }
+        said.host = pick(request, &HOST, hops).filter(|host| !host.is_empty()).map(str::to_owned);
+        said.port = pick(request, &PORT, hops).and_then(port);
+
+        // What the proxy that saw the client has not said, one behind it may have.
+        let ours = &forwarded[forwarded.len().saturating_sub(hops)..];
+        let https = ours.iter().find_map(|element| element.https);
+        let host = ours.iter().find_map(|element| element.host.as_ref());
+        let differs = said.https.is_some() && https.is_some() && said.https != https
+            || host.is_some_and(|host| said.host.as_ref().is_some_and(|said| said != host));
+        if differs {
+            disagree();
+        }
+        said.https = said.https.or(https);
+        said.host = said.host.or_else(|| host.cloned());
+        let contradicts = |name| told(name).is_some_and(|value| scheme(value) != said.https);
+        said.is_contradicted = SYNONYMS.iter().any(contradicts);
+        said
+    }
+
+    /// The port that the client has connected to, as far as this tells it: with a host and no port, the scheme's.
+    pub(super) fn port(&self, https: bool) -> Option<u16> {
+        let of_host = || self.host.as_ref().map(|host| port_of(host).unwrap_or_else(|| usual_port(https)));
+        self.port.or_else(of_host)
+    }
+}
+
+/// The entry of the first of so many proxies, or of the first of all where there are fewer.
+fn pick<'r>(request: &'r Lines, name: &'r HeaderName, hops: usize) -> Option<&'r str> {
+    let mut last = None;
+    let mut entries = 0_usize;
+    for value in request.values(name).filter_map(text).flat_map(|value| value.split(',')) {
+        entries += 1;
+        last = Some(value);
+    }
+    // Nearly always there is one.
+    if entries > 1 {
+        let mut values = request.values(name).filter_map(text).flat_map(|value| value.split(','));
+        last = values.nth(entries.saturating_sub(hops));
+    }
+    let entry = last?.trim();
+    Some(entry.strip_prefix('"').and_then(|rest| rest.strip_suffix('"')).unwrap_or(entry))
+}
+
+/// Whether a scheme, or a word on TLS in the fields that tell no more, means HTTPS; `None` for any other word.
+fn scheme(value: &str) -> Option<bool> {
+    let is = |words: &[&str]| words.iter().any(|word| value.eq_ignore_ascii_case(word));
+    match value {
+        _ if is(&["https", "wss", "on", "ssl", "tls", "1"]) => Some(true),
+        _ if is(&["http", "ws", "off", "0"]) => Some(false),
+        _ => None,
+    }
+}
+
+fn port(text: &str) -> Option<u16> {
+    let is_number = text.bytes().all(|byte| byte.is_ascii_digit());
+    text.parse().ok().filter(|port| is_number && *port > 0)
+}
+
+/// The port in a `Host`.
+pub(super) fn port_of(host: &str) -> Option<u16> {
+    let after = host.rfind(']').map_or(host, |end| &host[end..]);
+    after.rsplit_once(':').and_then(|(_, digits)| port(digits))
+}
+
+pub(super) fn usual_port(https: bool) -> u16 {
+    if https { 443 } else { 80 }
+}
+
+/// What one proxy says in `Forwarded`.
+#[derive(Debug, Default, Clone, PartialEq, Eq)]
+pub(super) struct Element {
+    /// Who has connected to it; none where it hides that (RFC 7239 §6).
+    pub(super) address: Option<IpAddr>,
+    pub(super) https: Option<bool>,
+    pub(super) host: Option<String>,
+}
+
+/// The elements of `Forwarded`, the nearest last; none when it cannot be read.
+pub(super) fn elements(request: &Lines) -> Vec<Element> {
+    if !request.has(header::FORWARDED) {
+        return Vec::new();
+    }
+    let mut elements = Vec::new();
+    for value in request.values(&header::FORWARDED) {
+        match text(value).and_then(read_elements) {
+            Some(more) => elements.extend(more),
+            None => {
+                tell_once(&UNREADABLE, || "a trusted peer sends a Forwarded that cannot be read".into());
+                return Vec::new();
+            }
+        }
+    }
+    elements
+}
+
+/// Reads one line: `for=192.0.2.1;proto=https, for="[2001:db8::1]:80"` (RFC 7239 §4).
+fn read_elements(line: &str) -> Option<Vec<Element>> {
+    let mut elements = Vec::new();
+    for element in split(line, ',')? {
+        let mut read = Element::default();
+        let mut seen: Vec<&str> = Vec::new();
+        for pair in split(element, ';')? {
+            if pair.is_empty() {
+                continue;
+            }
+            let (name, value) = pair.split_once('=')?;
+            let value = unquote(value.trim())?;
+            if seen.iter().any(|seen| seen.eq_ignore_ascii_case(name)) {
+                return None;
+            }
+            seen.push(name);
+            match name.to_ascii_lowercase().as_str() {
+                "for" => read.address = node(&value),
+                "proto" => {
+                    read.https = scheme(&value);
+                    if read.https.is_none() {
+                        tell_once(&UNKNOWN_SCHEME, || {
+                            format!("a trusted peer names an unknown scheme: {value:?}")
+                        });
+                    }
+                }
+                "host" => read.host = Some(value.into_owned()).filter(|host| !host.is_empty()),
+                _ => {}
+            }
+        }
+        // Empty elements of a list do not count (RFC 9110 §5.6.1.2).
+        if !seen.is_empty() {
+            elements.push(read);
+        }
+    }
+    Some(elements)
+}
+
+/// The parts between separators that are not quoted, without the spaces around them; `None` where a quote stays open.
+fn split(text: &str, separator: char) -> Option<Vec<&str>> {
+    let (mut parts, mut start, mut quoted, mut escaped) = (Vec::new(), 0, false, false);
+    for (at, char) in text.char_indices() {
+        match char {
+            _ if escaped => escaped = false,
+            '\\' if quoted => escaped = true,
+            '"' => quoted = !quoted,
+            _ if char == separator && !quoted => {
+                parts.push(text[start..at].trim());
+                start = at + 1;
+            }
+            _ => {}
+        }
+    }
+    parts.push(text[start..].trim());
+    (!quoted).then_some(parts)
+}
+
+/// A token as it is, a quoted string without its quotes (RFC 9110 §5.6.4).
+fn unquote(value: &str) -> Option<Cow<'_, str>> {
+    let Some(rest) = value.strip_prefix('"') else {
+        return (!value.contains('"')).then(|| value.into());
+    };
+    let inner = rest.strip_suffix('"')?;
+    if !inner.contains(['\\', '"']) {
+        return Some(inner.into());
+    }
+    let (mut unquoted, mut chars) = (String::with_capacity(inner.len()), inner.chars());
+    while let Some(char) = chars.next() {
+        match char {
+            '\\' => unquoted.push(chars.next()?),
+            '"' => return None,
+            char => unquoted.push(char),
+        }
+    }
+    Some(unquoted.into())
+}
+
+/// The address of a node: `192.0.2.1`, `192.0.2.1:47011`, `[2001:db8::1]:_port`; none for `unknown` and `_hidden`.
+fn node(node: &str) -> Option<IpAddr> {
+    let without_hidden_port = node.rfind(":_").map_or(node, |end| &node[..end]);
+    address(without_hidden_port)
+}
+
+static UNKNOWN_SCHEME: AtomicBool = AtomicBool::new(false);
+static UNREADABLE: AtomicBool = AtomicBool::new(false);
+static DISAGREEMENT: AtomicBool = AtomicBool::new(false);
+
+/// Logs that both forms were sent and say different things.
+pub(super) fn disagree() {
+    tell_once(&DISAGREEMENT, || {
+        "a trusted peer sends Forwarded and X-Forwarded-* that disagree: X-Forwarded-* is believed".into()
+    });
+}
+
+/// Logs what is wrong with a peer's configuration, and so with each of its requests.
+fn tell_once(told: &AtomicBool, what: impl FnOnce() -> String) {
+    if !told.swap(true, Ordering::Relaxed) {
+        tracing::warn!("{} (told once)", what());
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn said(fields: &[(&str, &str)], hops: usize) -> Said {
+        let request = Lines::of(fields);
+        Said::read(&request, &elements(&request), hops)
+    }
+
+    #[test]
+    fn schemes_have_synonyms_and_come_in_lists() {
+        for (name, value) in [
+            ("X-Forwarded-Proto", "https, https"),
+            ("X-Forwarded-Proto", "HTTPS"),
+            ("X-Forwarded-Proto", "\"https\""),
+            ("X-Forwarded-Proto", "http,wss"),
+            ("X-Forwarded-Ssl", "on"),
+            ("X-Forwarded-Scheme", "https"),
+            ("X-Url-Scheme", "https"),
+            ("X-Forwarded-Protocol", "ssl"),
+            ("Front-End-Https", "on"),
+            ("Forwarded", "proto=HTTPS"),
+            ("Forwarded", "for=_hidden;Proto=\"https\""),
+        ] {
+            assert_eq!(said(&[(name, value)], 1).https, Some(true), "{name}: {value}");
+        }
+        for (name, value) in [("X-Forwarded-Proto", "https, http"), ("X-Forwarded-Ssl", "off")] {
+            assert_eq!(said(&[(name, value)], 1).https, Some(false), "{name}: {value}");
+        }
+        assert_eq!(
+            said(&[("X-Forwarded-Proto", "https, http")], 2).https,
+            Some(true),
+            "two proxies are trusted"
+        );
+        assert_eq!(said(&[("X-Forwarded-Proto", "htps"), ("X-Url-Scheme", "https")], 1).https, Some(true));
+        for value in ["htps", "", ",", "on https"] {
+            assert_eq!(said(&[("X-Forwarded-Proto", value)], 1).https, None, "{value:?}");
+        }
+        let both = [("X-Forwarded-Proto", "https"), ("X-Url-Scheme", "http")];
+        assert!(said(&both, 1).is_contradicted && said(&both, 1).https == Some(true));
+    }
+
+    #[test]
+    fn the_port_is_that_of_the_host_that_was_named() {
+        let port = |fields: &[(&str, &str)]| said(fields, 1).port(true);
+        assert_eq!(port(&[("X-Forwarded-Host", "h"), ("X-Forwarded-Port", "8443")]), Some(8443));
+        assert_eq!(port(&[("X-Forwarded-Host", "h:444"), ("X-Forwarded-Port", "0")]), Some(444));
+        assert_eq!(port(&[("X-Forwarded-Host", "a:1, [::1]:444")]), Some(444));
+        assert_eq!(port(&[("Forwarded", "host=\"[::1]\"")]), Some(443));
+        assert_eq!(port(&[]), None);
+        assert_eq!(
+            [port_of("h:1"), port_of("[::1]"), port_of("h"), port_of("h:x")],
+            [Some(1), None, None, None]
+        );
+    }
+
+    #[test]
+    fn forwarded_is_read_as_it_is_defined() {
+        let read =
+            |line| read_elements(line).map(|elements| elements.into_iter().map(|element| element.address));
+        let addresses = |line| read(line).map(Iterator::collect::<Vec<_>>);
+        let one = |text: &str| text.parse::<IpAddr>().ok();
+        for (line, expected) in [
+            ("for=192.0.2.1", vec![one("192.0.2.1")]),
+            ("For=\"[2001:db8::1]:4711\"", vec![one("2001:db8::1")]),
+            ("for=\"192.0.2.1:_p\";by=_x", vec![one("192.0.2.1")]),
+            ("for=unknown, for=_a, for=192.0.2.1", vec![None, None, one("192.0.2.1")]),
+            ("for=192.0.2.1;;proto=http , ,for=\"1\\92.0.2.2\"", vec![one("192.0.2.1"), one("192.0.2.2")]),
+            ("by=\"a,b;c=\\\"d\";for=192.0.2.1", vec![one("192.0.2.1")]),
+        ] {
+            assert_eq!(addresses(line), Some(expected), "{line}");
+        }
+        for line in ["for", "for=\"192.0.2.1", "for=1.1.1.1;for=2.2.2.2", "for=\"a\"b\"", "for=a\"b"] {
+            assert_eq!(read_elements(line), None, "{line}");
+        }
+        let element = &read_elements("for=192.0.2.1;proto=https;host=\"h:8443\"").unwrap()[0];
+        assert_eq!((element.https, element.host.as_deref()), (Some(true), Some("h:8443")));
+    }
+}

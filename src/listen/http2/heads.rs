@@ -1,0 +1,568 @@
+//! Header blocks of clients, decoded and judged before `h2` sees them, and handed to it in a plain form.
+//!
+//! `h2` (0.4.20) decodes them into types of the `http` crate, and ends the whole connection over a byte that these do not
+//! take (`hpack::header::Header::new`), where RFC 9113 §8.1.1 asks for an error of the stream. It does not take all
+//! targets that clients send over HTTP/1.1, resets the streams of requests that it refuses without telling anybody, and
+//! its table of fields keeps the buffers that blocks came in. Here a block becomes fields that it takes, cookies are
+//! joined (§8.2.3), and a request that cannot be served becomes one that says why ([`Fault`]).
+
+use std::ops::Range;
+
+use bytes::{BufMut, BytesMut};
+use h2::Reason;
+use http::StatusCode;
+
+use super::{
+    MAX_FRAME,
+    frames::FrameHead,
+    hpack::{self, Decoder},
+};
+use crate::listen::{authority::Authority, head::Refusal};
+
+/// Kinds of frames (§6).
+pub(super) const HEADERS: u8 = 1;
+pub(super) const CONTINUATION: u8 = 9;
+
+/// Flags (§6.2).
+const END_STREAM: u8 = 1;
+const END_HEADERS: u8 = 4;
+const PADDED: u8 = 8;
+const WEIGHED: u8 = 0x20;
+
+/// What each field counts beside its name and value (§6.5.2).
+const FIELD: usize = 32;
+
+/// Past so many times the largest list of fields the connection ends, as it does in `h2`.
+const ABUSE: usize = 4;
+
+/// Gaps in the numbers of streams that are remembered. Clients leave none.
+const MOST_UNUSED: usize = 16;
+
+/// The number of a [`Fault`], in place of the fields of a request that has it. No client can send these names.
+pub(super) const FAULT: &str = "bowshock-fault";
+/// What would be its first line in HTTP/1.1.
+pub(super) const LINE: &str = "bowshock-line";
+/// The target as it came, where `h2` does not take it.
+pub(super) const TARGET: &str = "bowshock-target";
+
+/// Why a request is refused.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[repr(u8)]
+pub(super) enum Fault {
+    TooLarge = b'0',
+    Target,
+    Authority,
+    Scheme,
+    Name,
+    Value,
+    OfConnection,
+    Pseudo,
+    Length,
+    Dependency,
+}
+
+impl Fault {
+    const ALL: [Self; 10] = [
+        Self::TooLarge,
+        Self::Target,
+        Self::Authority,
+        Self::Scheme,
+        Self::Name,
+        Self::Value,
+        Self::OfConnection,
+        Self::Pseudo,
+        Self::Length,
+        Self::Dependency,
+    ];
+
+    /// The fault with this number.
+    pub(super) fn of(value: &[u8]) -> Option<Self> {
+        Self::ALL.into_iter().find(|fault| value == [*fault as u8])
+    }
+
+    /// What the client is told.
+    pub(super) fn refusal(self) -> Refusal {
+        let sentence = match self {
+            Self::TooLarge => return Refusal::TOO_LARGE,
+            Self::Target => "The target holds a space or a control character.",
+            Self::Authority => "The authority is not a name or an address.",
+            Self::Scheme => "The scheme is neither http nor https.",
+            Self::Name => "The name of a field has characters that no name has.",
+            Self::Value => "The value of a field has a control character.",
+            Self::OfConnection => "A field of the head is about a connection, which HTTP/2 has none of.",
+            Self::Pseudo => "The pseudo-header fields are not those of a request.",
+            Self::Length => "Content-Length is not the length of the body.",
+            Self::Dependency => "A stream cannot depend on itself.",
+        };
+        Refusal { status: StatusCode::BAD_REQUEST, sentence }
+    }
+
+    /// Whether the request is malformed (§8.1.1), so that its stream ends with an error after the answer.
+    pub(super) fn is_stream_error(self) -> bool {
+        !matches!(self, Self::TooLarge | Self::Target | Self::Authority | Self::Scheme)
+    }
+}
+
+/// The header blocks of one connection.
+#[derive(Debug)]
+pub(super) struct Heads {
+    decoder: Decoder,
+    /// Bytes that the fields of a block may count (SETTINGS_MAX_HEADER_LIST_SIZE).
+    most: usize,
+    /// The stream of the last request, and numbers before it that no stream has had: no trailer can be of these.
+    last: u32,
+    unused: Vec<Range<u32>>,
+    open: Option<Box<Block>>,
+}
+
+/// A block that has begun.
+#[derive(Debug)]
+struct Block {
+    stream: u32,
+    flags: u8,
+    is_trailer: bool,
+    /// Bytes of it that have come, and those that are not decoded.
+    came: usize,
+    rest: Vec<u8>,
+    fields: Fields,
+}
+
+/// The fields of a block, as far as they have come.
+#[derive(Debug, Default)]
+struct Fields {
+    /// The pseudo-header fields of a request, by [`PSEUDO`], in `text`.
+    pseudo: [Option<Range<usize>>; PSEUDO.len()],
+    text: Vec<u8>,
+    /// All other fields but cookies, as `h2` gets them.
+    plain: Vec<u8>,
+    has_plain: bool,
+    cookies: Vec<u8>,
+    length: Option<u64>,
+    /// What they count.
+    size: usize,
+    fault: Option<Fault>,
+}
+
+const PSEUDO: [&[u8]; 5] = [b":method", b":scheme", b":authority", b":path", b":protocol"];
+const METHOD: usize = 0;
+const SCHEME: usize = 1;
+const AUTHORITY: usize = 2;
+const PATH: usize = 3;
+const PROTOCOL: usize = 4;
+
+impl Heads {
+    pub(super) fn new(most: u32) -> Self {
+        Self { decoder: Decoder::new(), most: most as usize, last: 0, unused: Vec::new(), open: None }
+    }
+
+    /// Whether a block has begun and not ended: only more of it may come.
+    pub(super) fn is_open(&self) -> bool {
+        self.open.is_some()
+    }
+
+    /// Lets `h2` know of a block that has begun, so that it ends the connection over what follows, which is no more of it.
+    pub(super) fn give_up(&mut self, out: &mut BytesMut) {
+        if let Some(block) = self.open.take() {
+            FrameHead { length: 0, kind: HEADERS, flags: 0, stream: block.stream }.write(out);
+        }
+    }
+
+    /// Takes HEADERS or CONTINUATION; what `h2` gets for it, once the block is whole, is added to `out`.
+    ///
+    /// # Errors
+    ///
+    /// The code with which the connection ends.
+    pub(super) fn take(&mut self, head: FrameHead, payload: &[u8], out: &mut BytesMut) -> Result<(), Reason> {
+        let (mut block, fragment) = match (head.kind, self.open.take()) {
+            (HEADERS, None) => match self.begin(head, payload) {
+                Some(begun) => begun,
+                None => {
+                    // `h2` says what is wrong with it.
+                    head.write(out);
+                    out.put_slice(payload);
+                    return Ok(());
+                }
+            },
+            (CONTINUATION, Some(block)) if block.stream == head.stream => (block, payload),
+            (_, open) => {
+                self.open = open;
+                self.give_up(out);
+                head.write(out);
+                out.put_slice(payload);
+                return Ok(());
+            }
+        };
+        block.came += fragment.len();
+        let malformed = |_| Reason::COMPRESSION_ERROR;
+        let (most, fields) = (self.most, &mut block.fields);
+        let take = |name: &[u8], value: &[u8]| fields.take(name, value, most);
+        // Nearly always a block comes whole.
+        if block.rest.is_empty() {
+            let read = self.decoder.read(fragment, take).map_err(malformed)?;
+            block.rest.extend_from_slice(&fragment[read..]);
+        } else {
+            block.rest.extend_from_slice(fragment);
+            let read = self.decoder.read(&block.rest, take).map_err(malformed)?;
+            block.rest.drain(..read);
+        }
+        if block.came.max(block.fields.size) > most.saturating_mul(ABUSE) {
+            return Err(Reason::ENHANCE_YOUR_CALM);
+        }
+        if head.flags & END_HEADERS == 0 {
+            self.open = Some(block);
+            return Ok(());
+        }
+        if !block.rest.is_empty() {
+            return Err(Reason::COMPRESSION_ERROR);
+        }
+        self.decoder.end();
+        block.write(out);
+        Ok(())
+    }
+
+    /// A block, and the first of it; `None` for a frame that cannot begin one.
+    fn begin<'p>(&mut self, head: FrameHead, payload: &'p [u8]) -> Option<(Box<Block>, &'p [u8])> {
+        let mut fragment = payload;
+        if head.flags & PADDED != 0 {
+            let (padding, rest) = fragment.split_first()?;
+            fragment = rest.get(..rest.len().checked_sub((*padding).into())?)?;
+        }
+        let mut fields = Fields::default();
+        if head.flags & WEIGHED != 0 {
+            let (on, rest) = fragment.split_at_checked(5)?;
+            fragment = rest;
+            let on = u32::from_be_bytes([on[0] & 0x7f, on[1], on[2], on[3]]);
+            fields.fault = (on == head.stream).then_some(Fault::Dependency);
+        }
+        if head.stream.is_multiple_of(2) {
+            return None;
+        }
+        let is_trailer =
+            head.stream <= self.last && !self.unused.iter().any(|unused| unused.contains(&head.stream));
+        if head.stream > self.last {
+            let next = if self.last == 0 { 1 } else { self.last + 2 };
+            if next < head.stream && self.unused.len() < MOST_UNUSED {
+                self.unused.push(next..head.stream);
+            }
+            self.last = head.stream;
+        }
+        let (stream, flags) = (head.stream, head.flags & END_STREAM);
+        let block = Block { stream, flags, is_trailer, came: 0, rest: Vec::new(), fields };
+        Some((Box::new(block), fragment))
+    }
+}
+
+impl Block {
+    fn write(self, out: &mut BytesMut) {
+        let block = if self.is_trailer {
+            self.fields.trailer()
+        } else {
+            self.fields.request(self.flags & END_STREAM != 0)
+        };
+        let mut parts = block.chunks(MAX_FRAME as usize).peekable();
+        out.reserve(block.len() + 9);
+        let (mut kind, mut flags) = (HEADERS, self.flags);
+        loop {
+            let part = parts.next().unwrap_or_default();
+            let is_last = parts.peek().is_none();
+            flags |= if is_last { END_HEADERS } else { 0 };
+            FrameHead { length: part.len(), kind, flags, stream: self.stream }.write(out);
+            out.put_slice(part);
+            if is_last {
+                return;
+            }
+            (kind, flags) = (CONTINUATION, 0);
+        }
+    }
+}
+
+impl Fields {
+    /// Takes a field, and note of what is wrong with it.
+    fn take(&mut self, name: &[u8], value: &[u8], most: usize) {
+        self.size += name.len() + value.len() + FIELD;
+        if self.size >= most {
+            // It is not kept, whatever else is wrong with the request.
+            self.fault = Some(Fault::TooLarge);
+            return;
+        }
+        if let Some(fault) = self.judge(name, value) {
+            self.fault.get_or_insert(fault);
+        }
+    }
+
+    fn judge(&mut self, name: &[u8], value: &[u8]) -> Option<Fault> {
+        if name.first() == Some(&b':') {
+            let Some(at) = PSEUDO.iter().position(|known| *known == name) else { return Some(Fault::Pseudo) };
+            if self.has_plain || self.pseudo[at].is_some() {
+                return Some(Fault::Pseudo);
+            }
+            // A fragment is nothing for a server: `h2` and nginx leave it out.
+            let value = match memchr::memchr(b'#', value).filter(|_| at == PATH) {
+                Some(0) => b"/",
+                Some(end) => &value[..end],
+                None => value,
+            };
+            self.pseudo[at] = Some(self.text.len()..self.text.len() + value.len());
+            self.text.extend_from_slice(value);
+            return None;
+        }
+        self.has_plain = true;
+        if name.is_empty() || !name.iter().all(|byte| is_lower_token(*byte)) {
+            return Some(Fault::Name);
+        }
+        if !value.iter().all(|byte| *byte == b'\t' || (*byte >= b' ' && *byte != 0x7f)) {
+            return Some(Fault::Value);
+        }
+        match name {
+            b"connection" | b"keep-alive" | b"proxy-connection" | b"transfer-encoding" | b"upgrade" => {
+                return Some(Fault::OfConnection);
+            }
+            b"te" if value != b"trailers" => return Some(Fault::OfConnection),
+            b"cookie" => {
+                if !self.cookies.is_empty() {
+                    self.cookies.extend_from_slice(b"; ");
+                }
+                self.cookies.extend_from_slice(value);
+                return None;
+            }
+            b"content-length" => {
+                let digits = std::str::from_utf8(value)
+                    .ok()
+                    .filter(|text| text.bytes().all(|byte| byte.is_ascii_digit()));
+                // Longer ones are more than `h2` reads, and than anybody can send.
+                let length =
+                    digits.filter(|digits| digits.len() <= 19).and_then(|digits| digits.parse().ok());
+                let Some(length) = length else { return Some(Fault::Length) };
+                if self.length.replace(length).is_some_and(|other| other != length) {
+                    return Some(Fault::Length);
+                }
+            }
+            _ if [FAULT, LINE, TARGET].iter().any(|ours| ours.as_bytes() == name) => return None,
+            _ => {}
+        }
+        hpack::write(&mut self.plain, name, value);
+        None
+    }
+
+    fn pseudo(&self, at: usize) -> Option<&[u8]> {
+        self.pseudo[at].as_ref().map(|range| &self.text[range.clone()])
+    }
+
+    /// What is wrong with all of them together (§8.3.1 and RFC 8441 §4).
+    fn fault(&self, ends: bool) -> Option<Fault> {
+        if self.fault.is_some() {
+            return self.fault;
+        }
+        let [method, scheme, authority, path, protocol] =
+            [METHOD, SCHEME, AUTHORITY, PATH, PROTOCOL].map(|at| self.pseudo(at));
+        let is_tunnel = method == Some(b"CONNECT") && protocol.is_none();
+        let is_whole = match (method, scheme, path) {
+            (Some(_), None, None) => is_tunnel && authority.is_some(),
+            (Some(_), Some(_), Some(path)) => !is_tunnel && !path.is_empty(),
+            _ => false,
+        };
+        let is_token = |text: &[u8]| {
+            !text.is_empty() && text.iter().all(|byte| is_lower_token(byte.to_ascii_lowercase()))
+        };
+        if !is_whole
+            || !method.is_some_and(is_token)
+            || protocol.is_some_and(|protocol| method != Some(b"CONNECT") || !is_token(protocol))
+        {
+            return Some(Fault::Pseudo);
+        }
+        if authority.is_some_and(|authority| Authority::read(authority).is_none()) {
+            return Some(Fault::Authority);
+        }
+        let is_web =
+            |scheme: &[u8]| scheme.eq_ignore_ascii_case(b"https") || scheme.eq_ignore_ascii_case(b"http");
+        if !scheme.is_none_or(is_web) {
+            return Some(Fault::Scheme);
+        }
+        if path.is_some_and(|path| path.iter().any(|byte| *byte <= b' ' || *byte == 0x7f)) {
+            return Some(Fault::Target);
+        }
+        (ends && self.length.is_some_and(|length| length > 0)).then_some(Fault::Length)
+    }
+
+    /// The block of a request as `h2` gets it; `ends` when no body follows.
+    fn request(mut self, ends: bool) -> Vec<u8> {
+        let mut block = Vec::with_capacity(self.text.len() + self.plain.len() + self.cookies.len() + 128);
+        if let Some(fault) = self.fault(ends) {
+            for (name, value) in [(":method", "GET"), (":scheme", "https"), (":path", "/")] {
+                hpack::write(&mut block, name.as_bytes(), value.as_bytes());
+            }
+            hpack::write(&mut block, FAULT.as_bytes(), &[fault as u8]);
+            hpack::write(&mut block, LINE.as_bytes(), &self.line());
+            return block;
+        }
+        let is_usual =
+            |path: &[u8]| path == b"*" || (path[0] == b'/' && path.iter().all(|byte| is_usual(*byte)));
+        let odd = self.pseudo(PATH).is_some_and(|path| !is_usual(path));
+        for (at, name) in PSEUDO.iter().enumerate() {
+            match self.pseudo(at) {
+                Some(_) if at == PATH && odd => hpack::write(&mut block, name, b"/"),
+                Some(value) => hpack::write(&mut block, name, value),
+                None => {}
+            }
+        }
+        if let Some(path) = self.pseudo(PATH).filter(|_| odd) {
+            hpack::write(&mut block, TARGET.as_bytes(), path);
+        }
+        block.append(&mut self.plain);
+        if !self.cookies.is_empty() {
+            hpack::write(&mut block, b"cookie", &self.cookies);
+        }
+        block
+    }
+
+    /// The block of a trailer: nobody reads its fields, but a malformed one is an error (§8.1).
+    fn trailer(&self) -> Vec<u8> {
+        let mut block = Vec::new();
+        if self.fault.is_some() || self.pseudo.iter().any(Option::is_some) {
+            // For this `h2` ends the stream with PROTOCOL_ERROR.
+            hpack::write(&mut block, b"connection", b"close");
+        }
+        block
+    }
+
+    /// What would be the first line of the request in HTTP/1.1, in characters that a value may have.
+    fn line(&self) -> Vec<u8> {
+        // With it the block is smaller than the smallest list of fields that can be configured.
+        const MOST: usize = 512;
+        let [method, path] = [METHOD, PATH].map(|at| self.pseudo(at).unwrap_or(b"-"));
+        let line = [method, b" ", path].concat();
+        let mut shown = Vec::with_capacity(line.len() + 16);
+        for byte in line {
+            match byte {
+                _ if shown.len() >= MOST => break,
+                b' '..=b'~' | 0x80.. => shown.push(byte),
+                control => shown.extend_from_slice(format!("%{control:02X}").as_bytes()),
+            }
+        }
+        shown.extend_from_slice(b" HTTP/2.0");
+        shown
+    }
+}
+
+/// What names of fields are made of here (§8.2.1): tokens without capitals.
+fn is_lower_token(byte: u8) -> bool {
+    byte.is_ascii_lowercase() || byte.is_ascii_digit() || b"!#$%&'*+-.^_`|~".contains(&byte)
+}
+
+/// What nearly all targets are made of, and `h2` takes as it is (RFC 3986 §3.3 and §3.4).
+fn is_usual(byte: u8) -> bool {
+    byte.is_ascii_alphanumeric() || b"-._~!$&'()*+,;=:@%/?".contains(&byte)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn fields(fields: &[(&str, &str)]) -> Vec<u8> {
+        let mut block = Vec::new();
+        fields.iter().for_each(|(name, value)| hpack::write(&mut block, name.as_bytes(), value.as_bytes()));
+        block
+    }
+
+    fn head(kind: u8, flags: u8, payload: &[u8]) -> FrameHead {
+        FrameHead { length: payload.len(), kind, flags, stream: 1 }
+    }
+
+    /// The fields that `h2` gets of a request with these.
+    fn handed_over(heads: &mut Heads, sent: &[(&str, &str)], piece: usize) -> Vec<(String, String)> {
+        let (block, mut out) = (fields(sent), BytesMut::new());
+        let mut parts = block.chunks(piece).peekable();
+        let mut kind = HEADERS;
+        while let Some(part) = parts.next() {
+            let flags = if parts.peek().is_none() { END_HEADERS } else { 0 } | END_STREAM;
+            heads.take(head(kind, flags, part), part, &mut out).unwrap();
+            kind = CONTINUATION;
+        }
+        let mut got = Vec::new();
+        assert_eq!((out[3], out[4]), (HEADERS, END_HEADERS | END_STREAM));
+        Decoder::new()
+            .read(&out[9..], |name, value| {
+                let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+                got.push((text(name), text(value)));
+            })
+            .unwrap();
+        got
+    }
+
+    const GET: [(&str, &str); 4] =
+        [(":method", "GET"), (":scheme", "https"), (":authority", "a"), (":path", "/b?c")];
+
+    fn faulty(sent: &[(&str, &str)]) -> Option<Fault> {
+        let got = handed_over(&mut Heads::new(1000), sent, 1000);
+        got.iter().find(|(name, _)| name == FAULT).and_then(|(_, number)| Fault::of(number.as_bytes()))
+    }
+
+    #[test]
+    fn a_request_stays_what_it_is_and_cookies_are_joined() {
+        for piece in [1, 3, 1000] {
+            let sent = [&GET[..], &[("cookie", "a=1"), ("x", "y"), ("cookie", "b=2"), (FAULT, "0")]].concat();
+            let got = handed_over(&mut Heads::new(1000), &sent, piece);
+            let expected = [&GET[..], &[("x", "y"), ("cookie", "a=1; b=2")]].concat();
+            assert!(got.iter().map(|(name, value)| (&**name, &**value)).eq(expected), "{piece}: {got:?}");
+        }
+        let odd = [&GET[..3], &[(":path", "/a?{\"b\":1}<é>")]].concat();
+        let got = handed_over(&mut Heads::new(1000), &odd, 1000);
+        assert!(got.contains(&(":path".into(), "/".into())), "{got:?}");
+        assert!(got.contains(&(TARGET.into(), "/a?{\"b\":1}<é>".into())), "{got:?}");
+    }
+
+    #[test]
+    fn what_is_wrong_is_told() {
+        assert_eq!(faulty(&GET), None);
+        for (more, fault) in [
+            (("X", "y"), Fault::Name),
+            (("x y", "z"), Fault::Name),
+            (("x", "a\0b"), Fault::Value),
+            (("x", "a\r\nb: c"), Fault::Value),
+            (("connection", "close"), Fault::OfConnection),
+            (("te", "gzip"), Fault::OfConnection),
+            ((":status", "200"), Fault::Pseudo),
+            ((":path", "/c"), Fault::Pseudo),
+            ((":protocol", "websocket"), Fault::Pseudo),
+            (("content-length", "x"), Fault::Length),
+            (("content-length", "5"), Fault::Length),
+        ] {
+            assert_eq!(faulty(&[&GET[..], &[more]].concat()), Some(fault), "{more:?}");
+        }
+        for (place, pair, fault) in [
+            (0, (":method", "G T"), Fault::Pseudo),
+            (1, (":scheme", "ftp"), Fault::Scheme),
+            (2, (":authority", "u@a"), Fault::Authority),
+            (3, (":path", ""), Fault::Pseudo),
+            (3, (":path", "/a b"), Fault::Target),
+            (3, (":path", "/\u{1}"), Fault::Target),
+        ] {
+            let mut sent = GET;
+            sent[place] = pair;
+            assert_eq!(faulty(&sent), Some(fault), "{pair:?}");
+        }
+        assert_eq!(faulty(&[("x", "y"), GET[0], GET[1], GET[3]]), Some(Fault::Pseudo));
+        let long = "x".repeat(1000);
+        assert_eq!(faulty(&[&GET[..], &[("x", &long)]].concat()), Some(Fault::TooLarge));
+        assert!(Fault::ALL.into_iter().all(|fault| Fault::of(&[fault as u8]) == Some(fault)));
+    }
+
+    #[test]
+    fn a_trailer_has_no_pseudo_header_fields() {
+        let mut heads = Heads::new(1000);
+        handed_over(&mut heads, &GET, 1000);
+        for (sent, goes_on) in [(("x", "y"), true), ((":path", "/"), false), (("X", "y"), false)] {
+            let got = handed_over(&mut heads, &[sent], 1000);
+            assert_eq!(got.is_empty(), goes_on, "{sent:?}: {got:?}");
+        }
+    }
+
+    #[test]
+    fn an_endless_block_ends_the_connection() {
+        let mut heads = Heads::new(1000);
+        let (block, mut out) = (fields(&[("x", "y")]), BytesMut::new());
+        heads.take(head(HEADERS, 0, &block), &block, &mut out).unwrap();
+        let end = (0..1000).find_map(|_| heads.take(head(CONTINUATION, 0, &block), &block, &mut out).err());
+        assert_eq!((end, out.len()), (Some(Reason::ENHANCE_YOUR_CALM), 0));
+    }
+}
