@@ -56,3 +56,4 @@ mod shares;
 mod shutdown;
 mod streams;
 mod tls;
+mod websocket;

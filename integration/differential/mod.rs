@@ -19,7 +19,7 @@ use crate::fixtures::{Answer, Nginx, Proxy, Scratch, Target, Wire, noise};
 const OURS: &str = r#"
 [[site]]
 [site.routes]
-"/static" = { files = "@ROOT@", expires = "24h", index = ["index.html"] }
+"/static" = { files = "@ROOT@", expires = "24h", precompressed = true, index = ["index.html"] }
 "#;
 
 /// Texts have a charset and neighbours are looked for, as we do; the rest is as it comes.

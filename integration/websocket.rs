@@ -1,0 +1,277 @@
+//! The handshake of a WebSocket is a request like any other, over HTTP/1.1 and HTTP/2: held, retried, counted, limited,
+//! refused; what it opens outlives reloads and drains.
+
+use crate::fixtures::{
+    Backend, Builder, Frames, Proxy, SOON, Wire, eventually,
+    frames::{DATA, HEADERS, decode_status, frame, headers},
+    ms, pass, vacant, within,
+};
+
+/// What a client speaks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Over {
+    Http1,
+    Http2,
+}
+
+const BOTH: [Over; 2] = [Over::Http1, Over::Http2];
+
+const UPGRADE: &str = "GET /chat HTTP/1.1\r\nHost: localhost\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\
+                       Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n";
+
+const CONNECT: [(&str, &str); 6] = [
+    (":method", "CONNECT"),
+    (":protocol", "websocket"),
+    (":scheme", "https"),
+    (":authority", "localhost"),
+    (":path", "/chat"),
+    ("sec-websocket-version", "13"),
+];
+
+/// An open WebSocket.
+enum Socket {
+    Http1(Wire),
+    Http2(Frames),
+}
+
+impl Socket {
+    /// Opens one, or says with which status that was refused.
+    async fn open(proxy: &Proxy, over: Over) -> Result<Self, u16> {
+        within(SOON, "the handshake ends", Self::handshake(proxy, over)).await
+    }
+
+    async fn handshake(proxy: &Proxy, over: Over) -> Result<Self, u16> {
+        if over == Over::Http2 {
+            let mut client = Frames::to(&proxy.h2()).await;
+            client.send(headers(1, 0, &CONNECT)).await;
+            let head = client.until(|frame| frame.kind == HEADERS).await;
+            // 200 stands for 101 there (RFC 8441 §5).
+            return match decode_status(&head.payload) {
+                200 => Ok(Self::Http2(client)),
+                status => Err(status),
+            };
+        }
+        let mut wire = Wire::to(&proxy.target()).await;
+        wire.send(UPGRADE).await;
+        let head = wire.head().await.expect("a response");
+        match head.split(' ').nth(1).and_then(|code| code.parse().ok()) {
+            Some(101) => Ok(Self::Http1(wire)),
+            Some(status) => Err(status),
+            None => panic!("not a response: {head}"),
+        }
+    }
+
+    /// Sends some bytes, which the worker repeats.
+    async fn assert_repeats(&mut self, word: &str) {
+        let mut came = Vec::new();
+        match self {
+            Self::Http1(wire) => {
+                wire.send(word).await;
+                came = wire.read(word.len()).await;
+            }
+            Self::Http2(client) => {
+                client.send(frame(DATA, 0, 1, word)).await;
+                while came.len() < word.len() {
+                    came.extend(client.until(|frame| frame.kind == DATA).await.payload);
+                }
+            }
+        }
+        assert_eq!(came, word.as_bytes());
+    }
+}
+
+/// A worker that accepts WebSockets and repeats every byte; other paths it answers with its name.
+async fn worker_at(address: &str, name: &'static str) -> Backend {
+    Backend::serving_at(address, move |mut wire: Wire, heads| async move {
+        while let Some(head) = wire.head().await {
+            let opens = head.to_ascii_lowercase().contains("upgrade: websocket");
+            heads.lock().unwrap().push(head);
+            if !opens {
+                wire.send(format!("HTTP/1.1 200 OK\r\nContent-Length: {}\r\n\r\n{name}", name.len())).await;
+                continue;
+            }
+            wire.send(
+                "HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n",
+            )
+            .await;
+            loop {
+                let byte = wire.read(1).await;
+                if byte.is_empty() || wire.try_send(&byte).await.is_err() {
+                    return;
+                }
+            }
+        }
+    })
+    .await
+}
+
+async fn worker(name: &'static str) -> Backend {
+    worker_at(&vacant(), name).await
+}
+
+fn before(servers: &[String]) -> Builder {
+    Proxy::to(servers).secure()
+}
+
+async fn streams(proxy: &Proxy) -> Vec<u64> {
+    proxy.servers().await.iter().map(|server| server["streams"].as_u64().expect("a count")).collect()
+}
+
+#[tokio::test]
+async fn a_handshake_is_held_while_no_worker_is_there() {
+    for over in BOTH {
+        let address = vacant();
+        let proxy = before(&[address.clone()]).start().await;
+        let (opening, _worker) = tokio::join!(Socket::open(&proxy, over), async {
+            eventually("it waits", async || proxy.waiting().await == 1).await;
+            worker_at(&address, "x").await
+        });
+        opening.unwrap_or_else(|status| panic!("{over:?}: {status}")).assert_repeats("hello").await;
+    }
+}
+
+#[tokio::test]
+async fn a_handshake_that_may_not_wait_is_refused() {
+    for over in BOTH {
+        let proxy = before(&[vacant()]).with("hold = \"0s\"").start().await;
+        assert_eq!(Socket::open(&proxy, over).await.err(), Some(503), "{over:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_worker_that_refuses_the_connection_costs_nothing() {
+    for over in BOTH {
+        for _ in 0..4 {
+            let there = worker("x").await;
+            let proxy = before(&[vacant(), there.address()]).start().await;
+            let mut socket =
+                Socket::open(&proxy, over).await.unwrap_or_else(|status| panic!("{over:?}: {status}"));
+            socket.assert_repeats("hello").await;
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_worker_that_dies_over_the_handshake_leaves_it_to_another() {
+    for over in BOTH {
+        let (dies, lives) = (Backend::dying().await, worker("x").await);
+        let proxy = before(&[dies.address(), lives.address()]).start().await;
+        for _ in 0..4 {
+            let mut socket =
+                Socket::open(&proxy, over).await.unwrap_or_else(|status| panic!("{over:?}: {status}"));
+            socket.assert_repeats("hello").await;
+        }
+    }
+}
+
+#[tokio::test]
+async fn an_open_one_is_counted_apart_from_requests_and_in_the_metrics_when_it_ends() {
+    for over in BOTH {
+        let there = worker("x").await;
+        let proxy = before(&[there.address()]).start().await;
+        let mut socket = Socket::open(&proxy, over).await.ok().expect("it opens");
+        socket.assert_repeats("hello").await;
+        soon_eq!((streams(&proxy).await, proxy.inflight().await), (vec![1], vec![0]));
+        drop(socket);
+        soon_eq!(streams(&proxy).await, [0]);
+        let code = if over == Over::Http1 { "code=\"101\"" } else { "code=\"" };
+        let counted = async || proxy.metrics().await.sum("bowshock_requests_total", &[code]);
+        eventually("it is counted", async || counted().await >= 1.0).await;
+    }
+}
+
+#[tokio::test]
+async fn a_worker_that_is_drained_keeps_what_is_open_and_gets_no_new_one() {
+    for over in BOTH {
+        let (one, two) = (worker("one").await, worker("two").await);
+        let proxy = before(&[one.address(), two.address()]).start().await;
+        proxy.succeed(&format!("drain {}", two.address()));
+        let mut socket = Socket::open(&proxy, over).await.ok().expect("it opens");
+        proxy.succeed(&format!("resume {}", two.address()));
+        proxy.succeed(&format!("drain {}", one.address()));
+        for _ in 0..3 {
+            let mut other = Socket::open(&proxy, over).await.ok().expect("it opens");
+            other.assert_repeats("there").await;
+        }
+        assert_eq!([one.heads().len(), two.heads().len()], [1, 3], "{over:?}");
+        socket.assert_repeats("still here").await;
+    }
+}
+
+#[tokio::test]
+async fn limits_and_lists_of_networks_refuse_it_like_any_request() {
+    let there = worker("x").await;
+    for over in BOTH {
+        let denied = before(&[there.address()]).route("deny = [\"127.0.0.0/8\"]").start().await;
+        assert_eq!(Socket::open(&denied, over).await.err(), Some(403), "{over:?}");
+        let limited = before(&[there.address()])
+            .route("limit = \"slow\"")
+            .with("[limit.slow]\nkey = [\"address\"]\nrate = \"1r/h\"\n")
+            .start()
+            .await;
+        Socket::open(&limited, over).await.ok().expect("the first passes");
+        assert_eq!(Socket::open(&limited, over).await.err(), Some(429), "{over:?}");
+    }
+    assert_eq!(there.heads().len(), 2, "what is refused reaches nobody");
+}
+
+#[tokio::test]
+async fn what_a_worker_answers_instead_of_switching_is_passed_on() {
+    for (status, reason) in [(200, "OK"), (403, "Forbidden"), (426, "Upgrade Required"), (503, "Unavailable")]
+    {
+        let refuses = Backend::answering(move |_| {
+            format!("HTTP/1.1 {status} {reason}\r\nContent-Length: 2\r\n\r\nno").into_bytes()
+        })
+        .await;
+        let proxy = before(&[refuses.address()]).start().await;
+        assert_eq!(Socket::open(&proxy, Over::Http1).await.err(), Some(status));
+        if status != 200 {
+            assert_eq!(Socket::open(&proxy, Over::Http2).await.err(), Some(status));
+        }
+        soon_eq!((streams(&proxy).await, proxy.inflight().await), (vec![0], vec![0]));
+    }
+}
+
+#[tokio::test]
+async fn an_open_one_outlives_reloads_that_take_its_server_away() {
+    for over in BOTH {
+        let (one, two) = (worker("one").await, worker("two").await);
+        let mut proxy = before(&[one.address()]).start().await;
+        let mut socket = Socket::open(&proxy, over).await.ok().expect("it opens");
+        for server in [&two, &one, &two] {
+            proxy.reload(before(&[server.address()])).await;
+            socket.assert_repeats("still here").await;
+        }
+        assert_eq!(proxy.get("/").await.expect(200).text(), "two");
+    }
+}
+
+#[tokio::test]
+async fn a_handshake_that_waits_goes_to_the_server_that_a_reload_brings() {
+    for over in BOTH {
+        let there = worker("x").await;
+        let mut proxy = before(&[vacant()]).start().await;
+        let opening = {
+            let target = (proxy.target(), proxy.h2());
+            tokio::spawn(async move {
+                let (plain, h2) = target;
+                match over {
+                    Over::Http1 => {
+                        let mut wire = Wire::to(&plain).await;
+                        wire.send(UPGRADE).await;
+                        wire.head().await.expect("a response").contains(" 101 ")
+                    }
+                    Over::Http2 => {
+                        let mut client = Frames::to(&h2).await;
+                        client.send(headers(1, 0, &CONNECT)).await;
+                        client.until(|frame| frame.kind == HEADERS).await.flags & 1 == 0
+                    }
+                }
+            })
+        };
+        eventually("it waits", async || proxy.waiting().await == 1).await;
+        proxy.reload(before(&[there.address()])).await;
+        assert!(within(SOON, "it opens", opening).await.unwrap(), "{over:?}");
+        pass(ms(1)).await;
+    }
+}
