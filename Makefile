@@ -16,11 +16,6 @@ TEST_THREADS ?= 4
 # Tests that measure, and want the machine for themselves.
 ATTACKS := test(/^attacks::|^http2_attacks::/)
 
-# Tests that the engine does not concern, or that it cannot pass: a worker that is killed between the head and the body of
-# its answer costs it the answer.
-KILLS := ^resilience::(backend_failure|the_same|one_worker)|^restarts::(a_worker_process|a_kill|killed)
-OURS := test(/$(KILLS)|^memory::|^model::|^streams::|^retries::(a_status|without_a_word_a_status|when_all)|^cli::|^compress::|^examples::|^harness::|^exchange::ours::|^bodies::|^tls::clients::|^tls::sites::a_worker|^http2::(browser|clients)::/)
-
 # Programs that building needs, that the tests need, and the Debian packages they come from.
 BUILD_TOOLS := cmake:cmake
 TEST_TOOLS := 7z:p7zip-full aria2c:aria2 bsdtar:libarchive-tools chromium:chromium cmake:cmake curl:curl \
@@ -79,9 +74,6 @@ check: tools venv ## All tests: units, and the built program between real client
 	cargo nextest run --all-targets --no-fail-fast --test-threads $(TEST_THREADS) -E 'not $(ATTACKS)'
 	@echo "== attacks, one after the other: what others wait for is measured"
 	cargo nextest run --test integration --no-fail-fast --test-threads 1 -E '$(ATTACKS)'
-	@echo "== the scenarios again, every request to a server exchanged by the engine"
-	BOWSHOCK_EXCHANGE=engine cargo nextest run --test integration --no-fail-fast --test-threads $(TEST_THREADS) \
-		-E 'not ($(ATTACKS) or $(OURS))'
 
 .PHONY: bench
 bench: ## CPU, memory and reloads beside the fastest servers, about ten minutes; BENCH_ARGS=--quick: one.

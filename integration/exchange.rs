@@ -1,7 +1,7 @@
 //! The exchange with a server where it goes wrong: bodies and answers that cross, attempts that fail in between, and
 //! what follows on the same connections.
 
-mod ours;
+mod crossing;
 
 use std::{
     io,

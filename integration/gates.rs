@@ -101,7 +101,7 @@ async fn who_may_not_ask_reaches_no_worker() {
     let app = Backend::saying("ok").await;
     let proxy = Proxy::to([app.address()]).route("deny = [\"127.0.0.0/8\"]").start().await;
     proxy.post("/", "body").await.expect(403);
-    // Also where the engine would take over.
+    // Also the handshake of a WebSocket.
     let mut wire = proxy.wire().await;
     wire.send("GET / HTTP/1.1\r\nHost: x\r\nConnection: upgrade\r\nUpgrade: websocket\r\n\r\n").await;
     wire.answer().await.unwrap().expect(403);

@@ -40,6 +40,11 @@ impl Socket {
         within(SOON, "the handshake ends", Self::handshake(proxy, over)).await
     }
 
+    /// Opens one, which must succeed.
+    async fn opened(proxy: &Proxy, over: Over) -> Self {
+        Self::open(proxy, over).await.unwrap_or_else(|status| panic!("{over:?}: {status}"))
+    }
+
     async fn handshake(proxy: &Proxy, over: Over) -> Result<Self, u16> {
         if over == Over::Http2 {
             let mut client = Frames::to(&proxy.h2()).await;
@@ -121,7 +126,7 @@ async fn streams(proxy: &Proxy) -> Vec<u64> {
 async fn a_handshake_is_held_while_no_worker_is_there() {
     for over in BOTH {
         let address = vacant();
-        let proxy = before(&[address.clone()]).start().await;
+        let proxy = before(std::slice::from_ref(&address)).start().await;
         let (opening, _worker) = tokio::join!(Socket::open(&proxy, over), async {
             eventually("it waits", async || proxy.waiting().await == 1).await;
             worker_at(&address, "x").await
@@ -144,8 +149,7 @@ async fn a_worker_that_refuses_the_connection_costs_nothing() {
         for _ in 0..4 {
             let there = worker("x").await;
             let proxy = before(&[vacant(), there.address()]).start().await;
-            let mut socket =
-                Socket::open(&proxy, over).await.unwrap_or_else(|status| panic!("{over:?}: {status}"));
+            let mut socket = Socket::opened(&proxy, over).await;
             socket.assert_repeats("hello").await;
         }
     }
@@ -157,8 +161,7 @@ async fn a_worker_that_dies_over_the_handshake_leaves_it_to_another() {
         let (dies, lives) = (Backend::dying().await, worker("x").await);
         let proxy = before(&[dies.address(), lives.address()]).start().await;
         for _ in 0..4 {
-            let mut socket =
-                Socket::open(&proxy, over).await.unwrap_or_else(|status| panic!("{over:?}: {status}"));
+            let mut socket = Socket::opened(&proxy, over).await;
             socket.assert_repeats("hello").await;
         }
     }
@@ -169,7 +172,7 @@ async fn an_open_one_is_counted_apart_from_requests_and_in_the_metrics_when_it_e
     for over in BOTH {
         let there = worker("x").await;
         let proxy = before(&[there.address()]).start().await;
-        let mut socket = Socket::open(&proxy, over).await.ok().expect("it opens");
+        let mut socket = Socket::opened(&proxy, over).await;
         socket.assert_repeats("hello").await;
         soon_eq!((streams(&proxy).await, proxy.inflight().await), (vec![1], vec![0]));
         drop(socket);
@@ -186,11 +189,11 @@ async fn a_worker_that_is_drained_keeps_what_is_open_and_gets_no_new_one() {
         let (one, two) = (worker("one").await, worker("two").await);
         let proxy = before(&[one.address(), two.address()]).start().await;
         proxy.succeed(&format!("drain {}", two.address()));
-        let mut socket = Socket::open(&proxy, over).await.ok().expect("it opens");
+        let mut socket = Socket::opened(&proxy, over).await;
         proxy.succeed(&format!("resume {}", two.address()));
         proxy.succeed(&format!("drain {}", one.address()));
         for _ in 0..3 {
-            let mut other = Socket::open(&proxy, over).await.ok().expect("it opens");
+            let mut other = Socket::opened(&proxy, over).await;
             other.assert_repeats("there").await;
         }
         assert_eq!([one.heads().len(), two.heads().len()], [1, 3], "{over:?}");
@@ -209,7 +212,7 @@ async fn limits_and_lists_of_networks_refuse_it_like_any_request() {
             .with("[limit.slow]\nkey = [\"address\"]\nrate = \"1r/h\"\n")
             .start()
             .await;
-        Socket::open(&limited, over).await.ok().expect("the first passes");
+        Socket::opened(&limited, over).await;
         assert_eq!(Socket::open(&limited, over).await.err(), Some(429), "{over:?}");
     }
     assert_eq!(there.heads().len(), 2, "what is refused reaches nobody");
@@ -237,7 +240,7 @@ async fn an_open_one_outlives_reloads_that_take_its_server_away() {
     for over in BOTH {
         let (one, two) = (worker("one").await, worker("two").await);
         let mut proxy = before(&[one.address()]).start().await;
-        let mut socket = Socket::open(&proxy, over).await.ok().expect("it opens");
+        let mut socket = Socket::opened(&proxy, over).await;
         for server in [&two, &one, &two] {
             proxy.reload(before(&[server.address()])).await;
             socket.assert_repeats("still here").await;
@@ -273,5 +276,21 @@ async fn a_handshake_that_waits_goes_to_the_server_that_a_reload_brings() {
         proxy.reload(before(&[there.address()])).await;
         assert!(within(SOON, "it opens", opening).await.unwrap(), "{over:?}");
         pass(ms(1)).await;
+    }
+}
+
+#[tokio::test]
+async fn a_file_or_a_list_in_place_of_a_switch_leads_nowhere() {
+    for field in ["X-Accel-Redirect: /_x/a", "X-Sendfile: /a", "X-Archive-Files: zip"] {
+        let app = Backend::answering(move |_| {
+            format!("HTTP/1.1 200 OK\r\n{field}\r\nContent-Length: 0\r\n\r\n").into_bytes()
+        })
+        .await;
+        let mut proxy = before(&[app.address()]).start().await;
+        for over in BOTH {
+            assert_eq!(Socket::open(&proxy, over).await.err(), Some(502), "{over:?}, {field}");
+        }
+        proxy.process().logged("the handshake of a WebSocket").await;
+        soon_eq!((streams(&proxy).await, proxy.inflight().await), (vec![0], vec![0]));
     }
 }

@@ -5,7 +5,13 @@
 
 pub mod large;
 
-use std::{hint::black_box, net::SocketAddr, path::Path, sync::Arc, time::Duration};
+use std::{
+    hint::black_box,
+    net::SocketAddr,
+    path::Path,
+    sync::Arc,
+    time::{Duration, SystemTime},
+};
 
 use bytes::BytesMut;
 use futures_util::FutureExt as _;
@@ -17,7 +23,7 @@ use crate::{
     client::Client,
     config::{self, Config, ConfigPath},
     files::range::Range,
-    http1::fields::Edited,
+    http1::{self, fields::Edited},
     listen::{PeerAddress, Purpose, Request, Serve, Workers, head},
     route::{Route, Table, normalize},
     state::State,
@@ -94,21 +100,27 @@ impl Sites {
     /// An answer with these fields from the route of a path.
     pub fn answer(&self, path: &str, fields: HeaderMap) -> Answer {
         let (route, _) = self.0.find("", path).unwrap().route.unwrap();
-        Answer { route: Arc::clone(route), fields }
+        let mut answer = answer::Answer::empty(StatusCode::OK);
+        answer.headers = fields;
+        Answer { route: Arc::clone(route), answer, out: BytesMut::new() }
     }
 }
 
 /// An answer, and the route that it comes from.
 pub struct Answer {
     route: Arc<Route>,
-    fields: HeaderMap,
+    answer: answer::Answer,
+    out: BytesMut,
 }
 
 impl Answer {
-    /// Adds what the route adds, and writes the head. The fields are the same however often that is done.
+    /// Adds what the route adds, and writes the head, as is done for each file that is sent. The fields are the same
+    /// however often that is done.
     pub fn write_head(&mut self) {
-        dress(&mut self.fields, StatusCode::OK, &self.route.settings);
-        black_box(answer::head(StatusCode::OK, &self.fields));
+        dress(&mut self.answer.headers, StatusCode::OK, &self.route.settings);
+        self.out.clear();
+        http1::answer::write_head(&mut self.out, &self.answer, true, b"", SystemTime::UNIX_EPOCH);
+        black_box(&self.out);
     }
 }
 

@@ -5,8 +5,7 @@ use std::{
     time::{Duration, SystemTime},
 };
 
-use bytes::BytesMut;
-use http::{HeaderMap, HeaderName, HeaderValue, Method, uri::PathAndQuery};
+use http::{HeaderName, HeaderValue, Method, uri::PathAndQuery};
 use tokio::time::Instant;
 
 use crate::{
@@ -20,17 +19,6 @@ use crate::{
     upstream::{Lease, Server, Turn, Upstream, retry},
 };
 
-/// An answer that is being collected, to be replaced by another.
-#[derive(Debug)]
-pub(crate) struct Collected {
-    /// Its fields.
-    pub(crate) fields: HeaderMap,
-    /// Its body so far.
-    pub(crate) body: BytesMut,
-    /// It has become too large.
-    pub(crate) overflows: bool,
-}
-
 /// The state of one request.
 pub struct Exchange {
     /// When its head was there.
@@ -43,7 +31,7 @@ pub struct Exchange {
     pub(crate) client: Option<Client>,
     /// What its connection has agreed on, where it speaks TLS.
     pub(crate) tls: Option<Arc<Facts>>,
-    /// What was asked, where the engine serves it: its own heads are its own.
+    /// What was asked, where pingora serves it, whose heads are its own.
     pub(crate) asked: Option<Arc<Head>>,
     /// The site it is for, where that has no route for it.
     pub(crate) site: Option<Arc<Site>>,
@@ -65,8 +53,6 @@ pub struct Exchange {
     pub(crate) failed_connects: u32,
     /// Whether the head of an answer has come from the server.
     pub(crate) answered: bool,
-    /// What of the body may still come; `None` when there is no limit.
-    pub(crate) body_left: Option<u64>,
     /// How the answer is made.
     pub(crate) how: How,
     /// Whether the connection to the server had served a request before.
@@ -77,8 +63,6 @@ pub struct Exchange {
     pub(crate) carried: Vec<(HeaderName, HeaderValue)>,
     /// How often it has.
     pub(crate) redirects: u8,
-    /// The answer that is being collected, in whose place another is sent.
-    pub(crate) collected: Option<Box<Collected>>,
     /// The server that answered, or was asked last, for the log.
     pub(crate) server: Option<Arc<Server>>,
 }
@@ -103,13 +87,11 @@ impl Exchange {
             was_stale: false,
             failed_connects: 0,
             answered: false,
-            body_left: None,
             how: How::Memory,
             reused: false,
             redirect: None,
             carried: Vec::new(),
             redirects: 0,
-            collected: None,
             server: None,
         }
     }
@@ -117,12 +99,6 @@ impl Exchange {
     /// It takes this route.
     pub(crate) fn take(&mut self, route: Arc<Route>) {
         self.route = Some(route);
-        self.expect_body();
-    }
-
-    /// Its body comes from the start.
-    pub(crate) fn expect_body(&mut self) {
-        self.body_left = self.route.as_ref().and_then(|route| route.settings.max_body);
     }
 
     /// The method that a server is asked by for a request of this one.
@@ -160,11 +136,6 @@ impl Exchange {
     /// The upstream of its route.
     pub(crate) fn upstream(&self) -> Option<&Arc<Upstream>> {
         self.route.as_ref().and_then(|route| route.upstream.as_ref())
-    }
-
-    /// The largest body that its route takes.
-    pub(crate) fn max_body(&self) -> u64 {
-        self.route.as_ref().and_then(|route| route.settings.max_body).unwrap_or(u64::MAX)
     }
 
     /// The key of its route, `-` when it has none.

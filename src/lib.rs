@@ -3,7 +3,7 @@
 //! The map of the house, in the order of a request's life:
 //!
 //! - [`config`]: the file as typed, checked into types that cannot be wrong
-//! - [`listen`]: sockets, connections, heads, and the transport that the engine reads and writes
+//! - [`listen`]: sockets, connections, heads, and the transport under a request
 //! - [`tls`]: certificates, and what connections agree on
 //! - [`acme`]: certificates that a CA gives
 //! - [`client`]: who asks
@@ -16,7 +16,7 @@
 //! - [`compress`]: codings of answers
 //! - [`observe`]: metrics, logs, status
 //! - [`http1`]: HTTP/1.1 spoken by ourselves: answers, attempts at servers, bodies both ways
-//! - [`proxy`]: for all else the engine's callbacks, and only there (and in the transport) the engine's types
+//! - [`upgrade`]: handshakes of WebSockets and the tunnels that they open, by pingora, whose types are only there
 //! - [`bulkhead`]: bounds on the work that blocks on files
 //! - [`clock`]: the time
 //! - [`notify`]: messages to the service manager
@@ -50,9 +50,9 @@ mod http1;
 mod listen;
 mod notify;
 mod observe;
-mod proxy;
 mod route;
 mod server;
 mod state;
 mod tls;
+mod upgrade;
 mod upstream;

@@ -170,9 +170,8 @@ fn judge(row: &Row, coming: Coming, back: &[u8], heard: &[strict::Message]) -> O
     let mut expected = answers.clone();
     let mut reach = reaches.clone();
     let goes_on = match (then, coming) {
-        (Then::Next, Coming::AtOnce) => true,
-        // The engine may have its answer before the last byte of the request has come, and closes then.
-        (Then::Next, Coming::OneByOne) | (Then::Either, _) => statuses.len() > answers.len(),
+        (Then::Next, _) => true,
+        (Then::Either, _) => statuses.len() > answers.len(),
         (Then::Closed, _) => false,
     };
     if goes_on {

@@ -1,9 +1,8 @@
 //! What a client reads when the proxy itself has to refuse: a sentence, as a page or as JSON.
 
-use bytes::BytesMut;
-use http::{HeaderMap, HeaderValue, StatusCode, header};
+use http::{HeaderValue, StatusCode, header};
 
-use super::{Answer, fields::write_fields};
+use super::Answer;
 use crate::listen::Lines;
 
 /// Why a request was not served, told so that a person understands.
@@ -42,14 +41,6 @@ impl Explanation {
         }
         answer
     }
-}
-
-/// The head of an answer as bytes (RFC 9112 §4), with a date (RFC 9110 §6.6.1).
-pub(crate) fn head(status: StatusCode, headers: &HeaderMap) -> BytesMut {
-    let date = httpdate::fmt_http_date(std::time::SystemTime::now());
-    let mut head = BytesMut::from(format!("HTTP/1.1 {status}\r\nDate: {date}\r\n").as_bytes());
-    write_fields(&mut head, headers);
-    head
 }
 
 /// A whole answer as bytes, for a head that could not be read: page, no keep-alive.

@@ -4,12 +4,11 @@ use std::borrow::Cow;
 
 use bytes::BytesMut;
 use http::{HeaderMap, HeaderName, HeaderValue, header};
-use pingora_http::{RequestHeader, ResponseHeader};
 
 use super::value;
 
-/// A head whose fields can be changed. The engine's own heads keep the spelling of names beside the map, and ours
-/// keep changes beside the bytes that came, so they are changed through these; rules about fields need not know.
+/// A head whose fields can be changed. Heads on their way keep changes beside the bytes that came, and pingora's keep the
+/// spelling of names beside a map, so they are changed through these; rules about fields need not know.
 pub(crate) trait Fields {
     /// The value of the first of that name, as it is now.
     fn get(&self, name: &HeaderName) -> Option<&[u8]>;
@@ -70,7 +69,7 @@ pub(crate) fn write_plain_length(head: &mut impl Fields) {
 }
 
 /// The names in `fields` that are `gone`.
-fn names_if(fields: &HeaderMap, gone: impl Fn(&[u8]) -> bool) -> Vec<HeaderName> {
+pub(crate) fn names_if(fields: &HeaderMap, gone: impl Fn(&[u8]) -> bool) -> Vec<HeaderName> {
     fields.keys().filter(|name| gone(name.as_str().as_bytes())).cloned().collect()
 }
 
@@ -163,48 +162,6 @@ impl Fields for HeaderMap {
         Cow::Borrowed(self)
     }
 }
-
-/// The engine's heads.
-macro_rules! engine_head {
-    ($head:ty) => {
-        impl Fields for $head {
-            fn get(&self, name: &HeaderName) -> Option<&[u8]> {
-                self.headers.get(name).map(HeaderValue::as_bytes)
-            }
-
-            fn each(&self, name: &HeaderName, take: impl FnMut(&[u8])) {
-                self.headers.get_all(name).iter().map(HeaderValue::as_bytes).for_each(take);
-            }
-
-            fn set(&mut self, name: HeaderName, value: HeaderValue) {
-                // Fails only for a name that is none, which this type excludes.
-                let _ = self.insert_header(name, value);
-            }
-
-            fn add(&mut self, name: HeaderName, value: HeaderValue) {
-                // As above.
-                let _ = self.append_header(name, value);
-            }
-
-            fn remove(&mut self, name: &HeaderName) {
-                self.remove_header(name);
-            }
-
-            fn remove_if(&mut self, gone: impl Fn(&[u8]) -> bool) {
-                for name in names_if(&self.headers, gone) {
-                    self.remove_header(&name);
-                }
-            }
-
-            fn map(&self) -> Cow<'_, HeaderMap> {
-                Cow::Borrowed(&self.headers)
-            }
-        }
-    };
-}
-
-engine_head!(RequestHeader);
-engine_head!(ResponseHeader);
 
 #[cfg(test)]
 mod tests {

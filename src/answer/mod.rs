@@ -14,9 +14,10 @@ use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
 use crate::{files::Identity, observe::How};
 
 pub(crate) use dress::dress;
-pub(crate) use error_page::{Explanation, bare, escape, head, prefers_json};
+pub(crate) use error_page::{Explanation, bare, escape, prefers_json};
 pub(crate) use fields::{
-    Fields, has_word, named_in_connection, starts_with, write_field, write_fields, write_plain_length,
+    Fields, has_word, named_in_connection, names_if, starts_with, write_field, write_fields,
+    write_plain_length,
 };
 pub use pieces::{Piece, Pieces};
 pub(crate) use text::{value, write_number};

@@ -2,10 +2,12 @@
 
 use std::{sync::Arc, time::Duration};
 
-use async_trait::async_trait;
-use http::{Response, StatusCode, header};
-use pingora_core::{apps::http_app::ServeHttp, protocols::http::ServerSession};
-use tokio::time::sleep;
+use bytes::Bytes;
+use http::{Request, Response, StatusCode, header};
+use http_body_util::Full;
+use hyper::{server::conn::http1, service::service_fn};
+use hyper_util::rt::TokioIo;
+use tokio::{net::UnixStream, time::sleep};
 
 use super::workers::Workers;
 
@@ -25,14 +27,25 @@ impl App {
         Self { worker, workers }
     }
 
-    async fn answer(&self, request: &http::request::Parts) -> http::Result<Response<Vec<u8>>> {
-        match (request.method.as_str(), request.uri.path()) {
+    /// Serves a connection until it ends.
+    pub(super) async fn serve(self: Arc<Self>, stream: UnixStream) {
+        let service = service_fn(|request| {
+            let app = Arc::clone(&self);
+            async move { app.answer(&request).await }
+        });
+        if let Err(error) = http1::Builder::new().serve_connection(TokioIo::new(stream), service).await {
+            tracing::debug!(%error, "a connection to a worker of the demo broke off");
+        }
+    }
+
+    async fn answer(&self, request: &Request<impl Sized>) -> http::Result<Response<Full<Bytes>>> {
+        match (request.method().as_str(), request.uri().path()) {
             ("GET" | "HEAD", "/") => content("text/html; charset=utf-8", PAGE),
             (_, "/fast") => self.after(0.005).await,
-            (_, "/slow") => self.after(seconds(request.uri.query())).await,
+            (_, "/slow") => self.after(seconds(request.uri().query())).await,
             ("GET" | "HEAD", "/whoami") => {
                 let fields: serde_json::Map<_, _> = request
-                    .headers
+                    .headers()
                     .iter()
                     .map(|(name, value)| (name.to_string(), String::from_utf8_lossy(value.as_bytes()).into()))
                     .collect();
@@ -44,7 +57,7 @@ impl App {
                 .header(header::CONTENT_TYPE, "text/plain")
                 .header(header::CONTENT_DISPOSITION, "attachment; filename=\"reads.fastq\"")
                 .header(header::CONTENT_LENGTH, 0)
-                .body(Vec::new()),
+                .body(Full::default()),
             ("POST", "/restart") => {
                 tokio::spawn(Arc::clone(&self.workers).restart());
                 content("text/plain; charset=utf-8", "All workers restart. They are away for five seconds.\n")
@@ -52,21 +65,21 @@ impl App {
             _ => Response::builder()
                 .status(StatusCode::NOT_FOUND)
                 .header(header::CONTENT_LENGTH, 0)
-                .body(Vec::new()),
+                .body(Full::default()),
         }
     }
 
-    async fn after(&self, seconds: f64) -> http::Result<Response<Vec<u8>>> {
+    async fn after(&self, seconds: f64) -> http::Result<Response<Full<Bytes>>> {
         sleep(Duration::from_secs_f64(seconds)).await;
         content("text/plain; charset=utf-8", &format!("worker {}\n", self.worker))
     }
 }
 
-fn content(kind: &str, text: &str) -> http::Result<Response<Vec<u8>>> {
+fn content(kind: &str, text: &str) -> http::Result<Response<Full<Bytes>>> {
     Response::builder()
         .header(header::CONTENT_TYPE, kind)
         .header(header::CONTENT_LENGTH, text.len())
-        .body(text.as_bytes().to_vec())
+        .body(Full::from(text.to_owned()))
 }
 
 /// `?s=2.5`; a tenth of a second when nothing useful is said.
@@ -74,15 +87,4 @@ fn seconds(query: Option<&str>) -> f64 {
     let said =
         query.and_then(|query| query.strip_prefix("s=")).and_then(|seconds| seconds.parse::<f64>().ok());
     said.filter(|seconds| seconds.is_finite()).unwrap_or(0.1).clamp(0.0, SLOWEST)
-}
-
-#[async_trait]
-impl ServeHttp for App {
-    async fn response(&self, session: &mut ServerSession) -> Response<Vec<u8>> {
-        let request = session.req_header().as_owned_parts();
-        self.answer(&request).await.unwrap_or_else(|error| {
-            tracing::error!(%error, "the demo cannot answer");
-            Response::new(Vec::new())
-        })
-    }
 }

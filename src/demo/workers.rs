@@ -7,10 +7,8 @@ use std::{
     time::Duration,
 };
 
-use pingora_core::apps::ServerApp;
 use tokio::{
     net::UnixListener,
-    sync::watch,
     task::{JoinHandle, JoinSet},
     time::sleep,
 };
@@ -79,11 +77,9 @@ impl Workers {
 
 /// Serves connections until aborted; then all of them break off, as when a worker is killed.
 async fn accept(listener: UnixListener, app: Arc<App>) {
-    let (_stays, shutdown) = watch::channel(false);
     let mut connections = JoinSet::new();
     while let Ok((stream, _)) = listener.accept().await {
         while connections.try_join_next().is_some() {}
-        let (app, shutdown) = (Arc::clone(&app), shutdown.clone());
-        connections.spawn(async move { app.process_new(Box::new(stream), &shutdown).await });
+        connections.spawn(Arc::clone(&app).serve(stream));
     }
 }

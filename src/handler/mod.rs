@@ -1,6 +1,6 @@
 //! The way of a request, from its head to what becomes of it.
 //!
-//! Who asks → which site and route → what the gate says → the route's action. Knows nothing of the engine.
+//! Who asks → which site and route → what the gate says → the route's action.
 
 mod coded;
 pub(crate) mod failed;

@@ -66,29 +66,8 @@ impl Turn<'_> {
     }
 
     fn write_answer_head(&mut self, answer: &Answer, has_length: bool) {
-        let connection = self.connection();
-        let now = self.now();
-        let out = self.transport.outbound();
-        // Nearly all heads, and small bodies.
-        out.reserve(2048);
-        out.put_slice(b"HTTP/1.1 ");
-        out.put_slice(answer.status.as_str().as_bytes());
-        out.put_u8(b' ');
-        out.put_slice(answer.status.canonical_reason().unwrap_or_default().as_bytes());
-        out.put_slice(b"\r\n");
-        for (name, value) in &answer.headers {
-            write_field(out, name, value);
-        }
-        if has_length {
-            out.put_slice(b"Content-Length: ");
-            write_number(out, answer.body.length());
-            out.put_slice(b"\r\n");
-        }
-        if !answer.headers.contains_key(header::DATE) {
-            write_date(out, now);
-        }
-        out.put_slice(connection);
-        out.put_slice(b"\r\n");
+        let (connection, now) = (self.connection(), self.now());
+        write_head(self.transport.outbound(), answer, has_length, connection, now);
     }
 
     /// What is said of the connection: nothing where both sides know (RFC 9112 §9.3).
@@ -116,6 +95,36 @@ impl Turn<'_> {
         self.persists = false;
         Sent { status, bytes: self.transport.queued_bytes() }
     }
+}
+
+/// Writes the head of an answer of ours (RFC 9112 §4), up to the empty line; `connection` is a whole line or nothing.
+pub(crate) fn write_head(
+    out: &mut BytesMut,
+    answer: &Answer,
+    has_length: bool,
+    connection: &[u8],
+    now: SystemTime,
+) {
+    // Nearly all heads, and small bodies.
+    out.reserve(2048);
+    out.put_slice(b"HTTP/1.1 ");
+    out.put_slice(answer.status.as_str().as_bytes());
+    out.put_u8(b' ');
+    out.put_slice(answer.status.canonical_reason().unwrap_or_default().as_bytes());
+    out.put_slice(b"\r\n");
+    for (name, value) in &answer.headers {
+        write_field(out, name, value);
+    }
+    if has_length {
+        out.put_slice(b"Content-Length: ");
+        write_number(out, answer.body.length());
+        out.put_slice(b"\r\n");
+    }
+    if !answer.headers.contains_key(header::DATE) {
+        write_date(out, now);
+    }
+    out.put_slice(connection);
+    out.put_slice(b"\r\n");
 }
 
 /// Writes when the answer was made (RFC 9110 §6.6.1). The text of a second is made once.

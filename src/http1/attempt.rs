@@ -241,8 +241,8 @@ impl Turn<'_> {
         out.put_slice(b" HTTP/1.1\r\n");
         fields.write(out);
         match (&self.request.body, self.length) {
-            (Inbound::Chunked { .. }, None) => out.put_slice(b"Transfer-Encoding: chunked\r\n"),
-            (Inbound::Chunked { .. }, Some(length)) => {
+            (Inbound::Chunked(_), None) => out.put_slice(b"Transfer-Encoding: chunked\r\n"),
+            (Inbound::Chunked(_), Some(length)) => {
                 out.put_slice(b"Content-Length: ");
                 write_number(out, length);
                 out.put_slice(b"\r\n");

@@ -1,9 +1,9 @@
 //! The way of nearly every request: HTTP/1.1 spoken by ourselves, on both sides.
 //!
 //! What to do with a request is decided elsewhere ([`handler`]); here it is done: [`answer`] for what needs no server,
-//! else an [`attempt`] at one after the other, whose answer is [`relay`]ed. WebSocket is the engine's.
+//! else an [`attempt`] at one after the other, whose answer is [`relay`]ed. Handshakes of WebSockets are for [`crate::upgrade`].
 
-mod answer;
+pub(crate) mod answer;
 mod appetite;
 mod attempt;
 pub(crate) mod body;
@@ -24,18 +24,14 @@ use crate::{
     handler,
     listen::{Head, Purpose, Request, Serve, Transport},
     observe,
-    proxy::Engine,
     state::State,
+    upgrade::Engine,
 };
-
-/// Set to `engine` in the environment, it has every request to a server exchanged by the engine.
-const BY: &str = "BOWSHOCK_EXCHANGE";
 
 /// What serves the requests of connections.
 pub(crate) fn service(state: &Arc<State>) -> Serve {
     let engine = Engine::new(Arc::clone(state));
-    let only_engine = std::env::var_os(BY).is_some_and(|by| by == "engine");
-    let service = Arc::new(Service { state: Arc::clone(state), engine, only_engine });
+    let service = Arc::new(Service { state: Arc::clone(state), engine });
     Arc::new(move |connection, request| {
         let service = Arc::clone(&service);
         // Boxed, so that a parked connection does not keep the room that a request needs.
@@ -46,7 +42,6 @@ pub(crate) fn service(state: &Arc<State>) -> Serve {
 struct Service {
     state: Arc<State>,
     engine: Engine,
-    only_engine: bool,
 }
 
 impl Service {
@@ -63,7 +58,7 @@ impl Service {
                 handler::receive(&self.state, &transport.peer, &request.head, &mut exchange).await
             }
         };
-        if answer.is_none() && (self.only_engine || request.head.asks_for_websocket()) {
+        if answer.is_none() && request.head.asks_for_websocket() {
             return self.engine.serve(transport, request, exchange).await;
         }
         let keeps_alive = transport.keeps_alive();

@@ -61,7 +61,7 @@ impl Upload {
     pub(super) fn new(inbound: &Inbound, length: Option<u64>, most: Option<u64>) -> Self {
         let pipe = match inbound {
             Inbound::Length(length) => Pipe::new(Framing::Length(*length), false),
-            Inbound::Chunked { .. } | Inbound::Tunnel => Pipe::new(Framing::chunked(), length.is_none()),
+            Inbound::Chunked(_) | Inbound::Tunnel => Pipe::new(Framing::chunked(), length.is_none()),
         };
         let left = most.map(|most| (most, most));
         Self {

@@ -70,8 +70,8 @@ pub(crate) struct Request {
 }
 
 impl Request {
-    /// Its head as the engine takes it: with a path in the place of a URL, and the host of that where no other is named
-    /// (RFC 9112 §3.2); what cannot stand in a URI, which the engine would refuse, is encoded.
+    /// Its head as pingora takes it: with a path in the place of a URL, and the host of that where no other is named
+    /// (RFC 9112 §3.2); what cannot stand in a URI, which pingora would refuse, is encoded.
     pub(super) fn in_origin_form(&self) -> Bytes {
         let head = self.head.headers.bytes();
         let line = memchr::memchr(b'\n', head).map_or(0, |end| end + 1);
@@ -274,7 +274,7 @@ fn framing<'a>(request: &httparse::Request<'_, 'a>) -> Result<Framing<'a>, Refus
         (true, None) if !http_11 => {
             return Err(Refusal::bad("Transfer-Encoding is not known in HTTP/1.0."));
         }
-        (true, None) => Inbound::Chunked { head: 0, at: Chunks::new() },
+        (true, None) => Inbound::Chunked(Chunks::new()),
         (false, length) => Inbound::Length(length.unwrap_or_default()),
     };
     Ok(Framing { host, body })
@@ -316,7 +316,7 @@ mod tests {
         let head = "POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 10\r\n\r\n";
         assert_eq!(end(head), (head.len(), Inbound::Length(10)));
         let head = "POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: Chunked\r\n\r\n5\r\n";
-        assert_eq!(end(head), (head.len() - 3, Inbound::Chunked { head: 0, at: Chunks::new() }));
+        assert_eq!(end(head), (head.len() - 3, Inbound::Chunked(Chunks::new())));
         let head = "\r\nGET / HTTP/1.0\r\n\r\n";
         assert_eq!(end(head), (head.len(), Inbound::Length(0)));
     }

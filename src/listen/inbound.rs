@@ -1,7 +1,7 @@
 //! Where a request ends in the bytes of its connection (RFC 9112 §6).
 //!
-//! The transport hands the engine exactly the bytes of one request; what follows belongs to the next one and
-//! stays behind. So pipelined requests are kept in order, and the engine never sees a byte it must give back.
+//! The transport hands out exactly the bytes of one request; what follows belongs to the next one and stays behind. So
+//! pipelined requests are kept in order, and nobody who reads one sees a byte that must be given back.
 
 use super::chunks::Chunks;
 
@@ -10,13 +10,8 @@ use super::chunks::Chunks;
 pub(crate) enum Inbound {
     /// This many bytes more.
     Length(u64),
-    /// The rest of the head, then chunks up to the last one and its trailers.
-    Chunked {
-        /// Bytes of the head not yet handed out.
-        head: u64,
-        /// Where in the chunks we are.
-        at: Chunks,
-    },
+    /// Chunks up to the last one and its trailers.
+    Chunked(Chunks),
     /// Everything: the connection has become a tunnel (101 Switching Protocols).
     Tunnel,
 }
@@ -33,20 +28,7 @@ impl Inbound {
                 *left -= taken as u64;
                 taken
             }
-            Self::Chunked { head, at } => {
-                let skip = bytes.len().min(usize::try_from(*head).unwrap_or(usize::MAX));
-                *head -= skip as u64;
-                skip + at.count(&bytes[skip..]).unwrap_or_default()
-            }
-        }
-    }
-
-    /// The same with so many bytes before it.
-    pub(super) fn after(self, more: u64) -> Self {
-        match self {
-            Self::Length(length) => Self::Length(length.saturating_add(more)),
-            Self::Chunked { head, at } => Self::Chunked { head: head + more, at },
-            Self::Tunnel => Self::Tunnel,
+            Self::Chunked(chunks) => chunks.count(bytes).unwrap_or_default(),
         }
     }
 
@@ -54,14 +36,14 @@ impl Inbound {
     pub(crate) fn is_done(&self) -> bool {
         match self {
             Self::Length(left) => *left == 0,
-            Self::Chunked { head, at } => *head == 0 && at.is_done(),
+            Self::Chunked(chunks) => chunks.is_done(),
             Self::Tunnel => false,
         }
     }
 
     /// Whether what comes next is no chunk: where the request ends cannot be known.
     pub(crate) fn is_malformed(&self) -> bool {
-        matches!(self, Self::Chunked { at, .. } if at.is_lost())
+        matches!(self, Self::Chunked(chunks) if chunks.is_lost())
     }
 }
 
@@ -70,7 +52,7 @@ mod tests {
     use super::*;
 
     fn chunked() -> Inbound {
-        Inbound::Chunked { head: 0, at: Chunks::new() }
+        Inbound::Chunked(Chunks::new())
     }
 
     #[test]
@@ -95,8 +77,8 @@ mod tests {
     #[test]
     fn chunks_may_come_one_byte_at_a_time() {
         let body = b"3\r\nabc\r\n0\r\n\r\n";
-        let mut inbound = Inbound::Chunked { head: 2, at: Chunks::new() };
-        for byte in b"HD".iter().chain(body) {
+        let mut inbound = chunked();
+        for byte in body {
             assert!(!inbound.is_done());
             assert_eq!(inbound.take(&[*byte]), 1);
         }

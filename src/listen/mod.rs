@@ -11,7 +11,6 @@ mod bind;
 mod buffer;
 mod chunks;
 mod connection;
-mod engine_io;
 mod greeting;
 pub(crate) mod head;
 mod http2;

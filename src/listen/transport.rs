@@ -23,6 +23,7 @@ use super::{
     Limits,
     alarm::Alarm,
     buffer::{self, Buffer},
+    connection,
     head::Request,
     inbound::Inbound,
     keep::Keep,
@@ -41,7 +42,7 @@ const COALESCE: usize = 16 * 1024;
 /// Most bytes read ahead of the request in hand (pipelined requests), so that a closing client is noticed.
 const READ_AHEAD: usize = 16 * 1024;
 
-/// Requests up to this size are kept for a second attempt without being asked to, by the engine too; it is also not
+/// Requests up to this size are kept for a second attempt without being asked to; it is also not
 /// known before whether a larger one is to be kept.
 const KEPT: u64 = 64 * 1024;
 
@@ -60,7 +61,7 @@ pub(crate) struct Transport {
     socket: Option<Socket>,
     /// Who is at the other end, and through which listener.
     pub(crate) peer: Peer,
-    /// Read, and not yet handed to the engine.
+    /// Read, and not yet handed out.
     pub(super) received: BytesMut,
     /// How much of what comes belongs to the request in hand.
     pub(super) inbound: Inbound,
@@ -70,13 +71,11 @@ pub(crate) struct Transport {
     lost: bool,
     /// It is to be kept whole.
     keep_whole: AtomicBool,
-    /// What the engine writes goes nowhere: another answer takes its place.
-    hushed: AtomicBool,
-    /// Written by the engine, and not yet sent.
+    /// Written, and not yet sent.
     outbound: BytesMut,
-    /// A body to send after `outbound`. Set through a shared reference: the engine owns the transport then.
+    /// A body to send after `outbound`. Set through a shared reference.
     queued: Mutex<Option<Outgoing>>,
-    /// The engine has answered 101: from now on every byte is its.
+    /// The client was answered 101: from now on every byte is for the server.
     tunnel: AtomicBool,
     /// Longest pause between two successful writes.
     send_timeout: Duration,
@@ -118,7 +117,6 @@ impl Transport {
             keep: None,
             lost: false,
             keep_whole: AtomicBool::new(false),
-            hushed: AtomicBool::new(false),
             outbound: BytesMut::new(),
             queued: Mutex::new(None),
             pace: Mutex::new(None),
@@ -170,17 +168,12 @@ impl Transport {
         self.pace.get_mut().unwrap_or_else(PoisonError::into_inner).as_deref_mut()
     }
 
-    /// From now on what is written goes nowhere, or to the client again.
-    pub(crate) fn hush(&self, hushed: bool) {
-        self.hushed.store(hushed, Ordering::Relaxed);
-    }
-
     /// How many bytes may be sent now.
     fn poll_pace(&mut self, cx: &mut Context<'_>) -> Poll<u64> {
         self.pace().map_or(Poll::Ready(u64::MAX), |pace| pace.poll(cx))
     }
 
-    /// Bytes of queued bodies sent for the request in hand; the engine does not see them.
+    /// Bytes of queued bodies sent for the request in hand.
     pub(crate) fn queued_bytes(&self) -> u64 {
         self.queued_bytes
     }
@@ -235,16 +228,13 @@ impl Transport {
         self.inbound = body;
     }
 
-    /// Hands the engine a request to read again from its head on; the engine keeps small ones itself.
+    /// Has the head of a request without a body read again, by pingora.
     pub(crate) fn hand_over(&mut self, request: &Request) {
         let head = request.in_origin_form();
         let mut received = BytesMut::with_capacity(head.len() + self.received.len());
         received.extend_from_slice(&head);
         received.extend_from_slice(&self.received);
-        self.received = received;
-        let whole = request.body.clone().after(head.len() as u64);
-        let is_large = !matches!(whole, Inbound::Length(length) if length <= KEPT);
-        self.begin(whole, is_large);
+        (self.received, self.inbound) = (received, Inbound::Length(head.len() as u64));
     }
 
     /// Drops what has arrived of the request in hand; whether that was all of it.
@@ -376,7 +366,7 @@ impl Transport {
         taken > 0
     }
 
-    /// Sends what the engine has written, then the queued body.
+    /// Sends what is written, then the queued body.
     fn poll_send_all(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let more_follows = self.queued().is_some();
         if !self.outbound.is_empty() {
@@ -497,7 +487,7 @@ impl Transport {
                 return Poll::Ready(Err(malformed()));
             }
             if self.received.is_empty() && !self.inbound.is_done() {
-                // Past the head, bodies go straight to the engine.
+                // Past the head, bodies go straight to who reads them.
                 return self.poll_receive_body(cx, out);
             }
             if self.received.len() >= READ_AHEAD {
@@ -563,7 +553,7 @@ impl Transport {
         let most = match self.inbound {
             Inbound::Tunnel => out.remaining(),
             Inbound::Length(left) => out.remaining().min(usize::try_from(left).unwrap_or(usize::MAX)),
-            Inbound::Chunked { .. } => out.remaining().min(READ_AHEAD),
+            Inbound::Chunked(_) => out.remaining().min(READ_AHEAD),
         };
         let mut part = ReadBuf::new(out.initialize_unfilled_to(most));
         let received = self.socket_mut()?.poll_read(cx, &mut part);
@@ -591,6 +581,19 @@ fn parked() -> io::Error {
 /// What comes is no body, and what follows it is no request.
 fn malformed() -> io::Error {
     io::ErrorKind::InvalidData.into()
+}
+
+impl Drop for Transport {
+    fn drop(&mut self) {
+        self.ends_well();
+        self.say_goodbye();
+        if self.must_linger() {
+            let place = self.place.take();
+            if let Ok(socket) = self.socket() {
+                connection::linger(socket, place);
+            }
+        }
+    }
 }
 
 impl fmt::Debug for Transport {

@@ -95,7 +95,7 @@ impl LogSettings {
     }
 }
 
-/// Our own messages at the given level. The engine's are for its developers: its errors repeat what the access log
+/// Our own messages at the given level. Those of pingora are for its developers: its errors repeat what the access log
 /// and our messages tell, so they show from `debug` on.
 fn filter(level: Level) -> EnvFilter {
     let directives = match level {

@@ -69,7 +69,7 @@ impl Stream {
         Self {
             is_read: body.is_end_stream(),
             body: Some(body),
-            in_chunks: matches!(request.body, Inbound::Chunked { .. }),
+            in_chunks: matches!(request.body, Inbound::Chunked(_)),
             before: BytesMut::new(),
             data: Bytes::new(),
             answer: Answer::Head(respond, BytesMut::new()),

@@ -3,7 +3,6 @@
 use std::{
     io,
     pin::Pin,
-    sync::atomic::Ordering,
     task::{Context, Poll, ready},
 };
 
@@ -17,7 +16,7 @@ impl AsyncRead for Transport {
         let this = self.get_mut();
         let received = this.poll_receive(cx, out);
         if received.is_pending() && !this.outbound.is_empty() {
-            // Nothing to read is the moment to send a started answer: the engine flushes only at its end.
+            // Nothing to read is the moment to send a started answer: pingora flushes only at its end.
             let sent = this.poll_send_all(cx);
             if let Poll::Ready(Err(error)) = this.or_stalled(cx, sent) {
                 return Poll::Ready(Err(error));
@@ -30,9 +29,6 @@ impl AsyncRead for Transport {
 impl AsyncWrite for Transport {
     fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
         let this = self.get_mut();
-        if this.hushed.load(Ordering::Relaxed) {
-            return Poll::Ready(Ok(bytes.len()));
-        }
         if this.append(bytes) {
             return Poll::Ready(Ok(bytes.len()));
         }

@@ -6,12 +6,7 @@ use pingora_core::upstreams::peer::HttpPeer;
 use pingora_error::{Error, ErrorType, OkOrErr, Result};
 use pingora_proxy::Session;
 
-use super::{
-    connect::{self, Purpose},
-    engine::asked,
-    failure, replay,
-    send::transport,
-};
+use super::{connect, engine::asked, failure, send::transport};
 use crate::{
     config::Address,
     exchange::Exchange,
@@ -25,21 +20,19 @@ pub(super) async fn choose(
     session: &mut Session,
     exchange: &mut Exchange,
 ) -> Result<Box<HttpPeer>> {
-    // An attempt that failed leaves its place to others, and its body is sent from the start.
+    // An attempt that failed leaves its place to others.
     exchange.lease = None;
-    exchange.expect_body();
     let request = asked(exchange);
-    replay::rewind(state, session, &request).await?;
     let place = handler::place(state, transport(session)?, &request, exchange).await;
     match place {
-        Ok(()) => peer_for(session, exchange),
+        Ok(()) => peer_for(exchange),
         Err(NoPlace::ClientLeft) => Err(Error::new_down(ErrorType::ConnectionClosed)),
         Err(NoPlace::Refused(explanation)) => Err(failure::refused(explanation)),
     }
 }
 
 /// How the engine reaches the server.
-fn peer_for(session: &Session, exchange: &Exchange) -> Result<Box<HttpPeer>> {
+fn peer_for(exchange: &Exchange) -> Result<Box<HttpPeer>> {
     let lease = exchange.lease.as_ref().or_err(ErrorType::InternalError, "no place on a server")?;
     let mut peer = match &lease.server().address {
         Address::Tcp(address) => HttpPeer::new(address, false, String::new()),
@@ -51,19 +44,10 @@ fn peer_for(session: &Session, exchange: &Exchange) -> Result<Box<HttpPeer>> {
     let settings = lease.settings();
     peer.options.connection_timeout = Some(settings.connect_timeout);
     peer.options.read_timeout = Some(handler::read_timeout(exchange));
-    if !transport(session)?.has_whole_request() {
-        // While the client takes its time over the body, the server has nothing to answer yet.
-        peer.options.read_timeout = peer.options.read_timeout.max(session.get_read_timeout());
-    }
     peer.options.write_timeout = Some(settings.send_timeout);
     // The engine would refuse requests whose Connection names what it protects; we drop the names and keep the rest.
     peer.options.http_upstream_request_policy.strip_connection_nominated = false;
-    let purpose = Purpose {
-        method: exchange.method(&session.req_header().method),
-        upgrade: session.is_upgrade_req(),
-        max_head: settings.max_response_head,
-    };
-    peer.options.custom_l4 = Some(connect::connector(lease, purpose));
+    peer.options.custom_l4 = Some(connect::connector(lease));
     // A key that no other connection has: none is found, and this one is not kept for others.
     peer.group_key = fastrand::u64(1..);
     peer.options.idle_timeout = Some(Duration::ZERO);

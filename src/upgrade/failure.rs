@@ -2,11 +2,11 @@
 
 use std::io;
 
-use http::{StatusCode, Version};
+use http::StatusCode;
 use pingora_error::{Error, ErrorSource, ErrorType};
 use pingora_proxy::{FailToProxy, Session};
 
-use super::{engine::asked, replay, send};
+use super::{engine::asked, send};
 use crate::{
     answer::Explanation,
     exchange::Exchange,
@@ -34,34 +34,23 @@ pub(super) fn refused(explanation: Explanation) -> Box<Error> {
 }
 
 /// A server could not be connected to.
-pub(super) fn at_connect(
-    metrics: &Metrics,
-    session: &Session,
-    exchange: &mut Exchange,
-    mut error: Box<Error>,
-) -> Box<Error> {
+pub(super) fn at_connect(metrics: &Metrics, exchange: &mut Exchange, mut error: Box<Error>) -> Box<Error> {
     let system = error.root_cause().downcast_ref::<io::Error>();
     let failure =
         NoConnection { reason: connect_reason(&error), ours: system.is_some_and(upstream::is_our_own_want) };
-    let (request, replayable) = (asked(exchange), replay::is_replayable(session));
-    let decision = failed::to_connect(metrics, &request, replayable, failure, exchange);
+    let decision = failed::to_connect(metrics, &asked(exchange), true, failure, exchange);
     error.set_retry(decision == Decision::Retry);
     error
 }
 
-/// Carries the request from one server to another that the first has named.
+/// Carries the request from one server to another one (`retry.on`).
 #[derive(Debug, thiserror::Error)]
 #[error("another server is asked")]
 struct Elsewhere;
 
-/// The request goes to another server, which its exchange names.
+/// The request goes to another server.
 pub(super) fn elsewhere() -> Box<Error> {
-    Error::because(ErrorType::InternalError, "redirected inside", Elsewhere)
-}
-
-/// The server switches protocols, and nobody has asked it to.
-pub(super) fn uninvited_upgrade() -> Box<Error> {
-    Error::explain(ErrorType::InvalidHTTPHeader, "101 without an Upgrade in the request").into_up()
+    Error::because(ErrorType::InternalError, "tried elsewhere", Elsewhere)
 }
 
 /// A few words for the log and the `reason` label.
@@ -77,7 +66,6 @@ fn connect_reason(error: &Error) -> &'static str {
 /// The exchange with a server broke off. Decides whether another one gets the request.
 pub(super) fn while_proxying(
     metrics: &Metrics,
-    session: &Session,
     exchange: &mut Exchange,
     mut error: Box<Error>,
 ) -> Box<Error> {
@@ -89,8 +77,7 @@ pub(super) fn while_proxying(
     if *error.esource() != ErrorSource::Upstream {
         return error;
     }
-    let (request, replayable) = (asked(exchange), replay::is_replayable(session));
-    let decision = failed::to_answer(metrics, &request, replayable, classify(&error), exchange);
+    let decision = failed::to_answer(metrics, &asked(exchange), true, classify(&error), exchange);
     error.set_retry(decision == Decision::Retry);
     error
 }
@@ -114,18 +101,8 @@ fn classify(error: &Error) -> Failure {
 pub(super) async fn explain(session: &mut Session, error: &Error, exchange: &mut Exchange) -> FailToProxy {
     let explanation = explanation(error);
     exchange.lease = None;
-    if exchange.collected.is_some() {
-        // Nothing has gone to the client; what goes in its place is made at the end.
-        return FailToProxy { error_code: 0, can_reuse_downstream: false };
-    }
     session.set_keepalive(None);
     let begun = send::has_begun(session);
-    if begun
-        && session.req_header().version < Version::HTTP_11
-        && let Ok(transport) = send::transport(session)
-    {
-        transport.reset_at_close();
-    }
     let Some(explanation) = explanation.filter(|_| !begun) else {
         return FailToProxy { error_code: 0, can_reuse_downstream: false };
     };

@@ -1,18 +1,16 @@
-//! The engine's callbacks: a table of contents of a request's life under pingora.
+//! Connections that switch protocols: the handshake of a WebSocket, and the tunnel that it opens, by pingora.
 //!
-//! Each callback translates between the engine's types and ours and calls the module that knows. Nothing is
-//! decided here.
+//! Each callback translates between pingora's types and ours and calls the module that knows; nothing is decided here. No
+//! other module knows pingora's types.
 
 mod connect;
 mod engine;
 mod failure;
-mod instead;
+mod fields;
+mod io;
 mod peer;
-mod replay;
 mod response;
 mod send;
-
-use std::{sync::Arc, time::Duration};
 
 use async_trait::async_trait;
 use bytes::Bytes;
@@ -20,8 +18,9 @@ use pingora_core::{protocols::Digest, upstreams::peer::HttpPeer};
 use pingora_error::{Error, Result};
 use pingora_http::{RequestHeader, ResponseHeader};
 use pingora_proxy::{FailToProxy, ProxyHttp, ProxyWarnLogContext, Session};
+use std::{sync::Arc, time::Duration};
 
-use crate::{exchange::Exchange, gate, handler, state::State, upstream};
+use crate::{exchange::Exchange, handler, state::State, upstream};
 pub(crate) use engine::Engine;
 
 /// The application that the engine calls.
@@ -39,8 +38,7 @@ impl ProxyHttp for Proxy {
 
     /// What needs no server has been answered already.
     async fn request_filter(&self, session: &mut Session, exchange: &mut Exchange) -> Result<bool> {
-        replay::prepare(&self.state, session, &engine::asked(exchange));
-        replay::keep(session, exchange)?;
+        engine::prepare(&self.state, session, &engine::asked(exchange));
         Ok(false)
     }
 
@@ -49,25 +47,16 @@ impl ProxyHttp for Proxy {
         peer::choose(&self.state, session, exchange).await
     }
 
-    /// Holds a body to its limit while it streams through.
+    /// Notes the end of the request.
     async fn request_body_filter(
         &self,
-        session: &mut Session,
-        body: &mut Option<Bytes>,
+        _session: &mut Session,
+        _body: &mut Option<Bytes>,
         end: bool,
         exchange: &mut Exchange,
     ) -> Result<()> {
         if let Some(lease) = exchange.lease.as_mut().filter(|_| end) {
             lease.sent();
-        }
-        if session.was_upgraded() {
-            // What goes through a tunnel is no body.
-            return Ok(());
-        }
-        let (Some(left), Some(bytes)) = (exchange.body_left.as_mut(), body.as_ref()) else { return Ok(()) };
-        match left.checked_sub(bytes.len() as u64) {
-            Some(rest) => *left = rest,
-            None => return Err(failure::refused(gate::too_large(exchange.max_body()))),
         }
         Ok(())
     }
@@ -87,10 +76,6 @@ impl ProxyHttp for Proxy {
                 &exchange.id,
                 &lease.upstream().name,
             );
-            if let Some(target) = &exchange.redirect {
-                request.set_uri(target.clone().into());
-                request.set_method(exchange.method(&request.method));
-            }
         }
         Ok(())
     }
@@ -113,7 +98,7 @@ impl ProxyHttp for Proxy {
         Ok(())
     }
 
-    /// Takes the head of a server's answer; sends a file in its place where the application says so.
+    /// Takes the head of a server's response.
     async fn upstream_response_filter(
         &self,
         session: &mut Session,
@@ -127,11 +112,10 @@ impl ProxyHttp for Proxy {
     fn upstream_response_body_filter(
         &self,
         _session: &mut Session,
-        body: &mut Option<Bytes>,
+        _body: &mut Option<Bytes>,
         end: bool,
         exchange: &mut Exchange,
     ) -> Result<Option<Duration>> {
-        instead::take(body.as_ref(), exchange);
         if end {
             exchange.lease = None;
         }
@@ -152,24 +136,24 @@ impl ProxyHttp for Proxy {
     /// No connection: another server, for every method.
     fn fail_to_connect(
         &self,
-        session: &mut Session,
+        _session: &mut Session,
         _peer: &HttpPeer,
         exchange: &mut Exchange,
         error: Box<Error>,
     ) -> Box<Error> {
-        failure::at_connect(&self.state.metrics, session, exchange, error)
+        failure::at_connect(&self.state.metrics, exchange, error)
     }
 
     /// A connection that broke: again where that is safe.
     fn error_while_proxy(
         &self,
         _peer: &HttpPeer,
-        session: &mut Session,
+        _session: &mut Session,
         error: Box<Error>,
         exchange: &mut Exchange,
         _reused: bool,
     ) -> Box<Error> {
-        failure::while_proxying(&self.state.metrics, session, exchange, error)
+        failure::while_proxying(&self.state.metrics, exchange, error)
     }
 
     /// Tells the client what went wrong, if it can still be told.
@@ -185,12 +169,7 @@ impl ProxyHttp for Proxy {
     /// The request is over, one way or another.
     async fn logging(&self, session: &mut Session, error: Option<&Error>, exchange: &mut Exchange) {
         exchange.lease = None;
-        if let Some(collected) = exchange.collected.take() {
-            instead::finish(&self.state, session, error, exchange, *collected).await;
-        } else {
-            let sent = send::sent(session, error);
-            handler::record(&self.state, &engine::asked(exchange), sent, exchange);
-        }
+        handler::record(&self.state, &engine::asked(exchange), send::sent(session, error), exchange);
     }
 
     // What these would log is in the access log and in our own messages.

@@ -44,28 +44,18 @@ const PUT_OFF: u8 = 3;
 /// Read at once while a head comes.
 const HEAD_READ: usize = 16 * 1024;
 
-/// What a connection is for.
-#[derive(Debug, Clone)]
-pub(super) struct Purpose {
-    /// How the server is asked.
-    pub(super) method: Method,
-    /// Whether its connection may become a tunnel.
-    pub(super) upgrade: bool,
-    /// Most bytes of the head of its answer.
-    pub(super) max_head: usize,
-}
-
 /// Connects to a server for one request.
-pub(super) fn connector(lease: &Lease, purpose: Purpose) -> Arc<dyn Connect + Send + Sync> {
+pub(super) fn connector(lease: &Lease) -> Arc<dyn Connect + Send + Sync> {
     let (upstream, server) = (Arc::clone(lease.upstream()), Arc::clone(lease.server()));
-    Arc::new(Connector { upstream, server, purpose })
+    Arc::new(Connector { upstream, server, max_head: lease.settings().max_response_head })
 }
 
 /// Connects as we do ourselves.
 struct Connector {
     upstream: Arc<Upstream>,
     server: Arc<Server>,
-    purpose: Purpose,
+    /// Most bytes of the head of its response.
+    max_head: usize,
 }
 
 #[async_trait]
@@ -82,7 +72,7 @@ impl Connect for Connector {
             };
             Error::because(kind, "connecting", error)
         })?;
-        Ok(VirtualSocketStream::new(Box::new(Checked::new(stream, &self.purpose))).into())
+        Ok(VirtualSocketStream::new(Box::new(Checked::new(stream, self.max_head))).into())
     }
 }
 
@@ -105,17 +95,17 @@ struct Checked<S> {
 }
 
 impl<S> Checked<S> {
-    fn new(stream: S, purpose: &Purpose) -> Self {
-        let put_off = if purpose.upgrade { PUT_OFF } else { 0 };
-        let answer = Answer { purpose: purpose.clone(), at: At::Head, interim: 0 };
-        Self { stream, put_off, answer, received: BytesMut::new(), good: BytesMut::new() }
+    fn new(stream: S, max_head: usize) -> Self {
+        let answer = Answer { max_head, at: At::Head, interim: 0 };
+        Self { stream, put_off: PUT_OFF, answer, received: BytesMut::new(), good: BytesMut::new() }
     }
 }
 
 /// The answer of a server as it comes.
 #[derive(Debug)]
 struct Answer {
-    purpose: Purpose,
+    /// Most bytes of its head.
+    max_head: usize,
     at: At,
     /// Interim answers so far.
     interim: u32,
@@ -143,7 +133,7 @@ impl Answer {
             At::Tunnel => Ok(bytes.len()),
             At::Body(framing) => framing.count(bytes).map_err(|error| malformed(&error)),
             At::Head => {
-                let read = Head::read(bytes, self.purpose.max_head).map_err(|error| malformed(&error))?;
+                let read = Head::read(bytes, self.max_head).map_err(|error| malformed(&error))?;
                 let Some((head, length)) = read else { return Ok(0) };
                 if head.status == StatusCode::SWITCHING_PROTOCOLS {
                     self.at = At::Tunnel;
@@ -152,8 +142,7 @@ impl Answer {
                 } else if head.is_interim() {
                     self.interim += 1;
                 } else {
-                    self.at =
-                        At::Body(head.framing(&self.purpose.method).map_err(|error| malformed(&error))?);
+                    self.at = At::Body(head.framing(&Method::GET).map_err(|error| malformed(&error))?);
                 }
                 Ok(length)
             }

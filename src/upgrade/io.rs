@@ -1,6 +1,6 @@
 //! What the engine asks of a transport besides bytes.
 
-use std::{os::fd::AsRawFd, sync::Arc};
+use std::sync::Arc;
 
 use async_trait::async_trait;
 use pingora_core::protocols::{
@@ -9,7 +9,7 @@ use pingora_core::protocols::{
 };
 use tokio::io::AsyncWriteExt;
 
-use super::{Transport, connection};
+use crate::listen::Transport;
 
 #[async_trait]
 impl Shutdown for Transport {
@@ -21,10 +21,9 @@ impl Shutdown for Transport {
 }
 
 impl UniqueID for Transport {
+    /// Nothing of the engine looks a connection up by it.
     fn id(&self) -> UniqueIDType {
-        use std::os::fd::AsFd;
-        let raw = self.socket().ok().and_then(|socket| socket.raw());
-        raw.map_or(-1, |raw| raw.as_fd().as_raw_fd())
+        -1
     }
 }
 
@@ -49,18 +48,5 @@ impl GetProxyDigest for Transport {
 impl GetSocketDigest for Transport {
     fn get_socket_digest(&self) -> Option<Arc<SocketDigest>> {
         None
-    }
-}
-
-impl Drop for Transport {
-    fn drop(&mut self) {
-        self.ends_well();
-        self.say_goodbye();
-        if self.must_linger() {
-            let place = self.place.take();
-            if let Ok(socket) = self.socket() {
-                connection::linger(socket, place);
-            }
-        }
     }
 }

@@ -4,12 +4,13 @@ use std::{cell::RefCell, sync::Arc};
 
 use pingora_core::apps::HttpServerApp;
 use pingora_core::{protocols::http::ServerSession, server::configuration::ServerConf};
-use pingora_proxy::HttpProxy;
+use pingora_proxy::{HttpProxy, Session};
 use tokio::sync::watch;
 
-use super::Proxy;
+use super::{Proxy, send};
 use crate::{
     exchange::Exchange,
+    http1::is_persistent,
     listen::{Head, Request, Transport},
     state::State,
 };
@@ -23,6 +24,18 @@ tokio::task_local! {
 /// The exchange of the request that was handed over.
 pub(super) fn handed_over() -> Exchange {
     HANDED.try_with(RefCell::take).ok().flatten().unwrap_or_else(Exchange::new)
+}
+
+/// Sets what holds for every session.
+pub(super) fn prepare(state: &State, session: &mut Session, asked: &Head) {
+    let settings = state.settings();
+    session.set_read_timeout(Some(settings.client_body_timeout));
+    session.set_total_drain_timeout(Some(settings.client_body_timeout));
+    let keeps_alive = send::transport(session).is_ok_and(Transport::keeps_alive);
+    if !is_persistent(asked) || !keeps_alive {
+        // The engine looks at one field named Connection only.
+        session.set_keepalive(None);
+    }
 }
 
 /// What was asked.
@@ -47,7 +60,7 @@ impl Engine {
         Self { proxy, never_stops }
     }
 
-    /// Has a server of its route's upstream answer a request; gives the connection back when it may be used again.
+    /// Has a server of its route's upstream answer a handshake; gives the connection back when it may be used again.
     pub(crate) async fn serve(
         &self,
         mut connection: Box<Transport>,

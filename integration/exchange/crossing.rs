@@ -1,8 +1,7 @@
-//! Where the engine is less strict, or knows less: only in our own way.
+//! Requests and responses that cross: early, at the same time, cut, and what is left unread of them.
 
 use super::*;
 
-/// In the engine a third of these stop when both directions are full.
 #[tokio::test]
 async fn both_directions_go_on_at_the_same_time() {
     let backend = Backend::serving(|mut wire, _| async move {
@@ -29,7 +28,6 @@ async fn both_directions_go_on_at_the_same_time() {
     assert!(back.ends_with(&body), "{} bytes came back", back.len());
 }
 
-/// The engine waits for the rest of a request whose answer it has passed on, until `client_body_timeout`.
 #[tokio::test]
 async fn an_answer_before_the_end_of_an_upload_arrives_and_ends_the_connection() {
     let backend = Backend::serving(|mut wire, heads| async move {

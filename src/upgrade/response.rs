@@ -1,14 +1,15 @@
-//! A server's answer on its way to the client.
+//! A server's response to a handshake on its way to the client.
 
-use http::{StatusCode, Version, header};
+use http::{StatusCode, Version};
 use pingora_error::Result;
 use pingora_http::ResponseHeader;
 use pingora_proxy::Session;
 
-use super::{engine::asked, failure, instead, send};
+use super::{engine::asked, failure, send};
 use crate::{
-    answer::Fields,
+    answer::{Explanation, Fields},
     exchange::Exchange,
+    files::{accelerated, archive},
     handler::{
         self,
         response::{Response, is_interim},
@@ -17,7 +18,7 @@ use crate::{
     state::State,
 };
 
-/// Takes the head of a server's answer; sends a file in its place where the application says so.
+/// Takes the head of a server's response.
 pub(super) async fn receive(
     state: &State,
     session: &mut Session,
@@ -28,25 +29,28 @@ pub(super) async fn receive(
     if is_interim(status) {
         return Ok(());
     }
-    let tunnel = status == StatusCode::SWITCHING_PROTOCOLS;
-    if tunnel && !session.is_upgrade_req() {
-        return Err(failure::uninvited_upgrade());
+    if accelerated::target(response).is_some() || archive::is_list(response) {
+        tracing::error!(
+            request_id = %exchange.id,
+            "the application answers the handshake of a WebSocket with a file, a path or a list of members: 502"
+        );
+        let told = "The application's answer leads nowhere.";
+        return Err(failure::refused(Explanation::new(StatusCode::BAD_GATEWAY, told)));
     }
-    let has_body = !session.is_body_empty();
     let transport = send::transport(session)?;
     let request = asked(exchange);
     let becomes =
-        handler::response::receive(state, transport, &request, has_body, (status, response), exchange).await;
-    if tunnel {
+        handler::response::receive(state, transport, &request, false, (status, response), exchange).await;
+    if status == StatusCode::SWITCHING_PROTOCOLS {
         send::transport(session)?.become_tunnel();
         session.set_read_timeout(Some(handler::read_timeout(exchange)));
     }
     match becomes {
         Response::PassOn => Ok(()),
-        Response::Instead(answer) => send::answer(session, answer, exchange).await,
-        Response::List => instead::collect(session, response.headers.clone(), exchange),
         Response::Elsewhere => Err(failure::elsewhere()),
         Response::Refuse(explanation) => Err(failure::refused(explanation)),
+        // What leads to these was refused above.
+        Response::Instead(_) | Response::List => Err(failure::refused(handler::failed::internal())),
     }
 }
 
@@ -63,10 +67,6 @@ pub(super) fn pass_on(session: &mut Session, response: &mut ResponseHeader, exch
         return handler::response::hide(response);
     }
     send::close_if_stopping(session);
-    if session.req_header().version < Version::HTTP_11 {
-        // HTTP/1.0 knows no chunks: the answer ends with the connection.
-        response.remove_header(&header::TRANSFER_ENCODING);
-    }
     // Ours, not the server's (RFC 9110 §2.5).
     response.set_version(Version::HTTP_11);
     handler::response::pass_on(response.status, response, exchange);
