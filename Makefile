@@ -90,6 +90,11 @@ bench-micro: ## Instructions and time of single steps, about two minutes; BENCH_
 	@$(call need,$(MICRO_TOOLS))
 	cargo bench --bench micro --features benching -- $(BENCH_ARGS)
 
+.PHONY: docs
+docs: ## The documentation as a site, in target/docs.
+	command -v mdbook >/dev/null || cargo install --locked mdbook
+	mdbook build docs
+
 .PHONY: simulate
 simulate: build-tools ## 100,000 simulated stories of queue, hold, retry, health and drain, about a minute; SEED=n: one.
 	SEEDS=$${SEEDS:-100000} cargo test --profile soak --lib upstream::simulation
