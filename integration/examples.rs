@@ -1,8 +1,8 @@
-//! Every configuration in `conf/` is good, and serves.
+//! Every configuration in `conf/` is good, and serves; every one in the documentation is good.
 
 use std::{fs, path::Path};
 
-use crate::fixtures::{Gunicorn, Proxy, Scratch, free_port, run};
+use crate::fixtures::{Authority, Gunicorn, Proxy, Scratch, free_port, run};
 
 /// The examples, with the places of a real machine replaced by a scratch folder and free ports.
 fn examples(scratch: &Scratch) -> Vec<(String, String)> {
@@ -97,4 +97,89 @@ fn the_systemd_unit_is_understood() {
     for line in ["Type=notify", "ExecReload=/usr/local/bin/bowshock reload", "NoNewPrivileges=yes"] {
         assert!(unit.contains(line), "{line}");
     }
+}
+
+/// The blocks of TOML in a page.
+fn blocks(page: &str) -> Vec<String> {
+    let mut blocks = Vec::new();
+    for part in page.split("```toml\n").skip(1) {
+        blocks.push(part.split("```").next().unwrap().to_owned());
+    }
+    blocks
+}
+
+/// A block as a whole file: routes get a site, sites a route, and routes their upstreams.
+fn completed(block: &str) -> String {
+    let mut text = block.to_owned();
+    if block.starts_with('"') {
+        text = format!("[[site]]\n[site.routes]\n{block}");
+    }
+    if !text.contains("[[site]]") {
+        text.push_str("\n[[site]]\n");
+    }
+    if !text.contains("[site.routes]") {
+        text.push_str("\n[site.routes]\n\"/\" = { answer = 204 }\n");
+    }
+    if text.contains("[acme]") {
+        text = text.replace(
+            "[[site]]\n",
+            "[[site]]\nhost = \"galaxy.example.org\"\ntls = { acme = \"admin@example.org\" }\n",
+        );
+    }
+    for name in block.split("proxy = \"").skip(1).map(|rest| rest.split('"').next().unwrap()) {
+        let table = format!("[upstream.{name}]");
+        if !text.contains(&table) {
+            text.push_str(&format!("\n{table}\nservers = [\"127.0.0.1:5000\"]\n"));
+        }
+    }
+    text
+}
+
+#[test]
+fn every_configuration_in_the_documentation_is_good() {
+    let scratch = Scratch::new();
+    let authority = Authority::new("an authority");
+    let identity = authority.server(&["galaxy.example.org"]);
+    for (folder, cert, key) in [
+        ("etc/ssl/galaxy", "fullchain.pem", "privkey.pem"),
+        ("etc/letsencrypt/live/galaxy", "fullchain.pem", "privkey.pem"),
+    ] {
+        let folder = scratch.path(folder);
+        fs::create_dir_all(&folder).unwrap();
+        identity.write_to(&folder, "server");
+        fs::rename(folder.join("server.crt"), folder.join(cert)).unwrap();
+        fs::rename(folder.join("server.key"), folder.join(key)).unwrap();
+    }
+    for folder in
+        ["srv/galaxy/var", "srv/galaxy/server/static", "data", "var/lib/bowshock/acme", "run/galaxy"]
+    {
+        fs::create_dir_all(scratch.path(folder)).unwrap();
+    }
+    scratch.write("etc/bowshock/tor-exits.txt", "192.0.2.7\n");
+    scratch.write("etc/bowshock/eab.key", "c2VjcmV0\n");
+    fs::copy(authority.write(&scratch, "authority"), scratch.path("etc/ssl/our-authority.pem")).unwrap();
+
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let pages = fs::read_dir(root.join("docs/src")).unwrap().map(|entry| entry.unwrap().path());
+    let pages =
+        pages.chain([root.join("README.md")]).filter(|path| path.extension().is_some_and(|end| end == "md"));
+    let mut count = 0;
+    for path in pages {
+        for block in blocks(&fs::read_to_string(&path).unwrap()) {
+            let mut text = completed(&block);
+            for place in ["/etc/", "/srv/", "/data", "/var/lib/", "/run/galaxy/"] {
+                let here = scratch.path(place.trim_start_matches('/')).display().to_string();
+                // A slash at the end of a place is one of its path too.
+                let here =
+                    if place.ends_with('/') { format!("{}/", here.trim_end_matches('/')) } else { here };
+                text = text.replace(&format!("\"{place}"), &format!("\"{here}"));
+                text = text.replace(&format!("unix:{place}"), &format!("unix:{here}"));
+            }
+            let file = scratch.write("bowshock.toml", &text);
+            let (code, out, err) = run(Proxy::command(["check", "-c"]).arg(&file));
+            assert_eq!(code, Some(0), "{}: {out}{err}", path.display());
+            count += 1;
+        }
+    }
+    assert!(count >= 7, "{count} blocks");
 }
