@@ -42,7 +42,11 @@ use super::{
 };
 use crate::{clock, config};
 use frames::Frames;
+#[cfg(any(fuzzing, test))]
+pub(crate) use frames::rewritten;
 use heads::Fault;
+#[cfg(any(fuzzing, test))]
+pub(crate) use hpack::fields;
 pub(crate) use stream::Stream;
 
 /// Windows of a connection that has shown nothing yet: what somebody may have us keep who sends bodies that nobody
