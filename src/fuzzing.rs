@@ -176,6 +176,10 @@ fn believed(peer: PeerAddress, trust: &Trust, request: &HeaderMap) -> IpAddr {
     let fields = request.get_all("x-forwarded-for").iter();
     let fields: Vec<_> = fields.map(|field| field.to_str().unwrap_or("not an address")).collect();
     for word in fields.join(",").rsplit(',').map(str::trim) {
+        let word = word.strip_prefix('"').and_then(|rest| rest.strip_suffix('"')).unwrap_or(word);
+        if word.is_empty() {
+            continue;
+        }
         let bare = word.strip_prefix('[').and_then(|rest| rest.strip_suffix(']')).unwrap_or(word);
         let socket = || word.parse::<SocketAddr>().map(|socket| socket.ip());
         let Ok(address) = bare.parse::<IpAddr>().or_else(|_| socket()) else { break };
