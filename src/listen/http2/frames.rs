@@ -135,6 +135,17 @@ impl Frames {
         }
     }
 
+    /// Whether more may be written. While the client is behind, nothing more goes into the buffer of TLS: that would pass for
+    /// taken by the client each time that somebody looks.
+    fn poll_room(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        if !self.shared.blocked.load(Ordering::Relaxed) {
+            return Poll::Ready(Ok(()));
+        }
+        let flushed = self.socket.poll_flush(cx);
+        self.wrote(&flushed);
+        flushed
+    }
+
     fn reset_at_close(&self, resets: bool) {
         if let Err(error) = self.socket.reset_at_close(resets) {
             tracing::debug!(%error, "cannot choose how the connection ends");
@@ -323,6 +334,7 @@ impl AsyncRead for Frames {
 impl AsyncWrite for Frames {
     fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
         let this = self.get_mut();
+        ready!(this.poll_room(cx))?;
         let sent = this.socket.poll_send(cx, bytes, false);
         this.wrote(&sent);
         sent
@@ -334,6 +346,7 @@ impl AsyncWrite for Frames {
         pieces: &[IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
         let this = self.get_mut();
+        ready!(this.poll_room(cx))?;
         let sent = this.socket.poll_send_all(cx, pieces);
         this.wrote(&sent);
         sent
