@@ -3,6 +3,7 @@
 //! What serves requests speaks HTTP/1.1 to a transport; here the transport's socket is a [`stream`]. So nothing else
 //! knows of two protocols, and whatever holds for the one holds for the other.
 
+mod fault;
 mod frames;
 pub(super) mod head;
 mod heads;
@@ -41,10 +42,10 @@ use super::{
     transport::{Link, Transport},
 };
 use crate::{clock, config};
+use fault::Fault;
 use frames::Frames;
 #[cfg(any(fuzzing, test))]
 pub(crate) use frames::rewritten;
-use heads::Fault;
 #[cfg(any(fuzzing, test))]
 pub(crate) use hpack::fields;
 pub(crate) use stream::Stream;
