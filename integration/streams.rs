@@ -228,6 +228,30 @@ async fn they_are_not_among_the_connections_that_a_limit_counts() {
     answers(requests).await;
 }
 
+/// Else a field of the request would be a way around the limit.
+#[tokio::test]
+async fn who_asks_for_a_stream_and_gets_none_is_counted() {
+    let backend = Backend::serving(|mut wire, _| async move {
+        while wire.request().await.is_some() {
+            wire.send("HTTP/1.1 200 OK\r\nContent-Length: 100000000\r\n\r\nbegun").await;
+            wire.closes(ms(60_000)).await;
+        }
+    })
+    .await;
+    let proxy = before(&[&backend])
+        .route("limit = \"few\"")
+        .with("[limit.few]\nkey = [\"address\"]\nconnections = 2\n")
+        .start()
+        .await;
+    let asks = || proxy.get("/").header("accept", "text/event-stream");
+    let open = [asks().open().await.unwrap(), asks().open().await.unwrap()];
+    asks().await.expect(429);
+    proxy.get("/").await.expect(429);
+    drop(open);
+    eventually("they are over", async || proxy.inflight().await == [0]).await;
+    drop(asks().open().await.unwrap());
+}
+
 #[tokio::test]
 async fn a_response_that_is_no_stream_after_all_counts_as_any_other() {
     let backend = Backend::serving(|mut wire, _| async move {

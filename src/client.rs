@@ -208,7 +208,7 @@ fn trusts(networks: &[IpNet], address: IpAddr) -> bool {
 fn chain(request: &Lines) -> Vec<IpAddr> {
     let name = X_FORWARDED_FOR;
     let fields: Vec<&str> = request.values(&name).map(|value| text(value).unwrap_or("?")).collect();
-    let entries = fields.iter().rev().flat_map(|field| field.rsplit(',')).map(|entry| address(entry.trim()));
+    let entries = fields.iter().rev().flat_map(|field| forwarded::entries(field).rev()).map(address);
     let mut chain: Vec<IpAddr> = entries.map_while(|address| address).collect();
     chain.reverse();
     chain
@@ -333,6 +333,7 @@ mod tests {
         assert_eq!(walked(&["10.0.0.7"]), "10.0.0.7, 10.0.0.9");
         assert_eq!(walked(&["192.0.2.1, nonsense, 10.0.0.8"]), "10.0.0.8, 10.0.0.9");
         assert_eq!(walked(&["192.0.2.1:555, [2001:db8::1]"]), "2001:db8::1, 10.0.0.9");
+        assert_eq!(walked(&["6.6.6.6, \"192.0.2.1\", ", ""]), "192.0.2.1, 10.0.0.9");
     }
 
     #[test]

@@ -15,7 +15,9 @@ use crate::{
     client::{Client, Connection},
     config::{Files, Part, Template, Trust},
     files::{self, archive, range::Range},
-    listen::{Inbound, Lines, PeerAddress, Request, downgrade, head, read_proxy_header, text},
+    listen::{
+        Inbound, Lines, PeerAddress, Request, downgrade, fields, head, read_proxy_header, rewritten, text,
+    },
     route::{By, normalize},
 };
 
@@ -174,6 +176,10 @@ fn believed(peer: PeerAddress, trust: &Trust, request: &HeaderMap) -> IpAddr {
     let fields = request.get_all("x-forwarded-for").iter();
     let fields: Vec<_> = fields.map(|field| field.to_str().unwrap_or("not an address")).collect();
     for word in fields.join(",").rsplit(',').map(str::trim) {
+        let word = word.strip_prefix('"').and_then(|rest| rest.strip_suffix('"')).unwrap_or(word);
+        if word.is_empty() {
+            continue;
+        }
         let bare = word.strip_prefix('[').and_then(|rest| rest.strip_suffix(']')).unwrap_or(word);
         let socket = || word.parse::<SocketAddr>().map(|socket| socket.ip());
         let Ok(address) = bare.parse::<IpAddr>().or_else(|_| socket()) else { break };
@@ -229,6 +235,53 @@ pub fn http2_downgrade(bytes: &[u8]) {
     }
 }
 
+/// Header blocks of HTTP/2 are the same however their bytes arrive, and `h2` gets them in a form that it can take.
+pub fn http2_frames(bytes: &[u8]) {
+    let Some((piece, mut rest)) = bytes.split_first() else { return };
+    let mut frames = Vec::new();
+    while let Some(([kind, flags, stream, high, low], tail)) = rest.split_first_chunk() {
+        let length = (usize::from(*high) << 8 | usize::from(*low)).min(tail.len());
+        frames.extend([0, (length >> 8) as u8, length as u8, kind % 11, *flags, 0, 0, 0, *stream]);
+        frames.extend_from_slice(&tail[..length]);
+        rest = &tail[length..];
+    }
+    let whole = rewritten(&frames, frames.len() + 24);
+    assert_eq!(whole, rewritten(&frames, usize::from(*piece) + 1));
+    let Ok(mut out) = whole.as_deref() else { return };
+    while let Some(([0, high, low, kind, flags, .., stream], tail)) = out.split_first_chunk::<9>() {
+        let (payload, more) = tail.split_at(usize::from(*high) << 8 | usize::from(*low));
+        out = more;
+        if *kind == 9 || (*kind == 1 && (flags & 4 == 0 || flags & 0x28 != 0 || stream % 2 == 0)) {
+            // The connection ends over it.
+            return;
+        }
+        if *kind == 1 {
+            plain_block(payload);
+        }
+    }
+}
+
+/// A block that refers to no other, with fields that are no larger than they may be.
+fn plain_block(block: &[u8]) {
+    let fields = fields(block).expect("it is whole and refers to nothing");
+    let size: usize = fields.iter().map(|(name, value)| name.len() + value.len() + 32).sum();
+    assert!(size < 64 << 10, "{size} bytes");
+    let mut is_plain = false;
+    for (name, value) in &fields {
+        match name.strip_prefix(b":") {
+            Some(_) => assert!(!is_plain, "a pseudo-header field follows others"),
+            None => is_plain = true,
+        }
+        HeaderName::from_lowercase(name.strip_prefix(b":").unwrap_or(name)).expect("a name");
+        HeaderValue::from_bytes(value).expect("a value");
+    }
+    let count = |wanted: &[u8]| fields.iter().filter(|(name, _)| name == wanted).count();
+    for name in [":method", ":scheme", ":path", ":authority", "cookie", "bowshock-fault", "bowshock-target"] {
+        assert!(count(name.as_bytes()) <= 1, "{name}");
+    }
+    assert_eq!(count(b"bowshock-fault"), count(b"bowshock-line"));
+}
+
 #[cfg(test)]
 mod tests {
     use std::fs;
@@ -255,5 +308,6 @@ mod tests {
         replay("proxy_header", proxy_header);
         replay("forwarded", forwarded);
         replay("http2_downgrade", http2_downgrade);
+        replay("http2_frames", http2_frames);
     }
 }

@@ -43,7 +43,7 @@ impl Said {
     /// Reads the entries that were written at the first of `hops` trusted proxies, the nearest of which is the peer.
     pub(super) fn read(request: &Lines, forwarded: &[Element], hops: usize) -> Self {
         let mut said = Self::default();
-        let told = |name| pick(request, name, hops).filter(|value| !value.is_empty());
+        let told = |name| pick(request, name, hops);
         for value in told(&PROTO).into_iter().chain(SYNONYMS.iter().filter_map(told)) {
             let read = scheme(value);
             if read.is_none() {
@@ -51,7 +51,7 @@ impl Said {
             }
             said.https = said.https.or(read);
         }
-        said.host = pick(request, &HOST, hops).filter(|host| !host.is_empty()).map(str::to_owned);
+        said.host = pick(request, &HOST, hops).map(str::to_owned);
         said.port = pick(request, &PORT, hops).and_then(port);
 
         // What the proxy that saw the client has not said, one behind it may have.
@@ -79,19 +79,23 @@ impl Said {
 
 /// The entry of the first of so many proxies, or of the first of all where there are fewer.
 fn pick<'r>(request: &'r Lines, name: &'r HeaderName, hops: usize) -> Option<&'r str> {
-    let mut last = None;
-    let mut entries = 0_usize;
-    for value in request.values(name).filter_map(text).flat_map(|value| value.split(',')) {
-        entries += 1;
+    let values = || request.values(name).filter_map(text).flat_map(entries);
+    let (mut last, mut count) = (None, 0_usize);
+    for value in values() {
+        count += 1;
         last = Some(value);
     }
     // Nearly always there is one.
-    if entries > 1 {
-        let mut values = request.values(name).filter_map(text).flat_map(|value| value.split(','));
-        last = values.nth(entries.saturating_sub(hops));
-    }
-    let entry = last?.trim();
-    Some(entry.strip_prefix('"').and_then(|rest| rest.strip_suffix('"')).unwrap_or(entry))
+    if count > 1 { values().nth(count.saturating_sub(hops)) } else { last }
+}
+
+/// The entries of a list, without quotes; empty ones do not count (RFC 9110 §5.6.1.2).
+pub(super) fn entries(list: &str) -> impl DoubleEndedIterator<Item = &str> {
+    list.split(',').map(|entry| bare(entry.trim())).filter(|entry| !entry.is_empty())
+}
+
+fn bare(entry: &str) -> &str {
+    entry.strip_prefix('"').and_then(|rest| rest.strip_suffix('"')).unwrap_or(entry)
 }
 
 /// Whether a scheme, or a word on TLS in the fields that tell no more, means HTTPS; `None` for any other word.
@@ -156,7 +160,7 @@ fn read_elements(line: &str) -> Option<Vec<Element>> {
             if pair.is_empty() {
                 continue;
             }
-            let (name, value) = pair.split_once('=')?;
+            let (name, value) = pair.split_once('=').map(|(name, value)| (name.trim(), value))?;
             let value = unquote(value.trim())?;
             if seen.iter().any(|seen| seen.eq_ignore_ascii_case(name)) {
                 return None;
@@ -263,6 +267,7 @@ mod tests {
             ("X-Forwarded-Proto", "HTTPS"),
             ("X-Forwarded-Proto", "\"https\""),
             ("X-Forwarded-Proto", "http,wss"),
+            ("X-Forwarded-Proto", "http, https, ,"),
             ("X-Forwarded-Ssl", "on"),
             ("X-Forwarded-Scheme", "https"),
             ("X-Url-Scheme", "https"),
@@ -270,6 +275,7 @@ mod tests {
             ("Front-End-Https", "on"),
             ("Forwarded", "proto=HTTPS"),
             ("Forwarded", "for=_hidden;Proto=\"https\""),
+            ("Forwarded", "for=_hidden ; proto = https"),
         ] {
             assert_eq!(said(&[(name, value)], 1).https, Some(true), "{name}: {value}");
         }

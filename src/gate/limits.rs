@@ -62,15 +62,43 @@ pub(crate) struct Limiter {
 }
 
 /// A request in progress, counted by a limit until this is dropped.
-#[derive(Debug)]
 pub(crate) struct InProgress {
-    keys: Arc<Keys>,
+    limiter: Arc<Limiter>,
     key: u64,
+    /// One that asks for an event stream or a tunnel counts only when its response turns out to be something else.
+    is_counted: bool,
+}
+
+impl InProgress {
+    /// Counts a request that was not counted, unless too many others are in progress.
+    ///
+    /// # Errors
+    ///
+    /// What the client is told.
+    pub(crate) fn count(&mut self, client: &Client, now: Instant) -> Result<(), Explanation> {
+        if self.is_counted {
+            return Ok(());
+        }
+        let limiter = &self.limiter;
+        let clock = limiter.clock(now);
+        match limiter.keys.enter(self.key, clock, &Terms { rate: None, ..limiter.terms }) {
+            Ok(()) => self.is_counted = true,
+            Err(refused) => {
+                limiter.tell(refused, client, clock);
+                if !limiter.settings.dry_run {
+                    return Err(limiter.explain(refused));
+                }
+            }
+        }
+        Ok(())
+    }
 }
 
 impl Drop for InProgress {
     fn drop(&mut self) {
-        self.keys.leave(self.key);
+        if self.is_counted {
+            self.limiter.keys.leave(self.key);
+        }
     }
 }
 
@@ -113,27 +141,29 @@ impl Limits {
     }
 }
 
-/// Asks all `limits` whether a request may pass; what counts it where requests in progress are counted.
+/// Asks all `limits` whether a request may pass; what counts it where requests in progress are counted, unless it
+/// `may_stream` and asks for that.
 pub(super) fn pass(
     limits: &[Arc<Limiter>],
     request: &Head,
     client: &Client,
     now: Instant,
+    may_stream: bool,
 ) -> Result<Vec<InProgress>, Explanation> {
     let mut passed: Vec<(&Limiter, u64)> = Vec::new();
     let mut counted = Vec::new();
     // What stays open for hours is no work in progress.
-    let counts = !limits.is_empty() && !request.asks_for_stream();
+    let is_counted = !(may_stream && request.asks_for_stream());
     for limiter in limits.iter().filter(|limiter| limiter.is_about(request, client)) {
         let settings = &limiter.settings;
-        let connections = limiter.terms.connections.filter(|_| counts);
+        let connections = limiter.terms.connections.filter(|_| is_counted);
         let Some(key) = key::of(&settings.key, request, client, &limiter.hasher) else { continue };
         let clock = limiter.clock(now);
         match limiter.keys.enter(key, clock, &Terms { connections, ..limiter.terms }) {
             Ok(()) => {
                 passed.push((limiter, key));
-                if connections.is_some() {
-                    counted.push(InProgress { keys: Arc::clone(&limiter.keys), key });
+                if limiter.terms.connections.is_some() {
+                    counted.push(InProgress { limiter: Arc::clone(limiter), key, is_counted });
                 }
             }
             Err(refused) => {

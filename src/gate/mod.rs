@@ -15,6 +15,7 @@ use http::{HeaderValue, Method, StatusCode, header};
 use crate::{
     answer::{Answer, Explanation},
     client::Client,
+    clock,
     config::{Action, Route},
     exchange::Exchange,
     listen::Head,
@@ -52,13 +53,25 @@ pub(crate) fn enter(
     if route.limits.is_empty() {
         return None;
     }
-    match limits::pass(&route.limits, request, client, exchange.started) {
+    let may_stream = route.upstream.is_some();
+    match limits::pass(&route.limits, request, client, exchange.started, may_stream) {
         Ok(in_progress) => {
             exchange.in_progress = in_progress;
             None
         }
         Err(refusal) => Some(refusal.answer(&request.headers)),
     }
+}
+
+/// Counts a request that has asked for an event stream or a tunnel as one in progress, as its response is something else:
+/// else a word in its head would be a way around `connections`.
+///
+/// # Errors
+///
+/// What the client is told where that is one too many.
+pub(crate) fn count_after_all(exchange: &mut Exchange) -> Result<(), Explanation> {
+    let Some(client) = &exchange.client else { return Ok(()) };
+    exchange.in_progress.iter_mut().try_for_each(|one| one.count(client, clock::now()))
 }
 
 /// Refuses what the route does not take.

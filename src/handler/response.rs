@@ -12,6 +12,7 @@ use crate::{
     answer::{Answer, Explanation, Fields, dress, named_in_connection, write_plain_length},
     exchange::Exchange,
     files::{accelerated, archive},
+    gate,
     listen::{Head, Pace, Transport, is_event_stream},
     observe::{How, X_REQUEST_ID},
     route::Route,
@@ -53,6 +54,9 @@ pub(crate) async fn receive(
     count(state, status, response, exchange);
     if failed::to_status(&state.metrics, request, transport.is_replayable(), status, exchange) {
         return Response::Elsewhere;
+    }
+    if let Err(too_many) = gate::count_after_all(exchange) {
+        return Response::Refuse(too_many);
     }
     transport.forget_request();
     let told = response

@@ -62,7 +62,7 @@ pub(crate) use chunks::{Chunks, NoChunks};
 pub(crate) use head::read;
 pub(crate) use head::{Head, Request};
 #[cfg(any(fuzzing, test))]
-pub(crate) use http2::head::downgrade;
+pub(crate) use http2::{fields, head::downgrade, rewritten};
 pub(crate) use inbound::Inbound;
 pub(crate) use lines::{Lines, is_same_name, length_bit, text};
 pub use listener::{Listener, Purpose};

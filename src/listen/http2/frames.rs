@@ -106,7 +106,7 @@ struct Reader {
 
 impl Frames {
     pub(super) fn new(socket: Socket, limits: Http2, shared: Arc<Shared>, place: Arc<Place>) -> Self {
-        let (reader, since) = (Reader::new(&limits), Instant::now());
+        let (reader, since) = (Reader::new(limits.max_header_list), Instant::now());
         Self {
             socket,
             reader,
@@ -133,6 +133,17 @@ impl Frames {
                 self.reset_at_close(true);
             }
         }
+    }
+
+    /// Whether more may be written. While the client is behind, nothing more goes into the buffer of TLS: that would pass for
+    /// taken by the client each time that somebody looks.
+    fn poll_room(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        if !self.shared.blocked.load(Ordering::Relaxed) {
+            return Poll::Ready(Ok(()));
+        }
+        let flushed = self.socket.poll_flush(cx);
+        self.wrote(&flushed);
+        flushed
     }
 
     fn reset_at_close(&self, resets: bool) {
@@ -185,13 +196,13 @@ impl Frames {
 }
 
 impl Reader {
-    fn new(limits: &Http2) -> Self {
+    fn new(max_header_list: u32) -> Self {
         Self {
             skip: PREFACE,
             head: [0; HEAD],
             filled: 0,
             counts: Counts::default(),
-            heads: Heads::new(limits.max_header_list),
+            heads: Heads::new(max_header_list),
             partial: None,
             is_lost: false,
         }
@@ -323,6 +334,7 @@ impl AsyncRead for Frames {
 impl AsyncWrite for Frames {
     fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
         let this = self.get_mut();
+        ready!(this.poll_room(cx))?;
         let sent = this.socket.poll_send(cx, bytes, false);
         this.wrote(&sent);
         sent
@@ -334,6 +346,7 @@ impl AsyncWrite for Frames {
         pieces: &[IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
         let this = self.get_mut();
+        ready!(this.poll_room(cx))?;
         let sent = this.socket.poll_send_all(cx, pieces);
         this.wrote(&sent);
         sent
@@ -376,37 +389,45 @@ impl Drop for Frames {
     }
 }
 
+/// What is counted of a connection that begins with `frames`, which come in pieces of so many bytes, and what `h2` gets.
+///
+/// # Errors
+///
+/// The code with which the connection ends.
+#[cfg(any(fuzzing, test))]
+fn pass_all(frames: &[u8], piece: usize, max_header_list: u32) -> Result<(Counts, Vec<u8>), Reason> {
+    let mut reader = Reader::new(max_header_list);
+    let all = [&[b'P'; PREFACE], frames].concat();
+    let mut handed_over = BytesMut::new();
+    for part in all.chunks(piece) {
+        let passed = reader.pass(part);
+        handed_over.put_slice(&part[..passed]);
+        reader.take(&part[passed..], &mut handed_over)?;
+    }
+    Ok((reader.counts, handed_over[PREFACE..].to_vec()))
+}
+
+/// What `h2` gets of a connection that begins with `frames`, which come in pieces of so many bytes.
+///
+/// # Errors
+///
+/// The code with which the connection ends.
+#[cfg(any(fuzzing, test))]
+pub(crate) fn rewritten(frames: &[u8], piece: usize) -> Result<Vec<u8>, Reason> {
+    pass_all(frames, piece, 64 << 10).map(|(_, handed_over)| handed_over)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    const LIMITS: Http2 = Http2 {
-        max_concurrent_streams: 1,
-        stream_window: 1,
-        connection_window: 1,
-        max_header_list: 1000,
-        max_resets: 1,
-        max_pings: 1,
-        max_settings: 1,
-        max_empty_frames: 1,
-    };
 
     fn frame(kind: u8, flags: u8, body: &[u8]) -> Vec<u8> {
         let [_, high, middle, low] = u32::try_from(body.len()).unwrap().to_be_bytes();
         [&[high, middle, low, kind, flags, 0, 0, 0, 1], body].concat()
     }
 
-    /// What was counted, and what `h2` gets, where the bytes come in pieces.
     fn read(frames: &[Vec<u8>], piece: usize) -> (Counts, Vec<u8>) {
-        let mut reader = Reader::new(&LIMITS);
-        let all = [vec![b'P'; PREFACE], frames.concat()].concat();
-        let mut handed_over = BytesMut::new();
-        for part in all.chunks(piece) {
-            let passed = reader.pass(part);
-            handed_over.put_slice(&part[..passed]);
-            reader.take(&part[passed..], &mut handed_over).unwrap();
-        }
-        (reader.counts, handed_over[PREFACE..].to_vec())
+        pass_all(&frames.concat(), piece, 1000).unwrap()
     }
 
     #[test]

@@ -10,14 +10,14 @@ use std::ops::Range;
 
 use bytes::{BufMut, BytesMut};
 use h2::Reason;
-use http::StatusCode;
 
 use super::{
     MAX_FRAME,
+    fault::Fault,
     frames::FrameHead,
     hpack::{self, Decoder},
 };
-use crate::listen::{authority::Authority, head::Refusal};
+use crate::listen::authority::Authority;
 
 /// Kinds of frames (§6).
 pub(super) const HEADERS: u8 = 1;
@@ -45,64 +45,6 @@ pub(super) const LINE: &str = "bowshock-line";
 /// The target as it came, where `h2` does not take it.
 pub(super) const TARGET: &str = "bowshock-target";
 
-/// Why a request is refused.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-#[repr(u8)]
-pub(super) enum Fault {
-    TooLarge = b'0',
-    Target,
-    Authority,
-    Scheme,
-    Name,
-    Value,
-    OfConnection,
-    Pseudo,
-    Length,
-    Dependency,
-}
-
-impl Fault {
-    const ALL: [Self; 10] = [
-        Self::TooLarge,
-        Self::Target,
-        Self::Authority,
-        Self::Scheme,
-        Self::Name,
-        Self::Value,
-        Self::OfConnection,
-        Self::Pseudo,
-        Self::Length,
-        Self::Dependency,
-    ];
-
-    /// The fault with this number.
-    pub(super) fn of(value: &[u8]) -> Option<Self> {
-        Self::ALL.into_iter().find(|fault| value == [*fault as u8])
-    }
-
-    /// What the client is told.
-    pub(super) fn refusal(self) -> Refusal {
-        let sentence = match self {
-            Self::TooLarge => return Refusal::TOO_LARGE,
-            Self::Target => "The target holds a space or a control character.",
-            Self::Authority => "The authority is not a name or an address.",
-            Self::Scheme => "The scheme is neither http nor https.",
-            Self::Name => "The name of a field has characters that no name has.",
-            Self::Value => "The value of a field has a control character.",
-            Self::OfConnection => "A field of the head is about a connection, which HTTP/2 has none of.",
-            Self::Pseudo => "The pseudo-header fields are not those of a request.",
-            Self::Length => "Content-Length is not the length of the body.",
-            Self::Dependency => "A stream cannot depend on itself.",
-        };
-        Refusal { status: StatusCode::BAD_REQUEST, sentence }
-    }
-
-    /// Whether the request is malformed (§8.1.1), so that its stream ends with an error after the answer.
-    pub(super) fn is_stream_error(self) -> bool {
-        !matches!(self, Self::TooLarge | Self::Target | Self::Authority | Self::Scheme)
-    }
-}
-
 /// The header blocks of one connection.
 #[derive(Debug)]
 pub(super) struct Heads {
@@ -124,7 +66,15 @@ struct Block {
     /// Bytes of it that have come, and those that are not decoded.
     came: usize,
     rest: Vec<u8>,
+    /// How much was left the last time that it was tried to decode `rest`.
+    tried: usize,
     fields: Fields,
+}
+
+impl From<hpack::Malformed> for Reason {
+    fn from(_: hpack::Malformed) -> Self {
+        Self::COMPRESSION_ERROR
+    }
 }
 
 /// The fields of a block, as far as they have come.
@@ -138,7 +88,9 @@ struct Fields {
     has_plain: bool,
     cookies: Vec<u8>,
     length: Option<u64>,
-    /// What they count.
+    /// `h2` does not take the target as it is.
+    is_odd: bool,
+    /// What they count, and [`TARGET`] where it is needed.
     size: usize,
     fault: Option<Fault>,
 }
@@ -193,22 +145,31 @@ impl Heads {
             }
         };
         block.came += fragment.len();
-        let malformed = |_| Reason::COMPRESSION_ERROR;
         let (most, fields) = (self.most, &mut block.fields);
-        let take = |name: &[u8], value: &[u8]| fields.take(name, value, most);
-        // Nearly always a block comes whole.
-        if block.rest.is_empty() {
-            let read = self.decoder.read(fragment, take).map_err(malformed)?;
-            block.rest.extend_from_slice(&fragment[read..]);
-        } else {
-            block.rest.extend_from_slice(fragment);
-            let read = self.decoder.read(&block.rest, take).map_err(malformed)?;
-            block.rest.drain(..read);
-        }
-        if block.came.max(block.fields.size) > most.saturating_mul(ABUSE) {
+        let too_many = most.saturating_mul(ABUSE);
+        if block.came > too_many {
             return Err(Reason::ENHANCE_YOUR_CALM);
         }
-        if head.flags & END_HEADERS == 0 {
+        let take = |name: &[u8], value: &[u8]| {
+            fields.take(name, value, most);
+            if fields.size > too_many { Err(Reason::ENHANCE_YOUR_CALM) } else { Ok(()) }
+        };
+        let is_whole = head.flags & END_HEADERS != 0;
+        // Nearly always a block comes whole.
+        if block.rest.is_empty() {
+            let read = self.decoder.read(fragment, take)?;
+            block.rest.extend_from_slice(&fragment[read..]);
+            block.tried = block.rest.len();
+        } else {
+            block.rest.extend_from_slice(fragment);
+            // A field that comes in very many frames is not decoded anew for each of them.
+            if is_whole || block.rest.len() >= 2 * block.tried {
+                let read = self.decoder.read(&block.rest, take)?;
+                block.rest.drain(..read);
+                block.tried = block.rest.len();
+            }
+        }
+        if !is_whole {
             self.open = Some(block);
             return Ok(());
         }
@@ -247,7 +208,7 @@ impl Heads {
             self.last = head.stream;
         }
         let (stream, flags) = (head.stream, head.flags & END_STREAM);
-        let block = Block { stream, flags, is_trailer, came: 0, rest: Vec::new(), fields };
+        let block = Block { stream, flags, is_trailer, came: 0, rest: Vec::new(), tried: 0, fields };
         Some((Box::new(block), fragment))
     }
 }
@@ -288,6 +249,9 @@ impl Fields {
         if let Some(fault) = self.judge(name, value) {
             self.fault.get_or_insert(fault);
         }
+        if self.size >= most {
+            self.fault = Some(Fault::TooLarge);
+        }
     }
 
     fn judge(&mut self, name: &[u8], value: &[u8]) -> Option<Fault> {
@@ -302,6 +266,10 @@ impl Fields {
                 Some(end) => &value[..end],
                 None => value,
             };
+            if at == PATH && !is_usual_target(value) {
+                self.is_odd = true;
+                self.size += TARGET.len() + b"/".len() + FIELD;
+            }
             self.pseudo[at] = Some(self.text.len()..self.text.len() + value.len());
             self.text.extend_from_slice(value);
             return None;
@@ -395,17 +363,14 @@ impl Fields {
             hpack::write(&mut block, LINE.as_bytes(), &self.line());
             return block;
         }
-        let is_usual =
-            |path: &[u8]| path == b"*" || (path[0] == b'/' && path.iter().all(|byte| is_usual(*byte)));
-        let odd = self.pseudo(PATH).is_some_and(|path| !is_usual(path));
         for (at, name) in PSEUDO.iter().enumerate() {
             match self.pseudo(at) {
-                Some(_) if at == PATH && odd => hpack::write(&mut block, name, b"/"),
+                Some(_) if at == PATH && self.is_odd => hpack::write(&mut block, name, b"/"),
                 Some(value) => hpack::write(&mut block, name, value),
                 None => {}
             }
         }
-        if let Some(path) = self.pseudo(PATH).filter(|_| odd) {
+        if let Some(path) = self.pseudo(PATH).filter(|_| self.is_odd) {
             hpack::write(&mut block, TARGET.as_bytes(), path);
         }
         block.append(&mut self.plain);
@@ -449,9 +414,10 @@ fn is_lower_token(byte: u8) -> bool {
     byte.is_ascii_lowercase() || byte.is_ascii_digit() || b"!#$%&'*+-.^_`|~".contains(&byte)
 }
 
-/// What nearly all targets are made of, and `h2` takes as it is (RFC 3986 §3.3 and §3.4).
-fn is_usual(byte: u8) -> bool {
-    byte.is_ascii_alphanumeric() || b"-._~!$&'()*+,;=:@%/?".contains(&byte)
+/// What nearly all targets are, and `h2` takes as it is (RFC 3986 §3.3 and §3.4).
+fn is_usual_target(path: &[u8]) -> bool {
+    let is_usual = |byte: &u8| byte.is_ascii_alphanumeric() || b"-._~!$&'()*+,;=:@%/?".contains(byte);
+    path == b"*" || (path.first() == Some(&b'/') && path.iter().all(is_usual))
 }
 
 #[cfg(test)]
@@ -484,6 +450,7 @@ mod tests {
             .read(&out[9..], |name, value| {
                 let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
                 got.push((text(name), text(value)));
+                Ok::<_, hpack::Malformed>(())
             })
             .unwrap();
         got
@@ -554,6 +521,43 @@ mod tests {
         for (sent, goes_on) in [(("x", "y"), true), ((":path", "/"), false), (("X", "y"), false)] {
             let got = handed_over(&mut heads, &[sent], 1000);
             assert_eq!(got.is_empty(), goes_on, "{sent:?}: {got:?}");
+        }
+    }
+
+    /// One byte stands for a field of thousands, and a name comes in very many frames.
+    #[test]
+    fn a_block_costs_no_more_than_its_length() {
+        let (mut heads, mut out) = (Heads::new(1000), BytesMut::new());
+        let long = fields(&[("x", &"y".repeat(4000))]);
+        // As one that is to be remembered, which it is as number 62.
+        let bomb = [&[0x40], &long[1..], &[0xbe; 60_000]].concat();
+        let bombed = heads.take(head(HEADERS, END_HEADERS, &bomb), &bomb, &mut out);
+        assert_eq!(bombed, Err(Reason::ENHANCE_YOUR_CALM));
+
+        let (mut heads, mut block) =
+            (Heads::new(1 << 20), fields(&[(&"\0".repeat(200_000), &"y".repeat(200_000))]));
+        // In the Huffman code, which takes longer than copying: zeros.
+        block[1] |= 0x80;
+        let began = std::time::Instant::now();
+        heads.take(head(HEADERS, 0, b""), b"", &mut out).unwrap();
+        for byte in &block {
+            heads.take(head(CONTINUATION, 0, &[*byte]), &[*byte], &mut out).unwrap();
+        }
+        heads.take(head(CONTINUATION, END_HEADERS, b""), b"", &mut out).unwrap();
+        assert!(began.elapsed().as_secs() < 60, "the name is decoded anew for each frame");
+    }
+
+    #[test]
+    fn a_target_that_is_handed_over_apart_counts_as_it_is_handed_over() {
+        let size = |fields: &[(&str, &str)]| {
+            fields.iter().map(|(name, value)| name.len() + value.len() + FIELD).sum::<usize>()
+        };
+        for length in 800..1000 {
+            let path = format!("/{}", "{".repeat(length));
+            let sent = [&GET[..3], &[(":path", &*path)]].concat();
+            let got = handed_over(&mut Heads::new(1000), &sent, 1000);
+            let got: Vec<_> = got.iter().map(|(name, value)| (&**name, &**value)).collect();
+            assert!(size(&got) < 1000, "{length}");
         }
     }
 

@@ -59,12 +59,13 @@ impl Decoder {
     ///
     /// # Errors
     ///
-    /// What is no block.
-    pub(super) fn read(
+    /// A block that cannot be decoded, or the error with which `take` refuses a field. Nothing more is decoded then: one
+    /// byte of a block may stand for a field of thousands.
+    pub(super) fn read<E: From<Malformed>>(
         &mut self,
         block: &[u8],
-        mut take: impl FnMut(&[u8], &[u8]),
-    ) -> Result<usize, Malformed> {
+        mut take: impl FnMut(&[u8], &[u8]) -> Result<(), E>,
+    ) -> Result<usize, E> {
         let mut read = 0;
         loop {
             let mut rest = &block[read..];
@@ -72,10 +73,10 @@ impl Decoder {
                 return Ok(read);
             }
             match self.field(&mut rest) {
-                Ok(true) => take(&self.name, &self.value),
+                Ok(true) => take(&self.name, &self.value)?,
                 Ok(false) => {}
                 Err(Stop::Short) => return Ok(read),
-                Err(Stop::Malformed) => return Err(Malformed),
+                Err(Stop::Malformed) => return Err(Malformed.into()),
             }
             read = block.len() - rest.len();
         }
@@ -226,6 +227,17 @@ pub(super) fn write(block: &mut Vec<u8>, name: &[u8], value: &[u8]) {
     }
 }
 
+/// The fields of a block that is the first of its connection; `None` for what is no block, or has no end.
+#[cfg(any(fuzzing, test))]
+pub(crate) fn fields(block: &[u8]) -> Option<Vec<(Vec<u8>, Vec<u8>)>> {
+    let mut fields = Vec::new();
+    let read = Decoder::new().read(block, |name, value| {
+        fields.push((name.to_vec(), value.to_vec()));
+        Ok::<_, Malformed>(())
+    });
+    (read == Ok(block.len())).then_some(fields)
+}
+
 /// The fields that every connection knows (Appendix A).
 const STATIC: [(&str, &str); 61] = [
     (":authority", ""),
@@ -303,7 +315,10 @@ mod tests {
     fn read(decoder: &mut Decoder, block: &[u8]) -> Result<(Fields, usize), Malformed> {
         let mut fields = Vec::new();
         let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
-        let taken = decoder.read(block, |name, value| fields.push((text(name), text(value))))?;
+        let taken = decoder.read(block, |name, value| {
+            fields.push((text(name), text(value)));
+            Ok::<_, Malformed>(())
+        })?;
         Ok((fields, taken))
     }
 
@@ -384,19 +399,129 @@ mod tests {
         }
     }
 
+    /// A field, and how it is to be written.
+    #[derive(Debug, Clone)]
+    struct Sent {
+        name: Vec<u8>,
+        value: Vec<u8>,
+        /// To be remembered, or named by its number where one has it.
+        by_number: bool,
+        /// First byte of one that is written out.
+        kind: u8,
+        is_huffman: bool,
+    }
+
+    fn sent() -> impl proptest::strategy::Strategy<Value = Sent> {
+        use proptest::{collection::vec, prelude::*, sample::select};
+        let usual = select(&STATIC[..]).prop_map(|(name, value)| (name.into(), value.into()));
+        let few = (select(vec!["a", "x-b", "cookie"]), select(vec!["", "1", "a longer value; with parts"]));
+        let few = few.prop_map(|(name, value)| (name.into(), value.into()));
+        let field = prop_oneof![usual, few, (vec(any::<u8>(), 0..40), vec(any::<u8>(), 0..1500))];
+        (field, any::<bool>(), select(vec![0_u8, 0x10, 0x40]), any::<bool>()).prop_map(
+            |((name, value), by_number, kind, is_huffman)| Sent { name, value, by_number, kind, is_huffman },
+        )
+    }
+
+    /// Writes blocks as RFC 7541 has it, as plainly as possible.
+    struct Encoder {
+        table: Vec<(Vec<u8>, Vec<u8>)>,
+        most: usize,
+    }
+
+    impl Encoder {
+        fn block(&mut self, fields: &[Sent], size: Option<usize>) -> Vec<u8> {
+            let mut block = Vec::new();
+            if let Some(size) = size {
+                Self::integer(&mut block, 0x20, 5, size);
+                self.most = size;
+                self.shrink();
+            }
+            for field in fields {
+                let known = STATIC.iter().map(|(name, value)| (name.as_bytes(), value.as_bytes()));
+                let mut known = known.chain(self.table.iter().map(|(name, value)| (&name[..], &value[..])));
+                let whole = known.clone().position(|known| known == (&field.name, &field.value));
+                let name = known.position(|(name, _)| name == field.name);
+                if let Some(whole) = whole.filter(|_| field.by_number) {
+                    Self::integer(&mut block, 0x80, 7, whole + 1);
+                    continue;
+                }
+                let number = name.filter(|_| field.by_number).map_or(0, |name| name + 1);
+                Self::integer(&mut block, field.kind, if field.kind == 0x40 { 6 } else { 4 }, number);
+                if number == 0 {
+                    Self::text(&mut block, &field.name, field.is_huffman);
+                }
+                Self::text(&mut block, &field.value, field.is_huffman);
+                if field.kind == 0x40 {
+                    self.table.insert(0, (field.name.clone(), field.value.clone()));
+                    self.shrink();
+                }
+            }
+            block
+        }
+
+        fn size(table: &[(Vec<u8>, Vec<u8>)]) -> usize {
+            table.iter().map(|(name, value)| name.len() + value.len() + ENTRY).sum()
+        }
+
+        fn shrink(&mut self) {
+            while Self::size(&self.table) > self.most {
+                self.table.pop();
+            }
+        }
+
+        fn integer(block: &mut Vec<u8>, first: u8, bits: u32, value: usize) {
+            let most = (1 << bits) - 1;
+            block.push(first | value.min(most) as u8);
+            let mut rest = value.checked_sub(most);
+            while let Some(left) = rest {
+                rest = (left >= 128).then_some(left / 128);
+                block.push((left % 128) as u8 | if rest.is_some() { 0x80 } else { 0 });
+            }
+        }
+
+        fn text(block: &mut Vec<u8>, text: &[u8], is_huffman: bool) {
+            let coded = if is_huffman { huffman::encoded(text) } else { text.to_vec() };
+            Self::integer(block, if is_huffman { 0x80 } else { 0 }, 7, coded.len());
+            block.extend(coded);
+        }
+    }
+
     proptest::proptest! {
         #[test]
         fn what_is_written_is_read(name: Vec<u8>, value in proptest::collection::vec(0_u8.., 0..400)) {
             let mut block = Vec::new();
             write(&mut block, &name, &value);
-            let mut got = None;
-            let taken = Decoder::new().read(&block, |name, value| got = Some((name.to_vec(), value.to_vec())));
-            proptest::prop_assert_eq!((taken, got), (Ok(block.len()), Some((name, value))));
+            proptest::prop_assert_eq!(fields(&block), Some(vec![(name, value)]));
+        }
+
+        /// Blocks of one connection, in whatever way an encoder may write their fields.
+        #[test]
+        fn what_an_encoder_writes_is_read(
+            blocks in proptest::collection::vec(proptest::collection::vec(sent(), 0..8), 0..8),
+            sizes in proptest::collection::vec(proptest::option::of(0_usize..=MOST_TABLE), 8),
+            cut in 1_usize..40,
+        ) {
+            let (mut encoder, mut decoder) = (Encoder { table: Vec::new(), most: MOST_TABLE }, Decoder::new());
+            for (sent, size) in blocks.iter().zip(&sizes) {
+                let block = encoder.block(sent, *size);
+                let (mut got, mut taken) = (Vec::new(), 0);
+                for end in (0..block.len()).step_by(cut).chain([block.len()]) {
+                    taken += decoder.read(&block[taken..end.max(taken)], |name, value| {
+                        got.push((name.to_vec(), value.to_vec()));
+                        Ok::<_, Malformed>(())
+                    }).unwrap();
+                }
+                decoder.end();
+                proptest::prop_assert_eq!(taken, block.len());
+                let sent: Vec<_> = sent.iter().map(|sent| (sent.name.clone(), sent.value.clone())).collect();
+                proptest::prop_assert_eq!(got, sent);
+                proptest::prop_assert_eq!(decoder.table.size, Encoder::size(&encoder.table));
+            }
         }
 
         #[test]
         fn nothing_makes_it_stumble(block: Vec<u8>) {
-            let _ = Decoder::new().read(&block, |_, _| {});
+            let _ = Decoder::new().read(&block, |_, _| Ok::<_, Malformed>(()));
         }
     }
 }

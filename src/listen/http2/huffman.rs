@@ -117,6 +117,24 @@ pub(super) fn decode(coded: &[u8], text: &mut Vec<u8>) -> Result<(), Malformed> 
     }
 }
 
+/// `text` in the code.
+#[cfg(test)]
+pub(super) fn encoded(text: &[u8]) -> Vec<u8> {
+    let mut bits = String::new();
+    for byte in text {
+        let place = CODE.symbols.iter().position(|symbol| *symbol == u16::from(*byte)).unwrap();
+        let length = LENGTHS[usize::from(*byte)] as usize;
+        let (first, _, start) = CODE.lengths[length];
+        let code = first as usize + place - start;
+        bits += &format!("{code:0length$b}");
+    }
+    while !bits.len().is_multiple_of(8) {
+        bits.push('1');
+    }
+    let byte = |bits: &[u8]| u8::from_str_radix(std::str::from_utf8(bits).unwrap(), 2).unwrap();
+    bits.as_bytes().chunks(8).map(byte).collect()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -3,6 +3,7 @@
 //! What serves requests speaks HTTP/1.1 to a transport; here the transport's socket is a [`stream`]. So nothing else
 //! knows of two protocols, and whatever holds for the one holds for the other.
 
+mod fault;
 mod frames;
 pub(super) mod head;
 mod heads;
@@ -41,8 +42,12 @@ use super::{
     transport::{Link, Transport},
 };
 use crate::{clock, config};
+use fault::Fault;
 use frames::Frames;
-use heads::Fault;
+#[cfg(any(fuzzing, test))]
+pub(crate) use frames::rewritten;
+#[cfg(any(fuzzing, test))]
+pub(crate) use hpack::fields;
 pub(crate) use stream::Stream;
 
 /// Windows of a connection that has shown nothing yet: what somebody may have us keep who sends bodies that nobody
