@@ -3,8 +3,10 @@
 //! `h2` (0.4.20) decodes them into types of the `http` crate, and ends the whole connection over a byte that these do not
 //! take (`hpack::header::Header::new`), where RFC 9113 §8.1.1 asks for an error of the stream. It does not take all
 //! targets that clients send over HTTP/1.1, resets the streams of requests that it refuses without telling anybody, and
-//! its table of fields keeps the buffers that blocks came in. Here a block becomes fields that it takes, cookies are
-//! joined (§8.2.3), and a request that cannot be served becomes one that says why ([`Fault`]).
+//! its table of fields keeps the buffers that blocks came in. So a block that it would not take, or that is large, becomes
+//! plain fields that it takes, cookies are joined (§8.2.3), and a request that cannot be served becomes one that says why
+//! ([`Fault`]). Blocks before the first of these, nearly always all of a connection, go on as they came: that costs `h2`
+//! less. After it none does: the table of `h2` is no longer that of the client.
 
 use std::ops::Range;
 
@@ -35,6 +37,10 @@ const FIELD: usize = 32;
 /// Past so many times the largest list of fields the connection ends, as it does in `h2`.
 const ABUSE: usize = 4;
 
+/// Bytes of a block that goes on as it came, and what its fields may count: what `h2` keeps of it is little.
+const PASSED: usize = 4096;
+const PASSED_FIELDS: usize = 8192;
+
 /// Gaps in the numbers of streams that are remembered. Clients leave none.
 const MOST_UNUSED: usize = 16;
 
@@ -55,6 +61,8 @@ pub(super) struct Heads {
     last: u32,
     unused: Vec<Range<u32>>,
     open: Option<Box<Block>>,
+    /// All blocks so far have gone on as they came.
+    passes: bool,
 }
 
 /// A block that has begun.
@@ -90,6 +98,8 @@ struct Fields {
     length: Option<u64>,
     /// `h2` does not take the target as it is.
     is_odd: bool,
+    /// A field has one of our own names, and is left out.
+    is_reserved: bool,
     /// What they count, and [`TARGET`] where it is needed.
     size: usize,
     fault: Option<Fault>,
@@ -104,7 +114,14 @@ const PROTOCOL: usize = 4;
 
 impl Heads {
     pub(super) fn new(most: u32) -> Self {
-        Self { decoder: Decoder::new(), most: most as usize, last: 0, unused: Vec::new(), open: None }
+        Self {
+            decoder: Decoder::new(),
+            most: most as usize,
+            last: 0,
+            unused: Vec::new(),
+            open: None,
+            passes: true,
+        }
     }
 
     /// Whether a block has begun and not ended: only more of it may come.
@@ -177,7 +194,13 @@ impl Heads {
             return Err(Reason::COMPRESSION_ERROR);
         }
         self.decoder.end();
-        block.write(out);
+        self.passes &= head.kind == HEADERS && block.may_pass();
+        if self.passes {
+            head.write(out);
+            out.put_slice(payload);
+        } else {
+            block.write(out);
+        }
         Ok(())
     }
 
@@ -214,6 +237,17 @@ impl Heads {
 }
 
 impl Block {
+    /// Whether `h2` takes it as it is, and keeps little of it.
+    fn may_pass(&self) -> bool {
+        let fields = &self.fields;
+        let is_small = self.came <= PASSED && fields.size <= PASSED_FIELDS;
+        let is_good = match self.is_trailer {
+            true => fields.fault.is_none() && fields.pseudo.iter().all(Option::is_none),
+            false => fields.fault(self.flags & END_STREAM != 0).is_none(),
+        };
+        is_small && is_good && !fields.is_odd && !fields.is_reserved
+    }
+
     fn write(self, out: &mut BytesMut) {
         let block = if self.is_trailer {
             self.fields.trailer()
@@ -305,7 +339,10 @@ impl Fields {
                     return Some(Fault::Length);
                 }
             }
-            _ if [FAULT, LINE, TARGET].iter().any(|ours| ours.as_bytes() == name) => return None,
+            _ if [FAULT, LINE, TARGET].iter().any(|ours| ours.as_bytes() == name) => {
+                self.is_reserved = true;
+                return None;
+            }
             _ => {}
         }
         hpack::write(&mut self.plain, name, value);
@@ -520,8 +557,30 @@ mod tests {
         handed_over(&mut heads, &GET, 1000);
         for (sent, goes_on) in [(("x", "y"), true), ((":path", "/"), false), (("X", "y"), false)] {
             let got = handed_over(&mut heads, &[sent], 1000);
-            assert_eq!(got.is_empty(), goes_on, "{sent:?}: {got:?}");
+            let is_malformed = got.iter().any(|(name, _)| name == "connection");
+            assert_eq!(is_malformed, !goes_on, "{sent:?}: {got:?}");
         }
+    }
+
+    /// The client's table and that of `h2` are the same until the first block that does not go on as it came.
+    #[test]
+    fn blocks_go_on_as_they_came_until_one_cannot() {
+        let mut heads = Heads::new(100_000);
+        let mut take = |stream, block: &[u8]| {
+            let frame =
+                FrameHead { length: block.len(), kind: HEADERS, flags: END_HEADERS | END_STREAM, stream };
+            let mut out = BytesMut::new();
+            heads.take(frame, block, &mut out).unwrap();
+            out[9..].to_vec()
+        };
+        // `x-a: 1`, from now on field 62 of the table, and then that field (RFC 7541 §6.2.1 and §6.1).
+        let first = [&fields(&GET)[..], b"\x40\x03x-a\x011"].concat();
+        let again = [&fields(&GET)[..], b"\xbe"].concat();
+        assert_eq!(take(1, &first), first);
+        assert_eq!(take(3, &again), again);
+        let large = fields(&[&GET[..], &[("x-b", &*"b".repeat(5_000))]].concat());
+        assert_eq!(take(5, &large), large, "in plain fields it is the same");
+        assert_eq!(take(7, &again), fields(&[&GET[..], &[("x-a", "1")]].concat()));
     }
 
     /// One byte stands for a field of thousands, and a name comes in very many frames.
