@@ -177,9 +177,9 @@ impl Upstream {
         self.tls.load_full()
     }
 
-    /// From now on they are spoken to as these settings say; authorities are read anew.
-    pub(super) fn change_tls(&self, settings: &config::Upstream) {
-        self.tls.store(settings.tls.as_ref().map(|tls| Arc::new(Connector::new(tls))));
+    /// From now on they are spoken to like this.
+    pub(super) fn change_tls(&self, connector: Option<Arc<Connector>>) {
+        self.tls.store(connector);
     }
 
     /// Requests that wait.
