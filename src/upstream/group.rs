@@ -244,7 +244,7 @@ impl Upstream {
                 load: load + reported,
                 weight: slot.weight(now, settings.slow_start),
                 usable: server.is_usable(settings.health.is_some())
-                    || (why == Why::LastResort && !server.is_draining()),
+                    || (why == Why::LastResort && server.may_be_back(settings.health.is_some())),
                 backup: slot.backup,
                 full: most.is_some_and(|most| load >= most as u64 * 100),
                 doubts: Doubts {
@@ -408,11 +408,13 @@ impl Upstream {
             let load = slot.server.load(settings.streaming_share);
             slot.max_requests.is_none_or(|most| load < most as u64 * 100)
         };
-        self.lock().slots.iter().any(|slot| {
-            let server = &slot.server;
-            let is_other = !Arc::ptr_eq(server, asked) && !turn.has_failed_at(server);
-            is_other && server.is_usable(settings.health.is_some()) && has_room(slot)
-        })
+        let state = self.lock();
+        let others = || {
+            let usable = state.slots.iter().filter(|slot| slot.server.is_usable(settings.health.is_some()));
+            usable.filter(|slot| !Arc::ptr_eq(&slot.server, asked) && !turn.has_failed_at(&slot.server))
+        };
+        let primary = others().any(|slot| !slot.backup);
+        others().any(|slot| has_room(slot) && !(primary && slot.backup))
     }
 
     /// Whether one more request may be sent again.

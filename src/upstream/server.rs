@@ -8,7 +8,7 @@ use std::sync::{
 use arc_swap::ArcSwapOption;
 use tokio::{sync::Notify, task::AbortHandle, time::Instant};
 
-use super::{balance, report::Report, silence::Silence};
+use super::{balance, health::OUT_OF_REACH, report::Report, silence::Silence};
 use crate::{config::Address, observe::ServerMetrics};
 
 /// A server of an upstream.
@@ -145,6 +145,13 @@ impl Server {
             Health::Failing => false,
         };
         well && !self.is_draining()
+    }
+
+    /// Whether it may be back though it is taken to be down. Where servers are `asked` about their health, only one that
+    /// could not be reached: any other has said itself that it cannot be used.
+    pub(super) fn may_be_back(&self, asked: bool) -> bool {
+        let was_out_of_reach = || self.reason().is_some_and(|reason| OUT_OF_REACH.contains(&reason.as_str()));
+        !self.is_draining() && (!asked || was_out_of_reach())
     }
 
     /// Whether an operator wants no new requests on it.
