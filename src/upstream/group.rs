@@ -346,6 +346,16 @@ impl Upstream {
 
     /// Takes note that a server cannot be used, and has it watched until it can.
     pub fn failed(self: &Arc<Self>, server: &Arc<Server>, reason: &str) {
+        server.was_away.store(true, Ordering::Relaxed);
+        self.fails(server, reason);
+    }
+
+    /// Takes note that a server has broken a new connection: it may be gone, which its prober finds out.
+    pub fn cut(self: &Arc<Self>, server: &Arc<Server>) {
+        self.fails(server, "closed the connection before an answer");
+    }
+
+    fn fails(self: &Arc<Self>, server: &Arc<Server>, reason: &str) {
         let before = {
             let state = self.lock();
             if let Some(slot) = state.slots.iter().find(|slot| Arc::ptr_eq(&slot.server, server)) {
@@ -485,7 +495,10 @@ impl State {
             slot.share = share;
             if before == Health::Failing {
                 slot.returned = Some(now);
-                // Requests that its end has cut say nothing of what has come in its place.
+            }
+            if server.was_away.swap(false, Ordering::Relaxed) && before == Health::Failing {
+                // Requests that its end has cut say nothing of what has come in its place. One that breaks connections
+                // and was there all the time is the same as before.
                 slot.results = outlier::results();
                 server.outlier.store(false, Ordering::Relaxed);
             }

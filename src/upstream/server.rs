@@ -32,6 +32,8 @@ pub struct Server {
     pub(super) streams: AtomicUsize,
     /// Its share of failures is far above its peers'. Changed only under the lock of its upstream.
     pub(super) outlier: AtomicBool,
+    /// Since it was up last it could not be reached, or has said that it cannot be used.
+    pub(super) was_away: AtomicBool,
     health: AtomicU8,
     /// Why it is failing, for people.
     reason: ArcSwapOption<String>,
@@ -71,6 +73,7 @@ impl Server {
             streaming: AtomicUsize::new(0),
             streams: AtomicUsize::new(0),
             outlier: AtomicBool::new(false),
+            was_away: AtomicBool::new(false),
             health: AtomicU8::new(Health::Unknown as u8),
             reason: ArcSwapOption::empty(),
             draining: AtomicBool::new(false),
