@@ -251,14 +251,31 @@ async fn workers_that_return_together_share_those_who_wait() {
 
 #[tokio::test]
 async fn a_worker_that_is_back_gets_the_request_that_would_be_refused() {
-    let address = vacant();
-    let proxy = Proxy::to([&address]).with("hold = \"0s\"").start().await;
-    for round in 0..20 {
-        // What is known of the worker is as old as the last probe.
-        proxy.get("/").await.expect(503);
-        let worker = Backend::saying_at(&address, "back").await;
-        assert_eq!(proxy.get("/").await.status, 200, "round {round}");
-        worker.end().await;
-        eventually("it is known to be gone", async || proxy.get("/").await.status == 503).await;
+    for health in ["", "health = { path = \"/\" }"] {
+        let address = vacant();
+        let proxy = Proxy::to([&address]).with(&format!("hold = \"0s\"\n{health}")).start().await;
+        for round in 0..20 {
+            // What is known of the worker is as old as the last probe.
+            eventually("it is known to be gone", async || {
+                // A request finds out sooner than the next probe.
+                let is_refused = proxy.get("/").await.status == 503;
+                is_refused && proxy.servers().await[0]["reason"] == "refused"
+            })
+            .await;
+            let worker = Backend::saying_at(&address, "back").await;
+            assert_eq!(proxy.get("/").await.status, 200, "round {round} {health}");
+            worker.end().await;
+        }
     }
+}
+
+#[tokio::test]
+async fn a_worker_that_says_it_is_not_ready_gets_nothing() {
+    let worker =
+        Backend::answering(|_| "HTTP/1.1 503 Loading\r\nContent-Length: 7\r\n\r\nloading".into()).await;
+    let proxy =
+        Proxy::to([worker.address()]).with("hold = \"0s\"\nhealth = { path = \"/ready\" }").start().await;
+    eventually("it is known not to be ready", async || proxy.states().await == ["failing"]).await;
+    proxy.get("/work").await.expect(503);
+    assert!(worker.heads().iter().all(|head| head.starts_with("GET /ready ")), "{:?}", worker.heads());
 }

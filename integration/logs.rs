@@ -1,11 +1,16 @@
 //! Logs, signals and what else belongs to running it: nobody who does not read, and no full disk, holds anything up.
 
 use std::{
+    io::Read,
+    os::unix::fs::OpenOptionsExt,
     process::{Child, Command, Stdio},
     time::Duration,
 };
 
-use rustix::process::{Pid, Signal, kill_process};
+use rustix::{
+    fs::OFlags,
+    process::{Pid, Signal, kill_process},
+};
 
 use crate::fixtures::{
     Answer, Backend, Proxy, SOON, Scratch, SmallDisk, Target, answers, eventually, free_port, ms, outcome,
@@ -156,6 +161,33 @@ async fn a_log_that_was_moved_away_is_opened_anew() {
 }
 
 #[tokio::test]
+async fn a_pipe_that_nobody_reads_yet_holds_nothing_up() {
+    let scratch = Scratch::new();
+    let pipe = scratch.path("pipe");
+    rustix::fs::mknodat(rustix::fs::CWD, &pipe, rustix::fs::FileType::Fifo, 0o600.into(), 0).unwrap();
+    let text = format!("[log]\naccess = {pipe:?}\n{HERE}");
+    let mut from_the_start = Proxy::toml(&text).start().await;
+    let mut reloaded = Proxy::toml(HERE).start().await;
+    reloaded.rewrite(&Proxy::toml(&text));
+    reloaded.succeed("reload");
+    for proxy in [&mut from_the_start, &mut reloaded] {
+        proxy.get("/before-the-reader").await.expect(200);
+        let reader = std::fs::File::options()
+            .read(true)
+            .custom_flags(OFlags::NONBLOCK.bits().cast_signed())
+            .open(&pipe)
+            .unwrap();
+        eventually("the line is there", async || {
+            let mut text = [0; 4096];
+            (&reader).read(&mut text).is_ok_and(|read| text[..read].starts_with(b"127.0.0.1 - - ["))
+        })
+        .await;
+        proxy.signal(Signal::TERM);
+        proxy.process().exited(SOON).await;
+    }
+}
+
+#[tokio::test]
 async fn what_is_not_ascii_is_in_the_log() {
     for (format, expected) in [("combined", "\"F\\xC3\\xBAtbol/1.0\""), ("json", "\"F\u{fa}tbol/1.0\"")] {
         let scratch = Scratch::new();
@@ -212,6 +244,11 @@ async fn no_signal_but_those_to_stop_ends_it() {
         Signal::CONT,
     ] {
         proxy.signal(signal);
+        proxy.get("/").await.expect(200);
+    }
+    for real_time in ["-34", "-64"] {
+        let pid = proxy.process().pid().to_string();
+        assert!(Command::new("kill").args([real_time, &pid]).status().unwrap().success());
         proxy.get("/").await.expect(200);
     }
     proxy.process().logged("SIGUSR2 has no meaning here").await;

@@ -79,6 +79,25 @@ async fn a_server_that_fails_fast_gets_less_than_its_fair_share() {
 }
 
 #[tokio::test]
+async fn a_server_that_breaks_connections_gets_less_though_it_takes_them() {
+    let mut workers = vec![
+        Backend::serving(|mut wire, heads| async move {
+            if let Some((head, _)) = wire.request().await {
+                heads.lock().unwrap().push(head);
+            }
+        })
+        .await,
+    ];
+    for _ in 0..3 {
+        workers.push(worker(&Arc::default()).await);
+    }
+    let proxy = Proxy::to(workers.iter().map(Backend::address)).start().await;
+    shares(&proxy, &workers, 200).await;
+    let with_it = shares(&proxy, &workers, 400).await;
+    assert!((1..=60).contains(&with_it[0]), "less than a fair share, and not nothing: {with_it:?}");
+}
+
+#[tokio::test]
 async fn nobody_is_blamed_when_all_fail() {
     let (_, workers, proxy) = four(4).await;
     shares(&proxy, &workers, 400).await;

@@ -126,6 +126,21 @@ async fn a_new_listener_opens_and_a_removed_one_lets_its_requests_finish() {
 }
 
 #[tokio::test]
+async fn a_socket_that_was_removed_is_there_again() {
+    let scratch = Scratch::new();
+    let socket = scratch.path("http.sock");
+    let address = format!("unix:{}", socket.display());
+    let proxy = Proxy::toml(&format!(
+        "[[listen]]\naddress = \"{address}\"\n[[site]]\nroutes = {{ \"/\" = {{ answer = 200 }} }}\n"
+    ))
+    .start()
+    .await;
+    std::fs::remove_file(&socket).unwrap();
+    proxy.succeed("reload");
+    proxy.listener(&address).get("/").await.expect(200);
+}
+
+#[tokio::test]
 async fn counts_of_what_is_in_flight_survive() {
     let scratch = Scratch::new();
     let fleet = Gunicorn::fleet(&scratch, 2).await;

@@ -517,6 +517,22 @@ async fn without_a_word_a_status_is_passed_on() {
 }
 
 #[tokio::test]
+async fn a_backup_is_another_server() {
+    let ((loads, _), ready) = (one_that_loads().await, Backend::saying("ready").await);
+    let proxy = Proxy::toml(&format!(
+        "[[site]]\n[site.routes]\n\"/\" = {{ proxy = \"app\" }}\n[upstream.app]\nservers = [\"{}\", {{ address = \"{}\", \
+         backup = true }}]\nretry = {{ on = [503] }}\n",
+        loads.address(),
+        ready.address()
+    ))
+    .start()
+    .await;
+    assert_eq!(proxy.get("/").await.expect(200).text(), "ready");
+    proxy.post("/", "hello").await.expect(503);
+    assert_eq!([loads.heads().len(), ready.heads().len()], [2, 1], "nobody is asked twice");
+}
+
+#[tokio::test]
 async fn when_all_say_the_same_the_client_hears_it() {
     let ((one, _), (two, _)) = (one_that_loads().await, one_that_loads().await);
     let proxy = Proxy::to([one.address(), two.address()]).with("retry = { on = [503] }").start().await;

@@ -115,7 +115,7 @@ async fn serve(
     ready: impl FnOnce(),
 ) -> Result<(), StartError> {
     raise_open_files(config);
-    // Until now it could be stopped at once: there was nothing in flight.
+    // Until now it could be stopped by the system: there was nothing in flight.
     let mut stop_signals = StopSignals::new()?;
     for (name, signal) in signals.others.drain(..) {
         tokio::spawn(disregard(name, signal));
@@ -123,7 +123,11 @@ async fn serve(
     let state = Arc::new(State::new(source, &config.server, log));
     tokio::spawn(gate::watch_memory(Arc::clone(&state.memory)));
     let workers = Arc::new(Workers::start(config.server.threads)?);
-    state.open(config, http1::service(&state), workers).await?;
+    tokio::select! {
+        opened = state.open(config, http1::service(&state), workers) => opened?,
+        // Files of it may be where nothing answers.
+        () = stop_signals.recv() => return Ok(()),
+    }
     let _pid_file = config.server.pid_file.as_ref().map(PidFile::write).transpose()?;
     state.tell_reload(None);
     ready();
@@ -198,15 +202,16 @@ const OTHERS: [(&str, Kind); 12] = [
     ("SIGSTKFLT", Kind::STKFLT),
 ];
 
-/// The real-time signals that C libraries leave to programs.
-const REAL_TIME: RangeInclusive<i32> = 35..=64;
+/// The real-time signals that C libraries leave to programs (musl keeps the first of them).
+const REAL_TIME: RangeInclusive<i32> = 34..=64;
 
 impl Signals {
     fn new(runtime: &Runtime) -> io::Result<Self> {
         let _here = runtime.enter();
-        let named = OTHERS.into_iter().map(|(name, kind)| (name, kind.as_raw()));
-        let others = named.chain(REAL_TIME.map(|number| ("a real-time signal", number)));
-        let others = others.map(|(name, number)| Ok((name, signal(SignalKind::from_raw(number))?)));
+        let named =
+            OTHERS.into_iter().map(|(name, kind)| Ok((name, signal(SignalKind::from_raw(kind.as_raw()))?)));
+        let real_time = REAL_TIME.filter_map(|number| signal(SignalKind::from_raw(number)).ok());
+        let others = named.chain(real_time.map(|signal| Ok(("a real-time signal", signal))));
         Ok(Self {
             reload: signal(SignalKind::hangup())?,
             reopen: signal(SignalKind::user_defined1())?,

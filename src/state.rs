@@ -19,8 +19,7 @@ use crate::{
     notify::notify,
     observe::{AccessLog, Entry, LogSettings, Metrics},
     route::Table,
-    tls,
-    upstream::Upstreams,
+    upstream::{self, Upstreams},
 };
 
 /// All that lives as long as the process.
@@ -238,17 +237,7 @@ impl State {
 
     async fn read(&self) -> Result<Config, LoadError> {
         let path = self.source.0.clone();
-        let loaded = tokio::task::spawn_blocking(move || {
-            let loaded = config::load(&path)?;
-            let needs_system_roots = |tls: &config::UpstreamTls| tls.verify && tls.ca.is_none();
-            let upstreams = loaded.config.upstreams.values();
-            if upstreams.filter_map(|upstream| upstream.tls.as_ref()).any(needs_system_roots) {
-                // They may have been updated.
-                tls::read_system_roots();
-            }
-            Ok(loaded)
-        })
-        .await;
+        let loaded = tokio::task::spawn_blocking(move || config::load(&path)).await;
         let unreadable =
             |panic| LoadError::Unreadable { path: self.config_path(), source: io::Error::other(panic) };
         let loaded = loaded.map_err(unreadable)??;
@@ -258,10 +247,12 @@ impl State {
         Ok(loaded.config)
     }
 
-    fn open_access_log(&self, config: &Config) -> Result<Option<Arc<AccessLog>>, ReloadError> {
-        let open = |settings| AccessLog::open(settings, self.metrics.access_log_dropped.clone());
-        let log = config.log.access.as_ref().map(open).transpose().map_err(ReloadError::AccessLog)?;
-        Ok(log.map(Arc::new))
+    async fn open_access_log(&self, config: &Config) -> Result<Option<Arc<AccessLog>>, ReloadError> {
+        let Some(settings) = config.log.access.clone() else { return Ok(None) };
+        let lost = self.metrics.access_log_dropped.clone();
+        let open = move || AccessLog::open(&settings, lost).map(|log| Some(Arc::new(log)));
+        let opened = tokio::task::spawn_blocking(open).await;
+        opened.unwrap_or_else(|panic| Err(io::Error::other(panic))).map_err(ReloadError::AccessLog)
     }
 
     async fn take_over(self: &Arc<Self>, config: &Config) -> Result<(), ReloadError> {
@@ -275,9 +266,12 @@ impl State {
             // It may have been moved away.
             self.reopen_logs();
         }
-        let access_log = if unchanged { None } else { Some(self.open_access_log(config)?) };
+        let access_log = if unchanged { None } else { Some(self.open_access_log(config).await?) };
+        let upstreams = config.upstreams.clone();
+        let connectors = tokio::task::spawn_blocking(move || upstream::connectors(&upstreams)).await;
+        let connectors = connectors.unwrap_or_else(|panic| std::panic::resume_unwind(panic.into_panic()));
         let take_effect = || {
-            self.upstreams.apply(&config.upstreams, &self.metrics);
+            self.upstreams.apply(&config.upstreams, &connectors, &self.metrics);
             self.limits.apply(&config.limits, &self.metrics);
             self.memory.change(config.server.max_memory);
             self.table.store(Arc::new(Table::new(config, &self.upstreams, &self.limits)));

@@ -86,7 +86,7 @@ pub(crate) fn to_answer(
     if let Some(lease) = &exchange.lease {
         if failure == Failure::BeforeAnswer && !exchange.reused {
             // A fresh connection that breaks is evidence; an old one may just have been due.
-            lease.upstream().failed(lease.server(), "closed the connection before an answer");
+            lease.upstream().cut(lease.server());
         }
         match failure {
             Failure::Silence => lease.timed_out(),

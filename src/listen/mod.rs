@@ -167,7 +167,7 @@ struct Open {
     /// Takes IPv6 alone, though it listens on `[::]`.
     only_v6: bool,
     /// Removed with the listener.
-    _file: Option<bind::SocketFile>,
+    file: Option<bind::SocketFile>,
 }
 
 impl Listeners {
@@ -282,7 +282,7 @@ impl Listeners {
         self.lock().iter().map(|open| Arc::clone(&open.listener)).collect()
     }
 
-    /// A listener with this address that is not spoken for yet.
+    /// A listener with this address that is not spoken for yet, and that clients can find.
     fn find(
         &self,
         address: &Address,
@@ -291,7 +291,8 @@ impl Listeners {
         taken: &[Arc<Listener>],
     ) -> Option<Arc<Listener>> {
         let open = self.lock();
-        let of_family = open.iter().filter(|open| open.only_v6 == only_v6);
+        let there = open.iter().filter(|open| open.file.as_ref().is_none_or(bind::SocketFile::is_there));
+        let of_family = there.filter(|open| open.only_v6 == only_v6);
         let mut free = of_family.map(|open| &open.listener).filter(|listener| {
             listener.configured == *address
                 && listener.purpose == purpose
@@ -328,7 +329,7 @@ impl Listeners {
                 workers: Arc::clone(&self.workers),
             },
         ));
-        Open { listener, accepting, only_v6, _file: bound.file }
+        Open { listener, accepting, only_v6, file: bound.file }
     }
 
     fn lock(&self) -> std::sync::MutexGuard<'_, Vec<Open>> {

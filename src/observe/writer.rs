@@ -4,7 +4,10 @@
 use std::{
     fs::{File, OpenOptions},
     io,
-    os::fd::{AsFd, BorrowedFd},
+    os::{
+        fd::{AsFd, BorrowedFd},
+        unix::fs::OpenOptionsExt,
+    },
     path::{Path, PathBuf},
     sync::{
         Arc,
@@ -18,6 +21,7 @@ use std::{
 use prometheus::IntCounter;
 use rustix::{
     event::{PollFd, PollFlags, poll},
+    fs::OFlags,
     io::Errno,
 };
 
@@ -42,9 +46,16 @@ pub(super) enum Target {
 }
 
 impl Target {
-    /// Opens a file to append to it.
+    /// Opens a file to append to it. Blocks on the file system, and not on a named pipe: its reader may come later.
     pub(super) fn file(path: &Path) -> io::Result<Self> {
-        Ok(Self::File(path.into(), OpenOptions::new().append(true).create(true).open(path)?))
+        let mut options = OpenOptions::new();
+        options.append(true).create(true).custom_flags(OFlags::NONBLOCK.bits().cast_signed());
+        let opened = match options.open(path) {
+            // A pipe that nobody reads. Opened both ways it keeps lines for whoever comes.
+            Err(error) if Errno::from_io_error(&error) == Some(Errno::NXIO) => options.read(true).open(path),
+            opened => opened,
+        };
+        Ok(Self::File(path.into(), opened?))
     }
 
     fn reopen(&mut self) -> io::Result<()> {
@@ -61,7 +72,11 @@ impl Target {
 
     /// Waits for a terminal or a pipe that somebody else has set not to block.
     fn wait(&self) -> Result<(), Errno> {
-        self.with_fd(|fd| poll(&mut [PollFd::from_borrowed_fd(fd, PollFlags::OUT)], None).map(drop))
+        match self.with_fd(|fd| poll(&mut [PollFd::from_borrowed_fd(fd, PollFlags::OUT)], None)) {
+            // A signal: whoever waits writes again, and comes back.
+            Ok(_) | Err(Errno::INTR) => Ok(()),
+            Err(error) => Err(error),
+        }
     }
 
     fn with_fd<T>(&self, work: impl FnOnce(BorrowedFd<'_>) -> T) -> T {

@@ -221,7 +221,7 @@ servers = ["127.0.0.1:1"]
     fn guarded() -> Table {
         let config = config::parse("guarded.toml", GUARDED).unwrap().config;
         let upstreams = Upstreams::default();
-        upstreams.apply(&config.upstreams, &Metrics::new());
+        upstreams.apply(&config.upstreams, &Default::default(), &Metrics::new());
         Table::new(&config, &upstreams, &Limits::default())
     }
 

@@ -119,7 +119,7 @@ pub(super) fn roots(
 const CERTIFICATE: &str = "CERTIFICATE";
 
 /// Parts that tools write beside a certificate or a key, and nobody needs.
-const NEEDLESS: [&str; 2] = ["EC PARAMETERS", "DH PARAMETERS"];
+const NEEDLESS: [&str; 3] = ["EC PARAMETERS", "DH PARAMETERS", "X9.42 DH PARAMETERS"];
 
 /// Reads all certificates of a file, which may hold the key too. Blocks.
 pub(super) fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, CertificateError> {

@@ -115,9 +115,12 @@ fn boundary<'a>(line: &'a str, start: &str) -> Option<&'a str> {
     (!label.is_empty() && !label.contains(DASHES)).then_some(label)
 }
 
+/// Whether a word looks like a line of base64. Lines under names (`====`) and digests in hexadecimal digits do not.
 fn is_base64(word: &str) -> bool {
-    word.len() > LONGEST_WORD
-        && word.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'+' | b'/' | b'='))
+    let digits = word.trim_end_matches('=');
+    digits.len() > LONGEST_WORD
+        && digits.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'+' | b'/'))
+        && !digits.bytes().all(|byte| byte.is_ascii_hexdigit())
 }
 
 #[cfg(test)]
@@ -142,7 +145,10 @@ mod tests {
     fn text_may_stand_before_a_part() {
         let bag = "Bag Attributes\n    localKeyID: 01 02\nsubject=/CN=x\n";
         let named = "# The list\nSome Root CA\n============\n";
-        for text in ["", bag, named, "# only a comment\n"] {
+        // As curl's bundle of authorities has them, certtool, and `openssl x509 -modulus`.
+        let long = format!("Some {}\n{}\n", "Name ".repeat(17), "=".repeat(85));
+        let hex = format!("SHA256:\n\t{}\nModulus={}\n", "ab12".repeat(16), "AB12".repeat(128));
+        for text in ["", bag, named, "# only a comment\n", &long, &hex] {
             assert_eq!(labels(&format!("{text}{A}{text}{B}# end\n\n")), ["A", "B B"], "{text}");
         }
         assert_eq!(labels(&format!("\u{feff}{A}")), ["A"]);

@@ -1,7 +1,7 @@
 //! Which server gets a request: pure functions of what is known about each of them.
 //!
 //! All ways of balancing choose among the same: servers that are usable, not full, no backups unless all others are
-//! out, and of these the least doubtful. They differ in what they do then.
+//! out or have failed this request, and of these the least doubtful. They differ in what they do then.
 
 /// A server as the choice sees it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -12,7 +12,7 @@ pub struct Candidate {
     pub weight: u64,
     /// Whether it can be used, as far as is known, and nobody has forbidden it.
     pub usable: bool,
-    /// Only for when no other is usable.
+    /// Only for when no other is usable, or the request has failed at all of them.
     pub backup: bool,
     /// It has as many requests as it may have.
     pub full: bool,
@@ -22,6 +22,13 @@ pub struct Candidate {
     pub id: u64,
     /// What it is owed, for `round_robin`; goes from one choice to the next.
     pub credit: i64,
+}
+
+impl Candidate {
+    /// Whether backups wait for it to be out.
+    fn goes_before_backups(&self) -> bool {
+        self.usable && !self.backup && !self.doubts.tried
+    }
 }
 
 /// Why a server is only chosen when there is none with fewer doubts; the first weighs most.
@@ -52,7 +59,7 @@ pub enum Method {
 ///
 /// `random(n)` gives a number below `n`.
 pub fn choose(method: Method, candidates: &mut [Candidate], random: impl FnMut(u64) -> u64) -> Option<usize> {
-    let primary = candidates.iter().any(|candidate| candidate.usable && !candidate.backup);
+    let primary = candidates.iter().any(Candidate::goes_before_backups);
     let open = |candidate: &Candidate| candidate.usable && !candidate.full && !(primary && candidate.backup);
     let least =
         candidates.iter().filter(|candidate| open(candidate)).map(|candidate| candidate.doubts).min()?;
@@ -215,6 +222,9 @@ mod tests {
         assert_eq!(pick(&[backup, busy]), Some(1));
         assert_eq!(pick(&[backup, Candidate { usable: false, ..busy }]), Some(0));
         assert_eq!(pick(&[backup, Candidate { full: true, ..busy }]), None, "full is not down: wait for it");
+        let tried = Candidate { doubts: Doubts { tried: true, ..IDLE.doubts }, ..IDLE };
+        assert_eq!(pick(&[backup, tried]), Some(0), "another one than before");
+        assert_eq!(pick(&[backup, tried, busy]), Some(2));
     }
 
     #[test]
@@ -293,10 +303,10 @@ mod tests {
                     let mut equals = others().filter(|server| server.doubts == chosen.doubts);
                     prop_assert!(equals.all(|server| by_load(&chosen, server).is_le()));
                 }
-                let primary = servers.iter().any(|server| server.usable && !server.backup);
+                let primary = servers.iter().any(Candidate::goes_before_backups);
                 prop_assert!(!(chosen.backup && primary));
             } else {
-                let primary = servers.iter().any(|server| server.usable && !server.backup);
+                let primary = servers.iter().any(Candidate::goes_before_backups);
                 prop_assert!(!servers.iter().any(|server| usable(server) && !(primary && server.backup)));
             }
         }

@@ -177,9 +177,9 @@ impl Upstream {
         self.tls.load_full()
     }
 
-    /// From now on they are spoken to as these settings say; authorities are read anew.
-    pub(super) fn change_tls(&self, settings: &config::Upstream) {
-        self.tls.store(settings.tls.as_ref().map(|tls| Arc::new(Connector::new(tls))));
+    /// From now on they are spoken to like this.
+    pub(super) fn change_tls(&self, connector: Option<Arc<Connector>>) {
+        self.tls.store(connector);
     }
 
     /// Requests that wait.
@@ -244,7 +244,7 @@ impl Upstream {
                 load: load + reported,
                 weight: slot.weight(now, settings.slow_start),
                 usable: server.is_usable(settings.health.is_some())
-                    || (why == Why::LastResort && !server.is_draining()),
+                    || (why == Why::LastResort && server.may_be_back(settings.health.is_some())),
                 backup: slot.backup,
                 full: most.is_some_and(|most| load >= most as u64 * 100),
                 doubts: Doubts {
@@ -346,6 +346,16 @@ impl Upstream {
 
     /// Takes note that a server cannot be used, and has it watched until it can.
     pub fn failed(self: &Arc<Self>, server: &Arc<Server>, reason: &str) {
+        server.was_away.store(true, Ordering::Relaxed);
+        self.fails(server, reason);
+    }
+
+    /// Takes note that a server has broken a new connection: it may be gone, which its prober finds out.
+    pub fn cut(self: &Arc<Self>, server: &Arc<Server>) {
+        self.fails(server, "closed the connection before an answer");
+    }
+
+    fn fails(self: &Arc<Self>, server: &Arc<Server>, reason: &str) {
         let before = {
             let state = self.lock();
             if let Some(slot) = state.slots.iter().find(|slot| Arc::ptr_eq(&slot.server, server)) {
@@ -408,11 +418,13 @@ impl Upstream {
             let load = slot.server.load(settings.streaming_share);
             slot.max_requests.is_none_or(|most| load < most as u64 * 100)
         };
-        self.lock().slots.iter().any(|slot| {
-            let server = &slot.server;
-            let is_other = !Arc::ptr_eq(server, asked) && !turn.has_failed_at(server);
-            is_other && server.is_usable(settings.health.is_some()) && has_room(slot)
-        })
+        let state = self.lock();
+        let others = || {
+            let usable = state.slots.iter().filter(|slot| slot.server.is_usable(settings.health.is_some()));
+            usable.filter(|slot| !Arc::ptr_eq(&slot.server, asked) && !turn.has_failed_at(&slot.server))
+        };
+        let primary = others().any(|slot| !slot.backup);
+        others().any(|slot| has_room(slot) && !(primary && slot.backup))
     }
 
     /// Whether one more request may be sent again.
@@ -483,7 +495,10 @@ impl State {
             slot.share = share;
             if before == Health::Failing {
                 slot.returned = Some(now);
-                // Requests that its end has cut say nothing of what has come in its place.
+            }
+            if server.was_away.swap(false, Ordering::Relaxed) && before == Health::Failing {
+                // Requests that its end has cut say nothing of what has come in its place. One that breaks connections
+                // and was there all the time is the same as before.
                 slot.results = outlier::results();
                 server.outlier.store(false, Ordering::Relaxed);
             }

@@ -135,6 +135,9 @@ pub(crate) fn is_our_own_want(error: &io::Error) -> bool {
     Errno::from_io_error(error).is_some_and(|error| wants.contains(&error))
 }
 
+/// The words of [`why`] for a server that was not there.
+pub(super) const OUT_OF_REACH: [&str; 3] = ["refused", "absent", "unreachable"];
+
 /// Why a connection failed, in a word.
 pub(crate) fn why(error: &io::Error) -> &'static str {
     match error.kind() {

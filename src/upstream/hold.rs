@@ -130,10 +130,11 @@ impl Upstream {
 
 impl Upstream {
     /// A place on a server that is taken to be down, for a request that would be refused because all are and has tried none
-    /// itself: the server may have come back since it was asked last. One whose `health` says otherwise gets nothing.
+    /// itself: the server may have come back since it was asked last. One that has said itself that it cannot be used gets
+    /// nothing.
     fn last_resort(self: &Arc<Self>, state: &mut State, turn: &mut Turn) -> Option<Lease> {
         let asked = self.settings.load().health.is_some();
-        if asked || turn.was_placed || state.slots.iter().any(|slot| slot.server.is_usable(asked)) {
+        if turn.was_placed || state.slots.iter().any(|slot| slot.server.is_usable(asked)) {
             return None;
         }
         turn.was_placed = true;

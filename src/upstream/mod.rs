@@ -29,7 +29,11 @@ use std::{
     sync::{Arc, Mutex, PoisonError},
 };
 
-use crate::{config, observe::Metrics};
+use crate::{
+    config,
+    observe::Metrics,
+    tls::{self, Connector},
+};
 pub use group::{Standing, Upstream, WaitingFor};
 pub use hold::{NoServer, Turn};
 pub use lease::{Answered, Lease};
@@ -42,6 +46,19 @@ pub(crate) use {
     key::{cookies, of as key_of},
 };
 
+/// How the servers of upstreams are spoken to under TLS, by the names of those where they are.
+pub(crate) type Connectors = BTreeMap<String, Arc<Connector>>;
+
+/// Reads the authorities that a configuration names, and those of this machine where they count. Blocks.
+pub(crate) fn connectors(configured: &BTreeMap<String, config::Upstream>) -> Connectors {
+    let under_tls = || configured.iter().filter_map(|(name, settings)| Some((name, settings.tls.as_ref()?)));
+    if under_tls().any(|(_, tls)| tls.verify && tls.ca.is_none()) {
+        // They may have been updated.
+        tls::read_system_roots();
+    }
+    under_tls().map(|(name, tls)| (name.clone(), Arc::new(Connector::new(tls)))).collect()
+}
+
 /// All upstreams of the process, by name. Those that stay over a reload keep what they know.
 #[derive(Default)]
 pub struct Upstreams {
@@ -49,13 +66,19 @@ pub struct Upstreams {
 }
 
 impl Upstreams {
-    /// Takes over a new configuration: changes what stays, starts what is new.
-    pub fn apply(&self, configured: &BTreeMap<String, config::Upstream>, metrics: &Metrics) {
+    /// Takes over a new configuration, with the connectors that were made for it: changes what stays, starts what is new.
+    pub(crate) fn apply(
+        &self,
+        configured: &BTreeMap<String, config::Upstream>,
+        connectors: &Connectors,
+        metrics: &Metrics,
+    ) {
         let mut by_name = self.by_name.lock().unwrap_or_else(PoisonError::into_inner);
         for (name, settings) in configured {
             let upstream = by_name
                 .entry(name.clone())
                 .or_insert_with(|| Upstream::new(settings, metrics.hold(name), Box::new(health::watch)));
+            upstream.change_tls(connectors.get(name).cloned());
             upstream.change(settings);
         }
     }

@@ -15,7 +15,6 @@ use crate::config::{self, Address, ServerAddress, UpstreamServer};
 impl Upstream {
     /// Takes over what the configuration says, and lets those who wait see the new list.
     pub(super) fn change(self: &Arc<Self>, settings: &config::Upstream) {
-        self.change_tls(settings);
         let names = {
             let mut state = self.lock();
             // A name that is resolved at this moment must not bring the old list back.

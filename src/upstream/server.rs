@@ -8,7 +8,7 @@ use std::sync::{
 use arc_swap::ArcSwapOption;
 use tokio::{sync::Notify, task::AbortHandle, time::Instant};
 
-use super::{balance, report::Report, silence::Silence};
+use super::{balance, health::OUT_OF_REACH, report::Report, silence::Silence};
 use crate::{config::Address, observe::ServerMetrics};
 
 /// A server of an upstream.
@@ -32,6 +32,8 @@ pub struct Server {
     pub(super) streams: AtomicUsize,
     /// Its share of failures is far above its peers'. Changed only under the lock of its upstream.
     pub(super) outlier: AtomicBool,
+    /// Since it was up last it could not be reached, or has said that it cannot be used.
+    pub(super) was_away: AtomicBool,
     health: AtomicU8,
     /// Why it is failing, for people.
     reason: ArcSwapOption<String>,
@@ -71,6 +73,7 @@ impl Server {
             streaming: AtomicUsize::new(0),
             streams: AtomicUsize::new(0),
             outlier: AtomicBool::new(false),
+            was_away: AtomicBool::new(false),
             health: AtomicU8::new(Health::Unknown as u8),
             reason: ArcSwapOption::empty(),
             draining: AtomicBool::new(false),
@@ -145,6 +148,13 @@ impl Server {
             Health::Failing => false,
         };
         well && !self.is_draining()
+    }
+
+    /// Whether it may be back though it is taken to be down. Where servers are `asked` about their health, only one that
+    /// could not be reached: any other has said itself that it cannot be used.
+    pub(super) fn may_be_back(&self, asked: bool) -> bool {
+        let was_out_of_reach = || self.reason().is_some_and(|reason| OUT_OF_REACH.contains(&reason.as_str()));
+        !self.is_draining() && (!asked || was_out_of_reach())
     }
 
     /// Whether an operator wants no new requests on it.

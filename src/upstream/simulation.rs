@@ -166,7 +166,7 @@ impl World {
                 (tries, failed_connects) = (tries + 1, 0);
                 *self.begun().entry(id).or_default() += 1;
                 if !self.works(&mut machine, before.life, plan.work).await {
-                    self.upstream.failed(&server, "closed the connection before an answer");
+                    self.upstream.cut(&server);
                     lease.broke();
                     Failure::BeforeAnswer
                 } else {
