@@ -113,7 +113,7 @@ impl Exchange {
     /// Whether a request of this method may use a kept connection, and leave it for others; idle ones are kept for
     /// `keepalive`.
     ///
-    /// One with a body never does: a server that does not read the body would take it for the next request, and its
+    /// A request with a body never does: a server that does not read the body would take it for the next request, and its
     /// response would be another client's.
     pub(crate) fn may_share_connection(&self, asked: &Method, has_body: bool, keepalive: Duration) -> bool {
         // A second try has no time for kept connections that may be stale as well.

@@ -142,7 +142,7 @@ fn decide(failure: Failure, request: &Head, replayable: bool, exchange: &Exchang
     attempt.map_or(Decision::GiveUp, |attempt| retry::decide(&attempt))
 }
 
-/// What is known of an attempt that failed; `None` where no server was to be asked.
+/// The facts about an attempt that failed; `None` where no server was to be asked.
 fn attempt<'a>(
     failure: Failure,
     request: &'a Head,

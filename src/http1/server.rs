@@ -187,7 +187,7 @@ fn is_reset(error: &io::Error) -> bool {
 impl Pool {
     /// A connection that is still there, the one that was used last: the others may end when they have waited enough.
     ///
-    /// One that was made under another `tls` is closed: since then a reload may have changed which server is believed.
+    /// A connection that was made under another `tls` is closed: since then a reload may have changed which server is believed.
     fn take(&mut self, server: &Arc<Server>, tls: Option<&Arc<Connector>>) -> Option<Socket> {
         let (_, kept) = self.servers.iter_mut().find(|(known, _)| Arc::ptr_eq(known, server))?;
         while let Some(last) = kept.pop() {

@@ -1,5 +1,6 @@
 //! A client's connection as whoever serves a request sees it: bytes of that request in, answers and whole files out.
 
+mod ending;
 mod stream;
 
 use std::{
@@ -23,7 +24,6 @@ use super::{
     Limits,
     alarm::Alarm,
     buffer::{self, Buffer},
-    connection,
     head::Request,
     inbound::Inbound,
     keep::Keep,
@@ -183,20 +183,6 @@ impl Transport {
         self.tunnel.store(true, Ordering::Relaxed);
     }
 
-    /// Has the connection end with a reset: where an answer's end is the connection's (HTTP/1.0), that alone tells the
-    /// client that it did not get the whole.
-    pub(crate) fn reset_at_close(&self) {
-        self.reset.store(true, Ordering::Relaxed);
-        if let Err(error) = self.socket().and_then(|socket| socket.reset_at_close(true)) {
-            tracing::debug!(%error, "cannot reset the connection");
-        }
-    }
-
-    /// The answer to the request in hand ends the connection, though its client may have more to send.
-    pub(crate) fn end_by_surprise(&self) {
-        self.surprises.store(true, Ordering::Relaxed);
-    }
-
     /// Whether the client has closed its side or the connection is broken; reads nothing.
     pub(crate) fn is_abandoned(&self) -> bool {
         self.socket.as_ref().is_none_or(Socket::is_abandoned)
@@ -303,54 +289,6 @@ impl Transport {
     /// Notes that nothing is expected of the client for now: the server has yet to ask for the body.
     pub(crate) fn waits_for_server(&mut self) {
         self.receiving.waits_for_others();
-    }
-
-    /// The answer waits for the client: should the connection end meanwhile, nothing of it is to stay in the kernel.
-    fn resets_for_now(&mut self) {
-        if !std::mem::replace(&mut self.resets_for_now, true)
-            && let Err(error) = self.socket().and_then(|socket| socket.reset_at_close(true))
-        {
-            tracing::debug!(%error, "cannot have the connection end with a reset");
-        }
-    }
-
-    /// The client takes nothing, or too little.
-    fn give_up(&mut self) {
-        self.reset.store(true, Ordering::Relaxed);
-        if let Some(socket) = &mut self.socket {
-            socket.give_up();
-        }
-    }
-
-    /// The connection ends, or waits for another request. What the kernel has of an answer that was sent to its end is
-    /// still the client's, however late it reads.
-    pub(super) fn ends_well(&mut self) {
-        let is_sent = self.outbound.is_empty() && self.queued().is_none() && !*self.reset.get_mut();
-        if is_sent
-            && std::mem::take(&mut self.resets_for_now)
-            && let Err(error) = self.socket().and_then(|socket| socket.reset_at_close(false))
-        {
-            tracing::debug!(%error, "the connection ends with a reset");
-        }
-    }
-
-    /// Whether the client may still be sending what nobody will read: closing at once could cost it the answer.
-    pub(super) fn must_linger(&self) -> bool {
-        let unread =
-            !self.received.is_empty() || !self.inbound.is_done() || self.surprises.load(Ordering::Relaxed);
-        self.socket.as_ref().is_some_and(|socket| socket.raw().is_some())
-            && unread
-            && self.inbound != Inbound::Tunnel
-            && !self.reset.load(Ordering::Relaxed)
-            && !self.resets_for_now
-    }
-
-    /// Ends TLS, unless the connection is to look broken.
-    pub(super) fn say_goodbye(&mut self) {
-        let resets = *self.reset.get_mut() || self.resets_for_now;
-        if let Some(socket) = self.socket.as_mut().filter(|_| !resets) {
-            socket.say_goodbye();
-        }
     }
 
     fn queued(&mut self) -> &mut Option<Outgoing> {
@@ -581,19 +519,6 @@ fn parked() -> io::Error {
 /// What comes is no body, and what follows it is no request.
 fn malformed() -> io::Error {
     io::ErrorKind::InvalidData.into()
-}
-
-impl Drop for Transport {
-    fn drop(&mut self) {
-        self.ends_well();
-        self.say_goodbye();
-        if self.must_linger() {
-            let place = self.place.take();
-            if let Ok(socket) = self.socket() {
-                connection::linger(socket, place);
-            }
-        }
-    }
 }
 
 impl fmt::Debug for Transport {

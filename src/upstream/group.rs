@@ -52,7 +52,7 @@ pub(super) struct State {
     pub(super) names: Names,
     /// Requests that wait for a server, or for a place on one.
     pub(super) queue: Queue<Waiter>,
-    /// Those that ask for an event stream or a tunnel: they wait for a server only, and hold nobody else up.
+    /// Requests for event streams and tunnels: they wait for a server only, and hold nobody else up.
     pub(super) streams: Queue<Waiter>,
     pub(super) budget: Budget,
     /// It is no longer configured: what is in flight ends, and nothing new begins.

@@ -16,7 +16,7 @@ use crate::clock;
 pub struct Turn {
     ticket: Option<Ticket>,
     wish: Wish,
-    /// It has had a place on a server.
+    /// Whether the request has had a place on a server.
     was_placed: bool,
     /// How long it has waited for a server so far; `None` when it never had to.
     pub waited: Option<Duration>,
@@ -28,7 +28,7 @@ impl Turn {
         self.wish.key = key;
     }
 
-    /// It asks for an event stream or a tunnel.
+    /// Says whether the request asks for an event stream or a tunnel.
     pub fn is_for_stream(&mut self, is_stream: bool) {
         self.wish.is_stream = is_stream;
     }

@@ -18,7 +18,7 @@ pub struct Lease {
     chosen: Instant,
     /// All of the request has arrived: when it is connected, an answer is due.
     whole: bool,
-    /// It counts as an event stream or a tunnel, not as a request in flight.
+    /// Counted as an event stream or a tunnel, not as a request in flight.
     pub(super) is_stream: bool,
 }
 
@@ -27,9 +27,9 @@ pub struct Lease {
 pub enum Answered {
     /// The server has done what it was asked.
     Well,
-    /// It has failed (5xx).
+    /// The server has failed (5xx).
     Failed,
-    /// Its response is an event stream, or the connection becomes a tunnel: from now on it is no load.
+    /// An event stream, or a connection that becomes a tunnel: from now on the request is no load.
     Stream,
 }
 
@@ -38,7 +38,7 @@ pub enum Answered {
 pub(super) enum Held {
     /// A request whose response has not begun.
     Busy,
-    /// One whose response has.
+    /// A request whose response has begun.
     Streaming,
     /// An event stream or a tunnel.
     Stream,

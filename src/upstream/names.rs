@@ -29,7 +29,7 @@ const LATEST: Duration = Duration::from_secs(300);
 /// How long a name service may take for one question.
 const WITHIN: Duration = Duration::from_secs(3);
 
-/// The same for addresses of the other family.
+/// How long the question for addresses of the other family may take.
 const OTHER_WITHIN: Duration = Duration::from_millis(500);
 
 /// The host names of one upstream.
@@ -42,7 +42,7 @@ struct Name {
     text: String,
     /// One for each server.
     first: Vec<IpAddr>,
-    /// Those of the other family.
+    /// Addresses of the other family.
     other: Vec<IpAddr>,
     /// None of its servers takes connections at the first family of addresses: those at the other are used too.
     falls_back: bool,

@@ -21,7 +21,7 @@ pub(super) struct Wish {
     pub(super) tried: Vec<Arc<Server>>,
     /// The one for its key.
     pub(super) key: Option<u64>,
-    /// It asks for an event stream or a tunnel, which is no load and takes no place in `max_requests`.
+    /// An event stream or a tunnel is asked for, which is no load and takes no place in `max_requests`.
     pub(super) is_stream: bool,
 }
 

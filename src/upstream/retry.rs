@@ -31,7 +31,7 @@ pub enum Failure {
     Malformed,
     /// The answer had begun.
     WithinAnswer,
-    /// It was a whole one that says that the server has failed, and another one may do better ([`after_status`]).
+    /// The response was whole, and its status says that another server may do better ([`after_status`]).
     Status,
 }
 

@@ -30,7 +30,7 @@ pub struct Server {
     pub(super) streaming: AtomicUsize,
     /// Event streams and tunnels, open or asked for. Changed only under the lock of its upstream.
     pub(super) streams: AtomicUsize,
-    /// Its share of failures is far above its peers'. Changed only under the lock of its upstream.
+    /// Whether its share of failures is far above its peers'. Changed only under the lock of its upstream.
     pub(super) outlier: AtomicBool,
     /// Since it was up last it could not be reached, or has said that it cannot be used.
     pub(super) was_away: AtomicBool,
@@ -89,7 +89,7 @@ impl Server {
         self.inflight.load(Ordering::Relaxed)
     }
 
-    /// Those of them whose responses have begun: only a body is still on its way.
+    /// Requests in flight whose responses have begun: only a body is still on its way.
     pub fn streaming(&self) -> usize {
         self.streaming.load(Ordering::Relaxed)
     }

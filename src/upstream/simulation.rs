@@ -44,9 +44,9 @@ const PATHS: [&str; 4] = ["/simulated/a", "/simulated/b", "/simulated/c", "/simu
 struct Machine {
     /// Changes when it dies, which cuts what was in flight.
     life: u64,
-    /// It takes connections.
+    /// Whether connections are taken.
     listens: bool,
-    /// It takes them and does nothing else.
+    /// Whether they are taken and nothing else happens.
     hangs: bool,
 }
 
