@@ -63,10 +63,12 @@ pub(super) struct Heads {
     open: Option<Box<Block>>,
     /// All blocks so far have gone on as they came.
     passes: bool,
+    /// Room for the next block.
+    spare: Option<Box<Block>>,
 }
 
 /// A block that has begun.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 struct Block {
     stream: u32,
     flags: u8,
@@ -121,6 +123,7 @@ impl Heads {
             unused: Vec::new(),
             open: None,
             passes: true,
+            spare: None,
         }
     }
 
@@ -198,6 +201,8 @@ impl Heads {
         if self.passes {
             head.write(out);
             out.put_slice(payload);
+            block.fields.clear();
+            self.spare = Some(block);
         } else {
             block.write(out);
         }
@@ -211,12 +216,12 @@ impl Heads {
             let (padding, rest) = fragment.split_first()?;
             fragment = rest.get(..rest.len().checked_sub((*padding).into())?)?;
         }
-        let mut fields = Fields::default();
+        let mut fault = None;
         if head.flags & WEIGHED != 0 {
             let (on, rest) = fragment.split_at_checked(5)?;
             fragment = rest;
             let on = u32::from_be_bytes([on[0] & 0x7f, on[1], on[2], on[3]]);
-            fields.fault = (on == head.stream).then_some(Fault::Dependency);
+            fault = (on == head.stream).then_some(Fault::Dependency);
         }
         if head.stream.is_multiple_of(2) {
             return None;
@@ -230,9 +235,10 @@ impl Heads {
             }
             self.last = head.stream;
         }
-        let (stream, flags) = (head.stream, head.flags & END_STREAM);
-        let block = Block { stream, flags, is_trailer, came: 0, rest: Vec::new(), tried: 0, fields };
-        Some((Box::new(block), fragment))
+        let mut block = self.spare.take().unwrap_or_default();
+        (block.stream, block.flags, block.is_trailer) = (head.stream, head.flags & END_STREAM, is_trailer);
+        (block.came, block.tried, block.fields.fault) = (0, 0, fault);
+        Some((block, fragment))
     }
 }
 
@@ -272,6 +278,13 @@ impl Block {
 }
 
 impl Fields {
+    /// Forgets all fields, and keeps the room that they took.
+    fn clear(&mut self) {
+        let Self { mut text, mut plain, mut cookies, .. } = std::mem::take(self);
+        [&mut text, &mut plain, &mut cookies].into_iter().for_each(Vec::clear);
+        (self.text, self.plain, self.cookies) = (text, plain, cookies);
+    }
+
     /// Takes a field, and note of what is wrong with it.
     fn take(&mut self, name: &[u8], value: &[u8], most: usize) {
         self.size += name.len() + value.len() + FIELD;
