@@ -133,7 +133,8 @@ async fn a_server_is_believed_by_the_name_that_the_file_gives_it_now() {
     };
     let mut proxy = named("localhost").start().await;
     eventually("the name resolves", async || proxy.get("/").await.status == 200).await;
-    // A request in flight keeps the server in mind over the reloads.
+    // A request in flight keeps the server in mind over the reloads; the one before must be over to tell it.
+    soon_eq!(proxy.inflight().await, [0]);
     let mut wire = proxy.wire().await;
     wire.send("POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 5\r\n\r\nhe").await;
     soon_eq!(proxy.inflight().await, [1]);
