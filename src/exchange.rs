@@ -123,8 +123,12 @@ impl Exchange {
 
     /// Whether once is as good as twice for this request, whatever its method: its route or the client says so.
     pub(crate) fn is_repeatable(&self, fields: &Lines) -> bool {
-        let any_method = self.route.as_ref().is_some_and(|route| route.settings.retry.any_method);
-        any_method || fields.has(retry::IDEMPOTENCY_KEY)
+        self.repeats_any_method() || fields.has(retry::IDEMPOTENCY_KEY)
+    }
+
+    /// Whether the route has every method sent again (`retry = { unsafe = true }`).
+    pub(crate) fn repeats_any_method(&self) -> bool {
+        self.route.as_ref().is_some_and(|route| route.settings.retry.any_method)
     }
 
     /// The site it is for, if there is one for its host.

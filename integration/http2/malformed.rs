@@ -1,4 +1,4 @@
-//! What is refused of HTTP/2, and what is not: a stream pays for itself alone (RFC 9113 §8.1.1).
+//! Malformed requests over HTTP/2, and odd ones that are served: a stream pays for itself alone (RFC 9113 §8.1.1).
 
 use super::before;
 use crate::fixtures::{

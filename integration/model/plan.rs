@@ -1,4 +1,4 @@
-//! What is sent, what servers do with it, and what clients may see of that.
+//! Plans of requests: their bytes, the acts of servers, and what clients may see of that.
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
@@ -61,7 +61,7 @@ pub enum Reads {
 pub enum Response {
     /// With content of its own for each request and attempt.
     Whole { framing: Framing, size: usize },
-    /// The same, ended after so many bytes, by a reset or in order.
+    /// A whole response cut after so many bytes, by a reset or in order.
     Cut { framing: Framing, size: usize, after: usize, reset: bool },
     /// Not at all.
     Dies { reset: bool },
@@ -96,7 +96,7 @@ struct Arrivals {
     app: usize,
     /// Bodies that servers took for complete.
     wrong_bodies: Vec<usize>,
-    /// What was wrong with the request.
+    /// Oddities of the request as servers got it.
     odd: Vec<String>,
     seen: Option<Seen>,
     /// Another request before it on its connection may have cost it its response.
@@ -160,7 +160,7 @@ impl Plan {
             && (act.reads == Reads::Whole || self.body.is_empty())
     }
 
-    /// Who a response of this attempt is from.
+    /// The name that stands all over the content of this attempt.
     pub fn who(&self, attempt: usize) -> String {
         format!("{}:{attempt}", self.id)
     }

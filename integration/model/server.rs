@@ -16,7 +16,7 @@ use crate::fixtures::{ms, pass, vacant};
 
 /// All servers of a seed; they end with it.
 pub struct Servers {
-    /// Those of the application.
+    /// Addresses of the application.
     pub app: Vec<String>,
     /// The one that internal redirects lead to.
     pub inner: String,

@@ -123,7 +123,7 @@ pub(super) fn to_status(
     }
     let upstream = lease.upstream();
     let has_other = upstream.has_other(&exchange.turn, lease.server());
-    let any_method = route.settings.retry.any_method;
+    let any_method = exchange.repeats_any_method();
     let Some(attempt) = attempt(Failure::Status, request, replayable, any_method, exchange) else {
         return false;
     };

@@ -83,7 +83,7 @@ impl From<Stopped> for Broken {
 impl Turn<'_> {
     /// Has a server of the route's upstream answer.
     pub(super) async fn proxy(&mut self) -> Sent {
-        let any_method = self.exchange.route.as_ref().is_some_and(|route| route.settings.retry.any_method);
+        let any_method = self.exchange.repeats_any_method();
         let parts = &self.request.head;
         let spools = self.spools();
         self.begin(spools || parts.method.is_idempotent() || self.exchange.is_repeatable(&parts.headers));

@@ -83,7 +83,7 @@ impl Turn<'_> {
         }
         if upload.is_read() {
             self.length = Some(content);
-        } else if !self.exchange.route.as_ref().is_some_and(|route| route.settings.retry.any_method) {
+        } else if !self.exchange.repeats_any_method() {
             // The rest is passed on as it comes, and not kept.
             self.transport.forget_request();
         }

@@ -26,7 +26,7 @@ pub struct Server {
     pub(super) id: u64,
     /// Requests in flight, streams not among them. Changed only under the lock of its upstream.
     pub(super) inflight: AtomicUsize,
-    /// Those of them whose answers have begun. Changed only under the lock of its upstream.
+    /// Requests whose answers have begun. Changed only under the lock of its upstream.
     pub(super) streaming: AtomicUsize,
     /// Event streams and tunnels, open or asked for. Changed only under the lock of its upstream.
     pub(super) streams: AtomicUsize,
