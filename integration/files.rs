@@ -481,7 +481,7 @@ async fn downloads_are_no_faster_than_their_route_and_their_site_say() {
     );
     let proxy = Proxy::toml(&text).start().await;
     let slow = download(&proxy, "/slow/a.bin").await;
-    assert!((0.8..2.0).contains(&slow), "{slow} s for a mebibyte at 1m");
+    assert!(slow >= 0.8, "{slow} s for a mebibyte at 1m");
     let free = download(&proxy, "/free/a.bin").await;
     assert!(free < 0.5, "{free} s for what is below limit_rate_after");
     let (one, other) = tokio::join!(download(&proxy, "/site/a.bin"), download(&proxy, "/site/a.bin"));
@@ -507,7 +507,7 @@ async fn an_answer_that_comes_in_small_parts_is_no_faster_either() {
     let start = Instant::now();
     assert_eq!(proxy.get("/").await.expect(200).body.len(), 1_024_000);
     let seconds = start.elapsed().as_secs_f64();
-    assert!((0.8..2.0).contains(&seconds), "{seconds} s for a megabyte at 1m");
+    assert!(seconds >= 0.8, "{seconds} s for a megabyte at 1m");
 }
 
 #[tokio::test]

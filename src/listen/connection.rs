@@ -273,14 +273,18 @@ async fn refuse(mut transport: Box<Transport>, refusal: Refusal) {
 /// Longest time that a closed connection is read from, so that the client gets its answer.
 pub(super) const LINGER: Duration = Duration::from_secs(5);
 
-/// Reads what a client still sends after its answer: closing at once would reset the connection, and the client
-/// would lose the answer (RFC 9112 §9.6). It keeps its place meanwhile.
-pub(super) fn linger(socket: &Socket, place: impl Send + 'static) {
-    let Ok(runtime) = tokio::runtime::Handle::try_current() else { return };
-    let Some(Ok(mut socket)) = socket.raw().map(Raw::duplicate) else { return };
-    if rustix::net::shutdown(&socket, rustix::net::Shutdown::Write).is_err() {
+/// Closes a connection whose answer is sent. Where the client is sending more, that is read first for a while: closing
+/// at once would reset the connection, and the client would lose the answer (RFC 9112 §9.6). It keeps its place meanwhile.
+pub(super) fn end(socket: &Socket, has_unread: bool, place: impl Send + 'static) {
+    let Some(raw) = socket.raw() else { return };
+    // The end of the answer goes out before a reset can: from here on nothing that comes late costs the client anything.
+    if rustix::net::shutdown(raw, rustix::net::Shutdown::Write).is_err()
+        || !(has_unread || raw.has_received())
+    {
         return;
     }
+    let Ok(runtime) = tokio::runtime::Handle::try_current() else { return };
+    let Ok(mut socket) = raw.duplicate() else { return };
     runtime.spawn(async move {
         // It counts as a connection until it is closed.
         let _place = place;

@@ -258,7 +258,7 @@ impl Raw {
         }
     }
 
-    fn has_received(&self) -> bool {
+    pub(super) fn has_received(&self) -> bool {
         let flags = RecvFlags::PEEK | RecvFlags::DONTWAIT;
         rustix::net::recv(self.as_fd(), &mut [0][..], flags).is_ok_and(|(_, received)| received > 0)
     }

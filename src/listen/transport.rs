@@ -307,13 +307,12 @@ impl Transport {
     /// Sends what is written, then the queued body.
     fn poll_send_all(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let more_follows = self.queued().is_some();
-        if !self.outbound.is_empty() {
-            // Small parts of an answer are paid for like large ones.
-            ready!(self.poll_pace(cx));
-        }
         while !self.outbound.is_empty() {
+            // Small parts of an answer are paid for like large ones, and what was kept of a large one like the rest of it.
+            let most = usize::try_from(ready!(self.poll_pace(cx))).unwrap_or(usize::MAX);
+            let part = &self.outbound[..self.outbound.len().min(most)];
             let socket = self.socket.as_mut().ok_or_else(parked)?;
-            let sent = ready!(socket.poll_send(cx, &self.outbound, more_follows))?;
+            let sent = ready!(socket.poll_send(cx, part, more_follows))?;
             self.outbound.advance(sent);
             self.sent(sent as u64);
         }

@@ -25,7 +25,7 @@ use super::{
 };
 use crate::{
     config::Http2,
-    listen::{Socket, connection::linger, place::Place},
+    listen::{Socket, connection::end, place::Place},
 };
 
 /// What a client sends first (RFC 9113 §3.4).
@@ -384,7 +384,7 @@ impl Drop for Frames {
         self.socket.say_goodbye();
         // What was said last is to arrive, whatever the client still sends; who floods us needs no more.
         if !self.has_ended && self.shared.ends_with() != Some(Reason::ENHANCE_YOUR_CALM) {
-            linger(&self.socket, Arc::clone(&self.place));
+            end(&self.socket, true, Arc::clone(&self.place));
         }
     }
 }

@@ -49,15 +49,17 @@ impl Transport {
         }
     }
 
-    /// Whether the client may still be sending what nobody will read: closing at once could cost it the answer.
-    fn must_linger(&self) -> bool {
-        let unread =
-            !self.received.is_empty() || !self.inbound.is_done() || self.surprises.load(Ordering::Relaxed);
+    /// Whether it ends without a reset, in the order of TCP: its client may still have something of the answer to read.
+    fn ends_in_order(&self) -> bool {
         self.socket.as_ref().is_some_and(|socket| socket.raw().is_some())
-            && unread
             && self.inbound != Inbound::Tunnel
             && !self.reset.load(Ordering::Relaxed)
             && !self.resets_for_now
+    }
+
+    /// Whether the client is known to be sending what nobody will read.
+    fn has_unread(&self) -> bool {
+        !self.received.is_empty() || !self.inbound.is_done() || self.surprises.load(Ordering::Relaxed)
     }
 
     /// Ends TLS, unless the connection is to look broken.
@@ -73,10 +75,10 @@ impl Drop for Transport {
     fn drop(&mut self) {
         self.ends_well();
         self.say_goodbye();
-        if self.must_linger() {
+        if self.ends_in_order() {
             let place = self.place.take();
             if let Ok(socket) = self.socket() {
-                connection::linger(socket, place);
+                connection::end(socket, self.has_unread(), place);
             }
         }
     }
