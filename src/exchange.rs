@@ -12,7 +12,7 @@ use crate::{
     client::Client,
     clock,
     gate::InProgress,
-    listen::{Head, Lines},
+    listen::{Lines, RequestHead},
     observe::{How, RequestId},
     route::{Route, Site},
     tls::Facts,
@@ -32,7 +32,7 @@ pub struct Exchange {
     /// What its connection has agreed on, where it speaks TLS.
     pub(crate) tls: Option<Arc<Facts>>,
     /// What was asked, where pingora serves it, whose heads are its own.
-    pub(crate) asked: Option<Arc<Head>>,
+    pub(crate) asked: Option<Arc<RequestHead>>,
     /// The site it is for, where that has no route for it.
     pub(crate) site: Option<Arc<Site>>,
     /// The route it takes.

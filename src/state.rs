@@ -15,7 +15,7 @@ use crate::{
     files::archive,
     gate::{Limits, Memory},
     handler,
-    listen::{Head, ListenError, Listener, Listeners, Noted, Serve, Workers},
+    listen::{ListenError, Listener, Listeners, Noted, RequestHead, Serve, Workers},
     notify::notify,
     observe::{AccessLog, Entry, LogSettings, Metrics},
     route::Table,
@@ -117,7 +117,7 @@ impl State {
     }
 
     /// The answer for a CA that looks whether a name leads here.
-    pub(crate) fn challenge(&self, request: &Head) -> Option<Answer> {
+    pub(crate) fn challenge(&self, request: &RequestHead) -> Option<Answer> {
         self.listeners.get()?.certificates().challenges().answer(request)
     }
 

@@ -10,7 +10,7 @@ use instant_acme::KeyAuthorization;
 use rustls::{ServerConfig, server::ClientHello, sign::SingleCertAndKey};
 
 use super::made;
-use crate::{answer::Answer, listen::Head, tls};
+use crate::{answer::Answer, listen::RequestHead, tls};
 
 /// Where tokens are asked for (RFC 8555 §8.3).
 const PLACE: &str = "/.well-known/acme-challenge/";
@@ -43,7 +43,7 @@ enum What {
 
 impl Challenges {
     /// The answer for a CA that asks for a token.
-    pub(crate) fn answer(&self, request: &Head) -> Option<Answer> {
+    pub(crate) fn answer(&self, request: &RequestHead) -> Option<Answer> {
         let token = std::str::from_utf8(request.target.path()).ok()?.strip_prefix(PLACE)?;
         let answer = self.shown().tokens.get(token)?.clone();
         let of_bytes = HeaderValue::from_static("application/octet-stream");

@@ -13,7 +13,7 @@ pub(crate) use squeeze::{Squeeze, whole};
 use crate::{
     answer::{Fields, has_word},
     config::Compress,
-    listen::Head,
+    listen::RequestHead,
 };
 use coding::Accepted;
 
@@ -26,7 +26,7 @@ const DIGESTS: [HeaderName; 2] =
 /// 9110 §15.3.7, §15.4.5).
 pub(crate) fn decide(
     settings: &Compress,
-    request: &Head,
+    request: &RequestHead,
     status: StatusCode,
     answer: &mut impl Fields,
     length: Option<u64>,
@@ -63,7 +63,7 @@ pub(crate) fn decide(
 }
 
 /// Whether the client names by its tag what was coded of an answer.
-fn names_coded(request: &Head, answer: &impl Fields) -> bool {
+fn names_coded(request: &RequestHead, answer: &impl Fields) -> bool {
     let Some(tag) = answer.get(&header::ETAG) else { return false };
     let weak = [b"W/", tag].concat();
     request.headers.values(&header::IF_NONE_MATCH).any(|tags| has_word(tags, &weak))
@@ -138,8 +138,8 @@ mod tests {
     use super::*;
     use crate::{config::Compress, listen::Lines};
 
-    fn asked(fields: &[(&str, &str)]) -> Head {
-        Head { headers: Lines::of(fields), ..Head::default() }
+    fn asked(fields: &[(&str, &str)]) -> RequestHead {
+        RequestHead { headers: Lines::of(fields), ..RequestHead::default() }
     }
 
     fn decided(

@@ -6,7 +6,7 @@ use crate::{
     answer::{Answer, Explanation, Fields, value, write_number},
     client::Client,
     config::{ClientTls, RedirectHttps, Site, TlsVersion},
-    listen::Head,
+    listen::RequestHead,
     route::name_of,
     tls::Facts,
 };
@@ -41,7 +41,7 @@ impl Https {
         client: &Client,
         facts: Option<&Facts>,
         host: &str,
-        request: &Head,
+        request: &RequestHead,
     ) -> Option<Answer> {
         let explain =
             |status, sentence: &str| Some(Explanation::new(status, sentence).answer(&request.headers));
@@ -78,7 +78,7 @@ impl Https {
     }
 
     /// The same address by HTTPS.
-    fn lead(&self, host: &str, request: &Head) -> Answer {
+    fn lead(&self, host: &str, request: &RequestHead) -> Answer {
         let status = match request.method {
             Method::GET | Method::HEAD => StatusCode::MOVED_PERMANENTLY,
             // The method and the body are to stay what they are (RFC 9110 §15.4.9).

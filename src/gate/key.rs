@@ -8,10 +8,10 @@ use std::{
 
 use percent_encoding::percent_decode;
 
-use crate::{client::Client, config::LimitKey, listen::Head, upstream::cookies};
+use crate::{client::Client, config::LimitKey, listen::RequestHead, upstream::cookies};
 
 /// A hash of it, by which nobody can find it out or choose another's; `None` when the request has none of them.
-pub(super) fn of(keys: &[LimitKey], request: &Head, client: &Client, by: &RandomState) -> Option<u64> {
+pub(super) fn of(keys: &[LimitKey], request: &RequestHead, client: &Client, by: &RandomState) -> Option<u64> {
     keys.iter().find_map(|key| {
         let mut hasher = by.build_hasher();
         // The same text in two places is two clients.
@@ -94,7 +94,11 @@ mod tests {
 
     impl Asked {
         fn by(&self, keys: &[LimitKey], target: &str, fields: &[(&str, &str)], address: &str) -> Option<u64> {
-            let request = Head { target: Target::of(target), headers: Lines::of(fields), ..Head::default() };
+            let request = RequestHead {
+                target: Target::of(target),
+                headers: Lines::of(fields),
+                ..RequestHead::default()
+            };
             let client = Client::at(address.parse().unwrap());
             of(keys, &request, &client, &self.0)
         }

@@ -24,7 +24,7 @@ use crate::{
     answer::Explanation,
     client::Client,
     config::{self, Class},
-    listen::Head,
+    listen::RequestHead,
     observe::{LimitMetrics, Metrics},
 };
 
@@ -145,7 +145,7 @@ impl Limits {
 /// `may_stream` and asks for that.
 pub(super) fn pass(
     limits: &[Arc<Limiter>],
-    request: &Head,
+    request: &RequestHead,
     client: &Client,
     now: Instant,
     may_stream: bool,
@@ -180,7 +180,7 @@ pub(super) fn pass(
 }
 
 impl Limiter {
-    fn is_about(&self, request: &Head, client: &Client) -> bool {
+    fn is_about(&self, request: &RequestHead, client: &Client) -> bool {
         let config::Limit { only, except, .. } = &self.settings;
         fits(only, request, client).all(|fits| fits) && !fits(except, request, client).any(|fits| fits)
     }
@@ -237,7 +237,7 @@ impl Limiter {
 }
 
 /// Whether a request fits each list that a class has.
-fn fits(class: &Class, request: &Head, client: &Client) -> impl Iterator<Item = bool> {
+fn fits(class: &Class, request: &RequestHead, client: &Client) -> impl Iterator<Item = bool> {
     let networks = class.networks.as_ref().map(|networks| networks.contains(client.address));
     let methods = class.methods.as_ref().map(|methods| methods.contains(&request.method));
     let user_agents = class.user_agents.as_ref().map(|agents| {

@@ -18,7 +18,7 @@ use crate::{
     clock,
     config::{Action, Route},
     exchange::Exchange,
-    listen::Head,
+    listen::RequestHead,
     route,
     state::State,
 };
@@ -29,7 +29,7 @@ pub(crate) use {
 };
 
 /// Refuses any request while memory is short.
-pub(crate) fn refuse_now(state: &State, request: &Head) -> Option<Answer> {
+pub(crate) fn refuse_now(state: &State, request: &RequestHead) -> Option<Answer> {
     let refusal = state.memory.pass().err()?;
     state.metrics.refused_request("memory");
     Some(refusal.answer(&request.headers))
@@ -39,7 +39,7 @@ pub(crate) fn refuse_now(state: &State, request: &Head) -> Option<Answer> {
 pub(crate) fn enter(
     state: &State,
     route: &route::Route,
-    request: &Head,
+    request: &RequestHead,
     exchange: &mut Exchange,
 ) -> Option<Answer> {
     let client = exchange.client.as_ref()?;
@@ -75,22 +75,22 @@ pub(crate) fn count_after_all(exchange: &mut Exchange) -> Result<(), Explanation
 }
 
 /// Refuses what the route does not take.
-pub(crate) fn refuse(route: &Route, request: &Head, client: &Client) -> Option<Answer> {
+pub(crate) fn refuse(route: &Route, request: &RequestHead, client: &Client) -> Option<Answer> {
     refuse_client(route, request, client).or_else(|| refuse_request(route, request))
 }
 
-fn refuse_request(route: &Route, request: &Head) -> Option<Answer> {
+fn refuse_request(route: &Route, request: &RequestHead) -> Option<Answer> {
     refuse_method(route, request).or_else(|| refuse_body(route, request)).or_else(|| end_here(route, request))
 }
 
 /// OPTIONS that may not be passed on is answered by who holds it then (RFC 9110 §7.6.2).
-fn end_here(route: &Route, request: &Head) -> Option<Answer> {
+fn end_here(route: &Route, request: &RequestHead) -> Option<Answer> {
     let goes_on = matches!(route.action, Action::Proxy(_)) && request.method == Method::OPTIONS;
     let left = goes_on.then(|| request.headers.get(header::MAX_FORWARDS)).flatten()?;
     (left == b"0").then(|| Answer::empty(StatusCode::NO_CONTENT))
 }
 
-fn refuse_client(route: &Route, request: &Head, client: &Client) -> Option<Answer> {
+fn refuse_client(route: &Route, request: &RequestHead, client: &Client) -> Option<Answer> {
     if route.access.permits(client.address) {
         return None;
     }
@@ -99,7 +99,7 @@ fn refuse_client(route: &Route, request: &Head, client: &Client) -> Option<Answe
 }
 
 /// TRACE would echo what nobody should see (RFC 9110 §9.3.8); files can only be read.
-fn refuse_method(route: &Route, request: &Head) -> Option<Answer> {
+fn refuse_method(route: &Route, request: &RequestHead) -> Option<Answer> {
     const READ: &[Method] = &[Method::GET];
     let allowed = match (&route.methods, &route.action) {
         (Some(methods), _) => Some(methods.as_slice()),
@@ -130,7 +130,7 @@ fn refuse_method(route: &Route, request: &Head) -> Option<Answer> {
     Some(answer)
 }
 
-fn refuse_body(route: &Route, request: &Head) -> Option<Answer> {
+fn refuse_body(route: &Route, request: &RequestHead) -> Option<Answer> {
     let limit = route.max_body?;
     let length: u64 = request.headers.text(header::CONTENT_LENGTH)?.parse().ok()?;
     (length > limit).then(|| too_large(limit).answer(&request.headers))

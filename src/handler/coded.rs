@@ -23,7 +23,7 @@ use crate::{
     compress::{self, Coding},
     config::{Action, Compress},
     files::Identity,
-    listen::Head,
+    listen::RequestHead,
     observe::How,
     route::Route,
 };
@@ -67,7 +67,12 @@ static CODED: LazyLock<Cache<Key, Bytes>> = LazyLock::new(|| {
 });
 
 /// The answer in the coding that its route allows and the client likes best.
-pub(super) async fn coded(mut answer: Answer, route: &Route, settings: &Compress, request: &Head) -> Answer {
+pub(super) async fn coded(
+    mut answer: Answer,
+    route: &Route,
+    settings: &Compress,
+    request: &RequestHead,
+) -> Answer {
     let is_file = matches!(answer.body, Body::Pieces { how: How::Sendfile, .. });
     let length = answer.body.length();
     if !(is_file || matches!(answer.body, Body::Bytes(_))) || length > MOST {

@@ -5,7 +5,7 @@ use http::StatusCode;
 use crate::{
     answer::Explanation,
     exchange::Exchange,
-    listen::Head,
+    listen::RequestHead,
     observe::Metrics,
     upstream::{
         NoServer, Upstream,
@@ -51,7 +51,7 @@ pub(crate) struct NoConnection {
 /// A server could not be connected to: nothing was sent, so another one gets the request, whatever its method.
 pub(crate) fn to_connect(
     metrics: &Metrics,
-    request: &Head,
+    request: &RequestHead,
     replayable: bool,
     failure: NoConnection,
     exchange: &mut Exchange,
@@ -76,7 +76,7 @@ pub(crate) fn to_connect(
 /// The exchange with a server broke off. Decides whether another one gets the request.
 pub(crate) fn to_answer(
     metrics: &Metrics,
-    request: &Head,
+    request: &RequestHead,
     replayable: bool,
     failure: Failure,
     exchange: &mut Exchange,
@@ -111,7 +111,7 @@ pub(crate) fn to_answer(
 /// Whether another server is asked in place of the one that has answered with this status (`retry.on`).
 pub(super) fn to_status(
     metrics: &Metrics,
-    request: &Head,
+    request: &RequestHead,
     replayable: bool,
     status: StatusCode,
     exchange: &mut Exchange,
@@ -136,7 +136,7 @@ pub(super) fn to_status(
     true
 }
 
-fn decide(failure: Failure, request: &Head, replayable: bool, exchange: &Exchange) -> Decision {
+fn decide(failure: Failure, request: &RequestHead, replayable: bool, exchange: &Exchange) -> Decision {
     let repeatable = exchange.is_repeatable(&request.headers);
     let attempt = attempt(failure, request, replayable, repeatable, exchange);
     attempt.map_or(Decision::GiveUp, |attempt| retry::decide(&attempt))
@@ -145,7 +145,7 @@ fn decide(failure: Failure, request: &Head, replayable: bool, exchange: &Exchang
 /// The facts about an attempt that failed; `None` where no server was to be asked.
 fn attempt<'a>(
     failure: Failure,
-    request: &'a Head,
+    request: &'a RequestHead,
     replayable: bool,
     repeatable: bool,
     exchange: &Exchange,

@@ -11,13 +11,13 @@ use crate::{
     bulkhead::Bulkhead,
     config::Files,
     files::{self, Missing, Opened, Wanted, listing},
-    listen::{Head, Lines},
+    listen::{Lines, RequestHead},
     observe::Rarely,
     route::{By, Table, normalize},
 };
 
 /// Answers with a file of a route, or what stands for a directory.
-pub(super) async fn send(table: &Table, files: &Files, by: &By<'_>, request: &Head) -> Answer {
+pub(super) async fn send(table: &Table, files: &Files, by: &By<'_>, request: &RequestHead) -> Answer {
     let (method, headers) = (&request.method, &request.headers);
     // No file name has a slash in it: `%2F` names none, and must not name another.
     if has_encoded_slash(request) {
@@ -45,7 +45,7 @@ pub(super) async fn send(table: &Table, files: &Files, by: &By<'_>, request: &He
     }
 }
 
-async fn list(directory: PathBuf, wanted: Wanted, request: &Head) -> Answer {
+async fn list(directory: PathBuf, wanted: Wanted, request: &RequestHead) -> Answer {
     let Ok(permit) = wanted.bulkhead(&directory).enter().await else { return busy(&request.headers) };
     let path = normalize(path(request)).unwrap_or_default().into_owned();
     let query = String::from_utf8_lossy(request.target.query().unwrap_or_default()).into_owned();
@@ -149,6 +149,6 @@ fn remark(missing: &Missing) {
     }
 }
 
-fn has_encoded_slash(request: &Head) -> bool {
+fn has_encoded_slash(request: &RequestHead) -> bool {
     path(request).windows(3).any(|bytes| bytes.eq_ignore_ascii_case(b"%2f"))
 }

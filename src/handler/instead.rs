@@ -20,7 +20,7 @@ use crate::{
         accelerated::{self, Target},
         archive,
     },
-    listen::{Head, Lines},
+    listen::{Lines, RequestHead},
     route::{By, Route, Table, normalize},
     upstream::Fetch,
 };
@@ -50,7 +50,7 @@ pub(crate) enum Instead {
 /// What is sent in place of an answer that names a file or a path: `X-Accel-Redirect` or `X-Sendfile` in `response`.
 pub(crate) async fn accelerate(
     table: &Table,
-    request: &Head,
+    request: &RequestHead,
     response: &HeaderMap,
     exchange: &Exchange,
 ) -> Instead {
@@ -90,7 +90,7 @@ fn log_missing(exchange: &Exchange, path: Option<PathBuf>) {
 /// There is no archive without the whole of it.
 pub(crate) async fn archive(
     table: Arc<Table>,
-    request: &Head,
+    request: &RequestHead,
     list: Option<Bytes>,
     response: &HeaderMap,
     crcs: &Arc<archive::Crcs>,
@@ -161,7 +161,7 @@ enum Found {
     Route(Arc<Route>, PathAndQuery),
 }
 
-fn accelerated_target(table: &Table, request: &Head, response: &HeaderMap) -> Result<Found, Astray> {
+fn accelerated_target(table: &Table, request: &RequestHead, response: &HeaderMap) -> Result<Found, Astray> {
     let path = match accelerated::target(response).transpose()? {
         Some(Target::Route(path)) => path,
         Some(Target::File(path)) => {

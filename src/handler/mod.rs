@@ -23,7 +23,7 @@ use crate::{
     exchange::Exchange,
     files::without_content,
     gate,
-    listen::{Head, Peer},
+    listen::{Peer, RequestHead},
     observe::{Rarely, RequestId, X_REQUEST_ID},
     route::{BadPath, By, Table, normalize},
     state::State,
@@ -38,7 +38,7 @@ pub(crate) use {
 pub(crate) async fn receive(
     state: &State,
     peer: &Peer,
-    request: &Head,
+    request: &RequestHead,
     exchange: &mut Exchange,
 ) -> Option<Answer> {
     let client = Client::identify(peer, &request.headers);
@@ -51,7 +51,12 @@ pub(crate) async fn receive(
 }
 
 /// Finds the route and does what it says; an answer made here is the `Err` that ends the way early.
-async fn route(state: &State, peer: &Peer, request: &Head, exchange: &mut Exchange) -> Result<(), Answer> {
+async fn route(
+    state: &State,
+    peer: &Peer,
+    request: &RequestHead,
+    exchange: &mut Exchange,
+) -> Result<(), Answer> {
     if let Some(answer) = state.challenge(request) {
         return Err(answer);
     }
@@ -105,7 +110,7 @@ async fn route(state: &State, peer: &Peer, request: &Head, exchange: &mut Exchan
 ///
 /// A request that the application has redirected inside is answered already: only what it was redirected to is asked for
 /// again.
-pub(crate) fn reroute(table: &Table, request: &Head, exchange: &mut Exchange) -> bool {
+pub(crate) fn reroute(table: &Table, request: &RequestHead, exchange: &mut Exchange) -> bool {
     if let Some(target) = &exchange.redirect {
         let Ok(path) = normalize(target.path()) else { return false };
         let matched = table.find(host(request), &path).and_then(|matched| matched.route);
@@ -129,7 +134,7 @@ pub(crate) fn reroute(table: &Table, request: &Head, exchange: &mut Exchange) ->
 }
 
 /// The path asked for. OPTIONS * asks about the server as a whole (RFC 9110 §9.3.7).
-fn path(request: &Head) -> &[u8] {
+fn path(request: &RequestHead) -> &[u8] {
     match request.target.path() {
         b"*" => b"/",
         path => path,
@@ -149,7 +154,7 @@ pub(crate) fn finish(mut answer: Answer, exchange: &Exchange) -> Answer {
 }
 
 /// The answer as the client gets it: with the site's own page where it has one, in a coding where that is wanted.
-pub(crate) async fn for_client(mut answer: Answer, request: &Head, exchange: &Exchange) -> Answer {
+pub(crate) async fn for_client(mut answer: Answer, request: &RequestHead, exchange: &Exchange) -> Answer {
     // Boxed, so that the answers that need neither do without the room for it.
     if answer.is_page {
         answer = Box::pin(with_own_page(answer, exchange)).await;
@@ -185,7 +190,7 @@ async fn with_own_page(mut answer: Answer, exchange: &Exchange) -> Answer {
 }
 
 /// The name asked for: that of the target where it has one (RFC 9112 §3.2.2), else `Host`.
-pub(crate) fn host(request: &Head) -> &str {
+pub(crate) fn host(request: &RequestHead) -> &str {
     let named = request.headers.text(header::HOST);
     request.target.authority().or(named).unwrap_or_default()
 }
@@ -201,7 +206,7 @@ const NOT_IN_PATHS: AsciiSet = percent_encoding::CONTROLS
     .add(b'?')
     .add(b'`');
 
-fn redirect_target(to: &Template, request: &Head, host: &str, by: &By<'_>) -> String {
+fn redirect_target(to: &Template, request: &RequestHead, host: &str, by: &By<'_>) -> String {
     to.render(|name| match (name, by) {
         ("path", _) => Some(request.target.quoted()),
         ("host", _) => Some(host.into()),

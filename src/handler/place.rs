@@ -11,7 +11,7 @@ use super::{
 use crate::{
     answer::Explanation,
     exchange::Exchange,
-    listen::{Head, Transport},
+    listen::{RequestHead, Transport},
     state::State,
     upstream::{
         self, Lease, NoServer, Upstream,
@@ -35,7 +35,7 @@ pub(crate) enum NoPlace {
 pub(crate) async fn place(
     state: &State,
     transport: &Transport,
-    request: &Head,
+    request: &RequestHead,
     exchange: &mut Exchange,
 ) -> Result<(), NoPlace> {
     let pause = retry::pause(exchange.tries, exchange.failed_connects);
@@ -67,7 +67,7 @@ pub(crate) async fn place(
 /// Waits for a place for as long as the client does.
 async fn wait(
     transport: &Transport,
-    request: &Head,
+    request: &RequestHead,
     exchange: &mut Exchange,
     upstream: &Arc<Upstream>,
 ) -> Result<Result<Lease, NoServer>, NoPlace> {

@@ -8,7 +8,7 @@ use super::host;
 use crate::{
     client, clock,
     exchange::Exchange,
-    listen::{Head, Refused},
+    listen::{Refused, RequestHead},
     observe::{Entry, Line},
     state::State,
 };
@@ -30,7 +30,7 @@ impl Sent {
 }
 
 /// Counts and logs a request that is over.
-pub(crate) fn record(state: &State, request: &Head, sent: Sent, exchange: &Exchange) {
+pub(crate) fn record(state: &State, request: &RequestHead, sent: Sent, exchange: &Exchange) {
     let Sent { status, bytes } = sent;
     let took = clock::read().saturating_duration_since(exchange.started);
     let (site, route) = (exchange.site().map_or("-", |site| &site.name), exchange.route_key());

@@ -13,7 +13,7 @@ use crate::{
     exchange::Exchange,
     files::{accelerated, archive},
     gate,
-    listen::{Head, Pace, Transport, is_event_stream},
+    listen::{Pace, RequestHead, Transport, is_event_stream},
     observe::{How, X_REQUEST_ID},
     route::Route,
     state::State,
@@ -44,7 +44,7 @@ pub(crate) fn is_interim(status: StatusCode) -> bool {
 pub(crate) async fn receive(
     state: &State,
     transport: &Transport,
-    request: &Head,
+    request: &RequestHead,
     has_body: bool,
     (status, response): (StatusCode, &mut impl Fields),
     exchange: &mut Exchange,

@@ -13,7 +13,7 @@ use tokio::time::Instant;
 use super::{
     Turn,
     fields::Edited,
-    response::{Head, MOST_INTERIM},
+    response::{MOST_INTERIM, ResponseHead},
     server::Connection,
     upload::{Stopped, Upload, WaitsFor},
 };
@@ -262,9 +262,9 @@ impl Turn<'_> {
     }
 
     /// Sends the request, and waits for the head of an answer.
-    async fn head(&mut self, server: &mut Connection, upload: &mut Upload) -> Result<Head, Broken> {
+    async fn head(&mut self, server: &mut Connection, upload: &mut Upload) -> Result<ResponseHead, Broken> {
         enum End {
-            Head(Box<Head>),
+            Head(Box<ResponseHead>),
             Stopped(Stopped),
             Failed(Failure),
         }
@@ -290,7 +290,7 @@ impl Turn<'_> {
             };
             loop {
                 if !server.rest().is_empty() {
-                    match Head::read(server.rest(), most) {
+                    match ResponseHead::read(server.rest(), most) {
                         Ok(Some((head, length))) => {
                             server.advance(length);
                             return Poll::Ready(End::Head(Box::new(head)));

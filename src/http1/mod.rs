@@ -22,7 +22,7 @@ use crate::{
     answer::has_word,
     exchange::Exchange,
     handler,
-    listen::{Head, Purpose, Request, Serve, Transport},
+    listen::{Purpose, Request, RequestHead, Serve, Transport},
     observe,
     state::State,
     upgrade::Engine,
@@ -106,7 +106,7 @@ impl Turn<'_> {
 }
 
 /// Whether the client wants to send another request on its connection (RFC 9112 §9.3).
-pub(crate) fn is_persistent(request: &Head) -> bool {
+pub(crate) fn is_persistent(request: &RequestHead) -> bool {
     let mut connection = request.headers.values(&header::CONNECTION);
     match request.version {
         Version::HTTP_10 => connection.any(|words| has_word(words, b"keep-alive")),

@@ -22,7 +22,7 @@ use super::{
     attempt::{Broken, Patience},
     body::{Framing, Pipe},
     fields::Edited,
-    response::Head,
+    response::ResponseHead,
     server::Connection,
     upload::{Stopped, Upload},
 };
@@ -63,7 +63,7 @@ enum End {
 
 impl Turn<'_> {
     /// Passes on an interim answer (RFC 9110 §15.2).
-    pub(super) async fn pass_on_interim(&mut self, head: &Head) -> Result<(), Broken> {
+    pub(super) async fn pass_on_interim(&mut self, head: &ResponseHead) -> Result<(), Broken> {
         if self.request.head.version == Version::HTTP_10 {
             // It knows of none.
             return Ok(());
@@ -82,7 +82,7 @@ impl Turn<'_> {
         &mut self,
         mut server: Connection,
         mut upload: Upload,
-        head: &Head,
+        head: &ResponseHead,
         framing: Framing,
         mut fields: Edited<'_>,
     ) -> Result<Sent, Broken> {
@@ -312,7 +312,7 @@ impl Turn<'_> {
     }
 
     /// Keeps the server's connection where it can be used again.
-    fn keep(&self, server: Connection, upload: &Upload, head: &Head) {
+    fn keep(&self, server: Connection, upload: &Upload, head: &ResponseHead) {
         // Some applications send the body that HEAD only asks about, a moment later: it would be the next client's.
         let may_follow = self.request.head.method == Method::HEAD && head.says_where_its_body_ends();
         if head.is_persistent() && upload.is_sent(&server) && !may_follow {
@@ -321,7 +321,13 @@ impl Turn<'_> {
     }
 
     /// Leaves an answer whose body nobody wants; its connection is kept if the rest is short and comes soon.
-    pub(super) fn leave(&self, mut server: Connection, upload: &Upload, head: &Head, framing: Framing) {
+    pub(super) fn leave(
+        &self,
+        mut server: Connection,
+        upload: &Upload,
+        head: &ResponseHead,
+        framing: Framing,
+    ) {
         if !head.is_persistent() || !upload.is_sent(&server) {
             return;
         }
@@ -351,7 +357,7 @@ impl Turn<'_> {
         &mut self,
         mut server: Connection,
         upload: &Upload,
-        head: &Head,
+        head: &ResponseHead,
         framing: Framing,
         fields: &Edited<'_>,
     ) -> Result<Sent, Broken> {
@@ -421,7 +427,7 @@ fn flush(transport: &mut Transport, cx: &mut Context<'_>) -> Poll<io::Result<()>
     Pin::new(transport).poll_flush(cx)
 }
 
-fn write_status(out: &mut BytesMut, head: &Head) {
+fn write_status(out: &mut BytesMut, head: &ResponseHead) {
     out.reserve(512);
     out.put_slice(b"HTTP/1.1 ");
     out.put_slice(head.status.as_str().as_bytes());

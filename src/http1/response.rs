@@ -20,14 +20,14 @@ pub(crate) struct Malformed(&'static str);
 
 /// The head of an answer.
 #[derive(Debug)]
-pub(crate) struct Head {
+pub(crate) struct ResponseHead {
     pub(super) version: Version,
     pub(crate) status: StatusCode,
     /// As it came.
     pub(crate) lines: Lines,
 }
 
-impl Head {
+impl ResponseHead {
     /// Reads a whole head of at most so many bytes at the start of `buffer`, and tells how many bytes it takes there;
     /// `None` when more must be read.
     ///
@@ -134,12 +134,12 @@ fn content_length(value: &[u8]) -> Result<u64, Malformed> {
 mod tests {
     use super::*;
 
-    fn head(fields: &str) -> Head {
+    fn head(fields: &str) -> ResponseHead {
         read(format!("HTTP/1.1 200 OK\r\n{fields}\r\n").as_bytes()).unwrap().unwrap().0
     }
 
-    fn read(text: &[u8]) -> Result<Option<(Head, usize)>, Malformed> {
-        Head::read(text, 64 * 1024)
+    fn read(text: &[u8]) -> Result<Option<(ResponseHead, usize)>, Malformed> {
+        ResponseHead::read(text, 64 * 1024)
     }
 
     #[test]

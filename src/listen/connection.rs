@@ -27,7 +27,7 @@ use super::{
     http2,
     peer::Peer,
     place::Place,
-    socket::{Raw, Socket},
+    socket::Socket,
     transport::{Link, Transport},
 };
 use crate::{answer, clock};

@@ -52,7 +52,7 @@ impl Refusal {
 
 /// The head of a request.
 #[derive(Debug, Default)]
-pub(crate) struct Head {
+pub(crate) struct RequestHead {
     pub(crate) method: Method,
     /// What is asked for: a path and a query, `*`, or the URL of one.
     pub(crate) target: Target,
@@ -64,7 +64,7 @@ pub(crate) struct Head {
 /// A request whose head has come.
 #[derive(Debug)]
 pub(crate) struct Request {
-    pub(crate) head: Head,
+    pub(crate) head: RequestHead,
     /// Where its body ends.
     pub(crate) body: Inbound,
 }
@@ -184,7 +184,7 @@ fn parse_as(head: &[u8], kept: &[u8]) -> Result<Request, Refusal> {
     let headers = Lines::found_in(head, kept, parsed.headers);
     let target = headers.part(head, parsed.path.unwrap_or_default().as_bytes());
     let target = Target::read(&method, target, framing.host)?;
-    Ok(Request { head: Head { method, target, version, headers }, body: framing.body })
+    Ok(Request { head: RequestHead { method, target, version, headers }, body: framing.body })
 }
 
 /// A head with another character for each byte of its target that is not ASCII, if there are any: the parser takes only

@@ -3,7 +3,7 @@
 use http::{Method, Version, header};
 use memchr::memchr2_iter;
 
-use super::Head;
+use super::RequestHead;
 use crate::answer::has_word;
 
 /// The media type of event streams (HTML Standard, §9.2).
@@ -15,7 +15,7 @@ pub(crate) fn is_event_stream(content_type: &[u8]) -> bool {
     kind.trim_ascii().eq_ignore_ascii_case(EVENT_STREAM)
 }
 
-impl Head {
+impl RequestHead {
     /// Whether the response is meant to stay open: an event stream (a GET whose `Accept` names that type), or a
     /// WebSocket. Whether it does only its head tells.
     pub(crate) fn asks_for_stream(&self) -> bool {

@@ -60,7 +60,7 @@ pub(crate) use buffer::{BEFORE, Buffer, ROOM, keep};
 pub(crate) use chunks::{Chunks, NoChunks};
 #[cfg(test)]
 pub(crate) use head::read;
-pub(crate) use head::{Head, Request};
+pub(crate) use head::{Request, RequestHead};
 #[cfg(any(fuzzing, test))]
 pub(crate) use http2::{fields, head::downgrade, rewritten};
 pub(crate) use inbound::Inbound;

@@ -13,7 +13,7 @@ use super::Metrics;
 use crate::{
     answer::{Answer, Explanation},
     config::Address,
-    listen::{Head, Lines, Listener, Purpose},
+    listen::{Lines, Listener, Purpose, RequestHead},
     route::name_of,
     state::State,
     upstream::{Drained, Health, Standing, Upstream, WaitingFor},
@@ -23,7 +23,7 @@ use crate::{
 pub(crate) const X_BOWSHOCK: HeaderName = HeaderName::from_static("x-bowshock");
 
 /// Answers a request on the admin listener.
-pub(crate) async fn answer(state: &Arc<State>, listener: &Listener, request: &Head) -> Answer {
+pub(crate) async fn answer(state: &Arc<State>, listener: &Listener, request: &RequestHead) -> Answer {
     if let Some(answer) = refuse_host(listener, request) {
         return answer;
     }
@@ -57,7 +57,7 @@ pub(crate) async fn answer(state: &Arc<State>, listener: &Listener, request: &He
 /// Refuses a request for a name that nobody has said is ours: a page of that name, whose owner has it lead to this
 /// address once it is shown ("DNS rebinding"), could otherwise read and change what it likes from an operator's browser.
 /// Browsers do not speak to unix sockets.
-fn refuse_host(listener: &Listener, request: &Head) -> Option<Answer> {
+fn refuse_host(listener: &Listener, request: &RequestHead) -> Option<Answer> {
     let named = request.target.authority().or_else(|| request.headers.text(header::HOST));
     let name = name_of(named?);
     let bare = name.strip_prefix('[').and_then(|rest| rest.strip_suffix(']')).unwrap_or(name);
@@ -96,7 +96,7 @@ async fn reload(state: &Arc<State>) -> Answer {
 }
 
 /// Has servers finish what they have and get nothing new, or ends that: `?server=ADDRESS&upstream=NAME`.
-fn drain(state: &State, request: &Head, draining: bool) -> Answer {
+fn drain(state: &State, request: &RequestHead, draining: bool) -> Answer {
     let (server, upstream) = (parameter(request, "server"), parameter(request, "upstream"));
     let plain = |status, body| text(status, "text/plain; charset=utf-8", body);
     let Some(server) = server else {
@@ -122,7 +122,7 @@ fn drain(state: &State, request: &Head, draining: bool) -> Answer {
 }
 
 /// The value of a parameter of the query.
-fn parameter(request: &Head, name: &str) -> Option<String> {
+fn parameter(request: &RequestHead, name: &str) -> Option<String> {
     let query = request.target.query().and_then(|query| std::str::from_utf8(query).ok());
     let pairs = query.unwrap_or_default().split('&').filter_map(|pair| pair.split_once('='));
     let (_, value) = pairs.into_iter().find(|(key, _)| *key == name)?;

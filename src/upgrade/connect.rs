@@ -32,7 +32,7 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use crate::{
     http1::{
         body::Framing,
-        response::{Head, MOST_INTERIM},
+        response::{MOST_INTERIM, ResponseHead},
     },
     listen::Buffer,
     upstream::{self, Lease, Server, Upstream},
@@ -96,7 +96,7 @@ struct Checked<S> {
 
 impl<S> Checked<S> {
     fn new(stream: S, max_head: usize) -> Self {
-        let answer = Answer { max_head, at: At::Head, interim: 0 };
+        let answer = Answer { max_head, at: At::ResponseHead, interim: 0 };
         Self { stream, put_off: PUT_OFF, answer, received: BytesMut::new(), good: BytesMut::new() }
     }
 }
@@ -113,7 +113,7 @@ struct Answer {
 
 #[derive(Debug)]
 enum At {
-    Head,
+    ResponseHead,
     Body(Framing),
     Tunnel,
 }
@@ -132,8 +132,8 @@ impl Answer {
         match &mut self.at {
             At::Tunnel => Ok(bytes.len()),
             At::Body(framing) => framing.count(bytes).map_err(|error| malformed(&error)),
-            At::Head => {
-                let read = Head::read(bytes, self.max_head).map_err(|error| malformed(&error))?;
+            At::ResponseHead => {
+                let read = ResponseHead::read(bytes, self.max_head).map_err(|error| malformed(&error))?;
                 let Some((head, length)) = read else { return Ok(0) };
                 if head.status == StatusCode::SWITCHING_PROTOCOLS {
                     self.at = At::Tunnel;
@@ -180,7 +180,7 @@ impl<S: AsyncRead + Unpin> AsyncRead for Checked<S> {
                     continue;
                 }
             }
-            if !matches!(this.answer.at, At::Head) {
+            if !matches!(this.answer.at, At::ResponseHead) {
                 return this.poll_body(cx, out);
             }
             let mut buffer = Buffer::take();

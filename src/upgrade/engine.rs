@@ -11,7 +11,7 @@ use super::{Proxy, send};
 use crate::{
     exchange::Exchange,
     http1::is_persistent,
-    listen::{Head, Request, Transport},
+    listen::{Request, RequestHead, Transport},
     state::State,
 };
 
@@ -27,7 +27,7 @@ pub(super) fn handed_over() -> Exchange {
 }
 
 /// Sets what holds for every session.
-pub(super) fn prepare(state: &State, session: &mut Session, asked: &Head) {
+pub(super) fn prepare(state: &State, session: &mut Session, asked: &RequestHead) {
     let settings = state.settings();
     session.set_read_timeout(Some(settings.client_body_timeout));
     session.set_total_drain_timeout(Some(settings.client_body_timeout));
@@ -39,7 +39,7 @@ pub(super) fn prepare(state: &State, session: &mut Session, asked: &Head) {
 }
 
 /// What was asked.
-pub(super) fn asked(exchange: &Exchange) -> Arc<Head> {
+pub(super) fn asked(exchange: &Exchange) -> Arc<RequestHead> {
     exchange.asked.clone().unwrap_or_default()
 }
 

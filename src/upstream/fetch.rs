@@ -18,7 +18,7 @@ use crate::{
     answer::write_fields,
     client::Client,
     config::Address,
-    http1::{body::Framing, response::Head},
+    http1::{body::Framing, response::ResponseHead},
     listen::Lines,
 };
 
@@ -129,7 +129,7 @@ fn ask(mut stream: Box<dyn Stream>, request: &[u8], mut lease: Lease) -> io::Res
     lease.sent();
     let (mut begun, most) = (Vec::new(), lease.settings().max_response_head);
     let head = loop {
-        if let Some((head, length)) = Head::read(&begun, most).map_err(io::Error::other)? {
+        if let Some((head, length)) = ResponseHead::read(&begun, most).map_err(io::Error::other)? {
             begun.drain(..length);
             if head.is_interim() {
                 continue;

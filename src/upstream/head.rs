@@ -5,14 +5,14 @@ use http::{HeaderValue, Method, Version, header};
 use crate::{
     answer::{Fields, named_in_connection, write_plain_length},
     client::Client,
-    listen::Head,
+    listen::RequestHead,
     observe::{RequestId, X_REQUEST_ID},
 };
 
 /// Makes the head for a server out of `received`, a copy of which `request` is.
 pub(crate) fn prepare(
     request: &mut impl Fields,
-    received: &Head,
+    received: &RequestHead,
     client: &Client,
     id: &RequestId,
     upstream: &str,
