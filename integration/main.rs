@@ -36,6 +36,7 @@ mod http1;
 mod http2;
 mod http2_attacks;
 mod hung;
+mod layers;
 mod limits;
 mod logs;
 mod memory;

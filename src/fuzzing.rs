@@ -14,10 +14,10 @@ use ipnet::IpNet;
 use crate::{
     client::{Client, Connection},
     config::{Files, Part, Template, Trust},
+    downstream::{downgrade, fields, read_proxy_header, rewritten},
     files::{self, archive, range::Range},
-    listen::{
-        Inbound, Lines, PeerAddress, Request, downgrade, fields, head, read_proxy_header, rewritten, text,
-    },
+    listen::PeerAddress,
+    message::{Inbound, Lines, Request, read_request, text},
     route::{By, normalize},
 };
 
@@ -58,15 +58,15 @@ pub fn archive_list(bytes: &[u8]) {
 
 /// A head that is taken is read the same again, however it comes, and nothing in it ends a line.
 pub fn request_head(bytes: &[u8]) {
-    let Ok(Some((request, length))) = head::read(bytes, 0) else { return };
+    let Ok(Some((request, length))) = read_request(bytes, 0) else { return };
     assert!(length <= bytes.len());
     same(&request, request.head.headers.bytes());
     // It may come in two parts, and more may come behind it.
     let cut = usize::from(bytes[length - 1].wrapping_add(bytes[length / 2])) % length;
-    assert!(head::read(&bytes[..cut], 0).is_ok_and(|part| part.is_none()), "taken before its end");
-    let (again, end) = head::read(bytes, cut).expect("taken before").expect("whole");
+    assert!(read_request(&bytes[..cut], 0).is_ok_and(|part| part.is_none()), "taken before its end");
+    let (again, end) = read_request(bytes, cut).expect("taken before").expect("whole");
     assert_eq!((end, again.head.headers.bytes()), (length, request.head.headers.bytes()));
-    let (again, end) = head::read(&[&bytes[..length], b"\r\n"].concat(), 0).expect("taken").expect("whole");
+    let (again, end) = read_request(&[&bytes[..length], b"\r\n"].concat(), 0).expect("taken").expect("whole");
     assert_eq!((end, again.head.headers.bytes()), (length, request.head.headers.bytes()));
 
     let headers = &request.head.headers.map();
@@ -79,7 +79,7 @@ pub fn request_head(bytes: &[u8]) {
 
 /// Whether a head is read from its own text as it was, and has no ends of lines, no zeros and no folds in its parts.
 fn same(request: &Request, text: &[u8]) {
-    let (again, length) = head::read(text, 0).expect("it was taken").expect("it is whole");
+    let (again, length) = read_request(text, 0).expect("it was taken").expect("it is whole");
     assert_eq!(length, text.len());
     let (one, other) = (&request.head, &again.head);
     assert_eq!((&one.method, &one.target), (&other.method, &other.target));

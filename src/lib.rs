@@ -28,7 +28,7 @@
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used, reason = "a test fails by panicking"))]
 
 mod acme;
-mod answer;
+mod admin;
 #[cfg(any(feature = "benching", test))]
 #[doc(hidden)]
 pub mod benching;
@@ -39,19 +39,24 @@ mod clock;
 mod compress;
 pub mod config;
 mod demo;
+mod downstream;
 mod exchange;
 mod files;
 #[cfg(any(fuzzing, test))]
 #[doc(hidden)]
 pub mod fuzzing;
-mod gate;
-mod handler;
-mod http1;
+mod limits;
 mod listen;
+mod machine;
+mod message;
+mod net;
 mod notify;
 mod observe;
+mod response;
 mod route;
 mod server;
+mod service;
+mod site;
 mod state;
 mod tls;
 mod upgrade;

@@ -10,11 +10,13 @@ use tokio::{
 };
 
 use crate::{
-    config::{self, Config, ConfigPath, LoadError},
-    gate, http1,
+    config::{Config, ConfigPath, LoadError},
+    downstream, limits,
     listen::Workers,
+    machine,
     notify::notify,
     observe::{LogSettings, Rarely, start_logging},
+    service,
     state::{ReloadError, State},
 };
 
@@ -41,7 +43,7 @@ pub fn run(path: ConfigPath) -> Result<(), StartError> {
     let runtime = runtime()?;
     // Before anything that takes time: whoever asks for a reload now gets one when there is something to reload.
     let signals = Signals::new(&runtime)?;
-    let loaded = config::load(&path.0)?;
+    let loaded = machine::load(&path.0)?;
     let log = start_logging(&loaded.config.log)?;
     if let Some(warnings) = &loaded.warnings {
         tracing::warn!("{warnings}");
@@ -121,10 +123,12 @@ async fn serve(
         tokio::spawn(disregard(name, signal));
     }
     let state = Arc::new(State::new(source, &config.server, log));
-    tokio::spawn(gate::watch_memory(Arc::clone(&state.memory)));
+    tokio::spawn(limits::watch(Arc::clone(&state.memory)));
     let workers = Arc::new(Workers::start(config.server.threads)?);
     tokio::select! {
-        opened = state.open(config, http1::service(&state), workers) => opened?,
+        opened = state.open(config, downstream::connect(service::service(&state)), service::noted(&state), workers) => {
+            opened?;
+        }
         // Files of it may be where nothing answers.
         () = stop_signals.recv() => return Ok(()),
     }

@@ -10,15 +10,16 @@ use sd_notify::NotifyState;
 
 use crate::{
     acme,
-    answer::Answer,
     config::{self, Config, ConfigPath, LoadError},
     files::archive,
-    gate::{Limits, Memory},
-    handler,
-    listen::{ListenError, Listener, Listeners, Noted, RequestHead, Serve, Workers},
+    limits::{Limits, Memory},
+    listen::{Connect, ListenError, Listener, Listeners, Noted, Workers},
+    machine,
+    message::RequestHead,
     notify::notify,
     observe::{AccessLog, Entry, LogSettings, Metrics},
-    route::Table,
+    response::Answer,
+    site::Table,
     upstream::{self, Upstreams},
 };
 
@@ -82,8 +83,8 @@ impl State {
         }
     }
 
-    /// Has `config` take effect for the first time; `serve` serves the requests to its listeners on
-    /// `workers`.
+    /// Has `config` take effect for the first time; `connect` serves the connections to its listeners
+    /// on `workers`, `noted` records what is refused of them unread.
     ///
     /// # Errors
     ///
@@ -91,14 +92,11 @@ impl State {
     pub(crate) async fn open(
         self: &Arc<Self>,
         config: &Config,
-        serve: Serve,
+        connect: Connect,
+        noted: Noted,
         workers: Arc<Workers>,
     ) -> Result<(), ReloadError> {
-        let noted: Noted = {
-            let state = Arc::clone(self);
-            Arc::new(move |refused| handler::record_refused(&state, refused))
-        };
-        let listeners = Listeners::new(&config.server, serve, noted, workers, Arc::clone(&self.metrics));
+        let listeners = Listeners::new(&config.server, connect, noted, workers, Arc::clone(&self.metrics));
         self.listeners.get_or_init(|| Arc::new(listeners));
         self.take_over(config).await?;
         if let Some(listeners) = self.listeners.get() {
@@ -237,7 +235,7 @@ impl State {
 
     async fn read(&self) -> Result<Config, LoadError> {
         let path = self.source.0.clone();
-        let loaded = tokio::task::spawn_blocking(move || config::load(&path)).await;
+        let loaded = tokio::task::spawn_blocking(move || machine::load(&path)).await;
         let unreadable =
             |panic| LoadError::Unreadable { path: self.config_path(), source: io::Error::other(panic) };
         let loaded = loaded.map_err(unreadable)??;

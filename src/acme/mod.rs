@@ -5,10 +5,8 @@
 //! [`store`], from where it is taken as any other file that has changed. Until then a certificate [`made`] by
 //! ourselves stands in, so that listeners never wait for a CA.
 
-mod challenges;
 mod http;
 mod job;
-mod made;
 mod order;
 mod schedule;
 mod store;
@@ -17,9 +15,6 @@ use std::{
     sync::Arc,
     time::{Duration, SystemTime},
 };
-
-pub(crate) use challenges::Challenges;
-pub(crate) use made::stand_in;
 
 use crate::{
     config::{Acme, Config},

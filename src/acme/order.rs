@@ -11,12 +11,11 @@ use instant_acme::{
 };
 use tokio::task::spawn_blocking;
 
-use super::{
-    challenges::{Challenges, Showing},
-    http::Http,
-    store,
+use super::{http::Http, store};
+use crate::{
+    config::{Acme, AcmeSite, Challenge, Eab},
+    tls::{Challenges, Showing},
 };
-use crate::config::{Acme, AcmeSite, Challenge, Eab};
 
 /// How often and how long a CA is asked what has become of an order.
 const ASKING: RetryPolicy =

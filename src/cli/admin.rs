@@ -9,7 +9,7 @@ use std::{
 };
 
 use super::{REFUSED, UNREACHABLE};
-use crate::{config::Address, observe::X_BOWSHOCK};
+use crate::{admin::X_BOWSHOCK, config::Address};
 
 /// A reload may wait for another one, and that one for a slow disk.
 const PATIENCE: Duration = Duration::from_secs(30);

@@ -16,7 +16,7 @@ use clap::{Args, Parser, Subcommand};
 
 use crate::{
     config::{self, Config, ConfigPath, LoadError},
-    demo,
+    demo, machine,
     server::{self, StartError},
 };
 
@@ -175,7 +175,7 @@ fn started(result: Result<(), StartError>) -> ExitCode {
 }
 
 fn with_config(path: &Path, then: impl FnOnce(&Path, &Config) -> ExitCode) -> ExitCode {
-    match config::load(path) {
+    match machine::load(path) {
         Ok(loaded) => {
             if let Some(warnings) = &loaded.warnings {
                 eprint!("{}", warnings.render(std::io::stderr().is_terminal()));

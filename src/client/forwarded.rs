@@ -13,7 +13,7 @@ use std::{
 use http::{HeaderName, header};
 
 use super::{X_FORWARDED_HOST, X_FORWARDED_PORT, X_FORWARDED_PROTO, address};
-use crate::listen::{Lines, text};
+use crate::message::{Lines, text};
 
 static PROTO: HeaderName = X_FORWARDED_PROTO;
 static HOST: HeaderName = X_FORWARDED_HOST;

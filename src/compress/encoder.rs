@@ -6,7 +6,7 @@ use std::{
     sync::atomic::{AtomicUsize, Ordering},
 };
 
-use super::Coding;
+use crate::message::Coding;
 
 /// Encoders at work at once: each takes up to two megabytes. Past it answers go as they are.
 const MOST: usize = 512;

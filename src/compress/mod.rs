@@ -1,21 +1,16 @@
 //! Compression of answers: which of them, by what coding, and how without keeping anybody waiting.
 
-mod coding;
 mod encoder;
 mod squeeze;
 
 use http::{HeaderName, HeaderValue, StatusCode, header};
 
-pub use coding::Coding;
-pub(crate) use coding::choose;
 pub(crate) use squeeze::{Squeeze, whole};
 
 use crate::{
-    answer::{Fields, has_word},
     config::Compress,
-    listen::RequestHead,
+    message::{Accepted, Coding, Fields, RequestHead, has_word},
 };
-use coding::Accepted;
 
 /// Digests of the content as it was, which it is no longer (RFC 9530 §2).
 const DIGESTS: [HeaderName; 2] =
@@ -136,7 +131,7 @@ mod tests {
     use http::HeaderMap;
 
     use super::*;
-    use crate::{config::Compress, listen::Lines};
+    use crate::{config::Compress, message::Lines};
 
     fn asked(fields: &[(&str, &str)]) -> RequestHead {
         RequestHead { headers: Lines::of(fields), ..RequestHead::default() }

@@ -9,7 +9,8 @@ use std::{
 use bytes::Bytes;
 use tokio::task::{JoinHandle, spawn_blocking};
 
-use super::{Coding, encoder::Encoder};
+use super::encoder::Encoder;
+use crate::message::Coding;
 
 /// Content up to this length is coded at once: that takes less time than to have a thread do it.
 const LITTLE: usize = 8 * 1024;

@@ -53,7 +53,7 @@ pub use limit::{Class, Limit, LimitKey, LimitNames, UserAgents};
 pub use model::*;
 pub use networks::Networks;
 pub use print::print;
-pub use system::{AnyMachine, Machine, System};
+pub use system::{AnyMachine, System};
 pub use units::Rate;
 
 /// A configuration that may take effect.
@@ -99,18 +99,18 @@ impl LoadError {
     }
 }
 
-/// Reads and checks a file, together with the files and directories that it names on this machine.
+/// Reads and checks a file, together with the files and directories that it names on a machine.
 ///
 /// # Errors
 /// When the file cannot be read, or holds mistakes: then all of them.
-pub fn load(path: &Path) -> Result<Loaded, LoadError> {
+pub fn load(path: &Path, system: &dyn System) -> Result<Loaded, LoadError> {
     let name = path.display().to_string();
     let bytes = fs::read(path).map_err(|source| LoadError::Unreadable { path: name.clone(), source })?;
     let text = match String::from_utf8(bytes) {
         Ok(text) => text,
         Err(error) => return Err(LoadError::Bad(not_utf8(&name, &error))),
     };
-    parse_on(&name, &text, &Machine).map_err(LoadError::Bad)
+    parse_on(&name, &text, system).map_err(LoadError::Bad)
 }
 
 /// Checks the text of a file called `name`, believing that everything it names is there.

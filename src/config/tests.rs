@@ -120,22 +120,22 @@ fn what_is_printed_reads_the_same() {
 fn unreadable_and_bad_files_differ() {
     let directory = tempfile::tempdir().unwrap();
     let file = directory.path().join("bowshock.toml");
-    let error = load(&file).unwrap_err();
+    let error = load(&file, &TestMachine).unwrap_err();
     assert_eq!(error.exit_code(), 2);
     assert!(error.to_string().contains("bowshock.toml") && error.to_string().contains("-c FILE"), "{error}");
 
     fs::write(&file, b"[[site]]\nhost = \"b\xfccher.example\"\n").unwrap();
-    let error = load(&file).unwrap_err();
+    let error = load(&file, &TestMachine).unwrap_err();
     assert_eq!(error.exit_code(), 1);
     assert!(error.to_string().contains("bowshock.toml:2:10"), "{error}");
 
-    fs::write(&file, "[[site]]\nroutes = { \"/\" = { files = \"/nowhere/at/all\" } }\n").unwrap();
-    let error = load(&file).unwrap_err();
+    fs::write(&file, "[[site]]\nroutes = { \"/\" = { files = \"/missing/at/all\" } }\n").unwrap();
+    let error = load(&file, &TestMachine).unwrap_err();
     assert_eq!(error.exit_code(), 1);
     assert!(error.to_string().contains("does not exist"), "{error}");
 
     fs::write(&file, "[[site]]\nroutes = { \"/\" = { answer = 404 } }\n").unwrap();
-    let loaded = load(&file).unwrap();
+    let loaded = load(&file, &TestMachine).unwrap();
     assert!(loaded.warnings.is_none() && loaded.config.server.threads > 0);
 }
 

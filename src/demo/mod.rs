@@ -14,7 +14,8 @@ use std::{
 };
 
 use crate::{
-    config::{self, ConfigPath},
+    config::ConfigPath,
+    machine,
     observe::start_logging,
     server::{self, StartError},
 };
@@ -42,7 +43,7 @@ pub(crate) fn run(listen: SocketAddr) -> Result<(), StartError> {
         .replace("@ADMIN@", &admin.to_string());
     let file = folder.path().join("bowshock.toml");
     fs::write(&file, &text)?;
-    let config = config::load(&file)?.config;
+    let config = machine::load(&file)?.config;
     let log = start_logging(&config.log)?;
 
     let workers = Arc::new(Workers::new(folder.path()));

@@ -6,8 +6,8 @@ use http::{HeaderMap, HeaderName, HeaderValue, header};
 
 use super::{Wanted, wanted};
 use crate::{
-    answer::{Fields, starts_with},
     config::Files,
+    message::{Fields, starts_with},
     route::By,
 };
 

@@ -4,8 +4,10 @@ use std::time::SystemTime;
 
 use http::{HeaderMap, HeaderValue, header};
 
-use super::http_date;
-use crate::{clock, listen::Lines};
+use crate::{
+    clock,
+    message::{Lines, http_date},
+};
 
 /// By what a representation is told from its other versions.
 #[derive(Debug, Clone, PartialEq, Eq)]

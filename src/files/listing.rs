@@ -10,7 +10,7 @@ use super::{
     beneath::{self, Refused},
     open::{Missing, Wanted, is_http_date, names_no_file},
 };
-use crate::answer::{Answer, escape};
+use crate::response::{Answer, escape};
 
 /// Entries that are shown; more make no page that anybody reads.
 const MOST: usize = 10_000;

@@ -7,27 +7,24 @@ pub mod archive;
 mod beneath;
 mod cache;
 mod conditional;
-mod identity;
 pub mod listing;
 mod multipart;
 mod open;
 pub(crate) mod range;
 mod types;
 
-use std::{path::PathBuf, sync::Arc, time::SystemTime};
+use std::{path::PathBuf, sync::Arc};
 
 use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, header};
 
 pub use cache::Cache;
-pub use identity::Identity;
 pub use open::{Missing, Opened, Wanted, open};
 
 use crate::{
-    answer::{Answer, Body, Piece, starts_with},
     clock,
-    compress::choose,
     config::{Files, Part, Template},
-    listen::Lines,
+    message::{Lines, choose, http_date, starts_with},
+    response::{Answer, Body, Piece},
     route::By,
 };
 use conditional::{Condition, Validators};
@@ -201,11 +198,6 @@ pub(crate) fn without_content(mut answer: Answer, status: StatusCode) -> Answer 
 fn value(text: String) -> HeaderValue {
     // Made of digits and a few signs.
     HeaderValue::try_from(text).unwrap_or_else(|_| HeaderValue::from_static("bytes */*"))
-}
-
-/// `Last-Modified` and `Expires` values (RFC 9110 §5.6.7).
-pub(crate) fn http_date(time: SystemTime) -> HeaderValue {
-    HeaderValue::from_str(&httpdate::fmt_http_date(time)).unwrap_or_else(|_| HeaderValue::from_static("0"))
 }
 
 impl Opened {

@@ -6,8 +6,8 @@ use http::{HeaderValue, header};
 
 use super::range::Span;
 use crate::{
-    answer::{Answer, Body, Piece},
     observe::How,
+    response::{Answer, Body, Piece},
 };
 
 /// `Content-Range` of a part.

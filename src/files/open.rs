@@ -21,15 +21,15 @@ use rustix::{
 };
 
 use super::{
-    Identity,
     beneath::{self, Refused},
     conditional::Validators,
-    http_date, types,
+    types,
 };
 use crate::{
     bulkhead::{Bulkhead, Busy, OpenFile},
-    compress::Coding,
     config::{Symlinks, Types},
+    message::{Coding, http_date},
+    response::Identity,
 };
 
 /// Files up to this size are read at once; larger ones are sent by the kernel. (Measured: below it one read and

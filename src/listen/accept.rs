@@ -20,10 +20,10 @@ use tokio::{
 };
 
 use super::{
-    Limits, Listener, Purpose, Serve, addresses::Addresses, connection, peer::PeerAddress, place::Place,
-    socket::Raw, spare::Spare, workers::Workers,
+    Connect, Limits, Listener, Purpose, addresses::Addresses, peer::PeerAddress, place::Place, spare::Spare,
+    workers::Workers,
 };
-use crate::client::is_trusted;
+use crate::net::Raw;
 
 /// Files that an operators' listener keeps open for nothing.
 const SPARE: usize = 8;
@@ -38,7 +38,7 @@ pub(super) enum Acceptor {
 }
 
 /// A connection that no event loop knows any more, or yet.
-pub(super) enum Accepted {
+pub(crate) enum Accepted {
     Tcp(net::TcpStream, SocketAddr),
     Unix(unix::net::UnixStream, u32),
 }
@@ -85,7 +85,7 @@ impl Acceptor {
 
 impl Accepted {
     /// From now on the event loop of this thread knows it.
-    pub(super) fn register(self) -> io::Result<(Raw, PeerAddress)> {
+    pub(crate) fn register(self) -> io::Result<(Raw, PeerAddress)> {
         Ok(match self {
             Self::Tcp(stream, address) => (Raw::Tcp(TcpStream::from_std(stream)?), PeerAddress::Tcp(address)),
             Self::Unix(stream, uid) => (Raw::Unix(UnixStream::from_std(stream)?), PeerAddress::Unix { uid }),
@@ -99,7 +99,7 @@ pub(super) struct To {
     pub(super) room: Arc<Semaphore>,
     /// Connections by address.
     pub(super) addresses: Arc<Addresses>,
-    pub(super) serve: Serve,
+    pub(super) connect: Connect,
     pub(super) workers: Arc<Workers>,
 }
 
@@ -174,16 +174,16 @@ impl To {
         };
         // A connection that there is no room for waits here, and those after it in the listen queue.
         let permit = Arc::clone(&self.room).acquire_owned().await?;
-        let (listener, serve) = (Arc::clone(listener), Arc::clone(&self.serve));
+        let (listener, connect) = (Arc::clone(listener), Arc::clone(&self.connect));
         let addresses = Arc::clone(&self.addresses);
         match listener.purpose {
-            Purpose::Sites => self.workers.serve(|seat| {
+            Purpose::Sites => self.workers.serve(move |seat| {
                 let place = Place::of_client(listener, permit, counted, seat);
-                connection::start(accepted, place, limits, serve, addresses);
+                connect(accepted, place, limits, addresses);
             }),
             Purpose::Admin => {
                 let place = Place::of_operator(listener, permit, spare.clone());
-                connection::start(accepted, place, limits, serve, addresses);
+                connect(accepted, place, limits, addresses);
             }
         }
         Ok(())
@@ -192,7 +192,7 @@ impl To {
 
 /// Operators, and proxies in front that speak for many clients.
 fn is_exempt(listener: &Listener, address: SocketAddr) -> bool {
-    listener.purpose == Purpose::Admin || is_trusted(PeerAddress::Tcp(address), &listener.settings().trust)
+    listener.purpose == Purpose::Admin || PeerAddress::Tcp(address).is_trusted(&listener.settings().trust)
 }
 
 /// Accepting goes well again when it has for so long: until then a file that is free for a moment is only told of once.

@@ -6,24 +6,24 @@ use std::{
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
-use crate::gate::narrow;
+use crate::net::client_prefix;
 
 /// How many connections each address has. There are never more entries than connections.
 #[derive(Debug, Default)]
-pub(super) struct Addresses(Mutex<HashMap<IpAddr, usize>>);
+pub(crate) struct Addresses(Mutex<HashMap<IpAddr, usize>>);
 
 /// A connection of an address, counted until this is dropped.
 #[derive(Debug)]
-pub(super) struct Counted {
+pub(crate) struct Counted {
     addresses: Arc<Addresses>,
     address: IpAddr,
 }
 
 impl Addresses {
     /// Counts one more connection of an address, unless it has `most` already.
-    pub(super) fn take(self: &Arc<Self>, address: IpAddr, most: usize) -> Option<Counted> {
+    pub(crate) fn take(self: &Arc<Self>, address: IpAddr, most: usize) -> Option<Counted> {
         // A client of IPv6 has more addresses than connections.
-        let address = narrow(address);
+        let address = client_prefix(address);
         let mut counts = self.lock();
         let count = counts.entry(address).or_default();
         if *count >= most {

@@ -43,13 +43,13 @@ pub struct Listener {
     is_closing: AtomicBool,
     /// Tells those who wait for it.
     closing: Notify,
-    pub(super) open: AtomicUsize,
-    pub(super) active: AtomicUsize,
-    pub(super) metrics: ListenerMetrics,
+    pub(crate) open: AtomicUsize,
+    pub(crate) active: AtomicUsize,
+    pub(crate) metrics: ListenerMetrics,
 }
 
 impl Listener {
-    pub(super) fn new(
+    pub(crate) fn new(
         listen: &Listen,
         address: Address,
         purpose: Purpose,
@@ -73,7 +73,7 @@ impl Listener {
     }
 
     /// Takes over what a new configuration says of a listener that stays.
-    pub(super) fn change(&self, listen: &Listen) {
+    pub(crate) fn change(&self, listen: &Listen) {
         self.settings.store(Arc::new(listen.clone()));
         bind::set_mode(listen);
     }
@@ -83,7 +83,7 @@ impl Listener {
         self.settings.load()
     }
 
-    pub(super) fn certificates(&self) -> Option<&Arc<Certificates>> {
+    pub(crate) fn certificates(&self) -> Option<&Arc<Certificates>> {
         self.certificates.as_ref()
     }
 
@@ -98,18 +98,18 @@ impl Listener {
     }
 
     /// Ready when they are from now on. Whoever has this may ask [`is_closing`](Self::is_closing) and be sure to hear.
-    pub(super) fn closed(&self) -> Notified<'_> {
+    pub(crate) fn closed(&self) -> Notified<'_> {
         self.closing.notified()
     }
 
     /// Has the access log say that a request was refused unread; operators' are not in it.
-    pub(super) fn note(&self, refused: &Refused<'_>) {
+    pub(crate) fn note(&self, refused: &Refused<'_>) {
         if self.purpose == Purpose::Sites {
             (self.noted)(refused);
         }
     }
 
-    pub(super) fn close(&self) {
+    pub(crate) fn close(&self) {
         self.is_closing.store(true, Ordering::SeqCst);
         self.closing.notify_waiters();
     }

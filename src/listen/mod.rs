@@ -1,43 +1,17 @@
 //! Listeners: sockets that clients connect to, opened and closed as the configuration says.
 //!
-//! A connection goes [`accept`] → [`connection`] (waiting for a [`head`]) → what serves the request, which reads its
-//! body and writes its answer through [`transport`].
+//! [`accept`] hands each connection, counted by its [`place`], to the client's side of the proxy (`downstream`).
 
 mod accept;
 mod addresses;
-mod alarm;
-mod authority;
 mod bind;
-mod buffer;
-mod chunks;
-mod connection;
-mod greeting;
-pub(crate) mod head;
-mod http2;
-mod inbound;
-mod keep;
-mod lines;
 mod listener;
-mod long_lived;
-mod min_rate;
-mod outgoing;
-mod pace;
-#[cfg(test)]
-mod panics;
 mod peer;
 mod place;
-mod proxy_header;
-mod sendfile;
-mod socket;
 mod spare;
-mod target;
-mod transport;
-mod warm;
 mod workers;
 
 use std::{
-    future::Future,
-    pin::Pin,
     sync::{
         Arc, Mutex, PoisonError,
         atomic::{AtomicBool, Ordering},
@@ -54,31 +28,19 @@ use crate::{
     observe::Metrics,
     tls::{CertificateError, Certificates},
 };
-use addresses::Addresses;
+pub(crate) use accept::Accepted;
+pub(crate) use addresses::Addresses;
 use bind::BindError;
-pub(crate) use buffer::{BEFORE, Buffer, ROOM, keep};
-pub(crate) use chunks::{Chunks, NoChunks};
-#[cfg(test)]
-pub(crate) use head::read;
-pub(crate) use head::{Request, RequestHead};
-#[cfg(any(fuzzing, test))]
-pub(crate) use http2::{fields, head::downgrade, rewritten};
-pub(crate) use inbound::Inbound;
-pub(crate) use lines::{Lines, is_same_name, length_bit, text};
 pub use listener::{Listener, Purpose};
-pub(crate) use long_lived::is_event_stream;
-pub(crate) use pace::{Pace, SharedRate};
+pub(crate) use peer::includes;
 pub use peer::{Peer, PeerAddress};
-#[cfg(any(fuzzing, test))]
-pub(crate) use proxy_header::read as read_proxy_header;
-pub(crate) use socket::{Raw, Socket};
+pub(crate) use place::Place;
 #[cfg(test)]
-pub(crate) use target::Target;
-pub(crate) use transport::Transport;
+pub(crate) use spare::Spare;
 pub(crate) use workers::Workers;
 
-/// What serves a request of a connection, and gives the connection back when it may be used again.
-pub(crate) type Serve = Arc<dyn Fn(Box<Transport>, Box<Request>) -> Served + Send + Sync>;
+/// Serves a connection that has been accepted, on the thread that calls it.
+pub(crate) type Connect = Arc<dyn Fn(Accepted, Place, Arc<Limits>, Arc<Addresses>) + Send + Sync>;
 
 /// What takes note of requests that are refused unread.
 pub(crate) type Noted = Arc<dyn Fn(&Refused<'_>) + Send + Sync>;
@@ -96,19 +58,16 @@ pub(crate) struct Refused<'a> {
     pub(crate) bytes: u64,
 }
 
-/// The future of one served request.
-pub(crate) type Served = Pin<Box<dyn Future<Output = Option<Box<Transport>>> + Send>>;
-
 /// The times that a connection keeps to.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Limits {
-    client_header_timeout: Duration,
-    keepalive_timeout: Duration,
-    send_timeout: Duration,
-    min_rate: u64,
-    http2: config::Http2,
+    pub(crate) client_header_timeout: Duration,
+    pub(crate) keepalive_timeout: Duration,
+    pub(crate) send_timeout: Duration,
+    pub(crate) min_rate: u64,
+    pub(crate) http2: config::Http2,
     /// Connections of one address at once.
-    per_address: Option<usize>,
+    pub(crate) per_address: Option<usize>,
 }
 
 impl From<&config::Server> for Limits {
@@ -136,7 +95,7 @@ pub struct Listeners {
     /// Places in `room`.
     places: u32,
     addresses: Arc<Addresses>,
-    serve: Serve,
+    connect: Connect,
     noted: Noted,
     workers: Arc<Workers>,
     certificates: Arc<Certificates>,
@@ -171,11 +130,11 @@ struct Open {
 }
 
 impl Listeners {
-    /// No listeners yet; `serve` is given the requests of those to come, on the threads of `workers`, and `noted` what is
+    /// No listeners yet; `connect` is given the connections of those to come, on the threads of `workers`, and `noted` what is
     /// refused of them.
     pub(crate) fn new(
         server: &config::Server,
-        serve: Serve,
+        connect: Connect,
         noted: Noted,
         workers: Arc<Workers>,
         metrics: Arc<Metrics>,
@@ -190,7 +149,7 @@ impl Listeners {
             admin_room: Arc::new(Semaphore::new(ADMIN_CONNECTIONS)),
             places,
             addresses: Arc::default(),
-            serve,
+            connect,
             noted,
             workers,
             certificates: Arc::new(Certificates::new(Arc::clone(&metrics))),
@@ -325,7 +284,7 @@ impl Listeners {
             accept::To {
                 room: Arc::clone(room),
                 addresses: Arc::clone(&self.addresses),
-                serve: Arc::clone(&self.serve),
+                connect: Arc::clone(&self.connect),
                 workers: Arc::clone(&self.workers),
             },
         ));

@@ -15,7 +15,7 @@ use super::{
 };
 
 /// A connection's place among all: counted while it is open.
-pub(super) struct Place {
+pub(crate) struct Place {
     listener: Arc<Listener>,
     _room: OwnedSemaphorePermit,
     counted: Option<Counted>,
@@ -37,13 +37,13 @@ impl Place {
     }
 
     /// That of an operator. The file that is free when it ends is kept for the next.
-    pub(super) fn of_operator(listener: Arc<Listener>, room: OwnedSemaphorePermit, spare: Spare) -> Self {
+    pub(crate) fn of_operator(listener: Arc<Listener>, room: OwnedSemaphorePermit, spare: Spare) -> Self {
         listener.open.fetch_add(1, Ordering::Relaxed);
         Self { listener, _room: room, counted: None, _seat: None, _refill: Some(Refill(spare)) }
     }
 
     /// Counts it among those of the address that a balancer has announced; false when that has too many.
-    pub(super) fn count(&mut self, addresses: &Arc<Addresses>, announced: IpAddr, most: usize) -> bool {
+    pub(crate) fn count(&mut self, addresses: &Arc<Addresses>, announced: IpAddr, most: usize) -> bool {
         self.counted = addresses.take(announced, most);
         if self.counted.is_none() {
             self.listener.metrics.too_many.inc();
@@ -52,12 +52,12 @@ impl Place {
     }
 
     /// The listener that the connection came by.
-    pub(super) fn listener(&self) -> &Arc<Listener> {
+    pub(crate) fn listener(&self) -> &Arc<Listener> {
         &self.listener
     }
 
     /// Counts the connection as active until the result is dropped.
-    pub(super) fn active(&self) -> Active {
+    pub(crate) fn active(&self) -> Active {
         self.listener.active.fetch_add(1, Ordering::Relaxed);
         Active(Arc::clone(&self.listener))
     }
@@ -70,7 +70,7 @@ impl Drop for Place {
 }
 
 /// A connection with a request in hand.
-pub(super) struct Active(Arc<Listener>);
+pub(crate) struct Active(Arc<Listener>);
 
 impl Drop for Active {
     fn drop(&mut self) {

@@ -7,26 +7,26 @@ use std::{
 
 /// Some files, which all its clones share; as many as there are to be, as far as the system allows.
 #[derive(Debug, Clone, Default)]
-pub(super) struct Spare {
+pub(crate) struct Spare {
     files: Arc<Mutex<Vec<File>>>,
     count: usize,
 }
 
 impl Spare {
     /// So many.
-    pub(super) fn of(count: usize) -> Self {
+    pub(crate) fn of(count: usize) -> Self {
         let spare = Self { files: Arc::default(), count };
         spare.refill();
         spare
     }
 
     /// Closes one; false when there is none.
-    pub(super) fn give_up(&self) -> bool {
+    pub(crate) fn give_up(&self) -> bool {
         self.lock().pop().is_some()
     }
 
     /// Opens as many again as are lacking.
-    pub(super) fn refill(&self) {
+    pub(crate) fn refill(&self) {
         let mut files = self.lock();
         while files.len() < self.count {
             let Ok(file) = File::open("/dev/null") else { return };
@@ -41,7 +41,7 @@ impl Spare {
 
 /// Some files that are refilled when this is dropped: put where it is dropped just after something is closed.
 #[derive(Debug)]
-pub(super) struct Refill(pub(super) Spare);
+pub(crate) struct Refill(pub(crate) Spare);
 
 impl Drop for Refill {
     fn drop(&mut self) {

@@ -11,10 +11,7 @@ use http::{Method, Version};
 use prometheus::IntCounter;
 
 use super::writer::{Options, Target, Writer};
-use crate::{
-    config::{AccessFormat, AccessLog as Settings, AccessTarget},
-    tls::Facts,
-};
+use crate::config::{AccessFormat, AccessLog as Settings, AccessTarget, TlsVersion};
 
 /// Bytes of lines that may wait to be written; past it they are dropped and counted.
 const WAITING: usize = 8 << 20;
@@ -34,7 +31,7 @@ pub struct Entry<'a> {
     pub time: SystemTime,
     pub client: Option<IpAddr>,
     pub line: Line<'a>,
-    pub tls: Option<&'a Facts>,
+    pub tls: Option<(TlsVersion, &'a str)>,
     pub host: &'a str,
     pub status: u16,
     pub bytes: u64,
@@ -186,8 +183,8 @@ fn json(entry: &Entry<'_>) -> String {
         "host": text(entry.host.as_bytes(), MOST_OF_FIELD),
         "target": read.as_ref().map(|(_, target, _)| target),
         "protocol": read.as_ref().map(|(.., version)| version),
-        "tls": entry.tls.map(|tls| tls.version.name()),
-        "cipher": entry.tls.map(|tls| tls.cipher),
+        "tls": entry.tls.map(|(version, _)| version.name()),
+        "cipher": entry.tls.map(|(_, cipher)| cipher),
         "status": entry.status,
         "bytes": entry.bytes,
         "referer": entry.referer.map(|value| text(value, MOST_OF_FIELD)),

@@ -43,7 +43,7 @@ pub struct Metrics {
     /// Counted where messages are written.
     _log_dropped: IntCounter,
     file_system_refusals: IntCounter,
-    pub(super) connections: IntGaugeVec,
+    pub(crate) connections: IntGaugeVec,
     connections_total: IntCounterVec,
     refused_heads: IntCounterVec,
     certificate_expiry: IntGaugeVec,
@@ -53,18 +53,18 @@ pub struct Metrics {
     accept_pauses: IntCounterVec,
     limited_requests: IntCounterVec,
     limited_dry_run: IntCounterVec,
-    pub(super) limit_keys: IntGaugeVec,
-    pub(super) max_memory: IntGauge,
-    pub(super) memory_full: IntGauge,
-    pub(super) upstream_inflight: IntGaugeVec,
-    pub(super) upstream_streaming: IntGaugeVec,
-    pub(super) upstream_streams: IntGaugeVec,
-    pub(super) upstream_outlier: IntGaugeVec,
-    pub(super) upstream_up: IntGaugeVec,
-    pub(super) upstream_draining: IntGaugeVec,
-    pub(super) held: IntGaugeVec,
+    pub(crate) limit_keys: IntGaugeVec,
+    pub(crate) max_memory: IntGauge,
+    pub(crate) memory_full: IntGauge,
+    pub(crate) upstream_inflight: IntGaugeVec,
+    pub(crate) upstream_streaming: IntGaugeVec,
+    pub(crate) upstream_streams: IntGaugeVec,
+    pub(crate) upstream_outlier: IntGaugeVec,
+    pub(crate) upstream_up: IntGaugeVec,
+    pub(crate) upstream_draining: IntGaugeVec,
+    pub(crate) held: IntGaugeVec,
     /// Gauges are read off the state one scrape at a time.
-    pub(super) scraping: Mutex<()>,
+    pub(crate) scraping: Mutex<()>,
 }
 
 /// How the body of an answer was made.
@@ -512,7 +512,7 @@ impl Metrics {
     }
 
     /// Forgets what was counted for servers that are gone: their names would add up over the months.
-    pub(super) fn keep_servers(&self, is_there: impl Fn(&str, &str) -> bool) {
+    pub(crate) fn keep_servers(&self, is_there: impl Fn(&str, &str) -> bool) {
         forget(&self.upstream_requests, &["upstream", "server", "code"], &is_there);
         forget(&self.upstream_response, &["upstream", "server"], &is_there);
         forget(&self.upstream_connect_failures, &["upstream", "server", "reason"], &is_there);
@@ -529,7 +529,7 @@ impl Metrics {
     }
 
     /// Reads what is counted elsewhere, while [`scraping`](Self::scraping) is held.
-    pub(super) fn read_process(&self) {
+    pub(crate) fn read_process(&self) {
         let read = |counter: &IntCounter, now: u64| counter.inc_by(now.saturating_sub(counter.get()));
         read(&self.file_system_refusals, Bulkhead::refused());
     }

@@ -3,7 +3,6 @@
 
 mod hosts;
 mod path;
-mod table;
 
 use std::collections::HashMap;
 
@@ -11,8 +10,8 @@ use regex::Regex;
 
 pub use hosts::Hosts;
 pub(crate) use hosts::name_of;
+pub(crate) use path::other_readings;
 pub use path::{BadPath, normalize};
-pub use table::{ErrorPages, Route, Site, Table};
 
 use crate::config::PathPattern;
 

@@ -22,7 +22,7 @@ use super::{
 };
 use crate::{
     config::UpstreamTls,
-    listen::{Raw, Socket},
+    net::{Raw, Socket},
 };
 
 /// How the servers of an upstream are spoken to under TLS.

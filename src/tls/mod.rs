@@ -4,7 +4,9 @@
 //! the site asks. Files are read at each reload and when they change ([`watch`]).
 
 mod certificate;
+mod challenges;
 mod connector;
+mod made;
 mod names;
 mod pem;
 mod watch;
@@ -15,20 +17,21 @@ use rustls::{crypto::CryptoProvider, server::Acceptor};
 use tokio::{io::AsyncWriteExt as _, time::timeout};
 use tokio_rustls::{LazyConfigAcceptor, TlsStream};
 
-pub(crate) use certificate::{CertificateError, Identity, authorities, identity, new_identity};
+pub(crate) use certificate::{CertificateError, authorities, identity};
+pub(crate) use challenges::{Challenges, Showing};
 pub(crate) use connector::{Connector, read_system_roots};
+pub(crate) use made::stand_in;
 pub(crate) use names::Names;
 pub(crate) use watch::Certificates;
 
 use crate::{
-    acme::Challenges,
     config::{Address, ClientTls, TlsVersion},
-    listen::{Raw, Socket},
+    net::{Raw, Socket},
 };
 
 /// What a connection has agreed on.
 #[derive(Debug)]
-pub struct Facts {
+pub struct TlsSession {
     /// The version that is spoken.
     pub version: TlsVersion,
     /// The name of the cipher suite.
@@ -37,12 +40,19 @@ pub struct Facts {
     pub client: Option<Arc<ClientTls>>,
 }
 
+impl TlsSession {
+    /// The version and the cipher suite.
+    pub(crate) fn used(&self) -> (TlsVersion, &'static str) {
+        (self.version, self.cipher)
+    }
+}
+
 /// A connection after its handshake.
 pub(crate) struct Secured {
     /// It, encrypted.
     pub(crate) socket: Socket,
     /// What was agreed on.
-    pub(crate) facts: Arc<Facts>,
+    pub(crate) facts: Arc<TlsSession>,
     /// The next protocol is HTTP/2 (RFC 7301).
     pub(crate) is_h2: bool,
 }
@@ -76,7 +86,7 @@ pub(crate) async fn accept(
         let client = entry.client.clone();
         let stream = hello.into_stream(Arc::clone(&entry.config)).await?;
         let (_, session) = stream.get_ref();
-        let facts = Facts {
+        let facts = TlsSession {
             version: match session.protocol_version() {
                 Some(rustls::ProtocolVersion::TLSv1_3) => TlsVersion::Tls13,
                 _ => TlsVersion::Tls12,

@@ -20,7 +20,6 @@ use super::{
     identity, provider,
 };
 use crate::{
-    acme,
     config::{AcmeSite, Address, ClientTls, Config, Listen, Tls, TlsVersion},
     route::Hosts,
 };
@@ -181,7 +180,7 @@ fn stand_in(
     {
         tracing::warn!(site = label, "{error}; another certificate is ordered");
     }
-    let made = acme::stand_in(&acme.names);
+    let made = super::stand_in(&acme.names);
     let unusable = |reason| CertificateError::Unusable { path: tls.cert.clone(), reason };
     made.map(|made| Identity { expires: SystemTime::UNIX_EPOCH, ..made }).map_err(unusable)
 }

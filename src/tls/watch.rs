@@ -17,9 +17,9 @@ use super::{
     names::{Entry, Tickets, entry, settings},
 };
 use crate::{
-    acme::Challenges,
     config::{Config, Tls},
     observe::Metrics,
+    tls::challenges::Challenges,
 };
 
 /// How often the files are looked at. Links that lead elsewhere (certbot's) are followed, so nothing else would see all.

@@ -30,11 +30,8 @@ use pingora_error::{Error, ErrorType, Result};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use crate::{
-    http1::{
-        body::Framing,
-        response::{MOST_INTERIM, ResponseHead},
-    },
-    listen::Buffer,
+    message::{Framing, MOST_INTERIM, ResponseHead},
+    net::Buffer,
     upstream::{self, Lease, Server, Upstream},
 };
 

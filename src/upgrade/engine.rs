@@ -2,16 +2,18 @@
 
 use std::{cell::RefCell, sync::Arc};
 
-use pingora_core::apps::HttpServerApp;
-use pingora_core::{protocols::http::ServerSession, server::configuration::ServerConf};
+use pingora_core::{apps::HttpServerApp, protocols::http::ServerSession, server::configuration::ServerConf};
 use pingora_proxy::{HttpProxy, Session};
 use tokio::sync::watch;
 
-use super::{Proxy, send};
+use super::{
+    Proxy,
+    io::{Client, with_transport},
+};
 use crate::{
-    exchange::Exchange,
-    http1::is_persistent,
-    listen::{Request, RequestHead, Transport},
+    downstream::Transport,
+    exchange::{Exchange, is_persistent},
+    message::{Request, RequestHead},
     state::State,
 };
 
@@ -31,7 +33,7 @@ pub(super) fn prepare(state: &State, session: &mut Session, asked: &RequestHead)
     let settings = state.settings();
     session.set_read_timeout(Some(settings.client_body_timeout));
     session.set_total_drain_timeout(Some(settings.client_body_timeout));
-    let keeps_alive = send::transport(session).is_ok_and(Transport::keeps_alive);
+    let keeps_alive = with_transport(session, |transport| transport.keeps_alive()).unwrap_or(false);
     if !is_persistent(asked) || !keeps_alive {
         // The engine looks at one field named Connection only.
         session.set_keepalive(None);
@@ -69,10 +71,10 @@ impl Engine {
     ) -> Option<Box<Transport>> {
         connection.hand_over(&request);
         exchange.asked = Some(Arc::new(request.head));
-        let session = ServerSession::new_http1(connection);
+        let session = ServerSession::new_http1(Box::new(Client::new(connection)));
         let serving = Arc::clone(&self.proxy);
         let serving = async move { serving.process_new_http(session, &self.never_stops).await };
         let (stream, _) = HANDED.scope(RefCell::new(Some(exchange)), serving).await?.consume();
-        stream.into_any().downcast().ok()
+        stream.into_any().downcast::<Client>().ok()?.into_transport()
     }
 }

@@ -6,15 +6,12 @@ use http::StatusCode;
 use pingora_error::{Error, ErrorSource, ErrorType};
 use pingora_proxy::{FailToProxy, Session};
 
-use super::{engine::asked, send};
+use super::{engine::asked, io::with_transport, send};
 use crate::{
-    answer::Explanation,
-    exchange::Exchange,
-    handler::{
-        self,
-        failed::{self, NoConnection},
-    },
+    downstream::Transport,
+    exchange::{self, Exchange, NoConnection},
     observe::Metrics,
+    response::Explanation,
     upstream::{
         self,
         retry::{Decision, Failure},
@@ -38,7 +35,7 @@ pub(super) fn at_connect(metrics: &Metrics, exchange: &mut Exchange, mut error: 
     let system = error.root_cause().downcast_ref::<io::Error>();
     let failure =
         NoConnection { reason: connect_reason(&error), ours: system.is_some_and(upstream::is_our_own_want) };
-    let decision = failed::to_connect(metrics, &asked(exchange), true, failure, exchange);
+    let decision = exchange::connection_failed(metrics, &asked(exchange), true, failure, exchange);
     error.set_retry(decision == Decision::Retry);
     error
 }
@@ -77,7 +74,7 @@ pub(super) fn while_proxying(
     if *error.esource() != ErrorSource::Upstream {
         return error;
     }
-    let decision = failed::to_answer(metrics, &asked(exchange), true, classify(&error), exchange);
+    let decision = exchange::exchange_failed(metrics, &asked(exchange), true, classify(&error), exchange);
     error.set_retry(decision == Decision::Retry);
     error
 }
@@ -106,11 +103,10 @@ pub(super) async fn explain(session: &mut Session, error: &Error, exchange: &mut
     let Some(explanation) = explanation.filter(|_| !begun) else {
         return FailToProxy { error_code: 0, can_reuse_downstream: false };
     };
-    if let Ok(transport) = send::transport(session) {
-        transport.end_by_surprise();
-    }
+    // Fails only where there is no connection any more.
+    let _ = with_transport(session, Transport::close_unannounced);
     let code = explanation.status.as_u16();
-    let answer = handler::finish(explanation.answer(&asked(exchange).headers), exchange);
+    let answer = exchange::finish(explanation.answer(&asked(exchange).headers), exchange);
     if let Err(error) = send::answer(session, answer, exchange).await {
         tracing::debug!(%error, "the client did not take the explanation");
     }
@@ -133,17 +129,17 @@ fn explanation(error: &Error) -> Option<Explanation> {
             let status = StatusCode::from_u16(*code).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
             Explanation::new(status, "The request was refused.")
         }
-        (ErrorSource::Upstream, _) => failed::explain(classify(error)),
-        (ErrorSource::Downstream, ErrorType::ReadTimedout) => failed::body_timeout(),
+        (ErrorSource::Upstream, _) => exchange::explain(classify(error)),
+        (ErrorSource::Downstream, ErrorType::ReadTimedout) => exchange::body_timeout(),
         (ErrorSource::Downstream, ErrorType::ReadError)
             if io_kind(error) == Some(io::ErrorKind::TimedOut) =>
         {
-            failed::body_too_slow()
+            exchange::body_too_slow()
         }
         (ErrorSource::Downstream, ErrorType::ReadError)
             if io_kind(error) == Some(io::ErrorKind::InvalidData) =>
         {
-            failed::bad_request()
+            exchange::bad_request()
         }
         (
             ErrorSource::Downstream,
@@ -151,7 +147,7 @@ fn explanation(error: &Error) -> Option<Explanation> {
         ) => {
             return None;
         }
-        (ErrorSource::Downstream, _) => failed::bad_request(),
-        (ErrorSource::Internal | ErrorSource::Unset, _) => failed::internal(),
+        (ErrorSource::Downstream, _) => exchange::bad_request(),
+        (ErrorSource::Internal | ErrorSource::Unset, _) => exchange::internal(),
     })
 }

@@ -5,7 +5,7 @@ use std::borrow::Cow;
 use http::{HeaderMap, HeaderName, HeaderValue};
 use pingora_http::{RequestHeader, ResponseHeader};
 
-use crate::answer::{Fields, names_if};
+use crate::message::{Fields, names_if};
 
 macro_rules! engine_head {
     ($head:ty) => {

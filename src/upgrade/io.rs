@@ -1,51 +1,124 @@
-//! What the engine asks of a transport besides bytes.
+//! A client's connection as pingora holds it while it serves a handshake and its tunnel.
 
-use std::sync::Arc;
+use std::{
+    io,
+    pin::Pin,
+    sync::{Arc, Mutex, PoisonError},
+    task::{Context, Poll},
+};
 
 use async_trait::async_trait;
 use pingora_core::protocols::{
     GetProxyDigest, GetSocketDigest, GetTimingDigest, Peek, Shutdown, SocketDigest, Ssl, TimingDigest,
     UniqueID, UniqueIDType, raw_connect::ProxyDigest,
 };
-use tokio::io::AsyncWriteExt;
+use pingora_error::{ErrorType, OkOrErr, Result};
+use pingora_proxy::Session;
+use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt, ReadBuf};
 
-use crate::listen::Transport;
+use crate::downstream::Transport;
+
+/// A transport that pingora reads from and writes to. Its callbacks get at it through a shared session, hence the lock,
+/// which nobody else ever waits for.
+#[derive(Debug)]
+pub(super) struct Client(Mutex<Option<Box<Transport>>>);
+
+impl Client {
+    pub(super) fn new(transport: Box<Transport>) -> Self {
+        Self(Mutex::new(Some(transport)))
+    }
+
+    pub(super) fn into_transport(self) -> Option<Box<Transport>> {
+        self.0.into_inner().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn get_mut(&mut self) -> io::Result<Pin<&mut Transport>> {
+        let transport = self.0.get_mut().unwrap_or_else(PoisonError::into_inner);
+        transport.as_deref_mut().map(Pin::new).ok_or_else(|| io::ErrorKind::NotConnected.into())
+    }
+
+    fn of(session: &Session) -> Result<&Self> {
+        let stream = session.as_downstream().as_http1().map(|session| session.stream().as_any());
+        stream.and_then(|stream| stream.downcast_ref()).or_err(ErrorType::InternalError, "not our connection")
+    }
+}
+
+/// Calls `use_transport` with the client's connection under a session.
+pub(super) fn with_transport<T>(
+    session: &Session,
+    use_transport: impl FnOnce(&mut Transport) -> T,
+) -> Result<T> {
+    let mut transport = Client::of(session)?.0.lock().unwrap_or_else(PoisonError::into_inner);
+    transport.as_deref_mut().map(use_transport).or_err(ErrorType::InternalError, "the connection is in use")
+}
+
+/// Takes the client's connection out of a session that is not read or written meanwhile; [`put_back`] ends that.
+pub(super) fn take(session: &Session) -> Result<Box<Transport>> {
+    let mut transport = Client::of(session)?.0.lock().unwrap_or_else(PoisonError::into_inner);
+    transport.take().or_err(ErrorType::InternalError, "the connection is in use")
+}
+
+/// Returns what [`take`] has taken.
+pub(super) fn put_back(session: &Session, transport: Box<Transport>) -> Result<()> {
+    *Client::of(session)?.0.lock().unwrap_or_else(PoisonError::into_inner) = Some(transport);
+    Ok(())
+}
+
+impl AsyncRead for Client {
+    fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, out: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        Self::get_mut(Pin::into_inner(self))?.poll_read(cx, out)
+    }
+}
+
+impl AsyncWrite for Client {
+    fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        Self::get_mut(Pin::into_inner(self))?.poll_write(cx, bytes)
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Self::get_mut(Pin::into_inner(self))?.poll_flush(cx)
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Self::get_mut(Pin::into_inner(self))?.poll_shutdown(cx)
+    }
+}
 
 #[async_trait]
-impl Shutdown for Transport {
+impl Shutdown for Client {
     async fn shutdown(&mut self) {
         if let Err(error) = self.flush().await {
-            tracing::debug!(peer = %self.peer, %error, "the client did not take the end of its answer");
+            tracing::debug!(%error, "the client did not take the end of its response");
         }
     }
 }
 
-impl UniqueID for Transport {
-    /// Nothing of the engine looks a connection up by it.
+impl UniqueID for Client {
+    /// Nothing of pingora looks a connection up by it.
     fn id(&self) -> UniqueIDType {
         -1
     }
 }
 
-impl Ssl for Transport {}
+impl Ssl for Client {}
 
-impl Peek for Transport {}
+impl Peek for Client {}
 
-// The engine copies these into every request; who the peer is we tell it ourselves, through the transport.
+// Pingora copies these into every request; who the peer is we tell it ourselves, through the transport.
 
-impl GetTimingDigest for Transport {
+impl GetTimingDigest for Client {
     fn get_timing_digest(&self) -> Vec<Option<TimingDigest>> {
         Vec::new()
     }
 }
 
-impl GetProxyDigest for Transport {
+impl GetProxyDigest for Client {
     fn get_proxy_digest(&self) -> Option<Arc<ProxyDigest>> {
         None
     }
 }
 
-impl GetSocketDigest for Transport {
+impl GetSocketDigest for Client {
     fn get_socket_digest(&self) -> Option<Arc<SocketDigest>> {
         None
     }

@@ -6,11 +6,15 @@ use pingora_core::upstreams::peer::HttpPeer;
 use pingora_error::{Error, ErrorType, OkOrErr, Result};
 use pingora_proxy::Session;
 
-use super::{connect, engine::asked, failure, send::transport};
+use super::{
+    connect,
+    engine::asked,
+    failure,
+    io::{put_back, take},
+};
 use crate::{
     config::Address,
-    exchange::Exchange,
-    handler::{self, NoPlace},
+    exchange::{self, Exchange, NoPlace, select_server},
     state::State,
 };
 
@@ -23,7 +27,9 @@ pub(super) async fn choose(
     // An attempt that failed leaves its place to others.
     exchange.lease = None;
     let request = asked(exchange);
-    let place = handler::place(state, transport(session)?, &request, exchange).await;
+    let mut transport = take(session)?;
+    let place = select_server(state, &mut transport, &request, exchange).await;
+    put_back(session, transport)?;
     match place {
         Ok(()) => peer_for(exchange),
         Err(NoPlace::ClientLeft) => Err(Error::new_down(ErrorType::ConnectionClosed)),
@@ -43,7 +49,7 @@ fn peer_for(exchange: &Exchange) -> Result<Box<HttpPeer>> {
     };
     let settings = lease.settings();
     peer.options.connection_timeout = Some(settings.connect_timeout);
-    peer.options.read_timeout = Some(handler::read_timeout(exchange));
+    peer.options.read_timeout = Some(exchange::read_timeout(exchange));
     peer.options.write_timeout = Some(settings.send_timeout);
     // The engine would refuse requests whose Connection names what it protects; we drop the names and keep the rest.
     peer.options.http_upstream_request_policy.strip_connection_nominated = false;

@@ -5,16 +5,18 @@ use pingora_error::Result;
 use pingora_http::ResponseHeader;
 use pingora_proxy::Session;
 
-use super::{engine::asked, failure, send};
+use super::{
+    engine::asked,
+    failure,
+    io::{put_back, take, with_transport},
+    send,
+};
 use crate::{
-    answer::{Explanation, Fields},
-    exchange::Exchange,
+    downstream::Transport,
+    exchange::{self, Exchange, Response, receive_head},
     files::{accelerated, archive},
-    handler::{
-        self,
-        response::{Response, is_interim},
-    },
-    http1::fields::is_hop_by_hop,
+    message::{Fields, is_hop_by_hop, is_interim},
+    response::Explanation,
     state::State,
 };
 
@@ -37,20 +39,20 @@ pub(super) async fn receive(
         let told = "The application's answer leads nowhere.";
         return Err(failure::refused(Explanation::new(StatusCode::BAD_GATEWAY, told)));
     }
-    let transport = send::transport(session)?;
     let request = asked(exchange);
-    let becomes =
-        handler::response::receive(state, transport, &request, false, (status, response), exchange).await;
+    let mut transport = take(session)?;
+    let becomes = receive_head(state, &mut transport, &request, false, (status, response), exchange).await;
+    put_back(session, transport)?;
     if status == StatusCode::SWITCHING_PROTOCOLS {
-        send::transport(session)?.become_tunnel();
-        session.set_read_timeout(Some(handler::read_timeout(exchange)));
+        with_transport(session, Transport::become_tunnel)?;
+        session.set_read_timeout(Some(exchange::read_timeout(exchange)));
     }
     match becomes {
         Response::PassOn => Ok(()),
         Response::Elsewhere => Err(failure::elsewhere()),
         Response::Refuse(explanation) => Err(failure::refused(explanation)),
         // What leads to these was refused above.
-        Response::Instead(_) | Response::List => Err(failure::refused(handler::failed::internal())),
+        Response::Instead(_) | Response::List => Err(failure::refused(exchange::internal())),
     }
 }
 
@@ -64,10 +66,10 @@ pub(super) fn pass_on(session: &mut Session, response: &mut ResponseHeader, exch
         response.remove_if(|name| is_hop_by_hop(name) && !own.contains(&name));
     }
     if is_interim(response.status) {
-        return handler::response::hide(response);
+        return exchange::hide(response);
     }
     send::close_if_stopping(session);
     // Ours, not the server's (RFC 9110 §2.5).
     response.set_version(Version::HTTP_11);
-    handler::response::pass_on(response.status, response, exchange);
+    exchange::pass_on(response.status, response, exchange);
 }

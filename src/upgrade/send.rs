@@ -1,23 +1,17 @@
 //! Telling the client why there is no other response, and recording what was sent.
 
 use http::{StatusCode, header};
-use pingora_error::{Error, ErrorSource, ErrorType, OkOrErr, Result};
+use pingora_error::{Error, ErrorSource, Result};
 use pingora_http::ResponseHeader;
 use pingora_proxy::Session;
 
+use super::io::with_transport;
 use crate::{
-    answer::{Answer, Body},
-    exchange::Exchange,
-    handler::{Sent, response::is_interim},
-    listen::Transport,
+    exchange::{Exchange, Sent},
+    message::is_interim,
     observe::How,
+    response::{Answer, Body},
 };
-
-/// Our transport under a request of the engine.
-pub(super) fn transport(session: &Session) -> Result<&Transport> {
-    let stream = session.as_downstream().as_http1().map(|session| session.stream().as_any());
-    stream.and_then(|stream| stream.downcast_ref()).or_err(ErrorType::InternalError, "not our transport")
-}
 
 /// Whether the client has got the head of its response, or the connection has become a tunnel: then nothing else may be
 /// written to it.
@@ -47,7 +41,8 @@ pub(super) async fn answer(session: &mut Session, answer: Answer, exchange: &mut
 /// Tells the client not to send another request on a connection whose listener is closing. Must come before the head
 /// of the response.
 pub(super) fn close_if_stopping(session: &mut Session) {
-    if transport(session).is_ok_and(|transport| transport.peer.listener.is_closing()) {
+    if with_transport(session, |transport| transport.peer.listener.is_closing()).is_ok_and(|closing| closing)
+    {
         session.set_keepalive(None);
     }
 }

@@ -10,7 +10,7 @@ use tokio::{
 use super::Server;
 use crate::{
     config::Address,
-    listen::{Raw, Socket},
+    net::{Raw, Socket},
     tls::Connector,
 };
 

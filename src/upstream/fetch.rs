@@ -15,11 +15,9 @@ use tokio::runtime::Handle;
 
 use super::{Answered, Lease, Turn, Upstream, health, outlier};
 use crate::{
-    answer::write_fields,
     client::Client,
     config::Address,
-    http1::{body::Framing, response::ResponseHead},
-    listen::Lines,
+    message::{Framing, Lines, ResponseHead, write_fields},
 };
 
 /// How long a server is waited for at most: a thread waits that files are opened with too.

@@ -3,10 +3,8 @@
 use http::{HeaderValue, Method, Version, header};
 
 use crate::{
-    answer::{Fields, named_in_connection, write_plain_length},
     client::Client,
-    listen::RequestHead,
-    observe::{RequestId, X_REQUEST_ID},
+    message::{Fields, RequestHead, RequestId, X_REQUEST_ID, named_in_connection, write_plain_length},
 };
 
 /// Makes the head for a server out of `received`, a copy of which `request` is.

@@ -14,7 +14,7 @@ use tokio::{
 };
 
 use super::{Server, Upstream, connect::connect, server};
-use crate::{answer::write_fields, config::Health};
+use crate::{config::Health, message::write_fields};
 
 /// Pause between two questions to a server that has just gone.
 const SOON: Duration = Duration::from_millis(100);

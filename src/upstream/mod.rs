@@ -7,6 +7,7 @@
 mod balance;
 mod budget;
 mod connect;
+mod connection;
 mod fetch;
 mod group;
 mod head;
@@ -43,7 +44,7 @@ pub(crate) use {
     fetch::Fetch,
     head::prepare,
     health::{is_our_own_want, why},
-    key::{cookies, of as key_of},
+    key::of as key_of,
 };
 
 /// How the servers of upstreams are spoken to under TLS, by the names of those where they are.
@@ -155,3 +156,4 @@ mod laws;
 mod simulation;
 #[cfg(test)]
 mod tests;
+pub(crate) use crate::upstream::connection::Connection;

@@ -1,6 +1,6 @@
 //! What the configuration says of codings.
 
-pub use crate::compress::Coding;
+pub use crate::message::Coding;
 
 /// `compress`: which answers are sent in a coding, and in which.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -4,7 +4,6 @@ use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, header};
 
 use super::Archive;
 use crate::{
-    answer::{Answer, Body, Fields},
     files::{
         accelerated,
         conditional::{Condition, Validators},
@@ -12,8 +11,9 @@ use crate::{
         range::{Range, Span},
         value, without_content,
     },
-    listen::Lines,
+    message::{Fields, Lines},
     observe::How,
+    response::{Answer, Body},
 };
 
 /// Most bytes that are read for a range and are not in it: half a second of a slow disk, before anything is sent. A

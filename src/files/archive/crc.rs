@@ -10,7 +10,7 @@ use std::{
     sync::{Mutex, MutexGuard, PoisonError},
 };
 
-use crate::files::Identity;
+use crate::response::Identity;
 
 /// Most files of a generation; two of them are kept. A hash table doubles at this number of entries (7/8 of 65,536), so
 /// both take 8 MB at most.

@@ -41,7 +41,7 @@ pub use plan::{Order, Unresolved, plan};
 use plan::{Policy, Unplanned};
 
 use super::{Wanted, range::Span};
-use crate::answer::Pieces;
+use crate::response::Pieces;
 use crc::Crc;
 use source::Source;
 use stream::Stream;

@@ -20,12 +20,10 @@ use super::{
     zip::{Member, Table},
 };
 use crate::{
-    answer::Fields,
     bulkhead::Permit,
-    files::{
-        Identity,
-        open::{Missing, locate},
-    },
+    files::open::{Missing, locate},
+    message::Fields,
+    response::Identity,
 };
 
 const X_ARCHIVE_FILES: HeaderName = HeaderName::from_static("x-archive-files");

@@ -17,13 +17,13 @@ use super::{
     zip::Record,
 };
 use crate::{
-    answer::Piece,
     bulkhead::{Bulkhead, OpenFile, Permit},
     files::{
-        Identity, Wanted,
+        Wanted,
         open::{SMALL, locate},
         range::Span,
     },
+    response::{Identity, Piece},
 };
 
 /// Bytes of a batch, after which it is sent; a file that the kernel sends may be more.

@@ -13,8 +13,8 @@ use tokio::task::{JoinHandle, spawn_blocking};
 
 use super::source::{Batch, Source};
 use crate::{
-    answer::{Piece, Pieces},
     bulkhead::{Bulkhead, Permit},
+    response::{Piece, Pieces},
 };
 
 /// The pieces of an archive.

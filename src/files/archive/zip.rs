@@ -53,7 +53,7 @@ pub struct Member {
     pub offset: u64,
     /// Bytes of its data.
     pub size: u64,
-    /// What its file must still be when it is opened; see [`Identity::version`](super::crc::Identity::version).
+    /// What its file must still be when it is opened; see [`Identity::version`](crate::response::Identity::version).
     pub version: u64,
     text: u32,
     target: u16,

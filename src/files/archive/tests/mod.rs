@@ -23,8 +23,8 @@ use tempfile::TempDir;
 
 use super::{plan::Unfit, *};
 use crate::{
-    answer::{Answer, Body, Piece, Pieces},
     files::open::Missing,
+    response::{Answer, Body, Piece, Pieces},
 };
 
 /// A directory with files in it, at `/s/`.

@@ -1,7 +1,7 @@
 //! What a client gets who comes again, asks for a part, or has a condition.
 
 use super::*;
-use crate::listen::Lines;
+use crate::message::Lines;
 
 /// The bytes, and how many of the pieces the kernel sends.
 async fn collect_and_count(mut pieces: Box<dyn Pieces>) -> (Vec<u8>, usize) {

@@ -1,0 +1,367 @@
+//! A stream as a socket: what is read from it is the body of its request, and the answer that is written to it leaves
+//! as HEADERS and DATA.
+
+use std::{
+    fmt::Write as _,
+    io,
+    mem::MaybeUninit,
+    sync::{Arc, atomic::Ordering},
+    task::{Context, Poll, ready},
+};
+
+use bytes::{Bytes, BytesMut};
+use h2::{Reason, RecvStream, SendStream, server::SendResponse};
+use http::{HeaderName, HeaderValue, Method, Response, StatusCode, header};
+use tokio::{io::ReadBuf, time::timeout};
+
+use crate::{
+    downstream::{
+        connection::LINGER,
+        http2::{Shared, broken},
+    },
+    message::{Chunks, Inbound, Request},
+};
+
+/// Most fields of an answer: a server's may have 256, and some are added.
+const MAX_FIELDS: usize = 512;
+
+/// A stream as a socket.
+pub(crate) struct Stream {
+    /// None once nobody reads it any more.
+    body: Option<RecvStream>,
+    /// The body comes in chunks, as its length is not known.
+    in_chunks: bool,
+    /// What frames the data, to be read before it.
+    before: BytesMut,
+    /// Data that has come and is not read.
+    data: Bytes,
+    is_read: bool,
+    answer: Answer,
+    is_head: bool,
+    /// It asks for a WebSocket: what follows the answer is no body.
+    is_tunnel: bool,
+    shared: Arc<Shared>,
+}
+
+/// How far the answer is.
+enum Answer {
+    /// Its head is being written.
+    Head(SendResponse<Bytes>, BytesMut),
+    /// Its body is on its way.
+    Body(SendStream<Bytes>, Left),
+    /// All of it has been handed over.
+    Done(SendStream<Bytes>),
+    /// There will be none, or no more of it.
+    Broken,
+}
+
+/// What is still to come of a body.
+#[derive(Debug, Clone, Copy)]
+enum Left {
+    Length(u64),
+    Chunks(Chunks),
+    /// All that comes, until the tunnel ends.
+    Tunnel,
+}
+
+impl Stream {
+    pub(crate) fn new(
+        respond: SendResponse<Bytes>,
+        body: RecvStream,
+        request: &Request,
+        shared: Arc<Shared>,
+    ) -> Self {
+        Self {
+            is_read: body.is_end_stream(),
+            body: Some(body),
+            in_chunks: matches!(request.body, Inbound::Chunked(_)),
+            before: BytesMut::new(),
+            data: Bytes::new(),
+            answer: Answer::Head(respond, BytesMut::new()),
+            is_head: request.head.method == Method::HEAD,
+            is_tunnel: request.head.headers.has(header::UPGRADE),
+            shared,
+        }
+    }
+
+    /// Reads of the body; past its end, an error when the client has given the stream up.
+    pub(crate) fn poll_read(&mut self, cx: &mut Context<'_>, out: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        let start = out.filled().len();
+        loop {
+            let framing = self.before.len().min(out.remaining());
+            out.put_slice(&self.before.split_to(framing));
+            let taken = self.data.len().min(out.remaining());
+            if taken > 0 && self.before.is_empty() {
+                out.put_slice(&self.data.split_to(taken));
+                // What was passed on makes room for more. Fails only when the stream is gone.
+                if let Some(body) = &mut self.body {
+                    let _ = body.flow_control().release_capacity(taken);
+                }
+                self.shared.taken.fetch_add(taken as u64, Ordering::Relaxed);
+                if self.data.is_empty() && self.in_chunks {
+                    self.before.extend_from_slice(b"\r\n");
+                }
+            }
+            if out.remaining() == 0 || !self.data.is_empty() || !self.before.is_empty() {
+                if out.filled().len() > start || out.remaining() == 0 {
+                    return Poll::Ready(Ok(()));
+                }
+                continue;
+            }
+            if self.is_read {
+                if out.filled().len() > start || self.is_tunnel {
+                    return Poll::Ready(Ok(()));
+                }
+                return self.poll_reset(cx).map(Err);
+            }
+            let Some(body) = &mut self.body else { return Poll::Ready(Ok(())) };
+            match body.poll_data(cx) {
+                Poll::Pending if out.filled().len() > start => return Poll::Ready(Ok(())),
+                Poll::Pending => return Poll::Pending,
+                Poll::Ready(Some(Ok(data))) if data.is_empty() => {}
+                Poll::Ready(Some(Ok(data))) => {
+                    if self.in_chunks {
+                        // Fails only for want of memory.
+                        let _ = write!(self.before, "{:x}\r\n", data.len());
+                    }
+                    self.data = data;
+                }
+                Poll::Ready(Some(Err(error))) => return Poll::Ready(Err(broken(error))),
+                Poll::Ready(None) => {
+                    self.is_read = true;
+                    if self.in_chunks {
+                        self.before.extend_from_slice(b"0\r\n\r\n");
+                    }
+                }
+            }
+        }
+    }
+
+    /// Ready when the client has given the stream up.
+    fn poll_reset(&mut self, cx: &mut Context<'_>) -> Poll<io::Error> {
+        let reset = match &mut self.answer {
+            Answer::Head(respond, _) => ready!(respond.poll_reset(cx)),
+            Answer::Body(stream, _) | Answer::Done(stream) => ready!(stream.poll_reset(cx)),
+            Answer::Broken => Ok(Reason::INTERNAL_ERROR),
+        };
+        Poll::Ready(match reset {
+            Ok(reason) => io::Error::new(io::ErrorKind::ConnectionReset, reason.description()),
+            Err(error) => broken(error),
+        })
+    }
+
+    pub(crate) fn is_reset(&mut self, cx: &mut Context<'_>) -> bool {
+        self.poll_reset(cx).is_ready()
+    }
+
+    /// Takes of an answer in HTTP/1.1 as much as the client has room for.
+    pub(crate) fn poll_send(&mut self, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        let mut taken = 0;
+        while taken < bytes.len() {
+            match self.poll_send_some(cx, &bytes[taken..]) {
+                Poll::Ready(sent) => taken += sent?,
+                Poll::Pending if taken > 0 => break,
+                Poll::Pending => return Poll::Pending,
+            }
+        }
+        Poll::Ready(Ok(taken))
+    }
+
+    fn poll_send_some(&mut self, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        match &mut self.answer {
+            Answer::Head(_, head) => {
+                let before = head.len();
+                head.extend_from_slice(bytes);
+                let end = memchr::memmem::find(&head[before.saturating_sub(3)..], b"\r\n\r\n");
+                let Some(end) = end.map(|at| before.saturating_sub(3) + at + 4) else {
+                    return Poll::Ready(Ok(bytes.len()));
+                };
+                head.truncate(end);
+                let taken = end - before;
+                self.send_head()?;
+                Poll::Ready(Ok(taken))
+            }
+            Answer::Body(stream, left) => {
+                let data = match left {
+                    Left::Tunnel => bytes.len(),
+                    Left::Length(left) => bytes.len().min(usize::try_from(*left).unwrap_or(usize::MAX)),
+                    Left::Chunks(chunks) => match chunks.data_left() {
+                        Some(left) => bytes.len().min(usize::try_from(left).unwrap_or(usize::MAX)),
+                        None => {
+                            chunks.count(&bytes[..1]).map_err(|_| unreadable())?;
+                            if chunks.is_done() {
+                                stream.send_data(Bytes::new(), true).map_err(broken)?;
+                                self.finish();
+                            }
+                            return Poll::Ready(Ok(1));
+                        }
+                    },
+                };
+                let room = ready!(poll_room(stream, data, cx))?;
+                let data = data.min(room);
+                let is_last = match left {
+                    Left::Tunnel => false,
+                    Left::Length(left) => {
+                        *left -= data as u64;
+                        *left == 0
+                    }
+                    Left::Chunks(chunks) => {
+                        chunks.count(&bytes[..data]).map_err(|_| unreadable())?;
+                        false
+                    }
+                };
+                stream.send_data(Bytes::copy_from_slice(&bytes[..data]), is_last).map_err(broken)?;
+                if is_last {
+                    self.finish();
+                }
+                Poll::Ready(Ok(data))
+            }
+            // More than the answer is nobody's.
+            Answer::Done(_) => Poll::Ready(Ok(bytes.len())),
+            Answer::Broken => Poll::Ready(Err(io::ErrorKind::BrokenPipe.into())),
+        }
+    }
+
+    /// Sends the head that has been written.
+    fn send_head(&mut self) -> io::Result<()> {
+        let Answer::Head(mut respond, head) = std::mem::replace(&mut self.answer, Answer::Broken) else {
+            return Ok(());
+        };
+        let (response, framing) = response(&head).ok_or_else(unreadable)?;
+        let status = response.status();
+        if status.is_informational() {
+            if status == StatusCode::SWITCHING_PROTOCOLS {
+                if !self.is_tunnel {
+                    return Err(unreadable());
+                }
+                // In HTTP/2 it is an answer like any other (RFC 8441 §5).
+                let (mut parts, ()) = response.into_parts();
+                parts.status = StatusCode::OK;
+                parts.headers.remove(header::SEC_WEBSOCKET_ACCEPT);
+                let stream = respond.send_response(Response::from_parts(parts, ()), false).map_err(broken)?;
+                self.answer = Answer::Body(stream, Left::Tunnel);
+                return Ok(());
+            }
+            // A client that cannot be told does without.
+            let _ = respond.send_informational(response);
+            self.answer = Answer::Head(respond, BytesMut::new());
+            return Ok(());
+        }
+        let has_none = self.is_head || matches!(status, StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED);
+        let left = match framing {
+            _ if has_none => None,
+            Some(Left::Length(0)) => None,
+            framing => Some(framing.ok_or_else(unreadable)?),
+        };
+        let stream = respond.send_response(response, left.is_none()).map_err(broken)?;
+        self.answer = match left {
+            Some(left) => Answer::Body(stream, left),
+            None => Answer::Done(stream),
+        };
+        Ok(())
+    }
+
+    /// The client takes nothing of its answer, or too little.
+    pub(crate) fn give_up(&self) {
+        self.shared.gave_up.store(true, Ordering::Relaxed);
+    }
+
+    fn finish(&mut self) {
+        if let Answer::Body(stream, _) = std::mem::replace(&mut self.answer, Answer::Broken) {
+            self.answer = Answer::Done(stream);
+        }
+    }
+}
+
+/// Room for as much as `wanted`, at least one byte.
+fn poll_room(stream: &mut SendStream<Bytes>, wanted: usize, cx: &mut Context<'_>) -> Poll<io::Result<usize>> {
+    stream.reserve_capacity(wanted);
+    loop {
+        let room = stream.capacity();
+        if room > 0 {
+            return Poll::Ready(Ok(room));
+        }
+        match ready!(stream.poll_capacity(cx)) {
+            Some(Ok(_)) => {}
+            Some(Err(error)) => return Poll::Ready(Err(broken(error))),
+            None => return Poll::Ready(Err(io::ErrorKind::BrokenPipe.into())),
+        }
+    }
+}
+
+/// Reads the head of an answer; what of its body is to come, if the head says so.
+fn response(head: &[u8]) -> Option<(Response<()>, Option<Left>)> {
+    let mut fields = [const { MaybeUninit::uninit() }; MAX_FIELDS];
+    let mut parsed = httparse::Response::new(&mut []);
+    let config = httparse::ParserConfig::default();
+    let read = config.parse_response_with_uninit_headers(&mut parsed, head, &mut fields).ok()?;
+    if read.is_partial() {
+        return None;
+    }
+    let mut response = Response::new(());
+    *response.status_mut() = StatusCode::from_u16(parsed.code?).ok()?;
+    let mut left = None;
+    for field in parsed.headers.iter() {
+        let name = HeaderName::from_bytes(field.name.as_bytes()).ok()?;
+        match name {
+            header::CONNECTION | header::UPGRADE => continue,
+            header::TRANSFER_ENCODING => {
+                left = Some(Left::Chunks(Chunks::new()));
+                continue;
+            }
+            header::CONTENT_LENGTH => {
+                left = Some(Left::Length(std::str::from_utf8(field.value).ok()?.parse().ok()?));
+            }
+            _ if matches!(name.as_str(), "keep-alive" | "proxy-connection") => continue,
+            _ => {}
+        }
+        response.headers_mut().append(name, HeaderValue::from_bytes(field.value).ok()?);
+    }
+    Some((response, left))
+}
+
+fn unreadable() -> io::Error {
+    io::Error::new(io::ErrorKind::InvalidData, "the answer cannot be said in HTTP/2")
+}
+
+impl Drop for Stream {
+    /// An answer that is not whole must not look like one.
+    fn drop(&mut self) {
+        match &mut self.answer {
+            Answer::Head(respond, _) => respond.send_reset(Reason::INTERNAL_ERROR),
+            Answer::Body(stream, Left::Tunnel) => {
+                // Fails when the client has ended it.
+                let _ = stream.send_data(Bytes::new(), true);
+            }
+            Answer::Body(stream, _) => stream.send_reset(Reason::INTERNAL_ERROR),
+            Answer::Done(_) if !self.is_read => self.linger(),
+            Answer::Done(_) | Answer::Broken => {}
+        }
+    }
+}
+
+impl Stream {
+    /// Reads what a client still sends after its answer: some give the answer up when they may not send it all.
+    fn linger(&mut self) {
+        let Some(mut body) = self.body.take() else { return };
+        let Ok(runtime) = tokio::runtime::Handle::try_current() else { return };
+        let unread = self.data.len();
+        runtime.spawn(timeout(LINGER, async move {
+            let mut came = unread;
+            loop {
+                // Fails only when the stream is gone.
+                let _ = body.flow_control().release_capacity(came);
+                match body.data().await {
+                    Some(Ok(data)) => came = data.len(),
+                    Some(Err(_)) | None => return,
+                }
+            }
+        }));
+    }
+}
+
+impl std::fmt::Debug for Stream {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("stream")
+    }
+}

@@ -1,0 +1,113 @@
+//! A client's connection while it has a request in hand: bytes of that request in ([`request`]), the response and whole
+//! files out ([`response`]), and the way it ends ([`close`]).
+
+mod close;
+mod request;
+mod response;
+mod stream;
+
+use std::{fmt, io};
+
+use bytes::BytesMut;
+
+use super::wire::Wire;
+use crate::{
+    listen::{Limits, Peer, Place},
+    message::Inbound,
+    net::Alarm,
+};
+use close::Close;
+use request::Replay;
+use response::Sending;
+
+/// What stays of a connection between two requests.
+pub(crate) struct Link {
+    pub(crate) wire: Wire,
+    pub(crate) peer: Peer,
+    /// `None` for a stream: its connection has one.
+    pub(crate) place: Option<Place>,
+    pub(crate) alarm: Alarm,
+}
+
+/// A client's connection while it has a request in hand.
+pub(crate) struct Transport {
+    /// `None` once the connection is parked, which ends this.
+    wire: Option<Wire>,
+    /// Who is at the other end, and through which listener.
+    pub(crate) peer: Peer,
+    /// Bytes read and not yet handed out.
+    pub(crate) received: BytesMut,
+    /// How much of what comes belongs to the request in hand.
+    inbound: Inbound,
+    replay: Replay,
+    sending: Sending,
+    close: Close,
+    /// The connection may take another request after the one in hand.
+    keeps_alive: bool,
+    /// Bytes per second that the client must send or take while it is waited for (`min_rate`).
+    min_rate: u64,
+    /// Wakes its task when it or its server has waited for too long.
+    pub(crate) alarm: Alarm,
+    /// Counts the connection for as long as it, or its lingering close, lasts.
+    place: Option<Place>,
+}
+
+impl Transport {
+    /// A connection that has a request, of which `received` was read beside its head.
+    pub(crate) fn new(link: Link, received: BytesMut, limits: &Limits) -> Self {
+        let Link { wire, peer, place, alarm } = link;
+        Self {
+            wire: Some(wire),
+            peer,
+            received,
+            inbound: Inbound::Length(0),
+            replay: Replay::default(),
+            sending: Sending::new(limits.send_timeout),
+            close: Close::default(),
+            keeps_alive: !limits.keepalive_timeout.is_zero(),
+            min_rate: limits.min_rate,
+            alarm,
+            place,
+        }
+    }
+
+    /// The connection until its next request, and what has been read of that.
+    pub(crate) fn park(mut self) -> Option<(Link, BytesMut)> {
+        self.leave_to_kernel();
+        let wire = self.wire.take()?;
+        let place = self.place.take();
+        let (peer, alarm) = (self.peer.clone(), std::mem::take(&mut self.alarm));
+        Some((Link { wire, peer, place, alarm }, std::mem::take(&mut self.received)))
+    }
+
+    fn wire(&mut self) -> io::Result<&mut Wire> {
+        self.wire.as_mut().ok_or_else(parked)
+    }
+
+    /// Whether the connection may take another request (`keepalive_timeout`).
+    pub(crate) fn keeps_alive(&self) -> bool {
+        self.keeps_alive
+    }
+
+    /// Whether the client has closed its side or the connection is broken; reads nothing.
+    pub(crate) fn is_abandoned(&mut self) -> bool {
+        self.wire.as_mut().is_none_or(Wire::is_abandoned)
+    }
+
+    /// Turns the connection into a tunnel (101 Switching Protocols): every byte from now on is for the server.
+    pub(crate) fn become_tunnel(&mut self) {
+        self.inbound = Inbound::Tunnel;
+        self.replay = Replay::default();
+    }
+}
+
+/// Nobody asks a parked connection for anything.
+fn parked() -> io::Error {
+    io::ErrorKind::NotConnected.into()
+}
+
+impl fmt::Debug for Transport {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "connection from {}", self.peer)
+    }
+}

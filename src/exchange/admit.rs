@@ -1,0 +1,131 @@
+//! What may answer before a route's action: who may ask, methods, the size of bodies, limits, and the ceiling of memory.
+
+use http::{HeaderValue, Method, StatusCode, header};
+
+use crate::{
+    client::Client,
+    clock,
+    config::{Action, Route},
+    exchange::Exchange,
+    limits,
+    message::RequestHead,
+    response::{Answer, Explanation},
+    site,
+    state::State,
+};
+
+/// Refuses any request while memory is short.
+pub(crate) fn refuse_now(state: &State, request: &RequestHead) -> Option<Answer> {
+    let refusal = state.memory.pass().err()?;
+    state.metrics.refused_request("memory");
+    Some(refusal.answer(&request.headers))
+}
+
+/// Refuses what the route does not take, as often as it is asked. The request then counts for its limits, once.
+pub(crate) fn enter(
+    state: &State,
+    route: &site::Route,
+    request: &RequestHead,
+    exchange: &mut Exchange,
+) -> Option<Answer> {
+    let client = exchange.client.as_ref()?;
+    if let Some(answer) = refuse_client(&route.settings, request, client) {
+        state.metrics.refused_request("denied");
+        return Some(answer);
+    }
+    if let Some(answer) = refuse_request(&route.settings, request) {
+        return Some(answer);
+    }
+    if route.limits.is_empty() {
+        return None;
+    }
+    let may_stream = route.upstream.is_some();
+    match limits::pass(&route.limits, request, client, exchange.started, may_stream) {
+        Ok(in_progress) => {
+            exchange.in_progress = in_progress;
+            None
+        }
+        Err(refusal) => Some(refusal.answer(&request.headers)),
+    }
+}
+
+/// Counts a request that has asked for an event stream or a tunnel as one in progress, as its response is something else:
+/// else a word in its head would be a way around `connections`.
+///
+/// # Errors
+///
+/// What the client is told where that is one too many.
+pub(crate) fn count_after_all(exchange: &mut Exchange) -> Result<(), Explanation> {
+    let Some(client) = &exchange.client else { return Ok(()) };
+    exchange.in_progress.iter_mut().try_for_each(|one| one.count(client, clock::now()))
+}
+
+/// Refuses what the route does not take.
+pub(crate) fn refuse(route: &Route, request: &RequestHead, client: &Client) -> Option<Answer> {
+    refuse_client(route, request, client).or_else(|| refuse_request(route, request))
+}
+
+fn refuse_request(route: &Route, request: &RequestHead) -> Option<Answer> {
+    refuse_method(route, request).or_else(|| refuse_body(route, request)).or_else(|| end_here(route, request))
+}
+
+/// OPTIONS that may not be passed on is answered by who holds it then (RFC 9110 §7.6.2).
+fn end_here(route: &Route, request: &RequestHead) -> Option<Answer> {
+    let goes_on = matches!(route.action, Action::Proxy(_)) && request.method == Method::OPTIONS;
+    let left = goes_on.then(|| request.headers.get(header::MAX_FORWARDS)).flatten()?;
+    (left == b"0").then(|| Answer::empty(StatusCode::NO_CONTENT))
+}
+
+fn refuse_client(route: &Route, request: &RequestHead, client: &Client) -> Option<Answer> {
+    if route.access.permits(client.address) {
+        return None;
+    }
+    let sentence = format!("Your address, {}, may not ask for this.", client.address);
+    Some(Explanation::new(StatusCode::FORBIDDEN, sentence).answer(&request.headers))
+}
+
+/// TRACE would echo what nobody should see (RFC 9110 §9.3.8); files can only be read.
+fn refuse_method(route: &Route, request: &RequestHead) -> Option<Answer> {
+    const READ: &[Method] = &[Method::GET];
+    let allowed = match (&route.methods, &route.action) {
+        (Some(methods), _) => Some(methods.as_slice()),
+        (None, Action::Files(_)) => Some(READ),
+        (None, _) => None,
+    };
+    let method = &request.method;
+    let implied = if *method == Method::HEAD { &Method::GET } else { method };
+    let fits = |methods: &[Method]| methods.contains(method) || methods.contains(implied);
+    if *method != Method::TRACE && allowed.is_none_or(fits) {
+        return None;
+    }
+    let mut names: Vec<&str> = allowed.unwrap_or_default().iter().map(Method::as_str).collect();
+    if names.contains(&"GET") && !names.contains(&"HEAD") {
+        names.push("HEAD");
+    }
+    // What may be done with a file is no secret; OPTIONS asks for just that (RFC 9110 §9.3.7).
+    let is_question = *method == Method::OPTIONS && route.methods.is_none();
+    let mut answer = if is_question {
+        Answer::empty(StatusCode::NO_CONTENT)
+    } else {
+        let sentence = format!("{method} is not allowed for this address.");
+        Explanation::new(StatusCode::METHOD_NOT_ALLOWED, sentence).answer(&request.headers)
+    };
+    if let Ok(allow) = HeaderValue::from_str(&names.join(", ")) {
+        answer.headers.insert(header::ALLOW, allow);
+    }
+    Some(answer)
+}
+
+fn refuse_body(route: &Route, request: &RequestHead) -> Option<Answer> {
+    let limit = route.max_body?;
+    let length: u64 = request.headers.text(header::CONTENT_LENGTH)?.parse().ok()?;
+    (length > limit).then(|| too_large(limit).answer(&request.headers))
+}
+
+/// The body is, or has turned out to be, larger than the route takes.
+pub(crate) fn too_large(limit: u64) -> Explanation {
+    Explanation::new(
+        StatusCode::PAYLOAD_TOO_LARGE,
+        format!("The body of the request is larger than the {limit} bytes that are taken here (max_body)."),
+    )
+}

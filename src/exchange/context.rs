@@ -1,0 +1,149 @@
+//! One request and its answer: what is known about them on their way.
+
+use std::{
+    sync::Arc,
+    time::{Duration, SystemTime},
+};
+
+use http::{HeaderName, HeaderValue, Method, uri::PathAndQuery};
+use tokio::time::Instant;
+
+use crate::{
+    client::Client,
+    clock,
+    limits::InProgress,
+    message::{Lines, RequestHead, RequestId},
+    observe::How,
+    site::{Route, Site},
+    tls::TlsSession,
+    upstream::{Lease, Server, Turn, Upstream, retry},
+};
+
+/// The state of one request.
+pub struct Exchange {
+    /// When its head was there.
+    pub(crate) started: Instant,
+    /// The same, by the calendar.
+    pub(crate) time: SystemTime,
+    /// Its name in logs.
+    pub(crate) id: RequestId,
+    /// Who asks.
+    pub(crate) client: Option<Client>,
+    /// What its connection has agreed on, where it speaks TLS.
+    pub(crate) tls: Option<Arc<TlsSession>>,
+    /// What was asked, where pingora serves it, whose heads are its own.
+    pub(crate) asked: Option<Arc<RequestHead>>,
+    /// The site it is for, where that has no route for it.
+    pub(crate) site: Option<Arc<Site>>,
+    /// The route it takes.
+    pub(crate) route: Option<Arc<Route>>,
+    /// What counts it in its limits until it is over.
+    pub(crate) in_progress: Vec<InProgress>,
+    /// Its way through the upstream.
+    pub(crate) turn: Turn,
+    /// Its place on a server, while it has one.
+    pub(crate) lease: Option<Lease>,
+    /// From choosing the server to the head of its answer.
+    pub(crate) upstream_took: Option<Duration>,
+    /// Attempts on which something was sent; one that met a stale kept connection is not counted.
+    pub(crate) tries: u32,
+    /// Whether a kept connection turned out to be closed by its server.
+    pub(crate) was_stale: bool,
+    /// Connections that failed in a row.
+    pub(crate) failed_connects: u32,
+    /// Whether the head of an answer has come from the server.
+    pub(crate) answered: bool,
+    /// How the answer is made.
+    pub(crate) how: How,
+    /// Whether the connection to the server had served a request before.
+    pub(crate) reused: bool,
+    /// What is asked of the server in place of what the client asked for: the application has redirected inside.
+    pub(crate) redirect: Option<PathAndQuery>,
+    /// Fields of the answers that have redirected it, for the client.
+    pub(crate) carried: Vec<(HeaderName, HeaderValue)>,
+    /// How often it has.
+    pub(crate) redirects: u8,
+    /// The server that answered, or was asked last, for the log.
+    pub(crate) server: Option<Arc<Server>>,
+}
+
+impl Exchange {
+    /// A request whose head has just come.
+    pub(crate) fn new() -> Self {
+        Self {
+            started: clock::now(),
+            time: clock::calendar(),
+            id: RequestId::random(),
+            client: None,
+            tls: None,
+            asked: None,
+            site: None,
+            route: None,
+            in_progress: Vec::new(),
+            turn: Turn::default(),
+            lease: None,
+            upstream_took: None,
+            tries: 0,
+            was_stale: false,
+            failed_connects: 0,
+            answered: false,
+            how: How::Memory,
+            reused: false,
+            redirect: None,
+            carried: Vec::new(),
+            redirects: 0,
+            server: None,
+        }
+    }
+
+    /// It takes this route.
+    pub(crate) fn take(&mut self, route: Arc<Route>) {
+        self.route = Some(route);
+    }
+
+    /// The method that a server is asked by for a request of this one.
+    pub(crate) fn method(&self, asked: &Method) -> Method {
+        if self.redirect.is_some() && *asked != Method::HEAD {
+            // It is asked for what the client gets; what the client wanted done is done.
+            return Method::GET;
+        }
+        asked.clone()
+    }
+
+    /// Whether a request of this method may use a kept connection, and leave it for others; idle ones are kept for
+    /// `keepalive`.
+    ///
+    /// A request with a body never does: a server that does not read the body would take it for the next request, and its
+    /// response would be another client's.
+    pub(crate) fn may_share_connection(&self, asked: &Method, has_body: bool, keepalive: Duration) -> bool {
+        // A second try has no time for kept connections that may be stale as well.
+        let is_first = self.tries == 0 && !self.was_stale;
+        is_first && !has_body && !keepalive.is_zero() && !retry::needs_fresh_connection(asked)
+    }
+
+    /// Whether once is as good as twice for this request, whatever its method: its route or the client says so.
+    pub(crate) fn is_repeatable(&self, fields: &Lines) -> bool {
+        self.repeats_any_method() || fields.has(retry::IDEMPOTENCY_KEY)
+    }
+
+    /// Whether the route has every method sent again (`retry = { unsafe = true }`).
+    pub(crate) fn repeats_any_method(&self) -> bool {
+        self.route.as_ref().is_some_and(|route| route.settings.retry.any_method)
+    }
+
+    /// The site it is for, if there is one for its host.
+    pub(crate) fn site(&self) -> Option<&Site> {
+        let site = self.route.as_ref().map(|route| &route.site);
+        site.or(self.site.as_ref()).map(|site| &**site)
+    }
+
+    /// The upstream of its route.
+    pub(crate) fn upstream(&self) -> Option<&Arc<Upstream>> {
+        self.route.as_ref().and_then(|route| route.upstream.as_ref())
+    }
+
+    /// The key of its route, `-` when it has none.
+    pub(crate) fn route_key(&self) -> &str {
+        self.route.as_ref().map_or("-", |route| &route.settings.key)
+    }
+}

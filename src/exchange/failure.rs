@@ -1,0 +1,207 @@
+//! What follows when an attempt at a server fails: whether another one gets the request, and what the client is told.
+
+use http::StatusCode;
+
+use crate::{
+    exchange::context::Exchange,
+    message::RequestHead,
+    observe::Metrics,
+    response::Explanation,
+    upstream::{
+        NoServer, Upstream,
+        retry::{self, Attempt, Decision, Failure},
+    },
+};
+
+/// Seconds after which a client that found no server may ask again.
+const ASK_AGAIN: u32 = 5;
+
+/// No server could be had.
+pub(crate) fn no_server(upstream: &Upstream, none: NoServer) -> Explanation {
+    let sentence = match none {
+        NoServer::Expired(held) if held.is_zero() => {
+            "No server can be reached at the moment. Please try again soon.".into()
+        }
+        NoServer::Expired(held) => {
+            let held = humantime::format_duration(held);
+            format!("No server could be reached for {held}. Please try again soon.")
+        }
+        NoServer::Gone => "What was asked for is no longer there. Please try again.".into(),
+        NoServer::Stopping => "The service is being restarted. Please try again soon.".into(),
+        NoServer::QueueFull(_) => "Too many requests are waiting already. Please try again soon.".into(),
+    };
+    tracing::warn!(upstream = upstream.name, reason = %none, "a request got no server: 503");
+    Explanation::new(StatusCode::SERVICE_UNAVAILABLE, sentence).retry_after(ASK_AGAIN)
+}
+
+/// The mistake is ours.
+pub(crate) fn internal() -> Explanation {
+    Explanation::new(StatusCode::INTERNAL_SERVER_ERROR, "The proxy could not serve the request.")
+}
+
+/// Why there is no connection to a server.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct NoConnection {
+    /// In a word, for the log and the `reason` label.
+    pub(crate) reason: &'static str,
+    /// What is lacking is ours (file descriptors): the server is none the worse.
+    pub(crate) ours: bool,
+}
+
+/// A server could not be connected to: nothing was sent, so another one gets the request, whatever its method.
+pub(crate) fn connection_failed(
+    metrics: &Metrics,
+    request: &RequestHead,
+    replayable: bool,
+    failure: NoConnection,
+    exchange: &mut Exchange,
+) -> Decision {
+    exchange.failed_connects += 1;
+    let decision = decide(Failure::Connect, request, replayable, exchange);
+    if let Some(lease) = exchange.lease.take() {
+        let group = lease.upstream();
+        metrics.connect_failure(&group.name, &lease.server().label, failure.reason);
+        if decision == Decision::Retry {
+            metrics.retry(&group.name, "connect");
+        }
+        if failure.ours {
+            tracing::error!("cannot make connections; is the limit of open files too low?");
+        } else {
+            group.failed(lease.server(), failure.reason);
+        }
+    }
+    decision
+}
+
+/// The exchange with a server broke off. Decides whether another one gets the request.
+pub(crate) fn exchange_failed(
+    metrics: &Metrics,
+    request: &RequestHead,
+    replayable: bool,
+    failure: Failure,
+    exchange: &mut Exchange,
+) -> Decision {
+    let failure = if exchange.answered { Failure::WithinAnswer } else { failure };
+    let decision = decide(failure, request, replayable, exchange);
+    if let Some(lease) = &exchange.lease {
+        if failure == Failure::BeforeAnswer && !exchange.reused {
+            // A fresh connection that breaks is evidence; an old one may just have been due.
+            lease.upstream().cut(lease.server());
+        }
+        match failure {
+            Failure::Silence => lease.timed_out(),
+            Failure::BeforeAnswer if exchange.reused => {}
+            _ => lease.broke(),
+        }
+        if decision == Decision::Retry {
+            metrics.retry(&lease.upstream().name, "closed");
+            if exchange.reused {
+                // The server was closing a connection it had kept: no evidence against it, and no try.
+                exchange.was_stale = true;
+                exchange.tries -= 1;
+            } else {
+                lease.upstream().retries();
+                exchange.turn.avoid(lease.server());
+            }
+        }
+    }
+    decision
+}
+
+/// Whether another server is asked in place of the one that has answered with this status (`retry.on`).
+pub(crate) fn retries_status(
+    metrics: &Metrics,
+    request: &RequestHead,
+    replayable: bool,
+    status: StatusCode,
+    exchange: &mut Exchange,
+) -> bool {
+    let (Some(route), Some(lease)) = (&exchange.route, &exchange.lease) else { return false };
+    let on = route.settings.retry.on.as_ref().unwrap_or(&lease.settings().retry.on);
+    if !on.contains(&status) {
+        return false;
+    }
+    let upstream = lease.upstream();
+    let has_other = upstream.has_other(&exchange.turn, lease.server());
+    let any_method = exchange.repeats_any_method();
+    let Some(attempt) = attempt(Failure::Status, request, replayable, any_method, exchange) else {
+        return false;
+    };
+    if retry::after_status(&attempt, has_other) == Decision::GiveUp {
+        return false;
+    }
+    metrics.retry(&upstream.name, "status");
+    upstream.retries();
+    exchange.turn.avoid(lease.server());
+    true
+}
+
+fn decide(failure: Failure, request: &RequestHead, replayable: bool, exchange: &Exchange) -> Decision {
+    let repeatable = exchange.is_repeatable(&request.headers);
+    let attempt = attempt(failure, request, replayable, repeatable, exchange);
+    attempt.map_or(Decision::GiveUp, |attempt| retry::decide(&attempt))
+}
+
+/// The facts about an attempt that failed; `None` where no server was to be asked.
+fn attempt<'a>(
+    failure: Failure,
+    request: &'a RequestHead,
+    replayable: bool,
+    repeatable: bool,
+    exchange: &Exchange,
+) -> Option<Attempt<'a>> {
+    let route = exchange.route.as_ref()?;
+    let upstream = route.upstream.as_ref()?;
+    Some(Attempt {
+        failure,
+        method: &request.method,
+        repeatable,
+        replayable,
+        reused: exchange.reused,
+        tries: exchange.tries,
+        most_tries: route.settings.retry.tries.unwrap_or_else(|| upstream.settings().retry.tries),
+        failed_connects: exchange.failed_connects,
+        budget: upstream.may_retry(),
+    })
+}
+
+/// What a client is told whose request is given up for this.
+pub(crate) fn explain(failure: Failure) -> Explanation {
+    let (status, sentence) = match failure {
+        Failure::Connect => {
+            (StatusCode::BAD_GATEWAY, "No connection to a server could be made. Please try again soon.")
+        }
+        Failure::BeforeAnswer | Failure::WithinAnswer => (
+            StatusCode::BAD_GATEWAY,
+            "The server went away while it was at work on the request. It was not sent again, because that is not \
+             safe: please check whether it took effect.",
+        ),
+        Failure::Silence => (StatusCode::GATEWAY_TIMEOUT, "The server took too long to answer."),
+        Failure::Malformed | Failure::Status => {
+            (StatusCode::BAD_GATEWAY, "The server's answer cannot be understood.")
+        }
+    };
+    Explanation::new(status, sentence)
+}
+
+/// The body cannot be taken in.
+pub(crate) fn no_room(error: &std::io::Error) -> Explanation {
+    tracing::error!(%error, "the body of a request could not be kept in a temporary file: 507");
+    let sentence = "There is no room for the body of the request at the moment. Please try again later.";
+    Explanation::new(StatusCode::INSUFFICIENT_STORAGE, sentence).retry_after(ASK_AGAIN)
+}
+
+/// The client has paused for too long within its body.
+pub(crate) fn body_timeout() -> Explanation {
+    Explanation::new(StatusCode::REQUEST_TIMEOUT, "The body of the request took too long to arrive.")
+}
+
+/// The client sends its body too slowly.
+pub(crate) fn body_too_slow() -> Explanation {
+    Explanation::new(StatusCode::REQUEST_TIMEOUT, "The body of the request arrived too slowly.")
+}
+
+/// What the client has sent is not HTTP.
+pub(crate) fn bad_request() -> Explanation {
+    Explanation::new(StatusCode::BAD_REQUEST, "The request cannot be understood.")
+}

@@ -1,0 +1,217 @@
+//! What is sent in place of an answer whose application names a file, a path or the members of an archive.
+
+use std::{io, path::PathBuf, sync::Arc};
+
+use bytes::Bytes;
+use http::{HeaderMap, StatusCode, uri::PathAndQuery};
+use percent_encoding::AsciiSet;
+use tokio::runtime::Handle;
+
+use crate::{
+    config::{Action, Files},
+    exchange::{
+        context::Exchange,
+        resolve::{finish, host},
+        serve_files::{busy, explain, not_found, open},
+    },
+    files::{
+        self, Wanted,
+        accelerated::{self, Target},
+        archive,
+    },
+    message::{Lines, RequestHead},
+    response::{Answer, Explanation},
+    route::{By, normalize},
+    site::{Route, Table},
+    upstream::Fetch,
+};
+
+/// What cannot stand in a request target (RFC 9112 §3.2); what is quoted already stays.
+const NOT_IN_TARGETS: AsciiSet = percent_encoding::CONTROLS
+    .add(b' ')
+    .add(b'"')
+    .add(b'#')
+    .add(b'<')
+    .add(b'>')
+    .add(b'`')
+    .add(b'\\')
+    .add(b'^')
+    .add(b'{')
+    .add(b'|')
+    .add(b'}');
+
+/// What comes of an answer in whose place the application wants something else sent.
+pub(crate) enum Instead {
+    /// This is sent, of this route if it is a file of one.
+    Answer(Answer, Option<Arc<Route>>),
+    /// A server of this route's upstream is asked for this path.
+    Route(Arc<Route>, PathAndQuery),
+}
+
+/// What is sent in place of an answer that names a file or a path: `X-Accel-Redirect` or `X-Sendfile` in `response`.
+pub(crate) async fn accelerate(
+    table: &Table,
+    request: &RequestHead,
+    response: &HeaderMap,
+    exchange: &Exchange,
+) -> Instead {
+    let mut base = accelerated::kept_fields(response);
+    accelerated::drop_bad_dates(&mut base);
+    let (found, route) = match accelerated_target(table, request, response) {
+        Ok(Found::Route(route, path)) => return Instead::Route(route, path),
+        Ok(Found::Files(wanted, route)) => (wanted, route),
+        Err(problem) => {
+            tracing::error!(request_id = %exchange.id, "{problem}");
+            return Instead::Answer(finish(not_found(&request.headers), exchange), None);
+        }
+    };
+    let path = found.first().and_then(|wanted| wanted.candidates.first().cloned());
+    let mut answer = not_found(&request.headers);
+    for wanted in found {
+        match open(&table.files, &wanted).await {
+            Ok(opened) => {
+                answer = files::respond(&opened, &request.method, &request.headers, base);
+                break;
+            }
+            Err(missing) => answer = explain(&missing, &request.headers),
+        }
+    }
+    if answer.status == StatusCode::NOT_FOUND {
+        log_missing(exchange, path);
+    }
+    Instead::Answer(finish(answer, exchange), route)
+}
+
+fn log_missing(exchange: &Exchange, path: Option<PathBuf>) {
+    let path = path.unwrap_or_default();
+    tracing::error!(request_id = %exchange.id, path = %path.display(), "the application named a file that is not served");
+}
+
+/// The answer to a request whose application has sent the list of an archive: `list`, with the fields of `response`.
+/// There is no archive without the whole of it.
+pub(crate) async fn archive(
+    table: Arc<Table>,
+    request: &RequestHead,
+    list: Option<Bytes>,
+    response: &HeaderMap,
+    crcs: &Arc<archive::Crcs>,
+    exchange: &Exchange,
+) -> Answer {
+    let Some(list) = list else {
+        tracing::error!(request_id = %exchange.id, "the list of an archive did not come whole, or is too large");
+        return finish(no_archive(&request.headers), exchange);
+    };
+    let host = host(request).to_owned();
+    let (received, client, runtime) =
+        (Fetch::who(&request.headers), exchange.client.clone(), Handle::current());
+    let resolve = move |path: &str, listed: &str| {
+        let matched = table.find(&host, path).and_then(|matched| matched.route);
+        let Some((route, by)) = matched else { return Err(archive::Unresolved::NoRoute) };
+        if let (Some(upstream), Some(client)) = (&route.upstream, &client) {
+            let target = target(&table, &host, listed, route).ok_or(archive::Unresolved::NoRoute)?;
+            let fetch = Fetch::new(Arc::clone(upstream), &target, &received, client, runtime.clone());
+            return Ok(archive::Place::Remote(Box::new(fetch)));
+        }
+        let By::Prefix(rest) = by else { return Err(archive::Unresolved::NoRoute) };
+        let wanted = files_of(route).and_then(|files| accelerated::named(files, rest));
+        wanted.map(archive::Place::File).ok_or(archive::Unresolved::NoRoute)
+    };
+    let order = archive::Order::new(list, response, Arc::new(resolve), Arc::clone(crcs));
+    let answer = match archive::plan(order).await {
+        Ok(archive) => archive::answer(archive, &request.method, &request.headers, response),
+        Err(problem) if problem.is_busy() => busy(&request.headers),
+        Err(problem) => {
+            tracing::error!(request_id = %exchange.id, "{problem}");
+            no_archive(&request.headers)
+        }
+    };
+    finish(answer, exchange)
+}
+
+impl archive::Remote for Fetch {
+    fn open(&self) -> io::Result<Box<dyn io::Read + Send>> {
+        Self::open(self).map(|body| Box::new(body) as Box<dyn io::Read + Send>)
+    }
+}
+
+/// There is no archive, and it is not the client's fault.
+fn no_archive(request: &Lines) -> Answer {
+    let sentence =
+        "The archive cannot be made: a part of it is missing. Please tell the operators of the site.";
+    Explanation::new(StatusCode::BAD_GATEWAY, sentence).answer(request)
+}
+
+/// Why an accelerated download leads nowhere.
+#[derive(Debug, thiserror::Error)]
+enum Astray {
+    #[error(transparent)]
+    NotText(#[from] accelerated::NotText),
+    #[error("the application sent an X-Accel-Redirect to {0}, and no route with files or a proxy is there")]
+    NoRoute(String),
+    #[error(
+        "the application sent an X-Sendfile, and the site has no internal route with files that could allow it"
+    )]
+    NoInternalRoute,
+}
+
+/// Where an application's word leads.
+enum Found {
+    /// To one of these files, all of this route if it is known.
+    Files(Vec<Wanted>, Option<Arc<Route>>),
+    /// To another upstream.
+    Route(Arc<Route>, PathAndQuery),
+}
+
+fn accelerated_target(table: &Table, request: &RequestHead, response: &HeaderMap) -> Result<Found, Astray> {
+    let path = match accelerated::target(response).transpose()? {
+        Some(Target::Route(path)) => path,
+        Some(Target::File(path)) => {
+            let wanted: Vec<_> = table
+                .internal_files(host(request))
+                .filter_map(|files| accelerated::sent(files, path))
+                .collect();
+            return if wanted.is_empty() {
+                Err(Astray::NoInternalRoute)
+            } else {
+                Ok(Found::Files(wanted, None))
+            };
+        }
+        None => "",
+    };
+    let nowhere = || Astray::NoRoute(path.to_owned());
+    let plain = path.split('?').next().unwrap_or_default();
+    let find = |path| table.find(host(request), path).and_then(|matched| matched.route);
+    let (route, by) = find(plain).ok_or_else(nowhere)?;
+    if route.upstream.is_some() {
+        let target = target(table, host(request), path, route);
+        let target = target.and_then(|target| PathAndQuery::try_from(target).ok());
+        return Ok(Found::Route(Arc::clone(route), target.ok_or_else(nowhere)?));
+    }
+    // The name of a file may have a question mark in it.
+    let by = match (plain.len() < path.len()).then(|| find(path)) {
+        None => by,
+        Some(Some((same, literal))) if Arc::ptr_eq(same, route) => literal,
+        Some(_) => by,
+    };
+    let (By::Prefix(rest), Some(files)) = (by, files_of(route)) else { return Err(nowhere()) };
+    Ok(Found::Files(accelerated::named(files, rest).into_iter().collect(), Some(Arc::clone(route))))
+}
+
+/// What a server is asked for by a path that an application names: as in a URL, what cannot stand in one being quoted.
+/// `None` for one that leads up, or that a server may read as the path of another route: it must stay on its route.
+fn target(table: &Table, host: &str, path: &str, route: &Arc<Route>) -> Option<String> {
+    let raw = path.split('?').next().unwrap_or_default();
+    let normalized = normalize(raw).ok()?;
+    let decoded = table.find(host, &normalized).and_then(|matched| matched.route);
+    let is_here = decoded.is_some_and(|(found, _)| Arc::ptr_eq(found, route))
+        && !accelerated::leads_up(path)
+        && !table.is_misread(host, raw, &normalized, route);
+    is_here.then(|| percent_encoding::utf8_percent_encode(path, &NOT_IN_TARGETS).to_string())
+}
+
+fn files_of(route: &Route) -> Option<&Files> {
+    match &route.settings.action {
+        Action::Files(files) => Some(files),
+        Action::Proxy(_) | Action::Redirect { .. } | Action::Answer { .. } => None,
+    }
+}

@@ -1,0 +1,125 @@
+//! One request and its response.
+//!
+//! [`serve`] is the life of a request: [`resolve`] finds out who asks and for what, [`admit`] may refuse it, the route's
+//! action responds, or a server of the route's upstream is asked ([`attempt`]) and its response [`relay`]ed. Handshakes of
+//! WebSockets are for [`crate::upgrade`], which takes the same decisions here.
+
+mod admit;
+mod attempt;
+mod context;
+mod encode;
+mod error_page;
+mod failure;
+mod internal_redirect;
+mod read_size;
+mod record;
+mod relay;
+mod resolve;
+mod respond;
+mod response_head;
+mod select;
+mod serve_files;
+mod spool;
+mod upload;
+
+use http::{Version, header};
+
+use crate::{
+    downstream::Transport,
+    message::{Request, RequestHead, has_word},
+    response::Answer,
+    state::State,
+};
+pub(crate) use context::Exchange;
+pub(crate) use failure::{
+    NoConnection, bad_request, body_timeout, body_too_slow, connection_failed, exchange_failed, explain,
+    internal,
+};
+pub(crate) use record::{Sent, record, record_refused};
+pub(crate) use resolve::finish;
+#[cfg(any(feature = "benching", test))]
+pub(crate) use respond::write_head;
+pub(crate) use response_head::{Response, hide, pass_on, receive_head};
+pub(crate) use select::{NoPlace, read_timeout, select_server};
+
+/// What becomes of a request that [`serve`] was given.
+pub(crate) enum Served {
+    /// The request is over; its connection, if it may be used again.
+    Done(Option<Box<Transport>>),
+    /// The request asks for a WebSocket of an upstream server, and is still to be served.
+    Handshake(Box<Transport>, Box<Request>, Box<Exchange>),
+}
+
+/// Serves one request of a site.
+pub(crate) async fn serve(state: &State, mut transport: Box<Transport>, request: Box<Request>) -> Served {
+    let mut exchange = Exchange::new();
+    let answer = resolve::receive(state, &transport.peer, &request.head, &mut exchange).await;
+    if answer.is_none() && request.head.asks_for_websocket() {
+        return Served::Handshake(transport, request, Box::new(exchange));
+    }
+    let mut turn = Turn::new(state, &mut transport, &request, &mut exchange);
+    let sent = match answer {
+        Some(answer) => turn.answer_without_server(answer).await,
+        None => turn.proxy().await,
+    };
+    let persists = turn.persists;
+    exchange.lease = None;
+    record(state, &request.head, sent, &exchange);
+    Served::Done(persists.then_some(transport))
+}
+
+/// Responds to a request with `answer`, for no site: nothing is recorded. Returns the connection if it may be used again.
+pub(crate) async fn respond(
+    state: &State,
+    mut transport: Box<Transport>,
+    request: &Request,
+    answer: Answer,
+) -> Option<Box<Transport>> {
+    let mut exchange = Exchange::new();
+    let mut turn = Turn::new(state, &mut transport, request, &mut exchange);
+    turn.answer_without_server(answer).await;
+    turn.persists.then_some(transport)
+}
+
+/// A request and all that its service needs.
+struct Turn<'a> {
+    state: &'a State,
+    transport: &'a mut Transport,
+    request: &'a Request,
+    exchange: &'a mut Exchange,
+    /// Bytes of content in the body of the request, where all of it has been taken in before a server is asked.
+    length: Option<u64>,
+    /// The connection takes another request after this one, as far as can be said.
+    persists: bool,
+}
+
+impl<'a> Turn<'a> {
+    fn new(
+        state: &'a State,
+        transport: &'a mut Transport,
+        request: &'a Request,
+        exchange: &'a mut Exchange,
+    ) -> Self {
+        let persists = is_persistent(&request.head) && transport.keeps_alive();
+        Self { state, transport, request, exchange, length: None, persists }
+    }
+
+    /// The body of the request, which `may_repeat`, comes from now on.
+    fn begin(&mut self, may_repeat: bool) {
+        self.transport.begin(self.request.body.clone(), may_repeat);
+    }
+
+    async fn answer_without_server(&mut self, answer: Answer) -> Sent {
+        self.begin(false);
+        self.answer(answer).await
+    }
+}
+
+/// Whether the client wants to send another request on its connection (RFC 9112 §9.3).
+pub(crate) fn is_persistent(request: &RequestHead) -> bool {
+    let mut connection = request.headers.values(&header::CONNECTION);
+    match request.version {
+        Version::HTTP_10 => connection.any(|words| has_word(words, b"keep-alive")),
+        _ => !connection.any(|words| has_word(words, b"close")),
+    }
+}

@@ -1,0 +1,99 @@
+//! Counting and logging a request that is over.
+
+use std::time::{Duration, SystemTime};
+
+use http::{StatusCode, header};
+
+use crate::{
+    client, clock,
+    exchange::{context::Exchange, resolve::host},
+    listen::Refused,
+    message::RequestHead,
+    observe::{Entry, Line},
+    state::State,
+    tls::TlsSession,
+};
+
+/// What a client got.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Sent {
+    /// The status of its answer.
+    pub(crate) status: StatusCode,
+    /// Bytes of its body.
+    pub(crate) bytes: u64,
+}
+
+impl Sent {
+    /// The client left before any answer; the status is that of nginx.
+    pub(crate) fn nothing() -> Self {
+        Self { status: StatusCode::from_u16(499).unwrap_or(StatusCode::BAD_REQUEST), bytes: 0 }
+    }
+}
+
+/// Counts and logs a request that is over.
+pub(crate) fn record(state: &State, request: &RequestHead, sent: Sent, exchange: &Exchange) {
+    let Sent { status, bytes } = sent;
+    let took = clock::read().saturating_duration_since(exchange.started);
+    let (site, route) = (exchange.site().map_or("-", |site| &site.name), exchange.route_key());
+    let metrics = || state.metrics.route(site, route);
+    match &exchange.route {
+        Some(route) => {
+            route.metrics.get_or_init(metrics).request(&request.method, status, took, exchange.how, bytes);
+        }
+        None => metrics().request(&request.method, status, took, exchange.how, bytes),
+    }
+    if !state.has_access_log() {
+        return;
+    }
+    let field = |name| request.headers.get(name);
+    state.log_access(&Entry {
+        time: exchange.time,
+        client: exchange.client.as_ref().map(|client| client.address),
+        line: Line::Read {
+            method: &request.method,
+            target: &request.target.shown(),
+            version: request.version,
+        },
+        tls: exchange.tls.as_deref().map(TlsSession::used),
+        host: host(request),
+        status: status.as_u16(),
+        bytes,
+        referer: field(header::REFERER),
+        user_agent: field(header::USER_AGENT),
+        request_id: exchange.id.as_str(),
+        site,
+        route,
+        took,
+        waited: exchange.turn.waited,
+        upstream: exchange.upstream().map(|upstream| &*upstream.name),
+        server: exchange.server.as_ref().map(|server| &*server.label),
+        upstream_took: exchange.upstream_took,
+    });
+}
+
+/// Logs a request that was refused before it was read: to no site, as nothing of it is believed.
+pub(crate) fn record_refused(state: &State, refused: &Refused<'_>) {
+    if !state.has_access_log() {
+        return;
+    }
+    let Refused { peer, line, status, bytes } = refused;
+    state.log_access(&Entry {
+        time: SystemTime::now(),
+        client: client::stranger(peer),
+        line: Line::Unread(line),
+        tls: peer.tls.as_deref().map(TlsSession::used),
+        host: "-",
+        status: status.as_u16(),
+        bytes: *bytes,
+        referer: None,
+        user_agent: None,
+        request_id: "-",
+        site: "-",
+        route: "-",
+        took: Duration::ZERO,
+        waited: None,
+        upstream: None,
+        server: None,
+        upstream_took: None,
+    });
+}

@@ -1,0 +1,201 @@
+//! A server's answer: what the application says to us in it, and what the client gets of it.
+
+use std::sync::Arc;
+
+use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, header, uri::PathAndQuery};
+
+use crate::{
+    downstream::Transport,
+    exchange::{
+        admit,
+        context::Exchange,
+        failure,
+        internal_redirect::{Instead, accelerate},
+    },
+    files::{accelerated, archive},
+    message::{Fields, RequestHead, X_REQUEST_ID, is_event_stream, named_in_connection, write_plain_length},
+    net::Pace,
+    observe::How,
+    response::{Answer, Explanation, dress},
+    site::Route,
+    state::State,
+    upstream::{Answered, Turn, outlier},
+};
+
+/// What becomes of a server's answer.
+#[derive(Debug)]
+pub(crate) enum Response {
+    /// The client gets it.
+    PassOn,
+    /// The client gets this in its place.
+    Instead(Answer),
+    /// Its body is the list of an archive, which the client gets in its place.
+    List,
+    /// Another server is asked: another one of the upstream, or that of the route which the exchange names.
+    Elsewhere,
+    /// It leads nowhere.
+    Refuse(Explanation),
+}
+
+/// Takes the head of a server's answer, which is no interim one; `has_body` says whether the client has sent one.
+pub(crate) async fn receive_head(
+    state: &State,
+    transport: &mut Transport,
+    request: &RequestHead,
+    has_body: bool,
+    (status, response): (StatusCode, &mut impl Fields),
+    exchange: &mut Exchange,
+) -> Response {
+    exchange.answered = true;
+    exchange.how = How::Proxy;
+    count(state, status, response, exchange);
+    if failure::retries_status(&state.metrics, request, transport.is_replayable(), status, exchange) {
+        return Response::Elsewhere;
+    }
+    if let Err(too_many) = admit::count_after_all(exchange) {
+        return Response::Refuse(too_many);
+    }
+    transport.forget_request();
+    let told = response
+        .get(&accelerated::X_ACCEL_LIMIT_RATE)
+        .and_then(|rate| std::str::from_utf8(rate).ok()?.parse().ok());
+    transport.limit(exchange.route.as_ref().and_then(|route| pace(route, told)));
+    accelerated::set_charset(response);
+    if archive::is_list(response) && status == StatusCode::OK {
+        drop_connection_fields(response);
+        if request.method != Method::HEAD {
+            return Response::List;
+        }
+        archive::forget_list(response);
+        return Response::PassOn;
+    }
+    if accelerated::target(response).is_none() {
+        return Response::PassOn;
+    }
+    drop_connection_fields(response);
+    let fields = response.map();
+    match accelerate(&state.table(), request, &fields, exchange).await {
+        Instead::Answer(answer, route) => {
+            if let Some(route) = route.filter(|route| told.is_none() && route.settings.limit_rate.is_some()) {
+                transport.limit(pace(&route, None));
+            }
+            // The worker has done its part; it need not be counted for the length of a download.
+            exchange.lease = None;
+            Response::Instead(answer)
+        }
+        Instead::Route(route, target) => {
+            carry(&fields, exchange);
+            redirect(has_body, exchange, route, target)
+        }
+    }
+}
+
+/// How fast an answer is sent by the word of its route and site, or of the application (`X-Accel-Limit-Rate`: bytes
+/// per second, 0 for no limit of the route's).
+pub(crate) fn pace(route: &Route, told: Option<u64>) -> Option<Pace> {
+    let rate = told.map_or(route.settings.limit_rate, |told| (told > 0).then_some(told));
+    Pace::new(rate, route.settings.limit_rate_after, route.shared_rate.clone())
+}
+
+/// Redirects inside before it is taken for a loop, as in nginx.
+const MOST_REDIRECTS: u8 = 10;
+
+/// Keeps what the application says to the client beside what another server is to send: who it is, and how the content
+/// is to be called and kept.
+fn carry(response: &HeaderMap, exchange: &mut Exchange) {
+    const SAID: [HeaderName; 4] =
+        [header::SET_COOKIE, header::CONTENT_DISPOSITION, header::CACHE_CONTROL, header::EXPIRES];
+    for (name, value) in response.iter().filter(|(name, _)| SAID.contains(name)) {
+        exchange.carried.push((name.clone(), value.clone()));
+    }
+}
+
+/// Has a server of another route asked in place of the one that has answered. What the client sent as a body was for
+/// that one.
+fn redirect(has_body: bool, exchange: &mut Exchange, route: Arc<Route>, target: PathAndQuery) -> Response {
+    let trouble = |sentence| {
+        tracing::error!(request_id = %exchange.id, to = %target, "{sentence}");
+        let told = "The application's answer leads nowhere.";
+        Response::Refuse(Explanation::new(StatusCode::BAD_GATEWAY, told))
+    };
+    if has_body {
+        return trouble("the application redirects a request with a body to another server");
+    }
+    if exchange.redirects == MOST_REDIRECTS {
+        return trouble("the application redirects in a circle");
+    }
+    exchange.redirects += 1;
+    exchange.redirect = Some(target);
+    exchange.route = Some(route);
+    (exchange.tries, exchange.was_stale) = (0, false);
+    exchange.turn = Turn::default();
+    Response::Elsewhere
+}
+
+/// The server has begun its answer: it is not silent, and how long it took is known. What it says of its load is for us
+/// alone.
+fn count(state: &State, status: StatusCode, response: &mut impl Fields, exchange: &mut Exchange) {
+    let Some(lease) = &mut exchange.lease else { return };
+    let mut load = None;
+    if let Some(name) = &lease.settings().load_header {
+        load = response.get(name).and_then(|load| HeaderValue::from_bytes(load).ok());
+        response.remove(name);
+    }
+    let is_stream = status == StatusCode::SWITCHING_PROTOCOLS
+        || response.get(&header::CONTENT_TYPE).is_some_and(is_event_stream);
+    let result = match status {
+        _ if is_stream => Answered::Stream,
+        status if outlier::is_failure(status) => Answered::Failed,
+        _ => Answered::Well,
+    };
+    let took = lease.answered(result, load.as_ref());
+    if is_stream {
+        // It stays open for hours: no limit counts it as a request in progress.
+        exchange.in_progress.clear();
+    }
+    exchange.upstream_took = Some(took);
+    let (upstream, server) = (lease.upstream(), lease.server());
+    let metrics = || state.metrics.server(&upstream.name, &server.label);
+    server.metrics.get_or_init(metrics).answer(status, took);
+}
+
+/// Takes out of a head that is passed on what is not for the client: what the application says to us, and what its
+/// server says of their connection (RFC 9110 §7.6.1).
+pub(crate) fn hide(response: &mut impl Fields) {
+    accelerated::hide(response);
+    drop_connection_fields(response);
+}
+
+/// Removes the fields that `Connection` names, but for what is said to us.
+fn drop_connection_fields(response: &mut impl Fields) {
+    let named = named_in_connection(|take| response.each(&header::CONNECTION, take));
+    for name in named.into_iter().filter(|name| !accelerated::is_to_us(name.as_str().as_bytes())) {
+        response.remove(&name);
+    }
+}
+
+/// Takes out of a head that is passed on what clients must not see, adds what the route adds.
+pub(crate) fn pass_on(status: StatusCode, response: &mut impl Fields, exchange: &Exchange) {
+    hide(response);
+    if status == StatusCode::NO_CONTENT {
+        // It has no body, and may not say that it has (RFC 9110 §8.6, RFC 9112 §6.1).
+        response.remove(&header::CONTENT_LENGTH);
+        response.remove(&header::TRANSFER_ENCODING);
+    }
+    write_plain_length(response);
+    for (name, value) in &exchange.carried {
+        // Cookies of both are set; of the rest the application's word counts, which knows what it has asked for.
+        if *name == header::SET_COOKIE {
+            response.add(name.clone(), value.clone());
+        } else {
+            response.set(name.clone(), value.clone());
+        }
+    }
+    if let Some(route) = &exchange.route {
+        dress(response, status, &route.settings);
+        route.site.https.insist(response, exchange.client.as_ref());
+    }
+    if response.get(&X_REQUEST_ID).is_none() {
+        response.write(X_REQUEST_ID, |out| out.extend_from_slice(exchange.id.as_bytes()));
+    }
+}

@@ -1,0 +1,106 @@
+//! A place on a server for a request, waited for if need be.
+
+use std::{sync::Arc, time::Duration};
+
+use tokio::time::sleep;
+
+use crate::{
+    downstream::Transport,
+    exchange::{
+        context::Exchange,
+        failure::{explain, internal, no_server},
+        resolve::reroute,
+    },
+    message::RequestHead,
+    response::Explanation,
+    state::State,
+    upstream::{
+        self, Lease, NoServer, Upstream,
+        retry::{self, Failure},
+    },
+};
+
+/// How often it is looked whether a client that waits is still there.
+const LOOK_FOR_CLIENT: Duration = Duration::from_secs(1);
+
+/// Why a request has no place.
+#[derive(Debug)]
+pub(crate) enum NoPlace {
+    /// The client has left.
+    ClientLeft,
+    /// It is told this.
+    Refused(Explanation),
+}
+
+/// Gets a place on a server of the route's upstream for the next attempt, waiting for one if need be.
+pub(crate) async fn select_server(
+    state: &State,
+    transport: &mut Transport,
+    request: &RequestHead,
+    exchange: &mut Exchange,
+) -> Result<(), NoPlace> {
+    let pause = retry::pause(exchange.tries, exchange.failed_connects);
+    if !pause.is_zero() {
+        // Even a sleep of nothing waits for the next tick of the timer.
+        sleep(pause).await;
+    }
+    let mut lease = loop {
+        let upstream = exchange.upstream().cloned();
+        let upstream = upstream.ok_or_else(|| NoPlace::Refused(internal()))?;
+        match wait(transport, request, exchange, &upstream).await? {
+            Ok(lease) => break lease,
+            Err(NoServer::Gone) if reroute(&state.table(), request, exchange) => {}
+            Err(NoServer::Gone) if exchange.redirect.is_some() || exchange.tries > 0 => {
+                return Err(NoPlace::Refused(explain(Failure::BeforeAnswer)));
+            }
+            Err(none) => return Err(NoPlace::Refused(no_server(&upstream, none))),
+        }
+    };
+    exchange.server = Some(Arc::clone(lease.server()));
+    exchange.answered = false;
+    if transport.has_whole_request() {
+        lease.sent();
+    }
+    exchange.lease = Some(lease);
+    Ok(())
+}
+
+/// Waits for a place for as long as the client does.
+async fn wait(
+    transport: &mut Transport,
+    request: &RequestHead,
+    exchange: &mut Exchange,
+    upstream: &Arc<Upstream>,
+) -> Result<Result<Lease, NoServer>, NoPlace> {
+    let hold = {
+        let settings = upstream.settings();
+        if let Some(client) = &exchange.client {
+            exchange.turn.wants(upstream::key_of(&settings.balance, &request.headers, client));
+        }
+        exchange.turn.is_for_stream(request.asks_for_stream());
+        exchange.route.as_ref().and_then(|route| route.settings.hold).unwrap_or(settings.hold)
+    };
+    let abandoned = async {
+        loop {
+            sleep(LOOK_FOR_CLIENT).await;
+            if transport.is_abandoned() {
+                return;
+            }
+        }
+    };
+    tokio::select! {
+        biased;
+        lease = upstream.acquire(&mut exchange.turn, hold) => Ok(lease),
+        () = abandoned => Err(NoPlace::ClientLeft),
+    }
+}
+
+/// How long a pause may be where no server has a say.
+const DEFAULT_READ_TIMEOUT: Duration = Duration::from_secs(60);
+
+/// The longest pause that the server may make: the route's, else the upstream's.
+pub(crate) fn read_timeout(exchange: &Exchange) -> Duration {
+    let own = exchange.route.as_ref().and_then(|route| route.settings.read_timeout);
+    let upstream = || exchange.lease.as_ref().map(|lease| lease.settings().read_timeout);
+    own.or_else(upstream).unwrap_or(DEFAULT_READ_TIMEOUT)
+}

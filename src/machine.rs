@@ -1,0 +1,59 @@
+//! The machine that a configuration is checked against: its files, directories and certificates.
+
+use std::{fs, io, path::Path};
+
+use crate::{
+    config::{self, LoadError, Loaded, System},
+    tls,
+};
+
+/// Reads and checks a configuration file, together with the files and directories that it names.
+///
+/// # Errors
+///
+/// When the file cannot be read, or holds mistakes: then all of them.
+pub(crate) fn load(path: &Path) -> Result<Loaded, LoadError> {
+    config::load(path, &Machine)
+}
+
+/// Millions of lines: a longer file is not what somebody meant to name.
+const LONGEST_TEXT: u64 = 64 << 20;
+
+/// This machine.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Machine;
+
+impl System for Machine {
+    fn exists(&self, path: &Path) -> io::Result<()> {
+        fs::metadata(path).map(|_| ())
+    }
+
+    fn directory(&self, path: &Path) -> io::Result<()> {
+        if fs::metadata(path)?.is_dir() { Ok(()) } else { Err(io::ErrorKind::NotADirectory.into()) }
+    }
+
+    fn writable(&self, path: &Path) -> io::Result<()> {
+        // What is not there is made in the nearest folder above that is.
+        let there = path.ancestors().find(|path| fs::symlink_metadata(path).is_ok()).unwrap_or(path);
+        tempfile::tempfile_in(there).map(|_| ())
+    }
+
+    fn certificate(&self, cert: &Path, key: &Path) -> Result<(), String> {
+        tls::identity(cert, key).map(|_| ()).map_err(|error| error.to_string())
+    }
+
+    fn authorities(&self, path: &Path) -> Result<(), String> {
+        tls::authorities(path).map(|_| ()).map_err(|error| error.to_string())
+    }
+
+    fn read(&self, path: &Path) -> io::Result<String> {
+        let found = fs::metadata(path)?;
+        if !found.is_file() {
+            return Err(io::Error::new(io::ErrorKind::InvalidData, "not a file"));
+        }
+        if found.len() > LONGEST_TEXT {
+            return Err(io::Error::new(io::ErrorKind::InvalidData, "longer than 64 MiB"));
+        }
+        fs::read_to_string(path)
+    }
+}

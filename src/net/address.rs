@@ -1,0 +1,23 @@
+//! Prefixes of IP addresses: how much of an address belongs to one client, and to one site.
+
+use std::net::{IpAddr, Ipv6Addr};
+
+/// The prefix that belongs to one client: a whole IPv4 address, an IPv6 /64 (RFC 6177).
+pub(crate) fn client_prefix(address: IpAddr) -> IpAddr {
+    match address.to_canonical() {
+        IpAddr::V6(address) => masked(address, 64),
+        v4 @ IpAddr::V4(_) => v4,
+    }
+}
+
+/// The prefix that the clients of one site share: an IPv4 /24, an IPv6 /48.
+pub(crate) fn site_prefix(address: IpAddr) -> IpAddr {
+    match address.to_canonical() {
+        IpAddr::V6(address) => masked(address, 48),
+        IpAddr::V4(address) => IpAddr::V4((u32::from(address) & !0xff).into()),
+    }
+}
+
+fn masked(address: Ipv6Addr, bits: u32) -> IpAddr {
+    IpAddr::V6((u128::from(address) & (u128::MAX << (128 - bits))).into())
+}

@@ -1,0 +1,126 @@
+//! Whether a part of a file is in memory, and bringing it there.
+//!
+//! sendfile(2) waits for the disk. On the event loop that would make every other client wait too, so what is not in
+//! the page cache is read by a thread of the blocking pool first. Where the file system does not tell what is in it (NFS
+//! and FUSE among them), what that thread has read is sent: nobody knows that it stays there.
+
+use std::{
+    fs::File,
+    io::{self, IoSliceMut},
+    num::NonZeroU64,
+    os::unix::fs::FileExt,
+};
+
+use bytes::Bytes;
+use rustix::{
+    fs::{Advice, fadvise},
+    io::{Errno, ReadWriteFlags, preadv2},
+};
+
+/// Pages are looked at this far apart: readahead brings them in larger pieces than this.
+const STEP: u64 = 128 * 1024;
+
+/// Where a part of a file is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Place {
+    /// In memory.
+    Memory,
+    /// On a disk.
+    Disk,
+    /// Only who reads it finds it out.
+    Unknown,
+}
+
+/// Where `length` bytes from `offset` on are, as far as samples tell.
+pub(crate) fn place(file: &File, offset: u64, length: u64) -> Place {
+    let last = offset + length.saturating_sub(1);
+    for at in (offset..=last).step_by(STEP as usize).chain([last]) {
+        let mut byte = [0];
+        let sample = loop {
+            match preadv2(file, &mut [IoSliceMut::new(&mut byte)], at, ReadWriteFlags::NOWAIT) {
+                Err(Errno::INTR) => {}
+                sample => break sample,
+            }
+        };
+        match sample {
+            // The end of a file that has become shorter is no reason to wait; sending finds it out.
+            Ok(_) => {}
+            Err(Errno::AGAIN) => return Place::Disk,
+            Err(_) => return Place::Unknown,
+        }
+    }
+    Place::Memory
+}
+
+/// Reads a part of a file, less of it where the file ends. Blocks.
+pub(crate) fn read(file: &File, offset: u64, length: u64) -> io::Result<Bytes> {
+    will_need(file, offset, 2 * length);
+    let mut buffer = vec![0; length as usize];
+    let mut read = 0;
+    while read < buffer.len() {
+        match file.read_at(&mut buffer[read..], offset + read as u64) {
+            Ok(0) => break,
+            Ok(more) => read += more,
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => return Err(error),
+        }
+    }
+    buffer.truncate(read);
+    Ok(buffer.into())
+}
+
+/// What is wanted soon may be read ahead; a file system that takes no advice does without.
+fn will_need(file: &File, offset: u64, length: u64) {
+    let _ = fadvise(file, offset, NonZeroU64::new(length), Advice::WillNeed);
+}
+
+/// Reads a part of a file into memory. Blocks.
+pub(crate) fn warm(file: &File, offset: u64, length: u64) -> io::Result<()> {
+    will_need(file, offset, 2 * length);
+    let mut buffer = vec![0; STEP as usize];
+    let end = offset + length;
+    let mut at = offset;
+    while at < end {
+        let most = buffer.len().min((end - at) as usize);
+        match file.read_at(&mut buffer[..most], at) {
+            Ok(0) => return Ok(()),
+            Ok(read) => at += read as u64,
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::io::Write;
+
+    #[test]
+    fn what_was_dropped_from_memory_is_cold_until_it_is_warmed() {
+        const LENGTH: u64 = 4 * 1024 * 1024;
+        // Next to the build, which lies on a disk; /tmp may be memory.
+        let mut file = tempfile::tempfile_in(env!("CARGO_MANIFEST_DIR")).unwrap();
+        file.write_all(&vec![7; LENGTH as usize]).unwrap();
+        file.sync_all().unwrap();
+        warm(&file, 0, LENGTH).unwrap();
+        if place(&file, 0, LENGTH) == Place::Unknown {
+            return;
+        }
+        fadvise(&file, 0, None, Advice::DontNeed).unwrap();
+        assert_eq!(place(&file, 0, LENGTH), Place::Disk);
+        warm(&file, 0, 1024 * 1024).unwrap();
+        assert_eq!(place(&file, 0, 1024 * 1024), Place::Memory);
+    }
+
+    #[test]
+    fn the_end_of_a_file_is_no_reason_to_wait() {
+        let file = tempfile::tempfile().unwrap();
+        assert!(warm(&file, 0, 1000).is_ok());
+        assert_eq!(read(&file, 0, 1000).unwrap(), "");
+        std::fs::write(format!("/proc/self/fd/{}", std::os::fd::AsRawFd::as_raw_fd(&file)), "0123456789")
+            .unwrap();
+        assert_eq!(read(&file, 4, 1000).unwrap(), "456789");
+    }
+}

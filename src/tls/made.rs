@@ -1,0 +1,42 @@
+//! Certificates that we make ourselves: one that stands in for that of the CA, and those of challenges.
+
+use rcgen::{CertificateParams, CustomExtension, DistinguishedName, DnType, KeyPair};
+use rustls::{
+    pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer},
+    sign::CertifiedKey,
+};
+
+use crate::tls::{
+    self,
+    certificate::{Identity, new_identity},
+};
+
+/// A certificate for these names that nobody believes.
+///
+/// # Errors
+///
+/// When it cannot be made, as a sentence.
+pub(crate) fn stand_in(names: &[String]) -> Result<Identity, String> {
+    let mut params = CertificateParams::new(names).map_err(|error| error.to_string())?;
+    let mut who = DistinguishedName::new();
+    who.push(DnType::CommonName, "bowshock, until there is a certificate");
+    params.distinguished_name = who;
+    let (certificate, key) = sign(&params)?;
+    new_identity(vec![certificate], key).map_err(|error| error.to_string())
+}
+
+/// The certificate that answers a challenge (RFC 8737 §3).
+pub(crate) fn for_challenge(name: &str, digest: &[u8]) -> Result<CertifiedKey, String> {
+    let mut params = CertificateParams::new([name.to_owned()]).map_err(|error| error.to_string())?;
+    params.custom_extensions = vec![CustomExtension::new_acme_identifier(digest)];
+    let (certificate, key) = sign(&params)?;
+    // Not as others are made: rustls would refuse an extension that must be understood.
+    let key = tls::provider().key_provider.load_private_key(key).map_err(|error| error.to_string())?;
+    Ok(CertifiedKey::new(vec![certificate], key))
+}
+
+fn sign(params: &CertificateParams) -> Result<(CertificateDer<'static>, PrivateKeyDer<'static>), String> {
+    let key = KeyPair::generate().map_err(|error| error.to_string())?;
+    let certificate = params.self_signed(&key).map_err(|error| error.to_string())?;
+    Ok((certificate.der().clone(), PrivatePkcs8KeyDer::from(key.serialize_der()).into()))
+}

@@ -1,0 +1,243 @@
+//! Connections to servers: made, kept for the next request of the same thread, and read and written.
+
+use std::{
+    cell::RefCell,
+    io,
+    ops::Range,
+    sync::Arc,
+    task::{Context, Poll, ready},
+    time::Duration,
+};
+
+use bytes::{Buf, BytesMut};
+use tokio::{io::ReadBuf, time::Instant};
+
+use crate::{
+    clock,
+    net::{BEFORE, Buffer, ROOM, Socket, keep},
+    tls::Connector,
+    upstream::{self, lease::Lease, server::Server},
+};
+
+/// Connections that a thread keeps for one server at most.
+const KEPT: usize = 64;
+
+/// How often a thread looks for kept connections that have ended.
+const SWEEP: Duration = Duration::from_secs(1);
+
+/// A connection to a server.
+#[derive(Debug)]
+pub(crate) struct Connection {
+    socket: Socket,
+    pub(crate) server: Arc<Server>,
+    /// Written, and not yet taken by the server.
+    pub(crate) outbound: BytesMut,
+    /// Read, and not yet looked at.
+    rest: Option<(Buffer, Range<usize>)>,
+    /// How the server was spoken to under TLS, if it was.
+    tls: Option<Arc<Connector>>,
+    /// How long it may be kept for another request, if it may.
+    most: Option<Duration>,
+    /// A write has been told that the server reset the connection.
+    was_reset: bool,
+}
+
+/// A connection that waits for another request.
+struct Kept {
+    socket: Socket,
+    /// How the server was spoken to under TLS, if it was.
+    tls: Option<Arc<Connector>>,
+    since: Instant,
+    /// How long its server may be left waiting.
+    most: Duration,
+}
+
+/// The connections that a thread keeps, by their servers, which are few.
+#[derive(Default)]
+struct Pool {
+    servers: Vec<(Arc<Server>, Vec<Kept>)>,
+    is_swept: bool,
+}
+
+thread_local! {
+    static POOL: RefCell<Pool> = RefCell::default();
+}
+
+impl Connection {
+    /// A kept one.
+    pub(crate) fn reuse(lease: &Lease) -> Option<Self> {
+        let (server, tls) = (lease.server(), lease.upstream().tls());
+        let socket = POOL.with_borrow_mut(|pool| pool.take(server, tls.as_ref()))?;
+        Some(Self::new(socket, tls, server))
+    }
+
+    /// A new one.
+    ///
+    /// # Errors
+    ///
+    /// What the system says, or that it took too long.
+    pub(crate) async fn connect(lease: &Lease) -> io::Result<Self> {
+        let (server, within, tls) =
+            (lease.server(), lease.settings().connect_timeout, lease.upstream().tls());
+        Ok(Self::new(upstream::connect(server, tls.as_ref(), within).await?, tls, server))
+    }
+
+    fn new(socket: Socket, tls: Option<Arc<Connector>>, server: &Arc<Server>) -> Self {
+        let server = Arc::clone(server);
+        Self { socket, server, outbound: BytesMut::new(), rest: None, tls, most: None, was_reset: false }
+    }
+
+    /// It may be kept for another request, for so long.
+    pub(crate) fn may_be_kept_for(&mut self, most: Duration) {
+        self.most = Some(most);
+    }
+
+    pub(crate) fn may_be_kept(&self) -> bool {
+        self.most.is_some()
+    }
+
+    /// Keeps it for another request, if it may be.
+    pub(crate) fn keep(mut self) {
+        let is_over = self.rest.is_none() && self.outbound.is_empty();
+        if let Some(most) = self.most.filter(|_| is_over && !self.socket.has_decrypted()) {
+            let kept = Kept { socket: self.socket, tls: self.tls, since: clock::now(), most };
+            POOL.with_borrow_mut(|pool| pool.keep(self.server, kept));
+        }
+    }
+
+    /// Sends what is written so far and then `bytes`. Whatever the server does not take is kept: when it is not ready,
+    /// the flush that follows sends it.
+    pub(crate) fn poll_offer(&mut self, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<()>> {
+        let waiting = self.outbound.len();
+        let sent = match self.socket.poll_send_both(cx, &self.outbound, bytes) {
+            Poll::Ready(sent) => sent.inspect_err(|error| self.was_reset |= is_reset(error))?,
+            Poll::Pending => 0,
+        };
+        self.outbound.advance(sent.min(waiting));
+        let left = &bytes[sent.saturating_sub(waiting)..];
+        keep(&mut self.outbound, left);
+        self.poll_flush(cx)
+    }
+
+    /// Sends what is written so far.
+    pub(crate) fn poll_flush(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        while !self.outbound.is_empty() {
+            let sent = ready!(self.socket.poll_send(cx, &self.outbound, false));
+            self.outbound.advance(sent.inspect_err(|error| self.was_reset |= is_reset(error))?);
+        }
+        let flushed = self.socket.poll_flush(cx);
+        flushed.map(|flushed| flushed.inspect_err(|error| self.was_reset |= is_reset(error)))
+    }
+
+    /// Reads more behind what is there and not yet looked at, which must be less than [`ROOM`]; the bytes read, at most
+    /// `most`, or 0 at the end of the stream.
+    ///
+    /// The kernel reports a reset once: when a write has been told, the next read sees an end of the stream. That is an
+    /// error here all the same, or a response that ends with its connection would pass for complete.
+    pub(crate) fn poll_more(&mut self, cx: &mut Context<'_>, most: usize) -> Poll<io::Result<usize>> {
+        let (mut buffer, mut range) = self.rest.take().unwrap_or_else(|| (Buffer::take(), BEFORE..BEFORE));
+        if range.end == BEFORE + ROOM {
+            buffer.copy_within(range.clone(), BEFORE);
+            range = BEFORE..BEFORE + range.len();
+        }
+        let end = (range.end + most).min(BEFORE + ROOM);
+        let mut room = ReadBuf::new(&mut buffer[range.end..end]);
+        let read = self.socket.poll_read(cx, &mut room).map_ok(|()| room.filled().len());
+        if let Poll::Ready(Ok(more)) = read {
+            range.end += more;
+        }
+        self.unread(buffer, range);
+        match read {
+            Poll::Ready(Ok(0)) if self.was_reset => Poll::Ready(Err(io::ErrorKind::ConnectionReset.into())),
+            read => read,
+        }
+    }
+
+    /// What is read and not yet looked at.
+    pub(crate) fn rest(&self) -> &[u8] {
+        self.rest.as_ref().map_or(&[], |(buffer, range)| &buffer[range.clone()])
+    }
+
+    /// So much of it was looked at.
+    pub(crate) fn advance(&mut self, bytes: usize) {
+        if let Some((buffer, range)) = self.rest.take() {
+            self.unread(buffer, range.start + bytes..range.end);
+        }
+    }
+
+    /// Takes it, with its place in the buffer.
+    pub(crate) fn take_rest(&mut self) -> Option<(Buffer, Range<usize>)> {
+        self.rest.take()
+    }
+
+    /// Puts back what is not looked at after all.
+    pub(crate) fn unread(&mut self, buffer: Buffer, range: Range<usize>) {
+        if !range.is_empty() {
+            self.rest = Some((buffer, range));
+        }
+    }
+}
+
+/// Whether a failed write means that the server cut the connection short. After a broken pipe it had ended its stream in
+/// order before.
+fn is_reset(error: &io::Error) -> bool {
+    error.kind() != io::ErrorKind::BrokenPipe
+}
+
+impl Pool {
+    /// A connection that is still there, the one that was used last: the others may end when they have waited enough.
+    ///
+    /// A connection that was made under another `tls` is closed: since then a reload may have changed which server is believed.
+    fn take(&mut self, server: &Arc<Server>, tls: Option<&Arc<Connector>>) -> Option<Socket> {
+        let (_, kept) = self.servers.iter_mut().find(|(known, _)| Arc::ptr_eq(known, server))?;
+        while let Some(last) = kept.pop() {
+            let is_same = match (&last.tls, tls) {
+                (Some(then), Some(now)) => Arc::ptr_eq(then, now),
+                (None, None) => true,
+                _ => false,
+            };
+            if is_same && !last.has_ended(clock::now()) {
+                return Some(last.socket);
+            }
+        }
+        None
+    }
+
+    fn keep(&mut self, server: Arc<Server>, new: Kept) {
+        match self.servers.iter_mut().find(|(known, _)| Arc::ptr_eq(known, &server)) {
+            Some((_, kept)) if kept.len() >= KEPT => {}
+            Some((_, kept)) => kept.push(new),
+            None => self.servers.push((server, vec![new])),
+        }
+        if !self.is_swept {
+            self.is_swept = true;
+            tokio::spawn(sweep());
+        }
+    }
+}
+
+impl Kept {
+    /// Whether the server has closed it or said something that nobody has asked for, or it has waited for long enough.
+    fn has_ended(&self, now: Instant) -> bool {
+        self.socket.has_something() || now.saturating_duration_since(self.since) >= self.most
+    }
+}
+
+/// Closes kept connections that have ended, until none is left.
+async fn sweep() {
+    loop {
+        tokio::time::sleep(SWEEP).await;
+        let is_empty = POOL.with_borrow_mut(|pool| {
+            let now = Instant::now();
+            pool.servers.retain_mut(|(_, kept)| {
+                kept.retain(|kept| !kept.has_ended(now));
+                !kept.is_empty()
+            });
+            pool.is_swept = !pool.servers.is_empty();
+            pool.servers.is_empty()
+        });
+        if is_empty {
+            return;
+        }
+    }
+}
