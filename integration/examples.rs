@@ -1,3 +1,4 @@
-//! Every configuration in `conf/` serves.
+//! Every configuration in `conf/` serves; what the documentation says of configurations, commands and metrics is true.
 
+mod documents;
 mod served;
