@@ -141,6 +141,12 @@ async def accel(request):
     await request.piece(b"", more=False)
 
 
+@path("/archive")
+async def archive(request):
+    """Hands a list of files to the proxy, of which it is to make an archive."""
+    await request.answer(request.query["list"].encode(), headers=[("x-archive-files", "zip")])
+
+
 @path("/upload")
 async def upload(request):
     """Reads a body and tells its length and SHA-256, after `s` seconds; with an X-Id header it is recorded before."""

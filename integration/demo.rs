@@ -2,7 +2,7 @@
 
 use std::{process::Command, time::Instant};
 
-use crate::fixtures::{Process, Scratch, Target, eventually, free_port, ms, pass};
+use crate::fixtures::{Process, SOON, Scratch, Target, free_port, ms, pass, within};
 
 async fn demo() -> (Process, Target, Scratch) {
     let scratch = Scratch::new();
@@ -11,8 +11,11 @@ async fn demo() -> (Process, Target, Scratch) {
     command.args(["demo", "--listen", &address]).env("TMPDIR", scratch.root());
     let process = Process::start("demo", &command, scratch.root());
     let target = Target::parse(&address);
-    eventually("the demo answers", async || {
-        target.get("/").send().await.is_ok_and(|answer| answer.status == 200)
+    // It makes its dataset first, which takes a debug build some seconds of a core.
+    within(6 * SOON, "the demo answers", async {
+        while !target.get("/").send().await.is_ok_and(|answer| answer.status == 200) {
+            pass(ms(50)).await;
+        }
     })
     .await;
     (process, target, scratch)

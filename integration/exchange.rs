@@ -192,7 +192,7 @@ async fn a_client_that_leaves_within_its_body_is_noticed_though_the_answer_has_b
                 return;
             }
             wire.send(BEGUN).await;
-            left.send(wire.closes(ms(3000)).await).unwrap();
+            left.send(wire.closes(SOON).await).unwrap();
         }
     })
     .await;

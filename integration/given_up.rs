@@ -1,10 +1,6 @@
 //! Clients that are given up leave nothing behind, not even in the kernel.
 
-use std::{
-    fs,
-    net::SocketAddr,
-    time::{Duration, Instant},
-};
+use std::{fs, net::SocketAddr};
 
 use rustix::process::{Resource, Rlimit, Signal, getrlimit, setrlimit};
 use socket2::{Domain, Socket, Type};
@@ -116,16 +112,15 @@ async fn an_http2_client_that_never_reads_is_given_up_though_its_windows_are_sma
 /// What the buffer of TLS still takes is nothing that the client has taken.
 #[tokio::test]
 async fn an_http2_client_that_never_reads_is_given_up_after_one_send_timeout() {
-    const SEND_TIMEOUT: Duration = Duration::from_secs(4);
     let scratch = Scratch::new();
-    let proxy = site(&scratch, "send_timeout = \"4s\"\nkeepalive_timeout = \"60s\"").secure().start().await;
+    let proxy = site(&scratch, "send_timeout = \"8s\"\nkeepalive_timeout = \"60s\"").secure().start().await;
     let client = narrow(proxy.https().address()).await;
     let mut wire = Wire::on(Tls::anybody().h2().shake(client).await.unwrap());
     wire.send(greedy()).await;
     soon_eq!(connections(&proxy).await, 1);
-    let began = Instant::now();
+    // `eventually` gives up before a second one would end.
+    assert!(SOON < 2 * ms(8000));
     eventually("it is given up", async || connections(&proxy).await == 0).await;
-    assert!(began.elapsed() < 2 * SEND_TIMEOUT, "{:?}", began.elapsed());
 }
 
 #[tokio::test]

@@ -1,15 +1,14 @@
 //! File systems that hang: what is in them gets 503, and nothing else is held up.
 
-use crate::fixtures::{Backend, Pending, Proxy, Scratch, SlowFiles, Target, eventually, ms, noise, within};
+use crate::fixtures::{
+    Backend, Pending, Proxy, SOON, Scratch, SlowFiles, Target, eventually, ms, noise, within,
+};
 
 /// Reads of the slow file system take this long, which is longer than any test.
 const NEVER: std::time::Duration = ms(3_600_000);
 
 /// More than the threads that block (512).
 const MANY: usize = 600;
-
-/// How long what is not in the file system that hangs may take.
-const HELD_UP: std::time::Duration = ms(5_000);
 
 const SITE: &str = r#"
 [[site]]
@@ -68,9 +67,9 @@ impl Site {
     /// Requests for what hangs are refused, and all others answered.
     async fn assert_that_only_hung_files_are_refused(&self) {
         eventually("there is a refusal", async || refused(&self.proxy.target(), "/hung/small").await).await;
-        let refused = within(HELD_UP, "a refusal", self.proxy.get("/hung/hung-x").send()).await;
+        let refused = within(SOON, "a refusal", self.proxy.get("/hung/hung-x").send()).await;
         assert!(!refused.unwrap().expect(503).header("retry-after").is_empty());
-        within(HELD_UP, "what is unhurt", async {
+        within(SOON, "what is unhurt", async {
             let large = self.proxy.get("/well/large.bin").await.expect(200);
             assert!(large.body == std::fs::read(self.scratch.path("well/large.bin")).unwrap());
             let coded = self.proxy.get("/well/a.css").header("accept-encoding", "gzip").await.expect(200);
@@ -85,7 +84,7 @@ impl Site {
 
 /// Whether a request is refused. (The answer may be that there is none yet.)
 async fn refused(target: &Target, path: &str) -> bool {
-    let answer = tokio::time::timeout(ms(500), target.get(path).send()).await;
+    let answer = tokio::time::timeout(ms(2000), target.get(path).send()).await;
     answer.is_ok_and(|answer| answer.is_ok_and(|answer| answer.status == 503))
 }
 
@@ -113,6 +112,6 @@ async fn archives_of_files_that_hang_hold_up_nothing_else() {
     let Some(site) = Site::start().await else { return };
     let asked = site.ask(|_| "/zip-hung".into());
     site.assert_that_only_hung_files_are_refused().await;
-    within(HELD_UP, "a refusal", site.proxy.get("/zip-hung").send()).await.unwrap().expect(503);
+    within(SOON, "a refusal", site.proxy.get("/zip-hung").send()).await.unwrap().expect(503);
     drop(asked);
 }

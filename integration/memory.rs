@@ -31,12 +31,12 @@ async fn a_thousand_slow_downloads_and_a_thousand_slow_uploads_take_little() {
                 // The first of the body has come through.
                 wire.read(2000).await;
                 begun.fetch_add(1, Ordering::SeqCst);
-                wire.rest().await;
+                wire.closes(ms(600_000)).await;
             } else {
                 wire.send(format!("HTTP/1.1 200 OK\r\nContent-Length: {}\r\n\r\n", answer.len())).await;
                 // It is never taken.
                 let _ = wire.try_send(&answer[..]).await;
-                wire.rest().await;
+                wire.closes(ms(600_000)).await;
             }
         }
     })

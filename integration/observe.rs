@@ -4,8 +4,8 @@ use regex::Regex;
 use serde_json::Value;
 
 use crate::fixtures::{
-    Backend, End, Frames, Gunicorn, Prometheus, Proxy, Scratch, Wire, eventually, frames, free_port, ms,
-    pass, promtool, within,
+    Backend, End, Frames, Gunicorn, Prometheus, Proxy, SOON, Scratch, Wire, eventually, frames, free_port,
+    ms, pass, promtool, within,
 };
 
 #[tokio::test]
@@ -325,7 +325,7 @@ async fn the_access_log_is_written_in_time_under_steady_traffic() {
     });
     tokio::select! {
         () = steady => {}
-        () = within(ms(2000), "a line on disk", written) => {}
+        () = within(SOON, "a line on disk", written) => {}
     }
 }
 

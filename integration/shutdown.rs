@@ -1,6 +1,6 @@
 //! Stopping: at once when idle, politely when not, now when told twice.
 
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use rustix::process::Signal;
 
@@ -27,11 +27,10 @@ async fn an_idle_proxy_exits_at_once() {
     let mut proxy = Proxy::to([worker.address()]).server("grace = \"30s\"").start().await;
     let mut idle = proxy.connect().await;
     idle.send(idle.get("/pid")).await.unwrap().expect(200);
-    let start = Instant::now();
     proxy.signal(Signal::TERM);
+    // Long before `grace` ends: an idle connection is not worth waiting for.
     let status = proxy.process().exited(SOON).await;
     assert_eq!(status.code(), Some(0), "{status}");
-    assert!(start.elapsed() < ms(1500), "an idle connection is not worth waiting for: {:?}", start.elapsed());
     let Target::Unix(admin) = proxy.admin() else { panic!("not a unix socket") };
     assert!(!admin.exists(), "nothing is left behind");
 }
@@ -46,9 +45,8 @@ async fn requests_in_flight_finish_and_new_ones_are_refused() {
     assert!(proxy.process().running());
     let answer = request.await.unwrap().expect("it finished").expect(200);
     assert!(!answer.text().is_empty());
-    let start = Instant::now();
+    // Before `grace` ends.
     assert_eq!(proxy.process().exited(SOON).await.code(), Some(0));
-    assert!(start.elapsed() < ms(1500), "{:?}", start.elapsed());
 }
 
 #[tokio::test]
@@ -56,10 +54,9 @@ async fn a_second_sigterm_stops_now() {
     let (_scratch, _worker, mut proxy, request) = with_a_request_in_flight("60s", "30").await;
     proxy.signal(Signal::TERM);
     proxy.notified("STOPPING=1").await;
-    let start = Instant::now();
     proxy.signal(Signal::TERM);
+    // Before the request or `grace` ends.
     proxy.process().exited(SOON).await;
-    assert!(start.elapsed() < ms(1500), "{:?}", start.elapsed());
     let cut = request.await.unwrap();
     assert!(cut.is_err() || cut.is_ok_and(|answer| answer.status >= 500));
 }
@@ -69,9 +66,10 @@ async fn after_grace_it_stops_whoever_is_left() {
     let (_scratch, _worker, mut proxy, request) = with_a_request_in_flight("1s", "30").await;
     let start = Instant::now();
     proxy.signal(Signal::TERM);
+    // Before the request ends.
     proxy.process().exited(SOON).await;
     let waited = start.elapsed();
-    assert!(waited > ms(800) && waited < Duration::from_secs(4), "{waited:?}");
+    assert!(waited > ms(800), "{waited:?}");
     let cut = request.await.unwrap();
     assert!(cut.is_err() || cut.is_ok_and(|answer| answer.status >= 500));
 }
@@ -125,10 +123,9 @@ async fn requests_that_wait_for_a_worker_do_not_keep_it_past_grace() {
     let mut proxy = Proxy::to([worker.address()]).server("grace = \"1s\"").start().await;
     let request = proxy.get("/pid").spawn();
     eventually("it waits", async || proxy.waiting().await == 1).await;
-    let start = Instant::now();
     proxy.signal(Signal::TERM);
+    // `hold` would be five minutes.
     proxy.process().exited(SOON).await;
-    assert!(start.elapsed() < Duration::from_secs(4), "{:?}", start.elapsed());
     let answer = request.await.unwrap().expect("it is told").expect(503);
     assert_eq!(answer.header("retry-after"), "5");
 }
@@ -238,13 +235,17 @@ async fn a_log_that_nobody_reads_does_not_keep_the_proxy_from_stopping() {
     drop(wire);
     pass(ms(500)).await;
     let pid = rustix::process::Pid::from_child(&child);
-    let start = Instant::now();
     for _ in 0..2 {
         rustix::process::kill_process(pid, Signal::TERM).unwrap();
         pass(ms(1500)).await;
     }
-    let ended = child.try_wait().unwrap();
+    let deadline = Instant::now() + SOON;
+    let mut ended = None;
+    while ended.is_none() && Instant::now() < deadline {
+        pass(ms(20)).await;
+        ended = child.try_wait().unwrap();
+    }
     child.kill().unwrap();
     child.wait().unwrap();
-    assert!(ended.is_some(), "still there {:?} after two SIGTERMs", start.elapsed());
+    assert!(ended.is_some(), "still there after two SIGTERMs");
 }

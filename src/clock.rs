@@ -133,9 +133,9 @@ mod tests {
     #[test]
     fn the_calendar_is_that_of_the_system() {
         for _ in 0..3 {
-            let (told, slack) = (calendar(), Duration::from_secs(1));
-            let real = SystemTime::now();
-            assert!(real < told + slack && told < real + slack, "{told:?} for {real:?}");
+            let slack = Duration::from_secs(1);
+            let (before, told, after) = (SystemTime::now(), calendar(), SystemTime::now());
+            assert!(before < told + slack && told < after + slack, "{told:?} from {before:?} to {after:?}");
             std::thread::sleep(Duration::from_millis(2));
         }
     }

@@ -27,7 +27,7 @@ async fn an_answer_keeps_to_its_rate() {
         let answer = target.get("/file").await.expect(200);
         assert!(answer.body == noise(300_000));
         let seconds = start.elapsed().as_secs_f64();
-        assert!((1.5..6.0).contains(&seconds), "{target:?}: {seconds}");
+        assert!(seconds >= 1.5, "{target:?}: {seconds}");
     }
 }
 

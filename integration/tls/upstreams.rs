@@ -1,41 +1,6 @@
 //! Servers that are spoken to under TLS.
 
-use std::sync::Arc;
-
-use rustls::ServerConfig;
-use tokio::net::TcpListener;
-use tokio_rustls::TlsAcceptor;
-
-use crate::fixtures::{Authority, Builder, Identity, Proxy, Scratch, Wire, eventually};
-
-/// A worker that speaks TLS and says which name it was asked for.
-async fn worker(identity: &Identity) -> String {
-    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
-    let config = ServerConfig::builder_with_provider(provider).with_safe_default_protocol_versions().unwrap();
-    let config = config.with_no_client_auth();
-    let config = config.with_single_cert(vec![identity.der()], identity.key_der()).unwrap();
-    let acceptor = TlsAcceptor::from(Arc::new(config));
-    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let address = listener.local_addr().unwrap().to_string();
-    tokio::spawn(async move {
-        while let Ok((stream, _)) = listener.accept().await {
-            let acceptor = acceptor.clone();
-            tokio::spawn(async move {
-                let Ok(stream) = acceptor.accept(stream).await else { return };
-                let name = stream.get_ref().1.server_name().unwrap_or("none").to_owned();
-                let mut wire = Wire::on(stream);
-                while let Some((_, body)) = wire.request().await {
-                    let length = name.len() + body.len();
-                    let head = format!("HTTP/1.1 200 OK\r\nContent-Length: {length}\r\n\r\n{name}");
-                    if wire.try_send([head.as_bytes(), &body].concat()).await.is_err() {
-                        return;
-                    }
-                }
-            });
-        }
-    });
-    address
-}
+use crate::fixtures::{Authority, Builder, Proxy, Scratch, eventually, tls_worker};
 
 fn before(address: &str, tls: &str) -> Builder {
     Proxy::to([address]).with(&format!("protocol = \"https\"\nhold = \"0s\"\n{tls}"))
@@ -45,7 +10,7 @@ fn before(address: &str, tls: &str) -> Builder {
 async fn a_server_is_believed_by_its_authority_and_its_name() {
     let (authority, other, scratch) = (Authority::new("ours"), Authority::new("theirs"), Scratch::new());
     let (ours, theirs) = (authority.write(&scratch, "ours"), other.write(&scratch, "theirs"));
-    let address = worker(&authority.server(&["worker.example", "127.0.0.1"])).await;
+    let address = tls_worker(&authority.server(&["worker.example", "127.0.0.1"])).await;
     for (tls, expected) in [
         (format!("tls = {{ ca = {ours:?} }}"), Some("none")),
         (format!("tls = {{ ca = {ours:?}, server_name = \"worker.example\" }}"), Some("worker.example")),
@@ -72,16 +37,16 @@ async fn a_server_is_believed_by_its_own_certificate() {
     let identity = authority.server(&["some.name"]);
     let own = format!("tls = {{ ca = {:?} }}", scratch.path("own.crt"));
     identity.write(&scratch, "own");
-    let proxy = before(&worker(&identity).await, &own).start().await;
+    let proxy = before(&tls_worker(&identity).await, &own).start().await;
     proxy.get("/").await.expect(200);
-    let another = before(&worker(&authority.server(&["some.name"])).await, &own).start().await;
+    let another = before(&tls_worker(&authority.server(&["some.name"])).await, &own).start().await;
     assert!([502, 503].contains(&another.get("/").await.status));
 }
 
 #[tokio::test]
 async fn bodies_pass_and_connections_are_kept() {
     let authority = Authority::new("ours");
-    let address = worker(&authority.server(&["127.0.0.1"])).await;
+    let address = tls_worker(&authority.server(&["127.0.0.1"])).await;
     let proxy = before(&address, "tls = { verify = false }\nkeepalive = \"1s\"").secure().start().await;
     let body = crate::fixtures::noise(2_000_000);
     for target in [proxy.target(), proxy.https(), proxy.h2()] {
@@ -109,7 +74,7 @@ async fn is_believed(proxy: &Proxy) -> bool {
 async fn a_reload_that_changes_who_is_believed_ends_kept_connections() {
     let (authority, other, scratch) = (Authority::new("ours"), Authority::new("theirs"), Scratch::new());
     let (ours, theirs) = (authority.write(&scratch, "ours"), other.write(&scratch, "theirs"));
-    let address = worker(&authority.server(&["127.0.0.1"])).await;
+    let address = tls_worker(&authority.server(&["127.0.0.1"])).await;
     let with = |tls: &str| before(&address, &format!("tls = {{ {tls} }}\nkeepalive = \"1m\""));
     let good = format!("ca = {ours:?}");
     let mut proxy = with(&good).start().await;
@@ -126,7 +91,7 @@ async fn a_reload_that_changes_who_is_believed_ends_kept_connections() {
 async fn a_server_is_believed_by_the_name_that_the_file_gives_it_now() {
     let (authority, scratch) = (Authority::new("ours"), Scratch::new());
     let ours = authority.write(&scratch, "ours");
-    let address = worker(&authority.server(&["localhost"])).await;
+    let address = tls_worker(&authority.server(&["localhost"])).await;
     let port = address.rsplit(':').next().unwrap().to_owned();
     let named = |host: &str| {
         before(&format!("{host}:{port}"), &format!("tls = {{ ca = {ours:?} }}\nkeepalive = \"1m\""))

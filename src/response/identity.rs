@@ -104,9 +104,11 @@ mod tests {
 
     #[test]
     fn what_was_only_just_written_is_fresh() {
-        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_nanos() as i64;
-        assert!(Identity { changed: now, ..Identity::sample(1) }.is_fresh());
-        assert!(Identity { modified: now, ..Identity::sample(1) }.is_fresh());
+        let now = || SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_nanos() as i64;
+        // A busy machine may let more time pass in between, but not each time.
+        let is_once = |is_fresh: &dyn Fn() -> bool| (0..10_000).any(|_| is_fresh());
+        assert!(is_once(&|| Identity { changed: now(), ..Identity::sample(1) }.is_fresh()));
+        assert!(is_once(&|| Identity { modified: now(), ..Identity::sample(1) }.is_fresh()));
         assert!(!Identity::sample(1).is_fresh());
     }
 

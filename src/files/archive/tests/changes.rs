@@ -140,12 +140,25 @@ async fn planning_ends_when_nobody_waits() {
     let resolve = Arc::clone(&order.resolve);
     let asked = Arc::new(std::sync::atomic::AtomicUsize::new(0));
     let count = Arc::clone(&asked);
+    // In the middle it waits until its client has left.
+    let (reached, mut middle) = tokio::sync::mpsc::unbounded_channel();
+    let (leave, left) = std::sync::mpsc::channel();
+    let left = std::sync::Mutex::new(left);
     order.resolve = Arc::new(move |path, listed| {
-        count.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+        if count.fetch_add(1, std::sync::atomic::Ordering::Relaxed) == 100 {
+            reached.send(()).unwrap();
+            left.lock().unwrap().recv().unwrap();
+        }
         resolve(path, listed)
     });
-    let planning = tokio::time::timeout(Duration::from_millis(5), plan(order));
-    assert!(planning.await.is_err(), "takes longer");
-    tokio::time::sleep(Duration::from_millis(300)).await;
+    let mut planning = Box::pin(plan(order));
+    tokio::select! {
+        _ = &mut planning => panic!("it waits"),
+        reached = middle.recv() => reached.unwrap(),
+    }
+    drop(planning);
+    leave.send(()).unwrap();
+    // Its end drops what it asked.
+    assert_eq!(middle.recv().await, None);
     assert!(asked.load(std::sync::atomic::Ordering::Relaxed) < 20_000);
 }
