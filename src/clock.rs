@@ -68,18 +68,18 @@ pub(crate) fn calendar() -> SystemTime {
 
 pin_project! {
     /// See [`keep`].
-    pub(crate) struct Keep<F> {
+    pub(crate) struct WithCachedTime<F> {
         #[pin]
         task: F,
     }
 }
 
 /// Has a task keep the time: for as long as it does not wait, [`now`] gives it what it read first.
-pub(crate) fn keep<F: Future>(task: F) -> Keep<F> {
-    Keep { task }
+pub(crate) fn keep<F: Future>(task: F) -> WithCachedTime<F> {
+    WithCachedTime { task }
 }
 
-impl<F: Future> Future for Keep<F> {
+impl<F: Future> Future for WithCachedTime<F> {
     type Output = F::Output;
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<F::Output> {

@@ -12,13 +12,13 @@ use http::{HeaderMap, HeaderName, HeaderValue, Method, Uri, Version, header};
 use ipnet::IpNet;
 
 use crate::{
-    client::{Client, Connection},
+    client::{Arrival, Client},
     config::{Files, Part, Template, Trust},
     downstream::{downgrade, fields, read_proxy_header, rewritten},
     files::{self, archive, range::Range},
     listen::PeerAddress,
-    message::{Inbound, Lines, Request, read_request, text},
-    route::{By, normalize},
+    message::{Inbound, RawHeaders, Request, read_request, text},
+    route::{PathMatch, normalize},
 };
 
 /// No path leads above the directory that it is looked for in.
@@ -30,7 +30,7 @@ pub fn path(bytes: &[u8]) {
     let root = Template(vec![Part::Text("/srv/root".into())]);
     let files = Files { root, index: vec!["index.html".into()], ..Files::default() };
     let accelerated = files::accelerated::named(&files, text);
-    for wanted in files::wanted(&files, &By::Prefix(&path)).into_iter().chain(accelerated) {
+    for wanted in files::wanted(&files, &PathMatch::Prefix(&path)).into_iter().chain(accelerated) {
         for candidate in &wanted.candidates {
             assert!(candidate.starts_with(Path::new("/srv")), "{candidate:?}");
             assert!(
@@ -147,7 +147,7 @@ pub fn forwarded(bytes: &[u8]) {
         let Ok(value) = HeaderValue::from_bytes(value.unwrap_or(line)) else { continue };
         request.append(name, value);
     }
-    let client = Client::from_parts(peer, &trust, Connection::default(), &Lines::from(&request));
+    let client = Client::from_parts(peer, &trust, Arrival::default(), &RawHeaders::from(&request));
     // Without X-Forwarded-For, Forwarded is walked in the same way.
     if request.contains_key("x-forwarded-for") || !request.contains_key(header::FORWARDED) {
         assert_eq!(client.address, believed(peer, &trust, &request));

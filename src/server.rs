@@ -12,7 +12,7 @@ use tokio::{
 use crate::{
     config::{Config, ConfigPath, LoadError},
     downstream, limits,
-    listen::Workers,
+    listen::WorkerThreads,
     machine,
     notify::notify,
     observe::{LogSettings, Rarely, start_logging},
@@ -124,7 +124,7 @@ async fn serve(
     }
     let state = Arc::new(State::new(source, &config.server, log));
     tokio::spawn(limits::watch(Arc::clone(&state.memory)));
-    let workers = Arc::new(Workers::start(config.server.threads)?);
+    let workers = Arc::new(WorkerThreads::start(config.server.threads)?);
     tokio::select! {
         opened = state.open(config, downstream::connect(service::service(&state)), service::noted(&state), workers) => {
             opened?;

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use crate::{
     admin,
     downstream::{Serve, Transport},
-    exchange::{self, Served},
+    exchange::{self, Outcome},
     listen::{Noted, Purpose},
     message::Request,
     state::State,
@@ -39,8 +39,8 @@ impl Service {
         match transport.peer.listener.purpose {
             Purpose::Admin => Box::pin(self.administer(transport, request)).await,
             Purpose::Sites => match exchange::serve(&self.state, transport, request).await {
-                Served::Done(transport) => transport,
-                Served::Handshake(transport, request, exchange) => {
+                Outcome::Done(transport) => transport,
+                Outcome::Handshake(transport, request, exchange) => {
                     Box::pin(self.upgrades.serve(transport, request, *exchange)).await
                 }
             },

@@ -12,33 +12,33 @@ use crate::{
     acme,
     config::{self, Config, ConfigPath, LoadError},
     files::archive,
-    limits::{Limits, Memory},
-    listen::{Connect, ListenError, Listener, Listeners, Noted, Workers},
+    limits::{Limiters, Memory},
+    listen::{Connect, ListenError, Listener, Listeners, Noted, WorkerThreads},
     machine,
     message::RequestHead,
     notify::notify,
-    observe::{AccessLog, Entry, LogSettings, Metrics},
-    response::Answer,
-    site::Table,
+    observe::{AccessLogEntry, AccessLogWriter, LogSettings, Metrics},
+    response::Response,
+    site::SiteTable,
     upstream::{self, Upstreams},
 };
 
 /// All that lives as long as the process.
 pub struct State {
     source: ConfigPath,
-    table: ArcSwap<Table>,
+    table: ArcSwap<SiteTable>,
     settings: ArcSwap<config::Server>,
     /// The settings that the process was started with, some of which stay.
     started: config::Server,
     /// Groups of workers.
     pub(crate) upstreams: Upstreams,
     /// How often clients may ask.
-    pub(crate) limits: Limits,
+    pub(crate) limits: Limiters,
     /// How much memory may be used.
     pub(crate) memory: Arc<Memory>,
     /// Counters.
     pub(crate) metrics: Arc<Metrics>,
-    access_log: ArcSwapOption<AccessLog>,
+    access_log: ArcSwapOption<AccessLogWriter>,
     listeners: OnceLock<Arc<Listeners>>,
     log: Option<LogSettings>,
     crcs: Arc<archive::Crcs>,
@@ -71,7 +71,7 @@ impl State {
             settings: ArcSwap::from_pointee(settings.clone()),
             started: settings.clone(),
             upstreams: Upstreams::default(),
-            limits: Limits::default(),
+            limits: Limiters::default(),
             memory: Arc::default(),
             metrics: Arc::new(Metrics::new()),
             access_log: ArcSwapOption::empty(),
@@ -94,7 +94,7 @@ impl State {
         config: &Config,
         connect: Connect,
         noted: Noted,
-        workers: Arc<Workers>,
+        workers: Arc<WorkerThreads>,
     ) -> Result<(), ReloadError> {
         let listeners = Listeners::new(&config.server, connect, noted, workers, Arc::clone(&self.metrics));
         self.listeners.get_or_init(|| Arc::new(listeners));
@@ -115,7 +115,7 @@ impl State {
     }
 
     /// The answer for a CA that looks whether a name leads here.
-    pub(crate) fn challenge(&self, request: &RequestHead) -> Option<Answer> {
+    pub(crate) fn challenge(&self, request: &RequestHead) -> Option<Response> {
         self.listeners.get()?.certificates().challenges().answer(request)
     }
 
@@ -147,7 +147,7 @@ impl State {
     }
 
     /// The sites and routes in effect.
-    pub(crate) fn table(&self) -> Arc<Table> {
+    pub(crate) fn table(&self) -> Arc<SiteTable> {
         self.table.load_full()
     }
 
@@ -182,7 +182,7 @@ impl State {
     }
 
     /// Writes a line of the access log, if there is one.
-    pub(crate) fn log_access(&self, entry: &Entry<'_>) {
+    pub(crate) fn log_access(&self, entry: &AccessLogEntry<'_>) {
         if let Some(log) = &*self.access_log.load() {
             log.write(entry);
         }
@@ -245,10 +245,10 @@ impl State {
         Ok(loaded.config)
     }
 
-    async fn open_access_log(&self, config: &Config) -> Result<Option<Arc<AccessLog>>, ReloadError> {
+    async fn open_access_log(&self, config: &Config) -> Result<Option<Arc<AccessLogWriter>>, ReloadError> {
         let Some(settings) = config.log.access.clone() else { return Ok(None) };
         let lost = self.metrics.access_log_dropped.clone();
-        let open = move || AccessLog::open(&settings, lost).map(|log| Some(Arc::new(log)));
+        let open = move || AccessLogWriter::open(&settings, lost).map(|log| Some(Arc::new(log)));
         let opened = tokio::task::spawn_blocking(open).await;
         opened.unwrap_or_else(|panic| Err(io::Error::other(panic))).map_err(ReloadError::AccessLog)
     }
@@ -272,7 +272,7 @@ impl State {
             self.upstreams.apply(&config.upstreams, &connectors, &self.metrics);
             self.limits.apply(&config.limits, &self.metrics);
             self.memory.change(config.server.max_memory);
-            self.table.store(Arc::new(Table::new(config, &self.upstreams, &self.limits)));
+            self.table.store(Arc::new(SiteTable::new(config, &self.upstreams, &self.limits)));
             self.upstreams.retire_others(&config.upstreams);
             self.settings.store(Arc::new(config.server.clone()));
             if let Some(access_log) = access_log {

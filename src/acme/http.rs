@@ -17,7 +17,7 @@ use hyper_util::rt::TokioIo;
 use instant_acme::{BodyWrapper, BytesResponse, Error, HttpClient};
 use tokio::{net::TcpStream, time::timeout};
 
-use crate::tls::Connector;
+use crate::tls::TlsClient;
 
 /// How long a CA may take to answer.
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -30,13 +30,13 @@ const NAME: &str = concat!("bowshock/", env!("CARGO_PKG_VERSION"));
 /// Speaks to a CA.
 #[derive(Clone)]
 pub(super) struct Http {
-    connector: Arc<Connector>,
+    connector: Arc<TlsClient>,
     /// Before this the CA wants to hear nothing more.
     not_before: Arc<Mutex<Option<SystemTime>>>,
 }
 
 impl Http {
-    pub(super) fn new(connector: Arc<Connector>) -> Self {
+    pub(super) fn new(connector: Arc<TlsClient>) -> Self {
         Self { connector, not_before: Arc::default() }
     }
 

@@ -9,8 +9,8 @@ use instant_acme::{CertificateIdentifier, Error};
 use tokio::{task::spawn_blocking, time::timeout};
 
 use super::{
-    order::{self, Asking, Failure, Kind},
-    schedule::{self, Why},
+    order::{self, Asking, ChallengeKind, OrderFailure},
+    schedule::{self, RenewalReason},
     store::{self, Failed},
 };
 use crate::{
@@ -119,7 +119,7 @@ impl Job {
         ways.sort_by_key(|way| Some(*way) != self.way);
         let ordered = timeout(LONGEST, self.order(&asking, &ways))
             .await
-            .unwrap_or_else(|_| Err(Failure::refused("it has not finished the order")));
+            .unwrap_or_else(|_| Err(OrderFailure::refused("it has not finished the order")));
         metrics.acme_ordered(&self.label, ordered.is_ok());
         match ordered {
             Ok(()) => self.succeeded(certificates).await,
@@ -127,12 +127,12 @@ impl Job {
         }
     }
 
-    async fn order(&mut self, asking: &Asking<'_>, ways: &[Challenge]) -> Result<(), Failure> {
+    async fn order(&mut self, asking: &Asking<'_>, ways: &[Challenge]) -> Result<(), OrderFailure> {
         tracing::info!(site = self.label, names = self.site.names.join(" "), "a certificate is ordered");
         let (pem, way) = order::certificate(asking, ways).await?;
         // Never ordered again and again because it cannot be kept.
         let kept = order::save(self.file.clone(), pem).await;
-        kept.map_err(|failure| Failure { kind: Kind::Refused, ..failure })?;
+        kept.map_err(|failure| OrderFailure { kind: ChallengeKind::Refused, ..failure })?;
         self.way = Some(way);
         Ok(())
     }
@@ -146,7 +146,7 @@ impl Job {
         certificates.refresh().await;
         let Some(Good { begin, end, .. }) = self.stored else {
             self.failures = 1;
-            self.due = now + schedule::pause(Why::Refused, 1, fastrand::f64());
+            self.due = now + schedule::pause(RenewalReason::Refused, 1, fastrand::f64());
             tracing::error!(
                 site = self.label,
                 "the CA has given a certificate that cannot be used, or is not for all names"
@@ -163,37 +163,37 @@ impl Job {
         );
     }
 
-    async fn failed(&mut self, failure: &Failure, told: Option<SystemTime>, ca: &Acme) {
+    async fn failed(&mut self, failure: &OrderFailure, told: Option<SystemTime>, ca: &Acme) {
         let now = SystemTime::now();
         self.failures += 1;
         let why = match failure.kind {
-            Kind::Unreachable | Kind::Store => Why::Unreachable,
+            ChallengeKind::Unreachable | ChallengeKind::Store => RenewalReason::Unreachable,
             // A CA that says when to come again knows better than we do, but is never asked all the time.
-            Kind::Refused if told.is_some() => Why::Unreachable,
-            Kind::Unverified | Kind::Refused => Why::Refused,
+            ChallengeKind::Refused if told.is_some() => RenewalReason::Unreachable,
+            ChallengeKind::Unverified | ChallengeKind::Refused => RenewalReason::Refused,
         };
         self.due = now + schedule::pause(why, self.failures, fastrand::f64());
         self.due = told.map_or(self.due, |told| told.max(self.due)).min(now + schedule::LONGEST);
         let directory = &ca.directory;
         let (what, mend) = match failure.kind {
-            Kind::Unverified => (
+            ChallengeKind::Unverified => (
                 "does not find this machine by the names of the site".to_owned(),
                 "see that each name leads here, and that port 80 (http-01) or 443 (tls-alpn-01) is reached from outside",
             ),
-            Kind::Unreachable => (
+            ChallengeKind::Unreachable => (
                 format!("at {directory} could not be asked"),
                 "see that this machine can connect to it, and that `ca` of `[acme]` vouches for it",
             ),
-            Kind::Store => (
+            ChallengeKind::Store => (
                 "was not asked".to_owned(),
                 "see that the store of `[acme]` can be written, and `eab` be read",
             ),
-            Kind::Refused => (
+            ChallengeKind::Refused => (
                 "has refused".to_owned(),
                 "see what it says, and `directory` and `acme` in the configuration",
             ),
         };
-        if matches!(failure.kind, Kind::Unverified | Kind::Refused) {
+        if matches!(failure.kind, ChallengeKind::Unverified | ChallengeKind::Refused) {
             let failed = Failed { at: seconds(now), not_before: told.map(seconds) };
             let file = self.file.clone();
             let written = spawn_blocking(move || failed.write(&file)).await.map_err(std::io::Error::other);

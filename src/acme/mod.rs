@@ -78,6 +78,6 @@ async fn plan(config: &Config, mut before: Vec<Job>, now: SystemTime) -> Vec<Job
 /// What a CA can be asked with.
 async fn http(ca: &Acme) -> http::Http {
     let settings = crate::config::UpstreamTls { server_name: None, ca: ca.ca.clone(), verify: true };
-    let connector = tokio::task::spawn_blocking(move || crate::tls::Connector::new(&settings)).await;
+    let connector = tokio::task::spawn_blocking(move || crate::tls::TlsClient::new(&settings)).await;
     http::Http::new(Arc::new(connector.unwrap_or_else(|panic| std::panic::resume_unwind(panic.into_panic()))))
 }

@@ -32,15 +32,15 @@ const TOO_MANY: &str = "urn:ietf:params:acme:error:rateLimited";
 
 /// Why there is no certificate.
 #[derive(Debug)]
-pub(super) struct Failure {
-    pub(super) kind: Kind,
+pub(super) struct OrderFailure {
+    pub(super) kind: ChallengeKind,
     /// In words.
     pub(super) reason: String,
 }
 
 /// Where it failed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Kind {
+pub(super) enum ChallengeKind {
     /// The CA was not reached, or nothing that it would understand has come back.
     Unreachable,
     /// The store cannot be written; nothing was ordered yet.
@@ -65,15 +65,15 @@ pub(super) struct Asking<'a> {
 ///
 /// # Errors
 ///
-/// See [`Failure`].
+/// See [`OrderFailure`].
 pub(super) async fn certificate(
     asking: &Asking<'_>,
     ways: &[Challenge],
-) -> Result<(String, Challenge), Failure> {
+) -> Result<(String, Challenge), OrderFailure> {
     let mut unverified: Vec<String> = Vec::new();
     let folder = asking.ca.folder();
     let writable = spawn_blocking(move || store::prepare(&folder)).await.map_err(std::io::Error::other);
-    writable.flatten().map_err(|error| Failure::store(&asking.ca.folder(), &error))?;
+    writable.flatten().map_err(|error| OrderFailure::store(&asking.ca.folder(), &error))?;
     let mut account = account(asking, false).await?;
     for way in ways {
         let ordered = match order(asking, &account).await {
@@ -83,22 +83,22 @@ pub(super) async fn certificate(
             }
             ordered => ordered,
         };
-        match finish(asking, ordered.map_err(Failure::from)?, *way).await {
+        match finish(asking, ordered.map_err(OrderFailure::from)?, *way).await {
             Ok(pem) => return Ok((pem, *way)),
-            Err(failure) if failure.kind == Kind::Unverified => unverified.push(failure.reason),
+            Err(failure) if failure.kind == ChallengeKind::Unverified => unverified.push(failure.reason),
             Err(failure) => return Err(failure),
         }
     }
-    Err(Failure::unverified(unverified.join("; ")))
+    Err(OrderFailure::unverified(unverified.join("; ")))
 }
 
 /// The account of the store; a `new` one when there is none, or the CA does not know it any more.
-pub(super) async fn account(asking: &Asking<'_>, new: bool) -> Result<Account, Failure> {
+pub(super) async fn account(asking: &Asking<'_>, new: bool) -> Result<Account, OrderFailure> {
     let path = account_file(asking);
     let builder = Account::builder_with_http(Box::new(asking.http.clone()));
     let file = path.clone();
     let stored = spawn_blocking(move || store::read(&file)).await.map_err(std::io::Error::other);
-    let stored = stored.flatten().map_err(|error| Failure::store(&path, &error))?;
+    let stored = stored.flatten().map_err(|error| OrderFailure::store(&path, &error))?;
     if let Some(text) = stored.filter(|_| !new) {
         match serde_json::from_str::<AccountCredentials>(&text) {
             Ok(credentials) => return Ok(builder.from_credentials(credentials).await?),
@@ -112,13 +112,14 @@ pub(super) async fn account(asking: &Asking<'_>, new: bool) -> Result<Account, F
         Some(Eab { id, key: file }) => {
             let path = file.clone();
             let key = spawn_blocking(move || store::eab(&file)).await.map_err(std::io::Error::other);
-            let key = key.flatten().map_err(|error| Failure::store(&path, &error))?;
+            let key = key.flatten().map_err(|error| OrderFailure::store(&path, &error))?;
             Some(ExternalAccountKey::new(id, &key))
         }
     };
     let directory = asking.ca.directory.clone();
     let (account, credentials) = builder.create(&who, directory, known.as_ref()).await?;
-    let text = serde_json::to_string(&credentials).map_err(|error| Failure::store(&path, &error.into()))?;
+    let text =
+        serde_json::to_string(&credentials).map_err(|error| OrderFailure::store(&path, &error.into()))?;
     save(path, text).await?;
     Ok(account)
 }
@@ -128,10 +129,10 @@ fn account_file(asking: &Asking<'_>) -> PathBuf {
 }
 
 /// Writes into the store.
-pub(super) async fn save(path: PathBuf, text: String) -> Result<(), Failure> {
+pub(super) async fn save(path: PathBuf, text: String) -> Result<(), OrderFailure> {
     let file = path.clone();
     let written = spawn_blocking(move || store::write(&file, &text)).await.map_err(std::io::Error::other);
-    written.flatten().map_err(|error| Failure::store(&path, &error))
+    written.flatten().map_err(|error| OrderFailure::store(&path, &error))
 }
 
 async fn order(asking: &Asking<'_>, account: &Account) -> Result<Order, Error> {
@@ -149,7 +150,7 @@ async fn order(asking: &Asking<'_>, account: &Account) -> Result<Order, Error> {
 }
 
 /// Shows the CA what it wants to see, and takes the certificate.
-async fn finish(asking: &Asking<'_>, mut order: Order, way: Challenge) -> Result<String, Failure> {
+async fn finish(asking: &Asking<'_>, mut order: Order, way: Challenge) -> Result<String, OrderFailure> {
     let kind = match way {
         Challenge::Http01 => ChallengeType::Http01,
         Challenge::TlsAlpn01 => ChallengeType::TlsAlpn01,
@@ -159,13 +160,15 @@ async fn finish(asking: &Asking<'_>, mut order: Order, way: Challenge) -> Result
         match order.poll_ready(&ASKING).await {
             Ok(OrderStatus::Ready) => {}
             Err(error) if is(&error, BAD_NONCE) => return Err(error.into()),
-            Ok(_) | Err(Error::Api(_)) => return Err(Failure::unverified(found(&mut order, &kind).await)),
-            Err(error) => return Err(Failure::unfinished(error)),
+            Ok(_) | Err(Error::Api(_)) => {
+                return Err(OrderFailure::unverified(found(&mut order, &kind).await));
+            }
+            Err(error) => return Err(OrderFailure::unfinished(error)),
         }
     }
     drop(showing);
-    let key = order.finalize().await.map_err(Failure::unfinished)?;
-    let chain = order.poll_certificate(&ASKING).await.map_err(Failure::unfinished)?;
+    let key = order.finalize().await.map_err(OrderFailure::unfinished)?;
+    let chain = order.poll_certificate(&ASKING).await.map_err(OrderFailure::unfinished)?;
     Ok(key + &chain)
 }
 
@@ -174,7 +177,7 @@ async fn show<'a>(
     asking: &Asking<'a>,
     order: &mut Order,
     kind: &ChallengeType,
-) -> Result<Vec<Showing<'a>>, Failure> {
+) -> Result<Vec<Showing<'a>>, OrderFailure> {
     let mut showing = Vec::new();
     let mut authorizations = order.authorizations();
     while let Some(authorization) = authorizations.next().await {
@@ -182,21 +185,25 @@ async fn show<'a>(
         match authorization.status {
             AuthorizationStatus::Pending => {}
             AuthorizationStatus::Valid => continue,
-            other => return Err(Failure::unverified(format!("the CA has made it {other:?} before looking"))),
+            other => {
+                return Err(OrderFailure::unverified(format!("the CA has made it {other:?} before looking")));
+            }
         }
         let name = authorization.identifier().to_string();
         let Some(mut challenge) = authorization.challenge(kind.clone()) else {
-            return Err(Failure::unverified(format!("{name}: the CA does not look by {}", word(kind))));
+            return Err(OrderFailure::unverified(format!("{name}: the CA does not look by {}", word(kind))));
         };
         let key = challenge.key_authorization();
         showing.push(match kind {
-            ChallengeType::TlsAlpn01 => asking.challenges.show_name(&name, &key).map_err(Failure::refused)?,
+            ChallengeType::TlsAlpn01 => {
+                asking.challenges.show_name(&name, &key).map_err(OrderFailure::refused)?
+            }
             _ => asking.challenges.show_token(&challenge.token, &key),
         });
         match challenge.set_ready().await {
             Err(Error::Api(problem)) if problem.r#type.as_deref() != Some(BAD_NONCE) => {
                 let detail = problem.detail.unwrap_or_default();
-                return Err(Failure::unverified(format!("{name} by {}: {detail}", word(kind))));
+                return Err(OrderFailure::unverified(format!("{name} by {}: {detail}", word(kind))));
             }
             told => told?,
         }
@@ -234,30 +241,30 @@ fn is(error: &Error, kind: &str) -> bool {
     matches!(error, Error::Api(problem) if problem.r#type.as_deref() == Some(kind))
 }
 
-impl Failure {
+impl OrderFailure {
     fn store(path: &Path, error: &std::io::Error) -> Self {
-        Self { kind: Kind::Store, reason: format!("{}: {error}", path.display()) }
+        Self { kind: ChallengeKind::Store, reason: format!("{}: {error}", path.display()) }
     }
 
     fn unverified(reason: String) -> Self {
-        Self { kind: Kind::Unverified, reason }
+        Self { kind: ChallengeKind::Unverified, reason }
     }
 
     /// Of an order that the CA has begun to work on: it is not to do so again and again.
     fn unfinished(error: Error) -> Self {
-        let kind = if is(&error, BAD_NONCE) { Kind::Unreachable } else { Kind::Refused };
+        let kind = if is(&error, BAD_NONCE) { ChallengeKind::Unreachable } else { ChallengeKind::Refused };
         Self { kind, ..error.into() }
     }
 
     pub(super) fn refused(reason: impl std::fmt::Display) -> Self {
-        Self { kind: Kind::Refused, reason: reason.to_string() }
+        Self { kind: ChallengeKind::Refused, reason: reason.to_string() }
     }
 }
 
-impl From<Error> for Failure {
+impl From<Error> for OrderFailure {
     fn from(error: Error) -> Self {
         let is_refusal = matches!(error, Error::Api(_)) && !is(&error, BAD_NONCE);
-        let kind = if is_refusal { Kind::Refused } else { Kind::Unreachable };
+        let kind = if is_refusal { ChallengeKind::Refused } else { ChallengeKind::Unreachable };
         Self { kind, reason: error.to_string() }
     }
 }

@@ -4,7 +4,7 @@ use std::time::{Duration, SystemTime};
 
 /// Why an order came to nothing.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Why {
+pub(super) enum RenewalReason {
     /// The CA could not be asked.
     Unreachable,
     /// It was asked, and has said no.
@@ -47,10 +47,10 @@ pub(super) fn suggested(
 }
 
 /// How long to wait after so many failures in a row: twice as long each time, and up to a quarter more by `chance`.
-pub(super) fn pause(why: Why, failures: u32, chance: f64) -> Duration {
+pub(super) fn pause(why: RenewalReason, failures: u32, chance: f64) -> Duration {
     let (first, most) = match why {
-        Why::Unreachable => UNREACHABLE,
-        Why::Refused => REFUSED,
+        RenewalReason::Unreachable => UNREACHABLE,
+        RenewalReason::Refused => REFUSED,
     };
     let doubled = first.saturating_mul(1 << failures.saturating_sub(1).min(16));
     doubled.min(most).mul_f64(1.0 + chance.clamp(0.0, 1.0) / 4.0)
@@ -85,10 +85,10 @@ mod tests {
 
     #[test]
     fn a_few_orders_an_hour_at_most() {
-        assert_eq!(pause(Why::Refused, 1, 0.0), Duration::from_secs(1800));
-        assert_eq!(pause(Why::Refused, 2, 0.0), Duration::from_secs(3600));
-        assert_eq!(pause(Why::Refused, 60, 0.0), Duration::from_secs(12 * 3600));
-        assert_eq!(pause(Why::Unreachable, 1, 1.0), Duration::from_millis(3750));
-        assert_eq!(pause(Why::Unreachable, 60, 0.0), Duration::from_secs(3600));
+        assert_eq!(pause(RenewalReason::Refused, 1, 0.0), Duration::from_secs(1800));
+        assert_eq!(pause(RenewalReason::Refused, 2, 0.0), Duration::from_secs(3600));
+        assert_eq!(pause(RenewalReason::Refused, 60, 0.0), Duration::from_secs(12 * 3600));
+        assert_eq!(pause(RenewalReason::Unreachable, 1, 1.0), Duration::from_millis(3750));
+        assert_eq!(pause(RenewalReason::Unreachable, 60, 0.0), Duration::from_secs(3600));
     }
 }

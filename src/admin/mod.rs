@@ -12,19 +12,19 @@ use serde::Serialize;
 use crate::{
     config::Address,
     listen::{Listener, Purpose},
-    message::{Lines, RequestHead},
+    message::{RawHeaders, RequestHead},
     observe::Metrics,
-    response::{Answer, Explanation},
+    response::{Explanation, Response},
     route::name_of,
     state::State,
-    upstream::{Drained, Health, Standing, Upstream, WaitingFor},
+    upstream::{Drained, ServerHealth, Standing, Upstream, WaitingFor},
 };
 
 /// Must be in a request that changes something: a page in somebody's browser cannot send it elsewhere unasked.
 pub(crate) const X_BOWSHOCK: HeaderName = HeaderName::from_static("x-bowshock");
 
 /// Answers a request on the admin listener.
-pub(crate) async fn answer(state: &Arc<State>, listener: &Listener, request: &RequestHead) -> Answer {
+pub(crate) async fn answer(state: &Arc<State>, listener: &Listener, request: &RequestHead) -> Response {
     if let Some(answer) = refuse_host(listener, request) {
         return answer;
     }
@@ -58,7 +58,7 @@ pub(crate) async fn answer(state: &Arc<State>, listener: &Listener, request: &Re
 /// Refuses a request for a name that nobody has said is ours: a page of that name, whose owner has it lead to this
 /// address once it is shown ("DNS rebinding"), could otherwise read and change what it likes from an operator's browser.
 /// Browsers do not speak to unix sockets.
-fn refuse_host(listener: &Listener, request: &RequestHead) -> Option<Answer> {
+fn refuse_host(listener: &Listener, request: &RequestHead) -> Option<Response> {
     let named = request.target.authority().or_else(|| request.headers.text(header::HOST));
     let name = name_of(named?);
     let bare = name.strip_prefix('[').and_then(|rest| rest.strip_suffix(']')).unwrap_or(name);
@@ -70,19 +70,19 @@ fn refuse_host(listener: &Listener, request: &RequestHead) -> Option<Answer> {
     (!is_ours).then(|| Explanation::new(StatusCode::MISDIRECTED_REQUEST, sentence).answer(&request.headers))
 }
 
-fn text(status: StatusCode, kind: &'static str, body: String) -> Answer {
-    Answer::text(status, HeaderValue::from_static(kind), body)
+fn text(status: StatusCode, kind: &'static str, body: String) -> Response {
+    Response::text(status, HeaderValue::from_static(kind), body)
         .with(header::CACHE_CONTROL, HeaderValue::from_static("no-store"))
 }
 
-fn not_allowed(request: &Lines, allow: &'static str) -> Answer {
+fn not_allowed(request: &RawHeaders, allow: &'static str) -> Response {
     Explanation::new(StatusCode::METHOD_NOT_ALLOWED, format!("Only {allow} can be asked here."))
         .answer(request)
         .with(header::ALLOW, HeaderValue::from_static(allow))
 }
 
 /// Reads the configuration again, and tells what came of it.
-async fn reload(state: &Arc<State>) -> Answer {
+async fn reload(state: &Arc<State>) -> Response {
     match state.reload().await {
         Ok(later) => {
             let note = |setting: &&str| format!("The new `{setting}` takes effect after a restart.\n");
@@ -97,7 +97,7 @@ async fn reload(state: &Arc<State>) -> Answer {
 }
 
 /// Has servers finish what they have and get nothing new, or ends that: `?server=ADDRESS&upstream=NAME`.
-fn drain(state: &State, request: &RequestHead, draining: bool) -> Answer {
+fn drain(state: &State, request: &RequestHead, draining: bool) -> Response {
     let (server, upstream) = (parameter(request, "server"), parameter(request, "upstream"));
     let plain = |status, body| text(status, "text/plain; charset=utf-8", body);
     let Some(server) = server else {
@@ -169,7 +169,7 @@ fn metrics(state: &State) -> String {
             metrics.upstream_streaming.with_label_values(labels).set(server.streaming() as i64);
             metrics.upstream_streams.with_label_values(labels).set(server.streams() as i64);
             metrics.upstream_outlier.with_label_values(labels).set(server.is_outlier().into());
-            metrics.upstream_up.with_label_values(labels).set((server.health() == Health::Up).into());
+            metrics.upstream_up.with_label_values(labels).set((server.health() == ServerHealth::Up).into());
             metrics.upstream_draining.with_label_values(labels).set(server.is_draining().into());
         }
     }

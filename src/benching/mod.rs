@@ -23,14 +23,14 @@ use crate::{
     config::{Config, ConfigPath},
     exchange,
     files::range::Range,
-    listen::{PeerAddress, Purpose, Workers},
+    listen::{PeerAddress, Purpose, WorkerThreads},
     machine,
-    message::{Edited, Request, read_request},
-    response::{self, dress},
+    message::{HeaderEdits, Request, read_request},
+    response::{self, apply_route_headers},
     route::normalize,
-    site::{Route, Table},
+    site::{Route, SiteTable},
     state::State,
-    upstream::{Health, Turn, Upstream},
+    upstream::{Selection, ServerHealth, Upstream},
 };
 
 pub use crate::listen::Peer;
@@ -55,7 +55,7 @@ impl Process {
 
     /// Has another configuration take its place.
     pub fn apply(&self, config: &Config) {
-        let workers = Arc::new(Workers::start(0).unwrap());
+        let workers = Arc::new(WorkerThreads::start(0).unwrap());
         self.runtime
             .block_on(self.state.open(config, Arc::new(|_, _, _, _| {}), Arc::new(|_| {}), workers))
             .unwrap();
@@ -69,7 +69,8 @@ impl Process {
     /// An upstream whose servers are all up.
     pub fn upstream(&self, name: &str) -> Arc<Upstream> {
         let upstream = self.state.upstreams.find(name).unwrap();
-        let all_up = || upstream.servers().iter().all(|standing| standing.server.health() == Health::Up);
+        let all_up =
+            || upstream.servers().iter().all(|standing| standing.server.health() == ServerHealth::Up);
         self.runtime.block_on(async {
             while !all_up() {
                 tokio::time::sleep(Duration::from_millis(1)).await;
@@ -92,7 +93,7 @@ pub fn load(path: &Path) -> Config {
 }
 
 /// The sites and routes in effect.
-pub struct Sites(Arc<Table>);
+pub struct Sites(Arc<SiteTable>);
 
 impl Sites {
     /// Finds the route of a request.
@@ -104,7 +105,7 @@ impl Sites {
     /// An answer with these fields from the route of a path.
     pub fn answer(&self, path: &str, fields: HeaderMap) -> Answer {
         let (route, _) = self.0.find("", path).unwrap().route.unwrap();
-        let mut answer = response::Answer::empty(StatusCode::OK);
+        let mut answer = response::Response::empty(StatusCode::OK);
         answer.headers = fields;
         Answer { route: Arc::clone(route), answer, out: BytesMut::new() }
     }
@@ -113,7 +114,7 @@ impl Sites {
 /// An answer, and the route that it comes from.
 pub struct Answer {
     route: Arc<Route>,
-    answer: response::Answer,
+    answer: response::Response,
     out: BytesMut,
 }
 
@@ -121,7 +122,7 @@ impl Answer {
     /// Adds what the route adds, and writes the head, as is done for each file that is sent. The fields are the same
     /// however often that is done.
     pub fn write_head(&mut self) {
-        dress(&mut self.answer.headers, StatusCode::OK, &self.route.settings);
+        apply_route_headers(&mut self.answer.headers, StatusCode::OK, &self.route.settings);
         self.out.clear();
         exchange::write_head(&mut self.out, &self.answer, true, b"", SystemTime::UNIX_EPOCH);
         black_box(&self.out);
@@ -135,7 +136,7 @@ pub fn read_head(head: &[u8]) {
 
 /// Takes a place on the best server, and gives it back.
 pub fn pick(upstream: &Arc<Upstream>) {
-    let mut turn = Turn::default();
+    let mut turn = Selection::default();
     let lease = upstream.acquire(&mut turn, Duration::from_secs(300)).now_or_never().unwrap();
     black_box(lease.unwrap());
 }
@@ -166,7 +167,7 @@ impl Forwarded {
 
     /// Writes the fields for the upstream, with who asks among them.
     pub fn forward(&mut self) {
-        let mut fields = Edited::new(&self.request.head.headers);
+        let mut fields = HeaderEdits::new(&self.request.head.headers);
         self.client.forward(&mut fields);
         self.out.clear();
         fields.write(&mut self.out);

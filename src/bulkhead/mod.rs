@@ -115,16 +115,16 @@ impl Drop for Permit {
 }
 
 /// Counts one who waits.
-struct Waiting<'a>(&'a AtomicUsize);
+struct WaitingPermit<'a>(&'a AtomicUsize);
 
-impl<'a> Waiting<'a> {
+impl<'a> WaitingPermit<'a> {
     fn new(count: &'a AtomicUsize) -> Self {
         count.fetch_add(1, Ordering::Relaxed);
         Self(count)
     }
 }
 
-impl Drop for Waiting<'_> {
+impl Drop for WaitingPermit<'_> {
     fn drop(&mut self) {
         self.0.fetch_sub(1, Ordering::Relaxed);
     }
@@ -204,7 +204,7 @@ impl Bulkhead {
 
     /// Waits for a permit for as long as it takes.
     pub async fn wait(self: &Arc<Self>) -> Permit {
-        let _waiting = Waiting::new(&self.waiting);
+        let _waiting = WaitingPermit::new(&self.waiting);
         loop {
             let freed = self.freed.notified();
             if let Some(permit) = self.try_enter() {

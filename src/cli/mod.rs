@@ -83,7 +83,7 @@ enum Command {
         A server stays drained until it is resumed or leaves the configuration, or the proxy restarts.")]
     Drain {
         #[command(flatten)]
-        server: Server,
+        server: ServerArgs,
         /// Wait until nothing is in flight on it.
         #[arg(long)]
         wait: bool,
@@ -92,12 +92,12 @@ enum Command {
     #[command(after_help = "Example:\n  bowshock resume unix:/run/galaxy/gunicorn0.sock")]
     Resume {
         #[command(flatten)]
-        server: Server,
+        server: ServerArgs,
     },
 }
 
 #[derive(Args)]
-struct Server {
+struct ServerArgs {
     /// Its address as `bowshock status` shows it, or a host name with its port for all its addresses
     #[arg(value_name = "SERVER")]
     address: String,
@@ -144,12 +144,12 @@ pub fn main() -> ExitCode {
             let admin = &config.admin.listen;
             if watch { status::watch(admin) } else { status::show(admin, json) }
         }),
-        Command::Drain { server: Server { address, upstream, file }, wait } => {
+        Command::Drain { server: ServerArgs { address, upstream, file }, wait } => {
             with_config(&file.path().0, |_, config| {
                 drain::drain(&config.admin.listen, &address, upstream.as_deref(), wait)
             })
         }
-        Command::Resume { server: Server { address, upstream, file } } => {
+        Command::Resume { server: ServerArgs { address, upstream, file } } => {
             with_config(&file.path().0, |_, config| {
                 drain::resume(&config.admin.listen, &address, upstream.as_deref())
             })

@@ -13,7 +13,7 @@ use std::{
 use http::{HeaderName, header};
 
 use super::{X_FORWARDED_HOST, X_FORWARDED_PORT, X_FORWARDED_PROTO, address};
-use crate::message::{Lines, text};
+use crate::message::{RawHeaders, text};
 
 static PROTO: HeaderName = X_FORWARDED_PROTO;
 static HOST: HeaderName = X_FORWARDED_HOST;
@@ -30,7 +30,7 @@ pub(super) static SYNONYMS: [HeaderName; 5] = [
 
 /// What a trusted peer says of how the client came.
 #[derive(Debug, Default, PartialEq, Eq)]
-pub(super) struct Said {
+pub(super) struct ForwardedClaims {
     pub(super) https: Option<bool>,
     /// A name or address, and perhaps a port.
     pub(super) host: Option<String>,
@@ -39,9 +39,9 @@ pub(super) struct Said {
     pub(super) is_contradicted: bool,
 }
 
-impl Said {
+impl ForwardedClaims {
     /// Reads the entries that were written at the first of `hops` trusted proxies, the nearest of which is the peer.
-    pub(super) fn read(request: &Lines, forwarded: &[Element], hops: usize) -> Self {
+    pub(super) fn read(request: &RawHeaders, forwarded: &[Element], hops: usize) -> Self {
         let mut said = Self::default();
         let told = |name| pick(request, name, hops);
         for value in told(&PROTO).into_iter().chain(SYNONYMS.iter().filter_map(told)) {
@@ -78,7 +78,7 @@ impl Said {
 }
 
 /// The entry of the first of so many proxies, or of the first of all where there are fewer.
-fn pick<'r>(request: &'r Lines, name: &'r HeaderName, hops: usize) -> Option<&'r str> {
+fn pick<'r>(request: &'r RawHeaders, name: &'r HeaderName, hops: usize) -> Option<&'r str> {
     let values = || request.values(name).filter_map(text).flat_map(entries);
     let (mut last, mut count) = (None, 0_usize);
     for value in values() {
@@ -133,7 +133,7 @@ pub(super) struct Element {
 }
 
 /// The elements of `Forwarded`, the nearest last; none when it cannot be read.
-pub(super) fn elements(request: &Lines) -> Vec<Element> {
+pub(super) fn elements(request: &RawHeaders) -> Vec<Element> {
     if !request.has(header::FORWARDED) {
         return Vec::new();
     }
@@ -255,9 +255,9 @@ fn tell_once(told: &AtomicBool, what: impl FnOnce() -> String) {
 mod tests {
     use super::*;
 
-    fn said(fields: &[(&str, &str)], hops: usize) -> Said {
-        let request = Lines::of(fields);
-        Said::read(&request, &elements(&request), hops)
+    fn said(fields: &[(&str, &str)], hops: usize) -> ForwardedClaims {
+        let request = RawHeaders::of(fields);
+        ForwardedClaims::read(&request, &elements(&request), hops)
     }
 
     #[test]

@@ -15,9 +15,9 @@ use ipnet::IpNet;
 use crate::{
     config::Trust,
     listen::{Peer, PeerAddress, includes},
-    message::{Fields, Lines, starts_with, text, write_number},
+    message::{EditHeaders, RawHeaders, starts_with, text, write_number},
 };
-use forwarded::Said;
+use forwarded::ForwardedClaims;
 
 const X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
 const X_FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
@@ -54,7 +54,7 @@ pub struct Client {
 
 /// What is known of a connection without its peer's word.
 #[derive(Debug, Default, Clone, Copy)]
-pub(crate) struct Connection {
+pub(crate) struct Arrival {
     /// TLS is spoken on it.
     pub(crate) https: bool,
     /// The port that its client has connected to, as a PROXY header tells it.
@@ -63,8 +63,8 @@ pub(crate) struct Connection {
 
 impl Client {
     /// Reads who asks from the peer and the head of its request.
-    pub(crate) fn identify(peer: &Peer, request: &Lines) -> Self {
-        let connection = Connection { https: peer.tls.is_some(), port: peer.announced_port };
+    pub(crate) fn identify(peer: &Peer, request: &RawHeaders) -> Self {
+        let connection = Arrival { https: peer.tls.is_some(), port: peer.announced_port };
         Self::from_parts(peer.address, &peer.listener.settings().trust, connection, request)
     }
 
@@ -72,14 +72,14 @@ impl Client {
     #[cfg(test)]
     pub(crate) fn at(address: IpAddr) -> Self {
         let peer = PeerAddress::Tcp((address, 0).into());
-        Self::from_parts(peer, &Trust::default(), Connection::default(), &Lines::default())
+        Self::from_parts(peer, &Trust::default(), Arrival::default(), &RawHeaders::default())
     }
 
     pub(crate) fn from_parts(
         peer: PeerAddress,
         trust: &Trust,
-        connection: Connection,
-        request: &Lines,
+        connection: Arrival,
+        request: &RawHeaders,
     ) -> Self {
         let trusted = peer.is_trusted(trust);
         let (address, via, said) = if trusted {
@@ -90,10 +90,10 @@ impl Client {
                 PeerAddress::Tcp(_) => via.len().max(1),
                 PeerAddress::Unix { .. } => via.len() + 1,
             };
-            (address, via, Said::read(request, &elements, hops))
+            (address, via, ForwardedClaims::read(request, &elements, hops))
         } else {
             let address = peer.ip().unwrap_or(IpAddr::V4(Ipv4Addr::LOCALHOST));
-            (address, Vec::new(), Said::default())
+            (address, Vec::new(), ForwardedClaims::default())
         };
         let https = said.https.unwrap_or(connection.https);
         let of_host = || request.text(header::HOST).and_then(forwarded::port_of);
@@ -113,7 +113,7 @@ impl Client {
     ///
     /// Names with anything but letters, digits and hyphens go in any case, as in nginx: CGI and WSGI make `_` of all
     /// of it, so that `X_Forwarded_For`, `x.forwarded.for` and `content!length` become names that mean something.
-    pub(crate) fn forward(&self, request: &mut impl Fields) {
+    pub(crate) fn forward(&self, request: &mut impl EditHeaders) {
         request.remove_if(|name| self.must_go(name));
         // The client first, then the proxies that it came through.
         request.write(X_FORWARDED_FOR, |out| {
@@ -193,7 +193,7 @@ fn write_address(out: &mut BytesMut, address: IpAddr) {
 }
 
 /// The addresses of all `X-Forwarded-For` fields, the nearest last. What is no address ends it, from the right.
-fn chain(request: &Lines) -> Vec<IpAddr> {
+fn chain(request: &RawHeaders) -> Vec<IpAddr> {
     let name = X_FORWARDED_FOR;
     let fields: Vec<&str> = request.values(&name).map(|value| text(value).unwrap_or("?")).collect();
     let entries = fields.iter().rev().flat_map(|field| forwarded::entries(field).rev()).map(address);
@@ -220,7 +220,7 @@ pub(crate) fn stranger(peer: &Peer) -> Option<IpAddr> {
 fn through(
     peer: PeerAddress,
     networks: &[IpNet],
-    request: &Lines,
+    request: &RawHeaders,
     elements: &[forwarded::Element],
 ) -> (IpAddr, Vec<IpAddr>) {
     let by_forwarded = || {
@@ -279,8 +279,8 @@ mod tests {
 
     /// What a trusted peer's request becomes.
     fn forward(request: &mut HeaderMap) {
-        let lines = Lines::from(&*request);
-        Client::from_parts(tcp("10.0.0.1"), &networks(&["10.0.0.0/8"]), Connection::default(), &lines)
+        let lines = RawHeaders::from(&*request);
+        Client::from_parts(tcp("10.0.0.1"), &networks(&["10.0.0.0/8"]), Arrival::default(), &lines)
             .forward(request);
     }
 
@@ -288,7 +288,8 @@ mod tests {
     fn forwarded(peer: PeerAddress, trust: &Trust, chain: &[&str]) -> String {
         let fields: Vec<_> = chain.iter().map(|value| ("x-forwarded-for", *value)).collect();
         let mut request = request(&fields);
-        Client::from_parts(peer, trust, Connection::default(), &Lines::from(&request)).forward(&mut request);
+        Client::from_parts(peer, trust, Arrival::default(), &RawHeaders::from(&request))
+            .forward(&mut request);
         request[X_FORWARDED_FOR].to_str().unwrap().to_owned()
     }
 
@@ -356,8 +357,8 @@ mod tests {
             ("Accept", "*/*"),
         ];
         let mut request = request(&fields);
-        let connection = Connection { https: false, port: Some(8080) };
-        Client::from_parts(tcp("192.0.2.1"), &Trust::default(), connection, &Lines::from(&request))
+        let connection = Arrival { https: false, port: Some(8080) };
+        Client::from_parts(tcp("192.0.2.1"), &Trust::default(), connection, &RawHeaders::from(&request))
             .forward(&mut request);
         let mut left: Vec<_> =
             request.iter().map(|(name, value)| format!("{name}: {}", value.to_str().unwrap())).collect();

@@ -21,11 +21,11 @@ static AT_WORK: AtomicUsize = AtomicUsize::new(0);
 
 /// One coding at work.
 pub(super) struct Encoder {
-    kind: Option<Kind>,
-    _place: Place,
+    kind: Option<EncoderKind>,
+    _place: EncoderMemory,
 }
 
-enum Kind {
+enum EncoderKind {
     Gzip(flate2::write::GzEncoder<Vec<u8>>),
     Brotli(Box<brotli::CompressorWriter<Vec<u8>>>),
     Zstd(zstd::stream::write::Encoder<'static, Vec<u8>>),
@@ -35,18 +35,18 @@ enum Kind {
 macro_rules! each {
     ($kind:expr, $encoder:ident => $call:expr) => {
         match $kind {
-            Some(Kind::Gzip($encoder)) => $call.map(|()| std::mem::take($encoder.get_mut())),
-            Some(Kind::Brotli($encoder)) => $call.map(|()| std::mem::take($encoder.get_mut())),
-            Some(Kind::Zstd($encoder)) => $call.map(|()| std::mem::take($encoder.get_mut())),
+            Some(EncoderKind::Gzip($encoder)) => $call.map(|()| std::mem::take($encoder.get_mut())),
+            Some(EncoderKind::Brotli($encoder)) => $call.map(|()| std::mem::take($encoder.get_mut())),
+            Some(EncoderKind::Zstd($encoder)) => $call.map(|()| std::mem::take($encoder.get_mut())),
             None => Ok(Vec::new()),
         }
     };
 }
 
 /// Counted for as long as it lasts.
-struct Place;
+struct EncoderMemory;
 
-impl Place {
+impl EncoderMemory {
     fn take() -> Option<Self> {
         let taken = AT_WORK.fetch_add(1, Ordering::Relaxed);
         let place = Self;
@@ -54,7 +54,7 @@ impl Place {
     }
 }
 
-impl Drop for Place {
+impl Drop for EncoderMemory {
     fn drop(&mut self) {
         AT_WORK.fetch_sub(1, Ordering::Relaxed);
     }
@@ -63,12 +63,13 @@ impl Drop for Place {
 impl Encoder {
     /// One that begins; `None` when too many are at work.
     pub(super) fn new(coding: Coding, level: u32) -> Option<Self> {
-        let place = Place::take()?;
+        let place = EncoderMemory::take()?;
         let kind = match coding {
-            Coding::Gzip => {
-                Kind::Gzip(flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::new(level.min(9))))
-            }
-            Coding::Brotli => Kind::Brotli(Box::new(brotli::CompressorWriter::new(
+            Coding::Gzip => EncoderKind::Gzip(flate2::write::GzEncoder::new(
+                Vec::new(),
+                flate2::Compression::new(level.min(9)),
+            )),
+            Coding::Brotli => EncoderKind::Brotli(Box::new(brotli::CompressorWriter::new(
                 Vec::new(),
                 BROTLI_BUFFER,
                 level.min(11),
@@ -76,7 +77,7 @@ impl Encoder {
             ))),
             Coding::Zstd => {
                 let level = i32::try_from(level).unwrap_or(i32::MAX).min(19);
-                Kind::Zstd(zstd::stream::write::Encoder::new(Vec::new(), level).ok()?)
+                EncoderKind::Zstd(zstd::stream::write::Encoder::new(Vec::new(), level).ok()?)
             }
         };
         Some(Self { kind: Some(kind), _place: place })
@@ -95,9 +96,9 @@ impl Encoder {
     /// The end.
     pub(super) fn finish(&mut self) -> io::Result<Vec<u8>> {
         match self.kind.take() {
-            Some(Kind::Gzip(encoder)) => encoder.finish(),
-            Some(Kind::Brotli(encoder)) => Ok(encoder.into_inner()),
-            Some(Kind::Zstd(encoder)) => encoder.finish(),
+            Some(EncoderKind::Gzip(encoder)) => encoder.finish(),
+            Some(EncoderKind::Brotli(encoder)) => Ok(encoder.into_inner()),
+            Some(EncoderKind::Zstd(encoder)) => encoder.finish(),
             None => Ok(Vec::new()),
         }
     }

@@ -1,15 +1,15 @@
 //! Compression of answers: which of them, by what coding, and how without keeping anybody waiting.
 
 mod encoder;
-mod squeeze;
+mod stream;
 
 use http::{HeaderName, HeaderValue, StatusCode, header};
 
-pub(crate) use squeeze::{Squeeze, whole};
+pub(crate) use crate::compress::stream::{StreamEncoder, whole};
 
 use crate::{
     config::Compress,
-    message::{Accepted, Coding, Fields, RequestHead, has_word},
+    message::{AcceptEncoding, Coding, EditHeaders, RequestHead, has_word},
 };
 
 /// Digests of the content as it was, which it is no longer (RFC 9530 §2).
@@ -23,7 +23,7 @@ pub(crate) fn decide(
     settings: &Compress,
     request: &RequestHead,
     status: StatusCode,
-    answer: &mut impl Fields,
+    answer: &mut impl EditHeaders,
     length: Option<u64>,
 ) -> Option<(Coding, u32)> {
     if !may_be_coded(settings, status, answer) {
@@ -33,7 +33,7 @@ pub(crate) fn decide(
     if status == StatusCode::PARTIAL_CONTENT {
         return None;
     }
-    let accepted = Accepted::read(&request.headers)?;
+    let accepted = AcceptEncoding::read(&request.headers)?;
     // A range is one of the content as it is.
     if request.headers.has(header::RANGE) {
         return None;
@@ -58,14 +58,14 @@ pub(crate) fn decide(
 }
 
 /// Whether the client names by its tag what was coded of an answer.
-fn names_coded(request: &RequestHead, answer: &impl Fields) -> bool {
+fn names_coded(request: &RequestHead, answer: &impl EditHeaders) -> bool {
     let Some(tag) = answer.get(&header::ETAG) else { return false };
     let weak = [b"W/", tag].concat();
     request.headers.values(&header::IF_NONE_MATCH).any(|tags| has_word(tags, &weak))
 }
 
 /// Whether a coding would do an answer good, whoever asks.
-fn may_be_coded(settings: &Compress, status: StatusCode, answer: &impl Fields) -> bool {
+fn may_be_coded(settings: &Compress, status: StatusCode, answer: &impl EditHeaders) -> bool {
     let has = |name: &HeaderName| answer.get(name).is_some();
     let mut is_final = false;
     answer.each(&header::CACHE_CONTROL, |value| is_final |= has_word(value, b"no-transform"));
@@ -96,7 +96,7 @@ fn fits(wanted: &str, kind: &str) -> bool {
 }
 
 /// Caches must not give it to those who have asked otherwise (RFC 9110 §12.5.5).
-fn vary(answer: &mut impl Fields) {
+fn vary(answer: &mut impl EditHeaders) {
     let names = answer.get(&header::VARY);
     let is_said = names.is_some_and(|names| has_word(names, b"accept-encoding") || has_word(names, b"*"));
     if !is_said {
@@ -105,7 +105,7 @@ fn vary(answer: &mut impl Fields) {
 }
 
 /// Says of an answer what becomes of it.
-pub(crate) fn code(answer: &mut impl Fields, coding: Coding) {
+pub(crate) fn code(answer: &mut impl EditHeaders, coding: Coding) {
     answer.set(header::CONTENT_ENCODING, coding.value());
     answer.remove(&header::CONTENT_LENGTH);
     answer.remove(&header::ACCEPT_RANGES);
@@ -116,7 +116,7 @@ pub(crate) fn code(answer: &mut impl Fields, coding: Coding) {
 }
 
 /// The same content, and not the same bytes (RFC 9110 §8.8.1).
-fn weaken(answer: &mut impl Fields) {
+fn weaken(answer: &mut impl EditHeaders) {
     let weak = match answer.get(&header::ETAG) {
         Some(tag) if !tag.starts_with(b"W/") => HeaderValue::from_bytes(&[b"W/", tag].concat()).ok(),
         _ => None,
@@ -131,10 +131,10 @@ mod tests {
     use http::HeaderMap;
 
     use super::*;
-    use crate::{config::Compress, message::Lines};
+    use crate::{config::Compress, message::RawHeaders};
 
     fn asked(fields: &[(&str, &str)]) -> RequestHead {
-        RequestHead { headers: Lines::of(fields), ..RequestHead::default() }
+        RequestHead { headers: RawHeaders::of(fields), ..RequestHead::default() }
     }
 
     fn decided(

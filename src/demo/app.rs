@@ -9,7 +9,7 @@ use hyper::{server::conn::http1, service::service_fn};
 use hyper_util::rt::TokioIo;
 use tokio::{net::UnixStream, time::sleep};
 
-use super::workers::Workers;
+use super::workers::DemoWorkers;
 
 const PAGE: &str = include_str!("page.html");
 
@@ -19,11 +19,11 @@ const SLOWEST: f64 = 30.0;
 /// One worker's view of the application.
 pub(super) struct App {
     worker: usize,
-    workers: Arc<Workers>,
+    workers: Arc<DemoWorkers>,
 }
 
 impl App {
-    pub(super) fn new(worker: usize, workers: Arc<Workers>) -> Self {
+    pub(super) fn new(worker: usize, workers: Arc<DemoWorkers>) -> Self {
         Self { worker, workers }
     }
 

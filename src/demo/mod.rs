@@ -19,7 +19,7 @@ use crate::{
     observe::start_logging,
     server::{self, StartError},
 };
-use workers::Workers;
+use workers::DemoWorkers;
 
 const CONFIG: &str = include_str!("demo.toml");
 const STYLE: &str = include_str!("style.css");
@@ -46,7 +46,7 @@ pub(crate) fn run(listen: SocketAddr) -> Result<(), StartError> {
     let config = machine::load(&file)?.config;
     let log = start_logging(&config.log)?;
 
-    let workers = Arc::new(Workers::new(folder.path()));
+    let workers = Arc::new(DemoWorkers::new(folder.path()));
     let source = ConfigPath(file.clone());
     let ready = move || {
         if let Err(error) = workers.start() {

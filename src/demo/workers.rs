@@ -25,12 +25,12 @@ const AWAY: Duration = Duration::from_secs(5);
 const SOON: Duration = Duration::from_millis(100);
 
 /// All workers of the demo.
-pub(super) struct Workers {
+pub(super) struct DemoWorkers {
     folder: PathBuf,
     running: Mutex<Vec<JoinHandle<()>>>,
 }
 
-impl Workers {
+impl DemoWorkers {
     pub(super) fn new(folder: &Path) -> Self {
         Self { folder: folder.into(), running: Mutex::default() }
     }

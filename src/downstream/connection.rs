@@ -20,14 +20,16 @@ use crate::{
     clock,
     downstream::{
         Serve,
-        greeting::{self, Greeted},
+        handshake::{self, Handshaken},
         http2,
         transport::{Link, Transport},
         wire::Wire,
     },
-    listen::{Accepted, Addresses, Limits, Listener, Peer, Place, Refused},
+    listen::{
+        AcceptedSocket, AddressCounts, ConnectionGuard, ConnectionSettings, Listener, Peer, RefusedRequest,
+    },
     message::{Refusal, Request, first_line, read_request},
-    net::{Alarm, Buffer, Socket},
+    net::{Buffer, IdleTimeout, Socket},
     response,
 };
 
@@ -35,7 +37,7 @@ use crate::{
 const HEAD_READ: usize = 16 * 1024;
 
 /// What waiting for the next request has come to.
-enum Next {
+enum NextRequest {
     /// A whole head is there.
     Request(Box<Request>),
     /// It cannot be read; an answer is owed.
@@ -46,21 +48,21 @@ enum Next {
 
 /// Has a connection that has just been accepted served on this thread: its requests one after the other.
 pub(crate) fn start(
-    accepted: Accepted,
-    mut place: Place,
-    limits: Arc<Limits>,
+    accepted: AcceptedSocket,
+    mut place: ConnectionGuard,
+    limits: Arc<ConnectionSettings>,
     serve: Serve,
-    addresses: Arc<Addresses>,
+    addresses: Arc<AddressCounts>,
 ) {
     let (socket, address) = match accepted.register() {
         Ok(registered) => registered,
         Err(error) => return tracing::error!(%error, "a connection could not be taken over"),
     };
     let listener = Arc::clone(place.listener());
-    if !greeting::is_due(&listener) {
+    if !handshake::is_due(&listener) {
         let peer = Peer { listener, address, announced_port: None, tls: None };
         return serve_http1(
-            Greeted { socket: Socket::Plain(socket), peer, is_h2: false },
+            Handshaken { socket: Socket::Plain(socket), peer, is_h2: false },
             place,
             limits,
             serve,
@@ -68,7 +70,7 @@ pub(crate) fn start(
     }
     tokio::spawn(async move {
         // Boxed, so that a connection of HTTP/2 does not keep the room that a handshake needs.
-        match Box::pin(greeting::greet(socket, address, &mut place, &limits, &addresses)).await {
+        match Box::pin(handshake::greet(socket, address, &mut place, &limits, &addresses)).await {
             Ok(greeted) if greeted.is_h2 => Box::pin(http2::serve(greeted, place, limits, serve)).await,
             Ok(greeted) => serve_http1(greeted, place, limits, serve),
             Err(error) => tracing::debug!(%error, "a connection came to nothing"),
@@ -79,22 +81,23 @@ pub(crate) fn start(
 /// Serves a connection of HTTP/1.1 in a task of its own.
 ///
 /// There may be very many of these: what the task holds between two requests is all that an idle connection costs.
-fn serve_http1(greeted: Greeted, place: Place, limits: Arc<Limits>, serve: Serve) {
-    let Greeted { socket, peer, .. } = greeted;
+fn serve_http1(greeted: Handshaken, place: ConnectionGuard, limits: Arc<ConnectionSettings>, serve: Serve) {
+    let Handshaken { socket, peer, .. } = greeted;
     let listener = Arc::clone(&peer.listener);
-    let mut link = Link { wire: Wire::Socket(socket), peer, place: Some(place), alarm: Alarm::default() };
+    let mut link =
+        Link { wire: Wire::Socket(socket), peer, place: Some(place), alarm: IdleTimeout::default() };
     tokio::spawn(clock::keep(async move {
         let mut closing = Closing { closed: pin!(listener.closed()), is_asked: false };
-        let mut waiting = Waiting::new(Phase::Fresh, limits.client_header_timeout);
+        let mut waiting = IdleWait::new(Phase::Fresh, limits.client_header_timeout);
         let mut received = BytesMut::new();
         loop {
             let next = poll_fn(|cx| waiting.poll(&mut link, &mut received, &limits, &mut closing, cx)).await;
-            let active = link.place.as_ref().map(Place::active);
+            let active = link.place.as_ref().map(ConnectionGuard::active);
             let mut transport = |link| Box::new(Transport::new(link, std::mem::take(&mut received), &limits));
             let served = match next {
-                Next::Request(request) => serve(transport(link), request),
-                Next::Refused(refusal) => return Box::pin(refuse(transport(link), refusal)).await,
-                Next::Close => return link.wire.close_notify(),
+                NextRequest::Request(request) => serve(transport(link), request),
+                NextRequest::Refused(refusal) => return Box::pin(refuse(transport(link), refusal)).await,
+                NextRequest::Close => return link.wire.close_notify(),
             };
             let Some(again) = served.await else { return };
             drop(active);
@@ -106,7 +109,7 @@ fn serve_http1(greeted: Greeted, place: Place, limits: Arc<Limits>, serve: Serve
                 // Others of this thread have their turn before the next of many that came at once.
                 tokio::task::yield_now().await;
             }
-            waiting = Waiting::new(Phase::Kept, limits.keepalive_timeout);
+            waiting = IdleWait::new(Phase::Kept, limits.keepalive_timeout);
         }
     }));
 }
@@ -128,7 +131,7 @@ impl<F: Future<Output = ()>> Closing<'_, F> {
 }
 
 /// A connection that waits for a request, and until when.
-struct Waiting {
+struct IdleWait {
     until: Instant,
     phase: Phase,
     /// Bytes of the head that were looked at and hold no end of it.
@@ -151,7 +154,7 @@ enum Phase {
 /// What a connection gets for its last request once we are stopping.
 const LAST_REQUEST: Duration = Duration::from_secs(1);
 
-impl Waiting {
+impl IdleWait {
     fn new(phase: Phase, at_most: Duration) -> Self {
         Self { until: clock::now() + at_most, phase, seen: 0 }
     }
@@ -162,10 +165,10 @@ impl Waiting {
         &mut self,
         link: &mut Link,
         received: &mut BytesMut,
-        limits: &Limits,
+        limits: &ConnectionSettings,
         closing: &mut Closing<'_, F>,
         cx: &mut Context<'_>,
-    ) -> Poll<Next> {
+    ) -> Poll<NextRequest> {
         if let Poll::Ready(next) = poll_head(&mut link.wire, received, &mut self.seen, cx) {
             return Poll::Ready(next);
         }
@@ -179,7 +182,7 @@ impl Waiting {
                 if closing.is_closing(&link.peer.listener, cx) {
                     // What has come at the last moment is still taken.
                     if self.phase == Phase::Kept && !link.wire.socket().is_some_and(Socket::has_received) {
-                        return Poll::Ready(Next::Close);
+                        return Poll::Ready(NextRequest::Close);
                     }
                     *self = Self {
                         until: self.until.min(clock::now() + LAST_REQUEST),
@@ -189,7 +192,11 @@ impl Waiting {
                 }
             }
         }
-        let end = if self.phase == Phase::Begun { Next::Refused(Refusal::TOO_SLOW) } else { Next::Close };
+        let end = if self.phase == Phase::Begun {
+            NextRequest::Refused(Refusal::TOO_SLOW)
+        } else {
+            NextRequest::Close
+        };
         link.alarm.poll(cx, self.until).map(|()| end)
     }
 }
@@ -200,8 +207,13 @@ fn has_begun(received: &[u8]) -> bool {
 }
 
 /// Takes the next head, or the end of the connection. The first `seen` bytes of `received` hold no whole head.
-fn poll_head(wire: &mut Wire, received: &mut BytesMut, seen: &mut u32, cx: &mut Context<'_>) -> Poll<Next> {
-    let request = |request| Poll::Ready(Next::Request(Box::new(request)));
+fn poll_head(
+    wire: &mut Wire,
+    received: &mut BytesMut,
+    seen: &mut u32,
+    cx: &mut Context<'_>,
+) -> Poll<NextRequest> {
+    let request = |request| Poll::Ready(NextRequest::Request(Box::new(request)));
     loop {
         // An empty line between two requests is none (RFC 9112 §2.2), and does not make one begin.
         while received.starts_with(b"\r\n") {
@@ -210,7 +222,7 @@ fn poll_head(wire: &mut Wire, received: &mut BytesMut, seen: &mut u32, cx: &mut 
         }
         if received.len() > *seen as usize {
             match read_request(received, *seen as usize) {
-                Err(refusal) => return Poll::Ready(Next::Refused(refusal)),
+                Err(refusal) => return Poll::Ready(NextRequest::Refused(refusal)),
                 Ok(Some((read, length))) => {
                     // Its buffer has grown with the head, which has a copy of itself.
                     *received = BytesMut::from(&received[length..]);
@@ -223,7 +235,7 @@ fn poll_head(wire: &mut Wire, received: &mut BytesMut, seen: &mut u32, cx: &mut 
         let mut buffer = Buffer::take();
         let mut room = ReadBuf::new(&mut buffer.room()[..HEAD_READ]);
         if ready!(wire.poll_read(cx, &mut room)).is_err() || room.filled().is_empty() {
-            return Poll::Ready(Next::Close);
+            return Poll::Ready(NextRequest::Close);
         }
         let mut came = room.filled();
         if received.is_empty() {
@@ -232,7 +244,7 @@ fn poll_head(wire: &mut Wire, received: &mut BytesMut, seen: &mut u32, cx: &mut 
                 Err(refusal) => {
                     // Who has more to send must get its answer all the same: this has the connection linger.
                     received.extend_from_slice(came);
-                    return Poll::Ready(Next::Refused(refusal));
+                    return Poll::Ready(NextRequest::Refused(refusal));
                 }
                 Ok(Some((read, length))) => {
                     came = &came[length..];
@@ -261,7 +273,7 @@ async fn refuse(mut transport: Box<Transport>, refusal: Refusal) {
         tracing::debug!(%error, "the client did not take the refusal");
     }
     let (peer, bytes) = (&transport.peer, if sent.is_ok() { body as u64 } else { 0 });
-    peer.listener.note(&Refused { peer, line: &line, status: refusal.status, bytes });
+    peer.listener.note(&RefusedRequest { peer, line: &line, status: refusal.status, bytes });
 }
 
 /// Longest time that a closed connection is read from, so that the client gets its answer.

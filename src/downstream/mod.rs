@@ -4,7 +4,7 @@
 //! that request in, responses and whole files out. An HTTP/2 stream ([`http2`]) looks the same to those who serve it.
 
 mod connection;
-mod greeting;
+mod handshake;
 mod http2;
 mod outgoing;
 #[cfg(test)]
@@ -26,10 +26,10 @@ pub(crate) use proxy_header::read as read_proxy_header;
 pub(crate) use transport::Transport;
 
 /// Serves one request of a connection, and returns the connection if it may be used again.
-pub(crate) type Serve = Arc<dyn Fn(Box<Transport>, Box<Request>) -> Served + Send + Sync>;
+pub(crate) type Serve = Arc<dyn Fn(Box<Transport>, Box<Request>) -> ServeFuture + Send + Sync>;
 
 /// The future of one served request.
-pub(crate) type Served = Pin<Box<dyn Future<Output = Option<Box<Transport>>> + Send>>;
+pub(crate) type ServeFuture = Pin<Box<dyn Future<Output = Option<Box<Transport>>> + Send>>;
 
 /// Serves the requests of accepted connections with `serve`.
 pub(crate) fn connect(serve: Serve) -> Connect {

@@ -8,13 +8,13 @@ use std::{
 use bytes::{Buf, Bytes};
 
 use crate::{
-    downstream::{sendfile::FileJob, wire::Wire},
+    downstream::{sendfile::FileSend, wire::Wire},
     response::{Piece, Pieces},
 };
 
 /// Pieces, and the one that is being sent.
 #[derive(Debug)]
-pub(crate) struct Outgoing {
+pub(crate) struct OutgoingBody {
     pieces: Box<dyn Pieces>,
     current: Option<Current>,
     /// The next piece is being made.
@@ -24,10 +24,10 @@ pub(crate) struct Outgoing {
 #[derive(Debug)]
 enum Current {
     Bytes(Bytes),
-    File(FileJob),
+    File(FileSend),
 }
 
-impl Outgoing {
+impl OutgoingBody {
     pub(crate) fn new(pieces: Box<dyn Pieces>) -> Self {
         Self { pieces, current: None, is_made: false }
     }
@@ -80,7 +80,7 @@ impl Outgoing {
                     self.current = match next.transpose()? {
                         Some(Piece::Bytes(bytes)) => Some(Current::Bytes(bytes)),
                         Some(Piece::File { file, offset, length }) => {
-                            Some(Current::File(FileJob::new(file, offset, length)))
+                            Some(Current::File(FileSend::new(file, offset, length)))
                         }
                         None => return Poll::Ready(Ok(())),
                     };

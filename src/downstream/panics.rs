@@ -13,8 +13,11 @@ use tokio::{
 
 use crate::{
     config,
-    downstream::{Serve, connection, greeting::Greeted, http2, transport::Transport},
-    listen::{Accepted, Limits, Listener, Peer, PeerAddress, Place, Purpose, Spare},
+    downstream::{Serve, connection, handshake::Handshaken, http2, transport::Transport},
+    listen::{
+        AcceptedSocket, ConnectionGuard, ConnectionSettings, Listener, Peer, PeerAddress, Purpose,
+        ReservedFds,
+    },
     net::{Raw, Socket},
     observe::Metrics,
 };
@@ -28,7 +31,7 @@ const ANSWER: &[u8] = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok";
 struct Site {
     listener: Arc<Listener>,
     room: Arc<Semaphore>,
-    limits: Arc<Limits>,
+    limits: Arc<ConnectionSettings>,
     serve: Serve,
     go: Arc<Notify>,
 }
@@ -62,13 +65,13 @@ impl Site {
                 Some(transport)
             })
         });
-        let limits = Arc::new(Limits::from(&config.server));
+        let limits = Arc::new(ConnectionSettings::from(&config.server));
         Self { listener, room: Arc::new(Semaphore::new(9)), limits, serve, go }
     }
 
-    fn place(&self) -> Place {
+    fn place(&self) -> ConnectionGuard {
         let room = Arc::clone(&self.room).try_acquire_owned().unwrap();
-        Place::of_operator(Arc::clone(&self.listener), room, Spare::of(0))
+        ConnectionGuard::of_operator(Arc::clone(&self.listener), room, ReservedFds::of(0))
     }
 
     /// Connects to it, and gives both ends.
@@ -82,7 +85,7 @@ impl Site {
     fn connect(&self) -> tokio::net::UnixStream {
         let (client, server) = Self::pair();
         let (limits, serve) = (Arc::clone(&self.limits), Arc::clone(&self.serve));
-        connection::start(Accepted::Unix(server, 0), self.place(), limits, serve, Arc::default());
+        connection::start(AcceptedSocket::Unix(server, 0), self.place(), limits, serve, Arc::default());
         client
     }
 
@@ -90,7 +93,7 @@ impl Site {
         let (client, server) = Self::pair();
         let socket = Socket::Plain(Raw::Unix(tokio::net::UnixStream::from_std(server).unwrap()));
         let (address, listener) = (PeerAddress::Unix { uid: 0 }, Arc::clone(&self.listener));
-        let greeted = Greeted {
+        let greeted = Handshaken {
             socket,
             peer: Peer { listener, address, announced_port: None, tls: None },
             is_h2: true,

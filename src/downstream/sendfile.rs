@@ -15,7 +15,7 @@ use tokio::task::spawn_blocking;
 use crate::{
     bulkhead::OpenFile,
     downstream::wire::Wire,
-    net::page_cache::{self, Place},
+    net::page_cache::{self, Residency},
 };
 
 /// Bytes sent before others get their turn on the event loop.
@@ -28,7 +28,7 @@ const WINDOW: u64 = 1024 * 1024;
 const COPIED: u64 = 256 * 1024;
 
 /// A range of an open file, to be sent.
-pub(crate) struct FileJob {
+pub(crate) struct FileSend {
     file: Arc<OpenFile>,
     offset: u64,
     left: u64,
@@ -52,7 +52,7 @@ enum Warmed {
     Copied(Bytes),
 }
 
-impl FileJob {
+impl FileSend {
     /// Sends `length` bytes of `file` from `offset` on.
     pub(crate) fn new(file: Arc<OpenFile>, offset: u64, length: u64) -> Self {
         Self { file, offset, left: length, warm: offset, copied: Bytes::new(), warming: None }
@@ -119,13 +119,13 @@ impl FileJob {
             }
             let (offset, window, most) = (self.offset, WINDOW.min(self.left), COPIED.min(self.left));
             match page_cache::place(self.file.get()?, offset, window) {
-                Place::Memory => self.warm = offset + window,
-                Place::Disk => {
+                Residency::Memory => self.warm = offset + window,
+                Residency::Disk => {
                     self.warming = Some(blocking(&self.file, move |file| {
                         page_cache::warm(file.get()?, offset, window).map(|()| Warmed::Kernel(window))
                     }));
                 }
-                Place::Unknown => {
+                Residency::Unknown => {
                     self.warming = Some(blocking(&self.file, move |file| {
                         page_cache::read(file.get()?, offset, most).map(Warmed::Copied)
                     }));
@@ -136,9 +136,9 @@ impl FileJob {
     }
 }
 
-impl fmt::Debug for FileJob {
+impl fmt::Debug for FileSend {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let mut job = f.debug_struct("FileJob");
+        let mut job = f.debug_struct("FileSend");
         job.field("offset", &self.offset).field("left", &self.left).field("warm", &self.warm);
         job.field("is_warming", &self.is_warming()).finish_non_exhaustive()
     }

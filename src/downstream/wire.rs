@@ -9,7 +9,7 @@ use std::{
 
 use tokio::io::ReadBuf;
 
-use super::http2::Stream;
+use super::http2::Http2Stream;
 use crate::net::{Buffer, Socket};
 
 /// Bytes of a file that are read and encrypted at a time, no more than TLS takes at once.
@@ -21,7 +21,7 @@ pub(crate) enum Wire {
     /// An HTTP/1.1 connection.
     Socket(Socket),
     /// A stream of an HTTP/2 connection.
-    Stream(Box<Stream>),
+    Stream(Box<Http2Stream>),
 }
 
 impl Wire {

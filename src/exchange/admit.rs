@@ -6,16 +6,16 @@ use crate::{
     client::Client,
     clock,
     config::{Action, Route},
-    exchange::Exchange,
+    exchange::RequestContext,
     limits,
     message::RequestHead,
-    response::{Answer, Explanation},
+    response::{Explanation, Response},
     site,
     state::State,
 };
 
 /// Refuses any request while memory is short.
-pub(crate) fn refuse_now(state: &State, request: &RequestHead) -> Option<Answer> {
+pub(crate) fn refuse_now(state: &State, request: &RequestHead) -> Option<Response> {
     let refusal = state.memory.pass().err()?;
     state.metrics.refused_request("memory");
     Some(refusal.answer(&request.headers))
@@ -26,8 +26,8 @@ pub(crate) fn enter(
     state: &State,
     route: &site::Route,
     request: &RequestHead,
-    exchange: &mut Exchange,
-) -> Option<Answer> {
+    exchange: &mut RequestContext,
+) -> Option<Response> {
     let client = exchange.client.as_ref()?;
     if let Some(answer) = refuse_client(&route.settings, request, client) {
         state.metrics.refused_request("denied");
@@ -55,28 +55,28 @@ pub(crate) fn enter(
 /// # Errors
 ///
 /// What the client is told where that is one too many.
-pub(crate) fn count_after_all(exchange: &mut Exchange) -> Result<(), Explanation> {
+pub(crate) fn count_after_all(exchange: &mut RequestContext) -> Result<(), Explanation> {
     let Some(client) = &exchange.client else { return Ok(()) };
     exchange.in_progress.iter_mut().try_for_each(|one| one.count(client, clock::now()))
 }
 
 /// Refuses what the route does not take.
-pub(crate) fn refuse(route: &Route, request: &RequestHead, client: &Client) -> Option<Answer> {
+pub(crate) fn refuse(route: &Route, request: &RequestHead, client: &Client) -> Option<Response> {
     refuse_client(route, request, client).or_else(|| refuse_request(route, request))
 }
 
-fn refuse_request(route: &Route, request: &RequestHead) -> Option<Answer> {
+fn refuse_request(route: &Route, request: &RequestHead) -> Option<Response> {
     refuse_method(route, request).or_else(|| refuse_body(route, request)).or_else(|| end_here(route, request))
 }
 
 /// OPTIONS that may not be passed on is answered by who holds it then (RFC 9110 §7.6.2).
-fn end_here(route: &Route, request: &RequestHead) -> Option<Answer> {
+fn end_here(route: &Route, request: &RequestHead) -> Option<Response> {
     let goes_on = matches!(route.action, Action::Proxy(_)) && request.method == Method::OPTIONS;
     let left = goes_on.then(|| request.headers.get(header::MAX_FORWARDS)).flatten()?;
-    (left == b"0").then(|| Answer::empty(StatusCode::NO_CONTENT))
+    (left == b"0").then(|| Response::empty(StatusCode::NO_CONTENT))
 }
 
-fn refuse_client(route: &Route, request: &RequestHead, client: &Client) -> Option<Answer> {
+fn refuse_client(route: &Route, request: &RequestHead, client: &Client) -> Option<Response> {
     if route.access.permits(client.address) {
         return None;
     }
@@ -85,7 +85,7 @@ fn refuse_client(route: &Route, request: &RequestHead, client: &Client) -> Optio
 }
 
 /// TRACE would echo what nobody should see (RFC 9110 §9.3.8); files can only be read.
-fn refuse_method(route: &Route, request: &RequestHead) -> Option<Answer> {
+fn refuse_method(route: &Route, request: &RequestHead) -> Option<Response> {
     const READ: &[Method] = &[Method::GET];
     let allowed = match (&route.methods, &route.action) {
         (Some(methods), _) => Some(methods.as_slice()),
@@ -105,7 +105,7 @@ fn refuse_method(route: &Route, request: &RequestHead) -> Option<Answer> {
     // What may be done with a file is no secret; OPTIONS asks for just that (RFC 9110 §9.3.7).
     let is_question = *method == Method::OPTIONS && route.methods.is_none();
     let mut answer = if is_question {
-        Answer::empty(StatusCode::NO_CONTENT)
+        Response::empty(StatusCode::NO_CONTENT)
     } else {
         let sentence = format!("{method} is not allowed for this address.");
         Explanation::new(StatusCode::METHOD_NOT_ALLOWED, sentence).answer(&request.headers)
@@ -116,7 +116,7 @@ fn refuse_method(route: &Route, request: &RequestHead) -> Option<Answer> {
     Some(answer)
 }
 
-fn refuse_body(route: &Route, request: &RequestHead) -> Option<Answer> {
+fn refuse_body(route: &Route, request: &RequestHead) -> Option<Response> {
     let limit = route.max_body?;
     let length: u64 = request.headers.text(header::CONTENT_LENGTH)?.parse().ok()?;
     (length > limit).then(|| too_large(limit).answer(&request.headers))

@@ -14,17 +14,17 @@ use crate::{
     clock,
     downstream::Transport,
     exchange::{
-        Turn,
+        Exchange,
         failure::{self, NoConnection},
         record::Sent,
-        response_head::{self, Response},
-        select::{self, NoPlace},
-        upload::{Stopped, Upload, WaitsFor},
+        request_body::{RequestBody, Stopped, WaitsFor},
+        response_head::{self, Verdict},
+        select::{self, NoSelection},
     },
-    message::{Edited, Fields, Inbound, MOST_INTERIM, ResponseHead, write_number},
+    message::{EditHeaders, HeaderEdits, Inbound, MOST_INTERIM, ResponseHead, write_number},
     response::Explanation,
     upstream::{
-        self, Connection, Lease,
+        self, Lease, ServerConnection,
         retry::{Decision, Failure},
     },
 };
@@ -34,7 +34,7 @@ const HEAD_READ: usize = 128 * 1024;
 
 /// What ends an attempt without an answer to the client.
 #[derive(Debug)]
-pub(crate) enum Broken {
+pub(crate) enum AttemptEnd {
     /// There is to be another one.
     Again,
     /// The client is told this.
@@ -45,12 +45,12 @@ pub(crate) enum Broken {
 
 /// How long somebody is waited for.
 #[derive(Debug, Default)]
-pub(crate) struct Patience {
+pub(crate) struct ProgressTimeout {
     /// What had come by then, and when.
     since: Option<(u64, Instant)>,
 }
 
-impl Patience {
+impl ProgressTimeout {
     /// Ready when nothing has come for as long as `limit`; `so_far` grows with what comes.
     pub(crate) fn poll(
         &mut self,
@@ -68,7 +68,7 @@ impl Patience {
     }
 }
 
-impl From<Stopped> for Broken {
+impl From<Stopped> for AttemptEnd {
     fn from(stopped: Stopped) -> Self {
         match stopped {
             Stopped::ClientLeft => Self::Silently(Sent::nothing()),
@@ -77,7 +77,7 @@ impl From<Stopped> for Broken {
     }
 }
 
-impl Turn<'_> {
+impl Exchange<'_> {
     /// Has a server of the route's upstream answer.
     pub(crate) async fn proxy(&mut self) -> Sent {
         let any_method = self.exchange.repeats_any_method();
@@ -95,13 +95,13 @@ impl Turn<'_> {
             };
             match attempt {
                 Ok(sent) => return sent,
-                Err(Broken::Again) => {}
-                Err(Broken::Told(explanation)) => {
+                Err(AttemptEnd::Again) => {}
+                Err(AttemptEnd::Told(explanation)) => {
                     self.exchange.lease = None;
                     // Unless something is left to be read, or it has sent nonsense or too much, it can go on.
                     return self.explain(&explanation).await;
                 }
-                Err(Broken::Silently(sent)) => {
+                Err(AttemptEnd::Silently(sent)) => {
                     self.persists = false;
                     return sent;
                 }
@@ -109,19 +109,19 @@ impl Turn<'_> {
         }
     }
 
-    async fn attempt(&mut self) -> Result<Sent, Broken> {
+    async fn attempt(&mut self) -> Result<Sent, AttemptEnd> {
         // An attempt that failed leaves its place to others, and its body is sent from the start.
         self.exchange.lease = None;
         self.transport.rewind();
         select::select_server(self.state, self.transport, &self.request.head, self.exchange).await.map_err(
             |none| match none {
-                NoPlace::ClientLeft => Broken::Silently(Sent::nothing()),
-                NoPlace::Refused(explanation) => Broken::Told(explanation),
+                NoSelection::ClientLeft => AttemptEnd::Silently(Sent::nothing()),
+                NoSelection::Refused(explanation) => AttemptEnd::Told(explanation),
             },
         )?;
         let mut server = self.connect().await?;
         let most = self.exchange.route.as_ref().and_then(|route| route.settings.max_body);
-        let mut upload = Upload::new(&self.request.body, self.length, most);
+        let mut upload = RequestBody::new(&self.request.body, self.length, most);
         self.write_head(&mut server);
         if self.expects_continue() {
             upload.await_continue();
@@ -148,7 +148,7 @@ impl Turn<'_> {
         let method = self.exchange.method(&self.request.head.method);
         let Ok(framing) = head.framing(&method) else { return Err(self.failed(Failure::Malformed)) };
         let has_body = self.request.body != Inbound::Length(0);
-        let mut fields = Edited::new(&head.lines);
+        let mut fields = HeaderEdits::new(&head.lines);
         let response = response_head::receive_head(
             self.state,
             self.transport,
@@ -158,32 +158,32 @@ impl Turn<'_> {
             self.exchange,
         );
         match response.await {
-            Response::PassOn => self.relay(server, upload, &head, framing, fields).await,
-            Response::Instead(answer) => {
+            Verdict::PassOn => self.relay(server, upload, &head, framing, fields).await,
+            Verdict::Instead(answer) => {
                 self.leave(server, &upload, &head, framing);
-                Ok(self.answer(answer).await)
+                Ok(self.respond(answer).await)
             }
-            Response::List => Box::pin(self.archive(server, &upload, &head, framing, &fields)).await,
-            Response::Elsewhere => {
+            Verdict::List => Box::pin(self.archive(server, &upload, &head, framing, &fields)).await,
+            Verdict::Elsewhere => {
                 self.leave(server, &upload, &head, framing);
-                Err(Broken::Again)
+                Err(AttemptEnd::Again)
             }
-            Response::Refuse(explanation) => Err(Broken::Told(explanation)),
+            Verdict::Refuse(explanation) => Err(AttemptEnd::Told(explanation)),
         }
     }
 
     /// A connection to the server on which the request has its place.
-    async fn connect(&mut self) -> Result<Connection, Broken> {
-        let Some(lease) = &self.exchange.lease else { return Err(Broken::Told(failure::internal())) };
+    async fn connect(&mut self) -> Result<ServerConnection, AttemptEnd> {
+        let Some(lease) = &self.exchange.lease else { return Err(AttemptEnd::Told(failure::internal())) };
         let keepalive = lease.settings().keepalive;
         let has_body = !self.request.body.is_done();
         let shares = self.exchange.may_share_connection(&self.request.head.method, has_body, keepalive);
-        let kept = if shares { Connection::reuse(lease) } else { None };
+        let kept = if shares { ServerConnection::reuse(lease) } else { None };
         let reused = kept.is_some();
         let connection = match kept {
             Some(kept) => Ok(kept),
             // Boxed: most requests find one.
-            None => Box::pin(Connection::connect(lease)).await,
+            None => Box::pin(ServerConnection::connect(lease)).await,
         };
         match connection {
             Ok(mut connection) => {
@@ -204,17 +204,17 @@ impl Turn<'_> {
                 let (metrics, request) = (&self.state.metrics, &self.request.head);
                 let replayable = self.transport.is_replayable();
                 match failure::connection_failed(metrics, request, replayable, failure, self.exchange) {
-                    Decision::Retry => Err(Broken::Again),
-                    Decision::GiveUp => Err(Broken::Told(failure::explain(Failure::Connect))),
+                    Decision::Retry => Err(AttemptEnd::Again),
+                    Decision::GiveUp => Err(AttemptEnd::Told(failure::explain(Failure::Connect))),
                 }
             }
         }
     }
 
     /// Writes the head that the server gets.
-    fn write_head(&self, server: &mut Connection) {
+    fn write_head(&self, server: &mut ServerConnection) {
         let (parts, exchange) = (&self.request.head, &*self.exchange);
-        let mut fields = Edited::new(&self.request.head.headers);
+        let mut fields = HeaderEdits::new(&self.request.head.headers);
         let Some(lease) = &exchange.lease else { return };
         if let Some(client) = &exchange.client {
             upstream::prepare(&mut fields, parts, client, &exchange.id, &lease.upstream().name);
@@ -247,7 +247,7 @@ impl Turn<'_> {
             (Inbound::Length(_) | Inbound::Tunnel, _) => {}
         }
         if !is_kept {
-            out.put_slice(b"Connection: close\r\n");
+            out.put_slice(b"ServerConnection: close\r\n");
         }
         out.put_slice(b"\r\n");
     }
@@ -259,13 +259,17 @@ impl Turn<'_> {
     }
 
     /// Sends the request, and waits for the head of an answer.
-    async fn head(&mut self, server: &mut Connection, upload: &mut Upload) -> Result<ResponseHead, Broken> {
-        enum End {
+    async fn head(
+        &mut self,
+        server: &mut ServerConnection,
+        upload: &mut RequestBody,
+    ) -> Result<ResponseHead, AttemptEnd> {
+        enum HeadEnd {
             Head(Box<ResponseHead>),
             Stopped(Stopped),
             Failed(Failure),
         }
-        let mut patience = Patience::default();
+        let mut patience = ProgressTimeout::default();
         let send_timeout = |lease: &Option<Lease>| {
             lease.as_ref().map_or(Duration::MAX, |lease| lease.settings().send_timeout)
         };
@@ -276,7 +280,7 @@ impl Turn<'_> {
         let (transport, lease) = (&mut *self.transport, &mut self.exchange.lease);
         let end = poll_fn(|cx| {
             let sent = match upload.poll(cx, transport, server) {
-                Poll::Ready(Err(stopped)) => return Poll::Ready(End::Stopped(stopped)),
+                Poll::Ready(Err(stopped)) => return Poll::Ready(HeadEnd::Stopped(stopped)),
                 Poll::Ready(Ok(())) => {
                     if let Some(lease) = lease {
                         lease.sent();
@@ -290,33 +294,35 @@ impl Turn<'_> {
                     match ResponseHead::read(server.rest(), most) {
                         Ok(Some((head, length))) => {
                             server.advance(length);
-                            return Poll::Ready(End::Head(Box::new(head)));
+                            return Poll::Ready(HeadEnd::Head(Box::new(head)));
                         }
                         Ok(None) => {}
                         Err(malformed) => {
                             tracing::warn!(server = server.server.label, "{malformed}");
-                            return Poll::Ready(End::Failed(Failure::Malformed));
+                            return Poll::Ready(HeadEnd::Failed(Failure::Malformed));
                         }
                     }
                 }
                 match server.poll_more(cx, HEAD_READ) {
-                    Poll::Ready(Ok(0) | Err(_)) => return Poll::Ready(End::Failed(Failure::BeforeAnswer)),
+                    Poll::Ready(Ok(0) | Err(_)) => {
+                        return Poll::Ready(HeadEnd::Failed(Failure::BeforeAnswer));
+                    }
                     Poll::Ready(Ok(_)) => {}
                     Poll::Pending => break,
                 }
             }
             if upload.is_read() && transport.poll_gone(cx).is_ready() {
-                return Poll::Ready(End::Stopped(Stopped::ClientLeft));
+                return Poll::Ready(HeadEnd::Stopped(Stopped::ClientLeft));
             }
             let (limit, end) = match (sent, upload.waits_for) {
-                (true, _) => (read_timeout, End::Failed(Failure::Silence)),
+                (true, _) => (read_timeout, HeadEnd::Failed(Failure::Silence)),
                 (false, WaitsFor::Server) if upload.awaits_continue() => {
-                    (read_timeout, End::Failed(Failure::Silence))
+                    (read_timeout, HeadEnd::Failed(Failure::Silence))
                 }
-                (false, WaitsFor::Server) => (send_timeout(lease), End::Failed(Failure::Silence)),
+                (false, WaitsFor::Server) => (send_timeout(lease), HeadEnd::Failed(Failure::Silence)),
                 (false, WaitsFor::Client) => (
                     state.settings().client_body_timeout,
-                    End::Stopped(Stopped::Refused(failure::body_timeout())),
+                    HeadEnd::Stopped(Stopped::Refused(failure::body_timeout())),
                 ),
             };
             // What the server has sent of a head does not count: it is to come as one.
@@ -324,13 +330,13 @@ impl Turn<'_> {
             patience.poll(cx, transport, so_far, limit).map(|()| end)
         });
         match end.await {
-            End::Head(head) => Ok(*head),
-            End::Stopped(stopped) => {
+            HeadEnd::Head(head) => Ok(*head),
+            HeadEnd::Stopped(stopped) => {
                 // Where its body ends cannot be trusted: what follows is no request.
                 self.persists = false;
                 Err(stopped.into())
             }
-            End::Failed(failure) => Err(self.failed(failure)),
+            HeadEnd::Failed(failure) => Err(self.failed(failure)),
         }
     }
 }

@@ -12,15 +12,15 @@ use crate::{
     client::Client,
     clock,
     limits::InProgress,
-    message::{Lines, RequestHead, RequestId},
+    message::{RawHeaders, RequestHead, RequestId},
     observe::How,
     site::{Route, Site},
     tls::TlsSession,
-    upstream::{Lease, Server, Turn, Upstream, retry},
+    upstream::{Lease, Selection, Server, Upstream, retry},
 };
 
 /// The state of one request.
-pub struct Exchange {
+pub struct RequestContext {
     /// When its head was there.
     pub(crate) started: Instant,
     /// The same, by the calendar.
@@ -40,7 +40,7 @@ pub struct Exchange {
     /// What counts it in its limits until it is over.
     pub(crate) in_progress: Vec<InProgress>,
     /// Its way through the upstream.
-    pub(crate) turn: Turn,
+    pub(crate) turn: Selection,
     /// Its place on a server, while it has one.
     pub(crate) lease: Option<Lease>,
     /// From choosing the server to the head of its answer.
@@ -67,7 +67,7 @@ pub struct Exchange {
     pub(crate) server: Option<Arc<Server>>,
 }
 
-impl Exchange {
+impl RequestContext {
     /// A request whose head has just come.
     pub(crate) fn new() -> Self {
         Self {
@@ -80,7 +80,7 @@ impl Exchange {
             site: None,
             route: None,
             in_progress: Vec::new(),
-            turn: Turn::default(),
+            turn: Selection::default(),
             lease: None,
             upstream_took: None,
             tries: 0,
@@ -122,7 +122,7 @@ impl Exchange {
     }
 
     /// Whether once is as good as twice for this request, whatever its method: its route or the client says so.
-    pub(crate) fn is_repeatable(&self, fields: &Lines) -> bool {
+    pub(crate) fn is_repeatable(&self, fields: &RawHeaders) -> bool {
         self.repeats_any_method() || fields.has(retry::IDEMPOTENCY_KEY)
     }
 

@@ -23,7 +23,7 @@ use crate::{
     exchange::serve_files::busy,
     message::{Coding, RequestHead},
     observe::How,
-    response::{Answer, Body, Identity, Piece, Pieces},
+    response::{Body, FileIdentity, Piece, Pieces, Response},
     site::Route,
 };
 
@@ -58,20 +58,20 @@ impl Drop for Room {
 
 /// A version of a file, and how it was coded. Never a tag or a path: an application, or a site, may give content that
 /// changes the same tag.
-type Key = (Arc<Identity>, Coding, u32);
+type EncodedKey = (Arc<FileIdentity>, Coding, u32);
 
-static CODED: LazyLock<Cache<Key, Bytes>> = LazyLock::new(|| {
-    let weight = |_: &Key, coded: &Bytes| u32::try_from(coded.len()).unwrap_or(u32::MAX);
+static CODED: LazyLock<Cache<EncodedKey, Bytes>> = LazyLock::new(|| {
+    let weight = |_: &EncodedKey, coded: &Bytes| u32::try_from(coded.len()).unwrap_or(u32::MAX);
     Cache::builder().weigher(weight).max_capacity(KEPT).build()
 });
 
 /// The answer in the coding that its route allows and the client likes best.
 pub(crate) async fn coded(
-    mut answer: Answer,
+    mut answer: Response,
     route: &Route,
     settings: &Compress,
     request: &RequestHead,
-) -> Answer {
+) -> Response {
     let is_file = matches!(answer.body, Body::Pieces { how: How::Sendfile, .. });
     let length = answer.body.length();
     if !(is_file || matches!(answer.body, Body::Bytes(_))) || length > MOST {
@@ -105,7 +105,7 @@ pub(crate) async fn coded(
         }
         Err(error) => {
             tracing::error!(%error, "a file could not be read");
-            return Answer::empty(StatusCode::INTERNAL_SERVER_ERROR);
+            return Response::empty(StatusCode::INTERNAL_SERVER_ERROR);
         }
     };
     match compress::whole(content.clone(), coding, level).await {

@@ -3,7 +3,7 @@
 use http::StatusCode;
 
 use crate::{
-    exchange::context::Exchange,
+    exchange::context::RequestContext,
     message::RequestHead,
     observe::Metrics,
     response::Explanation,
@@ -54,7 +54,7 @@ pub(crate) fn connection_failed(
     request: &RequestHead,
     replayable: bool,
     failure: NoConnection,
-    exchange: &mut Exchange,
+    exchange: &mut RequestContext,
 ) -> Decision {
     exchange.failed_connects += 1;
     let decision = decide(Failure::Connect, request, replayable, exchange);
@@ -79,7 +79,7 @@ pub(crate) fn exchange_failed(
     request: &RequestHead,
     replayable: bool,
     failure: Failure,
-    exchange: &mut Exchange,
+    exchange: &mut RequestContext,
 ) -> Decision {
     let failure = if exchange.answered { Failure::WithinAnswer } else { failure };
     let decision = decide(failure, request, replayable, exchange);
@@ -114,7 +114,7 @@ pub(crate) fn retries_status(
     request: &RequestHead,
     replayable: bool,
     status: StatusCode,
-    exchange: &mut Exchange,
+    exchange: &mut RequestContext,
 ) -> bool {
     let (Some(route), Some(lease)) = (&exchange.route, &exchange.lease) else { return false };
     let on = route.settings.retry.on.as_ref().unwrap_or(&lease.settings().retry.on);
@@ -136,7 +136,7 @@ pub(crate) fn retries_status(
     true
 }
 
-fn decide(failure: Failure, request: &RequestHead, replayable: bool, exchange: &Exchange) -> Decision {
+fn decide(failure: Failure, request: &RequestHead, replayable: bool, exchange: &RequestContext) -> Decision {
     let repeatable = exchange.is_repeatable(&request.headers);
     let attempt = attempt(failure, request, replayable, repeatable, exchange);
     attempt.map_or(Decision::GiveUp, |attempt| retry::decide(&attempt))
@@ -148,7 +148,7 @@ fn attempt<'a>(
     request: &'a RequestHead,
     replayable: bool,
     repeatable: bool,
-    exchange: &Exchange,
+    exchange: &RequestContext,
 ) -> Option<Attempt<'a>> {
     let route = exchange.route.as_ref()?;
     let upstream = route.upstream.as_ref()?;

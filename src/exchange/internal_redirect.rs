@@ -10,19 +10,19 @@ use tokio::runtime::Handle;
 use crate::{
     config::{Action, Files},
     exchange::{
-        context::Exchange,
+        context::RequestContext,
         resolve::{finish, host},
         serve_files::{busy, explain, not_found, open},
     },
     files::{
         self, Wanted,
-        accelerated::{self, Target},
+        accelerated::{self, AccelTarget},
         archive,
     },
-    message::{Lines, RequestHead},
-    response::{Answer, Explanation},
-    route::{By, normalize},
-    site::{Route, Table},
+    message::{RawHeaders, RequestHead},
+    response::{Explanation, Response},
+    route::{PathMatch, normalize},
+    site::{Route, SiteTable},
     upstream::Fetch,
 };
 
@@ -41,28 +41,28 @@ const NOT_IN_TARGETS: AsciiSet = percent_encoding::CONTROLS
     .add(b'}');
 
 /// What comes of an answer in whose place the application wants something else sent.
-pub(crate) enum Instead {
+pub(crate) enum Replacement {
     /// This is sent, of this route if it is a file of one.
-    Answer(Answer, Option<Arc<Route>>),
+    Answer(Response, Option<Arc<Route>>),
     /// A server of this route's upstream is asked for this path.
     Route(Arc<Route>, PathAndQuery),
 }
 
 /// What is sent in place of an answer that names a file or a path: `X-Accel-Redirect` or `X-Sendfile` in `response`.
 pub(crate) async fn accelerate(
-    table: &Table,
+    table: &SiteTable,
     request: &RequestHead,
     response: &HeaderMap,
-    exchange: &Exchange,
-) -> Instead {
+    exchange: &RequestContext,
+) -> Replacement {
     let mut base = accelerated::kept_fields(response);
     accelerated::drop_bad_dates(&mut base);
     let (found, route) = match accelerated_target(table, request, response) {
-        Ok(Found::Route(route, path)) => return Instead::Route(route, path),
-        Ok(Found::Files(wanted, route)) => (wanted, route),
+        Ok(RedirectTarget::Route(route, path)) => return Replacement::Route(route, path),
+        Ok(RedirectTarget::Files(wanted, route)) => (wanted, route),
         Err(problem) => {
             tracing::error!(request_id = %exchange.id, "{problem}");
-            return Instead::Answer(finish(not_found(&request.headers), exchange), None);
+            return Replacement::Answer(finish(not_found(&request.headers), exchange), None);
         }
     };
     let path = found.first().and_then(|wanted| wanted.candidates.first().cloned());
@@ -79,10 +79,10 @@ pub(crate) async fn accelerate(
     if answer.status == StatusCode::NOT_FOUND {
         log_missing(exchange, path);
     }
-    Instead::Answer(finish(answer, exchange), route)
+    Replacement::Answer(finish(answer, exchange), route)
 }
 
-fn log_missing(exchange: &Exchange, path: Option<PathBuf>) {
+fn log_missing(exchange: &RequestContext, path: Option<PathBuf>) {
     let path = path.unwrap_or_default();
     tracing::error!(request_id = %exchange.id, path = %path.display(), "the application named a file that is not served");
 }
@@ -90,13 +90,13 @@ fn log_missing(exchange: &Exchange, path: Option<PathBuf>) {
 /// The answer to a request whose application has sent the list of an archive: `list`, with the fields of `response`.
 /// There is no archive without the whole of it.
 pub(crate) async fn archive(
-    table: Arc<Table>,
+    table: Arc<SiteTable>,
     request: &RequestHead,
     list: Option<Bytes>,
     response: &HeaderMap,
     crcs: &Arc<archive::Crcs>,
-    exchange: &Exchange,
-) -> Answer {
+    exchange: &RequestContext,
+) -> Response {
     let Some(list) = list else {
         tracing::error!(request_id = %exchange.id, "the list of an archive did not come whole, or is too large");
         return finish(no_archive(&request.headers), exchange);
@@ -110,11 +110,11 @@ pub(crate) async fn archive(
         if let (Some(upstream), Some(client)) = (&route.upstream, &client) {
             let target = target(&table, &host, listed, route).ok_or(archive::Unresolved::NoRoute)?;
             let fetch = Fetch::new(Arc::clone(upstream), &target, &received, client, runtime.clone());
-            return Ok(archive::Place::Remote(Box::new(fetch)));
+            return Ok(archive::MemberPlace::Remote(Box::new(fetch)));
         }
-        let By::Prefix(rest) = by else { return Err(archive::Unresolved::NoRoute) };
+        let PathMatch::Prefix(rest) = by else { return Err(archive::Unresolved::NoRoute) };
         let wanted = files_of(route).and_then(|files| accelerated::named(files, rest));
-        wanted.map(archive::Place::File).ok_or(archive::Unresolved::NoRoute)
+        wanted.map(archive::MemberPlace::File).ok_or(archive::Unresolved::NoRoute)
     };
     let order = archive::Order::new(list, response, Arc::new(resolve), Arc::clone(crcs));
     let answer = match archive::plan(order).await {
@@ -135,7 +135,7 @@ impl archive::Remote for Fetch {
 }
 
 /// There is no archive, and it is not the client's fault.
-fn no_archive(request: &Lines) -> Answer {
+fn no_archive(request: &RawHeaders) -> Response {
     let sentence =
         "The archive cannot be made: a part of it is missing. Please tell the operators of the site.";
     Explanation::new(StatusCode::BAD_GATEWAY, sentence).answer(request)
@@ -155,17 +155,21 @@ enum Astray {
 }
 
 /// Where an application's word leads.
-enum Found {
+enum RedirectTarget {
     /// To one of these files, all of this route if it is known.
     Files(Vec<Wanted>, Option<Arc<Route>>),
     /// To another upstream.
     Route(Arc<Route>, PathAndQuery),
 }
 
-fn accelerated_target(table: &Table, request: &RequestHead, response: &HeaderMap) -> Result<Found, Astray> {
+fn accelerated_target(
+    table: &SiteTable,
+    request: &RequestHead,
+    response: &HeaderMap,
+) -> Result<RedirectTarget, Astray> {
     let path = match accelerated::target(response).transpose()? {
-        Some(Target::Route(path)) => path,
-        Some(Target::File(path)) => {
+        Some(AccelTarget::Route(path)) => path,
+        Some(AccelTarget::File(path)) => {
             let wanted: Vec<_> = table
                 .internal_files(host(request))
                 .filter_map(|files| accelerated::sent(files, path))
@@ -173,7 +177,7 @@ fn accelerated_target(table: &Table, request: &RequestHead, response: &HeaderMap
             return if wanted.is_empty() {
                 Err(Astray::NoInternalRoute)
             } else {
-                Ok(Found::Files(wanted, None))
+                Ok(RedirectTarget::Files(wanted, None))
             };
         }
         None => "",
@@ -185,7 +189,7 @@ fn accelerated_target(table: &Table, request: &RequestHead, response: &HeaderMap
     if route.upstream.is_some() {
         let target = target(table, host(request), path, route);
         let target = target.and_then(|target| PathAndQuery::try_from(target).ok());
-        return Ok(Found::Route(Arc::clone(route), target.ok_or_else(nowhere)?));
+        return Ok(RedirectTarget::Route(Arc::clone(route), target.ok_or_else(nowhere)?));
     }
     // The name of a file may have a question mark in it.
     let by = match (plain.len() < path.len()).then(|| find(path)) {
@@ -193,13 +197,13 @@ fn accelerated_target(table: &Table, request: &RequestHead, response: &HeaderMap
         Some(Some((same, literal))) if Arc::ptr_eq(same, route) => literal,
         Some(_) => by,
     };
-    let (By::Prefix(rest), Some(files)) = (by, files_of(route)) else { return Err(nowhere()) };
-    Ok(Found::Files(accelerated::named(files, rest).into_iter().collect(), Some(Arc::clone(route))))
+    let (PathMatch::Prefix(rest), Some(files)) = (by, files_of(route)) else { return Err(nowhere()) };
+    Ok(RedirectTarget::Files(accelerated::named(files, rest).into_iter().collect(), Some(Arc::clone(route))))
 }
 
 /// What a server is asked for by a path that an application names: as in a URL, what cannot stand in one being quoted.
 /// `None` for one that leads up, or that a server may read as the path of another route: it must stay on its route.
-fn target(table: &Table, host: &str, path: &str, route: &Arc<Route>) -> Option<String> {
+fn target(table: &SiteTable, host: &str, path: &str, route: &Arc<Route>) -> Option<String> {
     let raw = path.split('?').next().unwrap_or_default();
     let normalized = normalize(raw).ok()?;
     let decoded = table.find(host, &normalized).and_then(|matched| matched.route);

@@ -6,6 +6,7 @@
 
 mod admit;
 mod attempt;
+mod buffer_request;
 mod context;
 mod encode;
 mod error_page;
@@ -14,23 +15,22 @@ mod internal_redirect;
 mod read_size;
 mod record;
 mod relay;
+mod request_body;
 mod resolve;
 mod respond;
 mod response_head;
 mod select;
 mod serve_files;
-mod spool;
-mod upload;
 
 use http::{Version, header};
 
 use crate::{
     downstream::Transport,
     message::{Request, RequestHead, has_word},
-    response::Answer,
+    response::Response,
     state::State,
 };
-pub(crate) use context::Exchange;
+pub(crate) use context::RequestContext;
 pub(crate) use failure::{
     NoConnection, bad_request, body_timeout, body_too_slow, connection_failed, exchange_failed, explain,
     internal,
@@ -39,33 +39,33 @@ pub(crate) use record::{Sent, record, record_refused};
 pub(crate) use resolve::finish;
 #[cfg(any(feature = "benching", test))]
 pub(crate) use respond::write_head;
-pub(crate) use response_head::{Response, hide, pass_on, receive_head};
-pub(crate) use select::{NoPlace, read_timeout, select_server};
+pub(crate) use response_head::{Verdict, hide, pass_on, receive_head};
+pub(crate) use select::{NoSelection, read_timeout, select_server};
 
 /// What becomes of a request that [`serve`] was given.
-pub(crate) enum Served {
+pub(crate) enum Outcome {
     /// The request is over; its connection, if it may be used again.
     Done(Option<Box<Transport>>),
     /// The request asks for a WebSocket of an upstream server, and is still to be served.
-    Handshake(Box<Transport>, Box<Request>, Box<Exchange>),
+    Handshake(Box<Transport>, Box<Request>, Box<RequestContext>),
 }
 
 /// Serves one request of a site.
-pub(crate) async fn serve(state: &State, mut transport: Box<Transport>, request: Box<Request>) -> Served {
-    let mut exchange = Exchange::new();
+pub(crate) async fn serve(state: &State, mut transport: Box<Transport>, request: Box<Request>) -> Outcome {
+    let mut exchange = RequestContext::new();
     let answer = resolve::receive(state, &transport.peer, &request.head, &mut exchange).await;
     if answer.is_none() && request.head.asks_for_websocket() {
-        return Served::Handshake(transport, request, Box::new(exchange));
+        return Outcome::Handshake(transport, request, Box::new(exchange));
     }
-    let mut turn = Turn::new(state, &mut transport, &request, &mut exchange);
+    let mut turn = Exchange::new(state, &mut transport, &request, &mut exchange);
     let sent = match answer {
-        Some(answer) => turn.answer_without_server(answer).await,
+        Some(answer) => turn.respond_without_server(answer).await,
         None => turn.proxy().await,
     };
     let persists = turn.persists;
     exchange.lease = None;
     record(state, &request.head, sent, &exchange);
-    Served::Done(persists.then_some(transport))
+    Outcome::Done(persists.then_some(transport))
 }
 
 /// Responds to a request with `answer`, for no site: nothing is recorded. Returns the connection if it may be used again.
@@ -73,32 +73,32 @@ pub(crate) async fn respond(
     state: &State,
     mut transport: Box<Transport>,
     request: &Request,
-    answer: Answer,
+    answer: Response,
 ) -> Option<Box<Transport>> {
-    let mut exchange = Exchange::new();
-    let mut turn = Turn::new(state, &mut transport, request, &mut exchange);
-    turn.answer_without_server(answer).await;
+    let mut exchange = RequestContext::new();
+    let mut turn = Exchange::new(state, &mut transport, request, &mut exchange);
+    turn.respond_without_server(answer).await;
     turn.persists.then_some(transport)
 }
 
 /// A request and all that its service needs.
-struct Turn<'a> {
+struct Exchange<'a> {
     state: &'a State,
     transport: &'a mut Transport,
     request: &'a Request,
-    exchange: &'a mut Exchange,
+    exchange: &'a mut RequestContext,
     /// Bytes of content in the body of the request, where all of it has been taken in before a server is asked.
     length: Option<u64>,
     /// The connection takes another request after this one, as far as can be said.
     persists: bool,
 }
 
-impl<'a> Turn<'a> {
+impl<'a> Exchange<'a> {
     fn new(
         state: &'a State,
         transport: &'a mut Transport,
         request: &'a Request,
-        exchange: &'a mut Exchange,
+        exchange: &'a mut RequestContext,
     ) -> Self {
         let persists = is_persistent(&request.head) && transport.keeps_alive();
         Self { state, transport, request, exchange, length: None, persists }
@@ -109,9 +109,9 @@ impl<'a> Turn<'a> {
         self.transport.begin(self.request.body.clone(), may_repeat);
     }
 
-    async fn answer_without_server(&mut self, answer: Answer) -> Sent {
+    async fn respond_without_server(&mut self, answer: Response) -> Sent {
         self.begin(false);
-        self.answer(answer).await
+        self.respond(answer).await
     }
 }
 

@@ -27,7 +27,7 @@ const STEADY: u32 = 4;
 
 /// How much is read at a time.
 #[derive(Debug)]
-pub(crate) struct Appetite {
+pub(crate) struct ReadSize {
     next: usize,
     /// How far pieces grow for one who is not known to be fast.
     unproven: usize,
@@ -36,7 +36,7 @@ pub(crate) struct Appetite {
     blocked: Option<Instant>,
 }
 
-impl Appetite {
+impl ReadSize {
     /// For what goes to a client. The kernel takes a lot for a slow one too, before that shows.
     pub(crate) fn of_client() -> Self {
         Self { next: FIRST, unproven: USUAL, steady: 0, blocked: None }
@@ -82,7 +82,7 @@ mod tests {
 
     #[test]
     fn a_server_that_takes_all_is_fast() {
-        let mut appetite = Appetite::of_server();
+        let mut appetite = ReadSize::of_server();
         let mut read = || (appetite.most(), appetite.fed()).0;
         assert_eq!(
             [read(), read(), read(), read(), read(), read()],
@@ -92,7 +92,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn who_was_slow_once_need_not_stay_so() {
-        let mut appetite = Appetite::of_client();
+        let mut appetite = ReadSize::of_client();
         appetite.blocked();
         tokio::time::advance(Duration::from_secs(1)).await;
         appetite.relieved();
@@ -105,7 +105,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn the_slow_get_small_pieces_and_the_fast_large_ones() {
-        let mut appetite = Appetite::of_client();
+        let mut appetite = ReadSize::of_client();
         assert_eq!(appetite.most(), FIRST);
         appetite.fed();
         assert_eq!(appetite.most(), USUAL);

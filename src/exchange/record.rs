@@ -6,10 +6,10 @@ use http::{StatusCode, header};
 
 use crate::{
     client, clock,
-    exchange::{context::Exchange, resolve::host},
-    listen::Refused,
+    exchange::{context::RequestContext, resolve::host},
+    listen::RefusedRequest,
     message::RequestHead,
-    observe::{Entry, Line},
+    observe::{AccessLogEntry, RequestLine},
     state::State,
     tls::TlsSession,
 };
@@ -31,7 +31,7 @@ impl Sent {
 }
 
 /// Counts and logs a request that is over.
-pub(crate) fn record(state: &State, request: &RequestHead, sent: Sent, exchange: &Exchange) {
+pub(crate) fn record(state: &State, request: &RequestHead, sent: Sent, exchange: &RequestContext) {
     let Sent { status, bytes } = sent;
     let took = clock::read().saturating_duration_since(exchange.started);
     let (site, route) = (exchange.site().map_or("-", |site| &site.name), exchange.route_key());
@@ -46,10 +46,10 @@ pub(crate) fn record(state: &State, request: &RequestHead, sent: Sent, exchange:
         return;
     }
     let field = |name| request.headers.get(name);
-    state.log_access(&Entry {
+    state.log_access(&AccessLogEntry {
         time: exchange.time,
         client: exchange.client.as_ref().map(|client| client.address),
-        line: Line::Read {
+        line: RequestLine::Read {
             method: &request.method,
             target: &request.target.shown(),
             version: request.version,
@@ -72,15 +72,15 @@ pub(crate) fn record(state: &State, request: &RequestHead, sent: Sent, exchange:
 }
 
 /// Logs a request that was refused before it was read: to no site, as nothing of it is believed.
-pub(crate) fn record_refused(state: &State, refused: &Refused<'_>) {
+pub(crate) fn record_refused(state: &State, refused: &RefusedRequest<'_>) {
     if !state.has_access_log() {
         return;
     }
-    let Refused { peer, line, status, bytes } = refused;
-    state.log_access(&Entry {
+    let RefusedRequest { peer, line, status, bytes } = refused;
+    state.log_access(&AccessLogEntry {
         time: SystemTime::now(),
         client: client::stranger(peer),
-        line: Line::Unread(line),
+        line: RequestLine::Unread(line),
         tls: peer.tls.as_deref().map(TlsSession::used),
         host: "-",
         status: status.as_u16(),

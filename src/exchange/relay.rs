@@ -16,22 +16,22 @@ use tokio::{
 };
 
 use crate::{
-    compress::{self, Squeeze},
+    compress::{self, StreamEncoder},
     downstream::Transport,
     exchange::{
-        Turn,
-        attempt::{Broken, Patience},
+        Exchange,
+        attempt::{AttemptEnd, ProgressTimeout},
         failure, internal_redirect,
-        read_size::Appetite,
+        read_size::ReadSize,
         record::Sent,
+        request_body::{RequestBody, Stopped},
         respond::write_date,
         response_head, select,
-        upload::{Stopped, Upload},
     },
     files::archive,
-    message::{Edited, Fields, Framing, Pipe, ResponseHead},
+    message::{BodyFraming, EditHeaders, HeaderEdits, Pipe, ResponseHead},
     upstream::{
-        Connection,
+        ServerConnection,
         retry::{Decision, Failure},
     },
 };
@@ -53,7 +53,7 @@ struct Progress {
 }
 
 /// How relaying ends.
-enum End {
+enum RelayEnd {
     /// The server has said all.
     Done,
     /// The client has left, or takes nothing.
@@ -62,36 +62,36 @@ enum End {
     Failed(Failure),
 }
 
-impl Turn<'_> {
+impl Exchange<'_> {
     /// Passes on an interim answer (RFC 9110 §15.2).
-    pub(crate) async fn pass_on_interim(&mut self, head: &ResponseHead) -> Result<(), Broken> {
+    pub(crate) async fn pass_on_interim(&mut self, head: &ResponseHead) -> Result<(), AttemptEnd> {
         if self.request.head.version == Version::HTTP_10 {
             // It knows of none.
             return Ok(());
         }
-        let mut fields = Edited::new(&head.lines);
+        let mut fields = HeaderEdits::new(&head.lines);
         response_head::hide(&mut fields);
         let out = self.transport.outbound();
         write_status(out, head);
         fields.write(out);
         out.put_slice(b"\r\n");
-        self.transport.flush().await.map_err(|_| Broken::Silently(Sent::nothing()))
+        self.transport.flush().await.map_err(|_| AttemptEnd::Silently(Sent::nothing()))
     }
 
     /// Passes on an answer.
     pub(crate) async fn relay(
         &mut self,
-        mut server: Connection,
-        mut upload: Upload,
+        mut server: ServerConnection,
+        mut upload: RequestBody,
         head: &ResponseHead,
-        framing: Framing,
-        mut fields: Edited<'_>,
-    ) -> Result<Sent, Broken> {
+        framing: BodyFraming,
+        mut fields: HeaderEdits<'_>,
+    ) -> Result<Sent, AttemptEnd> {
         let status = head.status;
         response_head::pass_on(status, &mut fields, self.exchange);
         let mut squeeze = self.squeeze(status, &mut fields);
         // Where an answer ends with its connection, the client's need not: it gets chunks, if it knows them.
-        let is_open = !matches!(framing, Framing::Length(_));
+        let is_open = !matches!(framing, BodyFraming::Length(_));
         let has_body = !framing.is_done();
         let chunks =
             (is_open || (squeeze.is_some() && has_body)) && self.request.head.version != Version::HTTP_10;
@@ -118,53 +118,53 @@ impl Turn<'_> {
         let end = self.relay_body(&mut server, &mut upload, &mut pipe, squeeze, &mut progress).await;
         let bytes = progress.bytes;
         let end = match end {
-            End::Done => {
+            RelayEnd::Done => {
                 // The server has done its part: its place is free, however long the client takes over the rest.
                 self.exchange.lease = None;
                 self.keep(server, &upload, head);
                 self.persists &= upload.is_read();
                 match self.transport.flush().await {
                     Ok(()) => return Ok(Sent { status, bytes }),
-                    Err(error) => End::ClientLeft(Some(error)),
+                    Err(error) => RelayEnd::ClientLeft(Some(error)),
                 }
             }
             end => end,
         };
         match end {
-            End::Failed(failure) if !progress.begun => {
+            RelayEnd::Failed(failure) if !progress.begun => {
                 // The client knows nothing of this answer, and may get another.
                 self.transport.outbound().clear();
                 self.exchange.answered = false;
                 return Err(self.failed(failure));
             }
-            End::Failed(_) => {
+            RelayEnd::Failed(_) => {
                 self.failed(Failure::WithinAnswer);
             }
-            End::ClientLeft(Some(error)) => {
+            RelayEnd::ClientLeft(Some(error)) => {
                 tracing::debug!(%error, "the client did not take all of its answer");
             }
-            End::ClientLeft(None) | End::Done => {}
+            RelayEnd::ClientLeft(None) | RelayEnd::Done => {}
         }
         if is_open && !chunks {
             // What ends with the connection must not seem to have ended well.
             self.transport.reset_at_close();
         }
         let unsent = self.transport.outbound().len() as u64;
-        Err(Broken::Silently(Sent { status, bytes: bytes.saturating_sub(unsent) }))
+        Err(AttemptEnd::Silently(Sent { status, bytes: bytes.saturating_sub(unsent) }))
     }
 
     /// Relays until the server has said all, and what the client has not taken by then is on our hands.
     async fn relay_body(
         &mut self,
-        server: &mut Connection,
-        upload: &mut Upload,
+        server: &mut ServerConnection,
+        upload: &mut RequestBody,
         pipe: &mut Pipe,
-        mut squeeze: Option<Box<Squeeze>>,
+        mut squeeze: Option<Box<StreamEncoder>>,
         progress: &mut Progress,
-    ) -> End {
-        let mut patience = Patience::default();
+    ) -> RelayEnd {
+        let mut patience = ProgressTimeout::default();
         let mut wait_until = None;
-        let mut appetite = Appetite::of_client();
+        let mut appetite = ReadSize::of_client();
         let read_timeout = select::read_timeout(self.exchange);
         let transport = &mut *self.transport;
         // What was offered last has not been taken.
@@ -175,7 +175,7 @@ impl Turn<'_> {
             // A transport that has nothing to read sends what is written.
             progress.begun |= transport.outbound().len() < unsent;
             match uploaded {
-                Poll::Ready(Err(Stopped::ClientLeft)) => return Poll::Ready(End::ClientLeft(None)),
+                Poll::Ready(Err(Stopped::ClientLeft)) => return Poll::Ready(RelayEnd::ClientLeft(None)),
                 // The client gets the answer all the same; the server must not take for whole what is not.
                 Poll::Ready(Err(Stopped::Refused(_))) => upload.give_up(),
                 Poll::Ready(Ok(())) | Poll::Pending => {}
@@ -187,7 +187,7 @@ impl Turn<'_> {
                 }
                 if blocked {
                     if let Err(error) = ready!(flush(transport, cx)) {
-                        return Poll::Ready(End::ClientLeft(Some(error)));
+                        return Poll::Ready(RelayEnd::ClientLeft(Some(error)));
                     }
                     blocked = false;
                     appetite.relieved();
@@ -197,7 +197,7 @@ impl Turn<'_> {
                         Ok(coded) => coded,
                         Err(error) => {
                             tracing::error!(%error, "an answer could not be coded");
-                            return Poll::Ready(End::Failed(Failure::WithinAnswer));
+                            return Poll::Ready(RelayEnd::Failed(Failure::WithinAnswer));
                         }
                     };
                     if !coded.is_empty() || squeeze.is_finished() {
@@ -205,11 +205,11 @@ impl Turn<'_> {
                         let chunk = chunk(&coded, squeeze.is_finished());
                         let is_last = squeeze.is_finished();
                         match transport.poll_offer(cx, &chunk) {
-                            Poll::Ready(Ok(())) if is_last => return Poll::Ready(End::Done),
+                            Poll::Ready(Ok(())) if is_last => return Poll::Ready(RelayEnd::Done),
                             Poll::Ready(Ok(())) => {}
-                            Poll::Ready(Err(error)) => return Poll::Ready(End::ClientLeft(Some(error))),
+                            Poll::Ready(Err(error)) => return Poll::Ready(RelayEnd::ClientLeft(Some(error))),
                             // What is left of it is on our hands.
-                            Poll::Pending if is_last => return Poll::Ready(End::Done),
+                            Poll::Pending if is_last => return Poll::Ready(RelayEnd::Done),
                             Poll::Pending => {
                                 blocked = true;
                                 appetite.blocked();
@@ -219,24 +219,24 @@ impl Turn<'_> {
                     }
                     if pipe.is_done() {
                         if squeeze.finish().is_err() {
-                            return Poll::Ready(End::Failed(Failure::WithinAnswer));
+                            return Poll::Ready(RelayEnd::Failed(Failure::WithinAnswer));
                         }
                         continue;
                     }
                 } else if pipe.is_done() {
-                    return Poll::Ready(End::Done);
+                    return Poll::Ready(RelayEnd::Done);
                 }
                 if server.rest().is_empty() {
                     match server.poll_more(cx, appetite.most()) {
                         Poll::Ready(Ok(0)) => {
                             let Some(last) = pipe.end() else {
-                                return Poll::Ready(End::Failed(Failure::BeforeAnswer));
+                                return Poll::Ready(RelayEnd::Failed(Failure::BeforeAnswer));
                             };
                             transport.outbound().put_slice(last);
                             continue;
                         }
                         Poll::Ready(Ok(_)) => {}
-                        Poll::Ready(Err(_)) => return Poll::Ready(End::Failed(Failure::BeforeAnswer)),
+                        Poll::Ready(Err(_)) => return Poll::Ready(RelayEnd::Failed(Failure::BeforeAnswer)),
                         Poll::Pending => {
                             if !progress.begun {
                                 let deadline =
@@ -248,32 +248,32 @@ impl Turn<'_> {
                             if let Some(squeeze) = squeeze.as_mut().filter(|squeeze| squeeze.is_open()) {
                                 // What the server has said so far is to be heard.
                                 if squeeze.flush().is_err() {
-                                    return Poll::Ready(End::Failed(Failure::WithinAnswer));
+                                    return Poll::Ready(RelayEnd::Failed(Failure::WithinAnswer));
                                 }
                                 continue;
                             }
                             // Nothing to read is the moment to send a started answer.
                             if let Err(error) = ready!(flush(transport, cx)) {
-                                return Poll::Ready(End::ClientLeft(Some(error)));
+                                return Poll::Ready(RelayEnd::ClientLeft(Some(error)));
                             }
                             if upload.is_read() && transport.poll_gone(cx).is_ready() {
-                                return Poll::Ready(End::ClientLeft(None));
+                                return Poll::Ready(RelayEnd::ClientLeft(None));
                             }
                             let over =
                                 patience.poll(cx, transport, progress.bytes + upload.moved(), read_timeout);
-                            return over.map(|()| End::Failed(Failure::Silence));
+                            return over.map(|()| RelayEnd::Failed(Failure::Silence));
                         }
                     }
                 }
                 let Some((mut buffer, range)) = server.take_rest() else { continue };
                 let (start, end) = (range.start, range.end);
                 let Ok(taken) = pipe.take(&mut buffer, range) else {
-                    return Poll::Ready(End::Failed(Failure::Malformed));
+                    return Poll::Ready(RelayEnd::Failed(Failure::Malformed));
                 };
                 progress.begun = true;
                 if let Some(squeeze) = &mut squeeze {
                     if squeeze.write(&buffer[taken.out]).is_err() {
-                        return Poll::Ready(End::Failed(Failure::WithinAnswer));
+                        return Poll::Ready(RelayEnd::Failed(Failure::WithinAnswer));
                     }
                     appetite.fed();
                     server.unread(buffer, start + taken.taken..end);
@@ -282,7 +282,7 @@ impl Turn<'_> {
                 progress.bytes += taken.data as u64;
                 match transport.poll_offer(cx, &buffer[taken.out]) {
                     Poll::Ready(Ok(())) => {}
-                    Poll::Ready(Err(error)) => return Poll::Ready(End::ClientLeft(Some(error))),
+                    Poll::Ready(Err(error)) => return Poll::Ready(RelayEnd::ClientLeft(Some(error))),
                     Poll::Pending => {
                         blocked = !pipe.is_done();
                         appetite.blocked();
@@ -297,7 +297,7 @@ impl Turn<'_> {
     }
 
     /// The encoder of an answer that is sent in a coding, which its head says from now on.
-    fn squeeze(&self, status: StatusCode, fields: &mut Edited<'_>) -> Option<Box<Squeeze>> {
+    fn squeeze(&self, status: StatusCode, fields: &mut HeaderEdits<'_>) -> Option<Box<StreamEncoder>> {
         let settings = self.exchange.route.as_ref()?.settings.compress.as_ref()?;
         let request = &self.request.head;
         // What is said to HEAD is that of an answer to GET.
@@ -307,13 +307,13 @@ impl Turn<'_> {
         // What is coded goes in chunks.
         let (coding, level) = decided.filter(|_| request.version != Version::HTTP_10)?;
         // Too many may be at it: then the head must not say that it is coded.
-        let squeeze = Squeeze::new(coding, level)?;
+        let squeeze = StreamEncoder::new(coding, level)?;
         compress::code(fields, coding);
         Some(Box::new(squeeze))
     }
 
     /// Keeps the server's connection where it can be used again.
-    fn keep(&self, server: Connection, upload: &Upload, head: &ResponseHead) {
+    fn keep(&self, server: ServerConnection, upload: &RequestBody, head: &ResponseHead) {
         // Some applications send the body that HEAD only asks about, a moment later: it would be the next client's.
         let may_follow = self.request.head.method == Method::HEAD && head.says_where_its_body_ends();
         if head.is_persistent() && upload.is_sent(&server) && !may_follow {
@@ -324,10 +324,10 @@ impl Turn<'_> {
     /// Leaves an answer whose body nobody wants; its connection is kept if the rest is short and comes soon.
     pub(crate) fn leave(
         &self,
-        mut server: Connection,
-        upload: &Upload,
+        mut server: ServerConnection,
+        upload: &RequestBody,
         head: &ResponseHead,
-        framing: Framing,
+        framing: BodyFraming,
     ) {
         if !head.is_persistent() || !upload.is_sent(&server) {
             return;
@@ -356,12 +356,12 @@ impl Turn<'_> {
     /// Sends an archive in place of the list of its members.
     pub(crate) async fn archive(
         &mut self,
-        mut server: Connection,
-        upload: &Upload,
+        mut server: ServerConnection,
+        upload: &RequestBody,
         head: &ResponseHead,
-        framing: Framing,
-        fields: &Edited<'_>,
-    ) -> Result<Sent, Broken> {
+        framing: BodyFraming,
+        fields: &HeaderEdits<'_>,
+    ) -> Result<Sent, AttemptEnd> {
         let wait = select::read_timeout(self.exchange);
         let mut pipe = Pipe::new(framing, false);
         let mut list = BytesMut::new();
@@ -383,22 +383,22 @@ impl Turn<'_> {
         let (table, crcs, parts) = (self.state.table(), self.state.crcs(), &self.request.head);
         let list = whole.then(|| list.freeze());
         let answer = internal_redirect::archive(table, parts, list, &fields.map(), crcs, self.exchange).await;
-        Ok(self.answer(answer).await)
+        Ok(self.respond(answer).await)
     }
 
     /// Takes note that the server has failed.
-    pub(crate) fn failed(&mut self, failure: Failure) -> Broken {
+    pub(crate) fn failed(&mut self, failure: Failure) -> AttemptEnd {
         let (metrics, request) = (&self.state.metrics, &self.request.head);
         let replayable = self.transport.is_replayable();
         match failure::exchange_failed(metrics, request, replayable, failure, self.exchange) {
-            Decision::Retry => Broken::Again,
-            Decision::GiveUp => Broken::Told(failure::explain(failure)),
+            Decision::Retry => AttemptEnd::Again,
+            Decision::GiveUp => AttemptEnd::Told(failure::explain(failure)),
         }
     }
 }
 
 /// The next part of a body.
-async fn collect(server: &mut Connection, pipe: &mut Pipe) -> io::Result<Bytes> {
+async fn collect(server: &mut ServerConnection, pipe: &mut Pipe) -> io::Result<Bytes> {
     if server.rest().is_empty() && poll_fn(|cx| server.poll_more(cx, MOST_SKIPPED)).await? == 0 {
         return pipe.end().map(|_| Bytes::new()).ok_or_else(|| io::ErrorKind::UnexpectedEof.into());
     }

@@ -10,14 +10,14 @@ use percent_encoding::AsciiSet;
 use crate::{
     client::Client,
     config::{Action, Template},
-    exchange::{Exchange, admit, encode, error_page, serve_files},
+    exchange::{RequestContext, admit, encode, error_page, serve_files},
     files::without_content,
     listen::Peer,
     message::{RequestHead, RequestId, X_REQUEST_ID},
     observe::Rarely,
-    response::{Answer, Explanation, dress},
-    route::{BadPath, By, normalize},
-    site::Table,
+    response::{Explanation, Response, apply_route_headers},
+    route::{BadPath, PathMatch, normalize},
+    site::SiteTable,
     state::State,
 };
 
@@ -26,8 +26,8 @@ pub(crate) async fn receive(
     state: &State,
     peer: &Peer,
     request: &RequestHead,
-    exchange: &mut Exchange,
-) -> Option<Answer> {
+    exchange: &mut RequestContext,
+) -> Option<Response> {
     let client = Client::identify(peer, &request.headers);
     if let Some(given) = request.headers.get(X_REQUEST_ID).filter(|_| client.is_trusted()) {
         exchange.id = RequestId::given(given).unwrap_or_else(|| exchange.id.clone());
@@ -42,8 +42,8 @@ async fn route(
     state: &State,
     peer: &Peer,
     request: &RequestHead,
-    exchange: &mut Exchange,
-) -> Result<(), Answer> {
+    exchange: &mut RequestContext,
+) -> Result<(), Response> {
     if let Some(answer) = state.challenge(request) {
         return Err(answer);
     }
@@ -59,7 +59,7 @@ async fn route(
         return Err(refuse(StatusCode::NOT_FOUND, "No site of that name is served here.".into()));
     };
     if let Some(client) = &exchange.client
-        && let Some(answer) = matched.site.https.refuse(client, peer.tls.as_deref(), host, request)
+        && let Some(answer) = matched.site.https.redirect_to_https(client, peer.tls.as_deref(), host, request)
     {
         exchange.site = Some(Arc::clone(matched.site));
         return Err(answer);
@@ -80,15 +80,15 @@ async fn route(
         Action::Proxy(_) => Ok(()),
         Action::Files(files) => Err(serve_files::send(&table, files, &by, request).await),
         Action::Redirect { to, status } => {
-            Err(Answer::redirect(*status, &redirect_target(to, request, host, &by)))
+            Err(Response::redirect(*status, &redirect_target(to, request, host, &by)))
         }
         Action::Answer { status, body: Some(body), content_type } => {
-            Err(Answer::text(*status, content_type.clone(), body.clone()))
+            Err(Response::text(*status, content_type.clone(), body.clone()))
         }
         Action::Answer { status, body: None, .. } if status.is_client_error() || status.is_server_error() => {
             Err(refuse(*status, "This is what the site answers here.".into()))
         }
-        Action::Answer { status, body: None, .. } => Err(Answer::empty(*status)),
+        Action::Answer { status, body: None, .. } => Err(Response::empty(*status)),
     }
 }
 
@@ -97,7 +97,7 @@ async fn route(
 ///
 /// A request that the application has redirected inside is answered already: only what it was redirected to is asked for
 /// again.
-pub(crate) fn reroute(table: &Table, request: &RequestHead, exchange: &mut Exchange) -> bool {
+pub(crate) fn reroute(table: &SiteTable, request: &RequestHead, exchange: &mut RequestContext) -> bool {
     if let Some(target) = &exchange.redirect {
         let Ok(path) = normalize(target.path()) else { return false };
         let matched = table.find(host(request), &path).and_then(|matched| matched.route);
@@ -129,19 +129,23 @@ pub(super) fn path(request: &RequestHead) -> &[u8] {
 }
 
 /// What every answer of ours carries.
-pub(crate) fn finish(mut answer: Answer, exchange: &Exchange) -> Answer {
+pub(crate) fn finish(mut answer: Response, exchange: &RequestContext) -> Response {
     if let Some(route) = &exchange.route {
-        dress(&mut answer.headers, answer.status, &route.settings);
+        apply_route_headers(&mut answer.headers, answer.status, &route.settings);
     }
     if let Some(site) = exchange.site() {
-        site.https.insist(&mut answer.headers, exchange.client.as_ref());
+        site.https.add_hsts(&mut answer.headers, exchange.client.as_ref());
     }
     answer.headers.entry(X_REQUEST_ID).or_insert_with(|| exchange.id.value());
     answer
 }
 
 /// The answer as the client gets it: with the site's own page where it has one, in a coding where that is wanted.
-pub(crate) async fn for_client(mut answer: Answer, request: &RequestHead, exchange: &Exchange) -> Answer {
+pub(crate) async fn for_client(
+    mut answer: Response,
+    request: &RequestHead,
+    exchange: &RequestContext,
+) -> Response {
     // Boxed, so that the answers that need neither do without the room for it.
     if answer.is_page {
         answer = Box::pin(with_own_page(answer, exchange)).await;
@@ -158,7 +162,7 @@ pub(crate) async fn for_client(mut answer: Answer, request: &RequestHead, exchan
 }
 
 /// The site's own page in place of ours, for an answer that explains an error to a person.
-async fn with_own_page(mut answer: Answer, exchange: &Exchange) -> Answer {
+async fn with_own_page(mut answer: Response, exchange: &RequestContext) -> Response {
     let Some(pages) = exchange.site().map(|site| &site.errors) else { return answer };
     let Some(path) = pages.page(answer.status) else { return answer };
     match error_page::open(pages, path).await {
@@ -193,13 +197,13 @@ pub(super) const NOT_IN_PATHS: AsciiSet = percent_encoding::CONTROLS
     .add(b'?')
     .add(b'`');
 
-fn redirect_target(to: &Template, request: &RequestHead, host: &str, by: &By<'_>) -> String {
+fn redirect_target(to: &Template, request: &RequestHead, host: &str, by: &PathMatch<'_>) -> String {
     to.render(|name| match (name, by) {
         ("path", _) => Some(request.target.quoted()),
         ("host", _) => Some(host.into()),
-        (name, By::Regex(captures)) => captures
+        (name, PathMatch::Regex(captures)) => captures
             .name(name)
             .map(|capture| percent_encoding::utf8_percent_encode(capture.as_str(), &NOT_IN_PATHS).into()),
-        (_, By::Exact | By::Prefix(_)) => None,
+        (_, PathMatch::Exact | PathMatch::Prefix(_)) => None,
     })
 }

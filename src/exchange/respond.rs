@@ -8,42 +8,42 @@ use tokio::io::AsyncWriteExt;
 
 use crate::{
     clock,
-    exchange::{Turn, record::Sent, resolve, response_head::pace},
+    exchange::{Exchange, record::Sent, resolve, response_head::pace},
     message::{write_field, write_number},
     observe::How,
-    response::{Answer, Body, Explanation},
+    response::{Body, Explanation, Response},
 };
 
-impl Turn<'_> {
-    /// Tells the client why there is no other answer.
+impl Exchange<'_> {
+    /// Tells the client why there is no other response.
     pub(crate) async fn explain(&mut self, explanation: &Explanation) -> Sent {
-        let answer = explanation.answer(&self.request.head.headers);
-        let answer = resolve::finish(answer, self.exchange);
-        self.answer(answer).await
+        let response = explanation.answer(&self.request.head.headers);
+        let response = resolve::finish(response, self.exchange);
+        self.respond(response).await
     }
 
-    /// Sends an answer of ours.
-    pub(crate) async fn answer(&mut self, answer: Answer) -> Sent {
-        let answer = resolve::for_client(answer, &self.request.head, self.exchange).await;
+    /// Sends a response of ours.
+    pub(crate) async fn respond(&mut self, response: Response) -> Sent {
+        let response = resolve::for_client(response, &self.request.head, self.exchange).await;
         // What the client has still to send, nobody reads.
         self.persists &= self.transport.skip_request();
-        if answer.status == StatusCode::PAYLOAD_TOO_LARGE {
+        if response.status == StatusCode::PAYLOAD_TOO_LARGE {
             self.persists = false;
             self.transport.close_unannounced();
         }
         if !self.exchange.answered {
             self.transport.limit(self.exchange.route.as_ref().and_then(|route| pace(route, None)));
         }
-        let status = answer.status;
-        self.exchange.how = match answer.body {
+        let status = response.status;
+        self.exchange.how = match response.body {
             Body::Pieces { how, .. } => how,
             Body::Empty | Body::Bytes(_) => How::Memory,
         };
         let has_length = !matches!(status, StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED);
-        self.write_answer_head(&answer, has_length);
+        self.write_response_head(&response, has_length);
         let mut bytes = 0;
         if has_length && self.request.head.method != Method::HEAD {
-            match answer.body {
+            match response.body {
                 Body::Empty => {}
                 Body::Bytes(body) => {
                     bytes = body.len() as u64;
@@ -65,9 +65,9 @@ impl Turn<'_> {
         }
     }
 
-    fn write_answer_head(&mut self, answer: &Answer, has_length: bool) {
+    fn write_response_head(&mut self, response: &Response, has_length: bool) {
         let (connection, now) = (self.connection(), self.now());
-        write_head(self.transport.outbound(), answer, has_length, connection, now);
+        write_head(self.transport.outbound(), response, has_length, connection, now);
     }
 
     /// What is said of the connection: nothing where both sides know (RFC 9112 §9.3).
@@ -80,7 +80,7 @@ impl Turn<'_> {
         }
     }
 
-    /// The time of an answer. One that has waited for no server is made when it is asked for.
+    /// The time of a response. One that has waited for no server is made when it is asked for.
     pub(crate) fn now(&self) -> SystemTime {
         let exchange = &self.exchange;
         if exchange.upstream().is_none() {
@@ -89,18 +89,18 @@ impl Turn<'_> {
         exchange.time + clock::now().saturating_duration_since(exchange.started)
     }
 
-    /// The client has not taken its answer.
+    /// The client has not taken its response.
     pub(crate) fn broken(&mut self, error: &std::io::Error, status: StatusCode) -> Sent {
-        tracing::debug!(%error, "the client did not take all of its answer");
+        tracing::debug!(%error, "the client did not take all of its response");
         self.persists = false;
         Sent { status, bytes: self.transport.queued_bytes() }
     }
 }
 
-/// Writes the head of an answer of ours (RFC 9112 §4), up to the empty line; `connection` is a whole line or nothing.
+/// Writes the head of a response of ours (RFC 9112 §4), up to the empty line; `connection` is a whole line or nothing.
 pub(crate) fn write_head(
     out: &mut BytesMut,
-    answer: &Answer,
+    response: &Response,
     has_length: bool,
     connection: &[u8],
     now: SystemTime,
@@ -108,26 +108,26 @@ pub(crate) fn write_head(
     // Nearly all heads, and small bodies.
     out.reserve(2048);
     out.put_slice(b"HTTP/1.1 ");
-    out.put_slice(answer.status.as_str().as_bytes());
+    out.put_slice(response.status.as_str().as_bytes());
     out.put_u8(b' ');
-    out.put_slice(answer.status.canonical_reason().unwrap_or_default().as_bytes());
+    out.put_slice(response.status.canonical_reason().unwrap_or_default().as_bytes());
     out.put_slice(b"\r\n");
-    for (name, value) in &answer.headers {
+    for (name, value) in &response.headers {
         write_field(out, name, value);
     }
     if has_length {
         out.put_slice(b"Content-Length: ");
-        write_number(out, answer.body.length());
+        write_number(out, response.body.length());
         out.put_slice(b"\r\n");
     }
-    if !answer.headers.contains_key(header::DATE) {
+    if !response.headers.contains_key(header::DATE) {
         write_date(out, now);
     }
     out.put_slice(connection);
     out.put_slice(b"\r\n");
 }
 
-/// Writes when the answer was made (RFC 9110 §6.6.1). The text of a second is made once.
+/// Writes when the response was made (RFC 9110 §6.6.1). The text of a second is made once.
 pub(crate) fn write_date(out: &mut BytesMut, now: SystemTime) {
     thread_local! {
         static DATE: RefCell<(u64, String)> = const { RefCell::new((0, String::new())) };

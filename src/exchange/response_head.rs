@@ -8,27 +8,29 @@ use crate::{
     downstream::Transport,
     exchange::{
         admit,
-        context::Exchange,
+        context::RequestContext,
         failure,
-        internal_redirect::{Instead, accelerate},
+        internal_redirect::{Replacement, accelerate},
     },
     files::{accelerated, archive},
-    message::{Fields, RequestHead, X_REQUEST_ID, is_event_stream, named_in_connection, write_plain_length},
+    message::{
+        EditHeaders, RequestHead, X_REQUEST_ID, is_event_stream, named_in_connection, write_plain_length,
+    },
     net::Pace,
     observe::How,
-    response::{Answer, Explanation, dress},
+    response::{Explanation, Response, apply_route_headers},
     site::Route,
     state::State,
-    upstream::{Answered, Turn, outlier},
+    upstream::{Answered, Selection, outlier},
 };
 
 /// What becomes of a server's answer.
 #[derive(Debug)]
-pub(crate) enum Response {
+pub(crate) enum Verdict {
     /// The client gets it.
     PassOn,
     /// The client gets this in its place.
-    Instead(Answer),
+    Instead(Response),
     /// Its body is the list of an archive, which the client gets in its place.
     List,
     /// Another server is asked: another one of the upstream, or that of the route which the exchange names.
@@ -43,17 +45,17 @@ pub(crate) async fn receive_head(
     transport: &mut Transport,
     request: &RequestHead,
     has_body: bool,
-    (status, response): (StatusCode, &mut impl Fields),
-    exchange: &mut Exchange,
-) -> Response {
+    (status, response): (StatusCode, &mut impl EditHeaders),
+    exchange: &mut RequestContext,
+) -> Verdict {
     exchange.answered = true;
     exchange.how = How::Proxy;
     count(state, status, response, exchange);
     if failure::retries_status(&state.metrics, request, transport.is_replayable(), status, exchange) {
-        return Response::Elsewhere;
+        return Verdict::Elsewhere;
     }
     if let Err(too_many) = admit::count_after_all(exchange) {
-        return Response::Refuse(too_many);
+        return Verdict::Refuse(too_many);
     }
     transport.forget_request();
     let told = response
@@ -64,26 +66,26 @@ pub(crate) async fn receive_head(
     if archive::is_list(response) && status == StatusCode::OK {
         drop_connection_fields(response);
         if request.method != Method::HEAD {
-            return Response::List;
+            return Verdict::List;
         }
         archive::forget_list(response);
-        return Response::PassOn;
+        return Verdict::PassOn;
     }
     if accelerated::target(response).is_none() {
-        return Response::PassOn;
+        return Verdict::PassOn;
     }
     drop_connection_fields(response);
     let fields = response.map();
     match accelerate(&state.table(), request, &fields, exchange).await {
-        Instead::Answer(answer, route) => {
+        Replacement::Answer(answer, route) => {
             if let Some(route) = route.filter(|route| told.is_none() && route.settings.limit_rate.is_some()) {
                 transport.limit(pace(&route, None));
             }
             // The worker has done its part; it need not be counted for the length of a download.
             exchange.lease = None;
-            Response::Instead(answer)
+            Verdict::Instead(answer)
         }
-        Instead::Route(route, target) => {
+        Replacement::Route(route, target) => {
             carry(&fields, exchange);
             redirect(has_body, exchange, route, target)
         }
@@ -102,7 +104,7 @@ const MOST_REDIRECTS: u8 = 10;
 
 /// Keeps what the application says to the client beside what another server is to send: who it is, and how the content
 /// is to be called and kept.
-fn carry(response: &HeaderMap, exchange: &mut Exchange) {
+fn carry(response: &HeaderMap, exchange: &mut RequestContext) {
     const SAID: [HeaderName; 4] =
         [header::SET_COOKIE, header::CONTENT_DISPOSITION, header::CACHE_CONTROL, header::EXPIRES];
     for (name, value) in response.iter().filter(|(name, _)| SAID.contains(name)) {
@@ -112,11 +114,16 @@ fn carry(response: &HeaderMap, exchange: &mut Exchange) {
 
 /// Has a server of another route asked in place of the one that has answered. What the client sent as a body was for
 /// that one.
-fn redirect(has_body: bool, exchange: &mut Exchange, route: Arc<Route>, target: PathAndQuery) -> Response {
+fn redirect(
+    has_body: bool,
+    exchange: &mut RequestContext,
+    route: Arc<Route>,
+    target: PathAndQuery,
+) -> Verdict {
     let trouble = |sentence| {
         tracing::error!(request_id = %exchange.id, to = %target, "{sentence}");
         let told = "The application's answer leads nowhere.";
-        Response::Refuse(Explanation::new(StatusCode::BAD_GATEWAY, told))
+        Verdict::Refuse(Explanation::new(StatusCode::BAD_GATEWAY, told))
     };
     if has_body {
         return trouble("the application redirects a request with a body to another server");
@@ -128,13 +135,13 @@ fn redirect(has_body: bool, exchange: &mut Exchange, route: Arc<Route>, target: 
     exchange.redirect = Some(target);
     exchange.route = Some(route);
     (exchange.tries, exchange.was_stale) = (0, false);
-    exchange.turn = Turn::default();
-    Response::Elsewhere
+    exchange.turn = Selection::default();
+    Verdict::Elsewhere
 }
 
 /// The server has begun its answer: it is not silent, and how long it took is known. What it says of its load is for us
 /// alone.
-fn count(state: &State, status: StatusCode, response: &mut impl Fields, exchange: &mut Exchange) {
+fn count(state: &State, status: StatusCode, response: &mut impl EditHeaders, exchange: &mut RequestContext) {
     let Some(lease) = &mut exchange.lease else { return };
     let mut load = None;
     if let Some(name) = &lease.settings().load_header {
@@ -161,13 +168,13 @@ fn count(state: &State, status: StatusCode, response: &mut impl Fields, exchange
 
 /// Takes out of a head that is passed on what is not for the client: what the application says to us, and what its
 /// server says of their connection (RFC 9110 §7.6.1).
-pub(crate) fn hide(response: &mut impl Fields) {
+pub(crate) fn hide(response: &mut impl EditHeaders) {
     accelerated::hide(response);
     drop_connection_fields(response);
 }
 
 /// Removes the fields that `Connection` names, but for what is said to us.
-fn drop_connection_fields(response: &mut impl Fields) {
+fn drop_connection_fields(response: &mut impl EditHeaders) {
     let named = named_in_connection(|take| response.each(&header::CONNECTION, take));
     for name in named.into_iter().filter(|name| !accelerated::is_to_us(name.as_str().as_bytes())) {
         response.remove(&name);
@@ -175,7 +182,7 @@ fn drop_connection_fields(response: &mut impl Fields) {
 }
 
 /// Takes out of a head that is passed on what clients must not see, adds what the route adds.
-pub(crate) fn pass_on(status: StatusCode, response: &mut impl Fields, exchange: &Exchange) {
+pub(crate) fn pass_on(status: StatusCode, response: &mut impl EditHeaders, exchange: &RequestContext) {
     hide(response);
     if status == StatusCode::NO_CONTENT {
         // It has no body, and may not say that it has (RFC 9110 §8.6, RFC 9112 §6.1).
@@ -192,8 +199,8 @@ pub(crate) fn pass_on(status: StatusCode, response: &mut impl Fields, exchange: 
         }
     }
     if let Some(route) = &exchange.route {
-        dress(response, status, &route.settings);
-        route.site.https.insist(response, exchange.client.as_ref());
+        apply_route_headers(response, status, &route.settings);
+        route.site.https.add_hsts(response, exchange.client.as_ref());
     }
     if response.get(&X_REQUEST_ID).is_none() {
         response.write(X_REQUEST_ID, |out| out.extend_from_slice(exchange.id.as_bytes()));

@@ -7,7 +7,7 @@ use tokio::time::sleep;
 use crate::{
     downstream::Transport,
     exchange::{
-        context::Exchange,
+        context::RequestContext,
         failure::{explain, internal, no_server},
         resolve::reroute,
     },
@@ -25,7 +25,7 @@ const LOOK_FOR_CLIENT: Duration = Duration::from_secs(1);
 
 /// Why a request has no place.
 #[derive(Debug)]
-pub(crate) enum NoPlace {
+pub(crate) enum NoSelection {
     /// The client has left.
     ClientLeft,
     /// It is told this.
@@ -37,8 +37,8 @@ pub(crate) async fn select_server(
     state: &State,
     transport: &mut Transport,
     request: &RequestHead,
-    exchange: &mut Exchange,
-) -> Result<(), NoPlace> {
+    exchange: &mut RequestContext,
+) -> Result<(), NoSelection> {
     let pause = retry::pause(exchange.tries, exchange.failed_connects);
     if !pause.is_zero() {
         // Even a sleep of nothing waits for the next tick of the timer.
@@ -46,14 +46,14 @@ pub(crate) async fn select_server(
     }
     let mut lease = loop {
         let upstream = exchange.upstream().cloned();
-        let upstream = upstream.ok_or_else(|| NoPlace::Refused(internal()))?;
+        let upstream = upstream.ok_or_else(|| NoSelection::Refused(internal()))?;
         match wait(transport, request, exchange, &upstream).await? {
             Ok(lease) => break lease,
             Err(NoServer::Gone) if reroute(&state.table(), request, exchange) => {}
             Err(NoServer::Gone) if exchange.redirect.is_some() || exchange.tries > 0 => {
-                return Err(NoPlace::Refused(explain(Failure::BeforeAnswer)));
+                return Err(NoSelection::Refused(explain(Failure::BeforeAnswer)));
             }
-            Err(none) => return Err(NoPlace::Refused(no_server(&upstream, none))),
+            Err(none) => return Err(NoSelection::Refused(no_server(&upstream, none))),
         }
     };
     exchange.server = Some(Arc::clone(lease.server()));
@@ -69,9 +69,9 @@ pub(crate) async fn select_server(
 async fn wait(
     transport: &mut Transport,
     request: &RequestHead,
-    exchange: &mut Exchange,
+    exchange: &mut RequestContext,
     upstream: &Arc<Upstream>,
-) -> Result<Result<Lease, NoServer>, NoPlace> {
+) -> Result<Result<Lease, NoServer>, NoSelection> {
     let hold = {
         let settings = upstream.settings();
         if let Some(client) = &exchange.client {
@@ -91,7 +91,7 @@ async fn wait(
     tokio::select! {
         biased;
         lease = upstream.acquire(&mut exchange.turn, hold) => Ok(lease),
-        () = abandoned => Err(NoPlace::ClientLeft),
+        () = abandoned => Err(NoSelection::ClientLeft),
     }
 }
 
@@ -99,7 +99,7 @@ async fn wait(
 const DEFAULT_READ_TIMEOUT: Duration = Duration::from_secs(60);
 
 /// The longest pause that the server may make: the route's, else the upstream's.
-pub(crate) fn read_timeout(exchange: &Exchange) -> Duration {
+pub(crate) fn read_timeout(exchange: &RequestContext) -> Duration {
     let own = exchange.route.as_ref().and_then(|route| route.settings.read_timeout);
     let upstream = || exchange.lease.as_ref().map(|lease| lease.settings().read_timeout);
     own.or_else(upstream).unwrap_or(DEFAULT_READ_TIMEOUT)

@@ -10,15 +10,20 @@ use crate::{
     config::Files,
     exchange::resolve::{NOT_IN_PATHS, path},
     files::{self, Missing, Opened, Wanted, listing},
-    message::{Lines, RequestHead},
+    message::{RawHeaders, RequestHead},
     observe::Rarely,
-    response::{Answer, Explanation, prefers_json},
-    route::{By, normalize},
-    site::Table,
+    response::{Explanation, Response, prefers_json},
+    route::{PathMatch, normalize},
+    site::SiteTable,
 };
 
 /// Answers with a file of a route, or what stands for a directory.
-pub(crate) async fn send(table: &Table, files: &Files, by: &By<'_>, request: &RequestHead) -> Answer {
+pub(crate) async fn send(
+    table: &SiteTable,
+    files: &Files,
+    by: &PathMatch<'_>,
+    request: &RequestHead,
+) -> Response {
     let (method, headers) = (&request.method, &request.headers);
     // No file name has a slash in it: `%2F` names none, and must not name another.
     if has_encoded_slash(request) {
@@ -36,7 +41,7 @@ pub(crate) async fn send(table: &Table, files: &Files, by: &By<'_>, request: &Re
             let query = target.find('?').map_or("", |at| &target[at..]);
             let path = normalize(path(request)).unwrap_or_default();
             let path = percent_encoding::utf8_percent_encode(&path, &NOT_IN_PATHS);
-            Answer::redirect(StatusCode::MOVED_PERMANENTLY, &format!("{path}/{query}"))
+            Response::redirect(StatusCode::MOVED_PERMANENTLY, &format!("{path}/{query}"))
         }
         Err(Missing::NotFound(_)) if files.listing => match files::directory(files, by) {
             Some(directory) => list(directory, wanted, request).await,
@@ -46,7 +51,7 @@ pub(crate) async fn send(table: &Table, files: &Files, by: &By<'_>, request: &Re
     }
 }
 
-async fn list(directory: PathBuf, wanted: Wanted, request: &RequestHead) -> Answer {
+async fn list(directory: PathBuf, wanted: Wanted, request: &RequestHead) -> Response {
     let Ok(permit) = wanted.bulkhead(&directory).enter().await else { return busy(&request.headers) };
     let path = normalize(path(request)).unwrap_or_default().into_owned();
     let query = String::from_utf8_lossy(request.target.query().unwrap_or_default()).into_owned();
@@ -106,7 +111,7 @@ async fn open_part(bulkhead: &Arc<Bulkhead>, wanted: Wanted) -> Result<Opened, M
     opened.await.map_err(unreadable)?
 }
 
-pub(crate) fn not_found(request: &Lines) -> Answer {
+pub(crate) fn not_found(request: &RawHeaders) -> Response {
     Explanation::new(StatusCode::NOT_FOUND, "There is no such file.").answer(request)
 }
 
@@ -114,19 +119,19 @@ pub(crate) fn not_found(request: &Lines) -> Answer {
 const RETRY_AFTER: u32 = 10;
 
 /// The answer to requests for files whose file system does not answer.
-pub(crate) fn busy(request: &Lines) -> Answer {
+pub(crate) fn busy(request: &RawHeaders) -> Response {
     let sentence =
         "The disk or the file server with this file does not answer at the moment. Please try again soon.";
     Explanation::new(StatusCode::SERVICE_UNAVAILABLE, sentence).retry_after(RETRY_AFTER).answer(request)
 }
 
-fn trouble(request: &Lines) -> Answer {
+fn trouble(request: &RawHeaders) -> Response {
     let sentence = "The file cannot be opened at the moment. Please try again soon.";
     Explanation::new(StatusCode::INTERNAL_SERVER_ERROR, sentence).answer(request)
 }
 
 /// Why there is no file, for the client and, where it is their business, for operators.
-pub(crate) fn explain(missing: &Missing, request: &Lines) -> Answer {
+pub(crate) fn explain(missing: &Missing, request: &RawHeaders) -> Response {
     remark(missing);
     match missing {
         Missing::Busy { .. } => busy(request),

@@ -7,8 +7,8 @@ use http::{HeaderMap, HeaderName, HeaderValue, header};
 use super::{Wanted, wanted};
 use crate::{
     config::Files,
-    message::{Fields, starts_with},
-    route::By,
+    message::{EditHeaders, starts_with},
+    route::PathMatch,
 };
 
 /// The field in which the application names the file.
@@ -21,7 +21,7 @@ pub const X_ACCEL_LIMIT_RATE: HeaderName = HeaderName::from_static("x-accel-limi
 const X_ACCEL_CHARSET: HeaderName = HeaderName::from_static("x-accel-charset");
 
 /// Says the charset that the application names in the type of the answer, unless the type has one.
-pub(crate) fn set_charset(response: &mut impl Fields) {
+pub(crate) fn set_charset(response: &mut impl EditHeaders) {
     let text = |name| response.get(name).and_then(|value| std::str::from_utf8(value).ok());
     let (Some(charset), Some(kind)) = (text(&X_ACCEL_CHARSET), text(&header::CONTENT_TYPE)) else { return };
     let is_text = kind.starts_with("text/") && !kind.to_ascii_lowercase().contains("charset=");
@@ -35,7 +35,7 @@ pub const X_SENDFILE: HeaderName = HeaderName::from_static("x-sendfile");
 
 /// What an application wants sent in place of its answer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Target<'a> {
+pub enum AccelTarget<'a> {
     /// What a route answers to this path.
     Route(&'a str),
     /// The file of this path, if an internal route may send it.
@@ -45,11 +45,11 @@ pub enum Target<'a> {
 /// What an answer says is to be sent in its place.
 ///
 /// The value is taken as bytes: Galaxy writes names as they are, UTF-8 among them.
-pub(crate) fn target(response: &impl Fields) -> Option<Result<Target<'_>, NotText>> {
+pub(crate) fn target(response: &impl EditHeaders) -> Option<Result<AccelTarget<'_>, NotText>> {
     let value = |name: &HeaderName| response.get(name).map(std::str::from_utf8);
     match (value(&X_ACCEL_REDIRECT), value(&X_SENDFILE)) {
-        (Some(path), _) => Some(path.map(Target::Route).map_err(|_| NotText)),
-        (None, Some(path)) => Some(path.map(Target::File).map_err(|_| NotText)),
+        (Some(path), _) => Some(path.map(AccelTarget::Route).map_err(|_| NotText)),
+        (None, Some(path)) => Some(path.map(AccelTarget::File).map_err(|_| NotText)),
         (None, None) => None,
     }
 }
@@ -101,7 +101,7 @@ fn whole(files: &Files, rest: &str) -> Option<Wanted> {
     if rest.contains('\0') || rest.split('/').any(|segment| segment == "..") {
         return None;
     }
-    let mut place = wanted(files, &By::Prefix(""))?;
+    let mut place = wanted(files, &PathMatch::Prefix(""))?;
     let root = files.root.render(|_| None);
     place.precompressed = Arc::default();
     place.candidates = vec![format!("{}{rest}", root.trim_end_matches('/')).into()];
@@ -143,7 +143,7 @@ pub(crate) fn is_to_us(name: &[u8]) -> bool {
 }
 
 /// Removes what is between the application and the proxy alone.
-pub(crate) fn hide(response: &mut impl Fields) {
+pub(crate) fn hide(response: &mut impl EditHeaders) {
     response.remove_if(is_to_us);
 }
 

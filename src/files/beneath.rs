@@ -23,14 +23,14 @@ use crate::config::Symlinks;
 
 /// Why a file is not opened.
 #[derive(Debug)]
-pub(super) enum Refused {
+pub(super) enum RefusedPath {
     /// The system says no.
     System(io::Error),
     /// It is really there, which is not where it may be.
     Outside(PathBuf),
 }
 
-impl From<io::Error> for Refused {
+impl From<io::Error> for RefusedPath {
     fn from(error: io::Error) -> Self {
         Self::System(error)
     }
@@ -40,7 +40,7 @@ impl From<io::Error> for Refused {
 const FLAGS: OFlags = OFlags::RDONLY.union(OFlags::NONBLOCK).union(OFlags::NOCTTY).union(OFlags::CLOEXEC);
 
 /// Opens `path` if it lies in one of `within`; without any, wherever it lies. Blocks.
-pub(super) fn open(path: &Path, within: &[PathBuf], symlinks: Symlinks) -> Result<File, Refused> {
+pub(super) fn open(path: &Path, within: &[PathBuf], symlinks: Symlinks) -> Result<File, RefusedPath> {
     if path.as_os_str().as_bytes().ends_with(b"/") {
         // Such a path names a directory; taken apart below, it would lose its slash.
         return Err(io::Error::from(Errno::NOTDIR).into());
@@ -49,7 +49,7 @@ pub(super) fn open(path: &Path, within: &[PathBuf], symlinks: Symlinks) -> Resul
     match (root, symlinks) {
         _ if within.is_empty() => Ok(plain(path)?),
         (Some(_), Symlinks::Follow) => Ok(plain(path)?),
-        (None, Symlinks::Follow | Symlinks::None) => Err(Refused::Outside(path.into())),
+        (None, Symlinks::Follow | Symlinks::None) => Err(RefusedPath::Outside(path.into())),
         (Some((root, rest)), Symlinks::None) => strictly(root, rest),
         (Some((root, rest)), Symlinks::Inside) => match beneath(root, rest, ResolveFlags::empty()) {
             Ok(file) => Ok(file),
@@ -76,21 +76,21 @@ fn beneath(root: &Path, rest: &Path, more: ResolveFlags) -> Result<File, Errno> 
 }
 
 /// Opens `path`, then looks where it really is.
-fn checked(path: &Path, within: &[PathBuf]) -> Result<File, Refused> {
+fn checked(path: &Path, within: &[PathBuf]) -> Result<File, RefusedPath> {
     let file = plain(path)?;
     let real = real_path(file.as_raw_fd())?;
     if within.iter().any(|directory| holds(directory, &real)) {
         Ok(file)
     } else {
-        Err(Refused::Outside(real))
+        Err(RefusedPath::Outside(real))
     }
 }
 
 /// Opens `rest` beneath `root` by a way without any symlink.
-fn strictly(root: &Path, rest: &Path) -> Result<File, Refused> {
+fn strictly(root: &Path, rest: &Path) -> Result<File, RefusedPath> {
     match beneath(root, rest, ResolveFlags::NO_SYMLINKS) {
         Ok(file) => return Ok(file),
-        Err(Errno::LOOP) => return Err(Refused::Outside(root.join(rest))),
+        Err(Errno::LOOP) => return Err(RefusedPath::Outside(root.join(rest))),
         // A kernel, or a sandbox, that has no openat2.
         Err(Errno::NOSYS | Errno::PERM | Errno::OPNOTSUPP) => {}
         Err(error) => return Err(io::Error::from(error).into()),
@@ -98,7 +98,7 @@ fn strictly(root: &Path, rest: &Path) -> Result<File, Refused> {
     let file = plain(&root.join(rest))?;
     let real = real_path(file.as_raw_fd())?;
     let expected = fs::canonicalize(root)?.join(rest);
-    if real == expected { Ok(file) } else { Err(Refused::Outside(real)) }
+    if real == expected { Ok(file) } else { Err(RefusedPath::Outside(real)) }
 }
 
 /// Whether `real`, which has no symlinks left, is `directory` or beneath it.

@@ -29,13 +29,13 @@ const CAPACITY: u64 = 1024;
 
 /// Files that were wanted a moment ago.
 pub struct Cache {
-    files: Moka<Wanted, Arc<Kept>, foldhash::fast::RandomState>,
+    files: Moka<Wanted, Arc<CachedOpen>, foldhash::fast::RandomState>,
     /// Somebody clears away what is old.
     swept: AtomicBool,
 }
 
 #[derive(Debug)]
-struct Kept {
+struct CachedOpen {
     opened: Arc<Opened>,
     looked: Instant,
 }
@@ -49,7 +49,7 @@ impl Default for Cache {
 }
 
 /// In files, its variants among them: each takes a descriptor, and at most a small file's memory.
-fn weight(_: &Wanted, kept: &Arc<Kept>) -> u32 {
+fn weight(_: &Wanted, kept: &Arc<CachedOpen>) -> u32 {
     u32::try_from(1 + kept.opened.variants.len()).unwrap_or(u32::MAX)
 }
 
@@ -63,7 +63,7 @@ impl Cache {
 
     /// Keeps a file that has just been opened.
     pub(crate) fn keep(self: &Arc<Self>, wanted: Wanted, opened: Arc<Opened>) {
-        self.files.insert(wanted, Arc::new(Kept { opened, looked: clock::now() }));
+        self.files.insert(wanted, Arc::new(CachedOpen { opened, looked: clock::now() }));
         if !self.swept.swap(true, Ordering::Relaxed) {
             tokio::spawn(Arc::clone(self).sweep());
         }

@@ -6,7 +6,7 @@ use http::{HeaderMap, HeaderValue, header};
 
 use crate::{
     clock,
-    message::{Lines, http_date},
+    message::{RawHeaders, http_date},
 };
 
 /// By what a representation is told from its other versions.
@@ -45,7 +45,7 @@ impl Validators {
     }
 
     /// Weighs the conditions of a `GET` or `HEAD` in the order of RFC 9110 §13.2.2.
-    pub fn weigh(&self, request: &Lines) -> Condition {
+    pub fn weigh(&self, request: &RawHeaders) -> Condition {
         if request.has(header::IF_MATCH) {
             if !self.listed(request, &header::IF_MATCH, strong_match) {
                 return Condition::Failed;
@@ -68,7 +68,7 @@ impl Validators {
     }
 
     /// Whether a `Range` still applies: `If-Range` is missing or names this very version (RFC 9110 §13.1.5).
-    pub fn range_applies(&self, request: &Lines) -> bool {
+    pub fn range_applies(&self, request: &RawHeaders) -> bool {
         let Some(wanted) = request.get(header::IF_RANGE) else { return true };
         if wanted.contains(&b'"') {
             return self.etag.as_ref().is_some_and(|etag| strong_match(etag.as_bytes(), wanted));
@@ -77,7 +77,12 @@ impl Validators {
     }
 
     /// Whether one of the listed tags, or `*`, matches.
-    fn listed(&self, request: &Lines, name: &header::HeaderName, matches: fn(&[u8], &[u8]) -> bool) -> bool {
+    fn listed(
+        &self,
+        request: &RawHeaders,
+        name: &header::HeaderName,
+        matches: fn(&[u8], &[u8]) -> bool,
+    ) -> bool {
         request.values(name).any(|list| {
             list.trim_ascii() == b"*"
                 || self.etag.as_ref().is_some_and(|etag| tags(list).any(|tag| matches(etag.as_bytes(), tag)))
@@ -94,7 +99,7 @@ fn seconds(time: SystemTime) -> u64 {
     time.duration_since(SystemTime::UNIX_EPOCH).map(|since| since.as_secs()).unwrap_or_default()
 }
 
-fn date(request: &Lines, name: &header::HeaderName) -> Option<u64> {
+fn date(request: &RawHeaders, name: &header::HeaderName) -> Option<u64> {
     let value = request.text(name)?;
     httpdate::parse_http_date(value).ok().map(seconds)
 }
@@ -132,9 +137,9 @@ mod tests {
         validators.weigh(&request(conditions))
     }
 
-    fn request(fields: &[(header::HeaderName, &str)]) -> Lines {
+    fn request(fields: &[(header::HeaderName, &str)]) -> RawHeaders {
         let fields: Vec<_> = fields.iter().map(|(name, value)| (name.as_str(), *value)).collect();
-        Lines::of(&fields)
+        RawHeaders::of(&fields)
     }
 
     #[test]
@@ -171,6 +176,6 @@ mod tests {
         assert!(!applies("W/\"a\""));
         assert!(applies(DATE));
         assert!(!applies(EARLIER));
-        assert!(validators.range_applies(&Lines::default()));
+        assert!(validators.range_applies(&RawHeaders::default()));
     }
 }

@@ -7,10 +7,10 @@ use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, percent_encode};
 use serde_json::json;
 
 use super::{
-    beneath::{self, Refused},
+    beneath::{self, RefusedPath},
     open::{Missing, Wanted, is_http_date, names_no_file},
 };
-use crate::response::{Answer, escape};
+use crate::response::{Response, escape};
 
 /// Entries that are shown; more make no page that anybody reads.
 const MOST: usize = 10_000;
@@ -21,13 +21,13 @@ const SEGMENT: AsciiSet = NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_'
 /// What is in a directory.
 #[derive(Debug)]
 pub struct Listing {
-    entries: Vec<Entry>,
+    entries: Vec<ListingEntry>,
     /// There is more than is shown.
     cut: bool,
 }
 
 #[derive(Debug)]
-struct Entry {
+struct ListingEntry {
     name: Vec<u8>,
     /// `None` for directories.
     size: Option<u64>,
@@ -36,13 +36,13 @@ struct Entry {
 
 /// By what entries are sorted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Key {
+enum SortKey {
     Name,
     Size,
     Date,
 }
 
-impl Key {
+impl SortKey {
     const ALL: [(&'static str, &'static str, Self); 3] =
         [("name", "Name", Self::Name), ("size", "Size", Self::Size), ("date", "Date", Self::Date)];
 }
@@ -62,8 +62,8 @@ pub fn read(directory: &Path, wanted: &Wanted) -> Result<Listing, Missing> {
     };
     let allowed = |path: &Path| beneath::open(path, &wanted.within, wanted.symlinks);
     let opened = allowed(directory).map_err(|refused| match refused {
-        Refused::System(error) => failed(error),
-        Refused::Outside(real) => {
+        RefusedPath::System(error) => failed(error),
+        RefusedPath::Outside(real) => {
             Missing::Outside { path: directory.into(), real, within: wanted.within.clone() }
         }
     })?;
@@ -94,40 +94,42 @@ pub fn read(directory: &Path, wanted: &Wanted) -> Result<Listing, Missing> {
         // Dates before 1970 and after 9999 cannot be written; some archives leave such files behind.
         let modified = metadata.modified().ok().filter(|time| is_http_date(*time));
         let modified = modified.unwrap_or(SystemTime::UNIX_EPOCH);
-        entries.push(Entry { name: name.as_bytes().to_vec(), size, modified });
+        entries.push(ListingEntry { name: name.as_bytes().to_vec(), size, modified });
     }
     Ok(Listing { entries, cut })
 }
 
 /// Answers with a listing of the directory that the client knows as `path`, sorted as the query says. Takes a while for
 /// a large one: not for the event loop.
-pub fn answer(mut listing: Listing, path: &str, query: &str, as_json: bool) -> Answer {
+pub fn answer(mut listing: Listing, path: &str, query: &str, as_json: bool) -> Response {
     let word = |name: &str| {
         let mut pairs = query.split('&').filter_map(|pair| pair.split_once('='));
         pairs.find(|(key, _)| *key == name).map(|(_, value)| value)
     };
-    let key =
-        Key::ALL.iter().find(|(text, ..)| word("sort") == Some(text)).map_or(Key::Name, |(.., key)| *key);
+    let key = SortKey::ALL
+        .iter()
+        .find(|(text, ..)| word("sort") == Some(text))
+        .map_or(SortKey::Name, |(.., key)| *key);
     let descending = word("order") == Some("desc");
     listing.sort(key, descending);
     let answer = if as_json {
-        Answer::json(StatusCode::OK, &listing.json())
+        Response::json(StatusCode::OK, &listing.json())
     } else {
         let html = HeaderValue::from_static("text/html; charset=utf-8");
-        Answer::text(StatusCode::OK, html, listing.page(path, key, descending))
+        Response::text(StatusCode::OK, html, listing.page(path, key, descending))
     };
     answer.with(header::VARY, HeaderValue::from_static("Accept"))
 }
 
 impl Listing {
     /// Directories first, whatever the order.
-    fn sort(&mut self, key: Key, descending: bool) {
+    fn sort(&mut self, key: SortKey, descending: bool) {
         self.entries.sort_by(|a, b| {
             let by_name = || a.name.cmp(&b.name);
             let order = match key {
-                Key::Name => by_name(),
-                Key::Size => a.size.cmp(&b.size).then_with(by_name),
-                Key::Date => a.modified.cmp(&b.modified).then_with(by_name),
+                SortKey::Name => by_name(),
+                SortKey::Size => a.size.cmp(&b.size).then_with(by_name),
+                SortKey::Date => a.modified.cmp(&b.modified).then_with(by_name),
             };
             let order = if descending { order.reverse() } else { order };
             a.size.is_some().cmp(&b.size.is_some()).then(order)
@@ -136,7 +138,7 @@ impl Listing {
 
     /// As nginx's `autoindex_format json`.
     fn json(&self) -> serde_json::Value {
-        let entry = |entry: &Entry| {
+        let entry = |entry: &ListingEntry| {
             let name = String::from_utf8_lossy(&entry.name);
             let mtime = httpdate::fmt_http_date(entry.modified);
             match entry.size {
@@ -147,7 +149,7 @@ impl Listing {
         self.entries.iter().map(entry).collect()
     }
 
-    fn page(&self, path: &str, key: Key, descending: bool) -> String {
+    fn page(&self, path: &str, key: SortKey, descending: bool) -> String {
         let title = escape(path);
         let mut page = format!(
             "<!doctype html>\n<html lang=\"en\">\n<meta charset=\"utf-8\">\n\
@@ -159,7 +161,7 @@ impl Listing {
              a{{color:#25537b;text-decoration:none}}a:hover{{text-decoration:underline}}\
              @media(max-width:32rem){{td+td+td,th+th+th{{display:none}}}}</style>\n<h1>{title}</h1>\n<table>\n<tr>"
         );
-        for (word, heading, one) in Key::ALL {
+        for (word, heading, one) in SortKey::ALL {
             let order = if one == key && !descending { "desc" } else { "asc" };
             let mark = match (one == key, descending) {
                 (true, false) => " ↑",
@@ -240,11 +242,11 @@ mod tests {
     #[test]
     fn what_may_be_fetched_is_listed_and_sorted() {
         let (_tree, mut listing) = listing();
-        listing.sort(Key::Name, false);
+        listing.sort(SortKey::Name, false);
         assert_eq!(names(&listing), ["folder", "a:b", "b & <i>.txt", "in"]);
-        listing.sort(Key::Size, true);
+        listing.sort(SortKey::Size, true);
         assert_eq!(names(&listing), ["folder", "in", "a:b", "b & <i>.txt"]);
-        listing.sort(Key::Date, false);
+        listing.sort(SortKey::Date, false);
         assert_eq!(names(&listing), ["folder", "a:b", "in", "b & <i>.txt"]);
     }
 
@@ -260,13 +262,13 @@ mod tests {
         }
         let listing = read(tree.path(), &Wanted::first_of(Vec::new(), vec![tree.path().into()])).unwrap();
         assert_eq!(listing.json().as_array().unwrap().len(), 2);
-        assert!(listing.page("/", Key::Name, false).contains("<td>1970-01-01 00:00</td>"));
+        assert!(listing.page("/", SortKey::Name, false).contains("<td>1970-01-01 00:00</td>"));
     }
 
     #[test]
     fn names_can_do_no_harm_in_the_page() {
         let (_tree, listing) = listing();
-        let page = listing.page("/data/<x>/", Key::Name, false);
+        let page = listing.page("/data/<x>/", SortKey::Name, false);
         assert!(page.contains("href=\"./b%20%26%20%3Ci%3E.txt\">b &amp; &lt;i&gt;.txt</a>"), "{page}");
         assert!(
             page.contains("href=\"./a%3Ab\">a:b</a></td><td>2.0 KiB</td><td>1970-01-02 00:00</td>"),

@@ -23,12 +23,12 @@ pub use open::{Missing, Opened, Wanted, open};
 use crate::{
     clock,
     config::{Files, Part, Template},
-    message::{Lines, choose, http_date, starts_with},
-    response::{Answer, Body, Piece},
-    route::By,
+    message::{RawHeaders, choose, http_date, starts_with},
+    response::{Body, Piece, Response},
+    route::PathMatch,
 };
 use conditional::{Condition, Validators};
-use range::{Range, Span};
+use range::{ByteSpan, Range};
 
 /// What describes a body that is not sent. Not all names that begin so do: `Content-Security-Policy` is the site's word,
 /// and `Content-Location` stays in a 304 (RFC 9110 §15.4.5).
@@ -45,19 +45,19 @@ const OF_A_BODY: [HeaderName; 9] = [
 ];
 
 /// The file that a route means by a path; `None` for names that are never served (hidden files).
-pub fn wanted(files: &Files, by: &By<'_>) -> Option<Wanted> {
+pub fn wanted(files: &Files, by: &PathMatch<'_>) -> Option<Wanted> {
     let places = 1 + files.otherwise.len();
     let (mut candidates, mut roots) = (Vec::with_capacity(places), Vec::with_capacity(places));
     for root in std::iter::once(&files.root).chain(&files.otherwise) {
         let path = match by {
-            By::Prefix(rest) => {
+            PathMatch::Prefix(rest) => {
                 let directory = root.render(|_| None);
                 let path = (!is_hidden(rest)).then(|| [directory.trim_end_matches('/'), rest].concat());
                 roots.push(directory);
                 path
             }
-            By::Exact => Some(root.render(|_| None)),
-            By::Regex(captures) => {
+            PathMatch::Exact => Some(root.render(|_| None)),
+            PathMatch::Regex(captures) => {
                 let path = root.render(|name| captures.name(name).map(|capture| capture.as_str().into()));
                 let directory = fixed_directory(root);
                 let hidden = is_hidden(path.strip_prefix(&directory).unwrap_or(&path));
@@ -87,8 +87,8 @@ pub fn wanted(files: &Files, by: &By<'_>) -> Option<Wanted> {
 }
 
 /// The directory whose listing a route means by a path that ends with a slash.
-pub fn directory(files: &Files, by: &By<'_>) -> Option<PathBuf> {
-    let By::Prefix(rest) = by else { return None };
+pub fn directory(files: &Files, by: &PathMatch<'_>) -> Option<PathBuf> {
+    let PathMatch::Prefix(rest) = by else { return None };
     let root = files.root.render(|_| None);
     let wanted = files.listing && rest.ends_with('/') && !is_hidden(rest);
     wanted.then(|| format!("{}{}", root.trim_end_matches('/'), rest.trim_end_matches('/')).into())
@@ -116,8 +116,8 @@ fn is_hidden(path: &str) -> bool {
 /// `base` holds fields that the answer has anyway (the application's, for an accelerated download): its
 /// `Content-Type`, `ETag` and `Last-Modified` go before the file's own. A 304 has all that a 200 in its place would have:
 /// what is said to the client of that is decided with the coding.
-pub fn respond(opened: &Opened, method: &Method, request: &Lines, base: HeaderMap) -> Answer {
-    let mut answer = Answer { headers: base, ..Answer::empty(StatusCode::OK) };
+pub fn respond(opened: &Opened, method: &Method, request: &RawHeaders, base: HeaderMap) -> Response {
+    let mut answer = Response { headers: base, ..Response::empty(StatusCode::OK) };
     // The type is that of the original; a range is always one of it.
     let mut chosen = opened;
     if !opened.variants.is_empty() {
@@ -187,7 +187,7 @@ fn complete(headers: &mut HeaderMap, opened: &Opened, content_type: HeaderValue)
 
 /// Drops what describes a body that is not sent; the rest stays: without its CORS fields an answer is hidden from the
 /// page that asked.
-pub(crate) fn without_content(mut answer: Answer, status: StatusCode) -> Answer {
+pub(crate) fn without_content(mut answer: Response, status: StatusCode) -> Response {
     for name in &OF_A_BODY {
         answer.headers.remove(name);
     }
@@ -203,11 +203,11 @@ fn value(text: String) -> HeaderValue {
 impl Opened {
     /// All of it as a body.
     pub fn whole(&self) -> Body {
-        Body::piece(piece(self, Span { start: 0, length: self.size }))
+        Body::piece(piece(self, ByteSpan { start: 0, length: self.size }))
     }
 }
 
-fn piece(opened: &Opened, span: Span) -> Piece {
+fn piece(opened: &Opened, span: ByteSpan) -> Piece {
     match &opened.bytes {
         // Within bounds: the range was cut to the size, which is the length of these bytes.
         Some(bytes) => Piece::Bytes(bytes.slice(span.start as usize..span.end() as usize)),
@@ -243,7 +243,7 @@ mod tests {
 
     #[test]
     fn a_prefix_is_replaced_and_its_root_not_left() {
-        let wanted = |rest| wanted(&files(text("/srv/static/"), &[]), &By::Prefix(rest));
+        let wanted = |rest| wanted(&files(text("/srv/static/"), &[]), &PathMatch::Prefix(rest));
         let found = wanted("/a/b.css").unwrap();
         assert_eq!(found.candidates, [PathBuf::from("/srv/static/a/b.css")]);
         assert_eq!(found.within, [PathBuf::from("/srv/static/")]);
@@ -254,7 +254,7 @@ mod tests {
 
     #[test]
     fn an_internal_route_on_the_root_is_kept_within() {
-        let found = wanted(&files(text("/"), &["/data"]), &By::Prefix("/data/x")).unwrap();
+        let found = wanted(&files(text("/"), &["/data"]), &PathMatch::Prefix("/data/x")).unwrap();
         assert_eq!((found.candidates, found.within), (vec!["/data/x".into()], vec!["/data".into()]));
     }
 
@@ -263,13 +263,13 @@ mod tests {
         let regex = Regex::new(r"^/plugins/(?<kind>[^/]+)/(?<name>[^/]+)/static/(?<file>.*)$").unwrap();
         let root = template(&["/srv/plugins/", "{kind}", "/", "{name}", "/static/", "{file}"]);
         let path = "/plugins/vis/charts/static/a/b.js";
-        let by = By::Regex(regex.captures(path).unwrap());
+        let by = PathMatch::Regex(regex.captures(path).unwrap());
         let found = wanted(&files(root, &[]), &by).unwrap();
         assert_eq!(found.candidates, [PathBuf::from("/srv/plugins/vis/charts/static/a/b.js")]);
         assert_eq!(found.within, [PathBuf::from("/srv/plugins")]);
 
         let regex = Regex::new(r"^/p/(?<a>\.\.)(?<b>.*)$").unwrap();
-        let by = By::Regex(regex.captures("/p/..etc").unwrap());
+        let by = PathMatch::Regex(regex.captures("/p/..etc").unwrap());
         assert_eq!(wanted(&files(template(&["/srv/", "{a}", "/", "{b}"]), &[]), &by), None);
     }
 }

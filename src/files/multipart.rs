@@ -4,19 +4,24 @@ use std::collections::VecDeque;
 
 use http::{HeaderValue, header};
 
-use super::range::Span;
+use super::range::ByteSpan;
 use crate::{
     observe::How,
-    response::{Answer, Body, Piece},
+    response::{Body, Piece, Response},
 };
 
 /// `Content-Range` of a part.
-pub fn content_range(span: Span, size: u64) -> String {
+pub fn content_range(span: ByteSpan, size: u64) -> String {
     format!("bytes {}-{}/{size}", span.start, span.end() - 1)
 }
 
 /// Makes an answer of several parts out of one that has the fields of the whole.
-pub fn answer(mut answer: Answer, spans: &[Span], size: u64, part: impl Fn(Span) -> Piece) -> Answer {
+pub fn answer(
+    mut answer: Response,
+    spans: &[ByteSpan],
+    size: u64,
+    part: impl Fn(ByteSpan) -> Piece,
+) -> Response {
     // Nobody can write a file that holds it by chance or on purpose.
     let boundary = format!("{:016x}{:016x}", fastrand::u64(..), fastrand::u64(..));
     let kind = answer.headers.remove(header::CONTENT_TYPE);

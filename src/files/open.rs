@@ -21,7 +21,7 @@ use rustix::{
 };
 
 use super::{
-    beneath::{self, Refused},
+    beneath::{self, RefusedPath},
     conditional::Validators,
     types,
 };
@@ -29,7 +29,7 @@ use crate::{
     bulkhead::{Bulkhead, Busy, OpenFile},
     config::{Symlinks, Types},
     message::{Coding, http_date},
-    response::Identity,
+    response::FileIdentity,
 };
 
 /// Files up to this size are read at once; larger ones are sent by the kernel. (Measured: below it one read and
@@ -118,9 +118,9 @@ pub struct Opened {
     /// Its size in bytes when it was opened.
     pub size: u64,
     /// Which version of which file it is.
-    identity: Identity,
+    identity: FileIdentity,
     /// The same where it stands for what was read; not of a file that may change within the same tick of a clock.
-    pub settled: Option<Arc<Identity>>,
+    pub settled: Option<Arc<FileIdentity>>,
     /// Its own validators.
     pub validators: Validators,
     /// `Last-Modified` as it is written.
@@ -267,8 +267,10 @@ fn failed(path: &Path) -> impl Fn(io::Error) -> Missing {
 
 fn locate_one(path: &Path, wanted: &Wanted) -> Result<Located, Missing> {
     let file = beneath::open(path, &wanted.within, wanted.symlinks).map_err(|refused| match refused {
-        Refused::System(error) => failed(path)(error),
-        Refused::Outside(real) => Missing::Outside { path: path.into(), real, within: wanted.within.clone() },
+        RefusedPath::System(error) => failed(path)(error),
+        RefusedPath::Outside(real) => {
+            Missing::Outside { path: path.into(), real, within: wanted.within.clone() }
+        }
     })?;
     let metadata = file.metadata().map_err(failed(path))?;
     if !metadata.is_file() && !metadata.is_dir() {
@@ -289,7 +291,7 @@ fn open_file(path: &Path, wanted: &Wanted, bulkhead: &Arc<Bulkhead>) -> Result<O
         return Err(Missing::Directory(path));
     }
     // Asked before it is read.
-    let is_fresh = Identity::of(&metadata).is_fresh();
+    let is_fresh = FileIdentity::of(&metadata).is_fresh();
     let mut bytes = None;
     if metadata.len() <= SMALL {
         let mut read = Vec::with_capacity(metadata.len() as usize);
@@ -301,7 +303,7 @@ fn open_file(path: &Path, wanted: &Wanted, bulkhead: &Arc<Bulkhead>) -> Result<O
     }
     // What was read is what is sent, even when the file grows meanwhile.
     let size = bytes.as_ref().map_or(metadata.len(), |bytes| bytes.len() as u64);
-    let mut identity = Identity::of(&metadata);
+    let mut identity = FileIdentity::of(&metadata);
     identity.size = size;
     let validators = Validators {
         etag: identity.etag(),
@@ -334,7 +336,7 @@ impl Opened {
         let wanted = StatxFlags::BASIC_STATS;
         let now = self.file.get().and_then(|file| Ok(statx(file, "", flags, wanted)?));
         let same = now.is_ok_and(|now| {
-            now.stx_nlink > 0 && Identity::of_statx(&now, self.identity.device()) == self.identity
+            now.stx_nlink > 0 && FileIdentity::of_statx(&now, self.identity.device()) == self.identity
         });
         same && self.variants.iter().all(|(_, variant)| variant.is_unchanged())
     }

@@ -12,21 +12,21 @@ pub enum Range {
     /// All of it: there was no range, or one to be ignored.
     Whole,
     /// These bytes; at least one span, none of which overlap, in the order in which they were asked for.
-    Parts(Vec<Span>),
+    Parts(Vec<ByteSpan>),
     /// Nothing of what was asked for is there: 416.
     Unsatisfiable,
 }
 
 /// Bytes of a representation, at least one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Span {
+pub struct ByteSpan {
     /// The first byte.
     pub start: u64,
     /// How many.
     pub length: u64,
 }
 
-impl Span {
+impl ByteSpan {
     /// The place after the last byte.
     pub fn end(self) -> u64 {
         self.start + self.length
@@ -51,7 +51,7 @@ impl Range {
 }
 
 /// What a list asks for and is there; `None` for what is no list of ranges of bytes.
-fn spans(value: &str, size: u64) -> Option<Vec<Span>> {
+fn spans(value: &str, size: u64) -> Option<Vec<ByteSpan>> {
     let (unit, list) = value.split_once('=')?;
     if !unit.trim().eq_ignore_ascii_case("bytes") {
         return None;
@@ -69,7 +69,7 @@ fn spans(value: &str, size: u64) -> Option<Vec<Span>> {
 }
 
 /// `first-last`, `first-` or `-length`; `Some(None)` when nothing of it is there, `None` when it is none of these.
-fn span(range: &str, size: u64) -> Option<Option<Span>> {
+fn span(range: &str, size: u64) -> Option<Option<ByteSpan>> {
     let (first, last) = range.split_once('-')?;
     let (start, end) = match (position(first)?, position(last)?) {
         (None, None) => return None,
@@ -77,7 +77,7 @@ fn span(range: &str, size: u64) -> Option<Option<Span>> {
         (Some(first), last) => (first, last.map_or(size, |last| last.saturating_add(1).min(size))),
         (None, Some(suffix)) => (size.saturating_sub(suffix), size),
     };
-    Some((start < end).then(|| Span { start, length: end - start }))
+    Some((start < end).then(|| ByteSpan { start, length: end - start }))
 }
 
 /// Digits, or nothing. A number too large for us is larger than any file.
@@ -89,8 +89,8 @@ fn position(digits: &str) -> Option<Option<u64>> {
 }
 
 /// Makes one of those that overlap or are near, at the place of the earliest asked for.
-fn coalesce(spans: Vec<Span>) -> Vec<Span> {
-    let mut apart: Vec<Span> = Vec::with_capacity(spans.len());
+fn coalesce(spans: Vec<ByteSpan>) -> Vec<ByteSpan> {
+    let mut apart: Vec<ByteSpan> = Vec::with_capacity(spans.len());
     for span in spans {
         let mut merged = span;
         let mut place = None;
@@ -99,14 +99,14 @@ fn coalesce(spans: Vec<Span>) -> Vec<Span> {
             let other = apart.remove(near);
             place = Some(place.map_or(near, |place: usize| place.min(near)));
             let start = merged.start.min(other.start);
-            merged = Span { start, length: merged.end().max(other.end()) - start };
+            merged = ByteSpan { start, length: merged.end().max(other.end()) - start };
         }
         apart.insert(place.unwrap_or(apart.len()), merged);
     }
     apart
 }
 
-fn is_near(a: Span, b: Span) -> bool {
+fn is_near(a: ByteSpan, b: ByteSpan) -> bool {
     a.start <= b.end().saturating_add(NEAR) && b.start <= a.end().saturating_add(NEAR)
 }
 
@@ -120,7 +120,7 @@ mod tests {
     }
 
     fn parts(parts: &[(u64, u64)]) -> Range {
-        Range::Parts(parts.iter().map(|&(start, length)| Span { start, length }).collect())
+        Range::Parts(parts.iter().map(|&(start, length)| ByteSpan { start, length }).collect())
     }
 
     #[test]

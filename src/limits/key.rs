@@ -62,7 +62,7 @@ mod tests {
     use http::HeaderName;
 
     use super::*;
-    use crate::message::{Lines, Target};
+    use crate::message::{RawHeaders, RequestTarget};
 
     fn chain() -> Vec<LimitKey> {
         vec![
@@ -79,8 +79,8 @@ mod tests {
     impl Asked {
         fn by(&self, keys: &[LimitKey], target: &str, fields: &[(&str, &str)], address: &str) -> Option<u64> {
             let request = RequestHead {
-                target: Target::of(target),
-                headers: Lines::of(fields),
+                target: RequestTarget::of(target),
+                headers: RawHeaders::of(fields),
                 ..RequestHead::default()
             };
             let client = Client::at(address.parse().unwrap());

@@ -8,7 +8,7 @@ use std::{
     },
 };
 
-use crate::limits::rate::Rate;
+use crate::limits::rate::RateLimit;
 
 /// Parts that are locked one at a time: threads seldom want the same.
 const SHARDS: usize = 16;
@@ -21,7 +21,7 @@ const EARLY_LOOKS: usize = 2;
 
 /// Clients by the hash of their key.
 #[derive(Debug, Default)]
-pub(crate) struct Keys {
+pub(crate) struct KeyTable {
     shards: [Mutex<Shard>; SHARDS],
     most: AtomicUsize,
 }
@@ -30,14 +30,14 @@ pub(crate) struct Keys {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Terms {
     /// How often it may ask.
-    pub(crate) rate: Option<Rate>,
+    pub(crate) rate: Option<RateLimit>,
     /// How many of its requests may be in progress.
     pub(crate) connections: Option<u32>,
 }
 
 /// Why a request does not pass.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Refused {
+pub(crate) enum KeyRefused {
     /// It comes too soon, by so many nanoseconds.
     TooSoon(u64),
     /// Too many others of the client are in progress.
@@ -47,21 +47,21 @@ pub(crate) enum Refused {
 #[derive(Debug, Default)]
 struct Shard {
     places: HashMap<u64, usize, foldhash::fast::RandomState>,
-    clients: Vec<Client>,
+    clients: Vec<ClientState>,
     /// Where the search for one that can be forgotten goes on.
     hand: usize,
 }
 
 #[derive(Debug, Clone, Copy)]
-struct Client {
+struct ClientState {
     key: u64,
-    /// See [`Rate`]. Once it has passed there is nothing to remember.
+    /// See [`RateLimit`]. Once it has passed there is nothing to remember.
     due: u64,
     /// Its requests in progress; while there are any it is not forgotten.
     active: u32,
 }
 
-impl Keys {
+impl KeyTable {
     /// Remembers so many clients at most from now on. Those beyond it that are there stay until others need their place.
     pub(crate) fn hold(&self, most: usize) {
         self.most.store(most, Ordering::Relaxed);
@@ -74,15 +74,15 @@ impl Keys {
 
     /// Lets a request of a client pass, or not; if it passes and requests in progress are counted, it is one until
     /// [`leave`](Self::leave).
-    pub(crate) fn enter(&self, key: u64, now: u64, terms: &Terms) -> Result<(), Refused> {
+    pub(crate) fn enter(&self, key: u64, now: u64, terms: &Terms) -> Result<(), KeyRefused> {
         let most = self.most.load(Ordering::Relaxed) / SHARDS;
         let mut shard = self.shard(key);
         let client = shard.client(key, now, most);
         if terms.connections.is_some_and(|most| client.active >= most) {
-            return Err(Refused::TooMany);
+            return Err(KeyRefused::TooMany);
         }
         if let Some(rate) = terms.rate {
-            rate.ask(&mut client.due, now).map_err(Refused::TooSoon)?;
+            rate.ask(&mut client.due, now).map_err(KeyRefused::TooSoon)?;
         }
         if terms.connections.is_some() {
             client.active += 1;
@@ -98,7 +98,7 @@ impl Keys {
     }
 
     /// A request has passed here and not elsewhere: it is as if it had not come.
-    pub(crate) fn take_back(&self, key: u64, rate: Rate) {
+    pub(crate) fn take_back(&self, key: u64, rate: RateLimit) {
         if let Some(client) = self.shard(key).known(key) {
             rate.take_back(&mut client.due);
         }
@@ -114,16 +114,16 @@ fn lock(shard: &Mutex<Shard>) -> MutexGuard<'_, Shard> {
 }
 
 impl Shard {
-    fn known(&mut self, key: u64) -> Option<&mut Client> {
+    fn known(&mut self, key: u64) -> Option<&mut ClientState> {
         self.places.get(&key).map(|place| &mut self.clients[*place])
     }
 
     /// The client of a key, which gets a place when it has none.
-    fn client(&mut self, key: u64, now: u64, most: usize) -> &mut Client {
+    fn client(&mut self, key: u64, now: u64, most: usize) -> &mut ClientState {
         let place = match self.places.get(&key) {
             Some(place) => *place,
             None => {
-                let new = Client { key, due: 0, active: 0 };
+                let new = ClientState { key, due: 0, active: 0 };
                 let place = match self.free(now, most) {
                     Some(place) => {
                         let old = std::mem::replace(&mut self.clients[place], new);
@@ -176,14 +176,14 @@ mod tests {
 
     const SECOND: u64 = 1_000_000_000;
 
-    fn keys(most: usize) -> Keys {
-        let keys = Keys::default();
+    fn keys(most: usize) -> KeyTable {
+        let keys = KeyTable::default();
         keys.hold(most);
         keys
     }
 
     fn rate(interval: u64, burst: u32) -> Terms {
-        Terms { rate: Some(Rate::new(interval, burst)), connections: None }
+        Terms { rate: Some(RateLimit::new(interval, burst)), connections: None }
     }
 
     fn connections(most: u32) -> Terms {
@@ -223,7 +223,7 @@ mod tests {
         for number in 0..100_000 {
             keys.enter(key(number), SECOND, &terms).unwrap();
         }
-        assert_eq!(keys.enter(greedy, SECOND, &terms), Err(Refused::TooSoon(SECOND)));
+        assert_eq!(keys.enter(greedy, SECOND, &terms), Err(KeyRefused::TooSoon(SECOND)));
     }
 
     #[test]
@@ -246,7 +246,7 @@ mod tests {
             keys.enter(key(number), 1, &terms).unwrap();
             keys.leave(key(number));
         }
-        assert_eq!(keys.enter(staying, 1, &terms), Err(Refused::TooMany));
+        assert_eq!(keys.enter(staying, 1, &terms), Err(KeyRefused::TooMany));
         keys.leave(staying);
         keys.enter(staying, 1, &terms).unwrap();
         assert!(keys.len() <= 160);
@@ -271,7 +271,7 @@ mod tests {
             burst in 0..4_u32,
             most in 1..4_u32,
         ) {
-            let terms = Terms { rate: Some(Rate::new(SECOND / 4, burst)), connections: Some(most) };
+            let terms = Terms { rate: Some(RateLimit::new(SECOND / 4, burst)), connections: Some(most) };
             let keys = keys(SHARDS * 20);
             let mut all: HashMap<u64, (u64, u32)> = HashMap::new();
             let mut now = 1;
@@ -279,9 +279,9 @@ mod tests {
                 now += pause;
                 let (due, active) = all.entry(number).or_default();
                 let expected = if *active >= most {
-                    Err(Refused::TooMany)
+                    Err(KeyRefused::TooMany)
                 } else {
-                    let asked = terms.rate.unwrap().ask(due, now).map_err(Refused::TooSoon);
+                    let asked = terms.rate.unwrap().ask(due, now).map_err(KeyRefused::TooSoon);
                     *active += u32::from(asked.is_ok());
                     asked
                 };

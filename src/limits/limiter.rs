@@ -20,8 +20,8 @@ use crate::{
     config::{self, Class},
     limits::{
         key,
-        keys::{Keys, Refused, Terms},
-        rate::Rate,
+        keys::{KeyRefused, KeyTable, Terms},
+        rate::RateLimit,
     },
     message::RequestHead,
     observe::{LimitMetrics, Metrics},
@@ -35,14 +35,14 @@ const TELL_EVERY: u64 = 10_000_000_000;
 const ASK_AGAIN: u32 = 1;
 
 /// All limits of the process.
-pub(crate) struct Limits {
+pub(crate) struct Limiters {
     by_name: Mutex<BTreeMap<String, Arc<Limiter>>>,
     hasher: RandomState,
     /// When its clock starts.
     epoch: Instant,
 }
 
-impl Default for Limits {
+impl Default for Limiters {
     fn default() -> Self {
         Self { by_name: Mutex::default(), hasher: RandomState::new(), epoch: Instant::now() }
     }
@@ -52,7 +52,7 @@ impl Default for Limits {
 pub(crate) struct Limiter {
     settings: config::Limit,
     terms: Terms,
-    keys: Arc<Keys>,
+    keys: Arc<KeyTable>,
     metrics: LimitMetrics,
     hasher: RandomState,
     epoch: Instant,
@@ -102,7 +102,7 @@ impl Drop for InProgress {
     }
 }
 
-impl Limits {
+impl Limiters {
     /// Takes over a new configuration.
     pub(crate) fn apply(&self, configured: &BTreeMap<String, config::Limit>, metrics: &Metrics) {
         let mut by_name = self.by_name.lock().unwrap_or_else(PoisonError::into_inner);
@@ -113,7 +113,7 @@ impl Limits {
             keys.hold(settings.keys);
             let limiter = Limiter {
                 terms: Terms {
-                    rate: settings.rate.map(|rate| Rate::new(rate.interval(), settings.burst)),
+                    rate: settings.rate.map(|rate| RateLimit::new(rate.interval(), settings.burst)),
                     connections: settings.connections,
                 },
                 keys,
@@ -198,9 +198,9 @@ impl Limiter {
     }
 
     /// Counts a refusal, and has the log tell of it if it has not just done so.
-    fn tell(&self, refused: Refused, client: &Client, clock: u64) {
+    fn tell(&self, refused: KeyRefused, client: &Client, clock: u64) {
         let dry_run = self.settings.dry_run;
-        self.metrics.refused(refused == Refused::TooMany, dry_run);
+        self.metrics.refused(refused == KeyRefused::TooMany, dry_run);
         let refusals = self.untold.fetch_add(1, Ordering::Relaxed) + 1;
         let told = self.told.load(Ordering::Relaxed);
         let is_due = told == 0 || clock.saturating_sub(told) >= TELL_EVERY;
@@ -212,10 +212,10 @@ impl Limiter {
         }
     }
 
-    fn explain(&self, refused: Refused) -> Explanation {
+    fn explain(&self, refused: KeyRefused) -> Explanation {
         let name = &self.settings.name;
         let (sentence, seconds) = match refused {
-            Refused::TooSoon(wait) => {
+            KeyRefused::TooSoon(wait) => {
                 let seconds = Duration::from_nanos(wait).as_nanos().div_ceil(1_000_000_000);
                 let seconds = u32::try_from(seconds).unwrap_or(u32::MAX).max(1);
                 let unit = if seconds == 1 { "second" } else { "seconds" };
@@ -225,7 +225,7 @@ impl Limiter {
                 );
                 (sentence, seconds)
             }
-            Refused::TooMany => {
+            KeyRefused::TooMany => {
                 let sentence = format!(
                     "Too many of your requests are in progress (limit {name}). Please try again when one is over."
                 );

@@ -5,14 +5,14 @@
 
 /// A rate with a burst. Times are nanoseconds of a clock that starts anywhere.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Rate {
+pub(crate) struct RateLimit {
     /// Between two requests.
     interval: u64,
     /// How far ahead of now a client may be.
     tolerance: u64,
 }
 
-impl Rate {
+impl RateLimit {
     /// One request each `interval`, and `burst` more at once.
     pub(crate) fn new(interval: u64, burst: u32) -> Self {
         Self { interval, tolerance: interval.saturating_mul(burst.into()) }
@@ -47,7 +47,7 @@ mod tests {
 
     #[test]
     fn a_burst_passes_at_once_and_then_the_rate() {
-        let rate = Rate::new(SECOND, 3);
+        let rate = RateLimit::new(SECOND, 3);
         let mut due = 0;
         assert!((0..4).all(|_| rate.ask(&mut due, 100 * SECOND).is_ok()));
         assert_eq!(rate.ask(&mut due, 100 * SECOND), Err(SECOND));
@@ -60,7 +60,7 @@ mod tests {
 
     #[test]
     fn who_was_far_ahead_under_other_settings_waits_no_longer_than_under_these() {
-        let (slow, fast) = (Rate::new(60 * SECOND, 50), Rate::new(SECOND / 8, 0));
+        let (slow, fast) = (RateLimit::new(60 * SECOND, 50), RateLimit::new(SECOND / 8, 0));
         let mut due = 0;
         while slow.ask(&mut due, SECOND).is_ok() {}
         assert_eq!(fast.ask(&mut due, SECOND), Err(SECOND / 8));
@@ -68,8 +68,8 @@ mod tests {
         assert_eq!(fast.ask(&mut due, SECOND + SECOND / 8), Ok(()));
     }
 
-    fn any_rate() -> impl Strategy<Value = Rate> {
-        (1..2 * SECOND, 0..20_u32).prop_map(|(interval, burst)| Rate::new(interval, burst))
+    fn any_rate() -> impl Strategy<Value = RateLimit> {
+        (1..2 * SECOND, 0..20_u32).prop_map(|(interval, burst)| RateLimit::new(interval, burst))
     }
 
     proptest! {

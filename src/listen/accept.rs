@@ -19,11 +19,14 @@ use tokio::{
     time::Instant,
 };
 
-use super::{
-    Connect, Limits, Listener, Purpose, addresses::Addresses, peer::PeerAddress, place::Place, spare::Spare,
-    workers::Workers,
+use super::{Connect, ConnectionSettings, Listener, Purpose, peer::PeerAddress};
+use crate::{
+    listen::{
+        address_counts::AddressCounts, guard::ConnectionGuard, reserved_fds::ReservedFds,
+        threads::WorkerThreads,
+    },
+    net::Raw,
 };
-use crate::net::Raw;
 
 /// Files that an operators' listener keeps open for nothing.
 const SPARE: usize = 8;
@@ -38,22 +41,22 @@ pub(super) enum Acceptor {
 }
 
 /// A connection that no event loop knows any more, or yet.
-pub(crate) enum Accepted {
+pub(crate) enum AcceptedSocket {
     Tcp(net::TcpStream, SocketAddr),
     Unix(unix::net::UnixStream, u32),
 }
 
 impl Acceptor {
-    async fn accept(&self) -> io::Result<Accepted> {
+    async fn accept(&self) -> io::Result<AcceptedSocket> {
         match self {
             Self::Tcp(listener) => {
                 let (stream, address) = listener.accept().await?;
-                Ok(Accepted::Tcp(stream.into_std()?, address))
+                Ok(AcceptedSocket::Tcp(stream.into_std()?, address))
             }
             Self::Unix(listener) => {
                 let (stream, _) = listener.accept().await?;
                 let uid = stream.peer_cred()?.uid();
-                Ok(Accepted::Unix(stream.into_std()?, uid))
+                Ok(AcceptedSocket::Unix(stream.into_std()?, uid))
             }
         }
     }
@@ -61,7 +64,7 @@ impl Acceptor {
 
 impl Acceptor {
     /// Accepts whoever is there, even if the runtime has not been told yet; `None` when nobody is.
-    fn accept_now(&self) -> Option<io::Result<Accepted>> {
+    fn accept_now(&self) -> Option<io::Result<AcceptedSocket>> {
         let flags = SocketFlags::NONBLOCK | SocketFlags::CLOEXEC;
         let accepted = match self {
             Self::Tcp(listener) => acceptfrom_with(listener, flags),
@@ -74,16 +77,16 @@ impl Acceptor {
         };
         let address = address.and_then(|address| SocketAddr::try_from(address).ok());
         Some(match address {
-            Some(address) => Ok(Accepted::Tcp(socket.into(), address)),
+            Some(address) => Ok(AcceptedSocket::Tcp(socket.into(), address)),
             None => match socket_peercred(&socket) {
-                Ok(peer) => Ok(Accepted::Unix(socket.into(), peer.uid.as_raw())),
+                Ok(peer) => Ok(AcceptedSocket::Unix(socket.into(), peer.uid.as_raw())),
                 Err(error) => Err(error.into()),
             },
         })
     }
 }
 
-impl Accepted {
+impl AcceptedSocket {
     /// From now on the event loop of this thread knows it.
     pub(crate) fn register(self) -> io::Result<(Raw, PeerAddress)> {
         Ok(match self {
@@ -98,9 +101,9 @@ pub(super) struct To {
     /// Places that are left.
     pub(super) room: Arc<Semaphore>,
     /// Connections by address.
-    pub(super) addresses: Arc<Addresses>,
+    pub(super) addresses: Arc<AddressCounts>,
     pub(super) connect: Connect,
-    pub(super) workers: Arc<Workers>,
+    pub(super) workers: Arc<WorkerThreads>,
 }
 
 /// Accepts on one listener until it closes. Clients' connections are served by `workers`, those of operators by the
@@ -108,14 +111,14 @@ pub(super) struct To {
 pub(super) async fn run(
     acceptor: Acceptor,
     listener: Arc<Listener>,
-    limits: impl Fn() -> Arc<Limits>,
+    limits: impl Fn() -> Arc<ConnectionSettings>,
     to: To,
 ) {
     let mut closed = pin!(listener.closed());
-    let mut want = Want::new(&listener);
+    let mut want = AcceptBackoff::new(&listener);
     let spare = match listener.purpose {
-        Purpose::Admin => Spare::of(SPARE),
-        Purpose::Sites => Spare::default(),
+        Purpose::Admin => ReservedFds::of(SPARE),
+        Purpose::Sites => ReservedFds::default(),
     };
     while !listener.is_closing() {
         let accepted = tokio::select! {
@@ -157,12 +160,12 @@ impl To {
     async fn take(
         &self,
         listener: &Arc<Listener>,
-        limits: Arc<Limits>,
-        accepted: Accepted,
-        spare: &Spare,
+        limits: Arc<ConnectionSettings>,
+        accepted: AcceptedSocket,
+        spare: &ReservedFds,
     ) -> Result<(), AcquireError> {
         let counted = match (limits.per_address, &accepted) {
-            (Some(most), Accepted::Tcp(_, address)) if !is_exempt(listener, *address) => {
+            (Some(most), AcceptedSocket::Tcp(_, address)) if !is_exempt(listener, *address) => {
                 let Some(counted) = self.addresses.take(address.ip(), most) else {
                     tracing::debug!(%address, "closed: max_connections_per_address");
                     listener.metrics.too_many.inc();
@@ -178,11 +181,11 @@ impl To {
         let addresses = Arc::clone(&self.addresses);
         match listener.purpose {
             Purpose::Sites => self.workers.serve(move |seat| {
-                let place = Place::of_client(listener, permit, counted, seat);
+                let place = ConnectionGuard::of_client(listener, permit, counted, seat);
                 connect(accepted, place, limits, addresses);
             }),
             Purpose::Admin => {
-                let place = Place::of_operator(listener, permit, spare.clone());
+                let place = ConnectionGuard::of_operator(listener, permit, spare.clone());
                 connect(accepted, place, limits, addresses);
             }
         }
@@ -199,13 +202,13 @@ fn is_exempt(listener: &Listener, address: SocketAddr) -> bool {
 const WELL_AFTER: Duration = Duration::from_secs(5);
 
 /// The system gives no connections for want of something (files, memory): told when that begins and when it is over.
-struct Want<'a> {
+struct AcceptBackoff<'a> {
     listener: &'a Listener,
     since: Option<Instant>,
     last: Instant,
 }
 
-impl<'a> Want<'a> {
+impl<'a> AcceptBackoff<'a> {
     fn new(listener: &'a Listener) -> Self {
         Self { listener, since: None, last: Instant::now() }
     }

@@ -11,7 +11,7 @@ use std::{
 use arc_swap::ArcSwap;
 use tokio::sync::{Notify, futures::Notified};
 
-use super::{Noted, Refused, bind};
+use super::{Noted, RefusedRequest, bind};
 use crate::{
     config::{Address, Listen},
     observe::ListenerMetrics,
@@ -103,7 +103,7 @@ impl Listener {
     }
 
     /// Has the access log say that a request was refused unread; operators' are not in it.
-    pub(crate) fn note(&self, refused: &Refused<'_>) {
+    pub(crate) fn note(&self, refused: &RefusedRequest<'_>) {
         if self.purpose == Purpose::Sites {
             (self.noted)(refused);
         }

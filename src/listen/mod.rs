@@ -3,13 +3,13 @@
 //! [`accept`] hands each connection, counted by its [`place`], to the client's side of the proxy (`downstream`).
 
 mod accept;
-mod addresses;
+mod address_counts;
 mod bind;
+mod guard;
 mod listener;
 mod peer;
-mod place;
-mod spare;
-mod workers;
+mod reserved_fds;
+mod threads;
 
 use std::{
     sync::{
@@ -28,26 +28,27 @@ use crate::{
     observe::Metrics,
     tls::{CertificateError, Certificates},
 };
-pub(crate) use accept::Accepted;
-pub(crate) use addresses::Addresses;
+pub(crate) use accept::AcceptedSocket;
+pub(crate) use address_counts::AddressCounts;
 use bind::BindError;
+pub(crate) use guard::ConnectionGuard;
 pub use listener::{Listener, Purpose};
 pub(crate) use peer::includes;
 pub use peer::{Peer, PeerAddress};
-pub(crate) use place::Place;
 #[cfg(test)]
-pub(crate) use spare::Spare;
-pub(crate) use workers::Workers;
+pub(crate) use reserved_fds::ReservedFds;
+pub(crate) use threads::WorkerThreads;
 
 /// Serves a connection that has been accepted, on the thread that calls it.
-pub(crate) type Connect = Arc<dyn Fn(Accepted, Place, Arc<Limits>, Arc<Addresses>) + Send + Sync>;
+pub(crate) type Connect =
+    Arc<dyn Fn(AcceptedSocket, ConnectionGuard, Arc<ConnectionSettings>, Arc<AddressCounts>) + Send + Sync>;
 
 /// What takes note of requests that are refused unread.
-pub(crate) type Noted = Arc<dyn Fn(&Refused<'_>) + Send + Sync>;
+pub(crate) type Noted = Arc<dyn Fn(&RefusedRequest<'_>) + Send + Sync>;
 
 /// A request that is refused before it is read.
 #[derive(Debug)]
-pub(crate) struct Refused<'a> {
+pub(crate) struct RefusedRequest<'a> {
     /// Whose it is.
     pub(crate) peer: &'a Peer,
     /// Its first line, as far as it has come.
@@ -60,7 +61,7 @@ pub(crate) struct Refused<'a> {
 
 /// The times that a connection keeps to.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct Limits {
+pub(crate) struct ConnectionSettings {
     pub(crate) client_header_timeout: Duration,
     pub(crate) keepalive_timeout: Duration,
     pub(crate) send_timeout: Duration,
@@ -70,7 +71,7 @@ pub(crate) struct Limits {
     pub(crate) per_address: Option<usize>,
 }
 
-impl From<&config::Server> for Limits {
+impl From<&config::Server> for ConnectionSettings {
     fn from(server: &config::Server) -> Self {
         Self {
             client_header_timeout: server.client_header_timeout,
@@ -85,19 +86,19 @@ impl From<&config::Server> for Limits {
 
 /// All listeners of the process.
 pub struct Listeners {
-    open: Mutex<Vec<Open>>,
+    open: Mutex<Vec<OpenListener>>,
     /// No listener opens any more. Changed and looked at under the lock of `open`.
     stopping: AtomicBool,
-    limits: ArcSwap<Limits>,
+    limits: ArcSwap<ConnectionSettings>,
     /// Room for clients' connections, and for operators' beside them: they must get in when it is full.
     room: Arc<Semaphore>,
     admin_room: Arc<Semaphore>,
     /// Places in `room`.
     places: u32,
-    addresses: Arc<Addresses>,
+    addresses: Arc<AddressCounts>,
     connect: Connect,
     noted: Noted,
-    workers: Arc<Workers>,
+    workers: Arc<WorkerThreads>,
     certificates: Arc<Certificates>,
     metrics: Arc<Metrics>,
 }
@@ -120,7 +121,7 @@ pub(crate) enum ListenError {
 }
 
 /// A listener that accepts.
-struct Open {
+struct OpenListener {
     listener: Arc<Listener>,
     accepting: tokio::task::JoinHandle<()>,
     /// Takes IPv6 alone, though it listens on `[::]`.
@@ -136,7 +137,7 @@ impl Listeners {
         server: &config::Server,
         connect: Connect,
         noted: Noted,
-        workers: Arc<Workers>,
+        workers: Arc<WorkerThreads>,
         metrics: Arc<Metrics>,
     ) -> Self {
         let max_connections = u32::try_from(server.max_connections).unwrap_or(u32::MAX);
@@ -194,10 +195,10 @@ impl Listeners {
         }
         take_effect();
         self.certificates.apply(config, names);
-        self.limits.store(Arc::new(Limits::from(&config.server)));
+        self.limits.store(Arc::new(ConnectionSettings::from(&config.server)));
         let (stay, gone): (Vec<_>, Vec<_>) =
             open.drain(..).partition(|open| kept.iter().any(|kept| Arc::ptr_eq(kept, &open.listener)));
-        gone.iter().for_each(Open::close);
+        gone.iter().for_each(OpenListener::close);
         *open = stay;
         for listener in open.iter().map(|open| &open.listener) {
             let mut settings = config.listen.iter().filter(|_| listener.purpose == Purpose::Sites);
@@ -215,8 +216,8 @@ impl Listeners {
 
     /// Stops accepting clients, and waits until the last of them has left. Operators may still look.
     pub(crate) async fn close(&self) {
-        let clients = |open: &mut Open| open.listener.purpose == Purpose::Sites;
-        let closed: Vec<Open> = {
+        let clients = |open: &mut OpenListener| open.listener.purpose == Purpose::Sites;
+        let closed: Vec<OpenListener> = {
             let mut open = self.lock();
             self.stopping.store(true, Ordering::Relaxed);
             open.extract_if(.., clients).collect()
@@ -232,8 +233,8 @@ impl Listeners {
 
     /// Closes what is left, the operators' listener.
     pub(crate) fn finish(&self) {
-        let left: Vec<Open> = self.lock().drain(..).collect();
-        left.iter().for_each(Open::close);
+        let left: Vec<OpenListener> = self.lock().drain(..).collect();
+        left.iter().for_each(OpenListener::close);
     }
 
     /// The listeners that accept now.
@@ -260,7 +261,13 @@ impl Listeners {
         free.next().cloned()
     }
 
-    fn start(self: &Arc<Self>, bound: bind::Bound, listen: &Listen, purpose: Purpose, only_v6: bool) -> Open {
+    fn start(
+        self: &Arc<Self>,
+        bound: bind::Bound,
+        listen: &Listen,
+        purpose: Purpose,
+        only_v6: bool,
+    ) -> OpenListener {
         let metrics = self.metrics.listener(&listen.address.to_string());
         let listener = Arc::new(Listener::new(
             listen,
@@ -288,10 +295,10 @@ impl Listeners {
                 workers: Arc::clone(&self.workers),
             },
         ));
-        Open { listener, accepting, only_v6, file: bound.file }
+        OpenListener { listener, accepting, only_v6, file: bound.file }
     }
 
-    fn lock(&self) -> std::sync::MutexGuard<'_, Vec<Open>> {
+    fn lock(&self) -> std::sync::MutexGuard<'_, Vec<OpenListener>> {
         self.open.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -307,7 +314,7 @@ fn connections_for_files() -> u32 {
     u32::try_from(places).unwrap_or(u32::MAX)
 }
 
-impl Open {
+impl OpenListener {
     fn close(&self) {
         tracing::info!(address = %self.listener.address, "no longer listening");
         self.listener.close();

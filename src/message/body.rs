@@ -10,11 +10,11 @@ use crate::{
 /// What came is no body.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("the body is malformed: {0}")]
-pub(crate) struct Malformed(#[from] NoChunks);
+pub(crate) struct MalformedBody(#[from] NoChunks);
 
 /// Where a body ends.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) enum Framing {
+pub(crate) enum BodyFraming {
     /// After so many bytes more.
     Length(u64),
     /// After its last chunk.
@@ -23,7 +23,7 @@ pub(crate) enum Framing {
     Close,
 }
 
-impl Framing {
+impl BodyFraming {
     pub(crate) fn chunked() -> Self {
         Self::Chunked(Chunks::new())
     }
@@ -42,7 +42,7 @@ impl Framing {
     /// # Errors
     ///
     /// When none of them can.
-    pub(crate) fn count(&mut self, bytes: &[u8]) -> Result<usize, Malformed> {
+    pub(crate) fn count(&mut self, bytes: &[u8]) -> Result<usize, MalformedBody> {
         match self {
             Self::Chunked(chunks) => Ok(chunks.count(bytes)?),
             Self::Length(left) => {
@@ -56,7 +56,7 @@ impl Framing {
 
     /// Takes what has come: moves the data to the front of `bytes`, and gives its length and how many bytes of the body
     /// were there.
-    fn take(&mut self, bytes: &mut [u8]) -> Result<(usize, usize), Malformed> {
+    fn take(&mut self, bytes: &mut [u8]) -> Result<(usize, usize), MalformedBody> {
         match self {
             Self::Chunked(chunks) => unchunk(chunks, bytes),
             Self::Length(_) | Self::Close => self.count(bytes).map(|taken| (taken, taken)),
@@ -65,7 +65,7 @@ impl Framing {
 }
 
 /// Moves the data of chunks to the front of `bytes`.
-fn unchunk(chunks: &mut Chunks, bytes: &mut [u8]) -> Result<(usize, usize), Malformed> {
+fn unchunk(chunks: &mut Chunks, bytes: &mut [u8]) -> Result<(usize, usize), MalformedBody> {
     let (mut data, mut taken) = (0, 0);
     loop {
         let step = chunks.next(&bytes[taken..])?;
@@ -81,7 +81,7 @@ fn unchunk(chunks: &mut Chunks, bytes: &mut [u8]) -> Result<(usize, usize), Malf
 /// A body on its way through: read as it is framed on one side, written as it is to be on the other.
 #[derive(Debug)]
 pub(crate) struct Pipe {
-    framing: Framing,
+    framing: BodyFraming,
     /// The other side gets chunks.
     chunks: bool,
     /// The end has been written.
@@ -89,7 +89,7 @@ pub(crate) struct Pipe {
 }
 
 impl Pipe {
-    pub(crate) fn new(framing: Framing, chunks: bool) -> Self {
+    pub(crate) fn new(framing: BodyFraming, chunks: bool) -> Self {
         let done = framing.is_done();
         Self { framing, chunks, done }
     }
@@ -102,26 +102,30 @@ impl Pipe {
     /// Bytes of data that are sure to follow what has come, or the body is cut off: the rest of a chunk.
     pub(crate) fn announced(&self) -> u64 {
         match &self.framing {
-            Framing::Chunked(chunks) => chunks.data_left().unwrap_or_default(),
+            BodyFraming::Chunked(chunks) => chunks.data_left().unwrap_or_default(),
             // The length of a request is known before it is taken.
-            Framing::Length(_) | Framing::Close => 0,
+            BodyFraming::Length(_) | BodyFraming::Close => 0,
         }
     }
 
     /// Takes what lies in `range` of the buffer, which starts no earlier than [`BEFORE`], and gives what is to be
     /// written.
-    pub(crate) fn take(&mut self, buffer: &mut Buffer, range: Range<usize>) -> Result<Taken, Malformed> {
+    pub(crate) fn take(
+        &mut self,
+        buffer: &mut Buffer,
+        range: Range<usize>,
+    ) -> Result<PipeStep, MalformedBody> {
         let start = range.start;
         let (data, taken) = self.framing.take(&mut buffer[range])?;
         self.done = self.framing.is_done();
         let out = if self.chunks { chunk(buffer, start, data, self.done) } else { start..start + data };
-        Ok(Taken { out, data, taken })
+        Ok(PipeStep { out, data, taken })
     }
 
     /// The connection has ended: for a body that ends with it that is the end, and what is still to be written for it.
     /// `None` where something is missing.
     pub(crate) fn end(&mut self) -> Option<&'static [u8]> {
-        let ends = self.framing == Framing::Close;
+        let ends = self.framing == BodyFraming::Close;
         self.done |= ends;
         ends.then_some(if self.chunks { LAST_CHUNK } else { b"" })
     }
@@ -129,7 +133,7 @@ impl Pipe {
 
 /// What was taken of a body.
 #[derive(Debug, PartialEq, Eq)]
-pub(crate) struct Taken {
+pub(crate) struct PipeStep {
     /// Where in the buffer what is to be written is.
     pub(crate) out: Range<usize>,
     /// Bytes of data in it.
@@ -172,7 +176,7 @@ mod tests {
     use super::*;
 
     /// What comes out of a body that arrives in pieces of this size, or what is wrong with it.
-    fn through(mut pipe: Pipe, body: &[u8], piece: usize) -> Result<(Vec<u8>, usize), Malformed> {
+    fn through(mut pipe: Pipe, body: &[u8], piece: usize) -> Result<(Vec<u8>, usize), MalformedBody> {
         let (mut out, mut used) = (Vec::new(), 0);
         for part in body.chunks(piece) {
             let mut buffer = Buffer::take();
@@ -191,44 +195,44 @@ mod tests {
     fn chunks_become_chunks_without_what_nobody_needs() {
         let body = b"5;a=\"b\"\r\nhello\r\n0a\r\n0123456789\r\n0\r\nX: y\r\n\r\nGET";
         for piece in 1..body.len() {
-            let (out, used) = through(Pipe::new(Framing::chunked(), true), body, piece).unwrap();
+            let (out, used) = through(Pipe::new(BodyFraming::chunked(), true), body, piece).unwrap();
             assert_eq!(used, body.len() - 3, "{piece}");
-            let (data, _) = through(Pipe::new(Framing::chunked(), false), &out, out.len()).unwrap();
+            let (data, _) = through(Pipe::new(BodyFraming::chunked(), false), &out, out.len()).unwrap();
             assert_eq!(data, b"hello0123456789", "{piece}");
         }
-        let (out, _) = through(Pipe::new(Framing::chunked(), true), body, 1000).unwrap();
+        let (out, _) = through(Pipe::new(BodyFraming::chunked(), true), body, 1000).unwrap();
         assert_eq!(out, b"f\r\nhello0123456789\r\n0\r\n\r\n");
     }
 
     #[test]
     fn a_length_ends_where_it_says() {
-        let (out, used) = through(Pipe::new(Framing::Length(4), false), b"abcdef", 3).unwrap();
+        let (out, used) = through(Pipe::new(BodyFraming::Length(4), false), b"abcdef", 3).unwrap();
         assert_eq!((out.as_slice(), used), (&b"abcd"[..], 4));
-        assert!(Pipe::new(Framing::Length(0), false).is_done());
+        assert!(Pipe::new(BodyFraming::Length(0), false).is_done());
     }
 
     #[test]
     fn what_ends_with_the_connection_becomes_chunks() {
-        let mut pipe = Pipe::new(Framing::Close, true);
+        let mut pipe = Pipe::new(BodyFraming::Close, true);
         let mut buffer = Buffer::take();
         buffer.room()[..2].copy_from_slice(b"hi");
         let taken = pipe.take(&mut buffer, BEFORE..BEFORE + 2).unwrap();
         assert_eq!(&buffer[taken.out], b"2\r\nhi\r\n");
         assert_eq!((pipe.is_done(), pipe.end(), pipe.is_done()), (false, Some(LAST_CHUNK), true));
-        assert_eq!(Pipe::new(Framing::Length(1), false).end(), None);
+        assert_eq!(Pipe::new(BodyFraming::Length(1), false).end(), None);
     }
 
     #[test]
     fn what_can_be_read_in_two_ways_is_malformed() {
         for piece in [1, 1000] {
-            assert!(through(Pipe::new(Framing::chunked(), true), b"1\r\na\n0\r\n\r\n", piece).is_err());
+            assert!(through(Pipe::new(BodyFraming::chunked(), true), b"1\r\na\n0\r\n\r\n", piece).is_err());
         }
     }
 
     proptest::proptest! {
         #[test]
         fn nothing_makes_it_panic(body: Vec<u8>, piece in 1_usize..20) {
-            let _ = through(Pipe::new(Framing::chunked(), true), &body, piece);
+            let _ = through(Pipe::new(BodyFraming::chunked(), true), &body, piece);
         }
     }
 }

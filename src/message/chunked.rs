@@ -17,13 +17,13 @@ pub(crate) struct NoChunks(&'static str);
 /// A place in chunks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Chunks {
-    at: At,
+    at: ChunkState,
     ignored: usize,
 }
 
 /// What comes next.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Step {
+pub(crate) struct ChunkStep {
     /// Bytes around data.
     pub(crate) around: usize,
     /// Bytes of data that follow them.
@@ -31,7 +31,7 @@ pub(crate) struct Step {
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum At {
+enum ChunkState {
     /// Before the first digit of a size.
     SizeStart,
     /// After so many digits of a size, which is this so far.
@@ -62,22 +62,22 @@ enum At {
 impl Chunks {
     /// At the start of a body.
     pub(crate) fn new() -> Self {
-        Self { at: At::SizeStart, ignored: 0 }
+        Self { at: ChunkState::SizeStart, ignored: 0 }
     }
 
     /// Whether all of the body has come.
     pub(crate) fn is_done(&self) -> bool {
-        self.at == At::Done
+        self.at == ChunkState::Done
     }
 
     /// How much more of the data comes that we are in.
     pub(crate) fn data_left(&self) -> Option<u64> {
-        if let At::Data(left) = self.at { Some(left) } else { None }
+        if let ChunkState::Data(left) = self.at { Some(left) } else { None }
     }
 
     /// Whether what came last was no chunk.
     pub(crate) fn is_lost(&self) -> bool {
-        matches!(self.at, At::Lost(_))
+        matches!(self.at, ChunkState::Lost(_))
     }
 
     /// Takes what comes up to the end of the next data, or of `bytes`, or of the body: nothing only there.
@@ -85,22 +85,22 @@ impl Chunks {
     /// # Errors
     ///
     /// Where two programs could read it in two ways; from then on always.
-    pub(crate) fn next(&mut self, bytes: &[u8]) -> Result<Step, NoChunks> {
+    pub(crate) fn next(&mut self, bytes: &[u8]) -> Result<ChunkStep, NoChunks> {
         for (around, byte) in bytes.iter().enumerate() {
             match &mut self.at {
-                At::Done => return Ok(Step { around, data: 0 }),
-                At::Data(left) => {
+                ChunkState::Done => return Ok(ChunkStep { around, data: 0 }),
+                ChunkState::Data(left) => {
                     let data = (bytes.len() - around).min(usize::try_from(*left).unwrap_or(usize::MAX));
                     *left -= data as u64;
                     if *left == 0 {
-                        self.at = At::DataEnd;
+                        self.at = ChunkState::DataEnd;
                     }
-                    return Ok(Step { around, data });
+                    return Ok(ChunkStep { around, data });
                 }
-                _ => self.at = self.after(*byte).inspect_err(|error| self.at = At::Lost(*error))?,
+                _ => self.at = self.after(*byte).inspect_err(|error| self.at = ChunkState::Lost(*error))?,
             }
         }
-        Ok(Step { around: bytes.len(), data: 0 })
+        Ok(ChunkStep { around: bytes.len(), data: 0 })
     }
 
     /// How many of `bytes` belong to the body. What is no chunk does not, nor anything after it.
@@ -112,7 +112,7 @@ impl Chunks {
         let mut taken = 0;
         loop {
             match self.next(&bytes[taken..]) {
-                Ok(Step { around, data }) if around + data > 0 => taken += around + data,
+                Ok(ChunkStep { around, data }) if around + data > 0 => taken += around + data,
                 Err(error) if taken == 0 => return Err(error),
                 Ok(_) | Err(_) => return Ok(taken),
             }
@@ -120,41 +120,51 @@ impl Chunks {
     }
 
     /// The place after one byte that is not data.
-    fn after(&mut self, byte: u8) -> Result<At, NoChunks> {
-        if matches!(self.at, At::Extension(_) | At::TrailerStart | At::TrailerName | At::Trailer) {
+    fn after(&mut self, byte: u8) -> Result<ChunkState, NoChunks> {
+        if matches!(
+            self.at,
+            ChunkState::Extension(_)
+                | ChunkState::TrailerStart
+                | ChunkState::TrailerName
+                | ChunkState::Trailer
+        ) {
             self.ignored += 1;
             if self.ignored > MOST_IGNORED {
                 return Err(NoChunks("too much beside its data"));
             }
         }
         Ok(match (self.at, byte) {
-            (At::SizeStart, byte) if byte.is_ascii_hexdigit() => At::Size(digit(byte), 1),
-            (At::Size(size, digits), byte) if byte.is_ascii_hexdigit() && digits < MOST_DIGITS => {
+            (ChunkState::SizeStart, byte) if byte.is_ascii_hexdigit() => ChunkState::Size(digit(byte), 1),
+            (ChunkState::Size(size, digits), byte) if byte.is_ascii_hexdigit() && digits < MOST_DIGITS => {
                 if size > MOST_SIZE >> 4 {
                     return Err(NoChunks("a chunk that is larger than any body"));
                 }
-                At::Size(size << 4 | digit(byte), digits + 1)
+                ChunkState::Size(size << 4 | digit(byte), digits + 1)
             }
-            (At::Size(size, _), b';') => At::Extension(size),
-            (At::Size(size, _) | At::Extension(size), b'\r') => At::SizeEnd(size),
-            (At::Extension(size), byte) if is_text(byte) => At::Extension(size),
-            (At::SizeEnd(0), b'\n') => At::TrailerStart,
-            (At::SizeEnd(size), b'\n') => At::Data(size),
-            (At::DataEnd, b'\r') => At::DataLineFeed,
-            (At::DataLineFeed, b'\n') => At::SizeStart,
-            (At::TrailerStart, b'\r') => At::LastLineFeed,
+            (ChunkState::Size(size, _), b';') => ChunkState::Extension(size),
+            (ChunkState::Size(size, _) | ChunkState::Extension(size), b'\r') => ChunkState::SizeEnd(size),
+            (ChunkState::Extension(size), byte) if is_text(byte) => ChunkState::Extension(size),
+            (ChunkState::SizeEnd(0), b'\n') => ChunkState::TrailerStart,
+            (ChunkState::SizeEnd(size), b'\n') => ChunkState::Data(size),
+            (ChunkState::DataEnd, b'\r') => ChunkState::DataLineFeed,
+            (ChunkState::DataLineFeed, b'\n') => ChunkState::SizeStart,
+            (ChunkState::TrailerStart, b'\r') => ChunkState::LastLineFeed,
             // Only fields are trailers: what looks like a request there was meant to be one for somebody.
-            (At::TrailerStart | At::TrailerName, byte) if is_token(byte) => At::TrailerName,
-            (At::TrailerName, b':') => At::Trailer,
-            (At::Trailer, b'\r') => At::TrailerEnd,
-            (At::Trailer, byte) if is_text(byte) => At::Trailer,
-            (At::TrailerEnd, b'\n') => At::TrailerStart,
-            (At::LastLineFeed, b'\n') => At::Done,
-            (At::Lost(error), _) => return Err(error),
-            (At::SizeStart | At::Size(..) | At::SizeEnd(_), _) => {
+            (ChunkState::TrailerStart | ChunkState::TrailerName, byte) if is_token(byte) => {
+                ChunkState::TrailerName
+            }
+            (ChunkState::TrailerName, b':') => ChunkState::Trailer,
+            (ChunkState::Trailer, b'\r') => ChunkState::TrailerEnd,
+            (ChunkState::Trailer, byte) if is_text(byte) => ChunkState::Trailer,
+            (ChunkState::TrailerEnd, b'\n') => ChunkState::TrailerStart,
+            (ChunkState::LastLineFeed, b'\n') => ChunkState::Done,
+            (ChunkState::Lost(error), _) => return Err(error),
+            (ChunkState::SizeStart | ChunkState::Size(..) | ChunkState::SizeEnd(_), _) => {
                 return Err(NoChunks("not the size of a chunk"));
             }
-            (At::TrailerStart | At::TrailerName, _) => return Err(NoChunks("a trailer is no field")),
+            (ChunkState::TrailerStart | ChunkState::TrailerName, _) => {
+                return Err(NoChunks("a trailer is no field"));
+            }
             _ => return Err(NoChunks("a line does not end as it should")),
         })
     }

@@ -1,6 +1,6 @@
 //! Codings of content, and which of them a client wants (RFC 9110 §12.5.3).
 
-use crate::message::headers::{Lines, text};
+use crate::message::headers::{RawHeaders, text};
 use http::{HeaderValue, header};
 
 /// A coding of content (RFC 9110 §8.4.1).
@@ -43,15 +43,15 @@ impl Coding {
 }
 
 /// The place of the coding that the client likes best; `None` when that is the content as it is.
-pub(crate) fn choose(request: &Lines, available: impl Iterator<Item = Coding>) -> Option<usize> {
-    Accepted::read(request)?.best(available)
+pub(crate) fn choose(request: &RawHeaders, available: impl Iterator<Item = Coding>) -> Option<usize> {
+    AcceptEncoding::read(request)?.best(available)
 }
 
 /// `Accept-Encoding`, its weights in thousandths.
-pub(crate) struct Accepted<'a>(Vec<(&'a str, u16)>);
+pub(crate) struct AcceptEncoding<'a>(Vec<(&'a str, u16)>);
 
-impl<'a> Accepted<'a> {
-    pub(crate) fn read(request: &'a Lines) -> Option<Self> {
+impl<'a> AcceptEncoding<'a> {
+    pub(crate) fn read(request: &'a RawHeaders) -> Option<Self> {
         let mut accepted = Vec::new();
         for value in request.values(&header::ACCEPT_ENCODING) {
             for item in text(value)?.split(',') {
@@ -111,7 +111,7 @@ mod tests {
     use super::*;
 
     fn chosen(accept: &str) -> Option<Coding> {
-        choose(&Lines::of(&[("accept-encoding", accept)]), Coding::ALL.into_iter())
+        choose(&RawHeaders::of(&[("accept-encoding", accept)]), Coding::ALL.into_iter())
             .map(|place| Coding::ALL[place])
     }
 
@@ -137,6 +137,6 @@ mod tests {
         ] {
             assert_eq!(chosen(accept), coding, "{accept}");
         }
-        assert_eq!(choose(&Lines::default(), Coding::ALL.into_iter()), None);
+        assert_eq!(choose(&RawHeaders::default(), Coding::ALL.into_iter()), None);
     }
 }

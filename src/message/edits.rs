@@ -8,8 +8,8 @@ use bytes::{BufMut, BytesMut};
 use http::{HeaderMap, HeaderName, HeaderValue};
 
 use crate::message::{
-    fields::Fields,
-    headers::{Lines, is_same_name, length_bit},
+    fields::EditHeaders,
+    headers::{RawHeaders, is_same_name, length_bit},
 };
 
 /// What values that are written take in most heads: the client's address twice, a host, a port, an id.
@@ -17,8 +17,8 @@ const WRITTEN: usize = 192;
 
 /// A head and its changes.
 #[derive(Debug)]
-pub(crate) struct Edited<'a> {
-    received: &'a Lines,
+pub(crate) struct HeaderEdits<'a> {
+    received: &'a RawHeaders,
     /// Names whose fields as they came are gone, and what is there in their place, if anything.
     changes: Vec<(HeaderName, Change)>,
     /// Which lengths these names have.
@@ -51,8 +51,8 @@ pub(crate) fn is_hop_by_hop(name: &[u8]) -> bool {
     named.iter().any(|hop| name.eq_ignore_ascii_case(hop.as_bytes()))
 }
 
-impl<'a> Edited<'a> {
-    pub(crate) fn new(received: &'a Lines) -> Self {
+impl<'a> HeaderEdits<'a> {
+    pub(crate) fn new(received: &'a RawHeaders) -> Self {
         Self { received, changes: Vec::with_capacity(8), lengths: 0, written: BytesMut::new() }
     }
 
@@ -101,7 +101,7 @@ impl<'a> Edited<'a> {
     }
 }
 
-impl Fields for Edited<'_> {
+impl EditHeaders for HeaderEdits<'_> {
     fn get(&self, name: &HeaderName) -> Option<&[u8]> {
         if !self.is_changed(name) {
             return self.received.get(name);
@@ -192,7 +192,7 @@ mod tests {
         read(head, 0).unwrap().unwrap().0
     }
 
-    fn written(edited: &Edited<'_>) -> String {
+    fn written(edited: &HeaderEdits<'_>) -> String {
         let mut out = BytesMut::new();
         edited.write(&mut out);
         String::from_utf8(out.to_vec()).unwrap()
@@ -202,13 +202,13 @@ mod tests {
     fn what_is_not_changed_goes_as_it_came() {
         let received = received();
         let expected = "HOST: a\r\nX-one: 1\r\nx-Two: 2\r\nX-One: 1b\r\nset-cookie: a=b\r\n";
-        assert_eq!(written(&Edited::new(&received.head.headers)), expected);
+        assert_eq!(written(&HeaderEdits::new(&received.head.headers)), expected);
     }
 
     #[test]
     fn changes_stand_in_the_place_of_all_of_their_name() {
         let received = received();
-        let mut edited = Edited::new(&received.head.headers);
+        let mut edited = HeaderEdits::new(&received.head.headers);
         let (one, two) = (HeaderName::from_static("x-one"), HeaderName::from_static("x-two"));
         edited.set(one.clone(), HeaderValue::from_static("new"));
         edited.remove(&two);

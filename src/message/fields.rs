@@ -9,7 +9,7 @@ use crate::message::text::value;
 
 /// A head whose fields can be changed. Heads on their way keep changes beside the bytes that came, and pingora's keep the
 /// spelling of names beside a map, so they are changed through these; rules about fields need not know.
-pub(crate) trait Fields {
+pub(crate) trait EditHeaders {
     /// The value of the first of that name, as it is now.
     fn get(&self, name: &HeaderName) -> Option<&[u8]>;
     /// The values of all of that name, as they are now.
@@ -60,7 +60,7 @@ pub(crate) fn named_in_connection(each: impl FnOnce(&mut dyn FnMut(&[u8]))) -> V
 }
 
 /// Writes the length of a body in digits that nobody reads in another way: `010` is eight to some.
-pub(crate) fn write_plain_length(head: &mut impl Fields) {
+pub(crate) fn write_plain_length(head: &mut impl EditHeaders) {
     let length = head.get(&header::CONTENT_LENGTH).filter(|length| length.len() > 1 && length[0] == b'0');
     let length = length.and_then(|length| std::str::from_utf8(length).ok()?.parse::<u64>().ok());
     if let Some(length) = length {
@@ -131,7 +131,7 @@ pub(crate) fn write_field(head: &mut BytesMut, name: &HeaderName, value: &Header
     head.extend_from_slice(b"\r\n");
 }
 
-impl Fields for HeaderMap {
+impl EditHeaders for HeaderMap {
     fn get(&self, name: &HeaderName) -> Option<&[u8]> {
         Self::get(self, name).map(HeaderValue::as_bytes)
     }

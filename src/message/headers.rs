@@ -7,27 +7,27 @@ use http::{HeaderMap, HeaderName, HeaderValue};
 
 /// A head as it came, from its first line to the empty one.
 #[derive(Debug, Default)]
-pub(crate) struct Lines {
+pub(crate) struct RawHeaders {
     bytes: Bytes,
-    fields: Vec<(Place, Place)>,
+    fields: Vec<(HeaderSpan, HeaderSpan)>,
     /// Which lengths their names have.
     lengths: u64,
 }
 
 /// A part of a head, which is smaller than 4 GiB.
 #[derive(Debug, Clone, Copy)]
-struct Place {
+struct HeaderSpan {
     start: u32,
     length: u32,
 }
 
-impl Place {
+impl HeaderSpan {
     fn of(self, head: &[u8]) -> &[u8] {
         &head[self.start as usize..(self.start + self.length) as usize]
     }
 }
 
-impl Lines {
+impl RawHeaders {
     /// A copy of `head`, in which the parser has found these fields.
     pub(crate) fn new(head: &[u8], fields: &[httparse::Header<'_>]) -> Self {
         Self::found_in(head, head, fields)
@@ -37,7 +37,7 @@ impl Lines {
     pub(crate) fn found_in(head: &[u8], kept: &[u8], fields: &[httparse::Header<'_>]) -> Self {
         let place = |text: &[u8]| {
             let start = (text.as_ptr() as usize).wrapping_sub(head.as_ptr() as usize);
-            Place { start: start as u32, length: text.len() as u32 }
+            HeaderSpan { start: start as u32, length: text.len() as u32 }
         };
         let lengths = fields.iter().fold(0, |lengths, field| lengths | length_bit(field.name.as_bytes()));
         let fields = fields.iter().map(|field| (place(field.name.as_bytes()), place(field.value))).collect();
@@ -135,7 +135,7 @@ impl Lines {
             return None;
         }
         let rest = self.fields.get(from..)?;
-        let is_it = |(came, _): &(Place, Place)| {
+        let is_it = |(came, _): &(HeaderSpan, HeaderSpan)| {
             came.length as usize == name.len() && is_same_name(came.of(&self.bytes), name)
         };
         Some(from + rest.iter().position(is_it)?)
@@ -163,7 +163,7 @@ pub(crate) fn text(value: &[u8]) -> Option<&str> {
 }
 
 #[cfg(any(test, fuzzing))]
-impl Lines {
+impl RawHeaders {
     /// Those of a request with these fields.
     pub(crate) fn of(fields: &[(&str, &str)]) -> Self {
         let fields: String = fields.iter().map(|(name, value)| format!("{name}: {value}\r\n")).collect();
@@ -179,7 +179,7 @@ impl Lines {
 }
 
 #[cfg(any(test, fuzzing))]
-impl From<&HeaderMap> for Lines {
+impl From<&HeaderMap> for RawHeaders {
     fn from(map: &HeaderMap) -> Self {
         let mut head = BytesMut::from("GET / HTTP/1.1\r\n");
         crate::message::fields::write_fields(&mut head, map);
@@ -194,7 +194,7 @@ mod tests {
     #[test]
     fn what_is_kept_is_written_in_one_form() {
         let head = b"GET / HTTP/1.1\r\nA: 1\r\nb:2\r\nC:  3 \r\nd: 4\r\nE: 5\r\nF:\r\nG: \r\nH:\t6\r\n\r\n";
-        let lines = Lines::parsed(head);
+        let lines = RawHeaders::parsed(head);
         let written = |gone: &[u8]| {
             let mut out = BytesMut::new();
             lines.write(&mut out, |name| !gone.contains(&name[0]));

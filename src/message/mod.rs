@@ -18,23 +18,23 @@ mod target;
 mod text;
 
 pub(crate) use authority::Authority;
-pub(crate) use body::{Framing, Pipe, Taken};
+pub(crate) use body::{BodyFraming, Pipe, PipeStep};
 pub(crate) use chunked::Chunks;
 pub use coding::Coding;
-pub(crate) use coding::{Accepted, choose};
+pub(crate) use coding::{AcceptEncoding, choose};
 pub(crate) use cookies::cookies;
 pub(crate) use date::http_date;
-pub(crate) use edits::{Edited, is_hop_by_hop};
+pub(crate) use edits::{HeaderEdits, is_hop_by_hop};
 pub(crate) use fields::{
-    Fields, has_word, named_in_connection, names_if, starts_with, write_field, write_fields,
+    EditHeaders, has_word, named_in_connection, names_if, starts_with, write_field, write_fields,
     write_plain_length,
 };
-pub(crate) use headers::{Lines, text};
+pub(crate) use headers::{RawHeaders, text};
 pub(crate) use inbound::Inbound;
 pub(crate) use request::{Refusal, Request, RequestHead, first_line, read as read_request};
 pub(crate) use request_id::{RequestId, X_REQUEST_ID};
 pub(crate) use response::{MOST_INTERIM, ResponseHead, is_interim};
 pub(crate) use streams::is_event_stream;
 #[cfg(test)]
-pub(crate) use target::Target;
+pub(crate) use target::RequestTarget;
 pub(crate) use text::{value, write_number};

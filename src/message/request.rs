@@ -6,7 +6,7 @@ use bytes::Bytes;
 use http::{Method, StatusCode, Version, header};
 
 use crate::message::{
-    authority::Authority, chunked::Chunks, headers::Lines, inbound::Inbound, target::Target,
+    authority::Authority, chunked::Chunks, headers::RawHeaders, inbound::Inbound, target::RequestTarget,
 };
 
 /// Most bytes of a head; past it 431. Four times what browsers and Galaxy's cookies need.
@@ -57,10 +57,10 @@ impl Refusal {
 pub(crate) struct RequestHead {
     pub(crate) method: Method,
     /// What is asked for: a path and a query, `*`, or the URL of one.
-    pub(crate) target: Target,
+    pub(crate) target: RequestTarget,
     pub(crate) version: Version,
     /// Its fields, as they came.
-    pub(crate) headers: Lines,
+    pub(crate) headers: RawHeaders,
 }
 
 /// A request whose head has come.
@@ -183,9 +183,9 @@ fn parse_as(head: &[u8], kept: &[u8]) -> Result<Request, Refusal> {
     let framing = framing(&parsed)?;
     let method = Method::from_bytes(parsed.method.unwrap_or_default().as_bytes()).map_err(|_| malformed())?;
     let version = if parsed.version == Some(1) { Version::HTTP_11 } else { Version::HTTP_10 };
-    let headers = Lines::found_in(head, kept, parsed.headers);
+    let headers = RawHeaders::found_in(head, kept, parsed.headers);
     let target = headers.part(head, parsed.path.unwrap_or_default().as_bytes());
-    let target = Target::read(&method, target, framing.host)?;
+    let target = RequestTarget::read(&method, target, framing.host)?;
     Ok(Request { head: RequestHead { method, target, version, headers }, body: framing.body })
 }
 

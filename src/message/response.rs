@@ -4,7 +4,7 @@ use std::mem::MaybeUninit;
 
 use http::{Method, StatusCode, Version, header};
 
-use crate::message::{body::Framing, fields::has_word, headers::Lines};
+use crate::message::{body::BodyFraming, fields::has_word, headers::RawHeaders};
 
 /// Most fields in a head.
 const MAX_FIELDS: usize = 256;
@@ -20,7 +20,7 @@ pub(crate) const MOST_INTERIM: u32 = 1000;
 /// What came is no head of an answer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("the answer is malformed: {0}")]
-pub(crate) struct Malformed(&'static str);
+pub(crate) struct MalformedHead(&'static str);
 
 /// The head of an answer.
 #[derive(Debug)]
@@ -28,7 +28,7 @@ pub(crate) struct ResponseHead {
     pub(crate) version: Version,
     pub(crate) status: StatusCode,
     /// As it came.
-    pub(crate) lines: Lines,
+    pub(crate) lines: RawHeaders,
 }
 
 impl ResponseHead {
@@ -38,7 +38,7 @@ impl ResponseHead {
     /// # Errors
     ///
     /// A head that is too large, or that is none.
-    pub(crate) fn read(buffer: &[u8], most: usize) -> Result<Option<(Self, usize)>, Malformed> {
+    pub(crate) fn read(buffer: &[u8], most: usize) -> Result<Option<(Self, usize)>, MalformedHead> {
         // One empty line may come before it: some servers end a body with one.
         let (begin, buffer) = buffer.strip_prefix(b"\r\n").map_or((0, buffer), |rest| (2, rest));
         let mut fields = [const { MaybeUninit::uninit() }; MAX_FIELDS];
@@ -47,24 +47,24 @@ impl ResponseHead {
         let length = match config.parse_response_with_uninit_headers(&mut parsed, buffer, &mut fields) {
             Ok(httparse::Status::Complete(length)) if length <= most => length,
             Ok(httparse::Status::Partial) if buffer.len() < most => return Ok(None),
-            Ok(_) => return Err(Malformed("its head is too large (max_response_head)")),
-            Err(httparse::Error::TooManyHeaders) => return Err(Malformed("it has more than 256 fields")),
-            Err(_) => return Err(Malformed("its head is not HTTP")),
+            Ok(_) => return Err(MalformedHead("its head is too large (max_response_head)")),
+            Err(httparse::Error::TooManyHeaders) => return Err(MalformedHead("it has more than 256 fields")),
+            Err(_) => return Err(MalformedHead("its head is not HTTP")),
         };
         let head = &buffer[..length];
         if matches!(head[0], b'\r' | b'\n')
             || memchr::memchr_iter(b'\n', head).any(|at| at == 0 || head[at - 1] != b'\r')
         {
-            return Err(Malformed("a line of its head does not end as it should"));
+            return Err(MalformedHead("a line of its head does not end as it should"));
         }
         let status = parsed.code.filter(|code| (100..600).contains(code));
         let status = status.and_then(|code| StatusCode::from_u16(code).ok());
-        let status = status.ok_or(Malformed("its status is none"))?;
+        let status = status.ok_or(MalformedHead("its status is none"))?;
         let version = if parsed.version == Some(1) { Version::HTTP_11 } else { Version::HTTP_10 };
-        let lines = Lines::new(head, parsed.headers);
+        let lines = RawHeaders::new(head, parsed.headers);
         let head = Self { version, status, lines };
         if head.is_interim() && head.says_where_its_body_ends() {
-            return Err(Malformed("it is an interim one, and says that it has a body"));
+            return Err(MalformedHead("it is an interim one, and says that it has a body"));
         }
         Ok(Some((head, begin + length)))
     }
@@ -97,35 +97,35 @@ impl ResponseHead {
     /// # Errors
     ///
     /// Where two programs could read it in two ways.
-    pub(crate) fn framing(&self, method: &Method) -> Result<Framing, Malformed> {
+    pub(crate) fn framing(&self, method: &Method) -> Result<BodyFraming, MalformedHead> {
         let mut lengths = self.lines.values(&header::CONTENT_LENGTH);
         let mut codings = self.lines.values(&header::TRANSFER_ENCODING);
         let (length, coding) = (lengths.next(), codings.next());
         if lengths.next().is_some() || codings.next().is_some() {
-            return Err(Malformed("Content-Length or Transfer-Encoding is there twice"));
+            return Err(MalformedHead("Content-Length or Transfer-Encoding is there twice"));
         }
         let length = length.map(content_length).transpose()?;
         let bodiless = self.status.is_informational()
             || matches!(self.status, StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED)
             || *method == Method::HEAD;
         match (coding, length) {
-            (Some(_), Some(_)) => Err(Malformed("Content-Length and Transfer-Encoding are both there")),
+            (Some(_), Some(_)) => Err(MalformedHead("Content-Length and Transfer-Encoding are both there")),
             (Some(coding), None) if !coding.eq_ignore_ascii_case(b"chunked") => {
-                Err(Malformed("its Transfer-Encoding is not \"chunked\""))
+                Err(MalformedHead("its Transfer-Encoding is not \"chunked\""))
             }
             (Some(_), None) if self.version == Version::HTTP_10 => {
-                Err(Malformed("HTTP/1.0 knows no Transfer-Encoding"))
+                Err(MalformedHead("HTTP/1.0 knows no Transfer-Encoding"))
             }
-            _ if bodiless => Ok(Framing::Length(0)),
-            (Some(_), None) => Ok(Framing::chunked()),
-            (None, Some(length)) => Ok(Framing::Length(length)),
-            (None, None) => Ok(Framing::Close),
+            _ if bodiless => Ok(BodyFraming::Length(0)),
+            (Some(_), None) => Ok(BodyFraming::chunked()),
+            (None, Some(length)) => Ok(BodyFraming::Length(length)),
+            (None, None) => Ok(BodyFraming::Close),
         }
     }
 }
 
-fn content_length(value: &[u8]) -> Result<u64, Malformed> {
-    let bad = Malformed("Content-Length is not a number of bytes");
+fn content_length(value: &[u8]) -> Result<u64, MalformedHead> {
+    let bad = MalformedHead("Content-Length is not a number of bytes");
     let add = |number: u64, digit: &u8| {
         let digit = digit.is_ascii_digit().then(|| digit - b'0')?;
         number.checked_mul(10)?.checked_add(digit.into())
@@ -142,7 +142,7 @@ mod tests {
         read(format!("HTTP/1.1 200 OK\r\n{fields}\r\n").as_bytes()).unwrap().unwrap().0
     }
 
-    fn read(text: &[u8]) -> Result<Option<(ResponseHead, usize)>, Malformed> {
+    fn read(text: &[u8]) -> Result<Option<(ResponseHead, usize)>, MalformedHead> {
         ResponseHead::read(text, 64 * 1024)
     }
 
@@ -162,12 +162,12 @@ mod tests {
     #[test]
     fn the_body_ends_where_the_head_says() {
         let get = |fields: &str| head(fields).framing(&Method::GET);
-        assert_eq!(get("Content-Length: 12\r\n"), Ok(Framing::Length(12)));
-        assert_eq!(get("Transfer-Encoding: Chunked\r\n"), Ok(Framing::chunked()));
-        assert_eq!(get(""), Ok(Framing::Close));
-        assert_eq!(head("Content-Length: 12\r\n").framing(&Method::HEAD), Ok(Framing::Length(0)));
+        assert_eq!(get("Content-Length: 12\r\n"), Ok(BodyFraming::Length(12)));
+        assert_eq!(get("Transfer-Encoding: Chunked\r\n"), Ok(BodyFraming::chunked()));
+        assert_eq!(get(""), Ok(BodyFraming::Close));
+        assert_eq!(head("Content-Length: 12\r\n").framing(&Method::HEAD), Ok(BodyFraming::Length(0)));
         let (head, _) = read(b"HTTP/1.1 304 Not Modified\r\nContent-Length: 5\r\n\r\n").unwrap().unwrap();
-        assert_eq!(head.framing(&Method::GET), Ok(Framing::Length(0)));
+        assert_eq!(head.framing(&Method::GET), Ok(BodyFraming::Length(0)));
         for fields in [
             "Content-Length: 1\r\nContent-Length: 1\r\n",
             "Content-Length: 1, 1\r\n",

@@ -13,7 +13,7 @@ use crate::message::{authority::Authority, request::Refusal};
 
 /// A target.
 #[derive(Clone, PartialEq, Eq)]
-pub(crate) struct Target {
+pub(crate) struct RequestTarget {
     /// All of it: a path and a query, `*`, or the URL of one.
     text: Bytes,
     /// Where the path begins, behind the authority of a URL, and where it ends.
@@ -36,7 +36,7 @@ const NOT_IN_URIS: AsciiSet = CONTROLS
     .add(b'|')
     .add(b'}');
 
-impl Target {
+impl RequestTarget {
     /// Reads a target: a path, or a URL for the same host that `Host` names.
     ///
     /// # Errors
@@ -125,20 +125,20 @@ impl Target {
     }
 }
 
-impl Default for Target {
+impl Default for RequestTarget {
     fn default() -> Self {
         Self { text: Bytes::from_static(b"/"), authority: 0, path: 0, query: 1 }
     }
 }
 
-impl fmt::Debug for Target {
+impl fmt::Debug for RequestTarget {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}", self.text.escape_ascii())
     }
 }
 
 #[cfg(test)]
-impl Target {
+impl RequestTarget {
     /// That of a GET.
     pub(crate) fn of(text: &str) -> Self {
         Self::read(&Method::GET, Bytes::copy_from_slice(text.as_bytes()), None).unwrap()
@@ -146,7 +146,7 @@ impl Target {
 }
 
 #[cfg(any(test, fuzzing))]
-impl Target {
+impl RequestTarget {
     /// All of it.
     pub(crate) fn text(&self) -> &[u8] {
         &self.text
@@ -157,9 +157,9 @@ impl Target {
 mod tests {
     use super::*;
 
-    fn read(method: &str, target: &'static str) -> Result<Target, Refusal> {
+    fn read(method: &str, target: &'static str) -> Result<RequestTarget, Refusal> {
         let method = Method::from_bytes(method.as_bytes()).unwrap();
-        Target::read(&method, Bytes::from_static(target.as_bytes()), Authority::read(b"a"))
+        RequestTarget::read(&method, Bytes::from_static(target.as_bytes()), Authority::read(b"a"))
     }
 
     #[test]

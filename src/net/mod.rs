@@ -1,15 +1,15 @@
 //! Sockets, buffers and the clocks of a connection: what both sides of the proxy are made of.
 
 mod address;
-mod alarm;
 mod buffer;
+mod idle_timeout;
 mod min_rate;
 mod pace;
 pub(crate) mod page_cache;
 mod socket;
 
+pub(crate) use crate::net::idle_timeout::IdleTimeout;
 pub(crate) use address::{client_prefix, site_prefix};
-pub(crate) use alarm::Alarm;
 pub(crate) use buffer::{BEFORE, Buffer, ROOM, keep};
 pub(crate) use min_rate::MinRate;
 pub(crate) use pace::{Pace, SharedRate};

@@ -22,7 +22,7 @@ const STEP: u64 = 128 * 1024;
 
 /// Where a part of a file is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Place {
+pub(crate) enum Residency {
     /// In memory.
     Memory,
     /// On a disk.
@@ -32,7 +32,7 @@ pub(crate) enum Place {
 }
 
 /// Where `length` bytes from `offset` on are, as far as samples tell.
-pub(crate) fn place(file: &File, offset: u64, length: u64) -> Place {
+pub(crate) fn place(file: &File, offset: u64, length: u64) -> Residency {
     let last = offset + length.saturating_sub(1);
     for at in (offset..=last).step_by(STEP as usize).chain([last]) {
         let mut byte = [0];
@@ -45,11 +45,11 @@ pub(crate) fn place(file: &File, offset: u64, length: u64) -> Place {
         match sample {
             // The end of a file that has become shorter is no reason to wait; sending finds it out.
             Ok(_) => {}
-            Err(Errno::AGAIN) => return Place::Disk,
-            Err(_) => return Place::Unknown,
+            Err(Errno::AGAIN) => return Residency::Disk,
+            Err(_) => return Residency::Unknown,
         }
     }
-    Place::Memory
+    Residency::Memory
 }
 
 /// Reads a part of a file, less of it where the file ends. Blocks.
@@ -105,13 +105,13 @@ mod tests {
         file.write_all(&vec![7; LENGTH as usize]).unwrap();
         file.sync_all().unwrap();
         warm(&file, 0, LENGTH).unwrap();
-        if place(&file, 0, LENGTH) == Place::Unknown {
+        if place(&file, 0, LENGTH) == Residency::Unknown {
             return;
         }
         fadvise(&file, 0, None, Advice::DontNeed).unwrap();
-        assert_eq!(place(&file, 0, LENGTH), Place::Disk);
+        assert_eq!(place(&file, 0, LENGTH), Residency::Disk);
         warm(&file, 0, 1024 * 1024).unwrap();
-        assert_eq!(place(&file, 0, 1024 * 1024), Place::Memory);
+        assert_eq!(place(&file, 0, 1024 * 1024), Residency::Memory);
     }
 
     #[test]

@@ -10,7 +10,7 @@ use std::{
 use http::{Method, Version};
 use prometheus::IntCounter;
 
-use super::writer::{Options, Target, Writer};
+use super::writer::{LogTarget, Options, Writer};
 use crate::config::{AccessFormat, AccessLog as Settings, AccessTarget, TlsVersion};
 
 /// Bytes of lines that may wait to be written; past it they are dropped and counted.
@@ -27,10 +27,10 @@ const MOST_OF_TARGET: usize = 4096;
 
 /// A request that is over, as the log tells it.
 #[derive(Debug)]
-pub struct Entry<'a> {
+pub struct AccessLogEntry<'a> {
     pub time: SystemTime,
     pub client: Option<IpAddr>,
-    pub line: Line<'a>,
+    pub line: RequestLine<'a>,
     pub tls: Option<(TlsVersion, &'a str)>,
     pub host: &'a str,
     pub status: u16,
@@ -49,7 +49,7 @@ pub struct Entry<'a> {
 
 /// The first line of a request.
 #[derive(Debug, Clone, Copy)]
-pub enum Line<'a> {
+pub enum RequestLine<'a> {
     Read {
         method: &'a Method,
         target: &'a str,
@@ -60,12 +60,12 @@ pub enum Line<'a> {
 }
 
 /// An open access log. Dropping it has its thread write what is left and close it.
-pub struct AccessLog {
+pub struct AccessLogWriter {
     settings: Settings,
     writer: Writer,
 }
 
-impl AccessLog {
+impl AccessLogWriter {
     /// Opens the log and starts its thread; `lost` counts the lines that are lost.
     ///
     /// # Errors
@@ -73,8 +73,8 @@ impl AccessLog {
     /// When the file cannot be opened for appending.
     pub fn open(settings: &Settings, lost: IntCounter) -> io::Result<Self> {
         let target = match &settings.to {
-            AccessTarget::Stdout => Target::Stdout,
-            AccessTarget::File(path) => Target::file(path)?,
+            AccessTarget::Stdout => LogTarget::Stdout,
+            AccessTarget::File(path) => LogTarget::file(path)?,
         };
         let options =
             Options { name: "access log", most: WAITING, flush_after: FLUSH_AFTER, lost, is_own: false };
@@ -92,7 +92,7 @@ impl AccessLog {
     }
 
     /// Writes a line.
-    pub fn write(&self, entry: &Entry<'_>) {
+    pub fn write(&self, entry: &AccessLogEntry<'_>) {
         let line = match self.settings.format {
             AccessFormat::Combined => combined(entry),
             AccessFormat::Json => json(entry),
@@ -107,7 +107,7 @@ impl AccessLog {
 }
 
 /// The combined format of Apache and nginx.
-fn combined(entry: &Entry<'_>) -> String {
+fn combined(entry: &AccessLogEntry<'_>) -> String {
     let client = entry.client.map_or_else(|| "-".to_owned(), |client| client.to_string());
     let field = |value: Option<&'_ [u8]>| Escaped(start(value.unwrap_or(b"-"), MOST_OF_FIELD)).to_string();
     format!(
@@ -123,7 +123,7 @@ fn combined(entry: &Entry<'_>) -> String {
 }
 
 /// As it was sent; what could not be read has only letters, digits and signs of ASCII left.
-impl fmt::Display for Line<'_> {
+impl fmt::Display for RequestLine<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Read { method, target, version } => {
@@ -167,14 +167,14 @@ fn text(value: &[u8], most: usize) -> Cow<'_, str> {
     String::from_utf8_lossy(start(value, most))
 }
 
-fn json(entry: &Entry<'_>) -> String {
+fn json(entry: &AccessLogEntry<'_>) -> String {
     let seconds = |duration: Duration| (duration.as_secs_f64() * 1e6).round() / 1e6;
     let (read, unread) = match entry.line {
-        Line::Read { method, target, version } => {
+        RequestLine::Read { method, target, version } => {
             let method = text(method.as_str().as_bytes(), MOST_OF_FIELD);
             (Some((method, text(target.as_bytes(), MOST_OF_TARGET), format!("{version:?}"))), None)
         }
-        Line::Unread(_) => (None, Some(entry.line.to_string())),
+        RequestLine::Unread(_) => (None, Some(entry.line.to_string())),
     };
     let mut line = serde_json::json!({
         "time": humantime::format_rfc3339_millis(entry.time).to_string(),
@@ -215,11 +215,11 @@ fn common_log_time(time: SystemTime) -> String {
 mod tests {
     use super::*;
 
-    fn entry() -> Entry<'static> {
-        Entry {
+    fn entry() -> AccessLogEntry<'static> {
+        AccessLogEntry {
             time: SystemTime::UNIX_EPOCH + Duration::from_millis(1_709_210_096_789),
             client: Some("192.0.2.1".parse().unwrap()),
-            line: Line::Read { method: &Method::GET, target: "/a?b=\"c\"", version: Version::HTTP_11 },
+            line: RequestLine::Read { method: &Method::GET, target: "/a?b=\"c\"", version: Version::HTTP_11 },
             tls: None,
             host: "galaxy",
             status: 200,
@@ -247,22 +247,26 @@ mod tests {
 
     #[test]
     fn what_could_not_be_read_cannot_end_its_line() {
-        let line = |bytes| combined(&Entry { line: Line::Unread(bytes), status: 400, ..entry() });
+        let line =
+            |bytes| combined(&AccessLogEntry { line: RequestLine::Unread(bytes), status: 400, ..entry() });
         let text = line(b"GET /\" 200\r\n\x16\x03\\\xc3\xa4\x7f");
         assert!(
             text.contains("] \"GET /\\x22 200\\x0D\\x0A\\x16\\x03\\x5C\\xC3\\xA4\\x7F\" 400 12 "),
             "{text}"
         );
         assert!(line(b"").contains("] \"-\" 400 12 "));
-        let text = json(&Entry { line: Line::Unread(b"GET \xff"), ..entry() });
+        let text = json(&AccessLogEntry { line: RequestLine::Unread(b"GET \xff"), ..entry() });
         let line: serde_json::Value = serde_json::from_str(&text).unwrap();
         assert_eq!((&line["unread"], &line["method"]), (&"GET \\xFF".into(), &serde_json::Value::Null));
     }
 
     #[test]
     fn what_is_not_ascii_is_told_as_by_nginx() {
-        let entry =
-            Entry { user_agent: Some("F\u{fa}tbol/1.0".as_bytes()), referer: Some(b"\xff\"\t"), ..entry() };
+        let entry = AccessLogEntry {
+            user_agent: Some("F\u{fa}tbol/1.0".as_bytes()),
+            referer: Some(b"\xff\"\t"),
+            ..entry()
+        };
         assert!(
             combined(&entry).ends_with(" \"\\xFF\\x22\\x09\" \"F\\xC3\\xBAtbol/1.0\"\n"),
             "{}",
@@ -278,8 +282,8 @@ mod tests {
     #[test]
     fn a_line_has_no_more_than_so_many_bytes() {
         let (long, target) = (vec![b'"'; 60_000], format!("/{}", "\\".repeat(30_000)));
-        let line = Line::Read { method: &Method::GET, target: &target, version: Version::HTTP_11 };
-        let entry = Entry { user_agent: Some(&long), referer: Some(&long), line, ..entry() };
+        let line = RequestLine::Read { method: &Method::GET, target: &target, version: Version::HTTP_11 };
+        let entry = AccessLogEntry { user_agent: Some(&long), referer: Some(&long), line, ..entry() };
         let lines = [combined(&entry), json(&entry)];
         assert!(lines.iter().all(|line| line.len() < 32 * 1024), "{:?}", lines.map(|line| line.len()));
     }

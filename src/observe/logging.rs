@@ -12,7 +12,7 @@ use tracing_subscriber::{
     EnvFilter, Layer as _, fmt, layer::SubscriberExt as _, reload, util::SubscriberInitExt as _,
 };
 
-use super::writer::{Options, Target, Writer};
+use super::writer::{LogTarget, Options, Writer};
 use crate::config::{Level, Log, LogFormat};
 
 /// Bytes of messages that may wait for whoever reads standard error; past it they are lost and counted.
@@ -38,9 +38,9 @@ pub struct LogSettings {
 }
 
 /// One message on its way to the writer; the formatter writes it in one go.
-struct Message(Arc<Writer>);
+struct LogLine(Arc<Writer>);
 
-impl io::Write for Message {
+impl io::Write for LogLine {
     fn write(&mut self, message: &[u8]) -> io::Result<usize> {
         self.0.push(message.to_vec());
         Ok(message.len())
@@ -64,10 +64,10 @@ pub(crate) fn start(log: &Log) -> io::Result<Option<LogSettings>> {
         lost: DROPPED.clone(),
         is_own: true,
     };
-    let writer = Arc::new(Writer::start(Target::Stderr, options)?);
+    let writer = Arc::new(Writer::start(LogTarget::Stderr, options)?);
     let to = Arc::clone(&writer);
     let (filter, handle) = reload::Layer::new(filter(log.level));
-    let lines = fmt::layer().with_writer(move || Message(Arc::clone(&to))).with_target(false);
+    let lines = fmt::layer().with_writer(move || LogLine(Arc::clone(&to))).with_target(false);
     let lines = match log.format {
         LogFormat::Text => lines.with_ansi(io::stderr().is_terminal()).boxed(),
         LogFormat::Json => lines.json().flatten_event(true).boxed(),

@@ -6,7 +6,7 @@ mod metrics;
 mod rarely;
 mod writer;
 
-pub use access_log::{AccessLog, Entry, Line};
+pub use access_log::{AccessLogEntry, AccessLogWriter, RequestLine};
 pub use logging::LogSettings;
 pub(crate) use logging::start as start_logging;
 pub use metrics::{HoldMetrics, How, LimitMetrics, ListenerMetrics, Metrics, RouteMetrics, ServerMetrics};

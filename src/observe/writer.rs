@@ -38,14 +38,14 @@ const IDLE: Duration = Duration::from_secs(3600);
 
 /// Where lines go.
 #[derive(Debug)]
-pub(super) enum Target {
+pub(super) enum LogTarget {
     Stdout,
     Stderr,
     /// A file that is opened again by its name when it has been moved away.
     File(PathBuf, File),
 }
 
-impl Target {
+impl LogTarget {
     /// Opens a file to append to it. Blocks on the file system, and not on a named pipe: its reader may come later.
     pub(super) fn file(path: &Path) -> io::Result<Self> {
         let mut options = OpenOptions::new();
@@ -104,12 +104,12 @@ pub(super) struct Options {
 
 /// Writes lines. Dropping it has the thread write what is left.
 pub(super) struct Writer {
-    shared: Arc<Shared>,
-    messages: Sender<Message>,
+    shared: Arc<WriterState>,
+    messages: Sender<WriterMessage>,
     thread: JoinHandle<()>,
 }
 
-struct Shared {
+struct WriterState {
     options: Options,
     /// Bytes of lines that wait for the thread.
     waiting: AtomicUsize,
@@ -118,7 +118,7 @@ struct Shared {
     full: Rarely,
 }
 
-enum Message {
+enum WriterMessage {
     Line(Vec<u8>),
     Reopen,
     Flush(SyncSender<()>),
@@ -126,10 +126,10 @@ enum Message {
 
 impl Writer {
     /// Starts the thread.
-    pub(super) fn start(target: Target, options: Options) -> io::Result<Self> {
+    pub(super) fn start(target: LogTarget, options: Options) -> io::Result<Self> {
         let (messages, receiver) = channel();
         let (waiting, lost, full) = (AtomicUsize::new(0), AtomicU64::new(0), Rarely::new(1));
-        let shared = Arc::new(Shared { options, waiting, lost, full });
+        let shared = Arc::new(WriterState { options, waiting, lost, full });
         let output = Output {
             target,
             pending: Vec::new(),
@@ -150,7 +150,7 @@ impl Writer {
         let size = line.capacity() + OVERHEAD;
         if shared.waiting.fetch_add(size, Ordering::Relaxed) + size <= shared.options.most {
             // The thread lives as long as this.
-            let _ = self.messages.send(Message::Line(line));
+            let _ = self.messages.send(WriterMessage::Line(line));
             return;
         }
         shared.waiting.fetch_sub(size, Ordering::Relaxed);
@@ -167,13 +167,13 @@ impl Writer {
 
     /// Opens the file again under its name (after logrotate has moved it away).
     pub(super) fn reopen(&self) {
-        let _ = self.messages.send(Message::Reopen);
+        let _ = self.messages.send(WriterMessage::Reopen);
     }
 
     /// Waits until what was pushed before is written, but no longer than this. Blocks.
     pub(super) fn flush(&self, limit: Duration) {
         let (done, is_done) = sync_channel(1);
-        let _ = self.messages.send(Message::Flush(done));
+        let _ = self.messages.send(WriterMessage::Flush(done));
         let _ = is_done.recv_timeout(limit);
     }
 
@@ -186,7 +186,7 @@ impl Writer {
     }
 }
 
-impl Shared {
+impl WriterState {
     fn lose(&self, lines: u64) {
         self.options.lost.inc_by(lines);
         self.lost.fetch_add(lines, Ordering::Relaxed);
@@ -195,23 +195,23 @@ impl Shared {
 
 /// The thread's side.
 struct Output {
-    target: Target,
+    target: LogTarget,
     pending: Vec<u8>,
     /// A part of the first line that is pending has been written.
     is_mid_line: bool,
     trouble: Option<io::Error>,
     told: Rarely,
     told_end: Rarely,
-    shared: Arc<Shared>,
+    shared: Arc<WriterState>,
 }
 
-fn run(mut output: Output, messages: &Receiver<Message>) {
+fn run(mut output: Output, messages: &Receiver<WriterMessage>) {
     // When what is pending must be written.
     let mut due: Option<Instant> = None;
     loop {
         let wait = due.map_or(IDLE, |due| due.saturating_duration_since(Instant::now()));
         match messages.recv_timeout(wait) {
-            Ok(Message::Line(line)) => {
+            Ok(WriterMessage::Line(line)) => {
                 output.shared.waiting.fetch_sub(line.capacity() + OVERHEAD, Ordering::Relaxed);
                 output.pending.extend_from_slice(&line);
                 due.get_or_insert_with(|| Instant::now() + output.shared.options.flush_after);
@@ -219,8 +219,8 @@ fn run(mut output: Output, messages: &Receiver<Message>) {
                     output.flush();
                 }
             }
-            Ok(Message::Reopen) => output.reopen(),
-            Ok(Message::Flush(done)) => {
+            Ok(WriterMessage::Reopen) => output.reopen(),
+            Ok(WriterMessage::Flush(done)) => {
                 output.flush();
                 // Nobody may wait for it any more.
                 let _ = done.try_send(());
@@ -332,7 +332,7 @@ mod tests {
     fn what_is_pushed_is_written_and_goes_on_in_a_new_file() {
         let folder = tempfile::tempdir().unwrap();
         let (path, moved) = (folder.path().join("log"), folder.path().join("moved"));
-        let writer = Writer::start(Target::file(&path).unwrap(), options(1 << 20)).unwrap();
+        let writer = Writer::start(LogTarget::file(&path).unwrap(), options(1 << 20)).unwrap();
         writer.push(b"one\n".to_vec());
         writer.flush(Duration::from_secs(10));
         std::fs::rename(&path, &moved).unwrap();
@@ -353,7 +353,7 @@ mod tests {
         let pipe = File::options().read(true).write(true).open(&path).unwrap();
         let options = options(1 << 20);
         let lost = options.lost.clone();
-        let writer = Writer::start(Target::File(path, pipe), options).unwrap();
+        let writer = Writer::start(LogTarget::File(path, pipe), options).unwrap();
         for _ in 0..10_000 {
             writer.push(vec![b'x'; 1000]);
         }
@@ -365,13 +365,13 @@ mod tests {
     #[test]
     fn lines_stay_whole_when_a_disk_is_full() {
         let output = |pending: &[u8], is_mid_line| Output {
-            target: Target::Stdout,
+            target: LogTarget::Stdout,
             pending: pending.to_vec(),
             is_mid_line,
             trouble: None,
             told: Rarely::new(1),
             told_end: Rarely::new(1),
-            shared: Arc::new(Shared {
+            shared: Arc::new(WriterState {
                 options: options(1),
                 waiting: AtomicUsize::new(0),
                 lost: AtomicU64::new(0),

@@ -2,7 +2,7 @@
 
 use http::{HeaderValue, StatusCode, header};
 
-use crate::{message::Lines, response::Answer};
+use crate::{message::RawHeaders, response::Response};
 
 /// Why a request was not served, told so that a person understands.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -25,14 +25,14 @@ impl Explanation {
     }
 
     /// The answer, in the form that the client prefers: Galaxy's API clients read `err_msg`, people a page.
-    pub(crate) fn answer(&self, request: &Lines) -> Answer {
+    pub(crate) fn answer(&self, request: &RawHeaders) -> Response {
         let mut answer = if prefers_json(request) {
             let code = self.status.as_u16();
-            Answer::json(self.status, &serde_json::json!({ "err_code": code, "err_msg": self.sentence }))
+            Response::json(self.status, &serde_json::json!({ "err_code": code, "err_msg": self.sentence }))
         } else {
             let html = HeaderValue::from_static("text/html; charset=utf-8");
-            let page = Answer::text(self.status, html, page(self.status, &self.sentence));
-            Answer { is_page: true, ..page }
+            let page = Response::text(self.status, html, page(self.status, &self.sentence));
+            Response { is_page: true, ..page }
         };
         answer.headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
         if let Some(seconds) = self.retry_after {
@@ -54,7 +54,7 @@ pub(crate) fn bare(status: StatusCode, sentence: &str) -> (Vec<u8>, usize) {
 }
 
 /// Whether JSON stands before HTML in `Accept`. API clients name it; browsers name HTML first.
-pub(crate) fn prefers_json(request: &Lines) -> bool {
+pub(crate) fn prefers_json(request: &RawHeaders) -> bool {
     let accept = request.text(header::ACCEPT).unwrap_or_default();
     let place = |kind: &str| accept.find(kind).unwrap_or(usize::MAX);
     place("application/json") < place("text/html")
@@ -85,7 +85,7 @@ mod tests {
     use crate::response::Body;
 
     fn body(accept: &str) -> String {
-        let request = Lines::of(&[("accept", accept)]);
+        let request = RawHeaders::of(&[("accept", accept)]);
         let answer = Explanation::new(StatusCode::NOT_FOUND, "No <such> page.").answer(&request);
         let Body::Bytes(bytes) = answer.body else { panic!("no body") };
         String::from_utf8(bytes.to_vec()).unwrap()
@@ -102,6 +102,6 @@ mod tests {
     #[test]
     fn retry_after_is_told_in_seconds() {
         let busy = Explanation::new(StatusCode::SERVICE_UNAVAILABLE, "Busy.").retry_after(5);
-        assert_eq!(busy.answer(&Lines::default()).headers[header::RETRY_AFTER], "5");
+        assert_eq!(busy.answer(&RawHeaders::default()).headers[header::RETRY_AFTER], "5");
     }
 }

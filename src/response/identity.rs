@@ -15,7 +15,7 @@ const FRESH: Duration = Duration::from_millis(20);
 
 /// By what a file is told from others and from itself before a change.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub struct Identity {
+pub struct FileIdentity {
     device: u64,
     inode: u64,
     /// Its size in bytes.
@@ -26,7 +26,7 @@ pub struct Identity {
     changed: i64,
 }
 
-impl Identity {
+impl FileIdentity {
     /// The identity of an open file.
     pub fn of(metadata: &Metadata) -> Self {
         let nanoseconds =
@@ -107,29 +107,33 @@ mod tests {
         let now = || SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_nanos() as i64;
         // A busy machine may let more time pass in between, but not each time.
         let is_once = |is_fresh: &dyn Fn() -> bool| (0..10_000).any(|_| is_fresh());
-        assert!(is_once(&|| Identity { changed: now(), ..Identity::sample(1) }.is_fresh()));
-        assert!(is_once(&|| Identity { modified: now(), ..Identity::sample(1) }.is_fresh()));
-        assert!(!Identity::sample(1).is_fresh());
+        assert!(is_once(&|| FileIdentity { changed: now(), ..FileIdentity::sample(1) }.is_fresh()));
+        assert!(is_once(&|| FileIdentity { modified: now(), ..FileIdentity::sample(1) }.is_fresh()));
+        assert!(!FileIdentity::sample(1).is_fresh());
     }
 
     #[test]
     fn a_version_is_of_the_content() {
-        let version = Identity::sample(1).version();
-        assert_eq!(Identity { device: 2, changed: 2, ..Identity::sample(1) }.version(), version);
-        assert_ne!(Identity { modified: 2, ..Identity::sample(1) }.version(), version);
-        assert_ne!(Identity { size: 2, ..Identity::sample(1) }.version(), version);
-        assert_ne!(Identity { inode: 2, ..Identity::sample(1) }.version(), version);
+        let version = FileIdentity::sample(1).version();
+        assert_eq!(FileIdentity { device: 2, changed: 2, ..FileIdentity::sample(1) }.version(), version);
+        assert_ne!(FileIdentity { modified: 2, ..FileIdentity::sample(1) }.version(), version);
+        assert_ne!(FileIdentity { size: 2, ..FileIdentity::sample(1) }.version(), version);
+        assert_ne!(FileIdentity { inode: 2, ..FileIdentity::sample(1) }.version(), version);
     }
 
     #[test]
     fn a_file_in_place_of_another_has_another_etag() {
-        let etag = Identity::sample(1).etag().unwrap();
-        assert_eq!(Identity { device: 2, ..Identity::sample(1) }.etag().unwrap(), etag, "mounted anew");
+        let etag = FileIdentity::sample(1).etag().unwrap();
+        assert_eq!(
+            FileIdentity { device: 2, ..FileIdentity::sample(1) }.etag().unwrap(),
+            etag,
+            "mounted anew"
+        );
         for other in [
-            Identity::sample(2),
-            Identity { changed: 2, ..Identity::sample(1) },
-            Identity { modified: 2, ..Identity::sample(1) },
-            Identity { size: 2, ..Identity::sample(1) },
+            FileIdentity::sample(2),
+            FileIdentity { changed: 2, ..FileIdentity::sample(1) },
+            FileIdentity { modified: 2, ..FileIdentity::sample(1) },
+            FileIdentity { size: 2, ..FileIdentity::sample(1) },
         ] {
             assert_ne!(other.etag().unwrap(), etag, "{other:?}");
         }

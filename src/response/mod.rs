@@ -1,9 +1,9 @@
 //! Answers that the proxy makes itself: their heads, bodies and error pages.
 
-mod dress;
 mod error_page;
 mod identity;
 mod pieces;
+mod route_headers;
 
 use std::{collections::VecDeque, sync::Arc};
 
@@ -12,16 +12,16 @@ use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
 
 use crate::observe::How;
 
-pub(crate) use identity::Identity;
+pub(crate) use identity::FileIdentity;
 pub use pieces::{Piece, Pieces};
 pub(crate) use {
-    dress::dress,
     error_page::{Explanation, bare, escape, prefers_json},
+    route_headers::apply_route_headers,
 };
 
 /// An answer that needs no upstream.
 #[derive(Debug)]
-pub struct Answer {
+pub struct Response {
     /// The status.
     pub status: StatusCode,
     /// The fields; `Content-Length`, `Date` and `Connection` are set when it is sent.
@@ -29,12 +29,12 @@ pub struct Answer {
     /// It is a page of ours that tells a person of an error.
     pub is_page: bool,
     /// The version of the file that the whole body is, if it is one that can be told apart from others.
-    pub file: Option<Arc<Identity>>,
+    pub file: Option<Arc<FileIdentity>>,
     /// What follows the head. For `HEAD` and 304 only its length is told or nothing at all.
     pub body: Body,
 }
 
-/// The body of an [`Answer`].
+/// The body of an [`Response`].
 #[derive(Debug)]
 pub enum Body {
     /// Nothing, with `Content-Length: 0` where a length is due.
@@ -73,7 +73,7 @@ impl Body {
     }
 }
 
-impl Answer {
+impl Response {
     /// An answer without a body.
     pub fn empty(status: StatusCode) -> Self {
         Self { status, headers: HeaderMap::new(), is_page: false, file: None, body: Body::Empty }

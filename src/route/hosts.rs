@@ -9,14 +9,14 @@ use crate::config::HostPattern;
 
 /// The names of all sites, arranged for lookup; sites are told by their place in the list.
 #[derive(Debug, Default)]
-pub struct Hosts {
+pub struct HostMap {
     exact: Map<usize>,
     suffixes: Map<usize>,
     regexes: Vec<(Regex, usize)>,
     default: Option<usize>,
 }
 
-impl Hosts {
+impl HostMap {
     /// Arranges the names of each site; a site without names is the default.
     pub fn new<'a>(sites: impl IntoIterator<Item = &'a [HostPattern]>) -> Self {
         let mut hosts = Self::default();
@@ -88,7 +88,7 @@ mod tests {
             vec![HostPattern::Regex(Regex::new(r"^g\d+\.net$").unwrap())],
             vec![],
         ];
-        let hosts = Hosts::new(sites.iter().map(Vec::as_slice));
+        let hosts = HostMap::new(sites.iter().map(Vec::as_slice));
         for (host, site) in [
             ("galaxy.example.org", 1),
             ("GALAXY.example.org:8080", 1),
@@ -103,6 +103,6 @@ mod tests {
         ] {
             assert_eq!(hosts.find(host), Some(site), "{host}");
         }
-        assert_eq!(Hosts::new(sites[..4].iter().map(Vec::as_slice)).find("other"), None);
+        assert_eq!(HostMap::new(sites[..4].iter().map(Vec::as_slice)).find("other"), None);
     }
 }

@@ -8,7 +8,7 @@ use std::collections::HashMap;
 
 use regex::Regex;
 
-pub use hosts::Hosts;
+pub use hosts::HostMap;
 pub(crate) use hosts::name_of;
 pub(crate) use path::other_readings;
 pub use path::{BadPath, normalize};
@@ -35,16 +35,16 @@ struct Prefix {
 
 /// A route that was found, and what its pattern left or captured of the path.
 #[derive(Debug)]
-pub struct Found<'p> {
+pub struct RouteMatch<'p> {
     /// Its place in the list.
     pub route: usize,
     /// How it was found.
-    pub by: By<'p>,
+    pub by: PathMatch<'p>,
 }
 
 /// How a route was found.
 #[derive(Debug)]
-pub enum By<'p> {
+pub enum PathMatch<'p> {
     /// The whole path.
     Exact,
     /// A prefix; this follows it, with its leading slash or empty.
@@ -73,9 +73,9 @@ impl Routes {
     }
 
     /// The route for a normalized path.
-    pub fn find<'p>(&self, path: &'p str) -> Option<Found<'p>> {
+    pub fn find<'p>(&self, path: &'p str) -> Option<RouteMatch<'p>> {
         if let Some(route) = self.exact.get(path) {
-            return Some(Found { route: *route, by: By::Exact });
+            return Some(RouteMatch { route: *route, by: PathMatch::Exact });
         }
         let prefix = self.longest_prefix(path);
         if !prefix.is_some_and(|(prefix, _)| prefix.before_regex) {
@@ -84,10 +84,10 @@ impl Routes {
             if let Some((regex, route)) = matched
                 && let Some(captures) = regex.captures(path)
             {
-                return Some(Found { route: *route, by: By::Regex(captures) });
+                return Some(RouteMatch { route: *route, by: PathMatch::Regex(captures) });
             }
         }
-        prefix.map(|(prefix, rest)| Found { route: prefix.route, by: By::Prefix(rest) })
+        prefix.map(|(prefix, rest)| RouteMatch { route: prefix.route, by: PathMatch::Prefix(rest) })
     }
 
     /// Tries the path and all it is under, from the longest: one lookup per segment, however many routes.
@@ -139,7 +139,7 @@ mod tests {
         assert_eq!(finds(&routes, "/staticky"), None);
         assert_eq!(finds(&routes, "/static/"), Some(0));
         let found = Routes::new(&routes).find("/static/a/b").map(|found| match found.by {
-            By::Prefix(rest) => rest.to_owned(),
+            PathMatch::Prefix(rest) => rest.to_owned(),
             _ => panic!("not a prefix"),
         });
         assert_eq!(found.as_deref(), Some("/a/b"));

@@ -5,15 +5,15 @@ use http::{Method, StatusCode, header};
 use crate::{
     client::Client,
     config::{ClientTls, RedirectHttps, Site, TlsVersion},
-    message::{Fields, RequestHead, value, write_number},
-    response::{Answer, Explanation},
+    message::{EditHeaders, RequestHead, value, write_number},
+    response::{Explanation, Response},
     route::name_of,
     tls::TlsSession,
 };
 
 /// What a site asks of connections.
 #[derive(Debug, Default)]
-pub(crate) struct Https {
+pub(crate) struct HttpsPolicy {
     /// Clients are to come by HTTPS.
     redirect: Option<RedirectHttps>,
     /// The port they come to there.
@@ -24,7 +24,7 @@ pub(crate) struct Https {
     client: Option<ClientTls>,
 }
 
-impl Https {
+impl HttpsPolicy {
     pub(crate) fn new(site: &Site, port: Option<u16>) -> Self {
         let tls = site.tls.as_ref();
         Self {
@@ -36,13 +36,13 @@ impl Https {
     }
 
     /// Refuses what came by a connection that will not do, or leads it to one that does.
-    pub(crate) fn refuse(
+    pub(crate) fn redirect_to_https(
         &self,
         client: &Client,
         facts: Option<&TlsSession>,
         host: &str,
         request: &RequestHead,
-    ) -> Option<Answer> {
+    ) -> Option<Response> {
         let explain =
             |status, sentence: &str| Some(Explanation::new(status, sentence).answer(&request.headers));
         if self.redirect.is_some() && !client.https {
@@ -78,7 +78,7 @@ impl Https {
     }
 
     /// The same address by HTTPS.
-    fn lead(&self, host: &str, request: &RequestHead) -> Answer {
+    fn lead(&self, host: &str, request: &RequestHead) -> Response {
         let status = match request.method {
             Method::GET | Method::HEAD => StatusCode::MOVED_PERMANENTLY,
             // The method and the body are to stay what they are (RFC 9110 §15.4.9).
@@ -91,11 +91,11 @@ impl Https {
             .unwrap_or_default();
         let target = request.target.quoted();
         let slash = if target.starts_with('/') { "" } else { "/" };
-        Answer::redirect(status, &format!("https://{}{port}{slash}{target}", name_of(host)))
+        Response::redirect(status, &format!("https://{}{port}{slash}{target}", name_of(host)))
     }
 
     /// Tells browsers to come by HTTPS alone from now on (RFC 6797 §7.2: only where they have).
-    pub(crate) fn insist(&self, answer: &mut impl Fields, client: Option<&Client>) {
+    pub(crate) fn add_hsts(&self, answer: &mut impl EditHeaders, client: Option<&Client>) {
         let Some(redirect) = self.redirect.as_ref().filter(|_| client.is_some_and(|client| client.https))
         else {
             return;

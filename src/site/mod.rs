@@ -14,19 +14,19 @@ use tokio::sync::Mutex;
 use crate::{
     config::{self, Action, Config},
     files,
-    limits::{Limiter, Limits},
+    limits::{Limiter, Limiters},
     net::SharedRate,
     observe::RouteMetrics,
-    route::{By, Hosts, Routes, other_readings},
+    route::{HostMap, PathMatch, Routes, other_readings},
     upstream::{Upstream, Upstreams},
 };
 
-pub(crate) use https::Https;
+pub(crate) use https::HttpsPolicy;
 
 /// All sites and their routes, ready for lookup.
 #[derive(Default)]
-pub struct Table {
-    hosts: Hosts,
+pub struct SiteTable {
+    hosts: HostMap,
     sites: Vec<Routing>,
     /// Files that were asked for a moment ago; a new table begins with none.
     pub files: Arc<files::Cache>,
@@ -46,7 +46,7 @@ pub struct Site {
     /// Its pages for errors.
     pub errors: ErrorPages,
     /// What it asks of connections.
-    pub(crate) https: Https,
+    pub(crate) https: HttpsPolicy,
 }
 
 /// A site's own pages for errors.
@@ -88,12 +88,12 @@ pub struct Matched<'t, 'p> {
     /// The site.
     pub site: &'t Arc<Site>,
     /// The route, and how its pattern matched; `None` when the site has no route for the path.
-    pub route: Option<(&'t Arc<Route>, By<'p>)>,
+    pub route: Option<(&'t Arc<Route>, PathMatch<'p>)>,
 }
 
-impl Table {
+impl SiteTable {
     /// Arranges the sites of `config`; `upstreams` and `limits` have taken over the same configuration already.
-    pub fn new(config: &Config, upstreams: &Upstreams, limits: &Limits) -> Self {
+    pub fn new(config: &Config, upstreams: &Upstreams, limits: &Limiters) -> Self {
         let files: Arc<files::Cache> = Arc::default();
         let encrypted = config.listen.iter().filter(|listen| listen.tls.is_some());
         let port = encrypted.filter_map(|listen| listen.address.port()).next();
@@ -101,7 +101,7 @@ impl Table {
             let (pages, turn) = (site.errors.clone(), Arc::default());
             let errors =
                 ErrorPages { pages, files: Arc::clone(&files), turn, trouble: AtomicBool::new(false) };
-            let https = Https::new(site, port);
+            let https = HttpsPolicy::new(site, port);
             let common = Arc::new(Site { name: site.name.clone(), errors, https });
             let shared_rate = site.limit_rate.map(SharedRate::new);
             let route = |settings: &config::Route| {
@@ -125,7 +125,7 @@ impl Table {
             }
         });
         Self {
-            hosts: Hosts::new(config.sites.iter().map(|site| site.hosts.as_slice())),
+            hosts: HostMap::new(config.sites.iter().map(|site| site.hosts.as_slice())),
             sites: sites.collect(),
             files,
         }
@@ -178,7 +178,7 @@ mod tests {
         const SITES: usize = 1000;
         const ROUTES: usize = 20;
         let config = config::parse("large.toml", &large::text(SITES, ROUTES)).unwrap().config;
-        let table = Table::new(&config, &Upstreams::default(), &Limits::default());
+        let table = SiteTable::new(&config, &Upstreams::default(), &Limiters::default());
         for (site, number) in (0..SITES).flat_map(|site| (0..ROUTES).map(move |number| (site, number))) {
             let (host, sample) = (large::host(site), Sample::new(site, number));
             let path = normalize(&sample.path).unwrap();
@@ -195,7 +195,7 @@ mod tests {
     fn a_site_may_have_very_many_routes_and_regexes() {
         const ROUTES: usize = 20_000;
         let config = config::parse("large.toml", &large::text(1, ROUTES)).unwrap().config;
-        let table = Table::new(&config, &Upstreams::default(), &Limits::default());
+        let table = SiteTable::new(&config, &Upstreams::default(), &Limiters::default());
         for sample in (0..ROUTES).step_by(999).map(|number| Sample::new(0, number)) {
             let matched = table.find("WWW.galaxy0.example.org:8080", &sample.path).unwrap();
             assert_eq!(matched.route.unwrap().0.settings.key, sample.key);
@@ -216,17 +216,17 @@ servers = ["127.0.0.1:1"]
 "#;
 
     /// The route of a path for a client; `None` where it is refused.
-    fn routed(table: &Table, raw: &str) -> Option<String> {
+    fn routed(table: &SiteTable, raw: &str) -> Option<String> {
         let path = normalize(raw).ok()?;
         let (route, _) = table.find("", &path)?.route?;
         (!table.is_misread("", raw, &path, route)).then(|| route.settings.key.clone())
     }
 
-    fn guarded() -> Table {
+    fn guarded() -> SiteTable {
         let config = config::parse("guarded.toml", GUARDED).unwrap().config;
         let upstreams = Upstreams::default();
         upstreams.apply(&config.upstreams, &Default::default(), &Metrics::new());
-        Table::new(&config, &upstreams, &Limits::default())
+        SiteTable::new(&config, &upstreams, &Limiters::default())
     }
 
     #[tokio::test]

@@ -14,13 +14,13 @@ use rustls::{
 };
 
 use super::{
-    pem::{self, Part},
+    pem::{self, PemBlock},
     provider,
 };
 
 /// Who a site is: its certificate with those above it, and its key.
 #[derive(Debug, Clone)]
-pub(crate) struct Identity {
+pub(crate) struct CertifiedKeyPair {
     /// What rustls works with.
     pub(crate) key: Arc<CertifiedKey>,
     /// When it ends.
@@ -69,7 +69,7 @@ pub(crate) enum CertificateError {
 /// # Errors
 ///
 /// When a file cannot be read or used, or they do not belong together.
-pub(crate) fn identity(cert: &Path, key: &Path) -> Result<Identity, CertificateError> {
+pub(crate) fn identity(cert: &Path, key: &Path) -> Result<CertifiedKeyPair, CertificateError> {
     let chain = certificates(cert)?;
     new_identity(chain, private_key(key)?).map_err(|error| match error {
         rustls::Error::InconsistentKeys(_) => {
@@ -83,10 +83,10 @@ pub(crate) fn identity(cert: &Path, key: &Path) -> Result<Identity, CertificateE
 pub(crate) fn new_identity(
     chain: Vec<CertificateDer<'static>>,
     key: PrivateKeyDer<'static>,
-) -> Result<Identity, rustls::Error> {
+) -> Result<CertifiedKeyPair, rustls::Error> {
     let expires = chain.first().map(|first| expiry(first)).unwrap_or(SystemTime::UNIX_EPOCH);
     let key = CertifiedKey::from_der(chain, key, &provider())?;
-    Ok(Identity { key: Arc::new(key), expires })
+    Ok(CertifiedKeyPair { key: Arc::new(key), expires })
 }
 
 /// Reads the certificates of authorities whose word counts. Blocks.
@@ -154,7 +154,7 @@ pub(super) fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, 
 /// Reads the one key of a file, which may hold certificates too.
 fn private_key(path: &Path) -> Result<PrivateKeyDer<'static>, CertificateError> {
     let mut found = None;
-    for Part { label, der, line } in parts(path)? {
+    for PemBlock { label, der, line } in parts(path)? {
         let key = match label.as_str() {
             "PRIVATE KEY" => PrivateKeyDer::Pkcs8(PrivatePkcs8KeyDer::from(der)),
             "RSA PRIVATE KEY" => PrivateKeyDer::Pkcs1(PrivatePkcs1KeyDer::from(der)),
@@ -176,7 +176,7 @@ fn is_key(label: &str) -> bool {
     label == "PRIVATE KEY" || label.ends_with(" PRIVATE KEY")
 }
 
-fn parts(path: &Path) -> Result<Vec<Part>, CertificateError> {
+fn parts(path: &Path) -> Result<Vec<PemBlock>, CertificateError> {
     let text = read(path)?;
     pem::read(&text).map_err(|bad| unusable(path, bad.line, &bad.reason))
 }

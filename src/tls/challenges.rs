@@ -11,8 +11,8 @@ use rustls::{ServerConfig, server::ClientHello, sign::SingleCertAndKey};
 
 use crate::{
     message::RequestHead,
-    response::Answer,
-    tls::{self, made},
+    response::Response,
+    tls::{self, self_signed},
 };
 
 /// Where tokens are asked for (RFC 8555 §8.3).
@@ -46,12 +46,12 @@ enum What {
 
 impl Challenges {
     /// The answer for a CA that asks for a token.
-    pub(crate) fn answer(&self, request: &RequestHead) -> Option<Answer> {
+    pub(crate) fn answer(&self, request: &RequestHead) -> Option<Response> {
         let token = std::str::from_utf8(request.target.path()).ok()?.strip_prefix(PLACE)?;
         let answer = self.shown().tokens.get(token)?.clone();
         let of_bytes = HeaderValue::from_static("application/octet-stream");
         matches!(request.method, Method::GET | Method::HEAD)
-            .then(|| Answer::text(StatusCode::OK, of_bytes, answer))
+            .then(|| Response::text(StatusCode::OK, of_bytes, answer))
     }
 
     /// The handshake for a CA that asks for one.
@@ -72,7 +72,7 @@ impl Challenges {
     ///
     /// When none can be made.
     pub(crate) fn show_name(&self, name: &str, key: &KeyAuthorization) -> Result<Showing<'_>, String> {
-        let key = made::for_challenge(name, key.digest().as_ref())?;
+        let key = self_signed::for_challenge(name, key.digest().as_ref())?;
         let config = ServerConfig::builder_with_provider(tls::provider());
         let config = config.with_safe_default_protocol_versions().map_err(|error| error.to_string())?;
         let resolver = Arc::new(SingleCertAndKey::from(key));

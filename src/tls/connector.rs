@@ -27,14 +27,14 @@ use crate::{
 
 /// How the servers of an upstream are spoken to under TLS.
 #[derive(Debug)]
-pub(crate) struct Connector {
+pub(crate) struct TlsClient {
     /// What it was made from.
     pub(crate) settings: UpstreamTls,
     /// Or why no server can be believed.
     config: Result<Arc<ClientConfig>, String>,
 }
 
-impl Connector {
+impl TlsClient {
     /// Reads the authorities. Blocks.
     pub(crate) fn new(settings: &UpstreamTls) -> Self {
         let config = config(settings).map(Arc::new);

@@ -6,9 +6,9 @@
 mod certificate;
 mod challenges;
 mod connector;
-mod made;
 mod names;
 mod pem;
+mod self_signed;
 mod watch;
 
 use std::{io, sync::Arc, time::Duration};
@@ -19,9 +19,8 @@ use tokio_rustls::{LazyConfigAcceptor, TlsStream};
 
 pub(crate) use certificate::{CertificateError, authorities, identity};
 pub(crate) use challenges::{Challenges, Showing};
-pub(crate) use connector::{Connector, read_system_roots};
-pub(crate) use made::stand_in;
-pub(crate) use names::Names;
+pub(crate) use connector::{TlsClient, read_system_roots};
+pub(crate) use names::CertificateMap;
 pub(crate) use watch::Certificates;
 
 use crate::{
@@ -69,7 +68,7 @@ pub(crate) fn provider() -> Arc<CryptoProvider> {
 /// What the client has done wrong, or that it took too long.
 pub(crate) async fn accept(
     socket: Raw,
-    names: &Names,
+    names: &CertificateMap,
     challenges: &Challenges,
     listener: &Address,
     within: Duration,

@@ -16,12 +16,12 @@ use rustls::{
 
 use super::{
     CertificateError,
-    certificate::{Identity, certificates, roots},
+    certificate::{CertifiedKeyPair, certificates, roots},
     identity, provider,
 };
 use crate::{
     config::{AcmeSite, Address, ClientTls, Config, Listen, Tls, TlsVersion},
-    route::Hosts,
+    route::HostMap,
 };
 
 /// Sessions that are kept for clients that take no tickets.
@@ -29,16 +29,16 @@ const SESSIONS: usize = 4096;
 
 /// The certificates of all sites, arranged for lookup.
 #[derive(Debug, Default)]
-pub(crate) struct Names {
-    hosts: Hosts,
+pub(crate) struct CertificateMap {
+    hosts: HostMap,
     /// By the place of the site in the file.
-    sites: Vec<Option<Arc<Entry>>>,
+    sites: Vec<Option<Arc<SiteCertificate>>>,
     /// For names that no site with a certificate has.
-    default: Option<Arc<Entry>>,
+    default: Option<Arc<SiteCertificate>>,
     /// Those of listeners, in place of that.
-    listeners: HashMap<Address, Arc<Entry>>,
+    listeners: HashMap<Address, Arc<SiteCertificate>>,
     /// All of them, in the order of [`settings`].
-    entries: Vec<Arc<Entry>>,
+    entries: Vec<Arc<SiteCertificate>>,
 }
 
 /// What the configuration says of certificates, with the name of each: those of sites, then those of listeners.
@@ -53,7 +53,7 @@ fn own(listen: &Listen) -> Option<&Tls> {
 
 /// A certificate, and how connections that are shown it are made.
 #[derive(Debug)]
-pub(crate) struct Entry {
+pub(crate) struct SiteCertificate {
     /// The site, or the address of the listener.
     pub(crate) label: String,
     pub(crate) config: Arc<ServerConfig>,
@@ -72,13 +72,13 @@ struct Sessions {
 }
 
 /// What connections have in common that trust the same: the least version, and the authorities.
-type Trust = (TlsVersion, Option<(u64, bool)>);
+type ClientTrust = (TlsVersion, Option<(u64, bool)>);
 
 /// The keys of tickets, which live as long as the process: they are renewed every six hours, and each lasts for twelve.
 #[derive(Default)]
-pub(crate) struct Tickets(Mutex<HashMap<Trust, Sessions>>);
+pub(crate) struct Tickets(Mutex<HashMap<ClientTrust, Sessions>>);
 
-impl Names {
+impl CertificateMap {
     /// Reads the certificates of all sites and listeners. Blocks.
     ///
     /// # Errors
@@ -90,8 +90,8 @@ impl Names {
     }
 
     /// Arranges the entries of [`settings`].
-    fn new(config: &Config, entries: Vec<Arc<Entry>>) -> Self {
-        let hosts = Hosts::new(config.sites.iter().map(|site| &site.hosts[..]));
+    fn new(config: &Config, entries: Vec<Arc<SiteCertificate>>) -> Self {
+        let hosts = HostMap::new(config.sites.iter().map(|site| &site.hosts[..]));
         let mut rest = entries.iter().cloned();
         let sites: Vec<_> =
             config.sites.iter().map(|site| site.tls.as_ref().and_then(|_| rest.next())).collect();
@@ -104,7 +104,7 @@ impl Names {
     }
 
     /// The same with the entries that `read` gives by their places; the others stay.
-    pub(super) fn with(&self, config: &Config, read: Vec<(usize, Arc<Entry>)>) -> Self {
+    pub(super) fn with(&self, config: &Config, read: Vec<(usize, Arc<SiteCertificate>)>) -> Self {
         let mut entries = self.entries.clone();
         for (place, entry) in read {
             if let Some(old) = entries.get_mut(place) {
@@ -115,25 +115,25 @@ impl Names {
     }
 
     /// The entry of a place in [`settings`].
-    pub(super) fn entry(&self, place: usize) -> Option<&Arc<Entry>> {
+    pub(super) fn entry(&self, place: usize) -> Option<&Arc<SiteCertificate>> {
         self.entries.get(place)
     }
 
     /// What a client of this listener is shown that asks for this name, or for none.
-    pub(crate) fn find(&self, listener: &Address, name: Option<&str>) -> Option<&Arc<Entry>> {
+    pub(crate) fn find(&self, listener: &Address, name: Option<&str>) -> Option<&Arc<SiteCertificate>> {
         let site =
             name.and_then(|name| self.hosts.find(name)).and_then(|site| self.sites.get(site)?.as_ref());
         site.or_else(|| self.listeners.get(listener)).or(self.default.as_ref())
     }
 
     /// Every certificate.
-    pub(crate) fn entries(&self) -> impl Iterator<Item = &Entry> {
+    pub(crate) fn entries(&self) -> impl Iterator<Item = &SiteCertificate> {
         self.entries.iter().map(|entry| &**entry)
     }
 }
 
-pub(super) fn entry(label: &str, tls: &Tls, tickets: &Tickets) -> Result<Entry, CertificateError> {
-    let (Identity { key, expires }, stands_in) = match (identity(&tls.cert, &tls.key), &tls.acme) {
+pub(super) fn entry(label: &str, tls: &Tls, tickets: &Tickets) -> Result<SiteCertificate, CertificateError> {
+    let (CertifiedKeyPair { key, expires }, stands_in) = match (identity(&tls.cert, &tls.key), &tls.acme) {
         (Err(error), Some(acme)) => (stand_in(label, tls, acme, &error)?, true),
         (read, _) => (read?, false),
     };
@@ -160,7 +160,7 @@ pub(super) fn entry(label: &str, tls: &Tls, tickets: &Tickets) -> Result<Entry, 
     let sessions = tickets.of((tls.min_version, asked)).map_err(unusable)?;
     (config.ticketer, config.session_storage) = (sessions.tickets, sessions.storage);
     config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
-    Ok(Entry {
+    Ok(SiteCertificate {
         label: label.to_owned(),
         config: Arc::new(config),
         client: tls.client.clone().map(Arc::new),
@@ -175,14 +175,14 @@ fn stand_in(
     tls: &Tls,
     acme: &AcmeSite,
     error: &CertificateError,
-) -> Result<Identity, CertificateError> {
+) -> Result<CertifiedKeyPair, CertificateError> {
     if !matches!(error, CertificateError::Unreadable { source, .. } if source.kind() == io::ErrorKind::NotFound)
     {
         tracing::warn!(site = label, "{error}; another certificate is ordered");
     }
-    let made = super::stand_in(&acme.names);
+    let made = crate::tls::self_signed::stand_in(&acme.names);
     let unusable = |reason| CertificateError::Unusable { path: tls.cert.clone(), reason };
-    made.map(|made| Identity { expires: SystemTime::UNIX_EPOCH, ..made }).map_err(unusable)
+    made.map(|made| CertifiedKeyPair { expires: SystemTime::UNIX_EPOCH, ..made }).map_err(unusable)
 }
 
 /// What checks the certificates of clients, and a number that changes with the authorities.
@@ -200,7 +200,7 @@ fn verifier(client: &ClientTls) -> Result<(Arc<dyn ClientCertVerifier>, u64), Ce
 }
 
 impl Tickets {
-    fn of(&self, trust: Trust) -> Result<Sessions, rustls::Error> {
+    fn of(&self, trust: ClientTrust) -> Result<Sessions, rustls::Error> {
         let mut known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(sessions) = known.get(&trust) {
             return Ok(sessions.clone());

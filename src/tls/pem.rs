@@ -12,7 +12,7 @@ const LONGEST_WORD: usize = 47;
 
 /// A part of a file.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) struct Part {
+pub(super) struct PemBlock {
     /// `CERTIFICATE`, for example.
     pub(super) label: String,
     /// What it holds.
@@ -31,10 +31,10 @@ pub(super) struct Bad {
 
 /// Reads all parts of a file. Text before a part is allowed (OpenSSL and authorities write names there), as are lines
 /// that begin with `#`.
-pub(super) fn read(text: &[u8]) -> Result<Vec<Part>, Bad> {
+pub(super) fn read(text: &[u8]) -> Result<Vec<PemBlock>, Bad> {
     let text = text.strip_prefix(b"\xef\xbb\xbf").unwrap_or(text);
     let mut parts = Vec::new();
-    let mut open: Option<Open> = None;
+    let mut open: Option<OpenBlock> = None;
     // A line of text that no part has followed yet.
     let mut stray: Option<usize> = None;
     for (number, line) in text.split(|byte| *byte == b'\n').enumerate() {
@@ -50,7 +50,7 @@ pub(super) fn read(text: &[u8]) -> Result<Vec<Part>, Bad> {
                             "this line must be `{END}{label}{DASHES}` (begun in line {begun}) and nothing else"
                         ));
                     }
-                    parts.extend(open.take().map(Open::close).transpose()?);
+                    parts.extend(open.take().map(OpenBlock::close).transpose()?);
                 }
                 Ok(line) if line.contains(DASHES) => {
                     return bad(format!("a part begins before that of line {} ends", part.line));
@@ -65,7 +65,7 @@ pub(super) fn read(text: &[u8]) -> Result<Vec<Part>, Bad> {
         let line = String::from_utf8_lossy(line);
         match boundary(&line, BEGIN) {
             Some(label) => {
-                open = Some(Open { label: label.into(), base64: Vec::new(), line: number });
+                open = Some(OpenBlock { label: label.into(), base64: Vec::new(), line: number });
                 stray = None;
             }
             None if ["--BEGIN", "--END", "BEGIN CERTIFICATE"].iter().any(|mark| line.contains(mark)) => {
@@ -81,7 +81,7 @@ pub(super) fn read(text: &[u8]) -> Result<Vec<Part>, Bad> {
         }
     }
     match (open, stray) {
-        (Some(Open { label, line, .. }), _) => {
+        (Some(OpenBlock { label, line, .. }), _) => {
             Err(Bad { line, reason: format!("this part has no `{END}{label}{DASHES}`") })
         }
         (None, Some(line)) => Err(Bad { line, reason: "nothing can be made of what stands here".into() }),
@@ -90,17 +90,17 @@ pub(super) fn read(text: &[u8]) -> Result<Vec<Part>, Bad> {
 }
 
 /// A part whose end is still to come.
-struct Open {
+struct OpenBlock {
     label: String,
     base64: Vec<u8>,
     line: usize,
 }
 
-impl Open {
-    fn close(self) -> Result<Part, Bad> {
+impl OpenBlock {
+    fn close(self) -> Result<PemBlock, Bad> {
         let Self { label, base64, line } = self;
         match BASE64_STANDARD.decode(base64) {
-            Ok(der) if !der.is_empty() => Ok(Part { label, der, line }),
+            Ok(der) if !der.is_empty() => Ok(PemBlock { label, der, line }),
             Ok(_) => Err(Bad { line, reason: "this part is empty".into() }),
             Err(error) => {
                 Err(Bad { line, reason: format!("the part that begins here is not base64: {error}") })
@@ -137,7 +137,7 @@ mod tests {
     #[test]
     fn parts_come_with_their_lines() {
         let parts = read(format!("\n{A}{B}").as_bytes()).unwrap();
-        let part = |label: &str, der: &[u8], line| Part { label: label.into(), der: der.into(), line };
+        let part = |label: &str, der: &[u8], line| PemBlock { label: label.into(), der: der.into(), line };
         assert_eq!(parts, [part("A", &[0, 1, 2, 3, 4], 2), part("B B", &[5, 6], 6)]);
     }
 

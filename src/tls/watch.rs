@@ -13,8 +13,8 @@ use arc_swap::ArcSwap;
 use tokio::sync::watch;
 
 use super::{
-    CertificateError, Names,
-    names::{Entry, Tickets, entry, settings},
+    CertificateError, CertificateMap,
+    names::{SiteCertificate, Tickets, entry, settings},
 };
 use crate::{
     config::{Config, Tls},
@@ -33,9 +33,9 @@ const AGAIN: Duration = Duration::from_secs(24 * 3600);
 
 /// The certificates in effect.
 pub(crate) struct Certificates {
-    names: ArcSwap<Names>,
+    names: ArcSwap<CertificateMap>,
     tickets: Arc<Tickets>,
-    source: Mutex<Source>,
+    source: Mutex<CertificateSource>,
     /// Tells those who order certificates what is in effect.
     applied: watch::Sender<Option<Arc<Config>>>,
     challenges: Challenges,
@@ -44,7 +44,7 @@ pub(crate) struct Certificates {
 
 /// Where they come from.
 #[derive(Default)]
-struct Source {
+struct CertificateSource {
     config: Option<Arc<Config>>,
     /// How the files of each entry looked before it was read; what could not be used is read again.
     stamps: Vec<Vec<Stamp>>,
@@ -54,7 +54,7 @@ struct Source {
 
 /// What was read of a configuration, and how the files looked.
 pub(crate) struct Read {
-    names: Names,
+    names: CertificateMap,
     stamps: Vec<Vec<Stamp>>,
 }
 
@@ -66,7 +66,7 @@ struct Changed {
     place: usize,
     label: String,
     stamps: Vec<Stamp>,
-    read: Result<Arc<Entry>, CertificateError>,
+    read: Result<Arc<SiteCertificate>, CertificateError>,
 }
 
 impl Certificates {
@@ -82,7 +82,7 @@ impl Certificates {
     }
 
     /// Those in effect.
-    pub(crate) fn names(&self) -> Arc<Names> {
+    pub(crate) fn names(&self) -> Arc<CertificateMap> {
         self.names.load_full()
     }
 
@@ -104,7 +104,8 @@ impl Certificates {
     pub(crate) async fn read(&self, config: &Config) -> Result<Read, CertificateError> {
         let (config, tickets) = (config.clone(), Arc::clone(&self.tickets));
         // Looked at first: what changes in between is seen later.
-        let read = move || Ok(Read { stamps: stamps(&config), names: Names::read(&config, &tickets)? });
+        let read =
+            move || Ok(Read { stamps: stamps(&config), names: CertificateMap::read(&config, &tickets)? });
         let read = tokio::task::spawn_blocking(read).await;
         read.unwrap_or_else(|panic| {
             Err(CertificateError::Unusable { path: PathBuf::new(), reason: panic.to_string() })
@@ -114,7 +115,8 @@ impl Certificates {
     /// From now on these are shown.
     pub(crate) fn apply(&self, config: &Config, read: Read) {
         let config = Some(Arc::new(config.clone()));
-        *self.source() = Source { stamps: read.stamps, config: config.clone(), told: HashMap::new() };
+        *self.source() =
+            CertificateSource { stamps: read.stamps, config: config.clone(), told: HashMap::new() };
         self.replace(read.names);
         self.applied.send_replace(config);
     }
@@ -181,18 +183,18 @@ impl Certificates {
         }
     }
 
-    fn replace(&self, names: Names) {
+    fn replace(&self, names: CertificateMap) {
         self.metrics.certificates(names.entries().map(|entry| (entry.label.as_str(), entry.expires)));
         names.entries().for_each(warn_of_end);
         self.names.store(Arc::new(names));
     }
 
-    fn source(&self) -> std::sync::MutexGuard<'_, Source> {
+    fn source(&self) -> std::sync::MutexGuard<'_, CertificateSource> {
         self.source.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-fn warn_of_end(entry: &Entry) {
+fn warn_of_end(entry: &SiteCertificate) {
     let site = &entry.label;
     if entry.stands_in {
         return tracing::warn!(

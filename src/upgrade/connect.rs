@@ -1,6 +1,6 @@
 //! Connections to servers for the engine, on each of which one request is answered.
 //!
-//! What a server answers is checked here as strictly as in our own exchange ([`Answer`]), before the engine (0.9.1) sees
+//! What a server answers is checked here as strictly as in our own exchange ([`CheckedResponse`]), before the engine (0.9.1) sees
 //! it: that takes bare line feeds and conflicting lengths, and heads of up to 1 MiB.
 //!
 //! The engine sends a request and reads its answer in one loop that takes whichever is ready. When a 101 is
@@ -30,7 +30,7 @@ use pingora_error::{Error, ErrorType, Result};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use crate::{
-    message::{Framing, MOST_INTERIM, ResponseHead},
+    message::{BodyFraming, MOST_INTERIM, ResponseHead},
     net::Buffer,
     upstream::{self, Lease, Server, Upstream},
 };
@@ -44,11 +44,11 @@ const HEAD_READ: usize = 16 * 1024;
 /// Connects to a server for one request.
 pub(super) fn connector(lease: &Lease) -> Arc<dyn Connect + Send + Sync> {
     let (upstream, server) = (Arc::clone(lease.upstream()), Arc::clone(lease.server()));
-    Arc::new(Connector { upstream, server, max_head: lease.settings().max_response_head })
+    Arc::new(CheckedConnector { upstream, server, max_head: lease.settings().max_response_head })
 }
 
 /// Connects as we do ourselves.
-struct Connector {
+struct CheckedConnector {
     upstream: Arc<Upstream>,
     server: Arc<Server>,
     /// Most bytes of the head of its response.
@@ -56,7 +56,7 @@ struct Connector {
 }
 
 #[async_trait]
-impl Connect for Connector {
+impl Connect for CheckedConnector {
     async fn connect(&self, _: &SocketAddr) -> Result<Stream> {
         let within = self.upstream.settings().connect_timeout;
         let tls = self.upstream.tls();
@@ -73,7 +73,7 @@ impl Connect for Connector {
     }
 }
 
-impl fmt::Debug for Connector {
+impl fmt::Debug for CheckedConnector {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "connector to {}", self.server.label)
     }
@@ -84,7 +84,7 @@ impl fmt::Debug for Connector {
 struct Checked<S> {
     stream: S,
     put_off: u8,
-    answer: Answer,
+    answer: CheckedResponse,
     /// Read, and not yet looked at, or not yet enough.
     received: BytesMut,
     /// Read and good.
@@ -93,29 +93,29 @@ struct Checked<S> {
 
 impl<S> Checked<S> {
     fn new(stream: S, max_head: usize) -> Self {
-        let answer = Answer { max_head, at: At::ResponseHead, interim: 0 };
+        let answer = CheckedResponse { max_head, at: ResponsePhase::ResponseHead, interim: 0 };
         Self { stream, put_off: PUT_OFF, answer, received: BytesMut::new(), good: BytesMut::new() }
     }
 }
 
 /// The answer of a server as it comes.
 #[derive(Debug)]
-struct Answer {
+struct CheckedResponse {
     /// Most bytes of its head.
     max_head: usize,
-    at: At,
+    at: ResponsePhase,
     /// Interim answers so far.
     interim: u32,
 }
 
 #[derive(Debug)]
-enum At {
+enum ResponsePhase {
     ResponseHead,
-    Body(Framing),
+    Body(BodyFraming),
     Tunnel,
 }
 
-impl Answer {
+impl CheckedResponse {
     /// How many of the bytes that have come may be handed out; 0 when more must come first.
     ///
     /// # Errors
@@ -127,19 +127,20 @@ impl Answer {
             io::Error::from(io::ErrorKind::InvalidData)
         };
         match &mut self.at {
-            At::Tunnel => Ok(bytes.len()),
-            At::Body(framing) => framing.count(bytes).map_err(|error| malformed(&error)),
-            At::ResponseHead => {
+            ResponsePhase::Tunnel => Ok(bytes.len()),
+            ResponsePhase::Body(framing) => framing.count(bytes).map_err(|error| malformed(&error)),
+            ResponsePhase::ResponseHead => {
                 let read = ResponseHead::read(bytes, self.max_head).map_err(|error| malformed(&error))?;
                 let Some((head, length)) = read else { return Ok(0) };
                 if head.status == StatusCode::SWITCHING_PROTOCOLS {
-                    self.at = At::Tunnel;
+                    self.at = ResponsePhase::Tunnel;
                 } else if head.is_interim() && self.interim == MOST_INTERIM {
                     return Err(io::ErrorKind::InvalidData.into());
                 } else if head.is_interim() {
                     self.interim += 1;
                 } else {
-                    self.at = At::Body(head.framing(&Method::GET).map_err(|error| malformed(&error))?);
+                    self.at =
+                        ResponsePhase::Body(head.framing(&Method::GET).map_err(|error| malformed(&error))?);
                 }
                 Ok(length)
             }
@@ -148,7 +149,7 @@ impl Answer {
 
     /// Whether the connection may end here.
     fn is_done(&self) -> bool {
-        matches!(&self.at, At::Body(framing) if framing.is_done())
+        matches!(&self.at, ResponsePhase::Body(framing) if framing.is_done())
     }
 }
 
@@ -177,7 +178,7 @@ impl<S: AsyncRead + Unpin> AsyncRead for Checked<S> {
                     continue;
                 }
             }
-            if !matches!(this.answer.at, At::ResponseHead) {
+            if !matches!(this.answer.at, ResponsePhase::ResponseHead) {
                 return this.poll_body(cx, out);
             }
             let mut buffer = Buffer::take();

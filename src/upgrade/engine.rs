@@ -8,11 +8,11 @@ use tokio::sync::watch;
 
 use super::{
     Proxy,
-    io::{Client, with_transport},
+    io::{ClientStream, with_transport},
 };
 use crate::{
     downstream::Transport,
-    exchange::{Exchange, is_persistent},
+    exchange::{RequestContext, is_persistent},
     message::{Request, RequestHead},
     state::State,
 };
@@ -20,12 +20,12 @@ use crate::{
 tokio::task_local! {
     /// The exchange of the request that the engine is given. It makes a context of its own for each request, and leaves
     /// no other way to hand it one.
-    static HANDED: RefCell<Option<Exchange>>;
+    static HANDED: RefCell<Option<RequestContext>>;
 }
 
 /// The exchange of the request that was handed over.
-pub(super) fn handed_over() -> Exchange {
-    HANDED.try_with(RefCell::take).ok().flatten().unwrap_or_else(Exchange::new)
+pub(super) fn handed_over() -> RequestContext {
+    HANDED.try_with(RefCell::take).ok().flatten().unwrap_or_else(RequestContext::new)
 }
 
 /// Sets what holds for every session.
@@ -41,7 +41,7 @@ pub(super) fn prepare(state: &State, session: &mut Session, asked: &RequestHead)
 }
 
 /// What was asked.
-pub(super) fn asked(exchange: &Exchange) -> Arc<RequestHead> {
+pub(super) fn asked(exchange: &RequestContext) -> Arc<RequestHead> {
     exchange.asked.clone().unwrap_or_default()
 }
 
@@ -67,14 +67,14 @@ impl Engine {
         &self,
         mut connection: Box<Transport>,
         request: Box<Request>,
-        mut exchange: Exchange,
+        mut exchange: RequestContext,
     ) -> Option<Box<Transport>> {
         connection.hand_over(&request);
         exchange.asked = Some(Arc::new(request.head));
-        let session = ServerSession::new_http1(Box::new(Client::new(connection)));
+        let session = ServerSession::new_http1(Box::new(ClientStream::new(connection)));
         let serving = Arc::clone(&self.proxy);
         let serving = async move { serving.process_new_http(session, &self.never_stops).await };
         let (stream, _) = HANDED.scope(RefCell::new(Some(exchange)), serving).await?.consume();
-        stream.into_any().downcast::<Client>().ok()?.into_transport()
+        stream.into_any().downcast::<ClientStream>().ok()?.into_transport()
     }
 }

@@ -9,7 +9,7 @@ use pingora_proxy::{FailToProxy, Session};
 use super::{engine::asked, io::with_transport, send};
 use crate::{
     downstream::Transport,
-    exchange::{self, Exchange, NoConnection},
+    exchange::{self, NoConnection, RequestContext},
     observe::Metrics,
     response::Explanation,
     upstream::{
@@ -21,17 +21,21 @@ use crate::{
 /// Carries an [`Explanation`] through the engine to [`explain`].
 #[derive(Debug, thiserror::Error)]
 #[error("{}", .0.sentence)]
-struct Told(Explanation);
+struct ClientExplanation(Explanation);
 
 /// An error that tells the client `explanation`.
 pub(super) fn refused(explanation: Explanation) -> Box<Error> {
     let mut error = Error::new_down(ErrorType::HTTPStatus(explanation.status.as_u16()));
-    error.cause = Some(Box::new(Told(explanation)));
+    error.cause = Some(Box::new(ClientExplanation(explanation)));
     error
 }
 
 /// A server could not be connected to.
-pub(super) fn at_connect(metrics: &Metrics, exchange: &mut Exchange, mut error: Box<Error>) -> Box<Error> {
+pub(super) fn at_connect(
+    metrics: &Metrics,
+    exchange: &mut RequestContext,
+    mut error: Box<Error>,
+) -> Box<Error> {
     let system = error.root_cause().downcast_ref::<io::Error>();
     let failure =
         NoConnection { reason: connect_reason(&error), ours: system.is_some_and(upstream::is_our_own_want) };
@@ -63,7 +67,7 @@ fn connect_reason(error: &Error) -> &'static str {
 /// The exchange with a server broke off. Decides whether another one gets the request.
 pub(super) fn while_proxying(
     metrics: &Metrics,
-    exchange: &mut Exchange,
+    exchange: &mut RequestContext,
     mut error: Box<Error>,
 ) -> Box<Error> {
     if error.cause.as_ref().is_some_and(|cause| cause.is::<Elsewhere>()) {
@@ -95,7 +99,11 @@ fn classify(error: &Error) -> Failure {
 
 /// Tells the client, unless its answer has begun: then the connection ends, so that a part is not taken for the
 /// whole.
-pub(super) async fn explain(session: &mut Session, error: &Error, exchange: &mut Exchange) -> FailToProxy {
+pub(super) async fn explain(
+    session: &mut Session,
+    error: &Error,
+    exchange: &mut RequestContext,
+) -> FailToProxy {
     let explanation = explanation(error);
     exchange.lease = None;
     session.set_keepalive(None);
@@ -121,7 +129,7 @@ fn io_kind(error: &Error) -> Option<io::ErrorKind> {
 
 /// What to say; `None` when there is nobody to tell.
 fn explanation(error: &Error) -> Option<Explanation> {
-    if let Some(told) = error.cause.as_ref().and_then(|cause| cause.downcast_ref::<Told>()) {
+    if let Some(told) = error.cause.as_ref().and_then(|cause| cause.downcast_ref::<ClientExplanation>()) {
         return Some(told.0.clone());
     }
     Some(match (error.esource(), error.etype()) {

@@ -5,11 +5,11 @@ use std::borrow::Cow;
 use http::{HeaderMap, HeaderName, HeaderValue};
 use pingora_http::{RequestHeader, ResponseHeader};
 
-use crate::message::{Fields, names_if};
+use crate::message::{EditHeaders, names_if};
 
 macro_rules! engine_head {
     ($head:ty) => {
-        impl Fields for $head {
+        impl EditHeaders for $head {
             fn get(&self, name: &HeaderName) -> Option<&[u8]> {
                 self.headers.get(name).map(HeaderValue::as_bytes)
             }

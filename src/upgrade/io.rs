@@ -21,9 +21,9 @@ use crate::downstream::Transport;
 /// A transport that pingora reads from and writes to. Its callbacks get at it through a shared session, hence the lock,
 /// which nobody else ever waits for.
 #[derive(Debug)]
-pub(super) struct Client(Mutex<Option<Box<Transport>>>);
+pub(super) struct ClientStream(Mutex<Option<Box<Transport>>>);
 
-impl Client {
+impl ClientStream {
     pub(super) fn new(transport: Box<Transport>) -> Self {
         Self(Mutex::new(Some(transport)))
     }
@@ -48,29 +48,29 @@ pub(super) fn with_transport<T>(
     session: &Session,
     use_transport: impl FnOnce(&mut Transport) -> T,
 ) -> Result<T> {
-    let mut transport = Client::of(session)?.0.lock().unwrap_or_else(PoisonError::into_inner);
+    let mut transport = ClientStream::of(session)?.0.lock().unwrap_or_else(PoisonError::into_inner);
     transport.as_deref_mut().map(use_transport).or_err(ErrorType::InternalError, "the connection is in use")
 }
 
 /// Takes the client's connection out of a session that is not read or written meanwhile; [`put_back`] ends that.
 pub(super) fn take(session: &Session) -> Result<Box<Transport>> {
-    let mut transport = Client::of(session)?.0.lock().unwrap_or_else(PoisonError::into_inner);
+    let mut transport = ClientStream::of(session)?.0.lock().unwrap_or_else(PoisonError::into_inner);
     transport.take().or_err(ErrorType::InternalError, "the connection is in use")
 }
 
 /// Returns what [`take`] has taken.
 pub(super) fn put_back(session: &Session, transport: Box<Transport>) -> Result<()> {
-    *Client::of(session)?.0.lock().unwrap_or_else(PoisonError::into_inner) = Some(transport);
+    *ClientStream::of(session)?.0.lock().unwrap_or_else(PoisonError::into_inner) = Some(transport);
     Ok(())
 }
 
-impl AsyncRead for Client {
+impl AsyncRead for ClientStream {
     fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, out: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         Self::get_mut(Pin::into_inner(self))?.poll_read(cx, out)
     }
 }
 
-impl AsyncWrite for Client {
+impl AsyncWrite for ClientStream {
     fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
         Self::get_mut(Pin::into_inner(self))?.poll_write(cx, bytes)
     }
@@ -85,7 +85,7 @@ impl AsyncWrite for Client {
 }
 
 #[async_trait]
-impl Shutdown for Client {
+impl Shutdown for ClientStream {
     async fn shutdown(&mut self) {
         if let Err(error) = self.flush().await {
             tracing::debug!(%error, "the client did not take the end of its response");
@@ -93,32 +93,32 @@ impl Shutdown for Client {
     }
 }
 
-impl UniqueID for Client {
+impl UniqueID for ClientStream {
     /// Nothing of pingora looks a connection up by it.
     fn id(&self) -> UniqueIDType {
         -1
     }
 }
 
-impl Ssl for Client {}
+impl Ssl for ClientStream {}
 
-impl Peek for Client {}
+impl Peek for ClientStream {}
 
 // Pingora copies these into every request; who the peer is we tell it ourselves, through the transport.
 
-impl GetTimingDigest for Client {
+impl GetTimingDigest for ClientStream {
     fn get_timing_digest(&self) -> Vec<Option<TimingDigest>> {
         Vec::new()
     }
 }
 
-impl GetProxyDigest for Client {
+impl GetProxyDigest for ClientStream {
     fn get_proxy_digest(&self) -> Option<Arc<ProxyDigest>> {
         None
     }
 }
 
-impl GetSocketDigest for Client {
+impl GetSocketDigest for ClientStream {
     fn get_socket_digest(&self) -> Option<Arc<SocketDigest>> {
         None
     }

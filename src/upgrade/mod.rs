@@ -21,7 +21,7 @@ use pingora_proxy::{FailToProxy, ProxyHttp, ProxyWarnLogContext, Session};
 use std::{sync::Arc, time::Duration};
 
 use crate::{
-    exchange::{self, Exchange},
+    exchange::{self, RequestContext},
     state::State,
     upstream,
 };
@@ -34,20 +34,24 @@ struct Proxy {
 
 #[async_trait]
 impl ProxyHttp for Proxy {
-    type CTX = Exchange;
+    type CTX = RequestContext;
 
-    fn new_ctx(&self) -> Exchange {
+    fn new_ctx(&self) -> RequestContext {
         engine::handed_over()
     }
 
     /// What needs no server has been answered already.
-    async fn request_filter(&self, session: &mut Session, exchange: &mut Exchange) -> Result<bool> {
+    async fn request_filter(&self, session: &mut Session, exchange: &mut RequestContext) -> Result<bool> {
         engine::prepare(&self.state, session, &engine::asked(exchange));
         Ok(false)
     }
 
     /// Gets the request a place on a server, waiting for one if need be.
-    async fn upstream_peer(&self, session: &mut Session, exchange: &mut Exchange) -> Result<Box<HttpPeer>> {
+    async fn upstream_peer(
+        &self,
+        session: &mut Session,
+        exchange: &mut RequestContext,
+    ) -> Result<Box<HttpPeer>> {
         peer::choose(&self.state, session, exchange).await
     }
 
@@ -57,7 +61,7 @@ impl ProxyHttp for Proxy {
         _session: &mut Session,
         _body: &mut Option<Bytes>,
         end: bool,
-        exchange: &mut Exchange,
+        exchange: &mut RequestContext,
     ) -> Result<()> {
         if let Some(lease) = exchange.lease.as_mut().filter(|_| end) {
             lease.sent();
@@ -70,7 +74,7 @@ impl ProxyHttp for Proxy {
         &self,
         _session: &mut Session,
         request: &mut RequestHeader,
-        exchange: &mut Exchange,
+        exchange: &mut RequestContext,
     ) -> Result<()> {
         if let (Some(client), Some(lease)) = (&exchange.client, &exchange.lease) {
             upstream::prepare(
@@ -91,7 +95,7 @@ impl ProxyHttp for Proxy {
         _peer: &HttpPeer,
         _fd: std::os::unix::io::RawFd,
         _digest: Option<&Digest>,
-        exchange: &mut Exchange,
+        exchange: &mut RequestContext,
     ) -> Result<()> {
         exchange.tries += 1;
         exchange.failed_connects = 0;
@@ -107,7 +111,7 @@ impl ProxyHttp for Proxy {
         &self,
         session: &mut Session,
         response: &mut ResponseHeader,
-        exchange: &mut Exchange,
+        exchange: &mut RequestContext,
     ) -> Result<()> {
         response::receive(&self.state, session, response, exchange).await
     }
@@ -118,7 +122,7 @@ impl ProxyHttp for Proxy {
         _session: &mut Session,
         _body: &mut Option<Bytes>,
         end: bool,
-        exchange: &mut Exchange,
+        exchange: &mut RequestContext,
     ) -> Result<Option<Duration>> {
         if end {
             exchange.lease = None;
@@ -131,7 +135,7 @@ impl ProxyHttp for Proxy {
         &self,
         session: &mut Session,
         response: &mut ResponseHeader,
-        exchange: &mut Exchange,
+        exchange: &mut RequestContext,
     ) -> Result<()> {
         response::pass_on(session, response, exchange);
         Ok(())
@@ -142,7 +146,7 @@ impl ProxyHttp for Proxy {
         &self,
         _session: &mut Session,
         _peer: &HttpPeer,
-        exchange: &mut Exchange,
+        exchange: &mut RequestContext,
         error: Box<Error>,
     ) -> Box<Error> {
         failure::at_connect(&self.state.metrics, exchange, error)
@@ -154,7 +158,7 @@ impl ProxyHttp for Proxy {
         _peer: &HttpPeer,
         _session: &mut Session,
         error: Box<Error>,
-        exchange: &mut Exchange,
+        exchange: &mut RequestContext,
         _reused: bool,
     ) -> Box<Error> {
         failure::while_proxying(&self.state.metrics, exchange, error)
@@ -165,20 +169,20 @@ impl ProxyHttp for Proxy {
         &self,
         session: &mut Session,
         error: &Error,
-        exchange: &mut Exchange,
+        exchange: &mut RequestContext,
     ) -> FailToProxy {
         failure::explain(session, error, exchange).await
     }
 
     /// The request is over, one way or another.
-    async fn logging(&self, session: &mut Session, error: Option<&Error>, exchange: &mut Exchange) {
+    async fn logging(&self, session: &mut Session, error: Option<&Error>, exchange: &mut RequestContext) {
         exchange.lease = None;
         exchange::record(&self.state, &engine::asked(exchange), send::sent(session, error), exchange);
     }
 
     // What these would log is in the access log and in our own messages.
 
-    fn suppress_error_log(&self, _session: &Session, _exchange: &Exchange, error: &Error) -> bool {
+    fn suppress_error_log(&self, _session: &Session, _exchange: &RequestContext, error: &Error) -> bool {
         tracing::debug!(%error, "request failed");
         true
     }
@@ -186,7 +190,7 @@ impl ProxyHttp for Proxy {
     fn suppress_proxy_warn_log(
         &self,
         _session: &Session,
-        _exchange: &Exchange,
+        _exchange: &RequestContext,
         error: &Error,
         _context: ProxyWarnLogContext,
     ) -> bool {

@@ -14,7 +14,7 @@ use super::{
 };
 use crate::{
     config::Address,
-    exchange::{self, Exchange, NoPlace, select_server},
+    exchange::{self, NoSelection, RequestContext, select_server},
     state::State,
 };
 
@@ -22,7 +22,7 @@ use crate::{
 pub(super) async fn choose(
     state: &State,
     session: &mut Session,
-    exchange: &mut Exchange,
+    exchange: &mut RequestContext,
 ) -> Result<Box<HttpPeer>> {
     // An attempt that failed leaves its place to others.
     exchange.lease = None;
@@ -32,13 +32,13 @@ pub(super) async fn choose(
     put_back(session, transport)?;
     match place {
         Ok(()) => peer_for(exchange),
-        Err(NoPlace::ClientLeft) => Err(Error::new_down(ErrorType::ConnectionClosed)),
-        Err(NoPlace::Refused(explanation)) => Err(failure::refused(explanation)),
+        Err(NoSelection::ClientLeft) => Err(Error::new_down(ErrorType::ConnectionClosed)),
+        Err(NoSelection::Refused(explanation)) => Err(failure::refused(explanation)),
     }
 }
 
 /// How the engine reaches the server.
-fn peer_for(exchange: &Exchange) -> Result<Box<HttpPeer>> {
+fn peer_for(exchange: &RequestContext) -> Result<Box<HttpPeer>> {
     let lease = exchange.lease.as_ref().or_err(ErrorType::InternalError, "no place on a server")?;
     let mut peer = match &lease.server().address {
         Address::Tcp(address) => HttpPeer::new(address, false, String::new()),

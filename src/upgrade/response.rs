@@ -13,9 +13,9 @@ use super::{
 };
 use crate::{
     downstream::Transport,
-    exchange::{self, Exchange, Response, receive_head},
+    exchange::{self, RequestContext, Verdict, receive_head},
     files::{accelerated, archive},
-    message::{Fields, is_hop_by_hop, is_interim},
+    message::{EditHeaders, is_hop_by_hop, is_interim},
     response::Explanation,
     state::State,
 };
@@ -25,7 +25,7 @@ pub(super) async fn receive(
     state: &State,
     session: &mut Session,
     response: &mut ResponseHeader,
-    exchange: &mut Exchange,
+    exchange: &mut RequestContext,
 ) -> Result<()> {
     let status = response.status;
     if is_interim(status) {
@@ -48,16 +48,16 @@ pub(super) async fn receive(
         session.set_read_timeout(Some(exchange::read_timeout(exchange)));
     }
     match becomes {
-        Response::PassOn => Ok(()),
-        Response::Elsewhere => Err(failure::elsewhere()),
-        Response::Refuse(explanation) => Err(failure::refused(explanation)),
+        Verdict::PassOn => Ok(()),
+        Verdict::Elsewhere => Err(failure::elsewhere()),
+        Verdict::Refuse(explanation) => Err(failure::refused(explanation)),
         // What leads to these was refused above.
-        Response::Instead(_) | Response::List => Err(failure::refused(exchange::internal())),
+        Verdict::Instead(_) | Verdict::List => Err(failure::refused(exchange::internal())),
     }
 }
 
 /// Takes out of the head what clients must not see, adds what the route adds.
-pub(super) fn pass_on(session: &mut Session, response: &mut ResponseHeader, exchange: &Exchange) {
+pub(super) fn pass_on(session: &mut Session, response: &mut ResponseHeader, exchange: &RequestContext) {
     if send::has_begun(session) {
         return;
     }

@@ -7,10 +7,10 @@ use pingora_proxy::Session;
 
 use super::io::with_transport;
 use crate::{
-    exchange::{Exchange, Sent},
+    exchange::{RequestContext, Sent},
     message::is_interim,
     observe::How,
-    response::{Answer, Body},
+    response::{Body, Response},
 };
 
 /// Whether the client has got the head of its response, or the connection has become a tunnel: then nothing else may be
@@ -20,7 +20,11 @@ pub(super) fn has_begun(session: &Session) -> bool {
 }
 
 /// Sends an answer that is in memory, as explanations are.
-pub(super) async fn answer(session: &mut Session, answer: Answer, exchange: &mut Exchange) -> Result<()> {
+pub(super) async fn answer(
+    session: &mut Session,
+    answer: Response,
+    exchange: &mut RequestContext,
+) -> Result<()> {
     close_if_stopping(session);
     exchange.how = How::Memory;
     let mut head = ResponseHeader::build(answer.status, Some(answer.headers.len() + 3))?;

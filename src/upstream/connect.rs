@@ -11,7 +11,7 @@ use super::Server;
 use crate::{
     config::Address,
     net::{Raw, Socket},
-    tls::Connector,
+    tls::TlsClient,
 };
 
 /// Connects to a server, handshake included where its upstream speaks `tls` ([`Upstream::tls`](super::Upstream::tls)).
@@ -21,7 +21,7 @@ use crate::{
 /// What the system says, that it is not who it should be, or that it took too long.
 pub(crate) async fn connect(
     server: &Server,
-    tls: Option<&Arc<Connector>>,
+    tls: Option<&Arc<TlsClient>>,
     within: Duration,
 ) -> io::Result<Socket> {
     let connecting = async {

@@ -15,7 +15,7 @@ use tokio::{io::ReadBuf, time::Instant};
 use crate::{
     clock,
     net::{BEFORE, Buffer, ROOM, Socket, keep},
-    tls::Connector,
+    tls::TlsClient,
     upstream::{self, lease::Lease, server::Server},
 };
 
@@ -27,7 +27,7 @@ const SWEEP: Duration = Duration::from_secs(1);
 
 /// A connection to a server.
 #[derive(Debug)]
-pub(crate) struct Connection {
+pub(crate) struct ServerConnection {
     socket: Socket,
     pub(crate) server: Arc<Server>,
     /// Written, and not yet taken by the server.
@@ -35,7 +35,7 @@ pub(crate) struct Connection {
     /// Read, and not yet looked at.
     rest: Option<(Buffer, Range<usize>)>,
     /// How the server was spoken to under TLS, if it was.
-    tls: Option<Arc<Connector>>,
+    tls: Option<Arc<TlsClient>>,
     /// How long it may be kept for another request, if it may.
     most: Option<Duration>,
     /// A write has been told that the server reset the connection.
@@ -43,10 +43,10 @@ pub(crate) struct Connection {
 }
 
 /// A connection that waits for another request.
-struct Kept {
+struct IdleConnection {
     socket: Socket,
     /// How the server was spoken to under TLS, if it was.
-    tls: Option<Arc<Connector>>,
+    tls: Option<Arc<TlsClient>>,
     since: Instant,
     /// How long its server may be left waiting.
     most: Duration,
@@ -54,16 +54,16 @@ struct Kept {
 
 /// The connections that a thread keeps, by their servers, which are few.
 #[derive(Default)]
-struct Pool {
-    servers: Vec<(Arc<Server>, Vec<Kept>)>,
+struct ConnectionPool {
+    servers: Vec<(Arc<Server>, Vec<IdleConnection>)>,
     is_swept: bool,
 }
 
 thread_local! {
-    static POOL: RefCell<Pool> = RefCell::default();
+    static POOL: RefCell<ConnectionPool> = RefCell::default();
 }
 
-impl Connection {
+impl ServerConnection {
     /// A kept one.
     pub(crate) fn reuse(lease: &Lease) -> Option<Self> {
         let (server, tls) = (lease.server(), lease.upstream().tls());
@@ -82,7 +82,7 @@ impl Connection {
         Ok(Self::new(upstream::connect(server, tls.as_ref(), within).await?, tls, server))
     }
 
-    fn new(socket: Socket, tls: Option<Arc<Connector>>, server: &Arc<Server>) -> Self {
+    fn new(socket: Socket, tls: Option<Arc<TlsClient>>, server: &Arc<Server>) -> Self {
         let server = Arc::clone(server);
         Self { socket, server, outbound: BytesMut::new(), rest: None, tls, most: None, was_reset: false }
     }
@@ -100,7 +100,7 @@ impl Connection {
     pub(crate) fn keep(mut self) {
         let is_over = self.rest.is_none() && self.outbound.is_empty();
         if let Some(most) = self.most.filter(|_| is_over && !self.socket.has_decrypted()) {
-            let kept = Kept { socket: self.socket, tls: self.tls, since: clock::now(), most };
+            let kept = IdleConnection { socket: self.socket, tls: self.tls, since: clock::now(), most };
             POOL.with_borrow_mut(|pool| pool.keep(self.server, kept));
         }
     }
@@ -184,11 +184,11 @@ fn is_reset(error: &io::Error) -> bool {
     error.kind() != io::ErrorKind::BrokenPipe
 }
 
-impl Pool {
+impl ConnectionPool {
     /// A connection that is still there, the one that was used last: the others may end when they have waited enough.
     ///
     /// A connection that was made under another `tls` is closed: since then a reload may have changed which server is believed.
-    fn take(&mut self, server: &Arc<Server>, tls: Option<&Arc<Connector>>) -> Option<Socket> {
+    fn take(&mut self, server: &Arc<Server>, tls: Option<&Arc<TlsClient>>) -> Option<Socket> {
         let (_, kept) = self.servers.iter_mut().find(|(known, _)| Arc::ptr_eq(known, server))?;
         while let Some(last) = kept.pop() {
             let is_same = match (&last.tls, tls) {
@@ -203,7 +203,7 @@ impl Pool {
         None
     }
 
-    fn keep(&mut self, server: Arc<Server>, new: Kept) {
+    fn keep(&mut self, server: Arc<Server>, new: IdleConnection) {
         match self.servers.iter_mut().find(|(known, _)| Arc::ptr_eq(known, &server)) {
             Some((_, kept)) if kept.len() >= KEPT => {}
             Some((_, kept)) => kept.push(new),
@@ -216,7 +216,7 @@ impl Pool {
     }
 }
 
-impl Kept {
+impl IdleConnection {
     /// Whether the server has closed it or said something that nobody has asked for, or it has waited for long enough.
     fn has_ended(&self, now: Instant) -> bool {
         self.socket.has_something() || now.saturating_duration_since(self.since) >= self.most

@@ -13,11 +13,11 @@ use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, header};
 use rustls::StreamOwned;
 use tokio::runtime::Handle;
 
-use super::{Answered, Lease, Turn, Upstream, health, outlier};
+use super::{Answered, Lease, Selection, Upstream, health, outlier};
 use crate::{
     client::Client,
     config::Address,
-    message::{Framing, Lines, ResponseHead, write_fields},
+    message::{BodyFraming, RawHeaders, ResponseHead, write_fields},
 };
 
 /// How long a server is waited for at most: a thread waits that files are opened with too.
@@ -35,7 +35,7 @@ pub(crate) struct Fetch {
 
 impl Fetch {
     /// What a request says of who sends it and to whom.
-    pub(crate) fn who(received: &Lines) -> HeaderMap {
+    pub(crate) fn who(received: &RawHeaders) -> HeaderMap {
         const WHO: [HeaderName; 5] = [
             header::HOST,
             header::AUTHORIZATION,
@@ -74,8 +74,8 @@ impl Fetch {
     /// # Errors
     ///
     /// When no server can be had, or it answers anything but 200.
-    pub(crate) fn open(&self) -> io::Result<Body> {
-        let mut turn = Turn::default();
+    pub(crate) fn open(&self) -> io::Result<FetchedBody> {
+        let mut turn = Selection::default();
         let mut last = io::Error::from(io::ErrorKind::NotConnected);
         for _ in 0..TRIES {
             let hold = self.upstream.settings().hold.min(PATIENCE);
@@ -94,13 +94,13 @@ impl Fetch {
     }
 }
 
-trait Stream: Read + Write + Send {}
-impl<T: Read + Write + Send> Stream for T {}
+trait FetchedStream: Read + Write + Send {}
+impl<T: Read + Write + Send> FetchedStream for T {}
 
-fn connect(lease: &Lease) -> io::Result<Box<dyn Stream>> {
+fn connect(lease: &Lease) -> io::Result<Box<dyn FetchedStream>> {
     let settings = lease.settings();
     let (read, write) = (Some(settings.read_timeout), Some(settings.send_timeout));
-    let plain: Box<dyn Stream> = match &lease.server().address {
+    let plain: Box<dyn FetchedStream> = match &lease.server().address {
         Address::Tcp(address) => {
             let stream =
                 TcpStream::connect_timeout(address, settings.connect_timeout.max(Duration::from_millis(1)))?;
@@ -121,7 +121,7 @@ fn connect(lease: &Lease) -> io::Result<Box<dyn Stream>> {
     })
 }
 
-fn ask(mut stream: Box<dyn Stream>, request: &[u8], mut lease: Lease) -> io::Result<Body> {
+fn ask(mut stream: Box<dyn FetchedStream>, request: &[u8], mut lease: Lease) -> io::Result<FetchedBody> {
     lease.connected();
     stream.write_all(request)?;
     lease.sent();
@@ -146,24 +146,24 @@ fn ask(mut stream: Box<dyn Stream>, request: &[u8], mut lease: Lease) -> io::Res
         return Err(io::Error::other(format!("the server answers {}", head.status.as_u16())));
     }
     let length = match head.framing(&Method::GET).map_err(io::Error::other)? {
-        Framing::Length(length) => Some(length),
-        Framing::Close => None,
+        BodyFraming::Length(length) => Some(length),
+        BodyFraming::Close => None,
         // Nobody who is spoken to in HTTP/1.0 may (RFC 9112 §6.1).
-        Framing::Chunked(_) => return Err(io::Error::other("the answer is in chunks")),
+        BodyFraming::Chunked(_) => return Err(io::Error::other("the answer is in chunks")),
     };
-    Ok(Body { begun: io::Cursor::new(begun), stream, left: length, _lease: lease })
+    Ok(FetchedBody { begun: io::Cursor::new(begun), stream, left: length, _lease: lease })
 }
 
 /// The body of an answer.
-pub(crate) struct Body {
+pub(crate) struct FetchedBody {
     begun: io::Cursor<Vec<u8>>,
-    stream: Box<dyn Stream>,
+    stream: Box<dyn FetchedStream>,
     /// Bytes that are still to come, if the server has said how many.
     left: Option<u64>,
     _lease: Lease,
 }
 
-impl Read for Body {
+impl Read for FetchedBody {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         let most = self
             .left

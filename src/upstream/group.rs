@@ -9,21 +9,21 @@ use arc_swap::{ArcSwap, ArcSwapOption};
 use tokio::time::Instant;
 
 use super::{
-    Answered, Lease, Server, Turn,
+    Answered, Lease, Selection, Server,
     balance::{self, Candidate, Doubts, Method},
     budget::Budget,
     lease::Held,
-    names::Names,
+    names::ResolvedNames,
     outlier,
     queue::{Queue, Waiter, Wish},
-    server::Health,
+    server::ServerHealth,
     window::{Tally, Window},
 };
 use crate::{
     clock,
     config::{self, Balance},
     observe::HoldMetrics,
-    tls::Connector,
+    tls::TlsClient,
 };
 
 /// A group of servers that serve the same requests.
@@ -32,8 +32,8 @@ pub struct Upstream {
     pub name: String,
     pub(super) settings: ArcSwap<config::Upstream>,
     /// How its servers are spoken to under TLS, where they are.
-    tls: ArcSwapOption<Connector>,
-    state: Mutex<State>,
+    tls: ArcSwapOption<TlsClient>,
+    state: Mutex<GroupState>,
     pub(super) metrics: HoldMetrics,
     /// Has a server watched.
     pub(super) watch: Watch,
@@ -44,12 +44,12 @@ pub(super) type Watch = Box<dyn Fn(&Arc<Upstream>, &Arc<Server>) + Send + Sync>;
 
 /// What changes together.
 #[derive(Default)]
-pub(super) struct State {
+pub(super) struct GroupState {
     pub(super) slots: Vec<Slot>,
     /// Servers that have left the list with requests still on them; they come back with their counts.
     pub(super) retired: Vec<Arc<Server>>,
     /// Where the host names among the servers lead.
-    pub(super) names: Names,
+    pub(super) names: ResolvedNames,
     /// Requests that wait for a server, or for a place on one.
     pub(super) queue: Queue<Waiter>,
     /// Requests for event streams and tunnels: they wait for a server only, and hold nobody else up.
@@ -116,7 +116,7 @@ pub enum WaitingFor {
 
 /// Why a server is chosen.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Why {
+pub(super) enum DownReason {
     /// For a request that has just arrived.
     Arrived,
     /// For one that has waited.
@@ -173,12 +173,12 @@ impl Upstream {
     }
 
     /// How its servers are spoken to under TLS, where they are.
-    pub(crate) fn tls(&self) -> Option<Arc<Connector>> {
+    pub(crate) fn tls(&self) -> Option<Arc<TlsClient>> {
         self.tls.load_full()
     }
 
     /// From now on they are spoken to like this.
-    pub(super) fn change_tls(&self, connector: Option<Arc<Connector>>) {
+    pub(super) fn change_tls(&self, connector: Option<Arc<TlsClient>>) {
         self.tls.store(connector);
     }
 
@@ -213,11 +213,16 @@ impl Upstream {
     }
 
     /// Chooses a server and counts the request on it.
-    pub(super) fn pick(self: &Arc<Self>, state: &mut State, wish: &Wish, why: Why) -> Option<Lease> {
+    pub(super) fn pick(
+        self: &Arc<Self>,
+        state: &mut GroupState,
+        wish: &Wish,
+        why: DownReason,
+    ) -> Option<Lease> {
         let now = clock::now();
         let settings = self.settings.load_full();
         let others_come =
-            state.slots.iter().any(|slot| slot.is_for_all() && slot.server.health() != Health::Up);
+            state.slots.iter().any(|slot| slot.is_for_all() && slot.server.health() != ServerHealth::Up);
         let method = match (&settings.balance, wish.key) {
             (Balance::RoundRobin, _) => Method::RoundRobin,
             (Balance::Random, _) => Method::Random,
@@ -230,7 +235,8 @@ impl Upstream {
         candidates.clear();
         candidates.extend(state.slots.iter().map(|slot| {
             let server = &slot.server;
-            let share = slot.share.filter(|share| why == Why::Waited && others_come && now < share.until);
+            let share =
+                slot.share.filter(|share| why == DownReason::Waited && others_come && now < share.until);
             let (load, most) = if wish.is_stream {
                 // Streams are spread by their own number, and their servers are never full.
                 (server.streams() as u64 * 100, share.and_then(|share| share.streams))
@@ -244,7 +250,7 @@ impl Upstream {
                 load: load + reported,
                 weight: slot.weight(now, settings.slow_start),
                 usable: server.is_usable(settings.health.is_some())
-                    || (why == Why::LastResort && server.may_be_back(settings.health.is_some())),
+                    || (why == DownReason::LastResort && server.may_be_back(settings.health.is_some())),
                 backup: slot.backup,
                 full: most.is_some_and(|most| load >= most as u64 * 100),
                 doubts: Doubts {
@@ -284,7 +290,7 @@ impl Upstream {
             let order = self.settings.load().queue_order;
             let Some(first) = state.queue(is_stream).first(order) else { return false };
             let wish = first.wish.clone();
-            let Some(lease) = self.pick(&mut state, &wish, Why::Waited) else { return false };
+            let Some(lease) = self.pick(&mut state, &wish, DownReason::Waited) else { return false };
             (state.queue(is_stream).pop(order), lease)
         };
         // A lease that finds nobody (who waited has just left) is given back by being dropped; the lock is not held here.
@@ -362,9 +368,9 @@ impl Upstream {
                 // Its name may lead elsewhere by now.
                 state.names.look(slot.name.as_deref());
             }
-            server.becomes(Health::Failing, Some(reason.to_owned()))
+            server.becomes(ServerHealth::Failing, Some(reason.to_owned()))
         };
-        if before != Health::Failing {
+        if before != ServerHealth::Failing {
             tracing::warn!(upstream = self.name, server = server.label, reason, "server is down");
             server.look.notify_one();
             // It may have been the last but the backups, whose turn it is now.
@@ -377,12 +383,12 @@ impl Upstream {
     pub(super) fn recovered(self: &Arc<Self>, server: &Arc<Server>) {
         let share = {
             let mut state = self.lock();
-            let before = server.becomes(Health::Up, None);
+            let before = server.becomes(ServerHealth::Up, None);
             let (upstream, label) = (&self.name, &server.label);
             match before {
-                Health::Up => return,
-                Health::Unknown => tracing::debug!(upstream, server = label, "server is up"),
-                Health::Failing => tracing::info!(upstream, server = label, "server is up"),
+                ServerHealth::Up => return,
+                ServerHealth::Unknown => tracing::debug!(upstream, server = label, "server is up"),
+                ServerHealth::Failing => tracing::info!(upstream, server = label, "server is up"),
             }
             state.returned(server, before)
         };
@@ -412,7 +418,7 @@ impl Upstream {
     }
 
     /// Whether a server other than `asked`, and than those that `turn` has failed at, could take a request now.
-    pub fn has_other(&self, turn: &Turn, asked: &Arc<Server>) -> bool {
+    pub fn has_other(&self, turn: &Selection, asked: &Arc<Server>) -> bool {
         let settings = self.settings.load();
         let has_room = |slot: &Slot| {
             let load = slot.server.load(settings.streaming_share);
@@ -439,12 +445,12 @@ impl Upstream {
     }
 
     /// Everything that changes together.
-    pub(super) fn lock(&self) -> MutexGuard<'_, State> {
+    pub(super) fn lock(&self) -> MutexGuard<'_, GroupState> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-impl State {
+impl GroupState {
     /// The queue of streams, or that of other requests.
     pub(super) fn queue(&mut self, of_streams: bool) -> &mut Queue<Waiter> {
         if of_streams { &mut self.streams } else { &mut self.queue }
@@ -485,7 +491,7 @@ impl State {
     }
 
     /// A server has come, or come back: how many of those who wait it may have while others may come too.
-    fn returned(&mut self, server: &Arc<Server>, before: Health) -> Option<Share> {
+    fn returned(&mut self, server: &Arc<Server>, before: ServerHealth) -> Option<Share> {
         let now = Instant::now();
         let servers = self.slots.iter().filter(|slot| slot.is_for_all()).count().max(1);
         let part = |waiting: usize| (waiting > 0).then(|| waiting.div_ceil(servers));
@@ -493,10 +499,10 @@ impl State {
         let share = self.has_waiting().then_some(Share { until: now + OTHERS_RETURN, requests, streams });
         if let Some(slot) = self.slots.iter_mut().find(|slot| Arc::ptr_eq(&slot.server, server)) {
             slot.share = share;
-            if before == Health::Failing {
+            if before == ServerHealth::Failing {
                 slot.returned = Some(now);
             }
-            if server.was_away.swap(false, Ordering::Relaxed) && before == Health::Failing {
+            if server.was_away.swap(false, Ordering::Relaxed) && before == ServerHealth::Failing {
                 // Requests that its end has cut say nothing of what has come in its place. One that breaks connections
                 // and was there all the time is the same as before.
                 slot.results = outlier::results();

@@ -4,12 +4,12 @@ use http::{HeaderValue, Method, Version, header};
 
 use crate::{
     client::Client,
-    message::{Fields, RequestHead, RequestId, X_REQUEST_ID, named_in_connection, write_plain_length},
+    message::{EditHeaders, RequestHead, RequestId, X_REQUEST_ID, named_in_connection, write_plain_length},
 };
 
 /// Makes the head for a server out of `received`, a copy of which `request` is.
 pub(crate) fn prepare(
-    request: &mut impl Fields,
+    request: &mut impl EditHeaders,
     received: &RequestHead,
     client: &Client,
     id: &RequestId,

@@ -34,14 +34,22 @@ pub(super) trait Probe: Send + Sync + 'static {
     /// # Errors
     ///
     /// Why it cannot be used.
-    fn ask(&self, upstream: &Upstream, server: &Server) -> impl Future<Output = io::Result<Said>> + Send;
+    fn ask(
+        &self,
+        upstream: &Upstream,
+        server: &Server,
+    ) -> impl Future<Output = io::Result<HealthReply>> + Send;
 }
 
 /// Connects to the server, and asks for the path of `health` where there is one.
 struct Network;
 
 impl Probe for Network {
-    fn ask(&self, upstream: &Upstream, server: &Server) -> impl Future<Output = io::Result<Said>> + Send {
+    fn ask(
+        &self,
+        upstream: &Upstream,
+        server: &Server,
+    ) -> impl Future<Output = io::Result<HealthReply>> + Send {
         let (tls, settings) = (upstream.tls(), upstream.settings());
         async move {
             let socket = connect(server, tls.as_ref(), settings.connect_timeout).await?;
@@ -61,7 +69,7 @@ pub(super) async fn run(upstream: Weak<Upstream>, server: Arc<Server>, probe: im
     let mut down_since = None;
     let settings = || upstream.upgrade().map(|upstream| upstream.settings());
     while let Some(mut now) = settings() {
-        if server.health() == server::Health::Up {
+        if server.health() == server::ServerHealth::Up {
             down_since = None;
             tokio::select! {
                 () = server.look.notified() => {}
@@ -72,7 +80,7 @@ pub(super) async fn run(upstream: Weak<Upstream>, server: Arc<Server>, probe: im
                 Some(settings) => settings,
                 None => return,
             };
-            if server.health() == server::Health::Up && now.health.is_none() {
+            if server.health() == server::ServerHealth::Up && now.health.is_none() {
                 // Nothing to ask of a server that is up.
                 continue;
             }
@@ -93,22 +101,22 @@ pub(super) async fn run(upstream: Weak<Upstream>, server: Arc<Server>, probe: im
 fn take_note(
     upstream: &Arc<Upstream>,
     server: &Arc<Server>,
-    asked: io::Result<Said>,
+    asked: io::Result<HealthReply>,
     down_since: &mut Option<Instant>,
 ) -> Option<Duration> {
     match asked {
-        Ok(Said::Well) => {
+        Ok(HealthReply::Well) => {
             server.silence().spoke(Instant::now());
             upstream.recovered(server);
             upstream.probed(server, true);
             None
         }
-        Ok(Said::Nothing) if server.health() == server::Health::Up => {
+        Ok(HealthReply::Nothing) if server.health() == server::ServerHealth::Up => {
             // It may only be busy: others are preferred, and the last one is never given up for it.
             server.silence().timed_out(Instant::now());
             None
         }
-        Ok(Said::Nothing) => {
+        Ok(HealthReply::Nothing) => {
             upstream.failed(server, "does not answer the question about its health");
             Some(SOON)
         }
@@ -163,18 +171,21 @@ async fn pause_while_up(health: Option<&Health>) {
 
 /// What a server says of itself.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Said {
+pub(super) enum HealthReply {
     Well,
     /// It takes connections, and does not answer in time.
     Nothing,
 }
 
 /// Whether a server that takes a connection can be used: where a path is configured, it answers to it as expected.
-async fn ask(stream: impl AsyncRead + AsyncWrite + Unpin, health: Option<&Health>) -> io::Result<Said> {
-    let Some(health) = health else { return Ok(Said::Well) };
+async fn ask(
+    stream: impl AsyncRead + AsyncWrite + Unpin,
+    health: Option<&Health>,
+) -> io::Result<HealthReply> {
+    let Some(health) = health else { return Ok(HealthReply::Well) };
     match timeout(health.timeout, question(stream, health)).await {
-        Ok(answered) => answered.map(|()| Said::Well),
-        Err(_) => Ok(Said::Nothing),
+        Ok(answered) => answered.map(|()| HealthReply::Well),
+        Err(_) => Ok(HealthReply::Nothing),
     }
 }
 

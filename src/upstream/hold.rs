@@ -6,14 +6,14 @@ use tokio::{sync::oneshot, time::Instant};
 
 use super::{
     Lease, Server, Upstream,
-    group::{State, Why},
+    group::{DownReason, GroupState},
     queue::{Ticket, Waiter, Wish},
 };
 use crate::clock;
 
 /// A request's way through an upstream, over all of its attempts.
 #[derive(Default)]
-pub struct Turn {
+pub struct Selection {
     ticket: Option<Ticket>,
     wish: Wish,
     /// Whether the request has had a place on a server.
@@ -22,7 +22,7 @@ pub struct Turn {
     pub waited: Option<Duration>,
 }
 
-impl Turn {
+impl Selection {
     /// It wants the server of this key (`balance = "hash:…"`).
     pub fn wants(&mut self, key: Option<u64>) {
         self.wish.key = key;
@@ -68,7 +68,7 @@ impl Upstream {
     /// # Errors
     ///
     /// See [`NoServer`]. Dropping the future leaves the queue.
-    pub async fn acquire(self: &Arc<Self>, turn: &mut Turn, hold: Duration) -> Result<Lease, NoServer> {
+    pub async fn acquire(self: &Arc<Self>, turn: &mut Selection, hold: Duration) -> Result<Lease, NoServer> {
         let started = clock::now();
         let deadline = started + hold.saturating_sub(turn.waited.unwrap_or_default());
         let (ticket, place) = {
@@ -91,7 +91,7 @@ impl Upstream {
             }
             // Who waits already goes first.
             if waiting == 0
-                && let Some(lease) = self.pick(&mut state, &turn.wish, Why::Arrived)
+                && let Some(lease) = self.pick(&mut state, &turn.wish, DownReason::Arrived)
             {
                 turn.was_placed = true;
                 return Ok(lease);
@@ -110,7 +110,7 @@ impl Upstream {
             state.queue(wish.is_stream).wait(ticket, Waiter { sender, wish });
             (ticket, place)
         };
-        let mut waiting = Waiting { upstream: self, ticket, started, turn, outcome: Outcome::Left };
+        let mut waiting = QueuedRequest { upstream: self, ticket, started, turn, outcome: Outcome::Left };
         let (outcome, result) = match tokio::time::timeout_at(deadline, place).await {
             Ok(Ok(lease)) => {
                 waiting.turn.was_placed = true;
@@ -132,13 +132,13 @@ impl Upstream {
     /// A place on a server that is taken to be down, for a request that would be refused because all are and has tried none
     /// itself: the server may have come back since it was asked last. One that has said itself that it cannot be used gets
     /// nothing.
-    fn last_resort(self: &Arc<Self>, state: &mut State, turn: &mut Turn) -> Option<Lease> {
+    fn last_resort(self: &Arc<Self>, state: &mut GroupState, turn: &mut Selection) -> Option<Lease> {
         let asked = self.settings.load().health.is_some();
         if turn.was_placed || state.slots.iter().any(|slot| slot.server.is_usable(asked)) {
             return None;
         }
         turn.was_placed = true;
-        self.pick(state, &turn.wish, Why::LastResort)
+        self.pick(state, &turn.wish, DownReason::LastResort)
     }
 }
 
@@ -152,15 +152,15 @@ enum Outcome {
 }
 
 /// A request in the queue; takes itself out, and tells what became of it, however it ends.
-struct Waiting<'a> {
+struct QueuedRequest<'a> {
     upstream: &'a Upstream,
     ticket: Ticket,
     started: Instant,
-    turn: &'a mut Turn,
+    turn: &'a mut Selection,
     outcome: Outcome,
 }
 
-impl Drop for Waiting<'_> {
+impl Drop for QueuedRequest<'_> {
     fn drop(&mut self) {
         self.upstream.lock().queue(self.turn.wish.is_stream).leave(self.ticket);
         let waited = self.started.elapsed();

@@ -4,11 +4,11 @@ use super::balance;
 use crate::{
     client::Client,
     config::{Balance, HashKey},
-    message::{Lines, cookies},
+    message::{RawHeaders, cookies},
 };
 
 /// The key of a request; `None` when it has none, or none is asked for.
-pub(crate) fn of(balance: &Balance, request: &Lines, client: &Client) -> Option<u64> {
+pub(crate) fn of(balance: &Balance, request: &RawHeaders, client: &Client) -> Option<u64> {
     let Balance::Hash(key) = balance else { return None };
     match key {
         HashKey::Address => Some(balance::hash(client.address.to_string().as_bytes())),

@@ -6,7 +6,7 @@ use proptest::prelude::*;
 use tokio::task::JoinHandle;
 
 use super::{
-    Answered, Health, Lease, NoServer, Turn, Upstream,
+    Answered, Lease, NoServer, Selection, ServerHealth, Upstream,
     tests::{settings, with},
 };
 use crate::config;
@@ -56,13 +56,13 @@ fn event() -> impl Strategy<Value = Event> {
     ]
 }
 
-type Waiting = JoinHandle<(Turn, Result<Lease, NoServer>)>;
+type Waiting = JoinHandle<(Selection, Result<Lease, NoServer>)>;
 
 /// An upstream, and everybody who is there.
 struct World {
     upstream: Arc<Upstream>,
     waiting: Vec<Waiting>,
-    held: Vec<(Turn, Lease)>,
+    held: Vec<(Selection, Lease)>,
     max_requests: Option<usize>,
 }
 
@@ -77,7 +77,7 @@ impl World {
         Self { upstream, waiting: Vec::new(), held: Vec::new(), max_requests: Some(2) }
     }
 
-    fn arrives(&mut self, mut turn: Turn, hold: Duration) {
+    fn arrives(&mut self, mut turn: Selection, hold: Duration) {
         let upstream = Arc::clone(&self.upstream);
         self.waiting.push(tokio::spawn(async move {
             let lease = upstream.acquire(&mut turn, hold).await;
@@ -106,7 +106,7 @@ impl World {
         let server = |number: usize| number.checked_rem(servers.len()).map(|number| &servers[number].server);
         match event {
             Event::Arrives { hold, is_stream } => {
-                let mut turn = Turn::default();
+                let mut turn = Selection::default();
                 turn.is_for_stream(is_stream);
                 self.arrives(turn, Duration::from_millis(hold));
             }
@@ -255,7 +255,7 @@ async fn counts_return_to_zero_after_any_mix_on_many_threads() {
         tasks.spawn(async move {
             let mut random = fastrand::Rng::with_seed(seed);
             for _ in 0..200 {
-                let mut turn = Turn::default();
+                let mut turn = Selection::default();
                 turn.is_for_stream(random.u8(0..4) == 0);
                 let patience = Duration::from_micros(random.u64(0..2_000));
                 let acquired = upstream.acquire(&mut turn, Duration::from_secs(5));
@@ -298,6 +298,6 @@ async fn counts_return_to_zero_after_any_mix_on_many_threads() {
     assert_eq!(upstream.waiting(), 0);
     for server in servers {
         assert_eq!((server.inflight(), server.streaming(), server.streams()), (0, 0, 0));
-        assert_eq!(server.health(), Health::Up);
+        assert_eq!(server.health(), ServerHealth::Up);
     }
 }

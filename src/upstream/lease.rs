@@ -5,7 +5,7 @@ use std::{fmt, sync::Arc, time::Duration};
 use http::HeaderValue;
 use tokio::time::Instant;
 
-use super::{Health, Server, Upstream, report::Report};
+use super::{Server, ServerHealth, Upstream, report::LoadReport};
 use crate::{clock, config};
 
 /// The right to have one request on a server; gives the place back when dropped.
@@ -71,7 +71,7 @@ impl Lease {
         if self.stage == Stage::Connecting {
             let now = clock::now();
             self.server.silence().connected(now);
-            if self.server.health() != Health::Up && self.settings.health.is_none() {
+            if self.server.health() != ServerHealth::Up && self.settings.health.is_none() {
                 // There is nothing more that its prober could find out.
                 self.upstream.recovered(&self.server);
             }
@@ -107,7 +107,7 @@ impl Lease {
         }
         self.stage = Stage::Answered;
         if let (Some(value), Some(name)) = (report, &self.settings.load_header)
-            && let Some(report) = Report::read(name, value, now)
+            && let Some(report) = LoadReport::read(name, value, now)
         {
             self.server.reports(report);
         }

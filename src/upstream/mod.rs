@@ -33,12 +33,12 @@ use std::{
 use crate::{
     config,
     observe::Metrics,
-    tls::{self, Connector},
+    tls::{self, TlsClient},
 };
 pub use group::{Standing, Upstream, WaitingFor};
-pub use hold::{NoServer, Turn};
+pub use hold::{NoServer, Selection};
 pub use lease::{Answered, Lease};
-pub use server::{Health, Server};
+pub use server::{Server, ServerHealth};
 pub(crate) use {
     connect::connect,
     fetch::Fetch,
@@ -48,7 +48,7 @@ pub(crate) use {
 };
 
 /// How the servers of upstreams are spoken to under TLS, by the names of those where they are.
-pub(crate) type Connectors = BTreeMap<String, Arc<Connector>>;
+pub(crate) type Connectors = BTreeMap<String, Arc<TlsClient>>;
 
 /// Reads the authorities that a configuration names, and those of this machine where they count. Blocks.
 pub(crate) fn connectors(configured: &BTreeMap<String, config::Upstream>) -> Connectors {
@@ -57,7 +57,7 @@ pub(crate) fn connectors(configured: &BTreeMap<String, config::Upstream>) -> Con
         // They may have been updated.
         tls::read_system_roots();
     }
-    under_tls().map(|(name, tls)| (name.clone(), Arc::new(Connector::new(tls)))).collect()
+    under_tls().map(|(name, tls)| (name.clone(), Arc::new(TlsClient::new(tls)))).collect()
 }
 
 /// All upstreams of the process, by name. Those that stay over a reload keep what they know.
@@ -156,4 +156,4 @@ mod laws;
 mod simulation;
 #[cfg(test)]
 mod tests;
-pub(crate) use crate::upstream::connection::Connection;
+pub(crate) use crate::upstream::connection::ServerConnection;

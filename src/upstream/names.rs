@@ -34,7 +34,7 @@ const OTHER_WITHIN: Duration = Duration::from_millis(500);
 
 /// The host names of one upstream.
 #[derive(Default)]
-pub(super) struct Names(Vec<Name>);
+pub(super) struct ResolvedNames(Vec<Name>);
 
 /// A host name, and where it leads.
 struct Name {
@@ -80,7 +80,7 @@ pub(super) enum Lookup {
     Failed(String),
 }
 
-impl Names {
+impl ResolvedNames {
     /// Keeps the names that a new configuration has, and gives those that are new.
     pub(super) fn keep(&mut self, settings: &config::Upstream) -> Vec<Unfollowed> {
         let configured = settings.servers.iter().filter_map(|server| match &server.address {

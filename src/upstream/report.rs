@@ -17,7 +17,7 @@ const MOST: f64 = 1_000_000.0;
 
 /// The load that a server has told.
 #[derive(Debug, Clone, Copy, PartialEq)]
-pub(super) struct Report {
+pub(super) struct LoadReport {
     at: Instant,
     load: Load,
 }
@@ -31,7 +31,7 @@ enum Load {
     Utilization(u64),
 }
 
-impl Report {
+impl LoadReport {
     /// Reads a field of an answer; `None` when it says nothing that can be understood.
     pub(super) fn read(name: &HeaderName, value: &HeaderValue, now: Instant) -> Option<Self> {
         let text = value.to_str().ok()?.trim();
@@ -83,7 +83,7 @@ mod tests {
     fn load(name: &'static str, value: &'static str, max_requests: Option<usize>) -> Option<u64> {
         let (name, value) = (HeaderName::from_static(name), HeaderValue::from_static(value));
         let now = Instant::now();
-        Report::read(&name, &value, now).map(|report| report.load(now, max_requests))
+        LoadReport::read(&name, &value, now).map(|report| report.load(now, max_requests))
     }
 
     #[test]
@@ -107,7 +107,7 @@ mod tests {
     #[test]
     fn a_report_is_forgotten() {
         let now = Instant::now();
-        let report = Report { at: now, load: Load::Requests(500) };
+        let report = LoadReport { at: now, load: Load::Requests(500) };
         assert_eq!(report.load(now + Duration::from_secs(9), None), 500);
         assert_eq!(report.load(now + Duration::from_secs(10), None), 0);
     }

@@ -5,8 +5,8 @@ use std::{net::IpAddr, sync::Arc};
 use tokio::time::Instant;
 
 use super::{
-    Health, Server, Upstream,
-    group::{Slot, State},
+    Server, ServerHealth, Upstream,
+    group::{GroupState, Slot},
     names::Lookup,
     outlier,
 };
@@ -54,7 +54,7 @@ impl Upstream {
                 return;
             }
             let mut namesakes = state.slots.iter().filter(|slot| slot.name.as_ref() == Some(&name));
-            let is_out = !is_up && namesakes.all(|slot| slot.server.health() == Health::Failing);
+            let is_out = !is_up && namesakes.all(|slot| slot.server.health() == ServerHealth::Failing);
             if (!is_up && !is_out) || !state.names.fall_back(&name, is_out) {
                 return;
             }
@@ -64,7 +64,7 @@ impl Upstream {
     }
 
     /// Makes the list anew, and has those watched that nobody watches yet: at once, while no other can take them out.
-    fn rebuild(self: &Arc<Self>, state: &mut State, settings: &config::Upstream) {
+    fn rebuild(self: &Arc<Self>, state: &mut GroupState, settings: &config::Upstream) {
         for server in state.rebuild(settings) {
             (self.watch)(self, &server);
         }
@@ -105,7 +105,7 @@ impl Upstream {
     }
 }
 
-impl State {
+impl GroupState {
     /// Makes the list anew; gives the servers that nobody watches yet.
     fn rebuild(&mut self, settings: &config::Upstream) -> Vec<Arc<Server>> {
         let now = Instant::now();

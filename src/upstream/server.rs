@@ -8,7 +8,7 @@ use std::sync::{
 use arc_swap::ArcSwapOption;
 use tokio::{sync::Notify, task::AbortHandle, time::Instant};
 
-use super::{balance, health::OUT_OF_REACH, report::Report, silence::Silence};
+use super::{balance, health::OUT_OF_REACH, report::LoadReport, silence::Silence};
 use crate::{config::Address, observe::ServerMetrics};
 
 /// A server of an upstream.
@@ -42,7 +42,7 @@ pub struct Server {
     /// Wakes its prober.
     pub(super) look: Notify,
     silence: Mutex<Silence>,
-    report: Mutex<Option<Report>>,
+    report: Mutex<Option<LoadReport>>,
     /// The task that asks whether it can be used.
     prober: Mutex<Option<AbortHandle>>,
 }
@@ -50,7 +50,7 @@ pub struct Server {
 /// Whether a server can be used, as far as is known.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[repr(u8)]
-pub enum Health {
+pub enum ServerHealth {
     /// Nothing has been heard of it: it may be tried when no other is known to be up.
     Unknown,
     /// It can.
@@ -74,7 +74,7 @@ impl Server {
             streams: AtomicUsize::new(0),
             outlier: AtomicBool::new(false),
             was_away: AtomicBool::new(false),
-            health: AtomicU8::new(Health::Unknown as u8),
+            health: AtomicU8::new(ServerHealth::Unknown as u8),
             reason: ArcSwapOption::empty(),
             draining: AtomicBool::new(false),
             look: Notify::new(),
@@ -118,16 +118,16 @@ impl Server {
     }
 
     /// Whether it can be used, as far as is known.
-    pub fn health(&self) -> Health {
+    pub fn health(&self) -> ServerHealth {
         match self.health.load(Ordering::Relaxed) {
-            up if up == Health::Up as u8 => Health::Up,
-            failing if failing == Health::Failing as u8 => Health::Failing,
-            _ => Health::Unknown,
+            up if up == ServerHealth::Up as u8 => ServerHealth::Up,
+            failing if failing == ServerHealth::Failing as u8 => ServerHealth::Failing,
+            _ => ServerHealth::Unknown,
         }
     }
 
     /// Takes note of its health, and gives what was known before. Only under the lock of its upstream.
-    pub(super) fn becomes(&self, health: Health, reason: Option<String>) -> Health {
+    pub(super) fn becomes(&self, health: ServerHealth, reason: Option<String>) -> ServerHealth {
         let before = self.health();
         self.health.store(health as u8, Ordering::Relaxed);
         self.reason.store(reason.map(Arc::new));
@@ -143,9 +143,9 @@ impl Server {
     /// `asked` about their health, one that has not answered yet may be loading still.
     pub fn is_usable(&self, asked: bool) -> bool {
         let well = match self.health() {
-            Health::Up => true,
-            Health::Unknown => !asked,
-            Health::Failing => false,
+            ServerHealth::Up => true,
+            ServerHealth::Unknown => !asked,
+            ServerHealth::Failing => false,
         };
         well && !self.is_draining()
     }
@@ -172,7 +172,7 @@ impl Server {
     }
 
     /// Takes note of what it says of its load.
-    pub(super) fn reports(&self, report: Report) {
+    pub(super) fn reports(&self, report: LoadReport) {
         *self.report() = Some(report);
     }
 
@@ -181,7 +181,7 @@ impl Server {
         self.report().map_or(0, |report| report.load(now, max_requests))
     }
 
-    fn report(&self) -> MutexGuard<'_, Option<Report>> {
+    fn report(&self) -> MutexGuard<'_, Option<LoadReport>> {
         self.report.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -212,11 +212,11 @@ impl Server {
     pub fn state(&self, now: Instant) -> &'static str {
         match self.health() {
             _ if self.is_draining() => "draining",
-            Health::Failing => "failing",
+            ServerHealth::Failing => "failing",
             _ if self.is_silent(now) => "silent",
             _ if self.is_outlier() => "outlier",
-            Health::Unknown => "unknown",
-            Health::Up => "up",
+            ServerHealth::Unknown => "unknown",
+            ServerHealth::Up => "up",
         }
     }
 }

@@ -20,8 +20,8 @@ use tokio::{
 };
 
 use super::{
-    Answered, NoServer, Server, Turn, Upstream,
-    health::{self, Probe, Said},
+    Answered, NoServer, Selection, Server, Upstream,
+    health::{self, HealthReply, Probe},
     retry::{self, Attempt, Decision, Failure},
     tests::settings,
 };
@@ -57,15 +57,15 @@ type Machines = Arc<BTreeMap<String, watch::Sender<Machine>>>;
 struct Simulated(Machines);
 
 impl Probe for Simulated {
-    async fn ask(&self, upstream: &Upstream, server: &Server) -> io::Result<Said> {
+    async fn ask(&self, upstream: &Upstream, server: &Server) -> io::Result<HealthReply> {
         let machine = *self.0[&server.label].borrow();
         match (machine.listens, machine.hangs, &upstream.settings().health) {
             (false, ..) => Err(io::ErrorKind::ConnectionRefused.into()),
             (true, true, Some(health)) => {
                 sleep(health.timeout).await;
-                Ok(Said::Nothing)
+                Ok(HealthReply::Nothing)
             }
-            (true, ..) => Ok(Said::Well),
+            (true, ..) => Ok(HealthReply::Well),
         }
     }
 }
@@ -142,7 +142,7 @@ impl World {
     }
 
     async fn attempts(&self, id: usize, plan: &Plan) -> Fate {
-        let (mut turn, mut tries, mut failed_connects) = (Turn::default(), 0, 0);
+        let (mut turn, mut tries, mut failed_connects) = (Selection::default(), 0, 0);
         turn.is_for_stream(plan.is_stream);
         let method = if plan.idempotent { Method::GET } else { Method::POST };
         loop {

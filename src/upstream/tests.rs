@@ -4,7 +4,7 @@ use std::{sync::Arc, time::Duration};
 
 use tokio::time::Instant;
 
-use super::{Answered, Lease, NoServer, Standing, Turn, Upstream, health};
+use super::{Answered, Lease, NoServer, Selection, Standing, Upstream, health};
 use crate::{
     config::{self, Balance, QueueOrder, ServerAddress, UpstreamServer},
     observe::HoldMetrics,
@@ -54,7 +54,7 @@ pub(super) fn with(settings: &config::Upstream) -> Arc<Upstream> {
 }
 
 async fn acquire(upstream: &Arc<Upstream>) -> Result<Lease, NoServer> {
-    upstream.acquire(&mut Turn::default(), HOLD).await
+    upstream.acquire(&mut Selection::default(), HOLD).await
 }
 
 /// A request that waits in a task of its own, once it is in the queue.
@@ -132,7 +132,7 @@ async fn waiting_ends_when_the_hold_is_over() {
 #[tokio::test(start_paused = true)]
 async fn one_hold_covers_all_attempts_of_a_request() {
     let upstream = upstream(&[("/absent", None)]);
-    let mut turn = Turn::default();
+    let mut turn = Selection::default();
     let started = Instant::now();
     let lease = upstream.acquire(&mut turn, HOLD).await.unwrap();
     tokio::time::sleep(Duration::from_secs(200)).await;
@@ -183,7 +183,7 @@ async fn who_had_a_place_in_the_queue_is_not_refused_one_when_it_comes_back() {
     let upstream = upstream(&[("/nowhere/a", None)]);
     let server = Arc::clone(&upstream.servers()[0].server);
     upstream.failed(&server, "test");
-    let (mut turn, mut others) = (Turn::default(), Vec::new());
+    let (mut turn, mut others) = (Selection::default(), Vec::new());
     let first = tokio::spawn({
         let upstream = Arc::clone(&upstream);
         async move {
@@ -302,7 +302,7 @@ async fn a_number_in_one_queue_is_none_in_another() {
     let moved = tokio::spawn({
         let x = Arc::clone(&x);
         async move {
-            let mut turn = Turn::default();
+            let mut turn = Selection::default();
             drop(x.acquire(&mut turn, HOLD).await.unwrap());
             turn
         }

@@ -24,11 +24,11 @@ use crate::{
     downstream::{
         connection::linger_on_close,
         http2::{
-            MAX_FRAME, Shared,
+            ConnectionState, MAX_FRAME,
             heads::{CONTINUATION, HEADERS, Heads},
         },
     },
-    listen::Place,
+    listen::ConnectionGuard,
     net::Socket,
 };
 
@@ -49,8 +49,8 @@ pub(crate) struct Frames {
     ready: BytesMut,
     limits: Http2,
     since: Instant,
-    shared: Arc<Shared>,
-    place: Arc<Place>,
+    shared: Arc<ConnectionState>,
+    place: Arc<ConnectionGuard>,
     /// The client has closed its side.
     has_ended: bool,
     /// The connection ends with a reset if it ends while the client is behind.
@@ -109,7 +109,12 @@ struct Reader {
 }
 
 impl Frames {
-    pub(crate) fn new(socket: Socket, limits: Http2, shared: Arc<Shared>, place: Arc<Place>) -> Self {
+    pub(crate) fn new(
+        socket: Socket,
+        limits: Http2,
+        shared: Arc<ConnectionState>,
+        place: Arc<ConnectionGuard>,
+    ) -> Self {
         let (reader, since) = (Reader::new(limits.max_header_list), Instant::now());
         Self {
             socket,

@@ -16,7 +16,7 @@ use h2::Reason;
 use crate::{
     downstream::http2::{
         MAX_FRAME,
-        fault::Fault,
+        error::Fault,
         frames::FrameHead,
         hpack::{self, Decoder},
     },
@@ -80,18 +80,18 @@ struct Block {
     rest: Vec<u8>,
     /// How much was left the last time that it was tried to decode `rest`.
     tried: usize,
-    fields: Fields,
+    fields: HeaderBlock,
 }
 
-impl From<hpack::Malformed> for Reason {
-    fn from(_: hpack::Malformed) -> Self {
+impl From<hpack::MalformedBlock> for Reason {
+    fn from(_: hpack::MalformedBlock) -> Self {
         Self::COMPRESSION_ERROR
     }
 }
 
 /// The fields of a block, as far as they have come.
 #[derive(Debug, Default)]
-struct Fields {
+struct HeaderBlock {
     /// The pseudo-header fields of a request, by [`PSEUDO`], in `text`.
     pseudo: [Option<Range<usize>>; PSEUDO.len()],
     text: Vec<u8>,
@@ -279,7 +279,7 @@ impl Block {
     }
 }
 
-impl Fields {
+impl HeaderBlock {
     /// Forgets all fields, and keeps the room that they took.
     fn clear(&mut self) {
         let Self { mut text, mut plain, mut cookies, .. } = std::mem::take(self);

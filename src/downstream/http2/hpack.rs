@@ -15,12 +15,12 @@ const KEPT: usize = 256;
 
 /// A block that cannot be decoded, nor any after it: COMPRESSION_ERROR.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Malformed;
+pub(crate) struct MalformedBlock;
 
 /// Decodes the blocks of one connection.
 #[derive(Debug)]
 pub(crate) struct Decoder {
-    table: Table,
+    table: DynamicTable,
     /// The table may be given a size: only before the first field of a block (§4.2).
     at_start: bool,
     name: Vec<u8>,
@@ -29,7 +29,7 @@ pub(crate) struct Decoder {
 
 /// Fields that later ones can name by their number, the newest first.
 #[derive(Debug)]
-struct Table {
+struct DynamicTable {
     /// Name and value one after the other, and where the value begins.
     entries: VecDeque<(Box<[u8]>, usize)>,
     size: usize,
@@ -43,15 +43,15 @@ enum Stop {
     Malformed,
 }
 
-impl From<Malformed> for Stop {
-    fn from(_: Malformed) -> Self {
+impl From<MalformedBlock> for Stop {
+    fn from(_: MalformedBlock) -> Self {
         Self::Malformed
     }
 }
 
 impl Decoder {
     pub(crate) fn new() -> Self {
-        let table = Table { entries: VecDeque::new(), size: 0, most: MOST_TABLE };
+        let table = DynamicTable { entries: VecDeque::new(), size: 0, most: MOST_TABLE };
         Self { table, at_start: true, name: Vec::new(), value: Vec::new() }
     }
 
@@ -61,7 +61,7 @@ impl Decoder {
     ///
     /// A block that cannot be decoded, or the error with which `take` refuses a field. Nothing more is decoded then: one
     /// byte of a block may stand for a field of thousands.
-    pub(crate) fn read<E: From<Malformed>>(
+    pub(crate) fn read<E: From<MalformedBlock>>(
         &mut self,
         block: &[u8],
         mut take: impl FnMut(&[u8], &[u8]) -> Result<(), E>,
@@ -76,7 +76,7 @@ impl Decoder {
                 Ok(true) => take(&self.name, &self.value)?,
                 Ok(false) => {}
                 Err(Stop::Short) => return Ok(read),
-                Err(Stop::Malformed) => return Err(Malformed.into()),
+                Err(Stop::Malformed) => return Err(MalformedBlock.into()),
             }
             read = block.len() - rest.len();
         }
@@ -127,14 +127,14 @@ impl Decoder {
     }
 
     /// Takes the name, and the value too if that is wanted, from the tables.
-    fn named(&mut self, index: usize, with_value: bool) -> Result<(), Malformed> {
-        let (name, value) = match index.checked_sub(1).ok_or(Malformed)? {
+    fn named(&mut self, index: usize, with_value: bool) -> Result<(), MalformedBlock> {
+        let (name, value) = match index.checked_sub(1).ok_or(MalformedBlock)? {
             index if index < STATIC.len() => {
                 let (name, value) = STATIC[index];
                 (name.as_bytes(), value.as_bytes())
             }
             index => {
-                let (text, value) = self.table.entries.get(index - STATIC.len()).ok_or(Malformed)?;
+                let (text, value) = self.table.entries.get(index - STATIC.len()).ok_or(MalformedBlock)?;
                 text.split_at(*value)
             }
         };
@@ -148,7 +148,7 @@ impl Decoder {
     }
 }
 
-impl Table {
+impl DynamicTable {
     /// Adds a field, for which old ones may have to go; one that is too large empties the table (§4.4).
     fn add(&mut self, name: &[u8], value: &[u8]) {
         let size = name.len() + value.len() + ENTRY;
@@ -233,7 +233,7 @@ pub(crate) fn fields(block: &[u8]) -> Option<Vec<(Vec<u8>, Vec<u8>)>> {
     let mut fields = Vec::new();
     let read = Decoder::new().read(block, |name, value| {
         fields.push((name.to_vec(), value.to_vec()));
-        Ok::<_, Malformed>(())
+        Ok::<_, MalformedBlock>(())
     });
     (read == Ok(block.len())).then_some(fields)
 }
@@ -312,12 +312,12 @@ mod tests {
     /// A block, and the fields in it.
     type Example = (&'static [u8], &'static [(&'static str, &'static str)]);
 
-    fn read(decoder: &mut Decoder, block: &[u8]) -> Result<(Fields, usize), Malformed> {
+    fn read(decoder: &mut Decoder, block: &[u8]) -> Result<(Fields, usize), MalformedBlock> {
         let mut fields = Vec::new();
         let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
         let taken = decoder.read(block, |name, value| {
             fields.push((text(name), text(value)));
-            Ok::<_, Malformed>(())
+            Ok::<_, MalformedBlock>(())
         })?;
         Ok((fields, taken))
     }
@@ -395,7 +395,7 @@ mod tests {
     #[test]
     fn what_is_no_block_is_refused() {
         for block in [&b"\x80"[..], b"\xbe", b"\x7e\x00", b"\x00\x81\x18\x00", b"\xff\xff\xff\xff\xff\x7f"] {
-            assert_eq!(read(&mut Decoder::new(), block), Err(Malformed), "{block:x?}");
+            assert_eq!(read(&mut Decoder::new(), block), Err(MalformedBlock), "{block:x?}");
         }
     }
 
@@ -508,7 +508,7 @@ mod tests {
                 for end in (0..block.len()).step_by(cut).chain([block.len()]) {
                     taken += decoder.read(&block[taken..end.max(taken)], |name, value| {
                         got.push((name.to_vec(), value.to_vec()));
-                        Ok::<_, Malformed>(())
+                        Ok::<_, MalformedBlock>(())
                     }).unwrap();
                 }
                 decoder.end();
@@ -521,7 +521,7 @@ mod tests {
 
         #[test]
         fn nothing_makes_it_stumble(block: Vec<u8>) {
-            let _ = Decoder::new().read(&block, |_, _| Ok::<_, Malformed>(()));
+            let _ = Decoder::new().read(&block, |_, _| Ok::<_, MalformedBlock>(()));
         }
     }
 }

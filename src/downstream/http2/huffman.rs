@@ -3,7 +3,7 @@
 //! The code is canonical: codes of one length follow each other in the order of their symbols, and those of the next
 //! length follow them. The lengths are all that has to be known.
 
-use crate::downstream::http2::hpack::Malformed;
+use crate::downstream::http2::hpack::MalformedBlock;
 
 /// The length of each symbol's code in bits: 256 bytes and the end of the text, which no text holds.
 #[rustfmt::skip]
@@ -88,7 +88,7 @@ impl Code {
 /// # Errors
 ///
 /// A code that is not whole, the code of the end, or padding that is not a part of that code and less than a byte.
-pub(crate) fn decode(coded: &[u8], text: &mut Vec<u8>) -> Result<(), Malformed> {
+pub(crate) fn decode(coded: &[u8], text: &mut Vec<u8>) -> Result<(), MalformedBlock> {
     let (mut bits, mut have) = (0_u64, 0_u32);
     let mut rest = coded.iter();
     loop {
@@ -107,10 +107,10 @@ pub(crate) fn decode(coded: &[u8], text: &mut Vec<u8>) -> Result<(), Malformed> 
         };
         let (symbol, length) = CODE.look(window);
         if length > have {
-            return if have < 8 && window == u32::MAX { Ok(()) } else { Err(Malformed) };
+            return if have < 8 && window == u32::MAX { Ok(()) } else { Err(MalformedBlock) };
         }
         if symbol == END {
-            return Err(Malformed);
+            return Err(MalformedBlock);
         }
         text.push(symbol as u8);
         have -= length;

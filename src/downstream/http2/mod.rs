@@ -3,7 +3,7 @@
 //! What serves requests speaks HTTP/1.1 to a transport; here the transport's socket is a [`stream`]. So nothing else
 //! knows of two protocols, and whatever holds for the one holds for the other.
 
-mod fault;
+mod error;
 mod frames;
 pub(crate) mod head;
 mod heads;
@@ -35,20 +35,20 @@ use crate::{
     clock, config,
     downstream::{
         Serve,
-        greeting::Greeted,
-        http2::{fault::Fault, frames::Frames},
+        handshake::Handshaken,
+        http2::{error::Fault, frames::Frames},
         transport::{Link, Transport},
         wire::Wire,
     },
-    listen::{Limits, Peer, Place, Refused},
+    listen::{ConnectionGuard, ConnectionSettings, Peer, RefusedRequest},
     message::Refusal,
-    net::Alarm,
+    net::IdleTimeout,
 };
 #[cfg(any(fuzzing, test))]
 pub(crate) use frames::rewritten;
 #[cfg(any(fuzzing, test))]
 pub(crate) use hpack::fields;
-pub(crate) use stream::Stream;
+pub(crate) use stream::Http2Stream;
 
 /// Windows of a connection that has shown nothing yet: what somebody may have us keep who sends bodies that nobody
 /// reads.
@@ -69,7 +69,7 @@ const FAREWELL: Duration = Duration::from_secs(2);
 
 /// What the streams of a connection share.
 #[derive(Debug)]
-pub(crate) struct Shared {
+pub(crate) struct ConnectionState {
     began: Instant,
     open: AtomicUsize,
     /// When a stream ended last, or the client took what it had kept waiting, in milliseconds from the beginning.
@@ -87,9 +87,9 @@ pub(crate) struct Shared {
 }
 
 /// Counts a stream for as long as it lasts.
-struct Open(Arc<Shared>);
+struct OpenConnection(Arc<ConnectionState>);
 
-impl Shared {
+impl ConnectionState {
     fn new() -> Self {
         Self {
             began: Instant::now(),
@@ -103,9 +103,9 @@ impl Shared {
         }
     }
 
-    fn open(self: &Arc<Self>) -> Open {
+    fn open(self: &Arc<Self>) -> OpenConnection {
         self.open.fetch_add(1, Ordering::Relaxed);
-        Open(Arc::clone(self))
+        OpenConnection(Arc::clone(self))
     }
 
     /// The connection is to end with this code.
@@ -148,7 +148,7 @@ impl Shared {
     }
 }
 
-impl Drop for Open {
+impl Drop for OpenConnection {
     fn drop(&mut self) {
         self.0.is_used();
         self.0.open.fetch_sub(1, Ordering::Relaxed);
@@ -156,9 +156,14 @@ impl Drop for Open {
 }
 
 /// Serves the requests of a connection until either side has had enough.
-pub(crate) async fn serve(greeted: Greeted, place: Place, limits: Arc<Limits>, serve: Serve) {
-    let Greeted { socket, peer, .. } = greeted;
-    let shared = Arc::new(Shared::new());
+pub(crate) async fn serve(
+    greeted: Handshaken,
+    place: ConnectionGuard,
+    limits: Arc<ConnectionSettings>,
+    serve: Serve,
+) {
+    let Handshaken { socket, peer, .. } = greeted;
+    let shared = Arc::new(ConnectionState::new());
     let place = Arc::new(place);
     let frames = Frames::new(socket, limits.http2, Arc::clone(&shared), Arc::clone(&place));
     let handshake = builder(&limits.http2).handshake(frames);
@@ -194,10 +199,10 @@ fn builder(http2: &config::Http2) -> h2::server::Builder {
 /// A connection and all that its requests need.
 struct Requests {
     connection: Connection<Frames, Bytes>,
-    shared: Arc<Shared>,
+    shared: Arc<ConnectionState>,
     peer: Peer,
-    place: Arc<Place>,
-    limits: Arc<Limits>,
+    place: Arc<ConnectionGuard>,
+    limits: Arc<ConnectionSettings>,
     serve: Serve,
     /// The windows are as large as they become.
     has_grown: bool,
@@ -209,7 +214,7 @@ struct Requests {
 }
 
 /// What comes next on a connection.
-enum Next {
+enum NextEvent {
     Request(Box<(http::Request<RecvStream>, SendResponse<Bytes>)>),
     /// It has ended, or cannot go on.
     End(Option<h2::Error>),
@@ -227,7 +232,7 @@ impl Requests {
     async fn run(&mut self) {
         let listener = Arc::clone(&self.peer.listener);
         let mut closed = pin!(listener.closed());
-        let mut alarm = Alarm::default();
+        let mut alarm = IdleTimeout::default();
         // Once no more requests are wanted: since when. Those on their way are taken (RFC 9113 §6.8).
         let mut leaving: Option<Instant> = None;
         let mut at_most = self.limits.client_header_timeout;
@@ -236,33 +241,33 @@ impl Requests {
                 self.grow();
                 if let Poll::Ready(accepted) = self.connection.poll_accept(cx) {
                     return Poll::Ready(match accepted {
-                        Some(Ok(request)) => Next::Request(Box::new(request)),
-                        Some(Err(error)) => Next::End(Some(error)),
-                        None => Next::End(None),
+                        Some(Ok(request)) => NextEvent::Request(Box::new(request)),
+                        Some(Err(error)) => NextEvent::End(Some(error)),
+                        None => NextEvent::End(None),
                     });
                 }
                 self.reset_malformed();
                 if let Some(reason) = self.shared.ends_with() {
-                    return Poll::Ready(Next::Error(reason));
+                    return Poll::Ready(NextEvent::Error(reason));
                 }
                 if leaving.is_none() && (closed.as_mut().poll(cx).is_ready() || listener.is_closing()) {
-                    return Poll::Ready(Next::Closing);
+                    return Poll::Ready(NextEvent::Closing);
                 }
                 self.poll_patience(cx, &mut alarm, leaving, at_most)
             });
             match next.await {
-                Next::Request(request) => {
+                NextEvent::Request(request) => {
                     let (request, respond) = *request;
                     if leaving.is_none() {
                         at_most = self.limits.keepalive_timeout;
                     }
                     self.begin(request, respond);
                 }
-                Next::Closing | Next::Idle if leaving.is_none() => {
+                NextEvent::Closing | NextEvent::Idle if leaving.is_none() => {
                     (leaving, at_most) = (Some(Instant::now()), FAREWELL);
                     self.connection.graceful_shutdown();
                 }
-                Next::Stuck => {
+                NextEvent::Stuck => {
                     tracing::debug!(peer = %self.peer, "the client takes nothing (send_timeout)");
                     self.shared.gave_up.store(true, Ordering::Relaxed);
                     self.connection.abrupt_shutdown(Reason::NO_ERROR);
@@ -271,8 +276,8 @@ impl Requests {
                     return;
                 }
                 // It has not taken its leave.
-                Next::Closing | Next::Idle => return,
-                Next::Error(reason) => {
+                NextEvent::Closing | NextEvent::Idle => return,
+                NextEvent::Error(reason) => {
                     tracing::debug!(peer = %self.peer, ?reason, "an HTTP/2 connection is closed");
                     if reason == Reason::ENHANCE_YOUR_CALM {
                         self.peer.listener.metrics.flooded.inc();
@@ -280,7 +285,7 @@ impl Requests {
                     self.connection.abrupt_shutdown(reason);
                     return self.farewell().await;
                 }
-                Next::End(error) => {
+                NextEvent::End(error) => {
                     if let Some(error) = error {
                         tracing::debug!(peer = %self.peer, %error, "a connection of HTTP/2 ends");
                     }
@@ -294,26 +299,26 @@ impl Requests {
     fn poll_patience(
         &mut self,
         cx: &mut Context<'_>,
-        alarm: &mut Alarm,
+        alarm: &mut IdleTimeout,
         leaving: Option<Instant>,
         at_most: Duration,
-    ) -> Poll<Next> {
+    ) -> Poll<NextEvent> {
         loop {
             if let Some(since) = self.shared.blocked_since() {
                 ready!(alarm.poll(cx, since + self.limits.send_timeout));
-                return Poll::Ready(Next::Stuck);
+                return Poll::Ready(NextEvent::Stuck);
             }
             let since = self.shared.idle_since().max(leaving.filter(|_| self.shared.is_idle()));
             if since.is_some() && self.shared.gave_up.load(Ordering::Relaxed) {
                 if let Some(asked) = self.is_there(cx) {
                     ready!(alarm.poll(cx, asked + FAREWELL));
-                    return Poll::Ready(Next::Stuck);
+                    return Poll::Ready(NextEvent::Stuck);
                 }
                 continue;
             }
             ready!(alarm.poll(cx, since.unwrap_or_else(Instant::now) + at_most));
             if since.is_some() {
-                return Poll::Ready(Next::Idle);
+                return Poll::Ready(NextEvent::Idle);
             }
         }
     }
@@ -348,12 +353,12 @@ impl Requests {
                 return;
             }
         };
-        let stream = Stream::new(respond, body, &request, Arc::clone(&self.shared));
+        let stream = Http2Stream::new(respond, body, &request, Arc::clone(&self.shared));
         let link = Link {
             wire: Wire::Stream(Box::new(stream)),
             peer: self.peer.clone(),
             place: None,
-            alarm: Alarm::default(),
+            alarm: IdleTimeout::default(),
         };
         let transport = Box::new(Transport::new(link, BytesMut::new(), &self.limits));
         let served = (self.serve)(transport, Box::new(request));
@@ -394,7 +399,7 @@ impl Requests {
         peer.listener.metrics.refused(status);
         let stream = refuse(respond, refusal, stays_open);
         let bytes = if stream.is_some() { sentence.len() as u64 } else { 0 };
-        peer.listener.note(&Refused { peer, line, status, bytes });
+        peer.listener.note(&RefusedRequest { peer, line, status, bytes });
         stream.filter(|_| stays_open)
     }
 

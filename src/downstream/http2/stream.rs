@@ -17,7 +17,7 @@ use tokio::{io::ReadBuf, time::timeout};
 use crate::{
     downstream::{
         connection::LINGER,
-        http2::{Shared, broken},
+        http2::{ConnectionState, broken},
     },
     message::{Chunks, Inbound, Request},
 };
@@ -26,7 +26,7 @@ use crate::{
 const MAX_FIELDS: usize = 512;
 
 /// A stream as a socket.
-pub(crate) struct Stream {
+pub(crate) struct Http2Stream {
     /// None once nobody reads it any more.
     body: Option<RecvStream>,
     /// The body comes in chunks, as its length is not known.
@@ -36,15 +36,15 @@ pub(crate) struct Stream {
     /// Data that has come and is not read.
     data: Bytes,
     is_read: bool,
-    answer: Answer,
+    answer: ResponseState,
     is_head: bool,
     /// It asks for a WebSocket: what follows the answer is no body.
     is_tunnel: bool,
-    shared: Arc<Shared>,
+    shared: Arc<ConnectionState>,
 }
 
 /// How far the answer is.
-enum Answer {
+enum ResponseState {
     /// Its head is being written.
     Head(SendResponse<Bytes>, BytesMut),
     /// Its body is on its way.
@@ -64,12 +64,12 @@ enum Left {
     Tunnel,
 }
 
-impl Stream {
+impl Http2Stream {
     pub(crate) fn new(
         respond: SendResponse<Bytes>,
         body: RecvStream,
         request: &Request,
-        shared: Arc<Shared>,
+        shared: Arc<ConnectionState>,
     ) -> Self {
         Self {
             is_read: body.is_end_stream(),
@@ -77,7 +77,7 @@ impl Stream {
             in_chunks: matches!(request.body, Inbound::Chunked(_)),
             before: BytesMut::new(),
             data: Bytes::new(),
-            answer: Answer::Head(respond, BytesMut::new()),
+            answer: ResponseState::Head(respond, BytesMut::new()),
             is_head: request.head.method == Method::HEAD,
             is_tunnel: request.head.headers.has(header::UPGRADE),
             shared,
@@ -140,9 +140,9 @@ impl Stream {
     /// Ready when the client has given the stream up.
     fn poll_reset(&mut self, cx: &mut Context<'_>) -> Poll<io::Error> {
         let reset = match &mut self.answer {
-            Answer::Head(respond, _) => ready!(respond.poll_reset(cx)),
-            Answer::Body(stream, _) | Answer::Done(stream) => ready!(stream.poll_reset(cx)),
-            Answer::Broken => Ok(Reason::INTERNAL_ERROR),
+            ResponseState::Head(respond, _) => ready!(respond.poll_reset(cx)),
+            ResponseState::Body(stream, _) | ResponseState::Done(stream) => ready!(stream.poll_reset(cx)),
+            ResponseState::Broken => Ok(Reason::INTERNAL_ERROR),
         };
         Poll::Ready(match reset {
             Ok(reason) => io::Error::new(io::ErrorKind::ConnectionReset, reason.description()),
@@ -169,7 +169,7 @@ impl Stream {
 
     fn poll_send_some(&mut self, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
         match &mut self.answer {
-            Answer::Head(_, head) => {
+            ResponseState::Head(_, head) => {
                 let before = head.len();
                 head.extend_from_slice(bytes);
                 let end = memchr::memmem::find(&head[before.saturating_sub(3)..], b"\r\n\r\n");
@@ -181,7 +181,7 @@ impl Stream {
                 self.send_head()?;
                 Poll::Ready(Ok(taken))
             }
-            Answer::Body(stream, left) => {
+            ResponseState::Body(stream, left) => {
                 let data = match left {
                     Left::Tunnel => bytes.len(),
                     Left::Length(left) => bytes.len().min(usize::try_from(*left).unwrap_or(usize::MAX)),
@@ -217,14 +217,16 @@ impl Stream {
                 Poll::Ready(Ok(data))
             }
             // More than the answer is nobody's.
-            Answer::Done(_) => Poll::Ready(Ok(bytes.len())),
-            Answer::Broken => Poll::Ready(Err(io::ErrorKind::BrokenPipe.into())),
+            ResponseState::Done(_) => Poll::Ready(Ok(bytes.len())),
+            ResponseState::Broken => Poll::Ready(Err(io::ErrorKind::BrokenPipe.into())),
         }
     }
 
     /// Sends the head that has been written.
     fn send_head(&mut self) -> io::Result<()> {
-        let Answer::Head(mut respond, head) = std::mem::replace(&mut self.answer, Answer::Broken) else {
+        let ResponseState::Head(mut respond, head) =
+            std::mem::replace(&mut self.answer, ResponseState::Broken)
+        else {
             return Ok(());
         };
         let (response, framing) = response(&head).ok_or_else(unreadable)?;
@@ -239,12 +241,12 @@ impl Stream {
                 parts.status = StatusCode::OK;
                 parts.headers.remove(header::SEC_WEBSOCKET_ACCEPT);
                 let stream = respond.send_response(Response::from_parts(parts, ()), false).map_err(broken)?;
-                self.answer = Answer::Body(stream, Left::Tunnel);
+                self.answer = ResponseState::Body(stream, Left::Tunnel);
                 return Ok(());
             }
             // A client that cannot be told does without.
             let _ = respond.send_informational(response);
-            self.answer = Answer::Head(respond, BytesMut::new());
+            self.answer = ResponseState::Head(respond, BytesMut::new());
             return Ok(());
         }
         let has_none = self.is_head || matches!(status, StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED);
@@ -255,8 +257,8 @@ impl Stream {
         };
         let stream = respond.send_response(response, left.is_none()).map_err(broken)?;
         self.answer = match left {
-            Some(left) => Answer::Body(stream, left),
-            None => Answer::Done(stream),
+            Some(left) => ResponseState::Body(stream, left),
+            None => ResponseState::Done(stream),
         };
         Ok(())
     }
@@ -267,8 +269,8 @@ impl Stream {
     }
 
     fn finish(&mut self) {
-        if let Answer::Body(stream, _) = std::mem::replace(&mut self.answer, Answer::Broken) {
-            self.answer = Answer::Done(stream);
+        if let ResponseState::Body(stream, _) = std::mem::replace(&mut self.answer, ResponseState::Broken) {
+            self.answer = ResponseState::Done(stream);
         }
     }
 }
@@ -324,23 +326,23 @@ fn unreadable() -> io::Error {
     io::Error::new(io::ErrorKind::InvalidData, "the answer cannot be said in HTTP/2")
 }
 
-impl Drop for Stream {
+impl Drop for Http2Stream {
     /// An answer that is not whole must not look like one.
     fn drop(&mut self) {
         match &mut self.answer {
-            Answer::Head(respond, _) => respond.send_reset(Reason::INTERNAL_ERROR),
-            Answer::Body(stream, Left::Tunnel) => {
+            ResponseState::Head(respond, _) => respond.send_reset(Reason::INTERNAL_ERROR),
+            ResponseState::Body(stream, Left::Tunnel) => {
                 // Fails when the client has ended it.
                 let _ = stream.send_data(Bytes::new(), true);
             }
-            Answer::Body(stream, _) => stream.send_reset(Reason::INTERNAL_ERROR),
-            Answer::Done(_) if !self.is_read => self.linger(),
-            Answer::Done(_) | Answer::Broken => {}
+            ResponseState::Body(stream, _) => stream.send_reset(Reason::INTERNAL_ERROR),
+            ResponseState::Done(_) if !self.is_read => self.linger(),
+            ResponseState::Done(_) | ResponseState::Broken => {}
         }
     }
 }
 
-impl Stream {
+impl Http2Stream {
     /// Reads what a client still sends after its answer: some give the answer up when they may not send it all.
     fn linger(&mut self) {
         let Some(mut body) = self.body.take() else { return };
@@ -360,7 +362,7 @@ impl Stream {
     }
 }
 
-impl std::fmt::Debug for Stream {
+impl std::fmt::Debug for Http2Stream {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str("stream")
     }

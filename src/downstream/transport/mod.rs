@@ -12,12 +12,12 @@ use bytes::BytesMut;
 
 use super::wire::Wire;
 use crate::{
-    listen::{Limits, Peer, Place},
+    listen::{ConnectionGuard, ConnectionSettings, Peer},
     message::Inbound,
-    net::Alarm,
+    net::IdleTimeout,
 };
 use close::Close;
-use request::Replay;
+use request::Recording;
 use response::Sending;
 
 /// What stays of a connection between two requests.
@@ -25,8 +25,8 @@ pub(crate) struct Link {
     pub(crate) wire: Wire,
     pub(crate) peer: Peer,
     /// `None` for a stream: its connection has one.
-    pub(crate) place: Option<Place>,
-    pub(crate) alarm: Alarm,
+    pub(crate) place: Option<ConnectionGuard>,
+    pub(crate) alarm: IdleTimeout,
 }
 
 /// A client's connection while it has a request in hand.
@@ -39,7 +39,7 @@ pub(crate) struct Transport {
     pub(crate) received: BytesMut,
     /// How much of what comes belongs to the request in hand.
     inbound: Inbound,
-    replay: Replay,
+    replay: Recording,
     sending: Sending,
     close: Close,
     /// The connection may take another request after the one in hand.
@@ -47,21 +47,21 @@ pub(crate) struct Transport {
     /// Bytes per second that the client must send or take while it is waited for (`min_rate`).
     min_rate: u64,
     /// Wakes its task when it or its server has waited for too long.
-    pub(crate) alarm: Alarm,
+    pub(crate) alarm: IdleTimeout,
     /// Counts the connection for as long as it, or its lingering close, lasts.
-    place: Option<Place>,
+    place: Option<ConnectionGuard>,
 }
 
 impl Transport {
     /// A connection that has a request, of which `received` was read beside its head.
-    pub(crate) fn new(link: Link, received: BytesMut, limits: &Limits) -> Self {
+    pub(crate) fn new(link: Link, received: BytesMut, limits: &ConnectionSettings) -> Self {
         let Link { wire, peer, place, alarm } = link;
         Self {
             wire: Some(wire),
             peer,
             received,
             inbound: Inbound::Length(0),
-            replay: Replay::default(),
+            replay: Recording::default(),
             sending: Sending::new(limits.send_timeout),
             close: Close::default(),
             keeps_alive: !limits.keepalive_timeout.is_zero(),
@@ -97,7 +97,7 @@ impl Transport {
     /// Turns the connection into a tunnel (101 Switching Protocols): every byte from now on is for the server.
     pub(crate) fn become_tunnel(&mut self) {
         self.inbound = Inbound::Tunnel;
-        self.replay = Replay::default();
+        self.replay = Recording::default();
     }
 }
 

@@ -24,7 +24,7 @@ const RECORDED: u64 = 64 * 1024;
 
 /// What is recorded of the request in hand.
 #[derive(Debug, Default)]
-pub(super) struct Replay {
+pub(super) struct Recording {
     buffer: Option<Box<ReplayBuffer>>,
     /// A part of the request was read and not recorded.
     is_incomplete: bool,

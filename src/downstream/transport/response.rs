@@ -15,7 +15,7 @@ use tokio::{
 
 use super::{Transport, parked};
 use crate::{
-    downstream::outgoing::Outgoing,
+    downstream::outgoing::OutgoingBody,
     net::{self, MinRate, Pace},
     response::Pieces,
 };
@@ -28,7 +28,7 @@ pub(super) struct Sending {
     /// Bytes written and not yet sent.
     pub(super) outbound: BytesMut,
     /// A body to send after `outbound`.
-    pub(super) body: Option<Outgoing>,
+    pub(super) body: Option<OutgoingBody>,
     /// Bytes of such bodies sent for the request in hand.
     body_bytes: u64,
     /// How fast the response may be sent (`limit_rate`).
@@ -87,7 +87,7 @@ impl Sending {
 impl Transport {
     /// Sends `pieces` after what is written so far, at the next flush.
     pub(crate) fn queue(&mut self, pieces: Box<dyn Pieces>) {
-        self.sending.body = Some(Outgoing::new(pieces));
+        self.sending.body = Some(OutgoingBody::new(pieces));
     }
 
     /// Limits how fast the response to the request in hand is sent, whatever was said before.
@@ -201,7 +201,7 @@ impl Transport {
         }
         self.reset_if_closed_now();
         let sending = &mut self.sending;
-        let waits_for_disk = sending.body.as_ref().is_some_and(Outgoing::waits_for_disk);
+        let waits_for_disk = sending.body.as_ref().is_some_and(OutgoingBody::waits_for_disk);
         if waits_for_disk || sending.pace.as_ref().is_some_and(|pace| pace.is_waiting()) {
             sending.rate.waits_for_others();
             sending.stalled = None;

@@ -10,7 +10,7 @@ use std::{
     sync::{Mutex, MutexGuard, PoisonError},
 };
 
-use crate::response::Identity;
+use crate::response::FileIdentity;
 
 /// Most files of a generation; two of them are kept. A hash table doubles at this number of entries (7/8 of 65,536), so
 /// both take 8 MB at most.
@@ -41,20 +41,20 @@ pub struct Crcs(Mutex<Generations>);
 
 #[derive(Debug, Default)]
 struct Generations {
-    young: HashMap<Identity, Crc>,
-    old: HashMap<Identity, Crc>,
+    young: HashMap<FileIdentity, Crc>,
+    old: HashMap<FileIdentity, Crc>,
 }
 
 impl Crcs {
     /// As much of a file as has been read. Nothing, where nothing is known.
-    pub fn get(&self, file: &Identity) -> Crc {
+    pub fn get(&self, file: &FileIdentity) -> Crc {
         let generations = self.lock();
         generations.young.get(file).or_else(|| generations.old.get(file)).copied().unwrap_or_default()
     }
 
     /// Remembers what was read of a file, unless more is known. A file that was
     /// [fresh](Identity::is_fresh) when it was opened must not come here.
-    pub fn put(&self, file: Identity, crc: Crc) {
+    pub fn put(&self, file: FileIdentity, crc: Crc) {
         if crc.bytes <= self.get(&file).bytes {
             return;
         }
@@ -75,8 +75,8 @@ impl Crcs {
 mod tests {
     use super::*;
 
-    fn identity(inode: u64) -> Identity {
-        Identity::sample(inode)
+    fn identity(inode: u64) -> FileIdentity {
+        FileIdentity::sample(inode)
     }
 
     #[test]

@@ -33,15 +33,15 @@ const DIRECTORY: &[u8] = b"@directory";
 
 /// A list that has been read. The texts lie in one piece of memory, since there may be a million of them.
 #[derive(Debug, Default)]
-pub struct List {
+pub struct MemberList {
     /// The targets and names of all members: each one's name follows its target.
     pub(super) text: Vec<u8>,
-    pub(super) lines: Vec<Line>,
+    pub(super) lines: Vec<ListLine>,
 }
 
 /// A member, as listed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Line {
+pub(super) struct ListLine {
     /// Where its texts begin.
     pub(super) at: u32,
     /// Bytes of its target, as it stands in the list; 0 for a directory.
@@ -56,7 +56,7 @@ pub(super) struct Line {
     pub(super) number: u32,
 }
 
-impl Line {
+impl ListLine {
     /// Its target, as it stands in the list.
     pub(super) fn target<'text>(&self, text: &'text [u8]) -> &'text [u8] {
         let at = self.at as usize;
@@ -79,7 +79,7 @@ pub enum BadList {
         /// From 1.
         line: usize,
         /// What is wrong with it.
-        problem: Problem,
+        problem: ListProblem,
     },
     /// More than [`MOST_MEMBERS`].
     #[error("the archive's list has more than {MOST_MEMBERS} members")]
@@ -91,7 +91,7 @@ pub enum BadList {
 
 /// What is wrong with a line.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-pub enum Problem {
+pub enum ListProblem {
     /// More than [`MOST_LINE`].
     #[error("is longer than {MOST_LINE} bytes")]
     TooLong,
@@ -112,7 +112,7 @@ pub enum Problem {
     Name,
 }
 
-impl List {
+impl MemberList {
     /// Reads a list whose names are in `charset`.
     ///
     /// # Errors
@@ -138,21 +138,21 @@ impl List {
         Ok(parsed)
     }
 
-    fn take(&mut self, line: &[u8], number: usize, charset: Charset) -> Result<(), Problem> {
+    fn take(&mut self, line: &[u8], number: usize, charset: Charset) -> Result<(), ListProblem> {
         if line.len() > MOST_LINE {
-            return Err(Problem::TooLong);
+            return Err(ListProblem::TooLong);
         }
         let (crc, rest) = word(line);
-        let crc = crc_32(crc).ok_or(Problem::Crc)?;
+        let crc = crc_32(crc).ok_or(ListProblem::Crc)?;
         let (size, rest) = word(rest);
-        let size = bytes(size).ok_or(Problem::Size)?;
+        let size = bytes(size).ok_or(ListProblem::Size)?;
         let (target, name) = word(rest);
         let is_directory = target == DIRECTORY;
         if !is_directory {
             if !target.starts_with(b"/") {
-                return Err(Problem::Path);
+                return Err(ListProblem::Path);
             }
-            path(target).ok_or(Problem::PathText)?;
+            path(target).ok_or(ListProblem::PathText)?;
         }
         let target = if is_directory { &[] } else { target };
         let at = self.text.len();
@@ -164,12 +164,12 @@ impl List {
         let name = self.text.len() - at - target.len();
         if name == 0 {
             // The archive's own root need not be made.
-            return if is_directory && !name_is_missing(rest) { Ok(()) } else { Err(Problem::Name) };
+            return if is_directory && !name_is_missing(rest) { Ok(()) } else { Err(ListProblem::Name) };
         }
         // A line of 32 KiB gives texts of twice that at the most (Latin-1), and all lines 512 MiB.
-        let short = |length: usize| u16::try_from(length).map_err(|_| Problem::TooLong);
-        let line = Line {
-            at: u32::try_from(at).map_err(|_| Problem::TooLong)?,
+        let short = |length: usize| u16::try_from(length).map_err(|_| ListProblem::TooLong);
+        let line = ListLine {
+            at: u32::try_from(at).map_err(|_| ListProblem::TooLong)?,
             target: short(target.len())?,
             name: short(name)?,
             crc,
@@ -226,8 +226,8 @@ mod tests {
     type Member = (Option<u32>, Option<u64>, String, Vec<u8>);
 
     fn parse(list: impl AsRef<[u8]>) -> Result<Vec<Member>, BadList> {
-        let list = List::parse(list.as_ref(), Charset::Utf8)?;
-        let member = |line: &Line| {
+        let list = MemberList::parse(list.as_ref(), Charset::Utf8)?;
+        let member = |line: &ListLine| {
             let path = path(line.target(&list.text)).unwrap().into_owned();
             (line.crc, line.size, path, line.name(&list.text).to_vec())
         };
@@ -272,21 +272,21 @@ mod tests {
             other => panic!("{line:?}: {other:?}"),
         };
         for line in ["x 1 /a a", "123456789 1 /a a", "+1 1 /a a", "--", "<html>"] {
-            assert_eq!(problem(line), Problem::Crc, "{line}");
+            assert_eq!(problem(line), ListProblem::Crc, "{line}");
         }
         for line in ["-", "- x /a a", "- +1 /a a", "- -1 /a a", "- 99999999999999999999 /a a"] {
-            assert_eq!(problem(line), Problem::Size, "{line}");
+            assert_eq!(problem(line), ListProblem::Size, "{line}");
         }
         for line in ["- 1", "- 1 a a", "- 1 @dir a", "- 1 ../a a"] {
-            assert_eq!(problem(line), Problem::Path, "{line}");
+            assert_eq!(problem(line), ListProblem::Path, "{line}");
         }
         for line in ["- 1 /%00 a", "- 1 /%FF a"] {
-            assert_eq!(problem(line), Problem::PathText, "{line}");
+            assert_eq!(problem(line), ListProblem::PathText, "{line}");
         }
         for line in ["- 1 /a", "- 1 /a /", "- 1 /a .", "0 0 @directory"] {
-            assert_eq!(problem(line), Problem::Name, "{line}");
+            assert_eq!(problem(line), ListProblem::Name, "{line}");
         }
-        assert_eq!(problem(&format!("- 1 /a {}", "n".repeat(MOST_LINE))), Problem::TooLong);
+        assert_eq!(problem(&format!("- 1 /a {}", "n".repeat(MOST_LINE))), ListProblem::TooLong);
         let error = parse("- 1 /a a\nx").unwrap_err().to_string();
         assert_eq!(
             error,
@@ -304,7 +304,7 @@ mod tests {
 
         #[test]
         fn no_bytes_are_too_much(list in prop::collection::vec(any::<u8>(), 0..300), native: bool) {
-            let _ = List::parse(&list, if native { Charset::Native } else { Charset::Latin1 });
+            let _ = MemberList::parse(&list, if native { Charset::Native } else { Charset::Latin1 });
         }
 
         #[test]

@@ -8,11 +8,11 @@
 //! Once begun, an archive that cannot be finished as planned ends the connection. Its directory comes last, so what the
 //! client has then is no archive.
 
-mod answer;
 mod crc;
 mod list;
 mod names;
 mod plan;
+mod response;
 mod source;
 mod stream;
 #[cfg(test)]
@@ -29,8 +29,8 @@ use std::{
 
 use http::HeaderValue;
 
-pub use answer::answer;
-pub(crate) use answer::forget_list;
+pub use crate::files::archive::response::answer;
+pub(crate) use crate::files::archive::response::forget_list;
 pub use crc::Crcs;
 pub use list::MOST_LIST;
 #[cfg(any(fuzzing, test))]
@@ -40,27 +40,27 @@ pub use plan::{Order, Unresolved, plan};
 #[cfg(test)]
 use plan::{Policy, Unplanned};
 
-use super::{Wanted, range::Span};
+use super::{Wanted, range::ByteSpan};
 use crate::response::Pieces;
 use crc::Crc;
-use source::Source;
-use stream::Stream;
+use source::MemberSource;
+use stream::ArchiveStream;
 use walk::Walk;
-use zip::Table;
+use zip::ZipLayout;
 
 /// Reads a list and forgets it, for cargo-fuzz.
 #[cfg(any(fuzzing, test))]
 pub fn read_list(list: &[u8]) {
     for charset in [Charset::Utf8, Charset::Latin1, Charset::Native] {
-        let _ = list::List::parse(list, charset);
+        let _ = list::MemberList::parse(list, charset);
     }
 }
 
 /// Says where a member's bytes are: by its path, percent-decoded and without a query, or by all that is listed.
-pub type Resolve = Arc<dyn Fn(&str, &str) -> Result<Place, Unresolved> + Send + Sync>;
+pub type Resolve = Arc<dyn Fn(&str, &str) -> Result<MemberPlace, Unresolved> + Send + Sync>;
 
 /// Where the bytes of a member are.
-pub enum Place {
+pub enum MemberPlace {
     /// In a file.
     File(Wanted),
     /// An upstream sends them.
@@ -79,7 +79,7 @@ pub trait Remote: Send + Sync {
 
 /// An archive, ready to be sent.
 pub struct Archive {
-    table: Table,
+    table: ZipLayout,
     /// What is known of CRCs that are not known whole, by member.
     begun: HashMap<usize, Crc>,
     etag: HeaderValue,
@@ -117,7 +117,7 @@ impl Archive {
     }
 
     /// Bytes of files that must be read for a span and are not in it: of members whose CRCs are wanted and not known.
-    pub fn unsent(&self, span: Span) -> u64 {
+    pub fn unsent(&self, span: ByteSpan) -> u64 {
         let walk = Walk::new(&self.table, span);
         let unknown = self.table.members.iter().enumerate().filter(|(_, member)| !member.is_known);
         let wanted = unknown.filter(|(index, _)| walk.wants_crc(&self.table, *index));
@@ -131,7 +131,7 @@ impl Archive {
     }
 
     /// Makes the bytes of a span, which is within the archive.
-    pub fn body(self, span: Span) -> Box<dyn Pieces> {
-        Box::new(Stream::new(Source::new(self, span)))
+    pub fn body(self, span: ByteSpan) -> Box<dyn Pieces> {
+        Box::new(ArchiveStream::new(MemberSource::new(self, span)))
     }
 }

@@ -13,17 +13,17 @@ use http::{HeaderMap, HeaderName, HeaderValue};
 use tokio::{sync::Semaphore, task::spawn_blocking};
 
 use super::{
-    Archive, Place, Resolve,
+    Archive, MemberPlace, Resolve,
     crc::{Crc, Crcs},
-    list::{self, BadList, Line, List},
+    list::{self, BadList, ListLine, MemberList},
     names::Charset,
-    zip::{Member, Table},
+    zip::{Member, ZipLayout},
 };
 use crate::{
     bulkhead::Permit,
     files::open::{Missing, locate},
-    message::Fields,
-    response::Identity,
+    message::EditHeaders,
+    response::FileIdentity,
 };
 
 const X_ARCHIVE_FILES: HeaderName = HeaderName::from_static("x-archive-files");
@@ -82,7 +82,7 @@ impl Order {
 }
 
 /// Whether an answer is the list of an archive: `X-Archive-Files: zip`.
-pub(crate) fn is_list(response: &impl Fields) -> bool {
+pub(crate) fn is_list(response: &impl EditHeaders) -> bool {
     response.get(&X_ARCHIVE_FILES).is_some_and(|kind| kind.eq_ignore_ascii_case(b"zip"))
 }
 
@@ -187,9 +187,9 @@ pub async fn plan(order: Order) -> Result<Archive, Unplanned> {
 
 fn plan_here(order: Order, client: &Weak<()>) -> Result<Archive, Unplanned> {
     let Order { list, charset, policy, resolve, crcs } = order;
-    let parsed = List::parse(&list, charset)?;
+    let parsed = MemberList::parse(&list, charset)?;
     drop(list);
-    let List { text, lines } = parsed;
+    let MemberList { text, lines } = parsed;
     let mut members = Vec::with_capacity(lines.len());
     let mut begun = HashMap::new();
     let mut remote = BTreeSet::new();
@@ -220,18 +220,18 @@ fn plan_here(order: Order, client: &Weak<()>) -> Result<Archive, Unplanned> {
                 }
             };
             let sized = match content {
-                Found::Directory => None,
-                Found::File(identity, modified) => {
+                FoundMember::Directory => None,
+                FoundMember::File(identity, modified) => {
                     identity.changed().hash(&mut changes);
                     Some((identity.size, identity.version(), modified))
                 }
-                Found::Remote(size) => {
+                FoundMember::Remote(size) => {
                     remote.insert(members.len());
                     Some((size, 0, now))
                 }
             };
             let mut member = Member::new(line, line.name(&text), charset, sized);
-            if let Found::File(identity, _) = content
+            if let FoundMember::File(identity, _) = content
                 && !member.is_known
             {
                 match crcs.get(&identity) {
@@ -248,24 +248,24 @@ fn plan_here(order: Order, client: &Weak<()>) -> Result<Archive, Unplanned> {
     if skipped > NAMED {
         tracing::warn!(members = skipped, "left out of an archive in all");
     }
-    let table = Table::new(text, members).ok_or(Unplanned::TooLong)?;
+    let table = ZipLayout::new(text, members).ok_or(Unplanned::TooLong)?;
     let etag = etag(&table, changes.finish());
     Ok(Archive { table, begun, etag, remote, resolve, crcs })
 }
 
 /// What a member is.
 #[derive(Debug, Clone, Copy)]
-enum Found {
+enum FoundMember {
     Directory,
     /// A file, with its time in seconds since 1970.
-    File(Identity, u32),
+    File(FileIdentity, u32),
     /// So many bytes, which an upstream sends.
     Remote(u64),
 }
 
 /// Looks at the files of some members, several at a time.
-fn look(lines: &[Line], text: &[u8], resolve: &Resolve) -> Vec<Result<Found, Unfit>> {
-    let look = |lines: &[Line]| -> Vec<_> {
+fn look(lines: &[ListLine], text: &[u8], resolve: &Resolve) -> Vec<Result<FoundMember, Unfit>> {
+    let look = |lines: &[ListLine]| -> Vec<_> {
         let mut permit = None;
         lines.iter().map(|line| look_at(line, text, resolve, &mut permit)).collect()
     };
@@ -284,13 +284,18 @@ fn look(lines: &[Line], text: &[u8], resolve: &Resolve) -> Vec<Result<Found, Unf
 }
 
 /// Looks at the file of one member, with the permit for the one before it where it is of the same bulkhead.
-fn look_at(line: &Line, text: &[u8], resolve: &Resolve, permit: &mut Option<Permit>) -> Result<Found, Unfit> {
+fn look_at(
+    line: &ListLine,
+    text: &[u8],
+    resolve: &Resolve,
+    permit: &mut Option<Permit>,
+) -> Result<FoundMember, Unfit> {
     if line.target == 0 {
-        return Ok(Found::Directory);
+        return Ok(FoundMember::Directory);
     }
     let wanted = match place(line.target(text), resolve)? {
-        Place::File(wanted) => wanted,
-        Place::Remote(_) => return line.size.map(Found::Remote).ok_or(Unfit::Unsized),
+        MemberPlace::File(wanted) => wanted,
+        MemberPlace::Remote(_) => return line.size.map(FoundMember::Remote).ok_or(Unfit::Unsized),
     };
     if let Some(path) = wanted.candidates.first() {
         let bulkhead = wanted.bulkhead(path);
@@ -304,17 +309,17 @@ fn look_at(line: &Line, text: &[u8], resolve: &Resolve, permit: &mut Option<Perm
     let located = locate(&wanted)?;
     // Galaxy lists the directories of composite data as if they were files, with the size that stat(2) says.
     if located.metadata.is_dir() {
-        return Ok(Found::Directory);
+        return Ok(FoundMember::Directory);
     }
-    let identity = Identity::of(&located.metadata);
+    let identity = FileIdentity::of(&located.metadata);
     match line.size {
         Some(listed) if listed != identity.size => Err(Unfit::Size { real: identity.size, listed }),
-        _ => Ok(Found::File(identity, identity.modified_seconds())),
+        _ => Ok(FoundMember::File(identity, identity.modified_seconds())),
     }
 }
 
 /// Where a target leads.
-pub(super) fn place(target: &[u8], resolve: &Resolve) -> Result<Place, Unresolved> {
+pub(super) fn place(target: &[u8], resolve: &Resolve) -> Result<MemberPlace, Unresolved> {
     // It was text when the list was read.
     let path = list::path(target).ok_or(Unresolved::NoRoute)?;
     resolve(&path, std::str::from_utf8(target).map_err(|_| Unresolved::NoRoute)?)
@@ -322,7 +327,7 @@ pub(super) fn place(target: &[u8], resolve: &Resolve) -> Result<Place, Unresolve
 
 /// Made of everything that the archive's bytes are made of; the files stand for their content. (The hash is the standard
 /// library's, whose next version may be another one: a download that an upgrade interrupts begins anew.)
-fn etag(table: &Table, changes: u64) -> HeaderValue {
+fn etag(table: &ZipLayout, changes: u64) -> HeaderValue {
     let mut halves = [DefaultHasher::new(), DefaultHasher::new()];
     1.hash(&mut halves[1]);
     for half in &mut halves {

@@ -10,10 +10,10 @@ use std::{
 };
 
 use super::{
-    Archive, Place,
+    Archive, MemberPlace,
     crc::{Crc, Crcs},
     plan::place,
-    walk::{Step, Walk},
+    walk::{Walk, WalkStep},
     zip::Record,
 };
 use crate::{
@@ -21,9 +21,9 @@ use crate::{
     files::{
         Wanted,
         open::{SMALL, locate},
-        range::Span,
+        range::ByteSpan,
     },
-    response::{Identity, Piece},
+    response::{FileIdentity, Piece},
 };
 
 /// Bytes of a batch, after which it is sent; a file that the kernel sends may be more.
@@ -37,11 +37,11 @@ const UNSENT: u64 = 16 * 1024 * 1024;
 
 /// An archive, and how far it has been made.
 #[derive(Debug)]
-pub struct Source {
+pub struct MemberSource {
     archive: Archive,
     walk: Walk,
     next: Option<NextFile>,
-    open: Option<Open>,
+    open: Option<OpenMember>,
     stream: Option<Streamed>,
 }
 
@@ -79,17 +79,17 @@ pub struct Batch {
 
 /// The file of a member.
 #[derive(Debug)]
-struct Open {
+struct OpenMember {
     member: usize,
     file: Arc<OpenFile>,
-    identity: Identity,
+    identity: FileIdentity,
     /// Of what has been read.
     crc: Crc,
     /// Where it is to be remembered.
     crcs: Option<Arc<Crcs>>,
 }
 
-impl Drop for Open {
+impl Drop for OpenMember {
     fn drop(&mut self) {
         if let Some(crcs) = &self.crcs {
             crcs.put(self.identity, self.crc);
@@ -121,14 +121,14 @@ impl Work {
         }
     }
 
-    fn file(&mut self, file: Arc<OpenFile>, part: Span) {
+    fn file(&mut self, file: Arc<OpenFile>, part: ByteSpan) {
         self.flush();
         self.bytes += part.length;
         self.pieces.push_back(Piece::File { file, offset: part.start, length: part.length });
     }
 
     /// Reads a part of a file.
-    fn read(&mut self, file: &File, part: Span) -> io::Result<&[u8]> {
+    fn read(&mut self, file: &File, part: ByteSpan) -> io::Result<&[u8]> {
         let at = self.buffer.len();
         self.buffer.resize(at + part.length as usize, 0);
         file.read_exact_at(&mut self.buffer[at..], part.start)?;
@@ -136,9 +136,9 @@ impl Work {
     }
 }
 
-impl Source {
+impl MemberSource {
     /// Makes a span of an archive.
-    pub fn new(archive: Archive, span: Span) -> Self {
+    pub fn new(archive: Archive, span: ByteSpan) -> Self {
         Self { walk: Walk::new(&archive.table, span), archive, next: None, open: None, stream: None }
     }
 
@@ -164,8 +164,8 @@ impl Source {
                 }
             }
             let made = match step {
-                Step::Record(record, part) => self.record(record, part, &mut work)?,
-                Step::Data(member, part) => {
+                WalkStep::Record(record, part) => self.record(record, part, &mut work)?,
+                WalkStep::Data(member, part) => {
                     self.data(member, part, &mut work).map_err(|error| self.about(member, &error))?
                 }
             };
@@ -176,13 +176,13 @@ impl Source {
     }
 
     /// The member whose file is opened or read for a step.
-    fn file_read_by(&self, step: Step) -> Option<usize> {
+    fn file_read_by(&self, step: WalkStep) -> Option<usize> {
         let member = match step {
-            Step::Record(Record::Tail(member) | Record::Entry(member), _) => {
+            WalkStep::Record(Record::Tail(member) | Record::Entry(member), _) => {
                 Some(member).filter(|member| !self.archive.table.members[*member].is_known)
             }
-            Step::Record(..) => None,
-            Step::Data(member, _) => Some(member),
+            WalkStep::Record(..) => None,
+            WalkStep::Data(member, _) => Some(member),
         };
         member.filter(|member| !self.archive.remote.contains(member))
     }
@@ -205,8 +205,10 @@ impl Source {
     fn find(&self, member: usize) -> io::Result<NextFile> {
         let Archive { table, resolve, .. } = &self.archive;
         let wanted = match place(table.target(&table.members[member]), resolve).map_err(io::Error::other)? {
-            Place::File(wanted) => wanted,
-            Place::Remote(_) => return Err(io::Error::other("it was a file, and is an upstream's now")),
+            MemberPlace::File(wanted) => wanted,
+            MemberPlace::Remote(_) => {
+                return Err(io::Error::other("it was a file, and is an upstream's now"));
+            }
         };
         let path = wanted.candidates.first().map_or(Path::new("/"), PathBuf::as_path);
         let bulkhead = wanted.bulkhead(path);
@@ -214,7 +216,7 @@ impl Source {
     }
 
     /// Makes a record, or nothing yet if the CRC in it takes longer to find out.
-    fn record(&mut self, record: Record, part: Span, work: &mut Work) -> io::Result<u64> {
+    fn record(&mut self, record: Record, part: ByteSpan, work: &mut Work) -> io::Result<u64> {
         if let Record::Tail(member) | Record::Entry(member) = record
             && !self.archive.table.members[member].is_known
         {
@@ -232,7 +234,7 @@ impl Source {
     }
 
     /// Makes some of a member's data; the result is how many bytes.
-    fn data(&mut self, member: usize, part: Span, work: &mut Work) -> io::Result<u64> {
+    fn data(&mut self, member: usize, part: ByteSpan, work: &mut Work) -> io::Result<u64> {
         if self.archive.remote.contains(&member) {
             return self.stream(member, part, work);
         }
@@ -250,7 +252,7 @@ impl Source {
             return Ok(0);
         }
         let length = part.length.min(BATCH - work.buffer.len() as u64);
-        let bytes = work.read(file.get()?, Span { length, ..part })?;
+        let bytes = work.read(file.get()?, ByteSpan { length, ..part })?;
         if let Some(open) = &mut self.open {
             // A client that comes back has less than was read for it.
             let is_read = (open.crc.bytes - part.start).min(length);
@@ -261,14 +263,14 @@ impl Source {
     }
 
     /// Takes some of what an upstream sends; the result is how many bytes.
-    fn stream(&mut self, member: usize, part: Span, work: &mut Work) -> io::Result<u64> {
+    fn stream(&mut self, member: usize, part: ByteSpan, work: &mut Work) -> io::Result<u64> {
         let mut stream = match self.stream.take() {
             Some(stream) if stream.member == member => stream,
             Some(_) | None => {
                 let target = self.archive.table.target(&self.archive.table.members[member]);
                 let body = match place(target, &self.archive.resolve).map_err(io::Error::other)? {
-                    Place::Remote(remote) => remote.open()?,
-                    Place::File(_) => {
+                    MemberPlace::Remote(remote) => remote.open()?,
+                    MemberPlace::File(_) => {
                         return Err(io::Error::other("it was an upstream's, and is a file now"));
                     }
                 };
@@ -323,7 +325,7 @@ impl Source {
             && open.crc.bytes == known.size
             && !known.is_known
         {
-            if Identity::of(&open.file.get()?.metadata()?).version() != known.version {
+            if FileIdentity::of(&open.file.get()?.metadata()?).version() != known.version {
                 return Err(io::Error::other("the file changed while it was read"));
             }
             (known.crc, known.is_known) = (open.crc.value, true);
@@ -346,14 +348,14 @@ impl Source {
         let NextFile { wanted, bulkhead, .. } = next;
         let Archive { table, crcs, .. } = &self.archive;
         let located = locate(&wanted).map_err(io::Error::other)?;
-        let identity = Identity::of(&located.metadata);
+        let identity = FileIdentity::of(&located.metadata);
         if !located.metadata.is_file() || identity.version() != table.members[member].version {
             return Err(io::Error::other("the file is no longer the one that was announced"));
         }
         let file = Arc::new(OpenFile::new(located.file, located.metadata.dev(), bulkhead));
         let crcs = (!identity.is_fresh()).then(|| Arc::clone(crcs));
         let crc = self.archive.crcs.get(&identity);
-        self.open = Some(Open { member, file: Arc::clone(&file), identity, crc, crcs });
+        self.open = Some(OpenMember { member, file: Arc::clone(&file), identity, crc, crcs });
         // Another member, or another client's archive, may have had the same file.
         self.finish(member)?;
         Ok(file)

@@ -11,7 +11,7 @@ use std::{
 use futures_util::FutureExt;
 use tokio::task::{JoinHandle, spawn_blocking};
 
-use super::source::{Batch, Source};
+use super::source::{Batch, MemberSource};
 use crate::{
     bulkhead::{Bulkhead, Permit},
     response::{Piece, Pieces},
@@ -19,27 +19,27 @@ use crate::{
 
 /// The pieces of an archive.
 #[derive(Debug)]
-pub(super) struct Stream {
+pub(super) struct ArchiveStream {
     ready: VecDeque<Piece>,
-    next: Next,
+    next: NextPiece,
 }
 
-enum Next {
+enum NextPiece {
     /// Nobody has asked yet.
-    Idle(Box<Source>),
+    Idle(Box<MemberSource>),
     /// A permit for the files of the next members.
-    Waiting(Pin<Box<dyn Future<Output = Permit> + Send>>, Box<Source>),
-    Making(JoinHandle<io::Result<(Batch, Box<Source>)>>),
+    Waiting(Pin<Box<dyn Future<Output = Permit> + Send>>, Box<MemberSource>),
+    Making(JoinHandle<io::Result<(Batch, Box<MemberSource>)>>),
     Nothing,
 }
 
-impl Stream {
-    pub(super) fn new(source: Source) -> Self {
-        Self { ready: VecDeque::new(), next: Next::Idle(Box::new(source)) }
+impl ArchiveStream {
+    pub(super) fn new(source: MemberSource) -> Self {
+        Self { ready: VecDeque::new(), next: NextPiece::Idle(Box::new(source)) }
     }
 }
 
-impl fmt::Debug for Next {
+impl fmt::Debug for NextPiece {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::Idle(_) => "Idle",
@@ -52,43 +52,43 @@ impl fmt::Debug for Next {
 
 /// Makes a batch, once there is a permit of the bulkhead that it needs. An archive that was begun waits for one for as
 /// long as it takes.
-fn make(source: Box<Source>, needs: Option<Arc<Bulkhead>>) -> Next {
+fn make(source: Box<MemberSource>, needs: Option<Arc<Bulkhead>>) -> NextPiece {
     match needs.map(|bulkhead| bulkhead.try_enter().ok_or(bulkhead)).transpose() {
         Ok(permit) => make_with(source, permit),
-        Err(bulkhead) => Next::Waiting(Box::pin(async move { bulkhead.wait().await }), source),
+        Err(bulkhead) => NextPiece::Waiting(Box::pin(async move { bulkhead.wait().await }), source),
     }
 }
 
-fn make_with(mut source: Box<Source>, permit: Option<Permit>) -> Next {
-    Next::Making(spawn_blocking(move || Ok((source.batch(permit.as_ref())?, source))))
+fn make_with(mut source: Box<MemberSource>, permit: Option<Permit>) -> NextPiece {
+    NextPiece::Making(spawn_blocking(move || Ok((source.batch(permit.as_ref())?, source))))
 }
 
-impl Pieces for Stream {
+impl Pieces for ArchiveStream {
     fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<Option<io::Result<Piece>>> {
         loop {
             if let Some(piece) = self.ready.pop_front() {
                 return Poll::Ready(Some(Ok(piece)));
             }
-            self.next = match std::mem::replace(&mut self.next, Next::Nothing) {
-                Next::Nothing => return Poll::Ready(None),
-                Next::Idle(source) => make(source, None),
-                Next::Waiting(mut waiting, source) => {
+            self.next = match std::mem::replace(&mut self.next, NextPiece::Nothing) {
+                NextPiece::Nothing => return Poll::Ready(None),
+                NextPiece::Idle(source) => make(source, None),
+                NextPiece::Waiting(mut waiting, source) => {
                     let Poll::Ready(permit) = waiting.as_mut().poll(cx) else {
-                        self.next = Next::Waiting(waiting, source);
+                        self.next = NextPiece::Waiting(waiting, source);
                         return Poll::Pending;
                     };
                     make_with(source, Some(permit))
                 }
-                Next::Making(mut making) => {
+                NextPiece::Making(mut making) => {
                     let Poll::Ready(made) = making.poll_unpin(cx) else {
-                        self.next = Next::Making(making);
+                        self.next = NextPiece::Making(making);
                         return Poll::Pending;
                     };
                     match made.map_err(io::Error::other).flatten() {
                         Ok((batch, source)) => {
                             self.ready = batch.pieces;
                             // Ahead of need, so that no gap appears.
-                            if batch.is_last { Next::Nothing } else { make(source, batch.needs) }
+                            if batch.is_last { NextPiece::Nothing } else { make(source, batch.needs) }
                         }
                         Err(error) => return Poll::Ready(Some(Err(error))),
                     }

@@ -1,7 +1,7 @@
 //! The way through an archive, or through a span of it, one part after the other.
 
-use super::zip::{Record, Table};
-use crate::files::range::Span;
+use super::zip::{Record, ZipLayout};
+use crate::files::range::ByteSpan;
 
 /// Where a span is being sent.
 #[derive(Debug, Clone, Copy)]
@@ -10,11 +10,11 @@ pub struct Walk {
     at: u64,
     /// The place after the last one.
     end: u64,
-    place: Place,
+    place: PartPlace,
 }
 
 #[derive(Debug, Clone, Copy)]
-enum Place {
+enum PartPlace {
     Member(usize),
     /// An entry of the directory, and where it begins.
     Entry(usize, u64),
@@ -22,55 +22,55 @@ enum Place {
 
 /// What comes next.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Step {
+pub enum WalkStep {
     /// These bytes of a record.
-    Record(Record, Span),
+    Record(Record, ByteSpan),
     /// These bytes of a member's data.
-    Data(usize, Span),
+    Data(usize, ByteSpan),
 }
 
 impl Walk {
     /// Goes through `span`, which is within the archive.
-    pub fn new(table: &Table, span: Span) -> Self {
+    pub fn new(table: &ZipLayout, span: ByteSpan) -> Self {
         let place = if span.start < table.directory {
             // The last one that begins before or at it.
-            Place::Member(table.members.partition_point(|member| member.offset <= span.start) - 1)
+            PartPlace::Member(table.members.partition_point(|member| member.offset <= span.start) - 1)
         } else {
-            Place::Entry(0, table.directory)
+            PartPlace::Entry(0, table.directory)
         };
         Self { at: span.start, end: span.end(), place }
     }
 
     /// The part at hand, as much of it as is wanted; `None` at the end. Stays there until it is told to
     /// [`go`](Self::go).
-    pub fn step(&mut self, table: &Table) -> Option<Step> {
+    pub fn step(&mut self, table: &ZipLayout) -> Option<WalkStep> {
         if self.at == self.end {
             return None;
         }
         loop {
             match self.place {
-                Place::Member(index) => {
+                PartPlace::Member(index) => {
                     let Some(member) = table.members.get(index) else {
-                        self.place = Place::Entry(0, table.directory);
+                        self.place = PartPlace::Entry(0, table.directory);
                         continue;
                     };
                     let (data, tail, end) = (member.data(table), member.tail(table), member.end(table));
                     if self.at < data {
-                        return Some(Step::Record(Record::Head(index), self.part(member.offset, data)));
+                        return Some(WalkStep::Record(Record::Head(index), self.part(member.offset, data)));
                     } else if self.at < tail {
-                        return Some(Step::Data(index, self.part(data, tail)));
+                        return Some(WalkStep::Data(index, self.part(data, tail)));
                     } else if self.at < end {
-                        return Some(Step::Record(Record::Tail(index), self.part(tail, end)));
+                        return Some(WalkStep::Record(Record::Tail(index), self.part(tail, end)));
                     }
-                    self.place = Place::Member(index + 1);
+                    self.place = PartPlace::Member(index + 1);
                 }
-                Place::Entry(index, start) => {
+                PartPlace::Entry(index, start) => {
                     let record = if index < table.members.len() { Record::Entry(index) } else { Record::End };
                     let end = start + table.record_length(record);
                     if self.at < end {
-                        return Some(Step::Record(record, self.part(start, end)));
+                        return Some(WalkStep::Record(record, self.part(start, end)));
                     }
-                    self.place = Place::Entry(index + 1, end);
+                    self.place = PartPlace::Entry(index + 1, end);
                 }
             }
         }
@@ -82,14 +82,14 @@ impl Walk {
     }
 
     /// Whether the CRC of a member will still be wanted: its tail or its entry is in the span.
-    pub fn wants_crc(&self, table: &Table, index: usize) -> bool {
+    pub fn wants_crc(&self, table: &ZipLayout, index: usize) -> bool {
         let member = &table.members[index];
         let overlaps = |start: u64, end: u64| start < self.end && self.at < end;
         overlaps(member.tail(table), member.end(table)) || overlaps(table.directory, table.end)
     }
 
     /// What is left of the part from `start` to `end`, counted from its start.
-    fn part(&self, start: u64, end: u64) -> Span {
-        Span { start: self.at - start, length: end.min(self.end) - self.at }
+    fn part(&self, start: u64, end: u64) -> ByteSpan {
+        ByteSpan { start: self.at - start, length: end.min(self.end) - self.at }
     }
 }

@@ -15,7 +15,7 @@
 //!
 //! Nothing here reads files or keeps records: each is written when its turn comes.
 
-use super::{list::Line, names::Charset, time};
+use super::{list::ListLine, names::Charset, time};
 
 /// Values of 32 bits from here on mean: see zip64.
 const ZIP64: u64 = 0xFFFF_FFFF;
@@ -46,14 +46,14 @@ const DOS_DIRECTORY: u32 = 0x10;
 /// Bytes of an extra field with a Unix time.
 const TIME_EXTRA: u64 = 9;
 
-/// A member. There may be a million of them, so it is small: 48 bytes, and its texts in [`Table::text`].
+/// A member. There may be a million of them, so it is small: 48 bytes, and its texts in [`ZipLayout::text`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Member {
     /// Where its head is.
     pub offset: u64,
     /// Bytes of its data.
     pub size: u64,
-    /// What its file must still be when it is opened; see [`Identity::version`](crate::response::Identity::version).
+    /// What its file must still be when it is opened; see [`Identity::version`](crate::response::FileIdentity::version).
     pub version: u64,
     text: u32,
     target: u16,
@@ -72,7 +72,12 @@ pub struct Member {
 
 impl Member {
     /// A member as listed; `content` is the size in bytes, version and time of its file, `None` a directory.
-    pub(super) fn new(line: &Line, name: &[u8], charset: Charset, content: Option<(u64, u64, u32)>) -> Self {
+    pub(super) fn new(
+        line: &ListLine,
+        name: &[u8],
+        charset: Charset,
+        content: Option<(u64, u64, u32)>,
+    ) -> Self {
         let (size, version, modified) = content.unwrap_or_default();
         // What is empty has the CRC 0.
         let crc = if size == 0 { Some(0) } else { line.crc };
@@ -120,11 +125,11 @@ impl Member {
     }
 
     /// The name as it is written: with a `/` at the end of a directory's, which a file may turn out to be.
-    fn name_length(&self, table: &Table) -> u64 {
+    fn name_length(&self, table: &ZipLayout) -> u64 {
         table.name(self).len() as u64 + u64::from(self.lacks_slash(table))
     }
 
-    fn lacks_slash(&self, table: &Table) -> bool {
+    fn lacks_slash(&self, table: &ZipLayout) -> bool {
         self.is_directory && table.name(self).last() != Some(&b'/')
     }
 
@@ -140,7 +145,7 @@ impl Member {
         if time::fits_extra(self.modified) { TIME_EXTRA } else { 0 }
     }
 
-    fn head_length(&self, table: &Table) -> u64 {
+    fn head_length(&self, table: &ZipLayout) -> u64 {
         30 + self.name_length(table) + self.time_extra() + if self.is_long() { 20 } else { 0 }
     }
 
@@ -152,29 +157,29 @@ impl Member {
         }
     }
 
-    fn entry_length(&self, table: &Table) -> u64 {
+    fn entry_length(&self, table: &ZipLayout) -> u64 {
         46 + self.name_length(table) + self.time_extra() + self.far_extra()
     }
 
     /// Where the data is.
-    pub fn data(&self, table: &Table) -> u64 {
+    pub fn data(&self, table: &ZipLayout) -> u64 {
         self.offset + self.head_length(table)
     }
 
     /// Where the data ends, and the tail begins.
-    pub fn tail(&self, table: &Table) -> u64 {
+    pub fn tail(&self, table: &ZipLayout) -> u64 {
         self.data(table) + self.size
     }
 
     /// Where the next member is.
-    pub fn end(&self, table: &Table) -> u64 {
+    pub fn end(&self, table: &ZipLayout) -> u64 {
         self.tail(table) + self.tail_length()
     }
 }
 
 /// All members of an archive and their places.
 #[derive(Debug)]
-pub struct Table {
+pub struct ZipLayout {
     text: Vec<u8>,
     /// In their order.
     pub members: Vec<Member>,
@@ -197,7 +202,7 @@ pub enum Record {
     End,
 }
 
-impl Table {
+impl ZipLayout {
     /// Gives all members their places; `None` when the archive is longer than anything can be (2^62 bytes).
     pub fn new(text: Vec<u8>, mut members: Vec<Member>) -> Option<Self> {
         // Directories have no file to take a time from, and must have the same one tomorrow.
@@ -410,18 +415,18 @@ mod tests {
     use proptest::prelude::*;
 
     /// Members of these sizes, with names of one byte.
-    fn table(sizes: &[u64], crc: Option<u32>) -> Table {
-        let line = Line { at: 0, target: 0, name: 1, crc, size: None, number: 1 };
+    fn table(sizes: &[u64], crc: Option<u32>) -> ZipLayout {
+        let line = ListLine { at: 0, target: 0, name: 1, crc, size: None, number: 1 };
         let member = |size: &u64| Member::new(&line, b"a", Charset::Utf8, Some((*size, 1, 784_111_777)));
-        Table::new(b"a".to_vec(), sizes.iter().map(member).collect()).unwrap()
+        ZipLayout::new(b"a".to_vec(), sizes.iter().map(member).collect()).unwrap()
     }
 
-    fn records(table: &Table) -> impl Iterator<Item = Record> {
+    fn records(table: &ZipLayout) -> impl Iterator<Item = Record> {
         let each = |record: fn(usize) -> Record| (0..table.members.len()).map(record);
         each(Record::Head).chain(each(Record::Tail)).chain(each(Record::Entry)).chain([Record::End])
     }
 
-    fn written(table: &Table, record: Record) -> Vec<u8> {
+    fn written(table: &ZipLayout, record: Record) -> Vec<u8> {
         let mut out = Vec::new();
         table.write(record, &mut out);
         out
@@ -456,11 +461,11 @@ mod tests {
 
     #[test]
     fn too_long_is_too_long() {
-        let line = Line { at: 0, target: 0, name: 0, crc: None, size: None, number: 1 };
+        let line = ListLine { at: 0, target: 0, name: 0, crc: None, size: None, number: 1 };
         let member = |size| Member::new(&line, b"", Charset::Utf8, Some((size, 1, 1)));
-        assert!(Table::new(vec![], vec![member(u64::MAX)]).is_none());
-        assert!(Table::new(vec![], vec![member(1 << 61); 2]).is_none());
-        assert!(Table::new(vec![], vec![member(1 << 61)]).is_some());
+        assert!(ZipLayout::new(vec![], vec![member(u64::MAX)]).is_none());
+        assert!(ZipLayout::new(vec![], vec![member(1 << 61); 2]).is_none());
+        assert!(ZipLayout::new(vec![], vec![member(1 << 61)]).is_some());
     }
 
     proptest! {

@@ -28,7 +28,7 @@ fn handed_over(heads: &mut Heads, sent: &[(&str, &str)], piece: usize) -> Vec<(S
         .read(&out[9..], |name, value| {
             let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
             got.push((text(name), text(value)));
-            Ok::<_, hpack::Malformed>(())
+            Ok::<_, hpack::MalformedBlock>(())
         })
         .unwrap();
     got

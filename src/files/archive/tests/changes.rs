@@ -22,7 +22,7 @@ async fn a_member_that_is_no_longer_what_it_was_ends_the_connection() {
         ] {
             let store = Store::new(&[("a", &large), ("b", &large)]).settle().await;
             let archive = store.archive(list).await;
-            let span = Span { start: 0, length: archive.length() };
+            let span = ByteSpan { start: 0, length: archive.length() };
             change(&store);
             let mut pieces = archive.body(span);
             let mut bytes = 0;
@@ -42,8 +42,8 @@ async fn a_member_that_is_no_longer_what_it_was_ends_the_connection() {
 async fn a_member_that_changes_while_it_is_read_ends_the_connection() {
     let store = Store::new(&[("a", &[7; 1_000_000])]).settle().await;
     let archive = store.archive("- 1000000 /s/a a\n").await;
-    let span = Span { start: 0, length: archive.length() };
-    let mut source = Source::new(archive, span);
+    let span = ByteSpan { start: 0, length: archive.length() };
+    let mut source = MemberSource::new(archive, span);
     // The local header, and a part of the member.
     let mut batch = source.batch(None).unwrap();
     for _ in 0..2 {
@@ -96,7 +96,7 @@ async fn what_is_missing_may_be_left_out() {
     let list = "- 1 /s/none none\n- 1 /s/a one\n- 7 /s/a two\n- 1 /elsewhere three\n- 1 /s/a four";
     let skip = |list: &str| Order { policy: Policy::Skip, ..store.order(list) };
     let archive = plan(skip(list)).await.unwrap();
-    let span = Span { start: 0, length: archive.length() };
+    let span = ByteSpan { start: 0, length: archive.length() };
     assert_eq!(collect(archive.body(span)).await.unwrap(), store.bytes("- 1 /s/a one\n- 1 /s/a four").await);
     let upstream = plan(skip("- 1 /s/a a\n- - /upstream/b b")).await.unwrap_err();
     assert!(matches!(upstream, Unplanned::Member { problem: Unfit::Unsized, .. }), "a mistake of the list");
@@ -114,7 +114,7 @@ async fn upstreams_send_members_too() {
     accepted(&store.write(&list).await, 3);
     for wrong in ["- 5 /upstream/longer a", "- 500 /upstream/shorter a", "12345678 13 /upstream/other a"] {
         let archive = store.archive(wrong).await;
-        let span = Span { start: 0, length: archive.length() };
+        let span = ByteSpan { start: 0, length: archive.length() };
         assert!(collect(archive.body(span)).await.is_err(), "{wrong}");
     }
 }

@@ -63,7 +63,7 @@ async fn names_that_are_not_utf_8_are_kept() {
     assert!(bytes.windows(8).any(|window| window == b"\xfcber.txt"));
     let native = Order { charset: Charset::Native, ..store.order("- 1 /s/x ü") };
     let native = plan(native).await.unwrap();
-    let span = Span { start: 0, length: native.length() };
+    let span = ByteSpan { start: 0, length: native.length() };
     assert_eq!(collect(native.body(span)).await.unwrap()[6..8], [8, 0], "not marked as UTF-8");
 }
 
@@ -88,7 +88,7 @@ async fn seventy_thousand_members() {
     let (before, begun) = (memory(), std::time::Instant::now());
     let archive = store.archive(&list).await;
     println!("planned: {:?}, {} KiB more", begun.elapsed(), memory() - before);
-    let span = Span { start: 0, length: archive.length() };
+    let span = ByteSpan { start: 0, length: archive.length() };
     let path = store.path("archive.zip");
     let mut out = File::create(&path).unwrap();
     let (before, begun) = (memory(), std::time::Instant::now());

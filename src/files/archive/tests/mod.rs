@@ -24,7 +24,7 @@ use tempfile::TempDir;
 use super::{plan::Unfit, *};
 use crate::{
     files::open::Missing,
-    response::{Answer, Body, Piece, Pieces},
+    response::{Body, Piece, Pieces, Response},
 };
 
 /// A directory with files in it, at `/s/`.
@@ -60,9 +60,9 @@ impl Store {
             move |path: &str, listed: &str| match (path.strip_prefix("/s/"), path.strip_prefix("/upstream/"))
             {
                 (Some(rest), _) => {
-                    Ok(Place::File(Wanted::first_of(vec![root.join(rest)], vec![root.clone()])))
+                    Ok(MemberPlace::File(Wanted::first_of(vec![root.join(rest)], vec![root.clone()])))
                 }
-                (None, Some(_)) => Ok(Place::Remote(Box::new(Echo(listed.to_owned())))),
+                (None, Some(_)) => Ok(MemberPlace::Remote(Box::new(Echo(listed.to_owned())))),
                 (None, None) => Err(Unresolved::NoRoute),
             };
         Order {
@@ -81,7 +81,7 @@ impl Store {
     /// The bytes of a whole archive.
     async fn bytes(&self, list: impl AsRef<[u8]>) -> Vec<u8> {
         let archive = self.archive(list).await;
-        let span = Span { start: 0, length: archive.length() };
+        let span = ByteSpan { start: 0, length: archive.length() };
         collect(archive.body(span)).await.unwrap()
     }
 
@@ -91,7 +91,7 @@ impl Store {
         let archive = self.archive(list).await;
         let length = archive.length();
         let mut out = File::create(&path).unwrap();
-        let mut pieces = archive.body(Span { start: 0, length });
+        let mut pieces = archive.body(ByteSpan { start: 0, length });
         let mut written = 0;
         while let Some(piece) = next(&mut *pieces).await {
             written += put(&mut out, &piece.unwrap());

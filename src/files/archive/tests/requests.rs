@@ -1,7 +1,7 @@
 //! What a client gets who comes again, asks for a part, or has a condition.
 
 use super::*;
-use crate::message::Lines;
+use crate::message::RawHeaders;
 
 /// The bytes, and how many of the pieces the kernel sends.
 async fn collect_and_count(mut pieces: Box<dyn Pieces>) -> (Vec<u8>, usize) {
@@ -20,12 +20,12 @@ async fn the_second_request_knows_the_crcs() {
     let first = store.archive(list).await;
     let (length, etag) = (first.length(), first.etag().cloned());
     assert!(!first.is_rangeable());
-    let (whole, by_kernel) = collect_and_count(first.body(Span { start: 0, length })).await;
+    let (whole, by_kernel) = collect_and_count(first.body(ByteSpan { start: 0, length })).await;
     assert_eq!(by_kernel, 1, "what comes again is known");
     let second = store.archive(list).await;
     assert!(second.is_rangeable());
     assert_eq!((second.length(), second.etag()), (length, etag.as_ref()));
-    let (bytes, by_kernel) = collect_and_count(second.body(Span { start: 0, length })).await;
+    let (bytes, by_kernel) = collect_and_count(second.body(ByteSpan { start: 0, length })).await;
     assert_eq!(by_kernel, 2);
     assert_eq!(bytes, whole, "the same bytes, known or not");
 }
@@ -41,22 +41,22 @@ async fn an_interrupted_first_request_is_resumed_without_reading_it_again() {
     let store = Store { directory: whole.directory, crcs: Arc::default() };
     let archive = store.archive(list).await;
     let length = archive.length();
-    let mut pieces = archive.body(Span { start: 0, length });
+    let mut pieces = archive.body(ByteSpan { start: 0, length });
     let mut sent = 0;
     while sent < 3_000_000 {
         sent += next(&mut *pieces).await.unwrap().unwrap().length();
     }
     drop(pieces);
     // Some of what was sent has not arrived.
-    let span = Span { start: sent - 700_000, length: length - (sent - 700_000) };
+    let span = ByteSpan { start: sent - 700_000, length: length - (sent - 700_000) };
     let mut archive = store.archive(list).await;
     // The batch that was being made is thrown away when it is done.
     while archive.unsent(span) > 0 {
         tokio::time::sleep(Duration::from_millis(10)).await;
         archive = store.archive(list).await;
     }
-    assert!(archive.unsent(Span { start: length - 1, length: 1 }) == 0, "the end has no CRC in it");
-    let unknown = archive.unsent(Span { start: length - 30, length: 30 });
+    assert!(archive.unsent(ByteSpan { start: length - 1, length: 1 }) == 0, "the end has no CRC in it");
+    let unknown = archive.unsent(ByteSpan { start: length - 30, length: 30 });
     assert!((1..1_100_000).contains(&unknown), "a part of the second is known: {unknown}");
     assert_eq!(collect(archive.body(span)).await.unwrap(), bytes[span.start as usize..]);
 }
@@ -97,11 +97,11 @@ async fn an_etag_changes_with_names_files_and_order() {
 
 // What the client gets.
 
-async fn get(store: &Store, list: &str, method: Method, request: &[(&'static str, &str)]) -> Answer {
-    answer(store.archive(list).await, &method, &Lines::of(request), &fields(GALAXY))
+async fn get(store: &Store, list: &str, method: Method, request: &[(&'static str, &str)]) -> Response {
+    answer(store.archive(list).await, &method, &RawHeaders::of(request), &fields(GALAXY))
 }
 
-async fn body(answer: Answer) -> Vec<u8> {
+async fn body(answer: Response) -> Vec<u8> {
     let promised = answer.body.length();
     let bytes = match answer.body {
         Body::Empty => Vec::new(),
@@ -235,7 +235,7 @@ proptest! {
                 let (start, end) = (start.min(end), start.max(end) + 1);
                 let archive = store.archive(&list).await;
                 assert_eq!(archive.length(), whole.len() as u64);
-                let span = Span { start: start as u64, length: (end - start) as u64 };
+                let span = ByteSpan { start: start as u64, length: (end - start) as u64 };
                 assert!(collect(archive.body(span)).await.unwrap() == whole[start..end], "{span:?}");
             }
         });

@@ -8,7 +8,7 @@ use rustls::{
 
 use crate::tls::{
     self,
-    certificate::{Identity, new_identity},
+    certificate::{CertifiedKeyPair, new_identity},
 };
 
 /// A certificate for these names that nobody believes.
@@ -16,7 +16,7 @@ use crate::tls::{
 /// # Errors
 ///
 /// When it cannot be made, as a sentence.
-pub(crate) fn stand_in(names: &[String]) -> Result<Identity, String> {
+pub(crate) fn stand_in(names: &[String]) -> Result<CertifiedKeyPair, String> {
     let mut params = CertificateParams::new(names).map_err(|error| error.to_string())?;
     let mut who = DistinguishedName::new();
     who.push(DnType::CommonName, "bowshock, until there is a certificate");

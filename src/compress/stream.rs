@@ -9,15 +9,14 @@ use std::{
 use bytes::Bytes;
 use tokio::task::{JoinHandle, spawn_blocking};
 
-use super::encoder::Encoder;
-use crate::message::Coding;
+use crate::{compress::encoder::Encoder, message::Coding};
 
 /// Content up to this length is coded at once: that takes less time than to have a thread do it.
 const LITTLE: usize = 8 * 1024;
 
 /// The content of an answer on its way through an encoder.
 #[derive(Debug)]
-pub(crate) struct Squeeze {
+pub(crate) struct StreamEncoder {
     /// None while a thread has it.
     encoder: Option<Encoder>,
     working: Option<JoinHandle<(Encoder, io::Result<Vec<u8>>)>>,
@@ -30,13 +29,13 @@ pub(crate) struct Squeeze {
 
 /// What an encoder is to do.
 #[derive(Debug, Clone, Copy)]
-enum Step {
+enum EncodeStep {
     Write,
     Flush,
     Finish,
 }
 
-impl Squeeze {
+impl StreamEncoder {
     /// Codes what will be taken in; `None` when too many do that already.
     pub(crate) fn new(coding: Coding, level: u32) -> Option<Self> {
         let encoder = Encoder::new(coding, level)?;
@@ -57,12 +56,12 @@ impl Squeeze {
     /// Takes content in. Only when nothing is at work.
     pub(crate) fn write(&mut self, content: &[u8]) -> io::Result<()> {
         self.pending += content.len();
-        self.step(Step::Write, content)
+        self.step(EncodeStep::Write, content)
     }
 
     /// Has all that was taken in come out.
     pub(crate) fn flush(&mut self) -> io::Result<()> {
-        self.step(Step::Flush, &[])?;
+        self.step(EncodeStep::Flush, &[])?;
         self.pending = 0;
         Ok(())
     }
@@ -70,17 +69,17 @@ impl Squeeze {
     /// The end of the content.
     pub(crate) fn finish(&mut self) -> io::Result<()> {
         self.is_finished = true;
-        self.step(Step::Finish, &[])?;
+        self.step(EncodeStep::Finish, &[])?;
         self.pending = 0;
         Ok(())
     }
 
-    fn step(&mut self, step: Step, content: &[u8]) -> io::Result<()> {
+    fn step(&mut self, step: EncodeStep, content: &[u8]) -> io::Result<()> {
         let Some(mut encoder) = self.encoder.take() else { return Ok(()) };
         let work = move |encoder: &mut Encoder, content: &[u8]| match step {
-            Step::Write => encoder.write(content),
-            Step::Flush => encoder.flush(),
-            Step::Finish => encoder.finish(),
+            EncodeStep::Write => encoder.write(content),
+            EncodeStep::Flush => encoder.flush(),
+            EncodeStep::Finish => encoder.finish(),
         };
         // An encoder may leave all that it has gathered for the end.
         if self.pending <= LITTLE {

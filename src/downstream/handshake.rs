@@ -6,7 +6,7 @@ use tokio::time::timeout;
 
 use crate::{
     downstream::proxy_header,
-    listen::{Addresses, Limits, Listener, Peer, PeerAddress, Place},
+    listen::{AddressCounts, ConnectionGuard, ConnectionSettings, Listener, Peer, PeerAddress},
     net::{Raw, Socket},
     response, tls,
 };
@@ -15,7 +15,7 @@ use crate::{
 const HANDSHAKE: u8 = 22;
 
 /// A connection that requests may come on.
-pub(crate) struct Greeted {
+pub(crate) struct Handshaken {
     pub(crate) socket: Socket,
     pub(crate) peer: Peer,
     /// HTTP/2 is spoken on it.
@@ -36,10 +36,10 @@ pub(crate) fn is_due(listener: &Listener) -> bool {
 pub(crate) async fn greet(
     mut raw: Raw,
     mut address: PeerAddress,
-    place: &mut Place,
-    limits: &Limits,
-    addresses: &Arc<Addresses>,
-) -> io::Result<Greeted> {
+    place: &mut ConnectionGuard,
+    limits: &ConnectionSettings,
+    addresses: &Arc<AddressCounts>,
+) -> io::Result<Handshaken> {
     let listener = &Arc::clone(place.listener());
     let settings = listener.settings();
     let within = limits.client_header_timeout;
@@ -63,7 +63,7 @@ pub(crate) async fn greet(
     }
     let Some(certificates) = listener.certificates().filter(|_| settings.tls.is_some()) else {
         let peer = Peer { listener: Arc::clone(listener), address, announced_port, tls: None };
-        return Ok(Greeted { socket: Socket::Plain(raw), peer, is_h2: false });
+        return Ok(Handshaken { socket: Socket::Plain(raw), peer, is_h2: false });
     };
     let mut first = [0];
     let came = timeout(within, poll_fn(|cx| raw.poll_peek(cx, &mut first))).await;
@@ -77,7 +77,7 @@ pub(crate) async fn greet(
         tls::accept(raw, &names, challenges, &listener.configured, within).await?
     };
     let peer = Peer { listener: Arc::clone(listener), address, announced_port, tls: Some(secured.facts) };
-    Ok(Greeted { socket: secured.socket, peer, is_h2: secured.is_h2 })
+    Ok(Handshaken { socket: secured.socket, peer, is_h2: secured.is_h2 })
 }
 
 /// Tells a client that speaks without TLS what to do, as far as it takes that at once.

@@ -14,11 +14,11 @@ use tokio::io::{AsyncRead, AsyncWriteExt, ReadBuf};
 use crate::{
     config::Buffering,
     exchange::{
-        Turn,
-        attempt::{Broken, Patience},
+        Exchange,
+        attempt::{AttemptEnd, ProgressTimeout},
         failure,
         record::Sent,
-        upload::{Stopped, Upload},
+        request_body::{RequestBody, Stopped},
     },
     net::Buffer,
 };
@@ -29,7 +29,7 @@ const MOST_IN_MEMORY: u64 = 1 << 20;
 /// Read at once: more of it is kept than passed on.
 const PIECE: usize = 64 * 1024;
 
-impl Turn<'_> {
+impl Exchange<'_> {
     /// Whether there is a body, and its route wants it whole.
     pub(crate) fn spools(&self) -> bool {
         !self.request.body.is_done() && self.buffering() != Buffering::Off
@@ -40,7 +40,7 @@ impl Turn<'_> {
     }
 
     /// Waits for the body as the route says.
-    pub(crate) async fn spool(&mut self) -> Result<(), Broken> {
+    pub(crate) async fn spool(&mut self) -> Result<(), AttemptEnd> {
         let most = self.exchange.route.as_ref().and_then(|route| route.settings.max_body);
         let in_memory = (self.buffering() == Buffering::Memory).then_some(MOST_IN_MEMORY);
         self.transport.keep_request();
@@ -48,8 +48,8 @@ impl Turn<'_> {
             self.transport.keep_in_memory(MOST_IN_MEMORY as usize + PIECE);
         }
         self.invite().await?;
-        let mut upload = Upload::new(&self.request.body, None, most);
-        let mut patience = Patience::default();
+        let mut upload = RequestBody::new(&self.request.body, None, most);
+        let mut patience = ProgressTimeout::default();
         let limit = self.state.settings().client_body_timeout;
         let transport = &mut *self.transport;
         let (mut so_far, mut content) = (0, 0);
@@ -92,12 +92,12 @@ impl Turn<'_> {
     }
 
     /// Asks for a body whose client waits to be asked (RFC 9110 §10.1.1): no server will.
-    async fn invite(&mut self) -> Result<(), Broken> {
+    async fn invite(&mut self) -> Result<(), AttemptEnd> {
         let parts = &self.request.head;
         if parts.version == Version::HTTP_10 || !parts.headers.has(header::EXPECT) {
             return Ok(());
         }
         self.transport.outbound().put_slice(b"HTTP/1.1 100 Continue\r\n\r\n");
-        self.transport.flush().await.map_err(|_| Broken::Silently(Sent::nothing()))
+        self.transport.flush().await.map_err(|_| AttemptEnd::Silently(Sent::nothing()))
     }
 }

@@ -7,12 +7,12 @@ use std::{
 
 /// Some files, which all its clones share; as many as there are to be, as far as the system allows.
 #[derive(Debug, Clone, Default)]
-pub(crate) struct Spare {
+pub(crate) struct ReservedFds {
     files: Arc<Mutex<Vec<File>>>,
     count: usize,
 }
 
-impl Spare {
+impl ReservedFds {
     /// So many.
     pub(crate) fn of(count: usize) -> Self {
         let spare = Self { files: Arc::default(), count };
@@ -41,9 +41,9 @@ impl Spare {
 
 /// Some files that are refilled when this is dropped: put where it is dropped just after something is closed.
 #[derive(Debug)]
-pub(crate) struct Refill(pub(crate) Spare);
+pub(crate) struct RefillGuard(pub(crate) ReservedFds);
 
-impl Drop for Refill {
+impl Drop for RefillGuard {
     fn drop(&mut self) {
         self.0.refill();
     }
@@ -55,11 +55,11 @@ mod tests {
 
     #[test]
     fn what_is_given_up_is_opened_again() {
-        let spare = Spare::of(2);
-        let refill = Refill(spare.clone());
+        let spare = ReservedFds::of(2);
+        let refill = RefillGuard(spare.clone());
         assert!(spare.give_up() && spare.give_up() && !spare.give_up());
         drop(refill);
         assert!(spare.give_up());
-        assert!(!Spare::default().give_up());
+        assert!(!ReservedFds::default().give_up());
     }
 }

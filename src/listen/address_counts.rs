@@ -10,18 +10,18 @@ use crate::net::client_prefix;
 
 /// How many connections each address has. There are never more entries than connections.
 #[derive(Debug, Default)]
-pub(crate) struct Addresses(Mutex<HashMap<IpAddr, usize>>);
+pub(crate) struct AddressCounts(Mutex<HashMap<IpAddr, usize>>);
 
 /// A connection of an address, counted until this is dropped.
 #[derive(Debug)]
-pub(crate) struct Counted {
-    addresses: Arc<Addresses>,
+pub(crate) struct AddressGuard {
+    addresses: Arc<AddressCounts>,
     address: IpAddr,
 }
 
-impl Addresses {
+impl AddressCounts {
     /// Counts one more connection of an address, unless it has `most` already.
-    pub(crate) fn take(self: &Arc<Self>, address: IpAddr, most: usize) -> Option<Counted> {
+    pub(crate) fn take(self: &Arc<Self>, address: IpAddr, most: usize) -> Option<AddressGuard> {
         // A client of IPv6 has more addresses than connections.
         let address = client_prefix(address);
         let mut counts = self.lock();
@@ -30,7 +30,7 @@ impl Addresses {
             return None;
         }
         *count += 1;
-        Some(Counted { addresses: Arc::clone(self), address })
+        Some(AddressGuard { addresses: Arc::clone(self), address })
     }
 
     fn lock(&self) -> MutexGuard<'_, HashMap<IpAddr, usize>> {
@@ -38,7 +38,7 @@ impl Addresses {
     }
 }
 
-impl Drop for Counted {
+impl Drop for AddressGuard {
     fn drop(&mut self) {
         if let Entry::Occupied(mut count) = self.addresses.lock().entry(self.address) {
             *count.get_mut() -= 1;
@@ -55,7 +55,7 @@ mod tests {
 
     #[test]
     fn each_address_has_its_own_count_while_it_has_connections() {
-        let addresses: Arc<Addresses> = Arc::default();
+        let addresses: Arc<AddressCounts> = Arc::default();
         let take = |address: &str| addresses.take(address.parse().unwrap(), 2);
         let (one, two) = (take("192.0.2.1"), take("::ffff:192.0.2.1"));
         assert!(one.is_some() && two.is_some() && take("192.0.2.1").is_none());

@@ -26,7 +26,7 @@ const LEAST_BLOCKING: usize = 32;
 
 /// The threads that serve connections.
 #[derive(Debug)]
-pub(crate) struct Workers {
+pub(crate) struct WorkerThreads {
     workers: Vec<Worker>,
     /// Ends them when it is dropped.
     _running: watch::Sender<()>,
@@ -40,15 +40,15 @@ struct Worker {
 
 /// A connection's place on a thread.
 #[derive(Debug)]
-pub(super) struct Seat(Arc<AtomicUsize>);
+pub(super) struct WorkerGuard(Arc<AtomicUsize>);
 
-impl Drop for Seat {
+impl Drop for WorkerGuard {
     fn drop(&mut self) {
         self.0.fetch_sub(1, Ordering::Relaxed);
     }
 }
 
-impl Workers {
+impl WorkerThreads {
     /// Starts so many threads.
     ///
     /// # Errors
@@ -75,11 +75,11 @@ impl Workers {
     }
 
     /// Has the thread with the fewest connections serve another one.
-    pub(super) fn serve(&self, connection: impl FnOnce(Seat) + Send + 'static) {
+    pub(super) fn serve(&self, connection: impl FnOnce(WorkerGuard) + Send + 'static) {
         let worker = self.workers.iter().min_by_key(|worker| worker.open.load(Ordering::Relaxed));
         let Some(worker) = worker else { return };
         worker.open.fetch_add(1, Ordering::Relaxed);
-        let seat = Seat(Arc::clone(&worker.open));
+        let seat = WorkerGuard(Arc::clone(&worker.open));
         worker.runtime.spawn(async move { connection(seat) });
     }
 }

@@ -6,14 +6,14 @@ use http::{HeaderValue, StatusCode, header};
 
 use crate::{
     config::Route,
-    message::{Fields, http_date},
+    message::{EditHeaders, http_date},
 };
 
 /// Adds the route's `expires` and `headers`.
 ///
 /// `headers` go on every answer, errors included (a CORS field that is missing from a 404 hides the 404 from the
 /// page that asked); `expires` only where there is something to keep.
-pub(crate) fn dress(answer: &mut impl Fields, status: StatusCode, route: &Route) {
+pub(crate) fn apply_route_headers(answer: &mut impl EditHeaders, status: StatusCode, route: &Route) {
     if let Some(expires) = route.expires.filter(|_| status.is_success() || status == StatusCode::NOT_MODIFIED)
     {
         expire(answer, expires, SystemTime::now());
@@ -23,7 +23,7 @@ pub(crate) fn dress(answer: &mut impl Fields, status: StatusCode, route: &Route)
     }
 }
 
-fn expire(answer: &mut impl Fields, expires: Duration, now: SystemTime) {
+fn expire(answer: &mut impl EditHeaders, expires: Duration, now: SystemTime) {
     let seconds = expires.as_secs();
     if let Ok(max_age) = HeaderValue::from_str(&format!("max-age={seconds}")) {
         answer.set(header::CACHE_CONTROL, max_age);

@@ -2,18 +2,18 @@
 
 use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, header};
 
-use super::Archive;
 use crate::{
     files::{
         accelerated,
+        archive::Archive,
         conditional::{Condition, Validators},
         multipart,
-        range::{Range, Span},
+        range::{ByteSpan, Range},
         value, without_content,
     },
-    message::{Fields, Lines},
+    message::{EditHeaders, RawHeaders},
     observe::How,
-    response::{Answer, Body},
+    response::{Body, Response},
 };
 
 /// Most bytes that are read for a range and are not in it: half a second of a slow disk, before anything is sent. A
@@ -25,8 +25,8 @@ const MOST_UNSENT: u64 = 64 * 1024 * 1024;
 ///
 /// A range that takes too much reading (more than 64 MiB of members whose CRCs are not known, and which are not in the
 /// range) is answered with the whole archive, as are several ranges.
-pub fn answer(archive: Archive, method: &Method, request: &Lines, response: &HeaderMap) -> Answer {
-    let mut answer = Answer { headers: kept_fields(response), ..Answer::empty(StatusCode::OK) };
+pub fn answer(archive: Archive, method: &Method, request: &RawHeaders, response: &HeaderMap) -> Response {
+    let mut answer = Response { headers: kept_fields(response), ..Response::empty(StatusCode::OK) };
     answer.headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/zip"));
     answer.headers.extend(archive.etag().map(|etag| (header::ETAG, etag.clone())));
     let validators = Validators::of(&mut answer.headers);
@@ -51,13 +51,13 @@ pub fn answer(archive: Archive, method: &Method, request: &Lines, response: &Hea
                     answer.with(header::CONTENT_RANGE, value(multipart::content_range(span, length)));
                 send(answer, archive, span)
             }
-            _ => send(answer, archive, Span { start: 0, length }),
+            _ => send(answer, archive, ByteSpan { start: 0, length }),
         },
-        Range::Whole => send(answer, archive, Span { start: 0, length }),
+        Range::Whole => send(answer, archive, ByteSpan { start: 0, length }),
     }
 }
 
-fn send(answer: Answer, archive: Archive, span: Span) -> Answer {
+fn send(answer: Response, archive: Archive, span: ByteSpan) -> Response {
     answer.body(Body::Pieces { pieces: archive.body(span), length: span.length, how: How::Archive })
 }
 
@@ -73,7 +73,7 @@ const ABOUT_THE_LIST: [HeaderName; 7] = [
 ];
 
 /// Makes of the answer to HEAD, which has a list's fields and no list, one that says nothing untrue of the archive.
-pub(crate) fn forget_list(response: &mut impl Fields) {
+pub(crate) fn forget_list(response: &mut impl EditHeaders) {
     for name in ABOUT_THE_LIST.iter().chain([&header::CONTENT_LENGTH]) {
         response.remove(name);
     }

@@ -14,7 +14,7 @@ use tokio::{
 /// Wakes a task at its deadline. A later deadline than the one before costs nothing: the timer goes off at the old
 /// one, which is then seen to have moved.
 #[derive(Debug, Default)]
-pub(crate) struct Alarm(Option<Set>);
+pub(crate) struct IdleTimeout(Option<Set>);
 
 /// A timer that runs.
 #[derive(Debug)]
@@ -24,7 +24,7 @@ struct Set {
     task: Waker,
 }
 
-impl Alarm {
+impl IdleTimeout {
     /// Ready when it is `deadline`.
     pub(crate) fn poll(&mut self, cx: &mut Context<'_>, deadline: Instant) -> Poll<()> {
         if let Some(Set { sleep, task }) = &self.0
@@ -68,14 +68,14 @@ mod tests {
         while has_budget_remaining() {
             consume_budget().await;
         }
-        let (mut alarm, start) = (Alarm::default(), Instant::now());
+        let (mut alarm, start) = (IdleTimeout::default(), Instant::now());
         poll_fn(|cx| alarm.poll(cx, start + Duration::from_secs(5))).await;
         assert_eq!(start.elapsed().as_secs(), 5);
     }
 
     #[tokio::test(start_paused = true)]
     async fn a_deadline_that_has_moved_is_kept() {
-        let (mut alarm, start) = (Alarm::default(), Instant::now());
+        let (mut alarm, start) = (IdleTimeout::default(), Instant::now());
         let at = |seconds| start + Duration::from_secs(seconds);
         for deadline in [10, 20, 15] {
             let pending = poll_fn(|cx| Poll::Ready(alarm.poll(cx, at(deadline)).is_pending())).await;

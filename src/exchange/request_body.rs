@@ -10,16 +10,16 @@ use tokio::io::{AsyncRead, ReadBuf};
 
 use crate::{
     downstream::Transport,
-    exchange::{admit, failure, read_size::Appetite},
-    message::{Framing, Inbound, Pipe, Taken},
+    exchange::{admit, failure, read_size::ReadSize},
+    message::{BodyFraming, Inbound, Pipe, PipeStep},
     net::{BEFORE, Buffer},
     response::Explanation,
-    upstream::Connection,
+    upstream::ServerConnection,
 };
 
 /// The body of a request on its way.
 #[derive(Debug)]
-pub(crate) struct Upload {
+pub(crate) struct RequestBody {
     pipe: Pipe,
     /// What of it may still come, and the limit that this was at first.
     left: Option<(u64, u64)>,
@@ -33,7 +33,7 @@ pub(crate) struct Upload {
     with_head: bool,
     /// How often it has moved on.
     moved: u64,
-    appetite: Appetite,
+    appetite: ReadSize,
 }
 
 /// Who is waited for while a body is on its way.
@@ -52,13 +52,13 @@ pub(crate) enum Stopped {
     Refused(Explanation),
 }
 
-impl Upload {
+impl RequestBody {
     /// A body that ends as `inbound` says, and is refused past `most` bytes. One that comes in chunks is sent without
     /// them where its `length` is known.
     pub(crate) fn new(inbound: &Inbound, length: Option<u64>, most: Option<u64>) -> Self {
         let pipe = match inbound {
-            Inbound::Length(length) => Pipe::new(Framing::Length(*length), false),
-            Inbound::Chunked(_) | Inbound::Tunnel => Pipe::new(Framing::chunked(), length.is_none()),
+            Inbound::Length(length) => Pipe::new(BodyFraming::Length(*length), false),
+            Inbound::Chunked(_) | Inbound::Tunnel => Pipe::new(BodyFraming::chunked(), length.is_none()),
         };
         let left = most.map(|most| (most, most));
         Self {
@@ -69,7 +69,7 @@ impl Upload {
             awaits_continue: false,
             with_head: true,
             moved: 0,
-            appetite: Appetite::of_server(),
+            appetite: ReadSize::of_server(),
         }
     }
 
@@ -95,7 +95,7 @@ impl Upload {
     }
 
     /// Whether the server has taken all of it.
-    pub(crate) fn is_sent(&self, server: &Connection) -> bool {
+    pub(crate) fn is_sent(&self, server: &ServerConnection) -> bool {
         self.pipe.is_done() && self.refused.is_none() && server.outbound.is_empty()
     }
 
@@ -118,7 +118,7 @@ impl Upload {
         &mut self,
         cx: &mut Context<'_>,
         transport: &mut Transport,
-        server: &mut Connection,
+        server: &mut ServerConnection,
     ) -> Poll<Result<(), Stopped>> {
         loop {
             if self.refused.is_some() {
@@ -166,7 +166,7 @@ impl Upload {
         received: io::Result<()>,
         buffer: &mut Buffer,
         read: usize,
-    ) -> Result<Taken, Stopped> {
+    ) -> Result<PipeStep, Stopped> {
         received.map_err(|error| stopped(&error))?;
         self.moved += 1;
         self.awaits_continue = false;
@@ -184,7 +184,7 @@ impl Upload {
         Ok(taken)
     }
 
-    fn poll_flush(&mut self, cx: &mut Context<'_>, server: &mut Connection) -> Poll<Result<(), ()>> {
+    fn poll_flush(&mut self, cx: &mut Context<'_>, server: &mut ServerConnection) -> Poll<Result<(), ()>> {
         self.waits_for = WaitsFor::Server;
         let unsent = server.outbound.len();
         let flushed = server.poll_flush(cx);
