@@ -13,17 +13,16 @@
 
 mod access;
 mod acme;
-mod action;
 mod address;
 mod compress;
 mod diagnostic;
 mod file;
 mod headers;
 mod host;
+mod keys;
 mod limit;
 mod listen;
 mod log;
-mod model;
 mod networks;
 mod paths;
 mod pattern;
@@ -48,13 +47,27 @@ use read::Context;
 
 pub use access::Access;
 pub use acme::{Acme, AcmeSite, Challenge, Eab};
+pub use compress::{Coding, Compress};
 pub use diagnostic::Report;
+pub use file::{Config, ConfigPath};
+pub use host::HostPattern;
+pub use keys::{UnknownKey, help, reference, schema};
 pub use limit::{Class, Limit, LimitKey, LimitNames, UserAgents};
-pub use model::*;
+pub use listen::{Address, Admin, Listen, Trust};
+pub use log::{AccessFormat, AccessLog, AccessTarget, Level, Log, LogFormat};
 pub use networks::Networks;
+pub use pattern::PathPattern;
 pub use print::print;
+pub use route::{Action, Buffering, Files, Route, RouteRetry, Symlinks, Types};
+pub use server::{Http2, Server};
+pub use site::Site;
 pub use system::{AnyMachine, Machine, System};
+pub use template::{Part, Template};
+pub use tls::{ClientTls, ListenTls, RedirectHttps, Tls, TlsVersion};
 pub use units::Rate;
+pub use upstream::{
+    Balance, HashKey, Health, QueueOrder, Retry, ServerAddress, Upstream, UpstreamServer, UpstreamTls,
+};
 
 /// A configuration that may take effect.
 #[derive(Debug, Clone)]
