@@ -9,10 +9,11 @@ use toml::de::DeTable;
 
 use super::{
     acme::{self, Acme},
+    admin::{self, Admin},
     diagnostic::Problem,
     keys::{Described, Key, Keys, Needed, Optional, Required, Shape, Unset, kind::Shaped},
     limit::{self, Limit, Limits},
-    listen::{self, Admin, Listen, Taken, Trust},
+    listen::{self, Listen, Taken, Trust},
     log::{self, Log},
     read::{Context, Table, Value},
     server::{self, Server},
@@ -74,7 +75,7 @@ static SERVER: Optional<Shaped> = Key {
 
 static ADMIN: Optional<Shaped> = Key {
     name: "admin",
-    kind: Shaped(|| Shape::Table(&listen::ADMIN_KEYS)),
+    kind: Shaped(|| Shape::Table(&admin::KEYS)),
     default: Unset("the defaults of its keys"),
     about: "The socket of metrics, status and commands.",
     example: "[admin]\nlisten = \"unix:/run/bowshock/admin.sock\"\nmode = \"0660\"",
@@ -151,7 +152,7 @@ pub fn read<'a>(context: &'a Context<'a>, root: &'a DeTable<'a>) -> Config {
     let listen: Option<Vec<Listen>> =
         listen.map(|values| values.into_iter().filter_map(|value| listen::read(value, &mut taken)).collect());
     let has_admin = table.has(&ADMIN);
-    let admin = table.take(&ADMIN).and_then(|value| listen::read_admin(value, &mut taken));
+    let admin = table.take(&ADMIN).and_then(|value| admin::read(value, &mut taken));
     if admin.is_none() && !has_admin {
         taken.check_default_admin(context);
     }
@@ -196,7 +197,7 @@ pub fn read<'a>(context: &'a Context<'a>, root: &'a DeTable<'a>) -> Config {
     limits.warn_unused(context);
     Config {
         server,
-        admin: admin.unwrap_or_else(listen::default_admin),
+        admin: admin.unwrap_or_else(admin::default),
         acme: (has_acme || acme_value.is_some()).then_some(authority),
         log,
         listen,

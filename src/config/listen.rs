@@ -1,8 +1,8 @@
-//! `[[listen]]` and `[admin]`: sockets, and who is believed on them.
+//! `[[listen]]`: sockets, and who is believed on them.
 
 use std::{
     fmt,
-    net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
+    net::{IpAddr, Ipv6Addr, SocketAddr},
     path::PathBuf,
 };
 
@@ -10,28 +10,17 @@ use ipnet::IpNet;
 
 use super::{
     address,
+    admin::{self, Admin},
     diagnostic::{self, Problem, Span},
-    host::{HostPattern, host},
     keys::{
         Defaulted, Is, Key, Keys, Needed, Optional, Required, Shape, Text, Unset,
         kind::{BOOLEAN, Of, Shaped},
     },
     paths,
-    print::{Out, Pairs, list, quote, strings},
+    print::{Out, Pairs, list, quote},
     read::{Context, Value, integer, text},
     tls::{self, ListenTls},
 };
-
-/// `[admin]`
-#[derive(Debug, Clone, PartialEq)]
-pub struct Admin {
-    /// The socket of `/metrics`, `/status.json` and `/health`.
-    pub listen: Address,
-    /// Permission bits of a unix socket; `None` leaves them to the umask.
-    pub mode: Option<u32>,
-    /// Names in `Host` that are taken beside IP addresses and `localhost`, in lower case.
-    pub hosts: Vec<String>,
-}
 
 /// `[[listen]]`
 #[derive(Debug, Clone, PartialEq)]
@@ -138,7 +127,7 @@ static TRUST: Optional<Shaped> = Key {
 static MODE: Optional<Shaped> = mode_key("address = \"unix:/run/bowshock/http.sock\"\nmode = \"0660\"");
 
 /// A key of both tables.
-const fn mode_key(example: &'static str) -> Optional<Shaped> {
+pub const fn mode_key(example: &'static str) -> Optional<Shaped> {
     Key {
         name: "mode",
         kind: Shaped(|| Shape::Either(vec![Shape::Text(PERMISSIONS), Shape::Integer(0, 0o777)])),
@@ -169,52 +158,14 @@ static PROXY_PROTOCOL: Defaulted<Of<bool>> = Key {
     example: "address = \"[::]:8080\"\ntrust = [\"10.0.0.0/8\"]\nproxy_protocol = true",
 };
 
-/// The keys of `[admin]`.
-pub static ADMIN_KEYS: Keys = Keys {
-    title: "`[admin]`",
-    place: "[admin]\n…",
-    about: "The socket of `/metrics`, `/status.json` and `/health`, and of the commands `status`, `reload`, `drain` and \
-            `resume`.",
-    groups: &[&[&ADMIN_LISTEN, &ADMIN_MODE, &ADMIN_HOSTS]],
-    later: &[],
-};
-
-static ADMIN_LISTEN: Defaulted<Of<Address>> = Key {
-    name: "listen",
-    kind: Of {
-        shape: || Shape::Text(SOCKET),
-        read: address_only,
-        show: |address| quote(&address.to_string()),
-    },
-    default: Is(|| Address::Tcp(SocketAddr::from((Ipv4Addr::LOCALHOST, 9180)))),
-    about: "IP address with port, or unix socket. Over TCP every user of the machine can reach it.",
-    example: "listen = \"unix:/run/bowshock/admin.sock\"",
-};
-
-static ADMIN_MODE: Optional<Shaped> = mode_key("listen = \"unix:/run/bowshock/admin.sock\"\nmode = \"0660\"");
-
-static ADMIN_HOSTS: Optional<Of<Vec<String>>> = Key {
-    name: "hosts",
-    kind: Of { shape: || Shape::Text(HOST_NAME).list(), read: admin_hosts, show: |hosts| strings(hosts) },
-    default: Unset("none"),
-    about: "Names in Host that are answered over TCP, beside `localhost` and IP addresses. A web page that leads a name of its \
-            own here (DNS rebinding) gets nothing.",
-    example: "hosts = [\"bowshock.example.org\"]",
-};
-
-const SOCKET: Text = Text {
+/// The form of an address to listen on.
+pub const SOCKET: Text = Text {
     what: "IP address with port (`\"[::]:443\"`), or unix socket (`\"unix:/run/bowshock/http.sock\"`)",
     pattern: "^(unix:/.+|[0-9a-fA-F.:\\[\\]%]+:[0-9]+)$",
 };
 const NETWORK: Text =
     Text { what: "IP address or network (`\"10.0.0.0/8\"`)", pattern: "^[0-9a-fA-F.:]+(/[0-9]{1,3})?$" };
 const PERMISSIONS: Text = Text { what: "octal number in quotes", pattern: "^(0o)?[0-7]+$" };
-const HOST_NAME: Text = Text { what: "host name", pattern: "" };
-
-/// Where operators look when the file does not say.
-pub fn default_admin() -> Admin {
-    Admin { listen: (ADMIN_LISTEN.default.0)(), mode: None, hosts: Vec::new() }
-}
 
 /// Where clients connect when the file does not say.
 pub fn default_listen() -> Listen {
@@ -259,7 +210,7 @@ impl Taken {
 
     /// Notes that a file takes the address where operators look when it does not say.
     pub fn check_default_admin(&self, context: &Context<'_>) {
-        let Admin { listen, .. } = default_admin();
+        let Admin { listen, .. } = admin::default();
         if let Some((taken, span)) =
             self.0.iter().find(|(taken, _)| *taken == listen || excludes(taken, &listen))
         {
@@ -287,26 +238,6 @@ fn excludes(one: &Address, other: &Address) -> bool {
     one.port() == other.port() && (takes(one, other) || takes(other, one) || plain(one) == plain(other))
 }
 
-/// Reads `[admin]`.
-pub fn read_admin(value: Value<'_>, taken: &mut Taken) -> Option<Admin> {
-    let mut table = value.table(&ADMIN_KEYS)?;
-    let listen = table.take(&ADMIN_LISTEN).and_then(|value| socket(value, taken));
-    let listen = listen.unwrap_or_else(ADMIN_LISTEN.default.0);
-    let mode = mode(table.take(&ADMIN_MODE), matches!(listen, Address::Unix(_)));
-    let hosts = table.optional(&ADMIN_HOSTS).unwrap_or_default();
-    table.finish();
-    Some(Admin { listen, mode, hosts })
-}
-
-/// Writes `[admin]`.
-pub fn show_admin(out: &mut Out, admin: &Admin) {
-    let pairs = Pairs::default()
-        .key(&ADMIN_LISTEN, &admin.listen)
-        .written_if(&ADMIN_MODE, admin.mode.map(show_mode))
-        .optional(&ADMIN_HOSTS, Some(&admin.hosts).filter(|hosts| !hosts.is_empty()));
-    out.table("[admin]", &pairs);
-}
-
 /// Writes a `[[listen]]`.
 pub fn show(out: &mut Out, listen: &Listen) {
     let Trust { all, networks, uids } = &listen.trust;
@@ -321,28 +252,9 @@ pub fn show(out: &mut Out, listen: &Listen) {
     out.table("[[listen]]", &pairs);
 }
 
-fn show_mode(mode: u32) -> String {
+/// Writes `mode`.
+pub fn show_mode(mode: u32) -> String {
     quote(&format!("{mode:04o}"))
-}
-
-/// Reads `admin.hosts`: names that a `Host` may have.
-fn admin_hosts(value: Value<'_>) -> Option<Vec<String>> {
-    let mut names = Vec::new();
-    for item in value.list()? {
-        let Some(text) = item.string() else { continue };
-        match host(text, &item.context.regexes) {
-            Ok(HostPattern::Exact(name)) => names.push(name),
-            Ok(HostPattern::Suffix(_) | HostPattern::Regex(_)) => {
-                let problem = Problem::new(
-                    format!("{} is not a host name", diagnostic::show(text)),
-                    "only whole names are taken here",
-                );
-                item.error(problem.help(format!("write for example `{}`", value.example())));
-            }
-            Err(problem) => item.error(problem),
-        }
-    }
-    Some(names)
 }
 
 /// Reads one `[[listen]]`.
@@ -364,7 +276,8 @@ pub fn read(value: Value<'_>, taken: &mut Taken) -> Option<Listen> {
     Some(Listen { address: address?, trust, mode, tls, proxy_protocol, hosts })
 }
 
-fn socket(value: Value<'_>, taken: &mut Taken) -> Option<Address> {
+/// Reads an address to listen on, which then nobody else may have.
+pub fn socket(value: Value<'_>, taken: &mut Taken) -> Option<Address> {
     if let Some((port, 10)) = value.as_integer() {
         return value
             .wanted("an IP address with a port, in quotes", &format!("{} = \"[::]:{port}\"", value.name));
@@ -374,7 +287,8 @@ fn socket(value: Value<'_>, taken: &mut Taken) -> Option<Address> {
     Some(address)
 }
 
-fn address_only(value: Value<'_>) -> Option<Address> {
+/// Reads an address to listen on.
+pub fn address_only(value: Value<'_>) -> Option<Address> {
     let address = text(address::listen)(value)?;
     if let Address::Unix(path) = &address {
         paths::need_parent(value, path);
@@ -445,7 +359,8 @@ fn network(value: Value<'_>) -> Option<IpNet> {
     Some(network.trunc())
 }
 
-fn mode(value: Option<Value<'_>>, unix: bool) -> Option<u32> {
+/// Reads `mode` of a socket.
+pub fn mode(value: Option<Value<'_>>, unix: bool) -> Option<u32> {
     let value = value?;
     if !unix {
         let problem =

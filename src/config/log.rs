@@ -102,7 +102,7 @@ static FORMAT: Defaulted<Words<LogFormat>> = Key {
     name: "format",
     kind: Words(&[("text", LogFormat::Text), ("json", LogFormat::Json)]),
     default: Is(|| LogFormat::Text),
-    about: "Lines of text, or one JSON object a line for a log collector.",
+    about: "Lines of text, or one JSON object a line for a log collector. A change takes effect at a restart.",
     example: "format = \"json\"",
 };
 

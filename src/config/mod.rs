@@ -1,10 +1,10 @@
 //! The configuration: a file as typed, checked into types that cannot be wrong.
 //!
 //! ```text
-//! model       what the program uses          print       and how it is written down again
-//! file        the whole file, table by table: server, log, listen, upstream, site, route, action, headers
-//! access, limit, networks            who may ask, and how much
-//! acme        certificates that a CA gives
+//! keys        the description of a key, and all that is told from it: help, reference, JSON Schema, suggestions
+//! file        the whole file, and a module per table: types, keys, reading and printing together
+//!             server, admin, log, listen, acme, limit, site, route, upstream; tls, compress, headers, access, networks
+//! print       what the tables have in common when a configuration is written down again
 //! read        values with their places, and a note of everything that is wrong
 //! units, address, host, pattern, template, paths     what stands inside of strings
 //! diagnostic  what is wrong, where, and what to write instead
@@ -14,6 +14,7 @@
 mod access;
 mod acme;
 mod address;
+mod admin;
 mod compress;
 mod diagnostic;
 mod file;
@@ -47,13 +48,14 @@ use read::Context;
 
 pub use access::Access;
 pub use acme::{Acme, AcmeSite, Challenge, Eab};
+pub use admin::Admin;
 pub use compress::{Coding, Compress};
 pub use diagnostic::Report;
 pub use file::{Config, ConfigPath};
 pub use host::HostPattern;
 pub use keys::{UnknownKey, help, reference, schema};
 pub use limit::{Class, Limit, LimitKey, LimitNames, UserAgents};
-pub use listen::{Address, Admin, Listen, Trust};
+pub use listen::{Address, Listen, Trust};
 pub use log::{AccessFormat, AccessLog, AccessTarget, Level, Log, LogFormat};
 pub use networks::Networks;
 pub use pattern::PathPattern;

@@ -4,7 +4,7 @@
 use std::fmt::Display;
 
 use super::{
-    acme,
+    acme, admin,
     file::Config,
     keys::{Defaulted, Described, Key, Optional, Reads},
     limit, listen, log, server, site, upstream,
@@ -14,7 +14,7 @@ use super::{
 pub fn print(config: &Config) -> String {
     let mut out = Out::default();
     server::show(&mut out, &config.server);
-    listen::show_admin(&mut out, &config.admin);
+    admin::show(&mut out, &config.admin);
     if let Some(acme) = &config.acme {
         acme::show(&mut out, acme);
     }

@@ -57,11 +57,18 @@ pub fn help(word: &str) -> Result<String, UnknownKey> {
             None => found.push((key, vec![place.keys])),
         }
     }
-    let mut parts: Vec<String> = found.iter().map(|(key, tables)| key_help(*key, tables)).collect();
-    if parts.is_empty() {
-        let tables = tree::tables().into_iter().filter(|place| tree::slug(place.keys) == path);
-        parts.extend(tables.map(|place| table_help(place.keys)));
+    let mut parts: Vec<String> = found.iter().filter_map(|(key, tables)| key_help(*key, tables)).collect();
+    let mut nested: Vec<&'static Keys> = Vec::new();
+    for keys in found.iter().flat_map(|(key, _)| key.shape().tables()) {
+        if !nested.iter().any(|other| std::ptr::eq(*other, keys)) {
+            nested.push(keys);
+        }
     }
+    if found.is_empty() {
+        let tables = tree::tables().into_iter().map(|place| place.keys);
+        nested.extend(tables.filter(|keys| tree::slug(keys) == path));
+    }
+    parts.extend(nested.iter().map(|keys| table_help(keys)));
     if parts.is_empty() { Err(unknown(word, name)) } else { Ok(parts.join("\n")) }
 }
 
@@ -90,14 +97,10 @@ fn unknown(word: &str, name: &str) -> UnknownKey {
     UnknownKey { word: word.into(), near: suggested }
 }
 
-fn key_help(key: &dyn Described, tables: &[&'static Keys]) -> String {
-    let nested = key.shape().tables();
-    let nested_help = nested.iter().map(|keys| table_help(keys)).collect::<Vec<_>>().join("\n");
-    if tables.iter().any(|keys| std::ptr::eq(*keys, &TOP)) {
-        return nested_help;
-    }
-    let Some(first) = tables.first() else { return nested_help };
-    let titles: Vec<&str> = tables.iter().map(|keys| keys.title).collect();
+/// A key with all that is said of it; nothing of a table at the top of the file, whose keys follow.
+fn key_help(key: &dyn Described, tables: &[&'static Keys]) -> Option<String> {
+    let first = tables.first().filter(|keys| !std::ptr::eq(**keys, &TOP))?;
+    let titles: Vec<String> = tables.iter().map(|keys| title(keys)).collect();
     let mut text = format!("{}, a key of {}\n\n", key.name(), titles.join(" and of "));
     let default = match key.absent() {
         Absent::Value(value) => value,
@@ -109,15 +112,17 @@ fn key_help(key: &dyn Described, tables: &[&'static Keys]) -> String {
     text.push_str(&wrapped(key.about(), "  ", "  "));
     text.push('\n');
     first.example(key).lines().for_each(|line| text.push_str(&format!("    {line}\n")));
-    match nested_help.as_str() {
-        "" => text,
-        nested => text + "\n" + nested,
-    }
+    Some(text)
+}
+
+/// The title of a table without what is only for Markdown.
+fn title(keys: &Keys) -> String {
+    keys.title.replace('`', "")
 }
 
 /// The keys of a table, one a line.
 fn table_help(keys: &Keys) -> String {
-    let mut text = format!("{}\n\n", keys.title.trim_matches('`'));
+    let mut text = format!("Keys of {}\n\n", title(keys));
     text.push_str(&wrapped(keys.about, "  ", "  "));
     text.push('\n');
     let width = keys.iter().map(|key| key.name().len()).max().unwrap_or_default();

@@ -94,7 +94,10 @@ impl Shape {
                 Self::Table(_) => "list of tables".into(),
                 of => format!("list: {}", of.words()),
             },
-            Self::Either(forms) => forms.iter().map(Self::words).collect::<Vec<_>>().join("; or "),
+            Self::Either(forms) => match forms.as_slice() {
+                [one, Self::List(of)] if of.words() == one.words() => format!("{}; or a list", one.words()),
+                forms => forms.iter().map(Self::words).collect::<Vec<_>>().join("; or "),
+            },
             Self::Table(keys) => {
                 let names: Vec<String> = keys.names().iter().map(|name| format!("`{name}`")).collect();
                 format!("table: {}", names.join(", "))

@@ -250,25 +250,25 @@ fn the_reference_is_that_of_this_version() {
 fn help_finds_keys_and_tables() {
     let hold = help("hold").unwrap();
     assert!(
-        hold.contains("hold, a key of a route") && hold.contains("hold, a key of `[upstream.NAME]`"),
+        hold.contains("hold, a key of a route") && hold.contains("hold, a key of [upstream.NAME]"),
         "{hold}"
     );
     assert!(hold.contains("  default  \"5m\"") && hold.contains("    hold = \"10m\""), "{hold}");
     let hold = help("upstream.hold").unwrap();
-    assert!(!hold.contains("a route") && hold.contains("`[upstream.NAME]`"), "{hold}");
+    assert!(!hold.contains("a route") && hold.contains("[upstream.NAME]"), "{hold}");
     assert_eq!(help("[upstream.NAME].hold").unwrap(), hold);
     for (word, part) in [
         ("upstream", "max_response_head"),
-        ("[upstream.NAME]", "[upstream.NAME]"),
+        ("[upstream.NAME]", "Keys of [upstream.NAME]"),
         ("[[site]]", "redirect_https"),
         ("[site.routes]", "limit_rate_after"),
         ("route", "limit_rate_after"),
         ("route.hold", "a key of a route"),
-        ("upstream.health.every", "`health` of `[upstream.NAME]`"),
-        ("health.every", "`health` of `[upstream.NAME]`"),
+        ("upstream.health.every", "health of [upstream.NAME]"),
+        ("health.every", "health of [upstream.NAME]"),
         ("server.http2", "max_resets"),
-        ("cert", "a key of `tls`"),
-        ("allow", "`[[site]]` and of a route"),
+        ("cert", "a key of tls"),
+        ("allow", "[[site]] and of a route"),
     ] {
         let text = help(word).unwrap_or_else(|error| panic!("{word}: {error}"));
         assert!(text.contains(part), "{word}:\n{text}");

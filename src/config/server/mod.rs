@@ -94,7 +94,7 @@ static PID_FILE: Optional<kind::Path> = Key {
     name: "pid_file",
     kind: kind::Path { home: "/run/bowshock", check: paths::need_parent },
     default: Unset("no file"),
-    about: "File for the process id. systemd does not need it.",
+    about: "File for the process id. systemd does not need it. A change takes effect at a restart.",
     example: "pid_file = \"/run/bowshock/bowshock.pid\"",
 };
 
@@ -146,7 +146,7 @@ static MAX_CONNECTIONS: Defaulted<Integer> = Key {
     kind: Integer(1, u32::MAX),
     default: Is(|| 16_384),
     about: "Client connections at once, over all listeners. Further ones wait in the listen queue. The limit of open \
-            files (`LimitNOFILE` in systemd) must allow them.",
+            files (`LimitNOFILE` in systemd) must allow them. A change takes effect at a restart.",
     example: "max_connections = 50000",
 };
 

@@ -219,7 +219,8 @@ static MAX_REQUESTS: Optional<Integer> = Key {
     kind: Integer(1, u32::MAX),
     default: Unset("no limit"),
     about: "Requests in progress on each server (nginx's `max_conns`); the rest wait in one queue for the first that is free. \
-            Set it to the slots that a server has (gunicorn's workers times threads).",
+            Set it to the threads that a server has (gunicorn's gthread: workers times threads). An async server has no \
+            such number.",
     example: "max_requests = 4",
 };
 
@@ -247,8 +248,8 @@ static READ_TIMEOUT: Defaulted<Of<Duration>> = Key {
     name: "read_timeout",
     kind: TIME,
     default: Is(|| Duration::from_secs(180)),
-    about: "Longest pause of a server before and within its response (nginx's `proxy_read_timeout`). Then the client gets 504, \
-            or a broken connection once the response has begun.",
+    about: "Longest pause of a server before and within its response (nginx's `proxy_read_timeout`). Before it the client gets \
+            504, within it the client's connection is closed. Raise it on routes with long computations.",
     example: "read_timeout = \"10m\"",
 };
 

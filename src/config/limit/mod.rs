@@ -1,9 +1,10 @@
 //! `[limit.NAME]`: how much one client may ask for, and which clients that is about.
 
+mod class;
+
 use std::{cell::Cell, collections::BTreeMap, sync::Arc};
 
-use http::{HeaderName, Method};
-use regex::Regex;
+use http::HeaderName;
 
 use super::{
     diagnostic::{self, Problem, Span},
@@ -12,13 +13,12 @@ use super::{
         Defaulted, Is, Key, Keys, Needed, Optional, Required, Shape, Text, Unset, closest,
         kind::{BOOLEAN, Integer, Of},
     },
-    networks::{self, Networks},
-    pattern::Regexes,
     print::{Out, Pairs, bare_or_quoted, quote, strings},
     read::{Context, FileKey, Value, text},
-    route::METHOD_LIST,
     units::{self, Rate},
 };
+
+pub use class::{Class, UserAgents};
 
 /// `[limit.NAME]`
 #[derive(Debug, Clone)]
@@ -58,26 +58,6 @@ pub enum LimitKey {
     Network,
     /// The same for all.
     All,
-}
-
-/// `only` or `except` of a limit: requests by who sends them.
-#[derive(Debug, Clone, Default)]
-pub struct Class {
-    /// From these networks.
-    pub networks: Option<Networks>,
-    /// With a `User-Agent` that fits one of these.
-    pub user_agents: Option<UserAgents>,
-    /// With these methods.
-    pub methods: Option<Vec<Method>>,
-}
-
-/// What a `User-Agent` may be like.
-#[derive(Debug, Clone)]
-pub struct UserAgents {
-    /// As it stands in the configuration.
-    pub written: Vec<String>,
-    /// All in one.
-    pub regex: Regex,
 }
 
 /// The names of limits, in the order in which they are asked.
@@ -133,7 +113,7 @@ static CONNECTIONS: Optional<Integer> = Key {
 
 static ONLY: Optional<Of<Class>> = Key {
     name: "only",
-    kind: CLASS,
+    kind: class::KIND,
     default: Unset("all requests"),
     about: "Requests that the limit is about: those that fit each of the lists.",
     example: "key = \"all\"\nrate = \"1r/s\"\nonly = { user_agents = [\"~* bot|crawl|spider\"] }",
@@ -141,7 +121,7 @@ static ONLY: Optional<Of<Class>> = Key {
 
 static EXCEPT: Optional<Of<Class>> = Key {
     name: "except",
-    kind: CLASS,
+    kind: class::KIND,
     default: Unset("none"),
     about: "Requests that the limit is not about: those that fit one of the lists.",
     example: "key = \"address\"\nrate = \"8r/s\"\nexcept = { networks = [\"10.0.0.0/8\"] }",
@@ -171,49 +151,6 @@ const WORD: Text = Text {
     what: "`\"header:NAME\"`, `\"query:NAME\"`, `\"cookie:NAME\"`, `\"address\"`, `\"network\"` or `\"all\"`",
     pattern: "^(address|network|all|(header|query|cookie):.+)$",
 };
-
-const CLASS: Of<Class> =
-    Of { shape: || Shape::Table(&CLASS_KEYS), read: class, show: |class| class_pairs(class).braces() };
-
-/// The keys of `only` and `except`.
-static CLASS_KEYS: Keys = Keys {
-    title: "`only` or `except` of `[limit.NAME]`",
-    place: "[limit.api]\nkey = \"address\"\nrate = \"8r/s\"\nonly = { … }",
-    about: "Requests by who sends them.",
-    groups: &[&[&NETWORKS, &USER_AGENTS, &METHODS]],
-    later: &[],
-};
-
-static NETWORKS: Optional<Of<Networks>> = Key {
-    name: "networks",
-    kind: Of { shape: networks::shape, read: networks::read, show: |networks| strings(networks.written()) },
-    default: Unset("any"),
-    about: "Networks that the client's address is in.",
-    example: "networks = [\"10.0.0.0/8\"]",
-};
-
-static USER_AGENTS: Optional<Of<UserAgents>> = Key {
-    name: "user_agents",
-    kind: Of {
-        shape: || Shape::Text(USER_AGENT).list(),
-        read: user_agents,
-        show: |agents| strings(&agents.written),
-    },
-    default: Unset("any"),
-    about: "User-Agent headers, one of which must fit. `\"~ ^$\"` is a request without the header.",
-    example: "user_agents = [\"~* bot|crawler\"]",
-};
-
-static METHODS: Optional<Of<Vec<Method>>> = Key {
-    name: "methods",
-    kind: METHOD_LIST,
-    default: Unset("any"),
-    about: "Methods of requests.",
-    example: "methods = [\"POST\"]",
-};
-
-const USER_AGENT: Text =
-    Text { what: "word in any case, `\"~ REGEX\"`, or `\"~* REGEX\"` in any case", pattern: "" };
 
 /// The form of `limits` and `limit`: one name or several.
 pub fn names_shape() -> Shape {
@@ -351,18 +288,11 @@ pub fn show(out: &mut Out, limit: &Limit) {
         .optional(&RATE, limit.rate.as_ref())
         .written_if(&BURST, limit.rate.map(|_| limit.burst))
         .optional(&CONNECTIONS, limit.connections.as_ref())
-        .written_if(&ONLY, class_pairs(&limit.only).braces_if_any())
-        .written_if(&EXCEPT, class_pairs(&limit.except).braces_if_any())
+        .written_if(&ONLY, class::pairs(&limit.only).braces_if_any())
+        .written_if(&EXCEPT, class::pairs(&limit.except).braces_if_any())
         .key(&DRY_RUN, &limit.dry_run)
         .written(&REMEMBERED, limit.keys);
     out.table(&format!("[limit.{}]", bare_or_quoted(&limit.name)), &pairs);
-}
-
-fn class_pairs(class: &Class) -> Pairs {
-    Pairs::default()
-        .optional(&NETWORKS, class.networks.as_ref())
-        .optional(&USER_AGENTS, class.user_agents.as_ref())
-        .optional(&METHODS, class.methods.as_ref())
 }
 
 fn rate(value: Value<'_>) -> Option<Rate> {
@@ -434,56 +364,4 @@ pub fn key_word(key: &LimitKey) -> String {
         LimitKey::Network => "network".into(),
         LimitKey::All => "all".into(),
     }
-}
-
-fn class(value: Value<'_>) -> Option<Class> {
-    let mut table = value.table(&CLASS_KEYS)?;
-    if CLASS_KEYS.iter().all(|key| !table.has(key)) && table.unknown().next().is_none() {
-        let problem = Problem::new(format!("`{}` says nothing", value.name), "empty");
-        value.error(
-            problem.help(format!("write for example `{} = {{ {} }}`", value.name, USER_AGENTS.example)),
-        );
-    }
-    let class = Class {
-        networks: table.optional(&NETWORKS),
-        user_agents: table.optional(&USER_AGENTS),
-        methods: table.optional(&METHODS),
-    };
-    table.finish();
-    Some(class)
-}
-
-fn user_agents(value: Value<'_>) -> Option<UserAgents> {
-    let items = value.list()?;
-    if items.is_empty() {
-        let problem = Problem::new("`user_agents` names none", "empty");
-        value.error(problem.help(format!("write for example `{}`", value.example())));
-        return None;
-    }
-    let regexes = &value.context.regexes;
-    let (mut written, mut sources) = (Vec::new(), Vec::new());
-    for item in items {
-        let Some(text) = item.string() else { continue };
-        if let Some(source) = item.parse(text, |text| user_agent(text, regexes)) {
-            written.push(text.to_owned());
-            sources.push(source);
-        }
-    }
-    let regex = value.parse(&sources.join("|"), |source| regexes.compile(source, false))?;
-    Some(UserAgents { written, regex })
-}
-
-/// A `"~ regex"`, a `"~* regex"`, or a word that is looked for in any case; as an expression.
-fn user_agent(text: &str, regexes: &Regexes) -> Result<String, Problem> {
-    // Each for itself, so that a mistake is told where it is.
-    let regex = |source: &str, any_case| regexes.compile(source.trim_start(), any_case);
-    Ok(match (text.strip_prefix("~*"), text.strip_prefix('~')) {
-        (Some(source), _) => format!("(?i:{})", regex(source, true)?),
-        (None, Some(source)) => format!("(?:{})", regex(source, false)?),
-        (None, None) if text.trim().is_empty() => {
-            let problem = Problem::new("an empty word is in every `User-Agent`", "says nothing");
-            return Err(problem.help("for requests that send none write `\"~ ^$\"`"));
-        }
-        (None, None) => format!("(?i:{})", regex::escape(text)),
-    })
 }
