@@ -6,20 +6,14 @@ use super::REFUSED;
 use crate::config;
 
 /// Tells about a command or a key; without a word about the program.
-pub fn help(mut program: clap::Command, word: Option<&str>, markdown: bool) -> ExitCode {
+pub fn help(program: clap::Command, word: Option<&str>, markdown: bool) -> ExitCode {
     if markdown {
         print!("{}", config::reference());
         return ExitCode::SUCCESS;
     }
-    // Fills in what clap derives from the whole program, such as the name in the usage line.
-    program.build();
-    let Some(word) = word else {
-        print!("{}", program.render_long_help());
-        return ExitCode::SUCCESS;
-    };
-    if let Some(command) = program.find_subcommand_mut(word) {
-        print!("{}", command.render_long_help());
-        return ExitCode::SUCCESS;
+    let Some(word) = word else { return of_command(program, &["--help"]) };
+    if program.find_subcommand(word).is_some() {
+        return of_command(program, &[word, "--help"]);
     }
     match config::help(word) {
         Ok(text) => {
@@ -30,5 +24,15 @@ pub fn help(mut program: clap::Command, word: Option<&str>, markdown: bool) -> E
             eprintln!("bowshock: {error}");
             ExitCode::from(REFUSED)
         }
+    }
+}
+
+/// What clap says to these words, which ask it for help.
+fn of_command(program: clap::Command, words: &[&str]) -> ExitCode {
+    let name = [program.get_name().to_owned()];
+    let words = words.iter().map(|word| (*word).to_owned());
+    match program.try_get_matches_from(name.into_iter().chain(words)) {
+        Err(asked) if asked.print().is_ok() => ExitCode::SUCCESS,
+        _ => ExitCode::from(REFUSED),
     }
 }
