@@ -27,7 +27,7 @@ pub fn help(program: clap::Command, word: Option<&str>, markdown: bool) -> ExitC
     }
 }
 
-/// What clap says to these words, which ask it for help.
+/// Prints the help of clap that these words ask for.
 fn of_command(program: clap::Command, words: &[&str]) -> ExitCode {
     let name = [program.get_name().to_owned()];
     let words = words.iter().map(|word| (*word).to_owned());

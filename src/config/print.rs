@@ -62,7 +62,7 @@ impl Pairs {
         }
     }
 
-    /// Adds a key whose value is not what holds without it.
+    /// Adds a key whose value differs from its default.
     pub fn unless_default<K>(self, key: &Defaulted<K>, value: &K::Value) -> Self
     where
         K: Reads,
@@ -96,7 +96,7 @@ impl Pairs {
         self
     }
 
-    /// Whether there is nothing to show.
+    /// Checks that there is no pair.
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()
     }

@@ -79,7 +79,7 @@ fn plain(word: &str) -> String {
     segments.collect::<Vec<_>>().join(".")
 }
 
-/// Whether a table may stand at a path that ends so.
+/// Checks that a table may stand at a path with this end.
 fn ends_with(place: &Place, end: &str) -> bool {
     let fits = |path: &String| path == end || path.ends_with(&format!(".{end}"));
     end.is_empty() || tree::slug(place.keys) == end || place.paths.iter().any(fits)

@@ -25,7 +25,7 @@ pub trait Kind {
 
 /// A kind that knows how its values are read and written.
 pub trait Reads: Kind {
-    /// What is read.
+    /// The type of a value that was read.
     type Value;
 
     /// Reads a value, or notes what is wrong with it.
@@ -100,7 +100,7 @@ impl<T> Reads for Text<T> {
     }
 }
 
-/// One of a few words.
+/// A choice of words, each with its value.
 pub struct Words<T: 'static>(pub &'static [(&'static str, T)]);
 
 impl<T> Kind for Words<T> {

@@ -32,15 +32,15 @@ pub use schema::schema;
 pub use shape::{Shape, Text};
 pub use suggest::{closest, unknown_key};
 
-/// A key of a table. `K` is its kind of value, `D` says what holds without it: [`Is`], [`Unset`], [`Needed`] or [`OneOf`].
+/// A key of a table. `K` is its kind of value, `D` its default: [`Is`], [`Unset`], [`Needed`] or [`OneOf`].
 pub struct Key<K, D = Unset> {
     /// The name in the file.
     pub name: &'static str,
-    /// How its value is read and written.
+    /// The kind of its values: how they are read and written.
     pub kind: K,
-    /// What holds where the file does not have it.
+    /// The default, in words or as a value.
     pub default: D,
-    /// What it does, for somebody who knows nginx: the effect, the unit, when to change it.
+    /// The effect, the unit and when to change it, in one to three sentences for somebody who knows nginx.
     pub about: &'static str,
     /// Pairs of the table in TOML, this key last: one a line, or with commas in a table that is written in braces.
     pub example: &'static str,
@@ -53,33 +53,33 @@ pub type Optional<K> = Key<K, Unset>;
 /// A key without which its table is refused.
 pub type Required<K> = Key<K, Needed>;
 
-/// The value where the file has none. What is printed, documented and used is this.
+/// Default value: used, printed and documented.
 pub struct Is<T>(pub fn() -> T);
 
-/// Words for what holds where the file has no value, such as `no limit`.
+/// Default in words, such as `no limit`: the key may be absent.
 pub struct Unset(pub &'static str);
 
-/// The table is refused without the key.
+/// No default: the table is refused without the key.
 pub struct Needed;
 
-/// Exactly one of the keys of the table that say this must be there.
+/// Alternative: the table must have exactly one of its keys with this default.
 pub struct OneOf;
 
-/// What holds where the file has no value.
+/// Default of a key.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Absent {
-    /// This value, in TOML.
+    /// A value, in TOML.
     Value(String),
     /// In words.
     Words(&'static str),
     /// The table is refused.
     Refused,
-    /// The table is refused unless it has another key that says this.
+    /// The table is refused unless it has another key with this default.
     RefusedWithoutAnother,
 }
 
 impl Absent {
-    /// What holds, in words.
+    /// Description of the default; `keys` is the table of the key.
     pub fn words(&self, keys: &Keys) -> String {
         match self {
             Self::Value(value) => value.clone(),
@@ -93,9 +93,9 @@ impl Absent {
     }
 }
 
-/// A way to say what holds without a key of kind `K`.
+/// A way to give the default of a key of kind `K`.
 pub trait Default<K> {
-    /// What holds.
+    /// The default of a key of this kind.
     fn absent(&self, kind: &K) -> Absent;
 }
 
@@ -129,7 +129,7 @@ pub trait Described: Sync {
     fn name(&self) -> &'static str;
     /// The form of its values.
     fn shape(&self) -> Shape;
-    /// What holds without it.
+    /// See [`Key::default`].
     fn absent(&self) -> Absent;
     /// See [`Key::about`].
     fn about(&self) -> &'static str;
@@ -174,9 +174,9 @@ pub type Group = &'static [&'static dyn Described];
 pub struct Keys {
     /// The table in a message, such as "`[server]`".
     pub title: &'static str,
-    /// Where an example of its keys stands, in TOML; `…` is the example.
+    /// Piece of a file around an example of its keys; `…` stands for the example.
     pub place: &'static str,
-    /// What the table is for.
+    /// Purpose of the table.
     pub about: &'static str,
     /// The keys in the order of the reference.
     pub groups: &'static [Group],

@@ -13,13 +13,13 @@ pub enum Shape {
     Integer(u32, u32),
     /// A string.
     Text(Text),
-    /// One of a few strings.
+    /// A choice of strings.
     Words(Vec<&'static str>),
-    /// One of a few integers.
+    /// A choice of integers.
     Numbers(&'static [u16]),
     /// A list.
     List(Box<Self>),
-    /// One of several forms.
+    /// Alternative forms.
     Either(Vec<Self>),
     /// A table with fixed keys.
     Table(&'static Keys),
@@ -69,7 +69,7 @@ impl Shape {
         Self::List(Box::new(self))
     }
 
-    /// One value of this form, or a list of them.
+    /// A value of this form, or a list of such values.
     pub fn one_or_more(of: impl Fn() -> Self) -> Self {
         Self::Either(vec![of(), of().list()])
     }

@@ -1,4 +1,4 @@
-//! What an unknown word was meant to be.
+//! Suggestions for unknown words.
 
 use crate::config::diagnostic::{Problem, all_of, show};
 
@@ -62,7 +62,7 @@ pub fn near<'a>(word: &str, known: impl IntoIterator<Item = &'a str>) -> Vec<&'a
     near.into_iter().map(|(_, known)| known).collect()
 }
 
-/// What to write for a word of nginx.
+/// Replacement for a word of nginx.
 pub fn instead_of_nginx(word: &str) -> Option<&'static str> {
     NGINX.iter().find(|(nginx, _)| *nginx == word).map(|(_, instead)| *instead)
 }

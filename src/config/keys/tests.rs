@@ -1,4 +1,4 @@
-//! Everything that is told about keys is so.
+//! Help, schema, reference and `print` agree with what is read.
 
 use std::{collections::BTreeSet, env, fs, path::Path};
 
@@ -44,7 +44,7 @@ fn every_key() -> impl Iterator<Item = (&'static Keys, &'static dyn Described)> 
     tree::tables().into_iter().flat_map(|place| place.keys.iter().map(move |key| (place.keys, key)))
 }
 
-/// So every key that is described is read, and as its example says.
+/// Fails for a key that is described and never read, as it is then unknown to the reader of its table.
 #[test]
 fn every_example_is_a_good_configuration() {
     let mut wrong = String::new();

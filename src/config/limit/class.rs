@@ -33,7 +33,7 @@ pub struct UserAgents {
     pub regex: Regex,
 }
 
-/// How they are read and written.
+/// The kind of `only` and `except`.
 pub const KIND: Of<Class> =
     Of { shape: || Shape::Table(&KEYS), read: class, show: |class| pairs(class).braces() };
 

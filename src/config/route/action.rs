@@ -65,7 +65,7 @@ impl Kind {
     }
 }
 
-/// What actions know beside their table.
+/// Parts of the file that actions refer to, beside their table.
 pub struct Sight<'a> {
     /// The groups of the route's expression; `None` when the route's key is wrong, so that nothing is known about them.
     pub captures: Option<&'a [&'a str]>,

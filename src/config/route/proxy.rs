@@ -104,7 +104,7 @@ pub fn read(_: &mut Table<'_>, value: Value<'_>, sight: &Sight<'_>) -> Option<Ac
     text(|name| sight.upstreams.named(name))(value).map(Action::Proxy)
 }
 
-/// What a route may say of its upstream.
+/// Settings of a route that replace those of its upstream.
 pub struct Modifiers {
     /// See [`READ_TIMEOUT`].
     pub read_timeout: Option<Duration>,

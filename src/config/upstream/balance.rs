@@ -37,7 +37,7 @@ pub enum HashKey {
     Header(HeaderName),
 }
 
-/// How it is read and written.
+/// The kind of `balance`.
 pub const KIND: Of<Balance> = Of {
     shape: || Shape::Either(vec![Words(&BALANCES).shape(), Shape::Text(HASH)]),
     read: balance,

@@ -60,7 +60,7 @@ static ON: Defaulted<Of<Vec<StatusCode>>> = Key {
     example: "on = [502, 503, 504]",
 };
 
-/// How often a request is tried in all.
+/// Tries of a request in all.
 pub const TRIES: Integer = Integer(1, 100);
 
 /// Statuses for which another server is asked.
@@ -75,7 +75,7 @@ pub fn read(value: Value<'_>) -> Option<Retry> {
     value.table(&KEYS).map(read_table)
 }
 
-/// What holds where an upstream has no `retry`.
+/// The settings of an upstream without `retry`.
 pub fn absent(context: &Context<'_>) -> Retry {
     read_table(Table::absent(context, &KEYS))
 }

@@ -80,7 +80,7 @@ static BACKUP: Defaulted<Of<bool>> = Key {
     example: "address = \"worker1:8080\" }, { address = \"worker2:8080\", backup = true",
 };
 
-/// Of one server. All servers of an upstream may have one too.
+/// Limit of one server, before that of the upstream.
 static MAX_REQUESTS: Optional<Integer> = Key {
     name: "max_requests",
     kind: Integer(1, u32::MAX),

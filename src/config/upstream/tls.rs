@@ -66,7 +66,7 @@ pub fn read(value: Value<'_>) -> Option<UpstreamTls> {
     value.table(&KEYS).map(read_table)
 }
 
-/// What holds where an upstream with `protocol = "https"` has no `tls`.
+/// The settings of an upstream with `protocol = "https"` and without `tls`.
 pub fn absent(context: &Context<'_>) -> UpstreamTls {
     read_table(Table::absent(context, &KEYS))
 }
