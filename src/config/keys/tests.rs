@@ -182,7 +182,8 @@ fn good_files() -> Vec<(String, String)> {
 
 /// A piece of a file, with a site and routes.
 fn whole(block: &str) -> String {
-    let start = if block.starts_with('"') { "[[site]]\n[site.routes]\n" } else { "" };
+    let first = block.lines().find(|line| !line.is_empty() && !line.starts_with('#')).unwrap_or_default();
+    let start = if first.starts_with(['"', '\'']) { "[[site]]\n[site.routes]\n" } else { "" };
     let mut text = format!("{start}{block}");
     if !text.contains("[[site]]") {
         text.push_str("\n[[site]]\n");
