@@ -2,24 +2,20 @@
 
 use std::process::ExitCode;
 
-use super::REFUSED;
+use super::{REFUSED, output};
 use crate::config;
 
 /// Tells about a command or a key; without a word about the program.
 pub fn help(program: clap::Command, word: Option<&str>, markdown: bool) -> ExitCode {
     if markdown {
-        print!("{}", config::reference());
-        return ExitCode::SUCCESS;
+        return output(&config::reference());
     }
     let Some(word) = word else { return of_command(program, &["--help"]) };
     if program.find_subcommand(word).is_some() {
         return of_command(program, &[word, "--help"]);
     }
     match config::help(word) {
-        Ok(text) => {
-            print!("{text}");
-            ExitCode::SUCCESS
-        }
+        Ok(text) => output(&text),
         Err(error) => {
             eprintln!("bowshock: {error}");
             ExitCode::from(REFUSED)

@@ -8,7 +8,7 @@ mod help;
 mod status;
 
 use std::{
-    io::IsTerminal,
+    io::{IsTerminal, Write},
     path::{Path, PathBuf},
     process::ExitCode,
 };
@@ -156,15 +156,9 @@ pub fn main() -> ExitCode {
             println!("{} is good.", path.display());
             ExitCode::SUCCESS
         }),
-        Command::Print(file) => with_config(&file.path().0, |_, config| {
-            print!("{}", config::print(config));
-            ExitCode::SUCCESS
-        }),
+        Command::Print(file) => with_config(&file.path().0, |_, config| output(&config::print(config))),
         Command::Help { word, markdown } => help::help(Cli::command(), word.as_deref(), markdown),
-        Command::Schema => {
-            println!("{:#}", config::schema());
-            ExitCode::SUCCESS
-        }
+        Command::Schema => output(&format!("{:#}\n", config::schema())),
         Command::Reload(file) => with_config(&file.path().0, |_, config| admin::reload(&config.admin.listen)),
         Command::Status { file, json, watch } => with_config(&file.path().0, |_, config| {
             let admin = &config.admin.listen;
@@ -180,6 +174,17 @@ pub fn main() -> ExitCode {
                 drain::resume(&config.admin.listen, &address, upstream.as_deref())
             })
         }
+    }
+}
+
+/// Writes a long text. A reader that has seen enough, such as `head`, is no error.
+fn output(text: &str) -> ExitCode {
+    match std::io::stdout().lock().write_all(text.as_bytes()) {
+        Err(error) if error.kind() != std::io::ErrorKind::BrokenPipe => {
+            eprintln!("bowshock: cannot write: {error}");
+            ExitCode::from(UNREACHABLE)
+        }
+        _ => ExitCode::SUCCESS,
     }
 }
 
