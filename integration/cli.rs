@@ -146,7 +146,7 @@ fn a_wrong_word_about_workers_is_refused_at_its_place() {
 fn the_help_of_every_command_has_an_example() {
     let (code, out, _) = run(&mut Proxy::command(["--help"]));
     assert_eq!(code, Some(0));
-    for word in ["run", "check", "print", "reload", "status", "drain", "resume"] {
+    for word in ["run", "check", "print", "help", "schema", "reload", "status", "drain", "resume"] {
         assert!(out.contains(word), "{word} is missing in\n{out}");
         let (code, out, _) = run(&mut Proxy::command([word, "--help"]));
         assert_eq!(code, Some(0));
@@ -155,6 +155,42 @@ fn the_help_of_every_command_has_an_example() {
     }
     let (code, out, _) = run(&mut Proxy::command(["--version"]));
     assert_eq!((code, out.trim()), (Some(0), concat!("bowshock ", env!("CARGO_PKG_VERSION"))));
+}
+
+#[test]
+fn help_is_of_the_program_a_command_or_a_key() {
+    let help = |words: &[&str]| run(Proxy::command(["help"]).args(words));
+    let (code, program, _) = help(&[]);
+    assert_eq!(code, Some(0));
+    assert!(program.contains("Usage: bowshock") && program.contains("Exit codes"), "{program}");
+    assert_eq!(program, run(&mut Proxy::command(["--help"])).1);
+    for command in ["run", "status", "help"] {
+        let (code, out, err) = help(&[command]);
+        assert_eq!(code, Some(0), "{err}");
+        assert_eq!(out, run(&mut Proxy::command([command, "--help"])).1);
+    }
+    let (code, out, err) = help(&["upstream.hold"]);
+    assert_eq!(code, Some(0), "{err}");
+    for part in ["[upstream.NAME]", "duration", "\"5m\"", "hold = \"10m\""] {
+        assert!(out.contains(part), "{part:?} is missing in\n{out}");
+    }
+    let (code, out, err) = help(&["upstream"]);
+    assert_eq!(code, Some(0), "{err}");
+    assert!(out.contains("max_requests") && out.contains("queue_order"), "{out}");
+    let (code, out, err) = help(&["max_request"]);
+    assert_eq!((code, out.as_str()), (Some(1), ""));
+    assert!(err.contains("`max_requests`"), "{err}");
+}
+
+#[test]
+fn the_schema_is_json_for_editors() {
+    let (code, out, err) = run(&mut Proxy::command(["schema"]));
+    assert_eq!(code, Some(0), "{err}");
+    let schema: serde_json::Value = serde_json::from_str(&out).unwrap();
+    assert_eq!(schema["$schema"], "https://json-schema.org/draft/2020-12/schema");
+    assert_eq!(schema["additionalProperties"], false);
+    let hold = &schema["$defs"]["upstream-name"]["properties"]["hold"];
+    assert_eq!((&hold["type"], &hold["default"]), (&"string".into(), &"5m".into()), "{hold}");
 }
 
 #[test]

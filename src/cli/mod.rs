@@ -4,15 +4,16 @@
 
 mod admin;
 mod drain;
+mod help;
 mod status;
 
 use std::{
-    io::IsTerminal,
+    io::{IsTerminal, Write},
     path::{Path, PathBuf},
     process::ExitCode,
 };
 
-use clap::{Args, Parser, Subcommand};
+use clap::{Args, CommandFactory, Parser, Subcommand};
 
 use crate::{
     config::{self, Config, ConfigPath, LoadError},
@@ -23,7 +24,7 @@ use crate::{
 /// The front door of a Galaxy server: a reverse proxy and load balancer that keeps clients waiting instead of
 /// failing while workers restart.
 #[derive(Parser)]
-#[command(name = "bowshock", version, max_term_width = 100, after_help = EXAMPLES)]
+#[command(name = "bowshock", version, max_term_width = 100, after_help = EXAMPLES, disable_help_subcommand = true)]
 struct Cli {
     #[command(subcommand)]
     command: Command,
@@ -36,6 +37,7 @@ Examples:
   bowshock run -c bowshock.toml         serve until told to stop
   bowshock status --watch               who waits where, once a second
   bowshock drain unix:/run/g0.sock      no new requests there
+  bowshock help hold                    what a key of the configuration does
 
 Exit codes: 0 good, 1 refused (a bad configuration, a proxy that cannot start, a server that is not there),
 2 unreadable or unreachable.
@@ -59,6 +61,25 @@ enum Command {
     /// Print the configuration with everything that is not written in it
     #[command(after_help = "Example:\n  bowshock print -c bowshock.toml | less")]
     Print(File),
+    /// Tell about a command, or about a key or a table of the configuration
+    #[command(
+        after_help = "Examples:\n  bowshock help run\n  bowshock help hold\n  bowshock help upstream.hold\n  \
+        bowshock help upstream"
+    )]
+    Help {
+        /// A command, a key (`hold`), a key of one table (`upstream.hold`), or a table (`upstream`).
+        #[arg(value_name = "WORD")]
+        word: Option<String>,
+        /// Print the reference page of the documentation.
+        #[arg(long, conflicts_with = "word")]
+        markdown: bool,
+    },
+    /// Print the JSON Schema of the configuration, for editors
+    #[command(after_help = "Example, with Even Better TOML or taplo:\n  \
+        bowshock schema > /etc/bowshock/schema.json\n  \
+        and as the first line of bowshock.toml:\n  \
+        #:schema /etc/bowshock/schema.json")]
+    Schema,
     /// Have the running proxy read its configuration again, and tell what came of it
     #[command(after_help = "Example:\n  bowshock reload -c /etc/bowshock/bowshock.toml")]
     Reload(File),
@@ -135,10 +156,9 @@ pub fn main() -> ExitCode {
             println!("{} is good.", path.display());
             ExitCode::SUCCESS
         }),
-        Command::Print(file) => with_config(&file.path().0, |_, config| {
-            print!("{}", config::print(config));
-            ExitCode::SUCCESS
-        }),
+        Command::Print(file) => with_config(&file.path().0, |_, config| output(&config::print(config))),
+        Command::Help { word, markdown } => help::help(Cli::command(), word.as_deref(), markdown),
+        Command::Schema => output(&format!("{:#}\n", config::schema())),
         Command::Reload(file) => with_config(&file.path().0, |_, config| admin::reload(&config.admin.listen)),
         Command::Status { file, json, watch } => with_config(&file.path().0, |_, config| {
             let admin = &config.admin.listen;
@@ -154,6 +174,17 @@ pub fn main() -> ExitCode {
                 drain::resume(&config.admin.listen, &address, upstream.as_deref())
             })
         }
+    }
+}
+
+/// Writes a long text. A reader that has seen enough, such as `head`, is no error.
+fn output(text: &str) -> ExitCode {
+    match std::io::stdout().lock().write_all(text.as_bytes()) {
+        Err(error) if error.kind() != std::io::ErrorKind::BrokenPipe => {
+            eprintln!("bowshock: cannot write: {error}");
+            ExitCode::from(UNREACHABLE)
+        }
+        _ => ExitCode::SUCCESS,
     }
 }
 

@@ -4,7 +4,9 @@ use std::net::IpAddr;
 
 use super::{
     diagnostic::Problem,
+    keys::{Group, Key, Optional, Shape, Unset, kind::Of},
     networks::{self, Networks},
+    print::{Pairs, strings},
     read::{Table, Value},
 };
 
@@ -24,12 +26,44 @@ impl Access {
     }
 }
 
+/// Keys of sites and routes.
+pub const KEYS: Group = &[&ALLOW, &DENY];
+
+static ALLOW: Optional<Of<Option<Networks>>> = Key {
+    name: "allow",
+    kind: Of {
+        shape: || Shape::Either(vec![Shape::Words(vec!["all"]), networks::shape()]),
+        read: allow,
+        show: |allow| allow.as_ref().map_or_else(|| "\"all\"".into(), |networks| strings(networks.written())),
+    },
+    default: Unset("everybody, or those of the site"),
+    about: "The only clients that may ask; others get 403. On a route it replaces the list of the site, and `\"all\"` \
+            lifts it. The address is the client's as far as the listener trusts who tells it.",
+    example: "allow = [\"10.0.0.0/8\", \"2001:db8::/32\"]",
+};
+
+static DENY: Optional<Of<Networks>> = Key {
+    name: "deny",
+    kind: Of { shape: networks::shape, read: deny, show: |networks| strings(networks.written()) },
+    default: Unset("nobody, or those of the site"),
+    about: "Clients that get 403, whatever `allow` says. On a route it replaces the list of the site, and `[]` lifts it. \
+            Files of networks are read at each reload, one network a line.",
+    example: "deny = [\"198.51.100.0/24\", \"/etc/bowshock/tor-exits.txt\"]",
+};
+
 /// Reads both; one that is not there is as it is `above`.
 pub fn read(table: &mut Table<'_>, above: &Access) -> Access {
     Access {
-        allow: table.optional("allow", allow).unwrap_or_else(|| above.allow.clone()),
-        deny: table.optional("deny", deny).unwrap_or_else(|| above.deny.clone()),
+        allow: table.optional(&ALLOW).unwrap_or_else(|| above.allow.clone()),
+        deny: table.optional(&DENY).unwrap_or_else(|| above.deny.clone()),
     }
+}
+
+/// The keys with their values.
+pub fn pairs(access: &Access) -> Pairs {
+    let deny = access.deny.written().next().is_some().then(|| strings(access.deny.written()));
+    let allow = access.allow.as_ref().map(|allow| strings(allow.written()));
+    Pairs::default().written_if(&ALLOW, allow).written_if(&DENY, deny)
 }
 
 /// `Some(None)` is everybody.

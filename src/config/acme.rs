@@ -5,10 +5,16 @@ use std::path::{Path, PathBuf};
 use http::Uri;
 
 use super::{
-    diagnostic::{Problem, show},
-    model::{HostPattern, Listen},
+    diagnostic::{self, Problem},
+    host::HostPattern,
+    keys::{
+        Defaulted, Is, Key, Keys, Needed, Optional, Required, Shape, Text, Unset,
+        kind::{self, Kind, Of, Words},
+    },
+    listen::Listen,
     paths,
-    read::{ACME, Context, EAB, Value},
+    print::{Out, Pairs, list, quote, word},
+    read::{Context, Table, Value},
     site::Names,
 };
 
@@ -54,71 +60,147 @@ pub enum Challenge {
     TlsAlpn01,
 }
 
-/// Let's Encrypt.
-const DIRECTORY: &str = "https://acme-v02.api.letsencrypt.org/directory";
-
-const STORE: &str = "/var/lib/bowshock/acme";
-
 const CONTACT: &str = "tls = { acme = \"admin@example.org\" }";
 
-/// Names of ways to show that a name leads here.
-pub const CHALLENGES: [(&str, Challenge); 2] =
+/// The keys of `[acme]`.
+pub static KEYS: Keys = Keys {
+    title: "`[acme]`",
+    place: "[acme]\n…",
+    about: "The certificate authority (RFC 8555) of sites with `tls = { acme = … }`.",
+    groups: &[&[&AUTHORITY, &STORE, &CA, &EAB, &CHALLENGES]],
+    later: &[],
+};
+
+static AUTHORITY: Defaulted<Of<String>> = Key {
+    name: "directory",
+    kind: Of {
+        shape: || Shape::Text(Text { what: "`https://` URL", pattern: "^https://" }),
+        read: directory,
+        show: |url| quote(url),
+    },
+    // Let's Encrypt.
+    default: Is(|| "https://acme-v02.api.letsencrypt.org/directory".into()),
+    about: "URL of the CA's directory. Try a new site with Let's Encrypt's staging CA: its limits are higher.",
+    example: "directory = \"https://acme-staging-v02.api.letsencrypt.org/directory\"",
+};
+
+static STORE: Defaulted<kind::Path> = Key {
+    name: "store",
+    kind: kind::Path { home: "/var/lib/bowshock", check: need_writable },
+    default: Is(|| "/var/lib/bowshock/acme".into()),
+    about: "Directory of accounts and certificates. Keep it: the CA counts orders.",
+    example: "store = \"/srv/bowshock/acme\"",
+};
+
+static CA: Optional<kind::Path> = Key {
+    name: "ca",
+    kind: kind::Path { home: "/etc/ssl", check: paths::need_authorities },
+    default: Unset("those of the system"),
+    about: "Authorities (PEM) that vouch for the CA's own server, where the system does not know them.",
+    example: "ca = \"/etc/ssl/our-authority.pem\"",
+};
+
+static EAB: Optional<Of<Eab>> = Key {
+    name: "eab",
+    kind: Of { shape: || Shape::Table(&EAB_KEYS), read: eab, show: |eab| eab_pairs(eab).braces() },
+    default: Unset("none"),
+    about: "External account binding, where the CA wants one (RFC 8555 §7.3.4).",
+    example: "eab = { id = \"kid-1\", key = \"/etc/bowshock/eab.key\" }",
+};
+
+static CHALLENGES: Optional<Of<Vec<Challenge>>> = Key {
+    name: "challenges",
+    kind: Of {
+        shape: || Words(&CHALLENGE_WORDS).shape().list(),
+        read: challenges,
+        show: |challenges| list(challenges.iter().map(|one| word(&CHALLENGE_WORDS, one))),
+    },
+    default: Unset("both; `\"tls-alpn-01\"` first where something listens on port 443"),
+    about: "Ways to prove that the names lead here, in the order of trying. `\"tls-alpn-01\"` needs port 443, \
+            `\"http-01\"` port 80.",
+    example: "challenges = [\"http-01\"]",
+};
+
+/// The keys of `acme.eab`.
+static EAB_KEYS: Keys = Keys {
+    title: "`eab` of `[acme]`",
+    place: "[acme]\neab = { … }",
+    about: "External account binding.",
+    groups: &[&[&EAB_ID, &EAB_KEY]],
+    later: &[],
+};
+
+static EAB_ID: Required<Of<String>> = Key {
+    name: "id",
+    kind: kind::STRING,
+    default: Needed,
+    about: "Name of the key, as the CA gave it.",
+    example: "key = \"/etc/bowshock/eab.key\", id = \"kid-1\"",
+};
+
+static EAB_KEY: Required<kind::Path> = Key {
+    name: "key",
+    kind: kind::Path { home: "/etc/bowshock", check: paths::need_something },
+    default: Needed,
+    about: "File of the key, in base64 for URLs, as the CA gave it.",
+    example: "id = \"kid-1\", key = \"/etc/bowshock/eab.key\"",
+};
+
+const CHALLENGE_WORDS: [(&str, Challenge); 2] =
     [("tls-alpn-01", Challenge::TlsAlpn01), ("http-01", Challenge::Http01)];
 
-/// The settings of a file without `[acme]`.
-pub fn default() -> Acme {
-    Acme { directory: DIRECTORY.into(), store: STORE.into(), ca: None, eab: None, challenges: Vec::new() }
+/// Reads `[acme]`, or takes the defaults where the file has none.
+pub fn read(context: &Context<'_>, value: Option<Value<'_>>) -> Acme {
+    let table = value.and_then(|value| value.table(&KEYS));
+    let mut table = table.unwrap_or_else(|| Table::absent(context, &KEYS));
+    let has_store = table.has(&STORE);
+    let acme = Acme {
+        directory: table.read(&AUTHORITY),
+        store: table.read(&STORE),
+        ca: table.optional(&CA),
+        eab: table.optional(&EAB),
+        challenges: table.optional(&CHALLENGES).unwrap_or_default(),
+    };
+    if value.is_some() && !has_store {
+        check_default_store(context, &acme.store);
+    }
+    table.finish();
+    acme
 }
 
-/// Reads `[acme]`.
-pub fn read(value: Value<'_>) -> Option<Acme> {
-    let mut table = value.table(&ACME, "[acme]")?;
-    let default = default();
-    let acme = Acme {
-        directory: table.optional("directory", directory).unwrap_or(default.directory),
-        store: table
-            .optional("store", |value| {
-                let text = value.string(&format!("store = {STORE:?}"))?;
-                let path = value.parse(text, |text| paths::absolute(text, "/var/lib/bowshock"))?;
-                if let Err(error) = value.context.system.writable(&path) {
-                    value.error(unwritable(&path, &error));
-                }
-                Some(path)
-            })
-            .unwrap_or_else(|| check_default_store(value.context, default.store)),
-        ca: table.optional("ca", |value| {
-            let text = value.string("ca = \"/etc/ssl/our-authority.pem\"")?;
-            let path = value.parse(text, |text| paths::absolute(text, "/etc/ssl"))?;
-            if let Err(reason) = value.context.system.authorities(&path) {
-                value.error(Problem::new(reason, "cannot be used"));
-            }
-            Some(path)
-        }),
-        eab: table.optional("eab", |value| {
-            let mut table = value.table(&EAB, "eab = { id = \"kid-1\", key = \"/etc/bowshock/eab.key\" }")?;
-            let id =
-                table.required("id", "\"kid-1\"", |value| value.string("id = \"kid-1\"").map(str::to_owned));
-            let key = table.required("key", "\"/etc/bowshock/eab.key\"", |value| {
-                let text = value.string("key = \"/etc/bowshock/eab.key\"")?;
-                let path = value.parse(text, |text| paths::absolute(text, "/etc/bowshock"))?;
-                paths::need_something(value, &path);
-                Some(path)
-            });
-            table.finish();
-            Some(Eab { id: id?, key: key? })
-        }),
-        challenges: table.optional("challenges", challenges).unwrap_or_default(),
-    };
+fn eab(value: Value<'_>) -> Option<Eab> {
+    let mut table = value.table(&EAB_KEYS)?;
+    let (id, key) = (table.required(&EAB_ID), table.required(&EAB_KEY));
     table.finish();
-    Some(acme)
+    Some(Eab { id: id?, key: key? })
+}
+
+/// Writes `[acme]`.
+pub fn show(out: &mut Out, acme: &Acme) {
+    let pairs = Pairs::default()
+        .key(&AUTHORITY, &acme.directory)
+        .key(&STORE, &acme.store)
+        .optional(&CA, acme.ca.as_ref())
+        .optional(&EAB, acme.eab.as_ref())
+        .key(&CHALLENGES, &acme.challenges);
+    out.table("[acme]", &pairs);
+}
+
+fn eab_pairs(eab: &Eab) -> Pairs {
+    Pairs::default().key(&EAB_ID, &eab.id).key(&EAB_KEY, &eab.key)
+}
+
+fn need_writable(value: Value<'_>, path: &Path) {
+    if let Err(error) = value.context.system.writable(path) {
+        value.error(unwritable(path, &error));
+    }
 }
 
 /// Notes when the store that nobody has written down cannot be written.
-pub fn check_default_store(context: &Context<'_>, store: PathBuf) -> PathBuf {
-    if let Err(error) = context.system.writable(&store) {
-        context.error_of_file(unwritable(&store, &error));
+pub fn check_default_store(context: &Context<'_>, store: &Path) {
+    if let Err(error) = context.system.writable(store) {
+        context.error_of_file(unwritable(store, &error));
     }
-    store
 }
 
 fn unwritable(path: &Path, error: &std::io::Error) -> Problem {
@@ -133,15 +215,15 @@ fn unwritable(path: &Path, error: &std::io::Error) -> Problem {
 
 /// The address of a CA's directory.
 fn directory(value: Value<'_>) -> Option<String> {
-    let text = value.string(&format!("directory = {DIRECTORY:?}"))?;
+    let text = value.string()?;
     let uri: Option<Uri> = text.parse().ok();
     let good = uri.is_some_and(|uri| uri.scheme_str() == Some("https") && uri.host().is_some());
     if !good {
         let problem = Problem::new(
-            format!("{} is not the directory of a CA", show(text)),
+            format!("{} is not the directory of a CA", diagnostic::show(text)),
             "must be an `https://` address (RFC 8555 §6.1)",
         );
-        value.error(problem.help(format!("write for example `directory = {DIRECTORY:?}`")));
+        value.error(problem.help(format!("write for example `directory = {:?}`", (AUTHORITY.default.0)())));
         return None;
     }
     Some(text.to_owned())
@@ -149,13 +231,13 @@ fn directory(value: Value<'_>) -> Option<String> {
 
 fn challenges(value: Value<'_>) -> Option<Vec<Challenge>> {
     let mut challenges = Vec::new();
-    for item in value.list("challenges = [\"http-01\"]")? {
+    for item in value.list()? {
         if item.as_str() == Some("dns-01") {
             let problem = Problem::new("`dns-01` is not offered", "bowshock changes no names");
             item.error(problem.help("write `\"http-01\"`, `\"tls-alpn-01\"` or both"));
             return None;
         }
-        let challenge = item.choice(&CHALLENGES, &[])?;
+        let challenge = item.choice(&CHALLENGE_WORDS, &[])?;
         if !challenges.contains(&challenge) {
             challenges.push(challenge);
         }
@@ -178,14 +260,16 @@ pub fn default_challenges(listen: &[Listen]) -> Vec<Challenge> {
 
 /// Reads `acme` in the `tls` of a site with these names.
 pub fn read_site(value: Value<'_>, names: Option<&Names<'_>>) -> Option<AcmeSite> {
-    let text = value.string(CONTACT)?;
+    let text = value.string_like(CONTACT)?;
     let contact = text.strip_prefix("mailto:").unwrap_or(text);
     let is_address = contact.split_once('@').is_some_and(|(user, host)| !user.is_empty() && !host.is_empty());
     if !is_address
         || contact.contains(|c: char| c.is_whitespace() || c.is_control() || "/,<>\"\\?".contains(c))
     {
-        let problem =
-            Problem::new(format!("{} is no address for mail", show(text)), "whom does the CA write to?");
+        let problem = Problem::new(
+            format!("{} is no address for mail", diagnostic::show(text)),
+            "whom does the CA write to?",
+        );
         value.error(problem.help(format!("write for example `{CONTACT}`")));
         return None;
     }
@@ -216,7 +300,7 @@ pub fn read_site(value: Value<'_>, names: Option<&Names<'_>>) -> Option<AcmeSite
             HostPattern::Regex(_) => "stands for names that nobody can list",
         };
         let problem = Problem::new(
-            format!("no certificate can be had by ACME for {}", show(written)),
+            format!("no certificate can be had by ACME for {}", diagnostic::show(written)),
             "not for all names of this site",
         );
         let problem = match names.places.get(written) {

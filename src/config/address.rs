@@ -7,7 +7,8 @@ use std::{
 
 use super::{
     diagnostic::{Problem, show},
-    model::{Address, ServerAddress},
+    listen::Address,
+    upstream::ServerAddress,
 };
 
 /// `sun_path` of Linux holds 108 bytes with the final zero.

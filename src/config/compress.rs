@@ -4,13 +4,169 @@ use std::sync::Arc;
 
 use super::{
     diagnostic::{Problem, show},
-    model::{Coding, Compress},
-    read::{COMPRESS, LEVELS, Value, integer},
+    keys::{
+        Defaulted, Is, Key, Keys, Optional, Shape, Text, Unset,
+        kind::{Integer, Of, SIZE},
+    },
+    print::{Pairs, strings},
+    read::Value,
 };
 
-/// Names of codings, and their highest levels.
-pub const CODINGS: [(&str, (Coding, u32)); 3] =
-    [("zstd", (Coding::Zstd, 19)), ("br", (Coding::Brotli, 11)), ("gzip", (Coding::Gzip, 9))];
+pub use crate::message::Coding;
+
+/// `compress`: which answers are sent in a coding, and in which.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Compress {
+    /// Codings by preference, each with its level.
+    pub codings: Vec<(Coding, u32)>,
+    /// Types of content, in lower case: whole, or up to a `*` at the end.
+    pub types: Vec<String>,
+    /// Bytes; shorter content is sent as it is.
+    pub min_size: u64,
+}
+
+impl Default for Compress {
+    /// What takes the least time goes first: what is coded for one answer is coded once.
+    fn default() -> Self {
+        Self {
+            codings: vec![(Coding::Zstd, 3), (Coding::Brotli, 4), (Coding::Gzip, 5)],
+            types: COMPRESSED.map(String::from).to_vec(),
+            min_size: 1024,
+        }
+    }
+}
+
+/// Types whose content becomes much smaller.
+const COMPRESSED: [&str; 12] = [
+    "text/*",
+    "application/javascript",
+    "application/json",
+    "application/ld+json",
+    "application/manifest+json",
+    "application/problem+json",
+    "application/rss+xml",
+    "application/atom+xml",
+    "application/wasm",
+    "application/xhtml+xml",
+    "application/xml",
+    "image/svg+xml",
+];
+
+/// A key of sites and routes, with what holds without it.
+pub const fn key<D>(default: D) -> Key<Of<Option<Arc<Compress>>>, D> {
+    Key {
+        name: "compress",
+        kind: Of {
+            shape: || Shape::Either(vec![Shape::Boolean, Shape::Table(&KEYS)]),
+            read,
+            show: |compress| {
+                compress.as_ref().map_or_else(|| "false".into(), |compress| pairs(compress).braces())
+            },
+        },
+        default,
+        about: "Responses with text, JSON, JavaScript and the like are sent in the coding that the client likes best. Never \
+                compressed are parts of files, event streams, and what has a coding or `no-transform` already. `true` is \
+                the table with its defaults.",
+        example: "compress = true",
+    }
+}
+
+/// The keys of `compress`.
+static KEYS: Keys = Keys {
+    title: "`compress`",
+    place: "[[site]]\ncompress = { … }",
+    about: "Compression of responses in detail.",
+    groups: &[&[&CODINGS, &LEVEL, &TYPES, &MIN_SIZE]],
+    later: &[],
+};
+
+static CODINGS: Defaulted<Of<Vec<(Coding, u32)>>> = Key {
+    name: "codings",
+    kind: Of {
+        shape: coding_list,
+        read: codings,
+        show: |codings| strings(codings.iter().map(|(coding, _)| coding.name())),
+    },
+    default: Is(|| Compress::default().codings),
+    about: "Codings that are offered. The first one is used where the client likes several equally.",
+    example: "codings = [\"zstd\", \"gzip\"]",
+};
+
+static LEVEL: Optional<Of<Vec<(Coding, u32)>>> = Key {
+    name: "level",
+    kind: Of { shape: || Shape::Table(&LEVELS), read: levels, show: |levels| show_levels(levels) },
+    default: Unset("the defaults of its keys"),
+    about: "Levels of codings. A higher one takes more time and saves bytes.",
+    example: "level = { gzip = 6 }",
+};
+
+static TYPES: Defaulted<Of<Vec<String>>> = Key {
+    name: "types",
+    kind: Of { shape: || Shape::Text(TYPE).list(), read: types, show: |types| strings(types) },
+    default: Is(|| Compress::default().types),
+    about: "Media types that are compressed. `*` stands at the end of a type only.",
+    example: "types = [\"text/*\", \"application/json\"]",
+};
+
+static MIN_SIZE: Defaulted<Of<Option<u64>>> = Key {
+    name: "min_size",
+    kind: SIZE,
+    default: Is(|| Some(Compress::default().min_size)),
+    about: "Responses that are known to be shorter are sent as they are.",
+    example: "min_size = \"4k\"",
+};
+
+const TYPE: Text = Text { what: "media type", pattern: "^[^/*; ]+/[^*; ]*\\*?$" };
+
+/// The keys of `compress.level`.
+static LEVELS: Keys = Keys {
+    title: "`level` of `compress`",
+    place: "[[site]]\ncompress = { level = { … } }",
+    about: "The level of each coding.",
+    groups: &[&[&ZSTD, &BR, &GZIP]],
+    later: &[],
+};
+
+static ZSTD: Defaulted<Integer> = Key {
+    name: "zstd",
+    kind: Integer(1, 19),
+    default: Is(|| default_level(Coding::Zstd)),
+    about: "Level of zstd.",
+    example: "zstd = 6",
+};
+
+static BR: Defaulted<Integer> = Key {
+    name: "br",
+    kind: Integer(1, 11),
+    default: Is(|| default_level(Coding::Brotli)),
+    about: "Level of brotli.",
+    example: "br = 5",
+};
+
+static GZIP: Defaulted<Integer> = Key {
+    name: "gzip",
+    kind: Integer(1, 9),
+    default: Is(|| default_level(Coding::Gzip)),
+    about: "Level of gzip.",
+    example: "gzip = 6",
+};
+
+/// The keys of levels by their codings.
+static LEVEL_OF: [(Coding, &Defaulted<Integer>); 3] =
+    [(Coding::Zstd, &ZSTD), (Coding::Brotli, &BR), (Coding::Gzip, &GZIP)];
+
+fn default_level(coding: Coding) -> u32 {
+    Compress::default().codings.iter().find(|(one, _)| *one == coding).map_or(1, |(_, level)| *level)
+}
+
+/// The form of a list of codings.
+pub fn coding_list() -> Shape {
+    Shape::Words(CODING_WORDS.iter().map(|(word, _)| *word).collect()).list()
+}
+
+/// Names of codings.
+pub const CODING_WORDS: [(&str, Coding); 3] =
+    [("zstd", Coding::Zstd), ("br", Coding::Brotli), ("gzip", Coding::Gzip)];
 
 /// Reads `true`, `false`, or a table of what differs from `true`.
 pub fn read(value: Value<'_>) -> Option<Option<Arc<Compress>>> {
@@ -22,61 +178,69 @@ pub fn read(value: Value<'_>) -> Option<Option<Arc<Compress>>> {
         }
         None => {}
     }
-    let mut table = value.table(&COMPRESS, "compress = true")?;
-    let mut compress = Compress::default();
-    if let Some(codings) = table.optional("codings", codings) {
-        compress.codings = codings;
+    let mut table = value.table(&KEYS)?;
+    let mut compress = Compress { codings: table.read(&CODINGS), types: Vec::new(), min_size: 0 };
+    for (coding, level) in table.optional(&LEVEL).unwrap_or_default() {
+        compress.codings.iter_mut().filter(|(one, _)| *one == coding).for_each(|(_, old)| *old = level);
     }
-    table.optional("level", |value| levels(value, &mut compress.codings));
-    if let Some(types) = table.optional("types", types) {
-        compress.types = types;
-    }
-    if let Some(min_size) = table.optional("min_size", Value::size) {
-        compress.min_size = min_size.unwrap_or(u64::MAX);
-    }
+    compress.types = table.read(&TYPES);
+    compress.min_size = table.read(&MIN_SIZE).unwrap_or(u64::MAX);
     table.finish();
     Some(Some(Arc::new(compress)))
 }
 
+/// The keys with their values.
+pub fn pairs(compress: &Compress) -> Pairs {
+    Pairs::default()
+        .key(&CODINGS, &compress.codings)
+        .key(&LEVEL, &compress.codings)
+        .key(&TYPES, &compress.types)
+        .key(&MIN_SIZE, &Some(compress.min_size).filter(|size| *size < u64::MAX))
+}
+
+fn show_levels(levels: &[(Coding, u32)]) -> String {
+    let key = |coding: Coding| LEVEL_OF.iter().find(|(one, _)| *one == coding);
+    let levels = levels.iter().filter_map(|(coding, level)| Some((key(*coding)?.1, level)));
+    levels.fold(Pairs::default(), |pairs, (key, level)| pairs.key(key, level)).braces()
+}
+
 fn codings(value: Value<'_>) -> Option<Vec<(Coding, u32)>> {
-    let items = value.list("codings = [\"zstd\", \"br\", \"gzip\"]")?;
+    let items = value.list()?;
     if items.is_empty() {
         let problem = Problem::new("`codings` names no coding", "empty");
         value.error(problem.help("write `compress = false` where nothing is to be compressed"));
     }
-    let defaults = Compress::default().codings;
-    let level =
-        |coding: Coding| defaults.iter().find(|(one, _)| *one == coding).map_or(1, |(_, level)| *level);
-    let coding = |item: Value<'_>| item.choice(&CODINGS, &[]).map(|(coding, _)| (coding, level(coding)));
+    let coding =
+        |item: Value<'_>| item.choice(&CODING_WORDS, &[]).map(|coding| (coding, default_level(coding)));
     Some(items.into_iter().filter_map(coding).collect())
 }
 
-fn levels(value: Value<'_>, codings: &mut [(Coding, u32)]) -> Option<()> {
-    let mut table = value.table(&LEVELS, "level = { gzip = 5 }")?;
-    for (name, (coding, most)) in CODINGS {
-        let level = table.optional(name, integer(1..=most));
-        if let Some((level, (_, place))) = level.zip(codings.iter_mut().find(|(one, _)| *one == coding)) {
-            *place = level;
-        }
+/// The levels that are written.
+fn levels(value: Value<'_>) -> Option<Vec<(Coding, u32)>> {
+    let mut table = value.table(&LEVELS)?;
+    let mut levels = Vec::new();
+    for (coding, key) in LEVEL_OF {
+        let written = table.has(key);
+        let level = table.read(key);
+        levels.extend(written.then_some((coding, level)));
     }
     table.finish();
-    Some(())
+    Some(levels)
 }
 
 fn types(value: Value<'_>) -> Option<Vec<String>> {
-    let example = "types = [\"text/*\", \"application/json\"]";
     let kind = |item: Value<'_>| {
-        let text = item.string(example)?;
+        let text = item.string()?;
         let is_type =
             text.split_once('/').is_some_and(|(family, kind)| !family.is_empty() && !kind.is_empty());
         let bare = text.strip_suffix('*').unwrap_or(text);
         if !is_type || bare.contains(['*', ';', ' ']) {
             let problem =
                 Problem::new(format!("{} is not a type of content", show(text)), "needs `family/kind`");
-            item.error(problem.help(format!("write for example `{example}`")));
+            item.error(problem.help(format!("write for example `{}`", value.example())));
             return None;
         }
         Some(text.to_ascii_lowercase())
     };
-    Some(value.list(example)?.into_iter().filter_map(kind).collect())
+    Some(value.list()?.into_iter().filter_map(kind).collect())
 }

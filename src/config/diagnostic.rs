@@ -70,7 +70,16 @@ pub fn all_of<S: AsRef<str>>(words: &[S]) -> String {
 
 fn joined<S: AsRef<str>>(words: &[S], by: &str) -> String {
     let words: Vec<String> = words.iter().map(|word| format!("`{}`", word.as_ref())).collect();
-    match words.as_slice() {
+    plain(&words, by)
+}
+
+/// A list of phrases for a message: a, b or c.
+pub fn comma_or(phrases: &[String]) -> String {
+    plain(phrases, "or")
+}
+
+fn plain(words: &[String], by: &str) -> String {
+    match words {
         [] => String::new(),
         [only] => only.clone(),
         [first @ .., last] => format!("{} {by} {last}", first.join(", ")),

@@ -1,18 +1,132 @@
 //! The whole file: its tables, in the order in which they depend on each other.
 
+use std::{
+    collections::BTreeMap,
+    path::{Path, PathBuf},
+};
+
 use toml::de::DeTable;
 
 use super::{
-    acme,
+    acme::{self, Acme},
+    admin::{self, Admin},
     diagnostic::Problem,
-    limit::Limits,
-    listen::{self, Taken},
-    log,
-    model::{Config, Listen, Site, Trust},
-    read::{Context, TOP, Table, Value},
-    server,
-    site::{self, Hosts},
-    upstream::Upstreams,
+    keys::{Described, Key, Keys, Needed, Optional, Required, Shape, Unset, kind::Shaped},
+    limit::{self, Limit, Limits},
+    listen::{self, Listen, Taken, Trust},
+    log::{self, Log},
+    read::{Context, Table, Value},
+    server::{self, Server},
+    site::{self, Hosts, Site},
+    upstream::{self, Upstream, Upstreams},
+};
+
+/// A whole configuration that may take effect.
+#[derive(Debug, Clone)]
+pub struct Config {
+    /// Settings of the process.
+    pub server: Server,
+    /// Where operators look.
+    pub admin: Admin,
+    /// Where certificates are had from, when a site wants them.
+    pub acme: Option<Acme>,
+    /// What is written down, and where.
+    pub log: Log,
+    /// Sockets that clients connect to; never empty.
+    pub listen: Vec<Listen>,
+    /// Limits by name. Every name that a site or a route uses is here.
+    pub limits: BTreeMap<String, Limit>,
+    /// Sites in the order of the file; the first one without `host` answers for unknown names.
+    pub sites: Vec<Site>,
+    /// Groups of workers by name. Every name that a route uses is here.
+    pub upstreams: BTreeMap<String, Upstream>,
+}
+
+/// A configuration file, as told on the command line or found.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ConfigPath(pub PathBuf);
+
+impl ConfigPath {
+    /// `bowshock.toml` in the current directory when it exists, else `/etc/bowshock/bowshock.toml`.
+    pub fn find(given: Option<PathBuf>) -> Self {
+        let here = Path::new("bowshock.toml");
+        Self(given.unwrap_or_else(|| {
+            if here.exists() { here.into() } else { "/etc/bowshock/bowshock.toml".into() }
+        }))
+    }
+}
+
+/// The tables of a file.
+pub static TOP: Keys = Keys {
+    title: "the file's top level",
+    place: "…",
+    about: "The tables of a file (TOML 1.0).",
+    groups: &[&[&SERVER, &ADMIN, &LOG, &LISTEN, &ACME, &LIMIT, &SITE, &UPSTREAM]],
+    later: &["include"],
+};
+
+static SERVER: Optional<Shaped> = Key {
+    name: "server",
+    kind: Shaped(|| Shape::Table(&server::KEYS)),
+    default: Unset("the defaults of its keys"),
+    about: "Settings of the process and of client connections.",
+    example: "[server]\nmax_memory = \"4g\"",
+};
+
+static ADMIN: Optional<Shaped> = Key {
+    name: "admin",
+    kind: Shaped(|| Shape::Table(&admin::KEYS)),
+    default: Unset("the defaults of its keys"),
+    about: "The socket of metrics, status and commands.",
+    example: "[admin]\nlisten = \"unix:/run/bowshock/admin.sock\"\nmode = \"0660\"",
+};
+
+static LOG: Optional<Shaped> = Key {
+    name: "log",
+    kind: Shaped(|| Shape::Table(&log::KEYS)),
+    default: Unset("the defaults of its keys"),
+    about: "The log of the process, and the access log.",
+    example: "[log]\naccess = \"/var/log/bowshock/access.log\"",
+};
+
+static LISTEN: Optional<Shaped> = Key {
+    name: "listen",
+    kind: Shaped(|| Shape::Table(&listen::KEYS).list()),
+    default: Unset("`[::]:8080`; `[::]:80` and `[::]:443` where a site has `tls`"),
+    about: "Sockets that clients connect to.",
+    example: "[[listen]]\naddress = \"[::]:8080\"",
+};
+
+static ACME: Optional<Shaped> = Key {
+    name: "acme",
+    kind: Shaped(|| Shape::Table(&acme::KEYS)),
+    default: Unset("the defaults of its keys"),
+    about: "The certificate authority of sites with `tls = { acme = … }`.",
+    example: "[acme]\nstore = \"/srv/bowshock/acme\"",
+};
+
+static LIMIT: Optional<Shaped> = Key {
+    name: "limit",
+    kind: Shaped(|| Shape::Table(&limit::KEYS).by("NAME")),
+    default: Unset("none"),
+    about: "Limits on the requests of each client, by name.",
+    example: "[limit.api]\nkey = \"address\"\nrate = \"8r/s\"",
+};
+
+static SITE: Required<Shaped> = Key {
+    name: "site",
+    kind: Shaped(|| Shape::Table(&site::KEYS).list()),
+    default: Needed,
+    about: "Host names with their routes.",
+    example: "[[site]]\nhost = \"galaxy.example.org\"\n\n[site.routes]\n\"/\" = { answer = 204 }",
+};
+
+static UPSTREAM: Optional<Shaped> = Key {
+    name: "upstream",
+    kind: Shaped(|| Shape::Table(&upstream::KEYS).by("NAME")),
+    default: Unset("none"),
+    about: "Groups of servers that requests are passed to, by name.",
+    example: "[upstream.galaxy]\nservers = [\"unix:/run/galaxy/gunicorn.sock\"]",
 };
 
 /// What is enough for a Galaxy server.
@@ -29,27 +143,25 @@ servers = ["unix:/run/galaxy/gunicorn.sock"]"#;
 /// Reads the file. What comes back may take effect only when nothing was noted as an error.
 pub fn read<'a>(context: &'a Context<'a>, root: &'a DeTable<'a>) -> Config {
     let mut table = Table::new(context, root, 0..0, &TOP);
-    let server =
-        table.optional("server", server::read).unwrap_or_else(|| server::default(context.system.cores()));
-    let acme_value = table.take("acme");
-    let written = acme_value.and_then(acme::read);
-    let mut authority = written.clone().unwrap_or_else(acme::default);
-    let log = table.optional("log", log::read).unwrap_or(log::DEFAULT);
+    let server = server::read(context, table.take(&SERVER));
+    let acme_value = table.take(&ACME);
+    let mut authority = acme::read(context, acme_value);
+    let log = log::read(context, table.take(&LOG));
     let mut taken = Taken::default();
-    let listen = several(&mut table, "listen");
+    let listen = several(&mut table, &LISTEN);
     let listen: Option<Vec<Listen>> =
         listen.map(|values| values.into_iter().filter_map(|value| listen::read(value, &mut taken)).collect());
-    let has_admin = !table.which(&["admin"]).is_empty();
-    let admin = table.optional("admin", |value| listen::read_admin(value, &mut taken));
+    let has_admin = table.has(&ADMIN);
+    let admin = table.take(&ADMIN).and_then(|value| admin::read(value, &mut taken));
     if admin.is_none() && !has_admin {
         taken.check_default_admin(context);
     }
     // Before the sites, because routes name them.
-    let upstreams = table.take("upstream");
+    let upstreams = table.take(&UPSTREAM);
     let upstreams = upstreams.map(|value| Upstreams::read(value, &server.resolver)).unwrap_or_default();
-    let limits = table.take("limit").map(Limits::read).unwrap_or_default();
+    let limits = table.take(&LIMIT).map(Limits::read).unwrap_or_default();
     let mut hosts = Hosts::default();
-    let sites = match several(&mut table, "site") {
+    let sites = match several(&mut table, &SITE) {
         Some(values) => values
             .into_iter()
             .filter_map(|value| site::read(value, &mut hosts, &upstreams, &limits, &authority))
@@ -72,7 +184,7 @@ pub fn read<'a>(context: &'a Context<'a>, root: &'a DeTable<'a>) -> Config {
     check_tls(context, &sites, &listen);
     let has_acme = sites.iter().any(|site| site.tls.as_ref().is_some_and(|tls| tls.acme.is_some()));
     match acme_value {
-        None if has_acme => authority.store = acme::check_default_store(context, authority.store),
+        None if has_acme => acme::check_default_store(context, &authority.store),
         Some(value) if !has_acme => {
             let problem = Problem::new("no site wants a certificate of this CA", "not used");
             context.warn(value.span(), problem.help("give a site `tls = { acme = \"admin@example.org\" }`"));
@@ -85,8 +197,8 @@ pub fn read<'a>(context: &'a Context<'a>, root: &'a DeTable<'a>) -> Config {
     limits.warn_unused(context);
     Config {
         server,
-        admin: admin.unwrap_or_else(listen::default_admin),
-        acme: (has_acme || written.is_some()).then_some(authority),
+        admin: admin.unwrap_or_else(admin::default),
+        acme: (has_acme || acme_value.is_some()).then_some(authority),
         log,
         listen,
         limits: limits.read,
@@ -126,8 +238,9 @@ fn check_tls(context: &Context<'_>, sites: &[Site], listen: &[Listen]) {
 }
 
 /// The tables of `[[name]]`; `None` when there are none.
-fn several<'a>(table: &mut Table<'a>, name: &str) -> Option<Vec<Value<'a>>> {
-    let value = table.take(name)?;
+fn several<'a>(table: &mut Table<'a>, key: &'static dyn Described) -> Option<Vec<Value<'a>>> {
+    let value = table.take(key)?;
+    let name = key.name();
     if value.as_table().is_some() {
         let problem = Problem::new(format!("`[{name}]` is a list of tables"), "single brackets");
         value.error(problem.help(format!("write `[[{name}]]`, and its tables as `[{name}.…]`")));

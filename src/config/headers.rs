@@ -4,11 +4,28 @@ use http::{HeaderName, HeaderValue};
 
 use super::{
     diagnostic::{Problem, show},
+    keys::{Shape, Text, kind::Of},
+    print::{Pairs, quote},
     read::Value,
 };
 
 /// Headers with one value per name, in the order of the file.
 pub type Headers = Vec<(HeaderName, HeaderValue)>;
+
+/// A table of headers.
+pub const KIND: Of<Headers> = Of { shape, read, show: |headers| pairs(headers).braces() };
+
+/// The form of a table of headers.
+pub fn shape() -> Shape {
+    Shape::Text(Text { what: "value", pattern: "" }).by("NAME")
+}
+
+/// The headers with their values.
+pub fn pairs(headers: &Headers) -> Pairs {
+    headers.iter().fold(Pairs::default(), |pairs, (name, value)| {
+        pairs.named(name.as_str(), quote(&String::from_utf8_lossy(value.as_bytes())))
+    })
+}
 
 const EXAMPLE: &str = "headers = { X-Frame-Options = \"SAMEORIGIN\" }";
 
@@ -27,7 +44,7 @@ const FRAMING: [&str; 8] = [
 /// Reads a table of headers.
 pub fn read(value: Value<'_>) -> Option<Headers> {
     let mut headers = Headers::new();
-    for (key, value) in value.entries(EXAMPLE)? {
+    for (key, value) in value.entries()? {
         let name = key.read(|text| {
             let name = name(text)?;
             match headers.iter().any(|(other, _)| *other == name) {
@@ -37,7 +54,7 @@ pub fn read(value: Value<'_>) -> Option<Headers> {
                 false => Ok(name),
             }
         });
-        let content = value.string(EXAMPLE).and_then(|text| value.parse(text, content));
+        let content = value.string_like(EXAMPLE).and_then(|text| value.parse(text, content));
         headers.extend(name.zip(content));
     }
     Some(headers)

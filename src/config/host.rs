@@ -5,9 +5,28 @@ use regex::Regex;
 use super::{
     address::is_name,
     diagnostic::{Problem, show},
-    model::HostPattern,
     pattern::Regexes,
 };
+
+/// The pattern as it is written in a file.
+pub fn written(pattern: &HostPattern) -> String {
+    match pattern {
+        HostPattern::Exact(name) => name.clone(),
+        HostPattern::Suffix(suffix) => format!("*{suffix}"),
+        HostPattern::Regex(regex) => format!("~{regex}"),
+    }
+}
+
+/// One entry of `site.host`.
+#[derive(Debug, Clone)]
+pub enum HostPattern {
+    /// `galaxy.example.org`, in lower case.
+    Exact(String),
+    /// `*.example.org`, kept as `.example.org` in lower case.
+    Suffix(String),
+    /// `~regex`, matched against the lower-case name.
+    Regex(Regex),
+}
 
 /// Reads one entry of `site.host`; names become lower case.
 pub fn host(text: &str, regexes: &Regexes) -> Result<HostPattern, Problem> {

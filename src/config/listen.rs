@@ -1,26 +1,171 @@
-//! `[[listen]]` and `[admin]`: sockets, and who is believed on them.
+//! `[[listen]]`: sockets, and who is believed on them.
 
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::{
+    fmt,
+    net::{IpAddr, Ipv6Addr, SocketAddr},
+    path::PathBuf,
+};
 
 use ipnet::IpNet;
 
 use super::{
     address,
-    diagnostic::{Problem, Span, show},
-    host::host,
-    model::{Address, Admin, HostPattern, Listen, ListenTls, Trust},
+    admin::{self, Admin},
+    diagnostic::{self, Problem, Span},
+    keys::{
+        Defaulted, Is, Key, Keys, Needed, Optional, Required, Shape, Text, Unset,
+        kind::{BOOLEAN, Of, Shaped},
+    },
     paths,
-    read::{ADMIN, Context, LISTEN, Table, Value, integer, text},
-    tls,
+    print::{Out, Pairs, list, quote},
+    read::{Context, Value, integer, text},
+    tls::{self, ListenTls},
 };
 
-const ADDRESS: &str = "\"[::]:8080\"";
-
-/// Where operators look when the file does not say.
-pub fn default_admin() -> Admin {
-    let listen = Address::Tcp(SocketAddr::from((Ipv4Addr::LOCALHOST, 9180)));
-    Admin { listen, mode: None, hosts: Vec::new() }
+/// `[[listen]]`
+#[derive(Debug, Clone, PartialEq)]
+pub struct Listen {
+    /// The socket.
+    pub address: Address,
+    /// Whose forwarded headers are believed here.
+    pub trust: Trust,
+    /// Permission bits of a unix socket; `None` leaves them to the umask.
+    pub mode: Option<u32>,
+    /// Clients speak TLS here.
+    pub tls: Option<ListenTls>,
+    /// Trusted peers say in a PROXY header who has connected to them.
+    pub proxy_protocol: bool,
+    /// Of the operators' listener: [`Admin::hosts`].
+    pub hosts: Vec<String>,
 }
+
+impl From<&Admin> for Listen {
+    fn from(admin: &Admin) -> Self {
+        Self { mode: admin.mode, hosts: admin.hosts.clone(), ..Self::plain(admin.listen.clone()) }
+    }
+}
+
+impl Listen {
+    /// A listener that only has an address.
+    pub fn plain(address: Address) -> Self {
+        let (trust, hosts) = (Trust::default(), Vec::new());
+        Self { address, trust, mode: None, tls: None, proxy_protocol: false, hosts }
+    }
+}
+
+/// An address to listen on.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Address {
+    /// A TCP address.
+    Tcp(SocketAddr),
+    /// The path of a unix socket.
+    Unix(PathBuf),
+}
+
+impl Address {
+    /// The port of a TCP address.
+    pub fn port(&self) -> Option<u16> {
+        match self {
+            Self::Tcp(address) => Some(address.port()),
+            Self::Unix(_) => None,
+        }
+    }
+}
+
+impl fmt::Display for Address {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Tcp(address) => address.fmt(f),
+            Self::Unix(path) => write!(f, "unix:{}", path.display()),
+        }
+    }
+}
+
+/// Whose forwarded headers a listener believes. The default believes nobody.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Trust {
+    /// Every peer of this (unix) socket.
+    pub all: bool,
+    /// Peers from these networks; also proxies to walk past in `X-Forwarded-For`.
+    pub networks: Vec<IpNet>,
+    /// Peers of a unix socket that run as these users.
+    pub uids: Vec<u32>,
+}
+
+/// The keys of `[[listen]]`.
+pub static KEYS: Keys = Keys {
+    title: "`[[listen]]`",
+    place: "[[listen]]\n…",
+    about: "A socket that clients connect to. Without any the proxy listens on `[::]:8080`, and where a site has `tls`, on \
+            `[::]:80` and `[::]:443`. `[::]` takes IPv4 too.",
+    groups: &[&[&ADDRESS, &TRUST, &MODE, &TLS, &PROXY_PROTOCOL]],
+    later: &[],
+};
+
+static ADDRESS: Required<Shaped> = Key {
+    name: "address",
+    kind: Shaped(|| Shape::Text(SOCKET)),
+    default: Needed,
+    about: "IP address with port, or unix socket. Port 0 is any free port.",
+    example: "address = \"[::]:8080\"",
+};
+
+static TRUST: Optional<Shaped> = Key {
+    name: "trust",
+    kind: Shaped(|| {
+        Shape::Either(vec![
+            Shape::Words(vec!["all"]),
+            Shape::Either(vec![Shape::Text(NETWORK), Shape::Integer(0, u32::MAX)]).list(),
+        ])
+    }),
+    default: Unset("nobody"),
+    about: "Peers whose X-Forwarded-*, Forwarded, REMOTE_USER and PROXY headers are believed; from others they are dropped. \
+            On a unix socket also user ids, or `\"all\"` for every process that may connect.",
+    example: "address = \"[::]:8080\"\ntrust = [\"10.0.0.0/8\"]",
+};
+
+static MODE: Optional<Shaped> = mode_key("address = \"unix:/run/bowshock/http.sock\"\nmode = \"0660\"");
+
+/// A key of both tables.
+pub const fn mode_key(example: &'static str) -> Optional<Shaped> {
+    Key {
+        name: "mode",
+        kind: Shaped(|| Shape::Either(vec![Shape::Text(PERMISSIONS), Shape::Integer(0, 0o777)])),
+        default: Unset("left to the umask"),
+        about: "Permissions of a unix socket, in octal.",
+        example,
+    }
+}
+
+static TLS: Defaulted<Of<Option<ListenTls>>> = Key {
+    name: "tls",
+    kind: Of {
+        shape: || Shape::Either(vec![Shape::Boolean, Shape::Table(&tls::KEYS)]),
+        read: tls::read_listen,
+        show: tls::show_listen,
+    },
+    default: Is(|| None),
+    about: "TLS with the certificates of the sites. A table is a certificate for names that no site has one for.",
+    example: "address = \"[::]:443\"\ntls = true",
+};
+
+static PROXY_PROTOCOL: Defaulted<Of<bool>> = Key {
+    name: "proxy_protocol",
+    kind: BOOLEAN,
+    default: Is(|| false),
+    about: "Connections begin with a PROXY header (version 1 or 2), as a TCP load balancer sends it. Only peers in `trust` \
+            may connect.",
+    example: "address = \"[::]:8080\"\ntrust = [\"10.0.0.0/8\"]\nproxy_protocol = true",
+};
+
+/// The form of an address to listen on.
+pub const SOCKET: Text = Text {
+    what: "IP address with port (`\"[::]:443\"`), or unix socket (`\"unix:/run/bowshock/http.sock\"`)",
+    pattern: "^(unix:/.+|[0-9a-fA-F.:\\[\\]%]+:[0-9]+)$",
+};
+const NETWORK: Text =
+    Text { what: "IP address or network (`\"10.0.0.0/8\"`)", pattern: "^[0-9a-fA-F.:]+(/[0-9]{1,3})?$" };
+const PERMISSIONS: Text = Text { what: "octal number in quotes", pattern: "^(0o)?[0-7]+$" };
 
 /// Where clients connect when the file does not say.
 pub fn default_listen() -> Listen {
@@ -65,7 +210,7 @@ impl Taken {
 
     /// Notes that a file takes the address where operators look when it does not say.
     pub fn check_default_admin(&self, context: &Context<'_>) {
-        let Admin { listen, .. } = default_admin();
+        let Admin { listen, .. } = admin::default();
         if let Some((taken, span)) =
             self.0.iter().find(|(taken, _)| *taken == listen || excludes(taken, &listen))
         {
@@ -93,67 +238,61 @@ fn excludes(one: &Address, other: &Address) -> bool {
     one.port() == other.port() && (takes(one, other) || takes(other, one) || plain(one) == plain(other))
 }
 
-/// Reads `[admin]`.
-pub fn read_admin(value: Value<'_>, taken: &mut Taken) -> Option<Admin> {
-    let mut table = value.table(&ADMIN, "[admin]")?;
-    let default = default_admin();
-    let listen = table.optional("listen", |value| socket(value, taken)).unwrap_or(default.listen);
-    let mode = mode(&mut table, matches!(listen, Address::Unix(_)));
-    let hosts = table.optional("hosts", admin_hosts).unwrap_or_default();
-    table.finish();
-    Some(Admin { listen, mode, hosts })
+/// Writes a `[[listen]]`.
+pub fn show(out: &mut Out, listen: &Listen) {
+    let Trust { all, networks, uids } = &listen.trust;
+    let networks = networks.iter().map(|network| quote(&network.to_string()));
+    let trust = if *all { quote("all") } else { list(networks.chain(uids.iter().map(u32::to_string))) };
+    let pairs = Pairs::default()
+        .written(&ADDRESS, quote(&listen.address.to_string()))
+        .written(&TRUST, trust)
+        .written_if(&MODE, listen.mode.map(show_mode));
+    let pairs = if listen.tls.is_some() { pairs.key(&TLS, &listen.tls) } else { pairs };
+    let pairs = pairs.written_if(&PROXY_PROTOCOL, listen.proxy_protocol.then_some(true));
+    out.table("[[listen]]", &pairs);
 }
 
-/// Reads `admin.hosts`: names that a `Host` may have.
-fn admin_hosts(value: Value<'_>) -> Option<Vec<String>> {
-    const HOSTS: &str = "hosts = [\"bowshock.example.org\"]";
-    let mut names = Vec::new();
-    for item in value.list(HOSTS)? {
-        let Some(text) = item.string(HOSTS) else { continue };
-        match host(text, &item.context.regexes) {
-            Ok(HostPattern::Exact(name)) => names.push(name),
-            Ok(HostPattern::Suffix(_) | HostPattern::Regex(_)) => {
-                let problem = Problem::new(
-                    format!("{} is not a host name", show(text)),
-                    "only whole names are taken here",
-                );
-                item.error(problem.help(format!("write for example `{HOSTS}`")));
-            }
-            Err(problem) => item.error(problem),
-        }
-    }
-    Some(names)
+/// Writes `mode`.
+pub fn show_mode(mode: u32) -> String {
+    quote(&format!("{mode:04o}"))
 }
 
 /// Reads one `[[listen]]`.
 pub fn read(value: Value<'_>, taken: &mut Taken) -> Option<Listen> {
-    let mut table = value.table(&LISTEN, "[[listen]]")?;
-    let address = table.required("address", ADDRESS, |value| socket(value, taken));
+    let mut table = value.table(&KEYS)?;
+    let address = table.demand(&ADDRESS).and_then(|value| socket(value, taken));
     let unix = address.as_ref().is_none_or(|address| matches!(address, Address::Unix(_)));
-    let trust = table.optional("trust", |value| trust(value, unix)).unwrap_or_default();
-    let mode = mode(&mut table, unix);
-    let tls = table.optional("tls", tls::read_listen).flatten();
-    let proxy_protocol = table.take("proxy_protocol");
-    let announced = proxy_protocol.and_then(Value::boolean).unwrap_or(false);
-    if let Some(value) = proxy_protocol.filter(|_| announced && trust == Trust::default()) {
+    let trust = table.take(&TRUST).and_then(|value| trust(value, unix)).unwrap_or_default();
+    let mode = mode(table.take(&MODE), unix);
+    let tls = table.read(&TLS);
+    let announced = table.take(&PROXY_PROTOCOL);
+    let proxy_protocol = announced.and_then(Value::boolean).unwrap_or_else(PROXY_PROTOCOL.default.0);
+    if let Some(value) = announced.filter(|_| proxy_protocol && trust == Trust::default()) {
         let problem = Problem::new("`proxy_protocol` without `trust`", "nobody is believed here");
         value.error(problem.help("list the balancers in front: `trust = [\"10.0.0.0/8\"]`"));
     }
     table.finish();
     let hosts = Vec::new();
-    Some(Listen { address: address?, trust, mode, tls, proxy_protocol: announced, hosts })
+    Some(Listen { address: address?, trust, mode, tls, proxy_protocol, hosts })
 }
 
-fn socket(value: Value<'_>, taken: &mut Taken) -> Option<Address> {
+/// Reads an address to listen on, which then nobody else may have.
+pub fn socket(value: Value<'_>, taken: &mut Taken) -> Option<Address> {
     if let Some((port, 10)) = value.as_integer() {
         return value
             .wanted("an IP address with a port, in quotes", &format!("{} = \"[::]:{port}\"", value.name));
     }
-    let address = text(ADDRESS, address::listen)(value)?;
+    let address = address_only(value)?;
+    taken.take(value, &address);
+    Some(address)
+}
+
+/// Reads an address to listen on.
+pub fn address_only(value: Value<'_>) -> Option<Address> {
+    let address = text(address::listen)(value)?;
     if let Address::Unix(path) = &address {
         paths::need_parent(value, path);
     }
-    taken.take(value, &address);
     Some(address)
 }
 
@@ -173,7 +312,7 @@ fn trust(value: Value<'_>, unix: bool) -> Option<Trust> {
         _ => {}
     }
     let mut trust = Trust::default();
-    for item in value.list("trust = [\"10.0.0.0/8\"]")? {
+    for item in value.list()? {
         if item.as_integer().is_none() {
             trust.networks.extend(network(item));
         } else if unix {
@@ -190,11 +329,13 @@ fn trust(value: Value<'_>, unix: bool) -> Option<Trust> {
 }
 
 fn network(value: Value<'_>) -> Option<IpNet> {
-    let text = value.string("trust = [\"10.0.0.0/8\"]")?;
+    let text = value.string()?;
     let parsed = text.parse::<IpNet>().ok().or_else(|| text.parse::<IpAddr>().ok().map(IpNet::from));
     let Some(network) = parsed else {
-        let problem =
-            Problem::new(format!("{} is not a network", show(text)), "needs an IP address or a CIDR");
+        let problem = Problem::new(
+            format!("{} is not a network", diagnostic::show(text)),
+            "needs an IP address or a CIDR",
+        );
         value.error(problem.help(
             "write for example `\"10.0.0.0/8\"`, `\"192.0.2.7\"` or `\"2001:db8::/32\"`; \
              a user id stands without quotes",
@@ -218,8 +359,9 @@ fn network(value: Value<'_>) -> Option<IpNet> {
     Some(network.trunc())
 }
 
-fn mode(table: &mut Table<'_>, unix: bool) -> Option<u32> {
-    let value = table.take("mode")?;
+/// Reads `mode` of a socket.
+pub fn mode(value: Option<Value<'_>>, unix: bool) -> Option<u32> {
+    let value = value?;
     if !unix {
         let problem =
             Problem::new("`mode` is only possible on a unix socket", "a TCP port has no permissions");
@@ -239,7 +381,8 @@ fn mode(table: &mut Table<'_>, unix: bool) -> Option<u32> {
     let octal = !digits.is_empty() && digits.bytes().all(|digit| matches!(digit, b'0'..=b'7'));
     let mode = u32::from_str_radix(digits, 8).ok().filter(|mode| octal && *mode <= 0o777);
     if mode.is_none() {
-        let problem = Problem::new(format!("{} is not a mode", show(digits)), "needs three octal digits");
+        let problem =
+            Problem::new(format!("{} is not a mode", diagnostic::show(digits)), "needs three octal digits");
         value.error(problem.help("write for example `mode = \"0660\"`: the owner and the group may connect"));
     }
     mode

@@ -1,43 +1,180 @@
 //! `[log]`: what is written down, and where.
 
+use std::path::PathBuf;
+
 use super::{
-    diagnostic::{Problem, show},
-    model::{AccessFormat, AccessLog, AccessTarget, Level, Log, LogFormat},
+    diagnostic::{self, Problem},
+    keys::{
+        Defaulted, Is, Key, Keys, Needed, Required, Shape, Text,
+        kind::{Of, Shaped, Words},
+    },
     paths,
-    read::{ACCESS, LOG, Value},
+    print::{Out, Pairs, path, quote, word},
+    read::{Context, Table, Value},
 };
 
-const EXAMPLE: &str = "\"/var/log/bowshock/access.log\"";
+/// `[log]`
+#[derive(Debug, Clone, PartialEq)]
+pub struct Log {
+    /// The least severe message that is written.
+    pub level: Level,
+    /// How messages look on standard error.
+    pub format: LogFormat,
+    /// One line per request, or none.
+    pub access: Option<AccessLog>,
+}
 
-/// The log of a file without `[log]`.
-pub const DEFAULT: Log = Log { level: Level::Info, format: LogFormat::Text, access: None };
+/// `log.level`, from most to least severe.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Level {
+    /// Only what an operator must act on.
+    Error,
+    /// And what an operator should know.
+    Warn,
+    /// And what happens in the large.
+    Info,
+    /// And what happens to single requests.
+    Debug,
+    /// And everything else.
+    Trace,
+}
 
-/// The words of `log.level`.
-pub const LEVELS: [(&str, Level); 5] = [
-    ("info", Level::Info),
-    ("error", Level::Error),
-    ("warn", Level::Warn),
-    ("debug", Level::Debug),
-    ("trace", Level::Trace),
-];
+/// `log.format`
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum LogFormat {
+    /// Lines for people.
+    Text,
+    /// Lines for programs.
+    Json,
+}
 
-/// The words of `log.format`.
-pub const FORMATS: [(&str, LogFormat); 2] = [("text", LogFormat::Text), ("json", LogFormat::Json)];
+/// `log.access`
+#[derive(Debug, Clone, PartialEq)]
+pub struct AccessLog {
+    /// Where the lines go.
+    pub to: AccessTarget,
+    /// What a line looks like.
+    pub format: AccessFormat,
+}
 
-/// The words of `format` of `log.access`.
-pub const ACCESS_FORMATS: [(&str, AccessFormat); 2] =
+/// Where access log lines go.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum AccessTarget {
+    /// Standard output.
+    Stdout,
+    /// Appended to a file.
+    File(PathBuf),
+}
+
+/// What an access log line looks like.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum AccessFormat {
+    /// The combined format of Apache and nginx.
+    Combined,
+    /// One JSON object per line.
+    Json,
+}
+
+/// The keys of `[log]`.
+pub static KEYS: Keys = Keys {
+    title: "`[log]`",
+    place: "[log]\n…",
+    about: "The log of the process on standard error, and the access log.",
+    groups: &[&[&LEVEL, &FORMAT, &ACCESS]],
+    later: &[],
+};
+
+static LEVEL: Defaulted<Words<Level>> = Key {
+    name: "level",
+    kind: Words(&[
+        ("info", Level::Info),
+        ("error", Level::Error),
+        ("warn", Level::Warn),
+        ("debug", Level::Debug),
+        ("trace", Level::Trace),
+    ]),
+    default: Is(|| Level::Info),
+    about: "The least severe messages that are written. `\"debug\"` tells what happens to single requests.",
+    example: "level = \"debug\"",
+};
+
+static FORMAT: Defaulted<Words<LogFormat>> = Key {
+    name: "format",
+    kind: Words(&[("text", LogFormat::Text), ("json", LogFormat::Json)]),
+    default: Is(|| LogFormat::Text),
+    about: "Lines of text, or one JSON object a line for a log collector. A change takes effect at a restart.",
+    example: "format = \"json\"",
+};
+
+static ACCESS: Defaulted<Of<Option<AccessLog>>> = Key {
+    name: "access",
+    kind: Of {
+        shape: || Shape::Either(vec![Shape::Text(TARGET), Shape::Table(&ACCESS_KEYS)]),
+        read: access,
+        show: show_access,
+    },
+    default: Is(|| None),
+    about: "The access log, one line a request: a file, which is appended to, `\"stdout\"` or `\"off\"`. SIGUSR1 \
+            and a reload open the file anew.",
+    example: "access = \"/var/log/bowshock/access.log\"",
+};
+
+/// The keys of `log.access`.
+static ACCESS_KEYS: Keys = Keys {
+    title: "`access` of `[log]`",
+    place: "[log]\naccess = { … }",
+    about: "The access log with a format of its own.",
+    groups: &[&[&TO, &ACCESS_FORMAT]],
+    later: &[],
+};
+
+static TO: Required<Shaped> = Key {
+    name: "to",
+    kind: Shaped(|| Shape::Text(TARGET)),
+    default: Needed,
+    about: "Where the lines go: a file, `\"stdout\"` or `\"off\"`.",
+    example: "to = \"/var/log/bowshock/access.log\"",
+};
+
+static ACCESS_FORMAT: Defaulted<Of<AccessFormat>> = Key {
+    name: "format",
+    kind: Of {
+        shape: || Shape::Words(ACCESS_FORMATS.iter().map(|(word, _)| *word).collect()),
+        read: access_format,
+        show: |format| word(&ACCESS_FORMATS, format),
+    },
+    default: Is(|| AccessFormat::Combined),
+    about: "`\"combined\"` is the format of nginx and Apache with that name; `\"json\"` has more in it.",
+    example: "to = \"stdout\", format = \"json\"",
+};
+
+const TARGET: Text = Text { what: "absolute path, `\"stdout\"` or `\"off\"`", pattern: "^(/.*|stdout|off)$" };
+
+const ACCESS_FORMATS: [(&str, AccessFormat); 2] =
     [("combined", AccessFormat::Combined), ("json", AccessFormat::Json)];
 
-/// Reads `[log]`.
-pub fn read(value: Value<'_>) -> Option<Log> {
-    let mut table = value.table(&LOG, "[log]")?;
-    let log = Log {
-        level: table.optional("level", |value| value.choice(&LEVELS, &[])).unwrap_or(DEFAULT.level),
-        format: table.optional("format", |value| value.choice(&FORMATS, &[])).unwrap_or(DEFAULT.format),
-        access: table.optional("access", access).flatten(),
-    };
+/// Reads `[log]`, or takes the defaults where the file has none.
+pub fn read(context: &Context<'_>, value: Option<Value<'_>>) -> Log {
+    let table = value.and_then(|value| value.table(&KEYS));
+    let mut table = table.unwrap_or_else(|| Table::absent(context, &KEYS));
+    let log = Log { level: table.read(&LEVEL), format: table.read(&FORMAT), access: table.read(&ACCESS) };
     table.finish();
-    Some(log)
+    log
+}
+
+/// Writes `[log]`.
+pub fn show(out: &mut Out, log: &Log) {
+    let pairs = Pairs::default().key(&LEVEL, &log.level).key(&FORMAT, &log.format).key(&ACCESS, &log.access);
+    out.table("[log]", &pairs);
+}
+
+fn show_access(access: &Option<AccessLog>) -> String {
+    let Some(AccessLog { to, format }) = access else { return quote("off") };
+    let to = match to {
+        AccessTarget::Stdout => quote("stdout"),
+        AccessTarget::File(file) => path(file),
+    };
+    Pairs::default().written(&TO, to).key(&ACCESS_FORMAT, format).braces()
 }
 
 /// `Some(None)` is off.
@@ -45,9 +182,9 @@ fn access(value: Value<'_>) -> Option<Option<AccessLog>> {
     if value.as_str().is_some() {
         return Some(target(value)?.map(|to| AccessLog { to, format: AccessFormat::Combined }));
     }
-    let mut table = value.table(&ACCESS, &format!("access = {EXAMPLE}"))?;
-    let to = table.required("to", EXAMPLE, target);
-    let format = table.optional("format", access_format).unwrap_or(AccessFormat::Combined);
+    let mut table = value.table(&ACCESS_KEYS)?;
+    let to = table.demand(&TO).and_then(target);
+    let format = table.read(&ACCESS_FORMAT);
     table.finish();
     Some(to?.map(|to| AccessLog { to, format }))
 }
@@ -61,7 +198,7 @@ fn access_format(value: Value<'_>) -> Option<AccessFormat> {
 }
 
 fn target(value: Value<'_>) -> Option<Option<AccessTarget>> {
-    let text = value.string(&format!("{} = {EXAMPLE}", value.name))?;
+    let text = value.string()?;
     match text {
         "off" => Some(None),
         "stdout" => Some(Some(AccessTarget::Stdout)),
@@ -74,10 +211,12 @@ fn target(value: Value<'_>) -> Option<Option<AccessTarget>> {
             value.choice(&[("stdout", ()), ("off", ())], &["syslog:"]).map(|()| None)
         }
         _ => {
-            let title = format!("{} is no place for the access log", show(text));
+            let title = format!("{} is no place for the access log", diagnostic::show(text));
             value.error(
-                Problem::new(title, "not known")
-                    .help(format!("write `\"off\"`, `\"stdout\"` or a whole path such as `{EXAMPLE}`")),
+                Problem::new(title, "not known").help(format!(
+                    "write `\"off\"`, `\"stdout\"` or a whole path such as `{}`",
+                    value.example
+                )),
             );
             None
         }

@@ -1,10 +1,10 @@
 //! The configuration: a file as typed, checked into types that cannot be wrong.
 //!
 //! ```text
-//! model       what the program uses          print       and how it is written down again
-//! file        the whole file, table by table: server, log, listen, upstream, site, route, action, headers
-//! access, limit, networks            who may ask, and how much
-//! acme        certificates that a CA gives
+//! keys        the description of a key, and all that is told from it: help, reference, JSON Schema, suggestions
+//! file        the whole file, and a module per table: types, keys, reading and printing together
+//!             server, admin, log, listen, acme, limit, site, route, upstream; tls, compress, headers, access, networks
+//! print       what the tables have in common when a configuration is written down again
 //! read        values with their places, and a note of everything that is wrong
 //! units, address, host, pattern, template, paths     what stands inside of strings
 //! diagnostic  what is wrong, where, and what to write instead
@@ -13,17 +13,17 @@
 
 mod access;
 mod acme;
-mod action;
 mod address;
+mod admin;
 mod compress;
 mod diagnostic;
 mod file;
 mod headers;
 mod host;
+mod keys;
 mod limit;
 mod listen;
 mod log;
-mod model;
 mod networks;
 mod paths;
 mod pattern;
@@ -48,13 +48,28 @@ use read::Context;
 
 pub use access::Access;
 pub use acme::{Acme, AcmeSite, Challenge, Eab};
+pub use admin::Admin;
+pub use compress::{Coding, Compress};
 pub use diagnostic::Report;
+pub use file::{Config, ConfigPath};
+pub use host::HostPattern;
+pub use keys::{UnknownKey, help, reference, schema};
 pub use limit::{Class, Limit, LimitKey, LimitNames, UserAgents};
-pub use model::*;
+pub use listen::{Address, Listen, Trust};
+pub use log::{AccessFormat, AccessLog, AccessTarget, Level, Log, LogFormat};
 pub use networks::Networks;
+pub use pattern::PathPattern;
 pub use print::print;
+pub use route::{Action, Buffering, Files, Route, RouteRetry, Symlinks, Types};
+pub use server::{Http2, Server};
+pub use site::Site;
 pub use system::{AnyMachine, System};
+pub use template::{Part, Template};
+pub use tls::{ClientTls, ListenTls, RedirectHttps, Tls, TlsVersion};
 pub use units::Rate;
+pub use upstream::{
+    Balance, HashKey, Health, QueueOrder, Retry, ServerAddress, Upstream, UpstreamServer, UpstreamTls,
+};
 
 /// A configuration that may take effect.
 #[derive(Debug, Clone)]

@@ -13,6 +13,7 @@ use ipnet::IpNet;
 
 use super::{
     diagnostic::{Problem, show},
+    keys::{Shape, Text},
     paths,
     read::Value,
 };
@@ -122,12 +123,21 @@ pub struct NetworkFiles(RefCell<HashMap<PathBuf, Arc<[IpNet]>>>);
 /// Wrong lines of a file that are told; the rest is only counted.
 const MOST_LINES: usize = 5;
 
+/// The form of a list of networks.
+pub fn shape() -> Shape {
+    Shape::Text(NETWORK).list()
+}
+
+const NETWORK: Text = Text {
+    what: "IP address, network (`\"10.0.0.0/8\"`) or path of a file with one network a line",
+    pattern: "^(/.*|[0-9a-fA-F.:]+(/[0-9]{1,3})?)$",
+};
+
 /// Reads a list of networks and of files with networks.
 pub fn read(value: Value<'_>) -> Option<Networks> {
-    let example = format!("{} = [\"192.0.2.0/24\", \"/etc/bowshock/networks.txt\"]", value.name);
     let (mut written, mut networks) = (Vec::new(), Vec::new());
-    for item in value.list(&example)? {
-        let Some(text) = item.string(&example) else { continue };
+    for item in value.list()? {
+        let Some(text) = item.string() else { continue };
         if text.starts_with('/') {
             let Some(path) = item.parse(text, |text| paths::absolute(text, "/etc/bowshock")) else {
                 continue;

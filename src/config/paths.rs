@@ -56,6 +56,13 @@ pub fn need_something(value: Value<'_>, path: &Path) {
     need(value, path, value.context.system.exists(path));
 }
 
+/// Notes when the certificates of authorities at `path` cannot be used.
+pub fn need_authorities(value: Value<'_>, path: &Path) {
+    if let Err(reason) = value.context.system.authorities(path) {
+        value.error(Problem::new(reason, "cannot be used"));
+    }
+}
+
 /// Notes when a file cannot be made at `path` because there is no directory for it.
 pub fn need_parent(value: Value<'_>, path: &Path) {
     if let Some(parent) = path.parent() {

@@ -4,10 +4,23 @@ use std::{cell::RefCell, collections::HashMap};
 
 use regex::{Regex, RegexBuilder};
 
-use super::{
-    diagnostic::{Problem, show},
-    model::PathPattern,
-};
+use super::diagnostic::{Problem, show};
+
+/// The key of a route, by nginx's location words.
+#[derive(Debug, Clone)]
+pub enum PathPattern {
+    /// `"= /exact"`
+    Exact(String),
+    /// `"/prefix"` and `"^~ /prefix"`: whole segments.
+    Prefix {
+        /// The prefix, without a trailing slash except for `/` itself.
+        path: String,
+        /// `^~`: no regex is tried when this is the longest prefix.
+        before_regex: bool,
+    },
+    /// `"~ regex"` and `"~* regex"` (case-insensitive, already compiled so).
+    Regex(Regex),
+}
 
 /// Reads `"/prefix"`, `"= /exact"`, `"^~ /prefix"`, `"~ regex"` or `"~* regex"`.
 pub fn path(key: &str, regexes: &Regexes) -> Result<PathPattern, Problem> {

@@ -3,29 +3,151 @@
 use std::{
     collections::{BTreeMap, HashMap, hash_map::Entry},
     path::PathBuf,
+    sync::Arc,
 };
 
 use super::{
     access::{self, Access},
     acme::Acme,
-    compress,
-    diagnostic::{Problem, Span, show},
-    headers,
-    host::host,
-    limit::Limits,
-    model::{HostPattern, Route, Site},
+    compress::{self, Compress},
+    diagnostic::{self, Problem, Span},
+    headers::{self, Headers},
+    host::{self, HostPattern, host},
+    keys::{
+        Defaulted, Is, Key, Keys, Needed, Optional, Required, Shape, Text, Unset,
+        kind::{self, Of, SIZE, Shaped},
+    },
+    limit::{self, Limits},
     paths, pattern,
-    read::{SITE, Value},
-    route::{self, Inherited},
-    tls,
+    print::{Out, Pairs, path, quote, strings},
+    read::Value,
+    route::{self, Inherited, Route},
+    tls::{self, RedirectHttps, Tls},
     upstream::Upstreams,
 };
 
-const HOST: &str = "host = \"galaxy.example.org\"";
-const ROUTES: &str = "[site.routes]\n\"/\" = { proxy = \"galaxy\" }";
+/// `[[site]]`
+#[derive(Debug, Clone)]
+pub struct Site {
+    /// The first host as written, or `default`; the `site` label of metrics.
+    pub name: String,
+    /// The names it answers for; empty for the default site.
+    pub hosts: Vec<HostPattern>,
+    /// Pages that are sent in place of the proxy's own, by the status of the error.
+    pub errors: BTreeMap<u16, PathBuf>,
+    /// Bytes per second of all its answers together, each of which gets the same part.
+    pub limit_rate: Option<u64>,
+    /// Its certificate.
+    pub tls: Option<Tls>,
+    /// Clients are to come by HTTPS.
+    pub redirect_https: Option<RedirectHttps>,
+    /// Its routes, in the order of the file.
+    pub routes: Vec<Route>,
+}
 
-/// Bytes; what most Galaxy servers allow for what is not a resumable upload.
-const MAX_BODY: u64 = 1 << 30;
+/// The keys of `[[site]]`.
+pub static KEYS: Keys = Keys {
+    title: "`[[site]]`",
+    place: "[[site]]\n…",
+    about: "Host names and their routes. What a site says of headers, bodies, compression, clients and limits holds for its \
+            routes, unless they say something else.",
+    groups: &[
+        &[&HOST, &ROUTES, &HEADERS, &ERRORS, &MAX_BODY, &LIMIT_RATE],
+        access::KEYS,
+        &[&LIMITS, &TLS, &REDIRECT_HTTPS, &COMPRESS],
+    ],
+    later: &["galaxy"],
+};
+
+static HOST: Optional<Shaped> = Key {
+    name: "host",
+    kind: Shaped(|| Shape::one_or_more(|| Shape::Text(NAME))),
+    default: Unset("every name that no other site has"),
+    about: "Names in Host that the site is for. An exact name goes before `*.`, and that before an expression.",
+    example: "host = [\"galaxy.example.org\", \"*.galaxy.example.org\"]",
+};
+
+static ROUTES: Required<Shaped> = Key {
+    name: "routes",
+    kind: Shaped(|| Shape::Table(&route::KEYS).by("PATH")),
+    default: Needed,
+    about: "Routes by path, in nginx's location words with its precedence: `\"/prefix\"` (of whole segments), \
+            `\"= /exact\"`, `\"^~ /prefix\"` (no expression is tried then), `\"~ regex\"`, and `\"~* regex\"` in any case.",
+    example: "routes = { \"/\" = { answer = 204 } }",
+};
+
+static HEADERS: Optional<Of<Headers>> = Key {
+    name: "headers",
+    kind: headers::KIND,
+    default: Unset("none"),
+    about: "Headers that are set on every response, errors too. A route adds its own, and replaces those of the same name.",
+    example: "headers = { X-Frame-Options = \"SAMEORIGIN\" }",
+};
+
+static ERRORS: Optional<Of<BTreeMap<u16, PathBuf>>> = Key {
+    name: "errors",
+    kind: Of {
+        shape: || Shape::Text(kind::FILE).by("STATUS"),
+        read: errors,
+        show: |pages| show_errors(pages),
+    },
+    default: Unset("short pages of the proxy"),
+    about: "Files that are sent in place of the proxy's own error pages, by status from 400 to 599.",
+    example: "errors = { 404 = \"/srv/galaxy/errors/404.html\" }",
+};
+
+static MAX_BODY: Defaulted<Of<Option<u64>>> = Key {
+    name: "max_body",
+    kind: SIZE,
+    default: Is(|| Some(1 << 30)),
+    about: "Largest request body (nginx's `client_max_body_size`); a larger one gets 413. Resumable uploads come in pieces, \
+            each of which counts for itself.",
+    example: "max_body = \"10g\"",
+};
+
+static LIMIT_RATE: Optional<Of<Option<u64>>> = Key {
+    name: "limit_rate",
+    kind: SIZE,
+    default: Unset("no limit"),
+    about: "Bytes per second of all responses of the site together, shared evenly among them.",
+    example: "limit_rate = \"100m\"",
+};
+
+static LIMITS: Optional<Shaped> = Key {
+    name: "limits",
+    kind: Shaped(limit::names_shape),
+    default: Unset("none"),
+    about: "Names of `[limit.NAME]` that requests must pass, each of them.",
+    example: "limits = [\"api\"]",
+};
+
+static TLS: Optional<Shaped> = Key {
+    name: "tls",
+    kind: Shaped(|| Shape::Table(&tls::KEYS)),
+    default: Unset("HTTP only"),
+    about: "The certificate of the site.",
+    example: "host = \"galaxy.example.org\"\ntls = { acme = \"admin@example.org\" }",
+};
+
+static REDIRECT_HTTPS: Defaulted<Of<Option<RedirectHttps>>> = Key {
+    name: "redirect_https",
+    kind: Of {
+        shape: || Shape::Either(vec![Shape::Boolean, Shape::Table(&tls::REDIRECT_KEYS)]),
+        read: tls::read_redirect,
+        show: tls::show_redirect,
+    },
+    default: Is(|| None),
+    about: "Requests over HTTP are redirected to HTTPS; a table adds HSTS. A proxy in front that `trust` names says by \
+            X-Forwarded-Proto what the client used.",
+    example: "host = \"galaxy.example.org\"\ntls = { acme = \"admin@example.org\" }\nredirect_https = { hsts = \"365d\" }",
+};
+
+static COMPRESS: Defaulted<Of<Option<Arc<Compress>>>> = compress::key(Is(|| None));
+
+const HOST_EXAMPLE: &str = "host = \"galaxy.example.org\"";
+
+const NAME: Text =
+    Text { what: "host name, `\"*.example.org\"` for all below it, or `\"~REGEX\"`", pattern: "" };
 
 /// The host names taken so far, and where.
 #[derive(Default)]
@@ -50,9 +172,9 @@ pub fn read(
     limits: &Limits,
     authority: &Acme,
 ) -> Option<Site> {
-    let mut table = value.table(&SITE, "[[site]]")?;
+    let mut table = value.table(&KEYS)?;
     let slip = table.unknown().next().is_some();
-    let names = match table.take("host") {
+    let names = match table.take(&HOST) {
         Some(value) => hosts.read(value)?,
         None => {
             hosts.take_default(value, slip);
@@ -60,24 +182,24 @@ pub fn read(
         }
     };
     let inherited = Inherited {
-        headers: table.optional("headers", headers::read).unwrap_or_default(),
-        max_body: table.optional("max_body", Value::size).unwrap_or(Some(MAX_BODY)),
-        compress: table.optional("compress", compress::read).flatten(),
+        headers: table.optional(&HEADERS).unwrap_or_default(),
+        max_body: table.read(&MAX_BODY),
+        compress: table.read(&COMPRESS),
         access: access::read(&mut table, &Access::default()),
-        limits: table.optional("limits", |value| limits.named(value)).unwrap_or_default(),
+        limits: table.take(&LIMITS).and_then(|value| limits.named(value)).unwrap_or_default(),
     };
-    let errors = table.optional("errors", errors).unwrap_or_default();
-    let limit_rate = table.optional("limit_rate", Value::size).flatten();
+    let errors = table.optional(&ERRORS).unwrap_or_default();
+    let limit_rate = table.optional(&LIMIT_RATE).flatten();
     let names = Names { read: names, places: &hosts.names };
-    let tls = table.optional("tls", |value| tls::read_site(value, &names, authority));
+    let tls = table.take(&TLS).and_then(|value| tls::read_site(value, &names, authority));
     let names = names.read;
-    let redirect_https = table.optional("redirect_https", tls::read_redirect).flatten();
-    let routes = match table.take("routes") {
+    let redirect_https = table.read(&REDIRECT_HTTPS);
+    let routes = match table.take(&ROUTES) {
         Some(value) => routes(value, &inherited, upstreams, limits),
         None if slip => Vec::new(),
         None => {
             let problem = Problem::new("a site without routes answers nothing", "needs `[site.routes]`");
-            value.error(problem.help(format!("add below it:\n{ROUTES}")));
+            value.error(problem.help("add below it:\n[site.routes]\n\"/\" = { proxy = \"galaxy\" }"));
             Vec::new()
         }
     };
@@ -87,23 +209,51 @@ pub fn read(
     Some(Site { name, hosts, errors, limit_rate, tls, redirect_https, routes })
 }
 
+/// Writes a `[[site]]` and its routes. What a route takes over from its site is shown in the route.
+pub fn show(out: &mut Out, site: &Site) {
+    let hosts = (!site.hosts.is_empty()).then(|| strings(site.hosts.iter().map(host::written)));
+    let pairs = Pairs::default()
+        .written_if(&HOST, hosts)
+        .optional(&ERRORS, Some(&site.errors).filter(|pages| !pages.is_empty()))
+        .optional(&LIMIT_RATE, site.limit_rate.map(Some).as_ref())
+        .written_if(&TLS, site.tls.as_ref().map(|tls| tls::pairs(tls).braces()));
+    let pairs = match &site.redirect_https {
+        Some(_) => pairs.key(&REDIRECT_HTTPS, &site.redirect_https),
+        None => pairs,
+    };
+    out.table("[[site]]", &pairs);
+    let routes = site
+        .routes
+        .iter()
+        .fold(Pairs::default(), |pairs, route| pairs.named(quote(&route.key), route::pairs(route).braces()));
+    out.table("[site.routes]", &routes);
+}
+
+fn show_errors(pages: &BTreeMap<u16, PathBuf>) -> String {
+    pages
+        .iter()
+        .fold(Pairs::default(), |pairs, (status, page)| pairs.named(status.to_string(), path(page)))
+        .braces()
+}
+
 impl Hosts {
     /// Reads `site.host`: names as written, and what they mean.
     fn read(&mut self, value: Value<'_>) -> Option<Vec<(String, HostPattern)>> {
         let items = match value.as_str() {
             Some(_) => vec![value],
-            None => value.as_list().or_else(|| value.wanted("a string or a list of strings", HOST))?,
+            None => {
+                value.as_list().or_else(|| value.wanted("a string or a list of strings", HOST_EXAMPLE))?
+            }
         };
         if items.is_empty() {
             let problem = Problem::new("`host` names no host", "empty");
-            value.error(
-                problem
-                    .help(format!("write for example `{HOST}`, or take it out: the default site has none")),
-            );
+            value.error(problem.help(format!(
+                "write for example `{HOST_EXAMPLE}`, or take it out: the default site has none"
+            )));
         }
         let mut names = Vec::new();
         for item in items {
-            let Some(text) = item.string(HOST) else { continue };
+            let Some(text) = item.string_like(HOST_EXAMPLE) else { continue };
             let host = |text: &str| host(text, &item.context.regexes);
             let Some(host) = item.parse(text, host) else { continue };
             let name = match &host {
@@ -113,9 +263,12 @@ impl Hosts {
             };
             match self.names.entry(name.clone()) {
                 Entry::Occupied(first) => item.error(
-                    Problem::new(format!("the host {} stands here twice", show(&name)), "again here")
-                        .also(first.get().clone(), "first here")
-                        .help("take one of them out, or put the routes of both into one site"),
+                    Problem::new(
+                        format!("the host {} stands here twice", diagnostic::show(&name)),
+                        "again here",
+                    )
+                    .also(first.get().clone(), "first here")
+                    .help("take one of them out, or put the routes of both into one site"),
                 ),
                 Entry::Vacant(free) => {
                     free.insert(item.span());
@@ -133,7 +286,7 @@ impl Hosts {
             Some(first) => site.error(
                 Problem::new("two sites without `host`", "also for every name that no other site has")
                     .also(first.clone(), "the default site")
-                    .help(format!("give one of them a name: `{HOST}`")),
+                    .help(format!("give one of them a name: `{HOST_EXAMPLE}`")),
             ),
             None => self.default = Some(site.span()),
         }
@@ -142,18 +295,19 @@ impl Hosts {
 
 /// Pages by the status of the error.
 fn errors(value: Value<'_>) -> Option<BTreeMap<u16, PathBuf>> {
-    let example = "errors = { 404 = \"/srv/galaxy/errors/404.html\" }";
     let status = |text: &str| match text.parse() {
         Ok(status @ 400..=599_u16) => Ok(status),
         _ => {
-            let problem =
-                Problem::new(format!("{} is not the status of an error", show(text)), "from 400 to 599");
-            Err(problem.help(format!("write for example `{example}`")))
+            let problem = Problem::new(
+                format!("{} is not the status of an error", diagnostic::show(text)),
+                "from 400 to 599",
+            );
+            Err(problem.help(format!("write for example `{}`", ERRORS.example)))
         }
     };
     let mut pages = BTreeMap::new();
-    for (key, value) in value.entries(example)? {
-        let page = value.string(example).and_then(|text| {
+    for (key, value) in value.entries()? {
+        let page = value.string_like(ERRORS.example).and_then(|text| {
             let path = value.parse(text, |text| paths::absolute(text, "/srv/galaxy/errors"))?;
             paths::need_something(value, &path);
             Some(path)
@@ -164,7 +318,7 @@ fn errors(value: Value<'_>) -> Option<BTreeMap<u16, PathBuf>> {
 }
 
 fn routes(value: Value<'_>, site: &Inherited, upstreams: &Upstreams, limits: &Limits) -> Vec<Route> {
-    let Some(entries) = value.entries(ROUTES) else { return Vec::new() };
+    let Some(entries) = value.entries() else { return Vec::new() };
     if entries.is_empty() {
         let problem = Problem::new("a site without routes answers nothing", "empty");
         value.error(problem.help("write for example `\"/\" = { proxy = \"galaxy\" }`"));
@@ -178,7 +332,7 @@ fn routes(value: Value<'_>, site: &Inherited, upstreams: &Upstreams, limits: &Li
             match taken.entry(pattern::identity(pattern, key.text)) {
                 Entry::Occupied(first) => key.error(
                     Problem::new(
-                        format!("two routes for the same paths: {}", show(first.key())),
+                        format!("two routes for the same paths: {}", diagnostic::show(first.key())),
                         "again here",
                     )
                     .also(first.get().clone(), "first here")

@@ -1,10 +1,56 @@
 //! Text with `{captures}`: only names that will have a value.
 
+use std::{borrow::Cow, fmt};
+
 use super::{
     diagnostic::{Problem, one_of, show},
-    model::{Part, Template},
-    read::closest,
+    keys::closest,
 };
+
+/// Text with `{captures}` in it.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Template(pub Vec<Part>);
+
+/// A piece of a [`Template`].
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Part {
+    /// As it stands.
+    Text(String),
+    /// `{name}`: a capture of the route's regex, or a word the action knows.
+    Capture(String),
+}
+
+impl Template {
+    /// Fills in the captures; a name that `lookup` does not know becomes nothing.
+    pub fn render<'a>(&self, lookup: impl Fn(&str) -> Option<Cow<'a, str>>) -> String {
+        let mut text = String::new();
+        for part in &self.0 {
+            match part {
+                Part::Text(literal) => text.push_str(literal),
+                Part::Capture(name) => text.push_str(&lookup(name).unwrap_or_default()),
+            }
+        }
+        text
+    }
+
+    /// The text when there is no capture in it.
+    pub fn literal(&self) -> Option<&str> {
+        match self.0.as_slice() {
+            [] => Some(""),
+            [Part::Text(text)] => Some(text),
+            _ => None,
+        }
+    }
+}
+
+impl fmt::Display for Template {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.iter().try_for_each(|part| match part {
+            Part::Text(text) => f.write_str(text),
+            Part::Capture(name) => write!(f, "{{{name}}}"),
+        })
+    }
+}
 
 /// Reads a template whose names are `words` of the action or `captures` of the route's expression.
 pub fn template(text: &str, words: &[&str], captures: &[&str]) -> Result<Template, Problem> {

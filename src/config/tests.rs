@@ -47,7 +47,7 @@ impl System for TestMachine {
     }
 }
 
-fn parse_here(text: &str) -> Result<Loaded, Report> {
+pub(super) fn parse_here(text: &str) -> Result<Loaded, Report> {
     parse_on("bowshock.toml", text, &TestMachine)
 }
 
@@ -63,7 +63,7 @@ fn outcome(input: &str) -> String {
 }
 
 /// Name, input and expected outcome of every golden file.
-fn golden() -> Vec<(String, String, String)> {
+pub(super) fn golden() -> Vec<(String, String, String)> {
     let directory = Path::new(file!()).with_file_name("golden");
     let directory = Path::new(env!("CARGO_MANIFEST_DIR")).join(directory);
     let mut files: Vec<_> = fs::read_dir(directory).unwrap().map(|entry| entry.unwrap().path()).collect();
@@ -77,7 +77,7 @@ fn golden() -> Vec<(String, String, String)> {
 }
 
 /// Lines that stay, go (`-`) and come (`+`), without those that stay at both ends.
-fn diff(expected: &str, found: &str) -> String {
+pub(super) fn diff(expected: &str, found: &str) -> String {
     let (old, new): (Vec<_>, Vec<_>) = (expected.lines().collect(), found.lines().collect());
     let same = old.iter().zip(&new).take_while(|(old, new)| old == new).count();
     let rest = old[same..].iter().rev().zip(new[same..].iter().rev());

@@ -1,26 +1,165 @@
 //! `tls` of sites and listeners, and what leads clients there.
 
-use std::path::PathBuf;
+use std::{path::PathBuf, time::Duration};
 
 use super::{
-    acme::{self, Acme},
+    acme::{self, Acme, AcmeSite},
     diagnostic::Problem,
-    model::{ClientTls, ListenTls, RedirectHttps, Tls, TlsVersion, UpstreamTls},
+    keys::{
+        Defaulted, Is, Key, Keys, Optional, Shape, Text, Unset,
+        kind::{self, BOOLEAN, DURATION, Of, Reads, Shaped, Words},
+    },
     paths,
-    read::{REDIRECT_HTTPS, TLS, UPSTREAM_TLS, Value},
+    print::{Pairs, quote},
+    read::Value,
     site::Names,
 };
 
-const CERT: &str = "\"/etc/ssl/galaxy/fullchain.pem\"";
-const KEY: &str = "\"/etc/ssl/galaxy/privkey.pem\"";
-const EXAMPLE: &str =
-    "tls = { cert = \"/etc/ssl/galaxy/fullchain.pem\", key = \"/etc/ssl/galaxy/privkey.pem\" }";
+/// `listen.tls`
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ListenTls {
+    /// The certificate for names that no site with one has.
+    pub own: Option<Tls>,
+}
 
-/// Names of versions.
-pub const VERSIONS: [(&str, TlsVersion); 2] = [("1.2", TlsVersion::Tls12), ("1.3", TlsVersion::Tls13)];
+/// `tls` of a site or a listener.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Tls {
+    /// The certificate and those above it, in PEM.
+    pub cert: PathBuf,
+    /// Its key, in PEM.
+    pub key: PathBuf,
+    /// Both are one file, which may not be there yet: a CA gives what is in it.
+    pub acme: Option<AcmeSite>,
+    /// The oldest version that is spoken.
+    pub min_version: TlsVersion,
+    /// Whether clients show certificates of their own.
+    pub client: Option<ClientTls>,
+}
 
-/// Names of how much a certificate of the client matters.
-pub const VERIFY: [(&str, bool); 2] = [("require", true), ("optional", false)];
+/// A version of TLS.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum TlsVersion {
+    /// RFC 5246
+    Tls12,
+    /// RFC 8446
+    Tls13,
+}
+
+impl TlsVersion {
+    /// Its name, as nginx writes it in logs.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Tls12 => "TLSv1.2",
+            Self::Tls13 => "TLSv1.3",
+        }
+    }
+}
+
+/// `tls.client_ca` and `tls.client_verify`
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ClientTls {
+    /// The authorities whose certificates are good, in PEM.
+    pub ca: PathBuf,
+    /// Nobody gets in without one.
+    pub required: bool,
+}
+
+/// `site.redirect_https`
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct RedirectHttps {
+    /// For how long browsers come by HTTPS alone from now on (RFC 6797).
+    pub hsts: Option<Duration>,
+    /// That holds for the names below this one too.
+    pub subdomains: bool,
+}
+
+/// The keys of `tls` of a site or a listener.
+pub static KEYS: Keys = Keys {
+    title: "`tls`",
+    place: "[[site]]\nhost = \"galaxy.example.org\"\ntls = { … }",
+    about: "The certificate of a site or a listener: from files, or from a CA that speaks ACME. Files are read again when they \
+            change.",
+    groups: &[&[&CERT, &KEY, &ACME, &MIN_VERSION, &CLIENT_CA, &CLIENT_VERIFY]],
+    later: &[],
+};
+
+const FILE: kind::Path = kind::Path { home: "/etc/ssl/galaxy", check: paths::need_something };
+
+static CERT: Optional<kind::Path> = Key {
+    name: "cert",
+    kind: FILE,
+    default: Unset("required, unless there is `acme`"),
+    about: "File of the certificate and those above it, in PEM (`fullchain.pem`).",
+    example: "key = \"/etc/ssl/galaxy/privkey.pem\", cert = \"/etc/ssl/galaxy/fullchain.pem\"",
+};
+
+static KEY: Optional<kind::Path> = Key {
+    name: "key",
+    kind: FILE,
+    default: Unset("required, unless there is `acme`"),
+    about: "File of the private key, in PEM.",
+    example: "cert = \"/etc/ssl/galaxy/fullchain.pem\", key = \"/etc/ssl/galaxy/privkey.pem\"",
+};
+
+static ACME: Optional<Shaped> = Key {
+    name: "acme",
+    kind: Shaped(|| Shape::Text(Text { what: "mail address", pattern: "^[^@]+@[^@]+$" })),
+    default: Unset("the certificate comes from files"),
+    about: "Mail address for the CA of `[acme]` (Let's Encrypt by default), which then gives a certificate for the exact names \
+            of the site. By this you agree to its terms. On sites only.",
+    example: "acme = \"admin@example.org\"",
+};
+
+static MIN_VERSION: Defaulted<Words<TlsVersion>> = Key {
+    name: "min_version",
+    kind: Words(&[("1.2", TlsVersion::Tls12), ("1.3", TlsVersion::Tls13)]),
+    default: Is(|| TlsVersion::Tls12),
+    about: "Oldest version of TLS.",
+    example: "acme = \"admin@example.org\", min_version = \"1.3\"",
+};
+
+static CLIENT_CA: Optional<kind::Path> = Key {
+    name: "client_ca",
+    kind: FILE,
+    default: Unset("clients are not asked for certificates"),
+    about: "Authorities (PEM) of client certificates.",
+    example: "acme = \"admin@example.org\", client_ca = \"/etc/ssl/galaxy/clients.pem\"",
+};
+
+static CLIENT_VERIFY: Defaulted<Words<bool>> = Key {
+    name: "client_verify",
+    kind: Words(&[("require", true), ("optional", false)]),
+    default: Is(|| true),
+    about: "Whether a client without a certificate is refused. It needs `client_ca`.",
+    example: "acme = \"admin@example.org\", client_ca = \"/etc/ssl/galaxy/clients.pem\", client_verify = \"optional\"",
+};
+
+/// The keys of `redirect_https`.
+pub static REDIRECT_KEYS: Keys = Keys {
+    title: "`redirect_https`",
+    place: "[[site]]\nhost = \"galaxy.example.org\"\ntls = { acme = \"admin@example.org\" }\nredirect_https = { … }",
+    about: "Requests over HTTP are redirected to HTTPS.",
+    groups: &[&[&HSTS, &SUBDOMAINS]],
+    later: &[],
+};
+
+static HSTS: Optional<Of<Duration>> = Key {
+    name: "hsts",
+    kind: DURATION,
+    default: Unset("no header"),
+    about: "Time for which browsers use HTTPS alone from then on (Strict-Transport-Security, RFC 6797). Begin with a short \
+            one; it cannot be taken back.",
+    example: "hsts = \"365d\"",
+};
+
+static SUBDOMAINS: Defaulted<Of<bool>> = Key {
+    name: "subdomains",
+    kind: BOOLEAN,
+    default: Is(|| false),
+    about: "Whether HSTS holds for the names below this one too.",
+    example: "hsts = \"365d\", subdomains = true",
+};
 
 /// Reads `tls` of a site with these names.
 pub fn read_site(value: Value<'_>, names: &Names<'_>, authority: &Acme) -> Option<Tls> {
@@ -30,11 +169,12 @@ pub fn read_site(value: Value<'_>, names: &Names<'_>, authority: &Acme) -> Optio
 /// The same of a site, or of a listener, which has no names.
 fn read(value: Value<'_>, site: Option<(&Names<'_>, &Acme)>) -> Option<Tls> {
     if value.as_table().is_none() {
-        return value.wanted("a table with a certificate and its key", EXAMPLE);
+        return value
+            .wanted("a table with a certificate and its key", &format!("tls = {{ {} }}", KEY.example));
     }
-    let mut table = value.table(&TLS, "tls")?;
-    let beside = table.which(&["cert", "key"]);
-    let acme_value = table.take("acme");
+    let mut table = value.table(&KEYS)?;
+    let beside = table.which(&[&CERT, &KEY]);
+    let acme_value = table.take(&ACME);
     let acme = acme_value.and_then(|value| acme::read_site(value, site.map(|(names, _)| names)));
     if let (Some(value), Some(key)) = (acme_value, beside.first()) {
         let problem =
@@ -42,19 +182,19 @@ fn read(value: Value<'_>, site: Option<(&Names<'_>, &Acme)>) -> Option<Tls> {
         value.error(problem.also(key.span(), "and from a file").help("take one of them out"));
     }
     let (cert, key) = match acme_value {
-        None => (table.required("cert", CERT, file), table.required("key", KEY, file)),
+        None => (table.required(&CERT), table.required(&KEY)),
         // Where they will be.
         Some(_) => {
             let stored = acme.as_ref().zip(site).map(|(acme, (_, authority))| authority.file(acme));
-            let _ = (table.take("cert"), table.take("key"));
+            let _ = (table.take(&CERT), table.take(&KEY));
             (stored.clone(), stored)
         }
     };
-    let min_version = table.optional("min_version", |value| value.choice(&VERSIONS, &[]));
-    let ca_value = table.take("client_ca");
-    let ca = ca_value.and_then(file);
-    let verify = table.take("client_verify");
-    let required = verify.and_then(|value| value.choice(&VERIFY, &[]));
+    let min_version = table.read(&MIN_VERSION);
+    let ca_value = table.take(&CLIENT_CA);
+    let ca = ca_value.and_then(|value| CLIENT_CA.kind.read(value));
+    let verify = table.take(&CLIENT_VERIFY);
+    let required = verify.and_then(|value| CLIENT_VERIFY.kind.read(value));
     if let (None, Some(verify)) = (ca_value, verify) {
         let problem =
             Problem::new("`client_verify` without `client_ca`", "nobody says which certificates are good");
@@ -62,10 +202,8 @@ fn read(value: Value<'_>, site: Option<(&Names<'_>, &Acme)>) -> Option<Tls> {
     }
     table.finish();
     let system = value.context.system;
-    if let (Some(value), Some(path)) = (ca_value, &ca)
-        && let Err(reason) = system.authorities(path)
-    {
-        value.error(Problem::new(reason, "cannot be used"));
+    if let (Some(value), Some(path)) = (ca_value, &ca) {
+        paths::need_authorities(value, path);
     }
     let (cert, key) = (cert?, key?);
     if acme.is_none()
@@ -76,8 +214,9 @@ fn read(value: Value<'_>, site: Option<(&Names<'_>, &Acme)>) -> Option<Tls> {
              the user that bowshock runs as must be able to read both",
         ));
     }
-    let client = ca.map(|ca| ClientTls { ca, required: required.unwrap_or(true) });
-    Some(Tls { cert, key, acme, min_version: min_version.unwrap_or(TlsVersion::Tls12), client })
+    let required = required.unwrap_or_else(CLIENT_VERIFY.default.0);
+    let client = ca.map(|ca| ClientTls { ca, required });
+    Some(Tls { cert, key, acme, min_version, client })
 }
 
 /// Reads `tls` of a listener: `true`, or the certificate for names that no site has.
@@ -100,45 +239,37 @@ pub fn read_redirect(value: Value<'_>) -> Option<Option<RedirectHttps>> {
     if value.as_table().is_none() {
         return value.wanted("`true`, or a table", "redirect_https = { hsts = \"365d\" }");
     }
-    let mut table = value.table(&REDIRECT_HTTPS, "redirect_https")?;
-    let hsts = table.optional("hsts", Value::duration);
-    let subdomains = table.optional("subdomains", Value::boolean);
+    let mut table = value.table(&REDIRECT_KEYS)?;
+    let redirect = RedirectHttps { hsts: table.optional(&HSTS), subdomains: table.read(&SUBDOMAINS) };
     table.finish();
-    Some(Some(RedirectHttps { hsts, subdomains: subdomains.unwrap_or(false) }))
+    Some(Some(redirect))
 }
 
-/// What holds of servers under TLS where nothing is said.
-pub const UPSTREAM: UpstreamTls = UpstreamTls { server_name: None, ca: None, verify: true };
-
-/// Reads `tls` of an upstream.
-pub fn read_upstream(value: Value<'_>) -> Option<UpstreamTls> {
-    let example = "tls = { ca = \"/etc/ssl/galaxy/workers.pem\" }";
-    let mut table = value.table(&UPSTREAM_TLS, example)?;
-    let server_name = table.optional("server_name", |value| {
-        let name = value.string("server_name = \"galaxy.example.org\"")?;
-        if rustls::pki_types::ServerName::try_from(name).is_err() {
-            value.error(Problem::new(
-                format!("{name:?} is not the name of a server"),
-                "a name or an address, without a port",
-            ));
-            return None;
-        }
-        Some(name.to_owned())
-    });
-    let ca = table.optional("ca", |value| {
-        let path = file(value)?;
-        if let Err(reason) = value.context.system.authorities(&path) {
-            value.error(Problem::new(reason, "cannot be used"));
-        }
-        Some(path)
-    });
-    let verify = table.optional("verify", Value::boolean).unwrap_or(true);
-    table.finish();
-    Some(UpstreamTls { server_name, ca, verify })
+/// The keys of `tls` with their values.
+pub fn pairs(tls: &Tls) -> Pairs {
+    let source = match &tls.acme {
+        Some(acme) => Pairs::default().written(&ACME, quote(&acme.contact)),
+        None => Pairs::default().key(&CERT, &tls.cert).key(&KEY, &tls.key),
+    };
+    let pairs = source.key(&MIN_VERSION, &tls.min_version);
+    match &tls.client {
+        Some(client) => pairs.key(&CLIENT_CA, &client.ca).key(&CLIENT_VERIFY, &client.required),
+        None => pairs,
+    }
 }
 
-fn file(value: Value<'_>) -> Option<PathBuf> {
-    let path = value.parse(value.string(CERT)?, |text| paths::absolute(text, "/etc/ssl/galaxy"))?;
-    paths::need_something(value, &path);
-    Some(path)
+/// Writes `tls` of a listener.
+pub fn show_listen(tls: &Option<ListenTls>) -> String {
+    match tls {
+        None => "false".into(),
+        Some(ListenTls { own: None }) => "true".into(),
+        Some(ListenTls { own: Some(own) }) => pairs(own).braces(),
+    }
+}
+
+/// Writes `redirect_https`.
+pub fn show_redirect(redirect: &Option<RedirectHttps>) -> String {
+    let Some(redirect) = redirect else { return "false".into() };
+    let pairs = Pairs::default().optional(&HSTS, redirect.hsts.as_ref());
+    pairs.key(&SUBDOMAINS, &redirect.subdomains).braces()
 }

@@ -1,8 +1,6 @@
 //! A small reader over the file as typed: values know where they stand, and what is wrong with them is
 //! collected, so that every mistake of a file is told at once.
 
-mod keys;
-mod suggest;
 mod syntax;
 mod table;
 mod value;
@@ -16,9 +14,7 @@ use super::{
     system::System,
 };
 
-pub use keys::*;
-pub use suggest::closest;
-pub use table::{Key, Table};
+pub use table::{FileKey, Table};
 pub use value::{Value, integer, text};
 
 /// What every reader of a part of the file shares.

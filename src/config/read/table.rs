@@ -2,12 +2,15 @@
 
 use toml::de::DeTable;
 
-use super::{Context, Value, keys::Keys, suggest::unknown_key};
-use crate::config::diagnostic::{Problem, Span};
+use super::{Context, Value};
+use crate::config::{
+    diagnostic::{Problem, Span},
+    keys::{Defaulted, Described, Key, Keys, Optional, Reads, unknown_key},
+};
 
 /// A key that the file chose: a route, an upstream's or a header's name.
 #[derive(Clone, Copy)]
-pub struct Key<'a> {
+pub struct FileKey<'a> {
     /// Its text.
     pub text: &'a str,
     start: usize,
@@ -15,7 +18,7 @@ pub struct Key<'a> {
     context: &'a Context<'a>,
 }
 
-impl Key<'_> {
+impl FileKey<'_> {
     /// Where it stands.
     pub fn span(&self) -> Span {
         self.start..self.end
@@ -34,13 +37,20 @@ impl Key<'_> {
 }
 
 /// The keys and values of a table, in the order of the file.
-pub fn entries<'a>(context: &'a Context<'a>, table: &'a DeTable<'a>) -> Vec<(Key<'a>, Value<'a>)> {
+pub fn entries<'a>(
+    context: &'a Context<'a>,
+    table: &'a DeTable<'a>,
+    example: &'a str,
+) -> Vec<(FileKey<'a>, Value<'a>)> {
     let mut entries: Vec<_> = table
         .iter()
         .map(|(key, value)| {
             let text = key.get_ref().as_ref();
             let span = key.span();
-            (Key { text, start: span.start, end: span.end, context }, Value::new(context, text, value))
+            (
+                FileKey { text, start: span.start, end: span.end, context },
+                Value::new(context, text, example, value),
+            )
         })
         .collect();
     entries.sort_by_key(|(key, _)| key.start);
@@ -55,57 +65,91 @@ pub struct Table<'a> {
     /// Where it stands: its header, or its braces.
     pub span: Span,
     keys: &'static Keys,
-    left: Vec<(Key<'a>, Value<'a>)>,
+    left: Vec<(FileKey<'a>, Value<'a>)>,
 }
 
 impl<'a> Table<'a> {
     /// A table that may hold `keys`.
     pub fn new(context: &'a Context<'a>, table: &'a DeTable<'a>, span: Span, keys: &'static Keys) -> Self {
-        Self { context, span, keys, left: entries(context, table) }
+        Self { context, span, keys, left: entries(context, table, "") }
     }
 
-    /// The value of `key`, which is then no longer here.
-    pub fn take(&mut self, key: &str) -> Option<Value<'a>> {
-        debug_assert!(self.keys.now.contains(&key), "{key} is not listed in {:?}", self.keys);
-        let place = self.left.iter().position(|(left, _)| left.text == key)?;
-        Some(self.left.remove(place).1)
+    /// A table that the file does not have: every key is absent.
+    pub fn absent(context: &'a Context<'a>, keys: &'static Keys) -> Self {
+        Self { context, span: 0..0, keys, left: Vec::new() }
     }
 
-    /// Reads the value of `key`; `None` when there is none, or none that can be used (which is noted).
-    pub fn optional<T>(&mut self, key: &str, read: impl FnOnce(Value<'a>) -> Option<T>) -> Option<T> {
-        self.take(key).and_then(read)
+    /// The value of a key, which is then no longer here.
+    ///
+    /// # Panics
+    /// In builds with debug assertions, when the key is not listed among those of this table.
+    pub fn take(&mut self, key: &'static dyn Described) -> Option<Value<'a>> {
+        debug_assert!(
+            self.keys.iter().any(|listed| std::ptr::addr_eq(listed, key)),
+            "`{}` is read and not listed among the keys of {}",
+            key.name(),
+            self.keys.title
+        );
+        let place = self.left.iter().position(|(left, _)| left.text == key.name())?;
+        Some(self.left.remove(place).1.like(key.example_value()))
     }
 
-    /// As [`Table::optional`], and notes when there is none.
-    pub fn required<T>(
-        &mut self,
-        key: &str,
-        example: &str,
-        read: impl FnOnce(Value<'a>) -> Option<T>,
-    ) -> Option<T> {
-        let Some(value) = self.take(key) else {
-            // A slip in the key is told by `finish`; twice would confuse.
-            if self.unknown().next().is_none() {
-                let problem = Problem::new(format!("{} needs `{key}`", self.keys.table), "not in here");
-                self.context.error(self.span.clone(), problem.help(format!("add `{key} = {example}`")));
-            }
-            return None;
-        };
-        read(value)
+    /// Reads a key that has a default.
+    pub fn read<K>(&mut self, key: &'static Defaulted<K>) -> K::Value
+    where
+        K: Reads + Sync,
+        K::Value: 'static,
+    {
+        self.take(key).and_then(|value| key.kind.read(value)).unwrap_or_else(key.default.0)
     }
 
-    /// The first of `keys` that the table holds, by the place of the key.
-    pub fn which(&self, keys: &[&str]) -> Vec<Key<'a>> {
-        self.left.iter().map(|(key, _)| *key).filter(|key| keys.contains(&key.text)).collect()
+    /// Reads a key that may be absent; `None` when it is, or cannot be used (which is noted).
+    pub fn optional<K: Reads + Sync>(&mut self, key: &'static Optional<K>) -> Option<K::Value> {
+        self.take(key).and_then(|value| key.kind.read(value))
+    }
+
+    /// Reads a key that must be here, and notes when it is not.
+    pub fn required<K, D>(&mut self, key: &'static Key<K, D>) -> Option<K::Value>
+    where
+        K: Reads,
+        Key<K, D>: Described,
+    {
+        self.demand(key).and_then(|value| key.kind.read(value))
+    }
+
+    /// The value of a key that must be here; notes when it is not.
+    pub fn demand(&mut self, key: &'static dyn Described) -> Option<Value<'a>> {
+        let value = self.take(key);
+        // A slip in the key is told by `finish`; twice would confuse.
+        if value.is_none() && self.unknown().next().is_none() {
+            let name = key.name();
+            let problem = Problem::new(format!("{} needs `{name}`", self.keys.title), "not in here");
+            let help = format!("add `{name} = {}`", key.example_value());
+            self.context.error(self.span.clone(), problem.help(help));
+        }
+        value
+    }
+
+    /// Where a key stands in the file, if it is still here.
+    pub fn place_of(&self, key: &dyn Described) -> Option<FileKey<'a>> {
+        self.left.iter().map(|(left, _)| *left).find(|left| left.text == key.name())
+    }
+
+    /// Whether a key is still here.
+    pub fn has(&self, key: &dyn Described) -> bool {
+        self.place_of(key).is_some()
+    }
+
+    /// Those of some keys that are still here, in the order of the file.
+    pub fn which(&self, keys: &[&'static dyn Described]) -> Vec<FileKey<'a>> {
+        let listed = |left: &FileKey<'_>| keys.iter().any(|key| key.name() == left.text);
+        self.left.iter().map(|(left, _)| *left).filter(listed).collect()
     }
 
     /// Keys that neither this nor a documented later version knows.
-    pub fn unknown(&self) -> impl Iterator<Item = &Key<'a>> {
-        let Keys { now, later, .. } = self.keys;
-        self.left
-            .iter()
-            .map(|(key, _)| key)
-            .filter(|key| !now.contains(&key.text) && !later.contains(&key.text))
+    pub fn unknown(&self) -> impl Iterator<Item = &FileKey<'a>> {
+        let known = |text| self.keys.find(text).is_some() || self.keys.later.contains(&text);
+        self.left.iter().map(|(key, _)| key).filter(move |key| !known(key.text))
     }
 
     /// Notes every key that nobody took.

@@ -9,12 +9,11 @@ use toml::{
 
 use super::{
     Context, Table,
-    keys::Keys,
-    suggest::closest,
-    table::{Key, entries},
+    table::{FileKey, entries},
 };
 use crate::config::{
     diagnostic::{Problem, Span, one_of, show},
+    keys::{Keys, closest},
     units,
 };
 
@@ -25,13 +24,30 @@ pub struct Value<'a> {
     pub context: &'a Context<'a>,
     /// The key it belongs to.
     pub name: &'a str,
+    /// A value in TOML that the key may have.
+    pub example: &'a str,
     node: &'a Spanned<DeValue<'a>>,
 }
 
 impl<'a> Value<'a> {
     /// The value of the key `name`.
-    pub fn new(context: &'a Context<'a>, name: &'a str, node: &'a Spanned<DeValue<'a>>) -> Self {
-        Self { context, name, node }
+    pub fn new(
+        context: &'a Context<'a>,
+        name: &'a str,
+        example: &'a str,
+        node: &'a Spanned<DeValue<'a>>,
+    ) -> Self {
+        Self { context, name, example, node }
+    }
+
+    /// The value with another example.
+    pub fn like(self, example: &'a str) -> Self {
+        Self { example, ..self }
+    }
+
+    /// The key with the value of its example, in TOML.
+    pub fn example(&self) -> String {
+        format!("{} = {}", self.name, self.example)
     }
 
     /// Where it stands.
@@ -93,31 +109,37 @@ impl<'a> Value<'a> {
     }
 
     /// A table with a fixed set of keys.
-    pub fn table(self, keys: &'static Keys, example: &str) -> Option<Table<'a>> {
+    pub fn table(self, keys: &'static Keys) -> Option<Table<'a>> {
         match self.as_table() {
             Some(table) => Some(Table::new(self.context, table, self.span(), keys)),
-            None => self.wanted("a table", example),
+            None if self.example.is_empty() => self.wanted("a table", keys.header()),
+            None => self.wanted("a table", &self.example()),
         }
     }
 
     /// A table whose keys the file chooses, in the order of the file.
-    pub fn entries(self, example: &str) -> Option<Vec<(Key<'a>, Self)>> {
+    pub fn entries(self) -> Option<Vec<(FileKey<'a>, Self)>> {
         match self.as_table() {
-            Some(table) => Some(entries(self.context, table)),
-            None => self.wanted("a table", example),
+            Some(table) => Some(entries(self.context, table, self.example)),
+            None => self.wanted("a table", &self.example()),
         }
     }
 
     /// A list.
-    pub fn list(self, example: &str) -> Option<Vec<Self>> {
+    pub fn list(self) -> Option<Vec<Self>> {
         self.as_list().or_else(|| match self.as_str() {
             Some(text) => self.wanted("a list", &format!("{} = [{text:?}]", self.name)),
-            None => self.wanted("a list", example),
+            None => self.wanted("a list", &self.example()),
         })
     }
 
     /// Any string.
-    pub fn string(self, example: &str) -> Option<&'a str> {
+    pub fn string(self) -> Option<&'a str> {
+        self.string_like(&self.example())
+    }
+
+    /// Any string; the example is TOML.
+    pub fn string_like(self, example: &str) -> Option<&'a str> {
         self.as_str().or_else(|| match self.as_integer() {
             Some((number, _)) => self.wanted("a string", &format!("{} = \"{number}\"", self.name)),
             None => self.wanted("a string", example),
@@ -144,7 +166,7 @@ impl<'a> Value<'a> {
         if let Some((number, 10)) = self.as_integer() {
             return self.wanted("a string with a unit", &format!("{} = \"{number}s\"", self.name));
         }
-        self.parse(self.string(&format!("{} = \"30s\"", self.name))?, units::duration)
+        self.parse(self.string_like(&format!("{} = \"30s\"", self.name))?, units::duration)
     }
 
     /// A duration for which zero makes no sense.
@@ -165,7 +187,7 @@ impl<'a> Value<'a> {
             let size = number.map_or_else(|| "1g".into(), |number| units::show_size(Some(number)));
             return self.wanted("a string with a unit", &format!("{} = {size:?}", self.name));
         }
-        self.parse(self.string(&format!("{} = \"1g\"", self.name))?, units::size)
+        self.parse(self.string_like(&format!("{} = \"1g\"", self.name))?, units::size)
     }
 
     /// A share in percent.
@@ -173,14 +195,14 @@ impl<'a> Value<'a> {
         if let Some((number, 10)) = self.as_integer() {
             return self.wanted("a string with `%`", &format!("{} = \"{number}%\"", self.name));
         }
-        self.parse(self.string(&format!("{} = \"20%\"", self.name))?, units::share)
+        self.parse(self.string_like(&format!("{} = \"20%\"", self.name))?, units::share)
     }
 
     /// One of a few words; those of `later` are documented and not built yet.
     pub fn choice<T: Clone>(self, words: &[(&str, T)], later: &[&str]) -> Option<T> {
         let names: Vec<&str> = words.iter().map(|(word, _)| *word).collect();
         let example = format!("{} = \"{}\"", self.name, names.first().copied().unwrap_or_default());
-        let text = self.string(&example)?;
+        let text = self.string_like(&example)?;
         if let Some((_, value)) = words.iter().find(|(word, _)| *word == text) {
             return Some(value.clone());
         }
@@ -199,15 +221,12 @@ impl<'a> Value<'a> {
     }
 }
 
-/// Reads strings as something, for [`Table::optional`].
-pub fn text<'a, T>(
-    example: &'static str,
-    parse: impl Fn(&str) -> Result<T, Problem>,
-) -> impl Fn(Value<'a>) -> Option<T> {
-    move |value| value.parse(value.string(&format!("{} = {example}", value.name))?, &parse)
+/// Reads strings as something.
+pub fn text<'a, T>(parse: impl Fn(&str) -> Result<T, Problem>) -> impl Fn(Value<'a>) -> Option<T> {
+    move |value| value.parse(value.string()?, &parse)
 }
 
-/// Reads integers of a range, for [`Table::optional`].
+/// Reads integers of a range.
 pub fn integer<'a>(range: RangeInclusive<u32>) -> impl Fn(Value<'a>) -> Option<u32> {
     move |value| {
         let (low, high) = (range.start(), range.end());

@@ -1,8 +1,8 @@
-//! What an unknown word was meant to be.
+//! Suggestions for unknown words.
 
 use crate::config::diagnostic::{Problem, all_of, show};
 
-use super::keys::{ALL, Keys};
+use super::{Keys, tree};
 
 /// Words of nginx, and what to write for them here.
 const NGINX: [(&str, &str); 29] = [
@@ -39,33 +39,49 @@ const NGINX: [(&str, &str); 29] = [
 
 /// The word of `known` that `word` is a slip of.
 pub fn closest<'a>(word: &str, known: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
+    near(word, known).first().copied()
+}
+
+/// The words of `known` that `word` may be a slip of, the nearest first.
+pub fn near<'a>(word: &str, known: impl IntoIterator<Item = &'a str>) -> Vec<&'a str> {
     // A very long word is no slip, and comparing it would take long.
-    let word = (word.len() <= 64).then(|| word.to_lowercase().replace('-', "_"))?;
+    if word.len() > 64 {
+        return Vec::new();
+    }
+    let word = word.to_lowercase().replace('-', "_");
     let allowed = (word.chars().count() / 3).clamp(1, 3);
-    known
+    let mut near: Vec<(usize, &str)> = known
         .into_iter()
         .map(|known| (strsim::damerau_levenshtein(&word, &known.to_lowercase()), known))
         .filter(|(distance, known)| {
             let part = known.starts_with(&word) || word.starts_with(known) || known.ends_with(&word);
             *distance <= allowed || (word.len() >= 4 && part)
         })
-        .min_by_key(|(distance, _)| *distance)
-        .map(|(_, known)| known)
+        .collect();
+    near.sort_by_key(|(distance, _)| *distance);
+    near.into_iter().map(|(_, known)| known).collect()
+}
+
+/// Replacement for a word of nginx.
+pub fn instead_of_nginx(word: &str) -> Option<&'static str> {
+    NGINX.iter().find(|(nginx, _)| *nginx == word).map(|(_, instead)| *instead)
 }
 
 /// Says that `key` is not one of `keys`, and what it may have been meant to be.
 pub fn unknown_key(key: &str, keys: &Keys) -> Problem {
-    let title = format!("unknown key {} in {}", show(key), keys.table);
-    if let Some((_, instead)) = NGINX.iter().find(|(word, _)| *word == key) {
+    let title = format!("unknown key {} in {}", show(key), keys.title);
+    if let Some(instead) = instead_of_nginx(key) {
         return Problem::new(title, "a word of nginx").help(format!("write {instead}"));
     }
-    let elsewhere: Vec<&str> = ALL
+    let elsewhere: Vec<&str> = tree::tables()
         .iter()
-        .filter(|other| other.now.contains(&key) || other.later.contains(&key))
-        .map(|other| other.table)
+        .map(|place| place.keys)
+        .filter(|other| other.find(key).is_some() || other.later.contains(&key))
+        .map(|other| other.title)
         .collect();
     let somewhere = !elsewhere.is_empty();
-    let near = closest(key, keys.now.iter().chain(keys.later).copied());
+    let names = keys.names();
+    let near = closest(key, names.iter().chain(keys.later).copied());
     let elsewhere = format!("`{key}` is a key of {}", elsewhere.join(" and of "));
     match (near, somewhere) {
         (Some(near), false) => Problem::new(title, "not known").help(format!("did you mean `{near}`?")),
@@ -75,8 +91,8 @@ pub fn unknown_key(key: &str, keys: &Keys) -> Problem {
         (None, true) => Problem::new(title, "not here").help(elsewhere),
         (None, false) => Problem::new(title, "not known").help(format!(
             "the keys of {} are {}",
-            keys.table,
-            all_of(keys.now)
+            keys.title,
+            all_of(&names)
         )),
     }
 }

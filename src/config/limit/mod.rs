@@ -1,19 +1,24 @@
 //! `[limit.NAME]`: how much one client may ask for, and which clients that is about.
 
+mod class;
+
 use std::{cell::Cell, collections::BTreeMap, sync::Arc};
 
-use http::{HeaderName, Method};
-use regex::Regex;
+use http::HeaderName;
 
 use super::{
-    diagnostic::{Problem, Span, show},
+    diagnostic::{self, Problem, Span},
     headers,
-    networks::{self, Networks},
-    pattern::Regexes,
-    read::{CLASS, Context, Key, LIMIT, Table, Value, closest, integer, text},
-    route::methods,
+    keys::{
+        Defaulted, Is, Key, Keys, Needed, Optional, Required, Shape, Text, Unset, closest,
+        kind::{BOOLEAN, Integer, Of},
+    },
+    print::{Out, Pairs, bare_or_quoted, quote, strings},
+    read::{Context, FileKey, Value, text},
     units::{self, Rate},
 };
+
+pub use class::{Class, UserAgents};
 
 /// `[limit.NAME]`
 #[derive(Debug, Clone)]
@@ -55,32 +60,105 @@ pub enum LimitKey {
     All,
 }
 
-/// `only` or `except` of a limit: requests by who sends them.
-#[derive(Debug, Clone, Default)]
-pub struct Class {
-    /// From these networks.
-    pub networks: Option<Networks>,
-    /// With a `User-Agent` that fits one of these.
-    pub user_agents: Option<UserAgents>,
-    /// With these methods.
-    pub methods: Option<Vec<Method>>,
-}
-
-/// What a `User-Agent` may be like.
-#[derive(Debug, Clone)]
-pub struct UserAgents {
-    /// As it stands in the configuration.
-    pub written: Vec<String>,
-    /// All in one.
-    pub regex: Regex,
-}
-
 /// The names of limits, in the order in which they are asked.
 pub type LimitNames = Arc<[String]>;
 
-const KEY: &str = "key = [\"header:x-api-key\", \"cookie:galaxysession\", \"address\"]";
-const USER_AGENTS: &str = "user_agents = [\"~* bot|crawler\"]";
-const KEYS: usize = 100_000;
+/// The keys of `[limit.NAME]`.
+pub static KEYS: Keys = Keys {
+    title: "`[limit.NAME]`",
+    place: "[limit.api]\n…",
+    about: "A limit on the requests of each client, used by name in `limits` of a site and `limit` of a route. What it \
+            refuses gets 429 with Retry-After before an upstream server is asked.",
+    groups: &[&[&KEY, &RATE, &BURST, &CONNECTIONS, &ONLY, &EXCEPT, &DRY_RUN, &REMEMBERED]],
+    later: &[],
+};
+
+static KEY: Required<Of<Vec<LimitKey>>> = Key {
+    name: "key",
+    kind: Of {
+        shape: || Shape::one_or_more(|| Shape::Text(WORD)),
+        read: keys,
+        show: |keys| strings(keys.iter().map(key_word)),
+    },
+    default: Needed,
+    about: "What tells clients apart: the first of these that a request has. `address` is a /64 in IPv6, `network` a /24, \
+            in IPv6 a /48; `all` is one count for everybody. Values are not checked, so add a second limit by `address` \
+            against clients that invent a key for each request.",
+    example: "rate = \"8r/s\"\nkey = [\"header:x-api-key\", \"cookie:galaxysession\", \"address\"]",
+};
+
+static RATE: Optional<Of<Rate>> = Key {
+    name: "rate",
+    kind: Of { shape: || Shape::Text(RATE_FORM), read: rate, show: |rate| quote(&rate.to_string()) },
+    default: Unset("no limit"),
+    about: "Requests of one client in a second, minute or hour. It needs this or `connections`.",
+    example: "key = \"address\"\nrate = \"8r/s\"",
+};
+
+static BURST: Defaulted<Integer> = Key {
+    name: "burst",
+    kind: Integer(0, 1_000_000),
+    default: Is(|| 0),
+    about: "Requests above `rate` that are served at once, without a delay (nginx's `burst` with `nodelay`).",
+    example: "key = \"address\"\nrate = \"8r/s\"\nburst = 50",
+};
+
+static CONNECTIONS: Optional<Integer> = Key {
+    name: "connections",
+    kind: Integer(1, u32::MAX),
+    default: Unset("no limit"),
+    about: "Requests of one client in progress at once. Event streams and WebSockets are not counted.",
+    example: "key = \"address\"\nconnections = 20",
+};
+
+static ONLY: Optional<Of<Class>> = Key {
+    name: "only",
+    kind: class::KIND,
+    default: Unset("all requests"),
+    about: "Requests that the limit is about: those that fit each of the lists.",
+    example: "key = \"all\"\nrate = \"1r/s\"\nonly = { user_agents = [\"~* bot|crawl|spider\"] }",
+};
+
+static EXCEPT: Optional<Of<Class>> = Key {
+    name: "except",
+    kind: class::KIND,
+    default: Unset("none"),
+    about: "Requests that the limit is not about: those that fit one of the lists.",
+    example: "key = \"address\"\nrate = \"8r/s\"\nexcept = { networks = [\"10.0.0.0/8\"] }",
+};
+
+static DRY_RUN: Defaulted<Of<bool>> = Key {
+    name: "dry_run",
+    kind: BOOLEAN,
+    default: Is(|| false),
+    about: "Counts and logs what would be refused, and refuses nothing. Start with this: \
+            `bowshock_limited_requests_dry_run_total`.",
+    example: "key = \"address\"\nrate = \"8r/s\"\ndry_run = true",
+};
+
+static REMEMBERED: Defaulted<Integer> = Key {
+    name: "keys",
+    kind: Integer(100, 10_000_000),
+    default: Is(|| 100_000),
+    about: "Clients that are remembered at most, each in about 64 bytes. When more come, the least active are forgotten.",
+    example: "key = \"address\"\nrate = \"8r/s\"\nkeys = 1000000",
+};
+
+const RATE_FORM: Text =
+    Text { what: "rate: `\"8r/s\"`, `\"100r/m\"`, `\"500r/h\"`", pattern: "^[0-9]{1,7}r/[smh]$" };
+
+const WORD: Text = Text {
+    what: "`\"header:NAME\"`, `\"query:NAME\"`, `\"cookie:NAME\"`, `\"address\"`, `\"network\"` or `\"all\"`",
+    pattern: "^(address|network|all|(header|query|cookie):.+)$",
+};
+
+/// The form of `limits` and `limit`: one name or several.
+pub fn names_shape() -> Shape {
+    Shape::one_or_more(|| Shape::Text(LIMIT_NAME))
+}
+
+const LIMIT_NAME: Text =
+    Text { what: "name of a `[limit.NAME]`, or `\"none\"`", pattern: "^[A-Za-z0-9_.-]+$" };
 
 /// The limits of a file, and which of them sites and routes use.
 #[derive(Default)]
@@ -113,11 +191,11 @@ impl Limits {
         let items = match value.as_str() {
             Some("none") => return Some(Arc::default()),
             Some(_) => vec![value],
-            None => value.list(&format!("{} = [\"api\"]", value.name))?,
+            None => value.list()?,
         };
         let mut names: Vec<String> = Vec::new();
         for item in items {
-            let name = text("[\"api\"]", |name| self.known(name))(item);
+            let name = text(|name| self.known(name))(item);
             names.extend(name.filter(|name| !names.contains(name)));
         }
         Some(names.into())
@@ -128,7 +206,7 @@ impl Limits {
             used.set(true);
             return Ok(name.into());
         }
-        let problem = Problem::new(format!("there is no limit {}", show(name)), "not known");
+        let problem = Problem::new(format!("there is no limit {}", diagnostic::show(name)), "not known");
         Err(match closest(name, self.names.keys().map(String::as_str)) {
             Some(near) => {
                 self.names[near].1.set(true);
@@ -141,17 +219,21 @@ impl Limits {
     /// Notes the limits that hold nowhere.
     pub fn warn_unused(&self, context: &Context<'_>) {
         for (name, (span, _)) in self.names.iter().filter(|(_, (_, used))| !used.get()) {
-            let problem = Problem::new(format!("nothing uses the limit {}", show(name)), "holds nowhere");
+            let problem =
+                Problem::new(format!("nothing uses the limit {}", diagnostic::show(name)), "holds nowhere");
             let help = format!("use it in a site: `limits = [\"{name}\"]`, or take it out");
             context.warn(span.clone(), problem.help(help));
         }
     }
 }
 
-fn all(value: Value<'_>) -> Option<Vec<(Key<'_>, Value<'_>)>> {
-    let entries = value.entries("[limit.NAME]")?;
+fn all(value: Value<'_>) -> Option<Vec<(FileKey<'_>, Value<'_>)>> {
+    if value.as_table().is_none() {
+        return value.wanted("a table", "[limit.NAME]");
+    }
+    let entries = value.entries()?;
     // Known keys right here: the name was left out.
-    match entries.iter().find(|(key, value)| LIMIT.now.contains(&key.text) && value.as_table().is_none()) {
+    match entries.iter().find(|(key, value)| KEYS.find(key.text).is_some() && value.as_table().is_none()) {
         Some((key, _)) => {
             key.error(
                 Problem::new("a limit needs a name", "stands in `[limit]` itself")
@@ -166,62 +248,76 @@ fn all(value: Value<'_>) -> Option<Vec<(Key<'_>, Value<'_>)>> {
 fn name(text: &str) -> Result<String, Problem> {
     let allowed = |byte: u8| byte.is_ascii_alphanumeric() || b"_-.".contains(&byte);
     if text.is_empty() || text == "none" || !text.bytes().all(allowed) {
-        let title = format!("{} cannot be the name of a limit", show(text));
+        let title = format!("{} cannot be the name of a limit", diagnostic::show(text));
         return Err(Problem::new(title, "letters, digits, `_`, `-` and `.`, and not `none`"));
     }
     Ok(text.into())
 }
 
 fn limit(name: String, value: Value<'_>) -> Option<Limit> {
-    let example = format!("[limit.{name}]\n{KEY}\nrate = \"8r/s\"");
-    let mut table = value.table(&LIMIT, &example)?;
-    let key = table.required("key", KEY.trim_start_matches("key = "), keys);
-    let has_rate = !table.which(&["rate"]).is_empty();
-    if !has_rate && table.which(&["connections"]).is_empty() && table.unknown().next().is_none() {
+    let mut table = value.table(&KEYS)?;
+    let key = table.required(&KEY);
+    let has_rate = table.has(&RATE);
+    if !has_rate && !table.has(&CONNECTIONS) && table.unknown().next().is_none() {
         let problem = Problem::new("a limit without `rate` or `connections` limits nothing", "needs one");
         value.error(problem.help("add for example `rate = \"8r/s\"`, or `connections = 20`"));
     }
-    if let (Some(burst), false) = (table.which(&["burst"]).first().copied(), has_rate) {
+    if let (Some(burst), false) = (table.place_of(&BURST), has_rate) {
         let problem = Problem::new("`burst` is what may come above `rate`, and there is none", "of nothing");
         burst.error(problem.help("add for example `rate = \"8r/s\"`, or take it out"));
     }
     let limit = Limit {
         name,
         key: Vec::new(),
-        rate: table.optional("rate", rate),
-        burst: table.optional("burst", integer(0..=1_000_000)).unwrap_or_default(),
-        connections: table.optional("connections", integer(1..=u32::MAX)),
-        only: table.optional("only", class).unwrap_or_default(),
-        except: table.optional("except", class).unwrap_or_default(),
-        dry_run: table.optional("dry_run", Value::boolean).unwrap_or(false),
-        keys: table.optional("keys", integer(100..=10_000_000)).map_or(KEYS, |keys| keys as usize),
+        rate: table.optional(&RATE),
+        burst: table.read(&BURST),
+        connections: table.optional(&CONNECTIONS),
+        only: table.optional(&ONLY).unwrap_or_default(),
+        except: table.optional(&EXCEPT).unwrap_or_default(),
+        dry_run: table.read(&DRY_RUN),
+        keys: table.read(&REMEMBERED) as usize,
     };
     table.finish();
     Some(Limit { key: key?, ..limit })
+}
+
+/// Writes `[limit.NAME]`.
+pub fn show(out: &mut Out, limit: &Limit) {
+    let pairs = Pairs::default()
+        .key(&KEY, &limit.key)
+        .optional(&RATE, limit.rate.as_ref())
+        .written_if(&BURST, limit.rate.map(|_| limit.burst))
+        .optional(&CONNECTIONS, limit.connections.as_ref())
+        .written_if(&ONLY, class::pairs(&limit.only).braces_if_any())
+        .written_if(&EXCEPT, class::pairs(&limit.except).braces_if_any())
+        .key(&DRY_RUN, &limit.dry_run)
+        .written(&REMEMBERED, limit.keys);
+    out.table(&format!("[limit.{}]", bare_or_quoted(&limit.name)), &pairs);
 }
 
 fn rate(value: Value<'_>) -> Option<Rate> {
     if let Some((number, 10)) = value.as_integer() {
         return value.wanted("a string with a unit", &format!("rate = \"{number}r/s\""));
     }
-    text("\"8r/s\"", units::rate)(value)
+    text(units::rate)(value)
 }
 
 /// One word or a list of them.
 fn keys(value: Value<'_>) -> Option<Vec<LimitKey>> {
     let items = match value.as_str() {
         Some(_) => vec![value],
-        None => value.list(KEY)?,
+        None => value.list()?,
     };
     if items.is_empty() {
         let problem = Problem::new("`key` has nothing that tells clients apart", "empty");
-        value.error(
-            problem.help(format!("write for example `{KEY}`, or `key = \"all\"` for one count of all")),
-        );
+        value.error(problem.help(format!(
+            "write for example `{}`, or `key = \"all\"` for one count of all",
+            value.example()
+        )));
     }
     let mut keys: Vec<LimitKey> = Vec::new();
     for item in items {
-        let Some(key) = item.string(KEY).and_then(|text| item.parse(text, key)) else { continue };
+        let Some(key) = item.string().and_then(|text| item.parse(text, key)) else { continue };
         let last =
             keys.last().filter(|last| matches!(last, LimitKey::Address | LimitKey::Network | LimitKey::All));
         if let Some(last) = last {
@@ -240,7 +336,7 @@ fn keys(value: Value<'_>) -> Option<Vec<LimitKey>> {
 
 fn key(text: &str) -> Result<LimitKey, Problem> {
     let unknown = |label: &str| {
-        Problem::new(format!("{} is nothing that clients could be told by", show(text)), label)
+        Problem::new(format!("{} is nothing that clients could be told by", diagnostic::show(text)), label)
             .help("write `header:NAME`, `query:NAME`, `cookie:NAME`, `address`, `network` or `all`")
     };
     match text.split_once(':') {
@@ -268,54 +364,4 @@ pub fn key_word(key: &LimitKey) -> String {
         LimitKey::Network => "network".into(),
         LimitKey::All => "all".into(),
     }
-}
-
-fn class(value: Value<'_>) -> Option<Class> {
-    let mut table: Table<'_> = value.table(&CLASS, &format!("{} = {{ {USER_AGENTS} }}", value.name))?;
-    if table.which(CLASS.now).is_empty() && table.unknown().next().is_none() {
-        let problem = Problem::new(format!("`{}` says nothing", value.name), "empty");
-        value.error(problem.help(format!("write for example `{} = {{ {USER_AGENTS} }}`", value.name)));
-    }
-    let class = Class {
-        networks: table.optional("networks", networks::read),
-        user_agents: table.optional("user_agents", user_agents),
-        methods: table.optional("methods", methods),
-    };
-    table.finish();
-    Some(class)
-}
-
-fn user_agents(value: Value<'_>) -> Option<UserAgents> {
-    let items = value.list(USER_AGENTS)?;
-    if items.is_empty() {
-        let problem = Problem::new("`user_agents` names none", "empty");
-        value.error(problem.help(format!("write for example `{USER_AGENTS}`")));
-        return None;
-    }
-    let regexes = &value.context.regexes;
-    let (mut written, mut sources) = (Vec::new(), Vec::new());
-    for item in items {
-        let Some(text) = item.string(USER_AGENTS) else { continue };
-        if let Some(source) = item.parse(text, |text| user_agent(text, regexes)) {
-            written.push(text.to_owned());
-            sources.push(source);
-        }
-    }
-    let regex = value.parse(&sources.join("|"), |source| regexes.compile(source, false))?;
-    Some(UserAgents { written, regex })
-}
-
-/// A `"~ regex"`, a `"~* regex"`, or a word that is looked for in any case; as an expression.
-fn user_agent(text: &str, regexes: &Regexes) -> Result<String, Problem> {
-    // Each for itself, so that a mistake is told where it is.
-    let regex = |source: &str, any_case| regexes.compile(source.trim_start(), any_case);
-    Ok(match (text.strip_prefix("~*"), text.strip_prefix('~')) {
-        (Some(source), _) => format!("(?i:{})", regex(source, true)?),
-        (None, Some(source)) => format!("(?:{})", regex(source, false)?),
-        (None, None) if text.trim().is_empty() => {
-            let problem = Problem::new("an empty word is in every `User-Agent`", "says nothing");
-            return Err(problem.help("for requests that send none write `\"~ ^$\"`"));
-        }
-        (None, None) => format!("(?i:{})", regex::escape(text)),
-    })
 }

@@ -1,0 +1,154 @@
+//! What a route does: exactly one action, with the modifiers that belong to it alone.
+
+use http::{HeaderValue, StatusCode};
+
+use super::{
+    answer,
+    files::{self, Files},
+    proxy, redirect,
+};
+use crate::config::{
+    diagnostic::{Problem, one_of, show},
+    keys::{Described, Group},
+    print::Pairs,
+    read::{FileKey, Table, Value},
+    template::Template,
+    upstream::Upstreams,
+};
+
+/// What a route does; exactly one.
+#[derive(Debug, Clone)]
+pub enum Action {
+    /// `proxy = "upstream"`: the name is a key of [`Config::upstreams`].
+    Proxy(String),
+    /// `files = "/dir"`
+    Files(Files),
+    /// `redirect = "https://…{path}"`
+    Redirect {
+        /// The target; `{path}` is the path and query as the client sent them, `{host}` the host.
+        to: Template,
+        /// 301, 302, 303, 307 or 308; 302 when not written.
+        status: StatusCode,
+    },
+    /// `answer = 404`
+    Answer {
+        /// The status.
+        status: StatusCode,
+        /// The body; `None` takes the proxy's own page for errors and nothing otherwise.
+        body: Option<String>,
+        /// `Content-Type` of the body; `text/plain; charset=utf-8` when not written.
+        content_type: HeaderValue,
+    },
+}
+
+/// An action in the file: a group of keys that begins with its own, and how it is read.
+struct Kind {
+    keys: Group,
+    read: fn(&mut Table<'_>, Value<'_>, &Sight<'_>) -> Option<Action>,
+}
+
+/// The actions.
+static KINDS: [Kind; 4] = [
+    Kind { keys: proxy::KEYS, read: proxy::read },
+    Kind { keys: files::KEYS, read: files::read },
+    Kind { keys: redirect::KEYS, read: redirect::read },
+    Kind { keys: answer::KEYS, read: answer::read },
+];
+
+impl Kind {
+    fn key(&self) -> &'static dyn Described {
+        self.keys[0]
+    }
+
+    fn modifiers(&self) -> Group {
+        &self.keys[1..]
+    }
+}
+
+/// Parts of the file that actions refer to, beside their table.
+pub struct Sight<'a> {
+    /// The groups of the route's expression; `None` when the route's key is wrong, so that nothing is known about them.
+    pub captures: Option<&'a [&'a str]>,
+    /// The upstreams of the file.
+    pub upstreams: &'a Upstreams,
+}
+
+/// Reads the action of the route `key`.
+pub fn read(table: &mut Table<'_>, key: FileKey<'_>, sight: &Sight<'_>) -> Option<Action> {
+    let actions = KINDS.each_ref().map(Kind::key);
+    let kind = match table.which(&actions).as_slice() {
+        [only] => KINDS.iter().find(|kind| kind.key().name() == only.text)?,
+        [] => {
+            missing(table, key);
+            take_all(table);
+            return None;
+        }
+        [first, rest @ ..] => {
+            let all: Vec<&str> = rest.iter().chain([first]).map(|key| key.text).collect();
+            let title = format!("the route {} has {} actions", show(key.text), all.len());
+            for second in rest {
+                second.error(
+                    Problem::new(title.clone(), format!("`{}` as well", second.text))
+                        .also(first.span(), "one action")
+                        .help(format!("keep one of {}; give the other its own route", one_of(&names()))),
+                );
+            }
+            take_all(table);
+            return None;
+        }
+    };
+    refuse_foreign(table, kind);
+    let value = table.take(kind.key())?;
+    (kind.read)(table, value, sight)
+}
+
+/// The keys with their values.
+pub fn pairs(action: &Action) -> Pairs {
+    match action {
+        Action::Proxy(name) => proxy::pairs(name),
+        Action::Files(files) => files::pairs(files),
+        Action::Redirect { to, status } => redirect::pairs(to, *status),
+        Action::Answer { status, body, content_type } => answer::pairs(*status, body.as_ref(), content_type),
+    }
+}
+
+fn names() -> [&'static str; KINDS.len()] {
+    KINDS.each_ref().map(|kind| kind.key().name())
+}
+
+fn missing(table: &Table<'_>, key: FileKey<'_>) {
+    // An unknown key is most likely the action, misspelt or in nginx's words.
+    if table.unknown().next().is_none() {
+        let title = format!("the route {} does nothing", show(key.text));
+        key.error(
+            Problem::new(title, format!("needs exactly one of {}", one_of(&names())))
+                .help("write for example `{ proxy = \"galaxy\" }`"),
+        );
+    }
+}
+
+/// What is left over from a route that has no single action is told by that alone.
+fn take_all(table: &mut Table<'_>) {
+    for key in KINDS.iter().flat_map(|kind| kind.keys) {
+        table.take(*key);
+    }
+}
+
+fn refuse_foreign(table: &mut Table<'_>, kind: &Kind) {
+    let action = kind.key().name();
+    for other in KINDS.iter().filter(|other| other.key().name() != action) {
+        let owner = other.key().name();
+        for modifier in other.modifiers() {
+            let Some(key) = table.place_of(*modifier) else { continue };
+            let name = key.text;
+            let title = format!("`{name}` belongs to `{owner}`, and this route has `{action}`");
+            let help = match (name, action) {
+                ("status", "answer") => "`answer` is the status: write `answer = 404`".into(),
+                ("read_timeout", _) => "take it out; what clients are waited for is in `[server]`".into(),
+                _ => format!("take it out, or make it a route with `{owner}`"),
+            };
+            key.error(Problem::new(title, "has no meaning here").help(help));
+            table.take(*modifier);
+        }
+    }
+}

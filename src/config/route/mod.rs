@@ -1,0 +1,341 @@
+//! One entry of `[site.routes]`: a key, one action, and modifiers.
+
+mod action;
+mod answer;
+mod files;
+mod proxy;
+mod redirect;
+
+use std::{sync::Arc, time::Duration};
+
+use http::{HeaderName, HeaderValue, Method};
+
+use super::{
+    access::{self, Access},
+    compress::{self, Compress},
+    diagnostic::{Problem, show},
+    headers::{self, Headers},
+    keys::{
+        Defaulted, Is, Key, Keys, Optional, Shape, Text, Unset,
+        kind::{BOOLEAN, DURATION, Of, SIZE, Shaped, Words},
+    },
+    limit::{self, LimitNames, Limits},
+    pattern::{self, PathPattern},
+    print::{Pairs, strings},
+    read::{FileKey, Table, Value},
+    upstream::Upstreams,
+};
+
+use action::Sight;
+use proxy::Modifiers;
+
+pub use action::Action;
+pub use answer::status;
+pub use files::{Files, Symlinks, Types};
+pub use proxy::RouteRetry;
+
+/// One entry of `[site.routes]`, with what it inherits from its site.
+#[derive(Debug, Clone)]
+pub struct Route {
+    /// The key as written; the `route` label of metrics.
+    pub key: String,
+    /// Which paths it is for.
+    pub pattern: PathPattern,
+    /// What it does.
+    pub action: Action,
+    /// Only reachable from inside (`X-Accel-Redirect`); clients get 404.
+    pub internal: bool,
+    /// `Expires` and `Cache-Control: max-age` of its answers.
+    pub expires: Option<Duration>,
+    /// Headers set on its answers: the site's, then the route's; one value per name.
+    pub headers: Vec<(HeaderName, HeaderValue)>,
+    /// Longest pause of the upstream; `None` takes the upstream's own.
+    pub read_timeout: Option<Duration>,
+    /// How long its requests wait for a server; `None` takes the upstream's own.
+    pub hold: Option<Duration>,
+    /// When its requests are sent again.
+    pub retry: RouteRetry,
+    /// Whether its answers are sent in a coding.
+    pub compress: Option<Arc<Compress>>,
+    /// What of a request's body there must be before a server is asked.
+    pub buffer: Buffering,
+    /// Largest request body in bytes; `None` is no limit.
+    pub max_body: Option<u64>,
+    /// Who may ask.
+    pub access: Access,
+    /// The limits that hold for it.
+    pub limits: LimitNames,
+    /// Bytes per second of each of its answers.
+    pub limit_rate: Option<u64>,
+    /// Bytes that an answer may have before `limit_rate` holds.
+    pub limit_rate_after: u64,
+    /// The only methods allowed; `None` allows all. `GET` includes `HEAD`.
+    pub methods: Option<Vec<Method>>,
+}
+
+/// `buffer` of a route.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Buffering {
+    /// Nothing: it is passed on as it comes.
+    #[default]
+    Off,
+    /// The whole, or as much of it as waits in memory.
+    Memory,
+    /// The whole, in a temporary file where it is large.
+    Disk,
+}
+
+/// The keys of a route.
+pub static KEYS: Keys = Keys {
+    title: "a route",
+    place: "[site.routes]\n\"/\" = { … }",
+    about: "What is done with the requests for a path: exactly one of `proxy`, `files`, `redirect` and `answer`, with \
+            modifiers.",
+    groups: &[
+        proxy::KEYS,
+        files::KEYS,
+        redirect::KEYS,
+        answer::KEYS,
+        &[&INTERNAL, &EXPIRES, &HEADERS, &BUFFER, &COMPRESS, &MAX_BODY, &LIMIT_RATE, &LIMIT_RATE_AFTER],
+        access::KEYS,
+        &[&LIMIT, &METHODS],
+    ],
+    later: &["request_headers", "cors", "path", "send_timeout", "auth", "cache", "errors"],
+};
+
+static INTERNAL: Defaulted<Of<bool>> = Key {
+    name: "internal",
+    kind: BOOLEAN,
+    default: Is(|| false),
+    about: "The route is for X-Accel-Redirect, X-Sendfile and archives of the application; clients get 404 (nginx's \
+            `internal`).",
+    example: "files = \"/\", within = [\"/srv/galaxy/var\"], internal = true",
+};
+
+static EXPIRES: Optional<Of<Duration>> = Key {
+    name: "expires",
+    kind: DURATION,
+    default: Unset("neither header"),
+    about: "Expires and Cache-Control: max-age of the responses.",
+    example: "files = \"/srv/galaxy/server/static\", expires = \"24h\"",
+};
+
+static HEADERS: Optional<Of<Headers>> = Key {
+    name: "headers",
+    kind: headers::KIND,
+    default: Unset("those of the site"),
+    about: "Headers that are set on the responses, errors too, beside those of the site, of which they replace those of the \
+            same name.",
+    example: "headers = { X-Frame-Options = \"DENY\" }",
+};
+
+static BUFFER: Defaulted<Words<Buffering>> = Key {
+    name: "buffer",
+    kind: Words(&[("off", Buffering::Off), ("memory", Buffering::Memory), ("disk", Buffering::Disk)]),
+    default: Is(Buffering::default),
+    about: "What of a request body must be there before a server is asked: nothing, up to 1 MiB in memory, or all of it, in \
+            memory up to 256 KiB and then in a temporary file. With `\"disk\"` a slow client keeps no server waiting (nginx's \
+            `proxy_request_buffering`).",
+    example: "buffer = \"disk\"",
+};
+
+static COMPRESS: Optional<Of<Option<Arc<Compress>>>> = compress::key(Unset("that of the site"));
+
+static MAX_BODY: Optional<Of<Option<u64>>> = Key {
+    name: "max_body",
+    kind: SIZE,
+    default: Unset("that of the site"),
+    about: "Largest request body; a larger one gets 413.",
+    example: "max_body = \"none\"",
+};
+
+static LIMIT_RATE: Optional<Of<Option<u64>>> = Key {
+    name: "limit_rate",
+    kind: SIZE,
+    default: Unset("no limit"),
+    about: "Bytes per second of each response. X-Accel-Limit-Rate of the application goes before it.",
+    example: "files = \"/data\", limit_rate = \"5m\"",
+};
+
+static LIMIT_RATE_AFTER: Optional<Of<Option<u64>>> = Key {
+    name: "limit_rate_after",
+    kind: SIZE,
+    default: Unset("`limit_rate` holds from the first byte"),
+    about: "Bytes of a response that are sent at full rate before `limit_rate` holds.",
+    example: "files = \"/data\", limit_rate = \"5m\", limit_rate_after = \"100m\"",
+};
+
+static LIMIT: Optional<Shaped> = Key {
+    name: "limit",
+    kind: Shaped(limit::names_shape),
+    default: Unset("`limits` of the site"),
+    about: "Names of `[limit.NAME]` that requests must pass, in place of the site's; `\"none\"` lifts them.",
+    example: "limit = [\"api\"]",
+};
+
+static METHODS: Optional<Of<Vec<Method>>> = Key {
+    name: "methods",
+    kind: METHOD_LIST,
+    default: Unset("all"),
+    about: "The only methods that are allowed; others get 405. `GET` includes `HEAD`.",
+    example: "methods = [\"GET\", \"POST\"]",
+};
+
+/// A list of methods.
+pub const METHOD_LIST: Of<Vec<Method>> = Of {
+    shape: || Shape::Text(METHOD).list(),
+    read: methods,
+    show: |methods| strings(methods.iter().map(Method::as_str)),
+};
+
+const METHOD: Text = Text { what: "method in upper case", pattern: "^[^a-z]+$" };
+
+/// What routes take over from their site.
+pub struct Inherited {
+    /// Headers set on all answers.
+    pub headers: Headers,
+    /// Largest request body in bytes; `None` is no limit.
+    pub max_body: Option<u64>,
+    /// Whether answers are sent in a coding.
+    pub compress: Option<Arc<Compress>>,
+    /// Who may ask.
+    pub access: Access,
+    /// The limits that hold.
+    pub limits: LimitNames,
+}
+
+/// Reads a route; without a `pattern` its key was wrong, which is noted, and the rest is read for what is wrong there.
+pub fn read(
+    key: FileKey<'_>,
+    pattern: Option<PathPattern>,
+    value: Value<'_>,
+    site: &Inherited,
+    upstreams: &Upstreams,
+    limits: &Limits,
+) -> Option<Route> {
+    let mut table = table(key, value)?;
+    let captures = pattern.as_ref().map(pattern::captures);
+    let action = action::read(&mut table, key, &Sight { captures: captures.as_deref(), upstreams });
+    let internal = table.read(&INTERNAL);
+    let expires = table.optional(&EXPIRES);
+    let own_headers = table.optional(&HEADERS).unwrap_or_default();
+    let Modifiers { read_timeout, hold, retry } = proxy::modifiers(&mut table);
+    let buffer = table.read(&BUFFER);
+    let compress = table.optional(&COMPRESS).unwrap_or_else(|| site.compress.clone());
+    let max_body = table.optional(&MAX_BODY).unwrap_or(site.max_body);
+    let access = access::read(&mut table, &site.access);
+    let limits =
+        table.take(&LIMIT).and_then(|value| limits.named(value)).unwrap_or_else(|| Arc::clone(&site.limits));
+    let limit_rate = table.optional(&LIMIT_RATE).flatten();
+    let limit_rate_after = table.optional(&LIMIT_RATE_AFTER).flatten().unwrap_or_default();
+    let methods = table.optional(&METHODS);
+    table.finish();
+    let (action, pattern) = (action?, pattern?);
+    if internal {
+        warn_without_within(value, key, &action);
+    }
+    Some(Route {
+        key: key.text.into(),
+        pattern,
+        action,
+        internal,
+        expires,
+        headers: headers::merge(&site.headers, own_headers),
+        read_timeout,
+        hold,
+        retry,
+        buffer,
+        compress,
+        max_body,
+        access,
+        limits,
+        limit_rate,
+        limit_rate_after,
+        methods,
+    })
+}
+
+/// The keys with their values.
+pub fn pairs(route: &Route) -> Pairs {
+    let limit_rate = route.limit_rate.map(Some);
+    let after = limit_rate.map(|_| Some(route.limit_rate_after));
+    let compress = route.compress.as_ref().map(|_| &route.compress);
+    let limits = (!route.limits.is_empty()).then(|| strings(route.limits.iter()));
+    action::pairs(&route.action)
+        .unless_default(&INTERNAL, &route.internal)
+        .optional(&EXPIRES, route.expires.as_ref())
+        .optional(&HEADERS, Some(&route.headers).filter(|headers| !headers.is_empty()))
+        .and(proxy::modifier_pairs(route.read_timeout.as_ref(), route.hold.as_ref(), &route.retry))
+        .unless_default(&BUFFER, &route.buffer)
+        .optional(&COMPRESS, compress)
+        .key(&MAX_BODY, &route.max_body)
+        .and(access::pairs(&route.access))
+        .written_if(&LIMIT, limits)
+        .optional(&LIMIT_RATE, limit_rate.as_ref())
+        .optional(&LIMIT_RATE_AFTER, after.as_ref())
+        .optional(&METHODS, route.methods.as_ref())
+}
+
+fn table<'a>(key: FileKey<'a>, value: Value<'a>) -> Option<Table<'a>> {
+    match value.as_table() {
+        Some(table) => Some(Table::new(value.context, table, value.span(), &KEYS)),
+        None => value.wanted("a table", &example(key, value)),
+    }
+}
+
+/// What was meant by a value that is no table.
+fn example(key: FileKey<'_>, value: Value<'_>) -> String {
+    let example = |action: &str| format!("{:?} = {{ {action} }}", key.text);
+    match (value.as_str(), value.as_integer()) {
+        (Some(path), _) if path.starts_with('/') => example(&format!("files = {path:?}")),
+        (Some(url), _) if url.contains("://") => example(&format!("redirect = {url:?}")),
+        (Some(name), _) => example(&format!("proxy = {name:?}")),
+        (_, Some((status, _))) => example(&format!("answer = {status}")),
+        _ => example("proxy = \"galaxy\""),
+    }
+}
+
+fn warn_without_within(value: Value<'_>, key: FileKey<'_>, action: &Action) {
+    let Action::Files(files) = action else { return };
+    if !files.within.is_empty() {
+        return;
+    }
+    let title = format!("the internal route {} has no `within`", show(key.text));
+    let (label, directories) = match files.root.literal() {
+        Some("/") => ("the application may send every file of this machine".into(), "/srv/galaxy/var".into()),
+        Some(root) => (format!("the application may send every file below {root}"), root.to_owned()),
+        None => ("the application may send every file that fits".into(), "/srv/galaxy/var".into()),
+    };
+    let problem = Problem::new(title, label);
+    value.context.warn(
+        key.span(),
+        problem.help(format!("list the directories that downloads come from: `within = [{directories:?}]`")),
+    );
+}
+
+/// Reads a list of methods.
+fn methods(value: Value<'_>) -> Option<Vec<Method>> {
+    let items = value.list()?;
+    if items.is_empty() {
+        let problem = Problem::new("`methods` allows none", "empty");
+        value.error(
+            problem.help(format!("write for example `{}`, or take it out to allow all", value.example())),
+        );
+    }
+    let mut methods = Vec::new();
+    for item in items {
+        let method = item.string().and_then(|text| item.parse(text, method));
+        methods.extend(method.filter(|method| !methods.contains(method)));
+    }
+    Some(methods)
+}
+
+fn method(text: &str) -> Result<Method, Problem> {
+    let upper = text.to_ascii_uppercase();
+    let problem = || Problem::new(format!("{} is not a method", show(text)), "a word in upper case");
+    match Method::from_bytes(upper.as_bytes()) {
+        Ok(method) if upper == text => Ok(method),
+        Ok(method) => Err(problem().help(format!("write `\"{method}\"`"))),
+        Err(_) => Err(problem().help("write for example `\"GET\"`")),
+    }
+}

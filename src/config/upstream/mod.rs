@@ -1,0 +1,467 @@
+//! `[upstream.NAME]`: groups of servers.
+
+mod balance;
+mod health;
+pub mod retry;
+mod server;
+mod tls;
+
+use std::{cell::Cell, collections::BTreeMap, net::SocketAddr, ops::RangeInclusive, time::Duration};
+
+use http::HeaderName;
+
+use super::{
+    address,
+    diagnostic::{Problem, Span, show as shown},
+    headers,
+    keys::{
+        Defaulted, Is, Key, Keys, Kind, Needed, Optional, Required, Shape, Text, Unset, closest,
+        kind::{self, DURATION, Integer, Of, SHARE, Shaped, TIME, Words},
+    },
+    print::{Out, Pairs, bare_or_quoted, list, quote, word},
+    read::{Context, FileKey, Value},
+    units::show_size,
+};
+
+pub use balance::{Balance, HashKey};
+pub use health::Health;
+pub use retry::Retry;
+pub use server::{ServerAddress, UpstreamServer};
+pub use tls::UpstreamTls;
+
+/// `[upstream.NAME]`
+#[derive(Debug, Clone, PartialEq)]
+pub struct Upstream {
+    /// Its name in the file and in metrics.
+    pub name: String,
+    /// Name servers that their host names are looked up at ([`Server::resolver`]).
+    pub resolver: Vec<SocketAddr>,
+    /// Its workers; may be empty (requests then wait for a reload that brings some).
+    pub servers: Vec<UpstreamServer>,
+    /// They are spoken to under TLS (`protocol = "https"`).
+    pub tls: Option<UpstreamTls>,
+    /// Which of them gets a request.
+    pub balance: Balance,
+    /// Over how long a server that has returned gets to its whole share; zero is at once.
+    pub slow_start: Duration,
+    /// What a request counts while only its answer's body is being sent, in percent.
+    pub streaming_share: u32,
+    /// The field of an answer in which a server tells its load.
+    pub load_header: Option<HeaderName>,
+    /// How long a request waits for a usable worker; zero does not wait.
+    pub hold: Duration,
+    /// How many requests may wait at once.
+    pub queue: usize,
+    /// Who of those that wait goes first.
+    pub queue_order: QueueOrder,
+    /// When a request is sent again.
+    pub retry: Retry,
+    /// How to ask a worker whether it is well; `None` asks only for a connection.
+    pub health: Option<Health>,
+    /// Time for connecting to one worker.
+    pub connect_timeout: Duration,
+    /// Longest pause of a worker before and within its answer.
+    pub read_timeout: Duration,
+    /// Longest pause between two writes to a worker.
+    pub send_timeout: Duration,
+    /// How long an idle connection to a worker is kept; zero keeps none.
+    pub keepalive: Duration,
+    /// Most bytes of the head of a worker's answer; a larger one is no answer.
+    pub max_response_head: usize,
+}
+
+/// `upstream.queue_order`
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum QueueOrder {
+    /// Who has waited longest goes first.
+    #[default]
+    Oldest,
+    /// Who has come last goes first: when more comes than can be served, some are served fast rather than all late.
+    Newest,
+}
+
+/// The keys of `[upstream.NAME]`.
+pub static KEYS: Keys = Keys {
+    title: "`[upstream.NAME]`",
+    place: "[upstream.galaxy]\n…",
+    about: "Servers of one application, and how requests are spread over them.",
+    groups: &[&[
+        &SERVERS,
+        &BALANCE,
+        &SLOW_START,
+        &STREAMING_SHARE,
+        &LOAD_HEADER,
+        &PROTOCOL,
+        &TLS,
+        &HOLD,
+        &QUEUE,
+        &QUEUE_ORDER,
+        &RETRY,
+        &MAX_REQUESTS,
+        &HEALTH,
+        &CONNECT_TIMEOUT,
+        &READ_TIMEOUT,
+        &SEND_TIMEOUT,
+        &KEEPALIVE,
+        &MAX_RESPONSE_HEAD,
+    ]],
+    later: &[],
+};
+
+static SERVERS: Required<Shaped> = Key {
+    name: "servers",
+    kind: Shaped(server::shape),
+    default: Needed,
+    about: "The servers. With an empty list requests wait for a reload that brings some.",
+    example: "servers = [\"unix:/run/galaxy/gunicorn.sock\"]",
+};
+
+static BALANCE: Defaulted<Of<Balance>> = Key {
+    name: "balance",
+    kind: balance::KIND,
+    default: Is(|| Balance::LeastConn),
+    about: "Which server gets a request: the one with the fewest requests in progress for its weight, the next by turns, the \
+            less loaded of two taken at random, or the same for the same key. With a hash, when a server goes only its own keys \
+            move.",
+    example: "balance = \"hash:cookie:galaxysession\"",
+};
+
+static SLOW_START: Defaulted<Of<Duration>> = Key {
+    name: "slow_start",
+    kind: DURATION,
+    default: Is(Duration::default),
+    about: "Time over which a server that has returned gets to its whole share. `\"0s\"` is at once.",
+    example: "slow_start = \"30s\"",
+};
+
+static STREAMING_SHARE: Defaulted<Of<u32>> = Key {
+    name: "streaming_share",
+    kind: SHARE,
+    // Such a body costs a worker little: counted whole, a few downloads would make an idle worker look busy.
+    default: Is(|| 20),
+    about: "What a request counts while only the body of its response is being sent. Event streams and tunnels count nothing.",
+    example: "streaming_share = \"50%\"",
+};
+
+static LOAD_HEADER: Optional<kind::Text<HeaderName>> = Key {
+    name: "load_header",
+    kind: kind::Text {
+        form: Text { what: "name of a header", pattern: "^[^ :]+$" },
+        parse: load_header,
+        show: |name| name.as_str().to_owned(),
+    },
+    default: Unset("none"),
+    about: "Response header in which a server tells its load: a number of requests, or ORCA's `endpoint-load-metrics` in text \
+            form. It is added to the count for 10 s. Clients do not see it. For several proxies before the same servers.",
+    example: "load_header = \"X-Load\"",
+};
+
+static PROTOCOL: Defaulted<Of<bool>> = Key {
+    name: "protocol",
+    kind: Of {
+        shape: || Words(&PROTOCOLS).shape(),
+        read: |value| value.choice(&PROTOCOLS, &["uwsgi"]),
+        show: |tls| word(&PROTOCOLS, tls),
+    },
+    default: Is(|| false),
+    about: "HTTP/1.1, in plain or under TLS.",
+    example: "protocol = \"https\"",
+};
+
+static TLS: Optional<Of<UpstreamTls>> = Key {
+    name: "tls",
+    kind: Of { shape: || Shape::Table(&tls::KEYS), read: tls::read, show: |tls| tls::pairs(tls).braces() },
+    default: Unset("the defaults of its keys"),
+    about: "How servers with `protocol = \"https\"` are verified.",
+    example: "protocol = \"https\"\ntls = { ca = \"/etc/ssl/galaxy/workers.pem\" }",
+};
+
+static HOLD: Defaulted<Of<Duration>> = Key {
+    name: "hold",
+    kind: DURATION,
+    default: Is(|| Duration::from_secs(300)),
+    about: "Time that a request waits while no server can be used, as during a restart, before it gets 503. `\"0s\"` does not \
+            wait. Make it longer than a restart of the application takes.",
+    example: "hold = \"10m\"",
+};
+
+static QUEUE: Defaulted<Integer> = Key {
+    name: "queue",
+    kind: Integer(0, u32::MAX),
+    default: Is(|| 10_000),
+    about: "Requests that may wait at once. Further ones get 503.",
+    example: "queue = 1000",
+};
+
+static QUEUE_ORDER: Defaulted<Words<QueueOrder>> = Key {
+    name: "queue_order",
+    kind: Words(&[("oldest", QueueOrder::Oldest), ("newest", QueueOrder::Newest)]),
+    default: Is(QueueOrder::default),
+    about: "Which waiting request goes first. With `\"newest\"`, when more comes than can be served, some are served fast \
+            rather than all late.",
+    example: "queue_order = \"newest\"",
+};
+
+static RETRY: Optional<Of<Retry>> = Key {
+    name: "retry",
+    kind: Of {
+        shape: || Shape::Table(&retry::KEYS),
+        read: retry::read,
+        show: |retry| retry::pairs(retry).braces(),
+    },
+    default: Unset("the defaults of its keys"),
+    about: "When a request is sent to another server.",
+    example: "retry = { tries = 2, budget = \"10%\" }",
+};
+
+static MAX_REQUESTS: Optional<Integer> = Key {
+    name: "max_requests",
+    kind: Integer(1, u32::MAX),
+    default: Unset("no limit"),
+    about: "Requests in progress on each server (nginx's `max_conns`); the rest wait in one queue for the first that is free. \
+            Set it to the threads that a server has (gunicorn's gthread: workers times threads). An async server has no \
+            such number.",
+    example: "max_requests = 4",
+};
+
+static HEALTH: Optional<Of<Health>> = Key {
+    name: "health",
+    kind: Of {
+        shape: || Shape::Table(&health::KEYS),
+        read: health::read,
+        show: |health| health::pairs(health).braces(),
+    },
+    default: Unset("a server that takes connections is well"),
+    about: "A request that each server is asked again and again, to know whether it is well.",
+    example: "health = { path = \"/api/version\" }",
+};
+
+static CONNECT_TIMEOUT: Defaulted<Of<Duration>> = Key {
+    name: "connect_timeout",
+    kind: TIME,
+    default: Is(|| Duration::from_secs(5)),
+    about: "Time for connecting to one server.",
+    example: "connect_timeout = \"1s\"",
+};
+
+static READ_TIMEOUT: Defaulted<Of<Duration>> = Key {
+    name: "read_timeout",
+    kind: TIME,
+    default: Is(|| Duration::from_secs(180)),
+    about: "Longest pause of a server before and within its response (nginx's `proxy_read_timeout`). Before it the client gets \
+            504, within it the client's connection is closed. Raise it on routes with long computations.",
+    example: "read_timeout = \"10m\"",
+};
+
+static SEND_TIMEOUT: Defaulted<Of<Duration>> = Key {
+    name: "send_timeout",
+    kind: TIME,
+    default: Is(|| Duration::from_secs(60)),
+    about: "Longest pause between two writes of a request to a server.",
+    example: "send_timeout = \"2m\"",
+};
+
+static KEEPALIVE: Defaulted<Of<Duration>> = Key {
+    name: "keepalive",
+    kind: DURATION,
+    default: Is(|| Duration::from_secs(1)),
+    about: "Time that an idle connection to a server is kept; `\"0s\"` keeps none. It must be less than the server's own \
+            (gunicorn's is 2 s).",
+    example: "keepalive = \"30s\"",
+};
+
+static MAX_RESPONSE_HEAD: Defaulted<Of<usize>> = Key {
+    name: "max_response_head",
+    kind: Of {
+        shape: || kind::Bytes(1 << 10, 1 << 18).shape(),
+        read: head_size,
+        show: |size| quote(&show_size(Some(*size as u64))),
+    },
+    default: Is(|| 64 << 10),
+    about: "Bytes of the head of a response, from `\"1k\"` to `\"256k\"`. A larger one is a 502.",
+    example: "max_response_head = \"128k\"",
+};
+
+/// Words of `protocol`: whether it is spoken under TLS.
+const PROTOCOLS: [(&str, bool); 2] = [("http", false), ("https", true)];
+
+/// The upstreams of a file, and which of them routes use.
+#[derive(Default)]
+pub struct Upstreams {
+    /// Those without mistakes.
+    pub read: BTreeMap<String, Upstream>,
+    /// All, so that a mistake inside of one does not make it unknown too.
+    names: BTreeMap<String, Named>,
+}
+
+/// A name that routes may use.
+struct Named {
+    span: Span,
+    used: Cell<bool>,
+}
+
+impl Upstreams {
+    /// Reads `[upstream]`, the table of all.
+    pub fn read(value: Value<'_>, resolver: &[SocketAddr]) -> Self {
+        let mut upstreams = Self::default();
+        let Some(entries) = all(value) else { return upstreams };
+        for (key, value) in entries {
+            upstreams.names.insert(key.text.into(), Named { span: key.span(), used: Cell::new(false) });
+            let name = key.read(name);
+            if let Some(mut upstream) = name.and_then(|name| upstream(&name, value)) {
+                upstream.resolver = resolver.to_vec();
+                upstreams.read.insert(upstream.name.clone(), upstream);
+            }
+        }
+        upstreams
+    }
+
+    /// Reads the name that a route uses.
+    pub fn named(&self, text: &str) -> Result<String, Problem> {
+        if let Some(named) = self.names.get(text) {
+            named.used.set(true);
+            return Ok(text.into());
+        }
+        let problem = Problem::new(format!("there is no upstream {}", shown(text)), "not known");
+        if let Some(host) = text.strip_prefix("http://").map(|rest| rest.trim_end_matches('/')) {
+            return Err(Problem { label: "the name of an upstream, not a URL".into(), ..problem }.help(
+                format!("write `proxy = \"NAME\"`, and in `[upstream.NAME]` `servers = [\"{host}\"]`"),
+            ));
+        }
+        if address::server(text).is_ok() {
+            return Err(Problem { label: "the name of an upstream, not an address".into(), ..problem }.help(
+                format!("write `proxy = \"NAME\"`, and in `[upstream.NAME]` `servers = [\"{text}\"]`"),
+            ));
+        }
+        Err(match closest(text, self.names.keys().map(String::as_str)) {
+            Some(near) => {
+                // Most likely meant, so it is no further mistake that nobody uses it.
+                self.names[near].used.set(true);
+                problem.help(format!("did you mean `{near}`?"))
+            }
+            None => problem.help(format!("add it:\n[upstream.{}]\n{}", quoted(text), SERVERS.example)),
+        })
+    }
+
+    /// Notes the upstreams that no route uses.
+    pub fn warn_unused(&self, context: &Context<'_>) {
+        for (name, Named { span, .. }) in self.names.iter().filter(|(_, named)| !named.used.get()) {
+            let problem = Problem::new(format!("no route uses the upstream {}", shown(name)), "never asked");
+            let help = format!("use it in a route: `\"/\" = {{ proxy = \"{name}\" }}`, or take it out");
+            context.warn(span.clone(), problem.help(help));
+        }
+    }
+}
+
+fn quoted(name: &str) -> &str {
+    if name.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'_' || byte == b'-') {
+        name
+    } else {
+        "NAME"
+    }
+}
+
+fn all(value: Value<'_>) -> Option<Vec<(FileKey<'_>, Value<'_>)>> {
+    if value.as_table().is_none() {
+        return value.wanted("a table", "[upstream.NAME]");
+    }
+    let entries = value.entries()?;
+    // Known keys right here: the name was left out.
+    match entries.iter().find(|(key, value)| KEYS.find(key.text).is_some() && value.as_table().is_none()) {
+        Some((key, _)) => {
+            key.error(
+                Problem::new("an upstream needs a name", "stands in `[upstream]` itself")
+                    .help("write `[upstream.galaxy]` above it, and `proxy = \"galaxy\"` in a route"),
+            );
+            None
+        }
+        None => Some(entries),
+    }
+}
+
+fn name(text: &str) -> Result<String, Problem> {
+    let allowed = |byte: u8| byte.is_ascii_alphanumeric() || b"_-.".contains(&byte);
+    if text.is_empty() || !text.bytes().all(allowed) {
+        return Err(Problem::new(
+            format!("{} cannot be the name of an upstream", shown(text)),
+            "letters, digits, `_`, `-` and `.`",
+        ));
+    }
+    Ok(text.into())
+}
+
+fn upstream(name: &str, value: Value<'_>) -> Option<Upstream> {
+    let mut table = value.table(&KEYS)?;
+    let context = table.context;
+    let max_requests = table.optional(&MAX_REQUESTS).map(|most| most as usize);
+    let servers = table.demand(&SERVERS).and_then(|value| server::servers(value, max_requests));
+    let balance = table.read(&BALANCE);
+    let https = table.read(&PROTOCOL);
+    let tls_value = table.take(&TLS);
+    let tls = tls_value.and_then(tls::read);
+    if let Some(value) = tls_value.filter(|_| !https) {
+        let problem = Problem::new("`tls` of servers that are spoken to in plain HTTP", "means nothing");
+        value.error(problem.help("write `protocol = \"https\"` beside it, or take it out"));
+    }
+    let upstream = Upstream {
+        name: name.into(),
+        resolver: Vec::new(),
+        servers: servers.unwrap_or_default(),
+        tls: https.then(|| tls.unwrap_or_else(|| tls::absent(context))),
+        balance,
+        slow_start: table.read(&SLOW_START),
+        streaming_share: table.read(&STREAMING_SHARE),
+        load_header: table.optional(&LOAD_HEADER),
+        hold: table.read(&HOLD),
+        queue: table.read(&QUEUE) as usize,
+        queue_order: table.read(&QUEUE_ORDER),
+        retry: table.optional(&RETRY).unwrap_or_else(|| retry::absent(context)),
+        health: table.optional(&HEALTH),
+        connect_timeout: table.read(&CONNECT_TIMEOUT),
+        read_timeout: table.read(&READ_TIMEOUT),
+        send_timeout: table.read(&SEND_TIMEOUT),
+        keepalive: table.read(&KEEPALIVE),
+        max_response_head: table.read(&MAX_RESPONSE_HEAD),
+    };
+    table.finish();
+    Some(upstream)
+}
+
+/// Writes `[upstream.NAME]`. `max_requests` is shown with each server.
+pub fn show(out: &mut Out, upstream: &Upstream) {
+    let pairs = Pairs::default()
+        .written(&SERVERS, list(upstream.servers.iter().map(server::show)))
+        .key(&BALANCE, &upstream.balance)
+        .key(&SLOW_START, &upstream.slow_start)
+        .key(&STREAMING_SHARE, &upstream.streaming_share)
+        .optional(&LOAD_HEADER, upstream.load_header.as_ref())
+        .key(&PROTOCOL, &upstream.tls.is_some())
+        .optional(&TLS, upstream.tls.as_ref())
+        .key(&HOLD, &upstream.hold)
+        .written(&QUEUE, upstream.queue)
+        .key(&QUEUE_ORDER, &upstream.queue_order)
+        .key(&RETRY, &upstream.retry)
+        .optional(&HEALTH, upstream.health.as_ref())
+        .key(&CONNECT_TIMEOUT, &upstream.connect_timeout)
+        .key(&READ_TIMEOUT, &upstream.read_timeout)
+        .key(&SEND_TIMEOUT, &upstream.send_timeout)
+        .key(&KEEPALIVE, &upstream.keepalive)
+        .key(&MAX_RESPONSE_HEAD, &upstream.max_response_head);
+    out.table(&format!("[upstream.{}]", bare_or_quoted(&upstream.name)), &pairs);
+}
+
+fn load_header(text: &str) -> Result<HeaderName, Problem> {
+    headers::name(text).map_err(|problem| problem.help("write for example `load_header = \"X-Load\"`"))
+}
+
+/// A head is read into one buffer, and one of less than this no server keeps to.
+fn head_size(value: Value<'_>) -> Option<usize> {
+    const SIZES: RangeInclusive<u64> = 1024..=256 * 1024;
+    let size = value.size()?;
+    let fits = size.filter(|size| SIZES.contains(size)).and_then(|size| usize::try_from(size).ok());
+    if fits.is_none() {
+        let problem = Problem::new("no head of an answer has this size", "from \"1k\" to \"256k\"");
+        value.error(problem.help("write for example `max_response_head = \"64k\"`"));
+    }
+    fits
+}

@@ -1,0 +1,161 @@
+//! `upstream.servers`: where the servers listen.
+
+use std::{fmt, net::SocketAddr, path::PathBuf};
+
+use crate::config::{
+    address,
+    diagnostic::{Problem, Span},
+    keys::{
+        Defaulted, Is, Key, Keys, Needed, Optional, Required, Shape, Text, Unset,
+        kind::{self, BOOLEAN, Integer, Of},
+    },
+    print::{Pairs, quote},
+    read::{Value, text},
+};
+
+/// One entry of `upstream.servers`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct UpstreamServer {
+    /// Where it listens.
+    pub address: ServerAddress,
+    /// Its share of the load; at least 1.
+    pub weight: u32,
+    /// Used only while no other can be connected to.
+    pub backup: bool,
+    /// Most requests in flight on it; the rest wait.
+    pub max_requests: Option<usize>,
+}
+
+/// Where a worker listens. Its [`Display`](fmt::Display) form is its name in metrics and commands.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum ServerAddress {
+    /// An address and port.
+    Tcp(SocketAddr),
+    /// The path of a unix socket.
+    Unix(PathBuf),
+    /// A host name, resolved while running, and a port.
+    Name(String, u16),
+}
+
+impl fmt::Display for ServerAddress {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Tcp(address) => address.fmt(f),
+            Self::Unix(path) => write!(f, "unix:{}", path.display()),
+            Self::Name(host, port) => write!(f, "{host}:{port}"),
+        }
+    }
+}
+
+/// The keys of an entry of `servers`.
+static KEYS: Keys = Keys {
+    title: "an entry of `servers`",
+    place: "[upstream.galaxy]\nservers = [{ … }]",
+    about: "A server with settings of its own.",
+    groups: &[&[&ADDRESS, &WEIGHT, &BACKUP, &MAX_REQUESTS]],
+    later: &[],
+};
+
+static ADDRESS: Required<kind::Text<ServerAddress>> = Key {
+    name: "address",
+    kind: kind::Text { form: SERVER, parse: address::server, show: ToString::to_string },
+    default: Needed,
+    about: "Where it listens. A host name is looked up again when its records are due; each of its addresses is a server.",
+    example: "address = \"unix:/run/galaxy/gunicorn.sock\"",
+};
+
+static WEIGHT: Defaulted<Integer> = Key {
+    name: "weight",
+    kind: Integer(1, 1000),
+    default: Is(|| 1),
+    about: "Its share of the requests, beside those of the others.",
+    example: "address = \"worker1:8080\", weight = 2",
+};
+
+static BACKUP: Defaulted<Of<bool>> = Key {
+    name: "backup",
+    kind: BOOLEAN,
+    default: Is(|| false),
+    about: "The server is used only while no other can be connected to. At least one must not be a backup.",
+    example: "address = \"worker1:8080\" }, { address = \"worker2:8080\", backup = true",
+};
+
+/// Limit of one server, before that of the upstream.
+static MAX_REQUESTS: Optional<Integer> = Key {
+    name: "max_requests",
+    kind: Integer(1, u32::MAX),
+    default: Unset("`max_requests` of the upstream"),
+    about: "Requests in progress on this server, at most.",
+    example: "address = \"worker1:8080\", max_requests = 4",
+};
+
+const SERVER: Text =
+    Text { what: "`\"IP:PORT\"`, `\"HOST:PORT\"` or `\"unix:/PATH\"`", pattern: "^(unix:/.+|.+:[0-9]+)$" };
+
+/// The form of `servers`.
+pub fn shape() -> Shape {
+    Shape::Either(vec![Shape::Text(SERVER), Shape::Table(&KEYS)]).list()
+}
+
+/// Reads `servers`; `max_requests` is what holds for those that say nothing of it.
+pub fn servers(value: Value<'_>, max_requests: Option<usize>) -> Option<Vec<UpstreamServer>> {
+    let items = value.list()?;
+    if items.is_empty() {
+        let problem = Problem::new("an upstream without servers", "every request waits here");
+        value.context.warn(value.span(), problem.help(format!("write for example `{}`", value.example())));
+    }
+    let mut servers: Vec<(UpstreamServer, Span)> = Vec::new();
+    let mut whole = true;
+    for item in items {
+        let Some(server) = server(item, max_requests) else {
+            whole = false;
+            continue;
+        };
+        match servers.iter().find(|(other, _)| other.address == server.address) {
+            Some((_, first)) => item.error(
+                Problem::new(format!("the server `{}` stands here twice", server.address), "again here")
+                    .also(first.clone(), "first here")
+                    .help(format!(
+                        "for a larger share write `{{ address = \"{}\", weight = 2 }}`",
+                        server.address
+                    )),
+            ),
+            None => servers.push((server, item.span())),
+        }
+    }
+    if whole && !servers.is_empty() && servers.iter().all(|(server, _)| server.backup) {
+        value.error(
+            Problem::new("every server is a backup", "there is nothing they could stand in for")
+                .help("take `backup = true` from at least one of them"),
+        );
+    }
+    Some(servers.into_iter().map(|(server, _)| server).collect())
+}
+
+fn server(value: Value<'_>, max_requests: Option<usize>) -> Option<UpstreamServer> {
+    let address = text(address::server);
+    if value.as_str().is_some() {
+        return Some(UpstreamServer { address: address(value)?, weight: 1, backup: false, max_requests });
+    }
+    let mut table = value.table(&KEYS)?;
+    let address = table.required(&ADDRESS);
+    let weight = table.read(&WEIGHT);
+    let backup = table.read(&BACKUP);
+    let own = table.optional(&MAX_REQUESTS).map(|most| most as usize);
+    table.finish();
+    Some(UpstreamServer { address: address?, weight, backup, max_requests: own.or(max_requests) })
+}
+
+/// Writes an entry: an address, or a table where there is more to say.
+pub fn show(server: &UpstreamServer) -> String {
+    let only_address = server.weight == 1 && !server.backup && server.max_requests.is_none();
+    if only_address {
+        return quote(&server.address.to_string());
+    }
+    Pairs::default()
+        .key(&ADDRESS, &server.address)
+        .unless_default(&WEIGHT, &server.weight)
+        .unless_default(&BACKUP, &server.backup)
+        .written_if(&MAX_REQUESTS, server.max_requests)
+        .braces()
+}

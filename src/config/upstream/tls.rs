@@ -1,0 +1,107 @@
+//! `upstream.tls`: how servers under TLS are known.
+
+use std::path::{Path, PathBuf};
+
+use crate::config::{
+    diagnostic::Problem,
+    keys::{
+        Defaulted, Is, Key, Keys, Optional, Shape, Text, Unset,
+        kind::{self, BOOLEAN, Of},
+    },
+    paths,
+    print::{Pairs, quote},
+    read::{Context, Table, Value},
+};
+
+/// `upstream.tls`
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct UpstreamTls {
+    /// The name that servers are asked for and must have, in place of their own.
+    pub server_name: Option<String>,
+    /// The authorities that vouch for them, in PEM; those of the system without it.
+    pub ca: Option<PathBuf>,
+    /// Whether somebody must vouch for them.
+    pub verify: bool,
+}
+
+/// The keys of `tls` of an upstream.
+pub static KEYS: Keys = Keys {
+    title: "`tls` of `[upstream.NAME]`",
+    place: "[upstream.galaxy]\nservers = [\"worker1.example.org:443\"]\nprotocol = \"https\"\ntls = { … }",
+    about: "How servers with `protocol = \"https\"` are verified.",
+    groups: &[&[&SERVER_NAME, &CA, &VERIFY]],
+    later: &[],
+};
+
+static SERVER_NAME: Optional<Of<String>> = Key {
+    name: "server_name",
+    kind: Of {
+        shape: || Shape::Text(Text { what: "host name or IP address", pattern: "" }),
+        read: server_name,
+        show: |name| quote(name),
+    },
+    default: Unset("that of its address"),
+    about: "Name that servers are asked for (SNI) and that their certificates must have.",
+    example: "server_name = \"galaxy.example.org\"",
+};
+
+static CA: Optional<kind::Path> = Key {
+    name: "ca",
+    kind: kind::Path { home: "/etc/ssl/galaxy", check: need_authorities },
+    default: Unset("those of the system"),
+    about: "Authorities (PEM) that vouch for the servers, or a self-signed certificate of a server itself.",
+    example: "ca = \"/etc/ssl/galaxy/workers.pem\"",
+};
+
+static VERIFY: Defaulted<Of<bool>> = Key {
+    name: "verify",
+    kind: BOOLEAN,
+    default: Is(|| true),
+    about: "Whether certificates of servers are verified. Without it anybody on the way can read and change requests.",
+    example: "verify = false",
+};
+
+/// Reads `tls` of an upstream.
+pub fn read(value: Value<'_>) -> Option<UpstreamTls> {
+    value.table(&KEYS).map(read_table)
+}
+
+/// The settings of an upstream with `protocol = "https"` and without `tls`.
+pub fn absent(context: &Context<'_>) -> UpstreamTls {
+    read_table(Table::absent(context, &KEYS))
+}
+
+fn read_table(mut table: Table<'_>) -> UpstreamTls {
+    let tls = UpstreamTls {
+        server_name: table.optional(&SERVER_NAME),
+        ca: table.optional(&CA),
+        verify: table.read(&VERIFY),
+    };
+    table.finish();
+    tls
+}
+
+/// The keys with their values.
+pub fn pairs(tls: &UpstreamTls) -> Pairs {
+    Pairs::default()
+        .optional(&SERVER_NAME, tls.server_name.as_ref())
+        .optional(&CA, tls.ca.as_ref())
+        .key(&VERIFY, &tls.verify)
+}
+
+fn need_authorities(value: Value<'_>, path: &Path) {
+    paths::need_something(value, path);
+    paths::need_authorities(value, path);
+}
+
+fn server_name(value: Value<'_>) -> Option<String> {
+    let name = value.string()?;
+    if rustls::pki_types::ServerName::try_from(name).is_err() {
+        value.error(Problem::new(
+            format!("{name:?} is not the name of a server"),
+            "a name or an address, without a port",
+        ));
+        return None;
+    }
+    Some(name.to_owned())
+}
