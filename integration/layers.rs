@@ -82,7 +82,7 @@ fn sources(folder: &Path, found: &mut Vec<std::path::PathBuf>) {
         let path = entry.unwrap().path();
         match path.file_name().and_then(|name| name.to_str()) {
             // Files of unit tests alone.
-            Some("tests.rs" | "tests" | "simulation.rs" | "laws.rs" | "panics.rs") => {}
+            Some("tests.rs" | "tests" | "simulation.rs" | "properties.rs" | "panics.rs") => {}
             _ if path.is_dir() => sources(&path, found),
             Some(name) if name.ends_with(".rs") => found.push(path),
             _ => {}

@@ -27,9 +27,9 @@ use crate::{
 pub struct State {
     source: ConfigPath,
     table: ArcSwap<SiteTable>,
-    settings: ArcSwap<config::Server>,
+    settings: ArcSwap<config::ServerSettings>,
     /// The settings that the process was started with, some of which stay.
-    started: config::Server,
+    started: config::ServerSettings,
     /// Groups of workers.
     pub(crate) upstreams: Upstreams,
     /// How often clients may ask.
@@ -64,7 +64,11 @@ pub enum ReloadError {
 
 impl State {
     /// A process that serves nothing yet; [`open`](Self::open) has the configuration take effect.
-    pub(crate) fn new(source: ConfigPath, settings: &config::Server, log: Option<LogSettings>) -> Self {
+    pub(crate) fn new(
+        source: ConfigPath,
+        settings: &config::ServerSettings,
+        log: Option<LogSettings>,
+    ) -> Self {
         Self {
             source,
             table: ArcSwap::default(),
@@ -152,7 +156,7 @@ impl State {
     }
 
     /// The settings of the process in effect.
-    pub(crate) fn settings(&self) -> Arc<config::Server> {
+    pub(crate) fn settings(&self) -> Arc<config::ServerSettings> {
         self.settings.load_full()
     }
 

@@ -8,7 +8,7 @@ use super::{
     diagnostic::{self, Problem},
     host::HostPattern,
     keys::{
-        Defaulted, Is, Key, Keys, Needed, Optional, Required, Shape, Text, Unset,
+        Defaulted, Is, Key, Keys, Needed, Optional, Required, Shape, TextShape, Unset,
         kind::{self, Kind, Of, Words},
     },
     listen::Listen,
@@ -74,7 +74,7 @@ pub static KEYS: Keys = Keys {
 static AUTHORITY: Defaulted<Of<String>> = Key {
     name: "directory",
     kind: Of {
-        shape: || Shape::Text(Text { what: "`https://` URL", pattern: "^https://" }),
+        shape: || Shape::Text(TextShape { what: "`https://` URL", pattern: "^https://" }),
         read: directory,
         show: |url| quote(url),
     },

@@ -6,7 +6,7 @@ use super::{
     diagnostic::{Problem, show as shown},
     host::{HostPattern, host},
     keys::{
-        Defaulted, Is, Key, Keys, Optional, Shape, Text, Unset,
+        Defaulted, Is, Key, Keys, Optional, Shape, TextShape, Unset,
         kind::{Of, Shaped},
     },
     listen::{Address, SOCKET, Taken, address_only, mode, mode_key, show_mode, socket},
@@ -58,7 +58,7 @@ static HOSTS: Optional<Of<Vec<String>>> = Key {
     example: "hosts = [\"bowshock.example.org\"]",
 };
 
-const HOST_NAME: Text = Text { what: "host name", pattern: "" };
+const HOST_NAME: TextShape = TextShape { what: "host name", pattern: "" };
 
 /// Where operators look when the file does not say.
 pub fn default() -> Admin {

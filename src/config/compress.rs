@@ -5,7 +5,7 @@ use std::sync::Arc;
 use super::{
     diagnostic::{Problem, show},
     keys::{
-        Defaulted, Is, Key, Keys, Optional, Shape, Text, Unset,
+        Defaulted, Is, Key, Keys, Optional, Shape, TextShape, Unset,
         kind::{Integer, Of, SIZE},
     },
     print::{Pairs, strings},
@@ -116,7 +116,7 @@ static MIN_SIZE: Defaulted<Of<Option<u64>>> = Key {
     example: "min_size = \"4k\"",
 };
 
-const TYPE: Text = Text { what: "media type", pattern: "^[^/*; ]+/[^*; ]*\\*?$" };
+const TYPE: TextShape = TextShape { what: "media type", pattern: "^[^/*; ]+/[^*; ]*\\*?$" };
 
 /// The keys of `compress.level`.
 static LEVELS: Keys = Keys {

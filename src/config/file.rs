@@ -16,16 +16,16 @@ use super::{
     listen::{self, Listen, Taken, Trust},
     log::{self, Log},
     read::{Context, Table, Value},
-    server::{self, Server},
-    site::{self, Hosts, Site},
-    upstream::{self, Upstream, Upstreams},
+    server::{self, ServerSettings},
+    site::{self, Hosts, SiteSettings},
+    upstream::{self, UpstreamSettings, UpstreamTable},
 };
 
 /// A whole configuration that may take effect.
 #[derive(Debug, Clone)]
 pub struct Config {
     /// Settings of the process.
-    pub server: Server,
+    pub server: ServerSettings,
     /// Where operators look.
     pub admin: Admin,
     /// Where certificates are had from, when a site wants them.
@@ -37,9 +37,9 @@ pub struct Config {
     /// Limits by name. Every name that a site or a route uses is here.
     pub limits: BTreeMap<String, Limit>,
     /// Sites in the order of the file; the first one without `host` answers for unknown names.
-    pub sites: Vec<Site>,
+    pub sites: Vec<SiteSettings>,
     /// Groups of workers by name. Every name that a route uses is here.
-    pub upstreams: BTreeMap<String, Upstream>,
+    pub upstreams: BTreeMap<String, UpstreamSettings>,
 }
 
 /// A configuration file, as told on the command line or found.
@@ -158,7 +158,7 @@ pub fn read<'a>(context: &'a Context<'a>, root: &'a DeTable<'a>) -> Config {
     }
     // Before the sites, because routes name them.
     let upstreams = table.take(&UPSTREAM);
-    let upstreams = upstreams.map(|value| Upstreams::read(value, &server.resolver)).unwrap_or_default();
+    let upstreams = upstreams.map(|value| UpstreamTable::read(value, &server.resolver)).unwrap_or_default();
     let limits = table.take(&LIMIT).map(Limits::read).unwrap_or_default();
     let mut hosts = Hosts::default();
     let sites = match several(&mut table, &SITE) {
@@ -208,7 +208,7 @@ pub fn read<'a>(context: &'a Context<'a>, root: &'a DeTable<'a>) -> Config {
 }
 
 /// Certificates want a listener that shows them, and the other way round.
-fn check_tls(context: &Context<'_>, sites: &[Site], listen: &[Listen]) {
+fn check_tls(context: &Context<'_>, sites: &[SiteSettings], listen: &[Listen]) {
     let site = sites.iter().find(|site| site.tls.is_some());
     let redirected = sites.iter().find(|site| site.redirect_https.is_some());
     let encrypted = listen.iter().find(|listen| listen.tls.is_some());

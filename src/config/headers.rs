@@ -4,7 +4,7 @@ use http::{HeaderName, HeaderValue};
 
 use super::{
     diagnostic::{Problem, show},
-    keys::{Shape, Text, kind::Of},
+    keys::{Shape, TextShape, kind::Of},
     print::{Pairs, quote},
     read::Value,
 };
@@ -17,7 +17,7 @@ pub const KIND: Of<Headers> = Of { shape, read, show: |headers| pairs(headers).b
 
 /// The form of a table of headers.
 pub fn shape() -> Shape {
-    Shape::Text(Text { what: "value", pattern: "" }).by("NAME")
+    Shape::Text(TextShape { what: "value", pattern: "" }).by("NAME")
 }
 
 /// The headers with their values.

@@ -13,7 +13,7 @@ use super::{
     admin::{self, Admin},
     diagnostic::{self, Problem, Span},
     keys::{
-        Defaulted, Is, Key, Keys, Needed, Optional, Required, Shape, Text, Unset,
+        Defaulted, Is, Key, Keys, Needed, Optional, Required, Shape, TextShape, Unset,
         kind::{BOOLEAN, Of, Shaped},
     },
     paths,
@@ -159,13 +159,13 @@ static PROXY_PROTOCOL: Defaulted<Of<bool>> = Key {
 };
 
 /// The form of an address to listen on.
-pub const SOCKET: Text = Text {
+pub const SOCKET: TextShape = TextShape {
     what: "IP address with port (`\"[::]:443\"`), or unix socket (`\"unix:/run/bowshock/http.sock\"`)",
     pattern: "^(unix:/.+|[0-9a-fA-F.:\\[\\]%]+:[0-9]+)$",
 };
-const NETWORK: Text =
-    Text { what: "IP address or network (`\"10.0.0.0/8\"`)", pattern: "^[0-9a-fA-F.:]+(/[0-9]{1,3})?$" };
-const PERMISSIONS: Text = Text { what: "octal number in quotes", pattern: "^(0o)?[0-7]+$" };
+const NETWORK: TextShape =
+    TextShape { what: "IP address or network (`\"10.0.0.0/8\"`)", pattern: "^[0-9a-fA-F.:]+(/[0-9]{1,3})?$" };
+const PERMISSIONS: TextShape = TextShape { what: "octal number in quotes", pattern: "^(0o)?[0-7]+$" };
 
 /// Where clients connect when the file does not say.
 pub fn default_listen() -> Listen {

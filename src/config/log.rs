@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use super::{
     diagnostic::{self, Problem},
     keys::{
-        Defaulted, Is, Key, Keys, Needed, Required, Shape, Text,
+        Defaulted, Is, Key, Keys, Needed, Required, Shape, TextShape,
         kind::{Of, Shaped, Words},
     },
     paths,
@@ -148,7 +148,8 @@ static ACCESS_FORMAT: Defaulted<Of<AccessFormat>> = Key {
     example: "to = \"stdout\", format = \"json\"",
 };
 
-const TARGET: Text = Text { what: "absolute path, `\"stdout\"` or `\"off\"`", pattern: "^(/.*|stdout|off)$" };
+const TARGET: TextShape =
+    TextShape { what: "absolute path, `\"stdout\"` or `\"off\"`", pattern: "^(/.*|stdout|off)$" };
 
 const ACCESS_FORMATS: [(&str, AccessFormat); 2] =
     [("combined", AccessFormat::Combined), ("json", AccessFormat::Json)];

@@ -60,15 +60,15 @@ pub use log::{AccessFormat, AccessLog, AccessTarget, Level, Log, LogFormat};
 pub use networks::Networks;
 pub use pattern::PathPattern;
 pub use print::print;
-pub use route::{Action, Buffering, Files, Route, RouteRetry, Symlinks, Types};
-pub use server::{Http2, Server};
-pub use site::Site;
+pub use route::{Action, Buffering, Files, RouteRetry, RouteSettings, Symlinks, Types};
+pub use server::{Http2, ServerSettings};
+pub use site::SiteSettings;
 pub use system::{AnyMachine, System};
 pub use template::{Part, Template};
 pub use tls::{ClientTls, ListenTls, RedirectHttps, Tls, TlsVersion};
 pub use units::Rate;
 pub use upstream::{
-    Balance, HashKey, Health, QueueOrder, Retry, ServerAddress, Upstream, UpstreamServer, UpstreamTls,
+    Balance, HashKey, Health, QueueOrder, Retry, ServerAddress, UpstreamServer, UpstreamSettings, UpstreamTls,
 };
 
 /// A configuration that may take effect.

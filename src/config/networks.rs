@@ -13,7 +13,7 @@ use ipnet::IpNet;
 
 use super::{
     diagnostic::{Problem, show},
-    keys::{Shape, Text},
+    keys::{Shape, TextShape},
     paths,
     read::Value,
 };
@@ -128,7 +128,7 @@ pub fn shape() -> Shape {
     Shape::Text(NETWORK).list()
 }
 
-const NETWORK: Text = Text {
+const NETWORK: TextShape = TextShape {
     what: "IP address, network (`\"10.0.0.0/8\"`) or path of a file with one network a line",
     pattern: "^(/.*|[0-9a-fA-F.:]+(/[0-9]{1,3})?)$",
 };

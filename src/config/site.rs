@@ -14,21 +14,21 @@ use super::{
     headers::{self, Headers},
     host::{self, HostPattern, host},
     keys::{
-        Defaulted, Is, Key, Keys, Needed, Optional, Required, Shape, Text, Unset,
+        Defaulted, Is, Key, Keys, Needed, Optional, Required, Shape, TextShape, Unset,
         kind::{self, Of, SIZE, Shaped},
     },
     limit::{self, Limits},
     paths, pattern,
     print::{Out, Pairs, path, quote, strings},
     read::Value,
-    route::{self, Inherited, Route},
+    route::{self, Inherited, RouteSettings},
     tls::{self, RedirectHttps, Tls},
-    upstream::Upstreams,
+    upstream::UpstreamTable,
 };
 
 /// `[[site]]`
 #[derive(Debug, Clone)]
-pub struct Site {
+pub struct SiteSettings {
     /// The first host as written, or `default`; the `site` label of metrics.
     pub name: String,
     /// The names it answers for; empty for the default site.
@@ -42,7 +42,7 @@ pub struct Site {
     /// Clients are to come by HTTPS.
     pub redirect_https: Option<RedirectHttps>,
     /// Its routes, in the order of the file.
-    pub routes: Vec<Route>,
+    pub routes: Vec<RouteSettings>,
 }
 
 /// The keys of `[[site]]`.
@@ -146,8 +146,8 @@ static COMPRESS: Defaulted<Of<Option<Arc<Compress>>>> = compress::key(Is(|| None
 
 const HOST_EXAMPLE: &str = "host = \"galaxy.example.org\"";
 
-const NAME: Text =
-    Text { what: "host name, `\"*.example.org\"` for all below it, or `\"~REGEX\"`", pattern: "" };
+const NAME: TextShape =
+    TextShape { what: "host name, `\"*.example.org\"` for all below it, or `\"~REGEX\"`", pattern: "" };
 
 /// The host names taken so far, and where.
 #[derive(Default)]
@@ -168,10 +168,10 @@ pub struct Names<'a> {
 pub fn read(
     value: Value<'_>,
     hosts: &mut Hosts,
-    upstreams: &Upstreams,
+    upstreams: &UpstreamTable,
     limits: &Limits,
     authority: &Acme,
-) -> Option<Site> {
+) -> Option<SiteSettings> {
     let mut table = value.table(&KEYS)?;
     let slip = table.unknown().next().is_some();
     let names = match table.take(&HOST) {
@@ -206,11 +206,11 @@ pub fn read(
     table.finish();
     let name = names.first().map_or_else(|| "default".into(), |(name, _)| name.clone());
     let hosts = names.into_iter().map(|(_, host)| host).collect();
-    Some(Site { name, hosts, errors, limit_rate, tls, redirect_https, routes })
+    Some(SiteSettings { name, hosts, errors, limit_rate, tls, redirect_https, routes })
 }
 
 /// Writes a `[[site]]` and its routes. What a route takes over from its site is shown in the route.
-pub fn show(out: &mut Out, site: &Site) {
+pub fn show(out: &mut Out, site: &SiteSettings) {
     let hosts = (!site.hosts.is_empty()).then(|| strings(site.hosts.iter().map(host::written)));
     let pairs = Pairs::default()
         .written_if(&HOST, hosts)
@@ -317,7 +317,12 @@ fn errors(value: Value<'_>) -> Option<BTreeMap<u16, PathBuf>> {
     Some(pages)
 }
 
-fn routes(value: Value<'_>, site: &Inherited, upstreams: &Upstreams, limits: &Limits) -> Vec<Route> {
+fn routes(
+    value: Value<'_>,
+    site: &Inherited,
+    upstreams: &UpstreamTable,
+    limits: &Limits,
+) -> Vec<RouteSettings> {
     let Some(entries) = value.entries() else { return Vec::new() };
     if entries.is_empty() {
         let problem = Problem::new("a site without routes answers nothing", "empty");

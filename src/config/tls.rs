@@ -6,7 +6,7 @@ use super::{
     acme::{self, Acme, AcmeSite},
     diagnostic::Problem,
     keys::{
-        Defaulted, Is, Key, Keys, Optional, Shape, Text, Unset,
+        Defaulted, Is, Key, Keys, Optional, Shape, TextShape, Unset,
         kind::{self, BOOLEAN, DURATION, Of, Reads, Shaped, Words},
     },
     paths,
@@ -104,7 +104,7 @@ static KEY: Optional<kind::Path> = Key {
 
 static ACME: Optional<Shaped> = Key {
     name: "acme",
-    kind: Shaped(|| Shape::Text(Text { what: "mail address", pattern: "^[^@]+@[^@]+$" })),
+    kind: Shaped(|| Shape::Text(TextShape { what: "mail address", pattern: "^[^@]+@[^@]+$" })),
     default: Unset("the certificate comes from files"),
     about: "Mail address for the CA of `[acme]` (Let's Encrypt by default), which then gives a certificate for the exact names \
             of the site. By this you agree to its terms. On sites only.",

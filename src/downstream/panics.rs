@@ -28,7 +28,7 @@ const ANSWER: &[u8] = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok";
 
 /// A listener, and what serves its requests: `/panic` before there is an answer, `/part` within it; `/wait` waits for
 /// `go`.
-struct Site {
+struct TestSite {
     listener: Arc<Listener>,
     room: Arc<Semaphore>,
     limits: Arc<ConnectionSettings>,
@@ -36,7 +36,7 @@ struct Site {
     go: Arc<Notify>,
 }
 
-impl Site {
+impl TestSite {
     fn new() -> Self {
         let text = "[[listen]]\naddress = \"127.0.0.1:0\"\n[[site]]\nroutes = { \"/\" = { answer = 200 } }\n";
         let config = config::parse("a.toml", text).unwrap().config;
@@ -131,7 +131,7 @@ async fn ask(requests: &SendRequest<Bytes>, path: &str) -> Result<(StatusCode, B
 
 #[tokio::test]
 async fn in_http2_it_ends_its_stream_alone() {
-    let site = Site::new();
+    let site = TestSite::new();
     let requests = site.connect_h2().await;
     let ok = (StatusCode::OK, Bytes::from_static(b"ok"));
     let neighbour = requests.clone();
@@ -152,7 +152,7 @@ async fn in_http2_it_ends_its_stream_alone() {
 
 #[tokio::test]
 async fn in_http1_it_ends_its_connection_alone() {
-    let site = Site::new();
+    let site = TestSite::new();
     let mut neighbour = site.connect();
     neighbour.write_all(b"GET /wait HTTP/1.1\r\nHost: a\r\n\r\n").await.unwrap();
     site.has(1, 1).await;

@@ -5,7 +5,7 @@ use http::{HeaderValue, Method, StatusCode, header};
 use crate::{
     client::Client,
     clock,
-    config::{Action, Route},
+    config::{Action, RouteSettings},
     exchange::RequestContext,
     limits,
     message::RequestHead,
@@ -61,22 +61,22 @@ pub(crate) fn count_after_all(exchange: &mut RequestContext) -> Result<(), Expla
 }
 
 /// Refuses what the route does not take.
-pub(crate) fn refuse(route: &Route, request: &RequestHead, client: &Client) -> Option<Response> {
+pub(crate) fn refuse(route: &RouteSettings, request: &RequestHead, client: &Client) -> Option<Response> {
     refuse_client(route, request, client).or_else(|| refuse_request(route, request))
 }
 
-fn refuse_request(route: &Route, request: &RequestHead) -> Option<Response> {
+fn refuse_request(route: &RouteSettings, request: &RequestHead) -> Option<Response> {
     refuse_method(route, request).or_else(|| refuse_body(route, request)).or_else(|| end_here(route, request))
 }
 
 /// OPTIONS that may not be passed on is answered by who holds it then (RFC 9110 §7.6.2).
-fn end_here(route: &Route, request: &RequestHead) -> Option<Response> {
+fn end_here(route: &RouteSettings, request: &RequestHead) -> Option<Response> {
     let goes_on = matches!(route.action, Action::Proxy(_)) && request.method == Method::OPTIONS;
     let left = goes_on.then(|| request.headers.get(header::MAX_FORWARDS)).flatten()?;
     (left == b"0").then(|| Response::empty(StatusCode::NO_CONTENT))
 }
 
-fn refuse_client(route: &Route, request: &RequestHead, client: &Client) -> Option<Response> {
+fn refuse_client(route: &RouteSettings, request: &RequestHead, client: &Client) -> Option<Response> {
     if route.access.permits(client.address) {
         return None;
     }
@@ -85,7 +85,7 @@ fn refuse_client(route: &Route, request: &RequestHead, client: &Client) -> Optio
 }
 
 /// TRACE would echo what nobody should see (RFC 9110 §9.3.8); files can only be read.
-fn refuse_method(route: &Route, request: &RequestHead) -> Option<Response> {
+fn refuse_method(route: &RouteSettings, request: &RequestHead) -> Option<Response> {
     const READ: &[Method] = &[Method::GET];
     let allowed = match (&route.methods, &route.action) {
         (Some(methods), _) => Some(methods.as_slice()),
@@ -116,7 +116,7 @@ fn refuse_method(route: &Route, request: &RequestHead) -> Option<Response> {
     Some(answer)
 }
 
-fn refuse_body(route: &Route, request: &RequestHead) -> Option<Response> {
+fn refuse_body(route: &RouteSettings, request: &RequestHead) -> Option<Response> {
     let limit = route.max_body?;
     let length: u64 = request.headers.text(header::CONTENT_LENGTH)?.parse().ok()?;
     (length > limit).then(|| too_large(limit).answer(&request.headers))

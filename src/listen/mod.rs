@@ -71,8 +71,8 @@ pub(crate) struct ConnectionSettings {
     pub(crate) per_address: Option<usize>,
 }
 
-impl From<&config::Server> for ConnectionSettings {
-    fn from(server: &config::Server) -> Self {
+impl From<&config::ServerSettings> for ConnectionSettings {
+    fn from(server: &config::ServerSettings) -> Self {
         Self {
             client_header_timeout: server.client_header_timeout,
             keepalive_timeout: server.keepalive_timeout,
@@ -134,7 +134,7 @@ impl Listeners {
     /// No listeners yet; `connect` is given the connections of those to come, on the threads of `workers`, and `noted` what is
     /// refused of them.
     pub(crate) fn new(
-        server: &config::Server,
+        server: &config::ServerSettings,
         connect: Connect,
         noted: Noted,
         workers: Arc<WorkerThreads>,

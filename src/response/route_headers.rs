@@ -5,7 +5,7 @@ use std::time::{Duration, SystemTime};
 use http::{HeaderValue, StatusCode, header};
 
 use crate::{
-    config::Route,
+    config::RouteSettings,
     message::{EditHeaders, http_date},
 };
 
@@ -13,7 +13,7 @@ use crate::{
 ///
 /// `headers` go on every answer, errors included (a CORS field that is missing from a 404 hides the 404 from the
 /// page that asked); `expires` only where there is something to keep.
-pub(crate) fn apply_route_headers(answer: &mut impl EditHeaders, status: StatusCode, route: &Route) {
+pub(crate) fn apply_route_headers(answer: &mut impl EditHeaders, status: StatusCode, route: &RouteSettings) {
     if let Some(expires) = route.expires.filter(|_| status.is_success() || status == StatusCode::NOT_MODIFIED)
     {
         expire(answer, expires, SystemTime::now());

@@ -4,7 +4,7 @@ use http::{Method, StatusCode, header};
 
 use crate::{
     client::Client,
-    config::{ClientTls, RedirectHttps, Site, TlsVersion},
+    config::{ClientTls, RedirectHttps, SiteSettings, TlsVersion},
     message::{EditHeaders, RequestHead, value, write_number},
     response::{Explanation, Response},
     route::name_of,
@@ -25,7 +25,7 @@ pub(crate) struct HttpsPolicy {
 }
 
 impl HttpsPolicy {
-    pub(crate) fn new(site: &Site, port: Option<u16>) -> Self {
+    pub(crate) fn new(site: &SiteSettings, port: Option<u16>) -> Self {
         let tls = site.tls.as_ref();
         Self {
             redirect: site.redirect_https.clone(),

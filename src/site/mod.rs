@@ -72,7 +72,7 @@ pub struct Route {
     /// The site that it is one of.
     pub site: Arc<Site>,
     /// What the configuration says.
-    pub settings: config::Route,
+    pub settings: config::RouteSettings,
     /// For `proxy`: where to.
     pub upstream: Option<Arc<Upstream>>,
     /// The limits that hold for it.
@@ -104,7 +104,7 @@ impl SiteTable {
             let https = HttpsPolicy::new(site, port);
             let common = Arc::new(Site { name: site.name.clone(), errors, https });
             let shared_rate = site.limit_rate.map(SharedRate::new);
-            let route = |settings: &config::Route| {
+            let route = |settings: &config::RouteSettings| {
                 let upstream = match &settings.action {
                     Action::Proxy(upstream) => upstreams.find(upstream),
                     Action::Files(_) | Action::Redirect { .. } | Action::Answer { .. } => None,

@@ -30,7 +30,7 @@ use crate::{
 pub struct Upstream {
     /// Its name in the configuration.
     pub name: String,
-    pub(super) settings: ArcSwap<config::Upstream>,
+    pub(super) settings: ArcSwap<config::UpstreamSettings>,
     /// How its servers are spoken to under TLS, where they are.
     tls: ArcSwapOption<TlsClient>,
     state: Mutex<GroupState>,
@@ -156,7 +156,7 @@ impl Slot {
 }
 
 impl Upstream {
-    pub(super) fn new(settings: &config::Upstream, metrics: HoldMetrics, watch: Watch) -> Arc<Self> {
+    pub(super) fn new(settings: &config::UpstreamSettings, metrics: HoldMetrics, watch: Watch) -> Arc<Self> {
         Arc::new(Self {
             name: settings.name.clone(),
             settings: ArcSwap::from_pointee(settings.clone()),
@@ -168,7 +168,7 @@ impl Upstream {
     }
 
     /// What the configuration says at present.
-    pub fn settings(&self) -> Arc<config::Upstream> {
+    pub fn settings(&self) -> Arc<config::UpstreamSettings> {
         self.settings.load_full()
     }
 

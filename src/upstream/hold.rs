@@ -110,17 +110,17 @@ impl Upstream {
             state.queue(wish.is_stream).wait(ticket, Waiter { sender, wish });
             (ticket, place)
         };
-        let mut waiting = QueuedRequest { upstream: self, ticket, started, turn, outcome: Outcome::Left };
+        let mut waiting = QueuedRequest { upstream: self, ticket, started, turn, outcome: HoldOutcome::Left };
         let (outcome, result) = match tokio::time::timeout_at(deadline, place).await {
             Ok(Ok(lease)) => {
                 waiting.turn.was_placed = true;
-                (Outcome::Served, Ok(lease))
+                (HoldOutcome::Served, Ok(lease))
             }
-            Ok(Err(_)) if self.lock().stopping => (Outcome::Expired, Err(NoServer::Stopping)),
-            Ok(Err(_)) => (Outcome::Gone, Err(NoServer::Gone)),
+            Ok(Err(_)) if self.lock().stopping => (HoldOutcome::Expired, Err(NoServer::Stopping)),
+            Ok(Err(_)) => (HoldOutcome::Gone, Err(NoServer::Gone)),
             Err(_) => match self.last_resort(&mut self.lock(), waiting.turn) {
-                Some(lease) => (Outcome::Served, Ok(lease)),
-                None => (Outcome::Expired, Err(NoServer::Expired(hold))),
+                Some(lease) => (HoldOutcome::Served, Ok(lease)),
+                None => (HoldOutcome::Expired, Err(NoServer::Expired(hold))),
             },
         };
         waiting.outcome = outcome;
@@ -144,7 +144,7 @@ impl Upstream {
 
 /// What becomes of a request in the queue.
 #[derive(Debug, Clone, Copy)]
-enum Outcome {
+enum HoldOutcome {
     Served,
     Expired,
     Left,
@@ -157,7 +157,7 @@ struct QueuedRequest<'a> {
     ticket: Ticket,
     started: Instant,
     turn: &'a mut Selection,
-    outcome: Outcome,
+    outcome: HoldOutcome,
 }
 
 impl Drop for QueuedRequest<'_> {
@@ -167,10 +167,10 @@ impl Drop for QueuedRequest<'_> {
         *self.turn.waited.get_or_insert_default() += waited;
         let metrics = &self.upstream.metrics;
         match self.outcome {
-            Outcome::Served => metrics.served.inc(),
-            Outcome::Expired => metrics.expired.inc(),
-            Outcome::Left => metrics.left.inc(),
-            Outcome::Gone => {
+            HoldOutcome::Served => metrics.served.inc(),
+            HoldOutcome::Expired => metrics.expired.inc(),
+            HoldOutcome::Left => metrics.left.inc(),
+            HoldOutcome::Gone => {
                 // It goes on waiting elsewhere, with another number, and is counted there.
                 self.turn.ticket = None;
                 return;

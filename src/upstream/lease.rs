@@ -11,7 +11,7 @@ use crate::{clock, config};
 /// The right to have one request on a server; gives the place back when dropped.
 pub struct Lease {
     upstream: Arc<Upstream>,
-    settings: Arc<config::Upstream>,
+    settings: Arc<config::UpstreamSettings>,
     server: Arc<Server>,
     stage: Stage,
     /// When the server was chosen.
@@ -57,7 +57,7 @@ impl Lease {
     /// `server` counts the request already.
     pub(super) fn new(
         upstream: Arc<Upstream>,
-        settings: Arc<config::Upstream>,
+        settings: Arc<config::UpstreamSettings>,
         server: Arc<Server>,
         now: Instant,
         is_stream: bool,
@@ -135,7 +135,7 @@ impl Lease {
     }
 
     /// What the configuration said of the upstream when the server was chosen.
-    pub fn settings(&self) -> &Arc<config::Upstream> {
+    pub fn settings(&self) -> &Arc<config::UpstreamSettings> {
         &self.settings
     }
 

@@ -51,7 +51,7 @@ pub(crate) use {
 pub(crate) type Connectors = BTreeMap<String, Arc<TlsClient>>;
 
 /// Reads the authorities that a configuration names, and those of this machine where they count. Blocks.
-pub(crate) fn connectors(configured: &BTreeMap<String, config::Upstream>) -> Connectors {
+pub(crate) fn connectors(configured: &BTreeMap<String, config::UpstreamSettings>) -> Connectors {
     let under_tls = || configured.iter().filter_map(|(name, settings)| Some((name, settings.tls.as_ref()?)));
     if under_tls().any(|(_, tls)| tls.verify && tls.ca.is_none()) {
         // They may have been updated.
@@ -70,7 +70,7 @@ impl Upstreams {
     /// Takes over a new configuration, with the connectors that were made for it: changes what stays, starts what is new.
     pub(crate) fn apply(
         &self,
-        configured: &BTreeMap<String, config::Upstream>,
+        configured: &BTreeMap<String, config::UpstreamSettings>,
         connectors: &Connectors,
         metrics: &Metrics,
     ) {
@@ -85,7 +85,7 @@ impl Upstreams {
     }
 
     /// Retires what is no longer configured; those who wait there look for another route, which must be there by now.
-    pub fn retire_others(&self, configured: &BTreeMap<String, config::Upstream>) {
+    pub fn retire_others(&self, configured: &BTreeMap<String, config::UpstreamSettings>) {
         self.by_name.lock().unwrap_or_else(PoisonError::into_inner).retain(|name, upstream| {
             let stays = configured.contains_key(name);
             if !stays {
@@ -151,7 +151,7 @@ pub struct Drained {
 }
 
 #[cfg(test)]
-mod laws;
+mod properties;
 #[cfg(test)]
 mod simulation;
 #[cfg(test)]

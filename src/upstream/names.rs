@@ -82,7 +82,7 @@ pub(super) enum Lookup {
 
 impl ResolvedNames {
     /// Keeps the names that a new configuration has, and gives those that are new.
-    pub(super) fn keep(&mut self, settings: &config::Upstream) -> Vec<Unfollowed> {
+    pub(super) fn keep(&mut self, settings: &config::UpstreamSettings) -> Vec<Unfollowed> {
         let configured = settings.servers.iter().filter_map(|server| match &server.address {
             ServerAddress::Name(host, _) => Some((server.address.to_string(), host.clone())),
             ServerAddress::Tcp(_) | ServerAddress::Unix(_) => None,

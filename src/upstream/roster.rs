@@ -14,7 +14,7 @@ use crate::config::{self, Address, ServerAddress, UpstreamServer};
 
 impl Upstream {
     /// Takes over what the configuration says, and lets those who wait see the new list.
-    pub(super) fn change(self: &Arc<Self>, settings: &config::Upstream) {
+    pub(super) fn change(self: &Arc<Self>, settings: &config::UpstreamSettings) {
         let names = {
             let mut state = self.lock();
             // A name that is resolved at this moment must not bring the old list back.
@@ -64,7 +64,7 @@ impl Upstream {
     }
 
     /// Makes the list anew, and has those watched that nobody watches yet: at once, while no other can take them out.
-    fn rebuild(self: &Arc<Self>, state: &mut GroupState, settings: &config::Upstream) {
+    fn rebuild(self: &Arc<Self>, state: &mut GroupState, settings: &config::UpstreamSettings) {
         for server in state.rebuild(settings) {
             (self.watch)(self, &server);
         }
@@ -107,7 +107,7 @@ impl Upstream {
 
 impl GroupState {
     /// Makes the list anew; gives the servers that nobody watches yet.
-    fn rebuild(&mut self, settings: &config::Upstream) -> Vec<Arc<Server>> {
+    fn rebuild(&mut self, settings: &config::UpstreamSettings) -> Vec<Arc<Server>> {
         let now = Instant::now();
         let mut before = std::mem::take(&mut self.slots);
         let others = !before.is_empty();

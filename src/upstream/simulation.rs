@@ -41,7 +41,7 @@ const PATHS: [&str; 4] = ["/simulated/a", "/simulated/b", "/simulated/c", "/simu
 
 /// A server process as it is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-struct Machine {
+struct SimulatedMachine {
     /// Changes when it dies, which cuts what was in flight.
     life: u64,
     /// Whether connections are taken.
@@ -51,7 +51,7 @@ struct Machine {
 }
 
 /// All processes, by the labels of their servers.
-type Machines = Arc<BTreeMap<String, watch::Sender<Machine>>>;
+type Machines = Arc<BTreeMap<String, watch::Sender<SimulatedMachine>>>;
 
 /// Asks a simulated process.
 struct Simulated(Machines);
@@ -106,7 +106,7 @@ struct World {
     reloaded: Mutex<Option<Instant>>,
 }
 
-fn list(servers: &[usize], max_requests: Option<usize>, asked: bool) -> config::Upstream {
+fn list(servers: &[usize], max_requests: Option<usize>, asked: bool) -> config::UpstreamSettings {
     let servers: Vec<_> = servers.iter().map(|&server| (PATHS[server], max_requests)).collect();
     let health = asked.then(|| config::Health {
         path: "/".into(),
@@ -116,12 +116,12 @@ fn list(servers: &[usize], max_requests: Option<usize>, asked: bool) -> config::
         every: Duration::from_secs(5),
         timeout: Duration::from_secs(2),
     });
-    config::Upstream { queue: 1000, health, ..settings(&servers) }
+    config::UpstreamSettings { queue: 1000, health, ..settings(&servers) }
 }
 
 impl World {
-    fn new(first: &config::Upstream) -> Arc<Self> {
-        let well = Machine { life: 0, listens: true, hangs: false };
+    fn new(first: &config::UpstreamSettings) -> Arc<Self> {
+        let well = SimulatedMachine { life: 0, listens: true, hangs: false };
         let machines: Machines =
             Arc::new(PATHS.map(|path| (format!("unix:{path}"), watch::Sender::new(well))).into());
         let probed = Arc::clone(&machines);
@@ -197,9 +197,14 @@ impl World {
     }
 
     /// Whether a process finishes its work before it dies; while it hangs it does not go on.
-    async fn works(&self, machine: &mut watch::Receiver<Machine>, life: u64, mut work: Duration) -> bool {
+    async fn works(
+        &self,
+        machine: &mut watch::Receiver<SimulatedMachine>,
+        life: u64,
+        mut work: Duration,
+    ) -> bool {
         loop {
-            let Machine { hangs, life: now, .. } = *machine.borrow_and_update();
+            let SimulatedMachine { hangs, life: now, .. } = *machine.borrow_and_update();
             if now != life {
                 return false;
             }
@@ -233,7 +238,7 @@ impl World {
         self.begun.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn change(&self, server: usize, change: impl FnOnce(&mut Machine)) {
+    fn change(&self, server: usize, change: impl FnOnce(&mut SimulatedMachine)) {
         self.machines[&format!("unix:{}", PATHS[server])].send_modify(change);
     }
 
@@ -272,7 +277,7 @@ async fn happens(world: &World, random: &mut Rng, count: usize, asked: bool) {
         let server = random.usize(0..count);
         match random.u8(0..8) {
             0 | 1 => world.change(server, |machine| {
-                *machine = Machine { life: machine.life + 1, listens: false, hangs: false }
+                *machine = SimulatedMachine { life: machine.life + 1, listens: false, hangs: false }
             }),
             2 | 3 => world.change(server, |machine| machine.listens = true),
             4 => world.change(server, |machine| machine.hangs = machine.listens),

@@ -12,14 +12,14 @@ use crate::{
 
 const HOLD: Duration = Duration::from_secs(300);
 
-pub(super) fn settings(servers: &[(&str, Option<usize>)]) -> config::Upstream {
+pub(super) fn settings(servers: &[(&str, Option<usize>)]) -> config::UpstreamSettings {
     let server = |(path, max_requests): &(&str, Option<usize>)| UpstreamServer {
         address: ServerAddress::Unix(path.into()),
         weight: 1,
         backup: false,
         max_requests: *max_requests,
     };
-    config::Upstream {
+    config::UpstreamSettings {
         tls: None,
         name: "galaxy".into(),
         resolver: Vec::new(),
@@ -46,7 +46,7 @@ fn upstream(servers: &[(&str, Option<usize>)]) -> Arc<Upstream> {
 }
 
 /// Its servers are all up, before a prober has looked.
-pub(super) fn with(settings: &config::Upstream) -> Arc<Upstream> {
+pub(super) fn with(settings: &config::UpstreamSettings) -> Arc<Upstream> {
     let upstream = Upstream::new(settings, HoldMetrics::unregistered(), Box::new(health::watch));
     upstream.change(settings);
     upstream.servers().iter().for_each(|standing| upstream.recovered(&standing.server));
@@ -219,7 +219,7 @@ async fn a_server_that_comes_and_goes_is_watched_by_one_prober() {
             every: Duration::from_secs(1),
             timeout: Duration::from_secs(1),
         });
-        config::Upstream { health, ..settings(servers) }
+        config::UpstreamSettings { health, ..settings(servers) }
     };
     let both = asking(&[(path.to_str().unwrap(), None)]);
     let upstream = upstream(&[(path.to_str().unwrap(), None)]);
@@ -339,7 +339,7 @@ async fn a_reload_that_asks_for_health_is_followed_at_once() {
         every: Duration::from_secs(3600),
         timeout: Duration::from_secs(1),
     };
-    upstream.change(&config::Upstream { health: Some(health), ..without });
+    upstream.change(&config::UpstreamSettings { health: Some(health), ..without });
     // Not after the hour of `every`.
     assert!(tokio::time::timeout(Duration::from_secs(60), listener.accept()).await.is_ok(), "nobody asked");
 }

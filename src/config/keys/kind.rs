@@ -5,7 +5,7 @@ use std::{
     time::Duration,
 };
 
-use super::shape::{self, Shape, Text as Form};
+use super::shape::{self, Shape, TextShape as Form};
 
 pub use super::shape::PATH as FILE;
 use crate::config::{

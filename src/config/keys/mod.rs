@@ -29,7 +29,7 @@ pub use help::{UnknownKey, help};
 pub use kind::{Kind, Reads};
 pub use reference::reference;
 pub use schema::schema;
-pub use shape::{Shape, Text};
+pub use shape::{Shape, TextShape};
 pub use suggest::{closest, unknown_key};
 
 /// A key of a table. `K` is its kind of value, `D` its default: [`Is`], [`Unset`], [`Needed`] or [`OneOf`].

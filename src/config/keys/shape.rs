@@ -12,7 +12,7 @@ pub enum Shape {
     /// An integer within bounds; a high bound of [`u32::MAX`] is none.
     Integer(u32, u32),
     /// A string.
-    Text(Text),
+    Text(TextShape),
     /// A choice of strings.
     Words(Vec<&'static str>),
     /// A choice of integers.
@@ -34,7 +34,7 @@ pub enum Shape {
 
 /// The form of a string.
 #[derive(Debug, Clone, Copy)]
-pub struct Text {
+pub struct TextShape {
     /// The form in words, such as "absolute path".
     pub what: &'static str,
     /// A regular expression (ECMA 262) that every good value fits; some bad ones may fit too.
@@ -42,26 +42,26 @@ pub struct Text {
 }
 
 /// Any string.
-pub const STRING: Text = Text { what: "string", pattern: "" };
+pub const STRING: TextShape = TextShape { what: "string", pattern: "" };
 /// A duration.
-pub const DURATION: Text = Text {
+pub const DURATION: TextShape = TextShape {
     what: "duration: `\"500ms\"`, `\"30s\"`, `\"10m\"`, `\"1h30m\"`, `\"7d\"`",
     pattern: "^([0-9]+(ms|s|m|h|d))+$",
 };
 /// A size in bytes, or no limit.
-pub const SIZE: Text = Text {
+pub const SIZE: TextShape = TextShape {
     what: "size in bytes: `\"512k\"`, `\"8m\"`, `\"1g\"` (1k is 1024), or `\"none\"` for no limit",
     pattern: "^(none|([0-9]+[bBkKmMgGtT])+)$",
 };
 /// A size in bytes.
-pub const BYTES: Text = Text {
+pub const BYTES: TextShape = TextShape {
     what: "size in bytes: `\"512k\"`, `\"8m\"`, `\"1g\"` (1k is 1024)",
     pattern: "^([0-9]+[bBkKmMgGtT])+$",
 };
 /// A share in percent.
-pub const SHARE: Text = Text { what: "share: `\"0%\"` to `\"100%\"`", pattern: "^[0-9]{1,3}%$" };
+pub const SHARE: TextShape = TextShape { what: "share: `\"0%\"` to `\"100%\"`", pattern: "^[0-9]{1,3}%$" };
 /// An absolute path.
-pub const PATH: Text = Text { what: "absolute path", pattern: "^/" };
+pub const PATH: TextShape = TextShape { what: "absolute path", pattern: "^/" };
 
 impl Shape {
     /// A list of values of this form.
@@ -115,8 +115,8 @@ impl Shape {
             Self::Boolean => json!({ "type": "boolean" }),
             Self::Integer(low, u32::MAX) => json!({ "type": "integer", "minimum": low }),
             Self::Integer(low, high) => json!({ "type": "integer", "minimum": low, "maximum": high }),
-            Self::Text(Text { pattern: "", .. }) => json!({ "type": "string" }),
-            Self::Text(Text { pattern, .. }) => json!({ "type": "string", "pattern": pattern }),
+            Self::Text(TextShape { pattern: "", .. }) => json!({ "type": "string" }),
+            Self::Text(TextShape { pattern, .. }) => json!({ "type": "string", "pattern": pattern }),
             Self::Words(words) => json!({ "enum": words }),
             Self::Numbers(numbers) => json!({ "enum": numbers }),
             Self::List(of) => json!({ "type": "array", "items": of.schema() }),

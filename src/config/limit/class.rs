@@ -5,7 +5,7 @@ use regex::Regex;
 
 use crate::config::{
     diagnostic::Problem,
-    keys::{Key, Keys, Optional, Shape, Text, Unset, kind::Of},
+    keys::{Key, Keys, Optional, Shape, TextShape, Unset, kind::Of},
     networks::{self, Networks},
     pattern::Regexes,
     print::{Pairs, strings},
@@ -74,8 +74,8 @@ static METHODS: Optional<Of<Vec<Method>>> = Key {
     example: "methods = [\"POST\"]",
 };
 
-const USER_AGENT: Text =
-    Text { what: "word in any case, `\"~ REGEX\"`, or `\"~* REGEX\"` in any case", pattern: "" };
+const USER_AGENT: TextShape =
+    TextShape { what: "word in any case, `\"~ REGEX\"`, or `\"~* REGEX\"` in any case", pattern: "" };
 
 /// The keys with their values.
 pub fn pairs(class: &Class) -> Pairs {

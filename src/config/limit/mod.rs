@@ -10,7 +10,7 @@ use super::{
     diagnostic::{self, Problem, Span},
     headers,
     keys::{
-        Defaulted, Is, Key, Keys, Needed, Optional, Required, Shape, Text, Unset, closest,
+        Defaulted, Is, Key, Keys, Needed, Optional, Required, Shape, TextShape, Unset, closest,
         kind::{BOOLEAN, Integer, Of},
     },
     print::{Out, Pairs, bare_or_quoted, quote, strings},
@@ -144,10 +144,10 @@ static REMEMBERED: Defaulted<Integer> = Key {
     example: "key = \"address\"\nrate = \"8r/s\"\nkeys = 1000000",
 };
 
-const RATE_FORM: Text =
-    Text { what: "rate: `\"8r/s\"`, `\"100r/m\"`, `\"500r/h\"`", pattern: "^[0-9]{1,7}r/[smh]$" };
+const RATE_FORM: TextShape =
+    TextShape { what: "rate: `\"8r/s\"`, `\"100r/m\"`, `\"500r/h\"`", pattern: "^[0-9]{1,7}r/[smh]$" };
 
-const WORD: Text = Text {
+const WORD: TextShape = TextShape {
     what: "`\"header:NAME\"`, `\"query:NAME\"`, `\"cookie:NAME\"`, `\"address\"`, `\"network\"` or `\"all\"`",
     pattern: "^(address|network|all|(header|query|cookie):.+)$",
 };
@@ -157,8 +157,8 @@ pub fn names_shape() -> Shape {
     Shape::one_or_more(|| Shape::Text(LIMIT_NAME))
 }
 
-const LIMIT_NAME: Text =
-    Text { what: "name of a `[limit.NAME]`, or `\"none\"`", pattern: "^[A-Za-z0-9_.-]+$" };
+const LIMIT_NAME: TextShape =
+    TextShape { what: "name of a `[limit.NAME]`, or `\"none\"`", pattern: "^[A-Za-z0-9_.-]+$" };
 
 /// The limits of a file, and which of them sites and routes use.
 #[derive(Default)]

@@ -13,7 +13,7 @@ use crate::config::{
     print::Pairs,
     read::{FileKey, Table, Value},
     template::Template,
-    upstream::Upstreams,
+    upstream::UpstreamTable,
 };
 
 /// What a route does; exactly one.
@@ -42,20 +42,20 @@ pub enum Action {
 }
 
 /// An action in the file: a group of keys that begins with its own, and how it is read.
-struct Kind {
+struct ActionKind {
     keys: Group,
     read: fn(&mut Table<'_>, Value<'_>, &Sight<'_>) -> Option<Action>,
 }
 
 /// The actions.
-static KINDS: [Kind; 4] = [
-    Kind { keys: proxy::KEYS, read: proxy::read },
-    Kind { keys: files::KEYS, read: files::read },
-    Kind { keys: redirect::KEYS, read: redirect::read },
-    Kind { keys: answer::KEYS, read: answer::read },
+static KINDS: [ActionKind; 4] = [
+    ActionKind { keys: proxy::KEYS, read: proxy::read },
+    ActionKind { keys: files::KEYS, read: files::read },
+    ActionKind { keys: redirect::KEYS, read: redirect::read },
+    ActionKind { keys: answer::KEYS, read: answer::read },
 ];
 
-impl Kind {
+impl ActionKind {
     fn key(&self) -> &'static dyn Described {
         self.keys[0]
     }
@@ -70,12 +70,12 @@ pub struct Sight<'a> {
     /// The groups of the route's expression; `None` when the route's key is wrong, so that nothing is known about them.
     pub captures: Option<&'a [&'a str]>,
     /// The upstreams of the file.
-    pub upstreams: &'a Upstreams,
+    pub upstreams: &'a UpstreamTable,
 }
 
 /// Reads the action of the route `key`.
 pub fn read(table: &mut Table<'_>, key: FileKey<'_>, sight: &Sight<'_>) -> Option<Action> {
-    let actions = KINDS.each_ref().map(Kind::key);
+    let actions = KINDS.each_ref().map(ActionKind::key);
     let kind = match table.which(&actions).as_slice() {
         [only] => KINDS.iter().find(|kind| kind.key().name() == only.text)?,
         [] => {
@@ -134,7 +134,7 @@ fn take_all(table: &mut Table<'_>) {
     }
 }
 
-fn refuse_foreign(table: &mut Table<'_>, kind: &Kind) {
+fn refuse_foreign(table: &mut Table<'_>, kind: &ActionKind) {
     let action = kind.key().name();
     for other in KINDS.iter().filter(|other| other.key().name() != action) {
         let owner = other.key().name();

@@ -15,7 +15,7 @@ use crate::config::{
     compress::{CODING_WORDS, Coding, coding_list},
     diagnostic::{Problem, show},
     keys::{
-        Defaulted, Group, Is, Key, OneOf, Optional, Shape, Text, Unset,
+        Defaulted, Group, Is, Key, OneOf, Optional, Shape, TextShape, Unset,
         kind::{BOOLEAN, FILE, Of, Shaped, Words},
     },
     paths,
@@ -142,9 +142,9 @@ static SYMLINKS: Defaulted<Words<Symlinks>> = Key {
     example: "files = \"/data\", symlinks = \"follow\"",
 };
 
-const NAME: Text = Text { what: "name of a file", pattern: "^[^/]+$" };
+const NAME: TextShape = TextShape { what: "name of a file", pattern: "^[^/]+$" };
 /// The form of a media type.
-pub const MEDIA_TYPE: Text = Text { what: "media type", pattern: "^[^/ ;]+/[^/ ;]+" };
+pub const MEDIA_TYPE: TextShape = TextShape { what: "media type", pattern: "^[^/ ;]+/[^/ ;]+" };
 
 /// The action.
 pub fn read(table: &mut Table<'_>, value: Value<'_>, sight: &Sight<'_>) -> Option<Action> {

@@ -16,14 +16,14 @@ use super::{
     diagnostic::{Problem, show},
     headers::{self, Headers},
     keys::{
-        Defaulted, Is, Key, Keys, Optional, Shape, Text, Unset,
+        Defaulted, Is, Key, Keys, Optional, Shape, TextShape, Unset,
         kind::{BOOLEAN, DURATION, Of, SIZE, Shaped, Words},
     },
     limit::{self, LimitNames, Limits},
     pattern::{self, PathPattern},
     print::{Pairs, strings},
     read::{FileKey, Table, Value},
-    upstream::Upstreams,
+    upstream::UpstreamTable,
 };
 
 use action::Sight;
@@ -36,7 +36,7 @@ pub use proxy::RouteRetry;
 
 /// One entry of `[site.routes]`, with what it inherits from its site.
 #[derive(Debug, Clone)]
-pub struct Route {
+pub struct RouteSettings {
     /// The key as written; the `route` label of metrics.
     pub key: String,
     /// Which paths it is for.
@@ -188,7 +188,7 @@ pub const METHOD_LIST: Of<Vec<Method>> = Of {
     show: |methods| strings(methods.iter().map(Method::as_str)),
 };
 
-const METHOD: Text = Text { what: "method in upper case", pattern: "^[^a-z]+$" };
+const METHOD: TextShape = TextShape { what: "method in upper case", pattern: "^[^a-z]+$" };
 
 /// What routes take over from their site.
 pub struct Inherited {
@@ -210,9 +210,9 @@ pub fn read(
     pattern: Option<PathPattern>,
     value: Value<'_>,
     site: &Inherited,
-    upstreams: &Upstreams,
+    upstreams: &UpstreamTable,
     limits: &Limits,
-) -> Option<Route> {
+) -> Option<RouteSettings> {
     let mut table = table(key, value)?;
     let captures = pattern.as_ref().map(pattern::captures);
     let action = action::read(&mut table, key, &Sight { captures: captures.as_deref(), upstreams });
@@ -234,7 +234,7 @@ pub fn read(
     if internal {
         warn_without_within(value, key, &action);
     }
-    Some(Route {
+    Some(RouteSettings {
         key: key.text.into(),
         pattern,
         action,
@@ -256,7 +256,7 @@ pub fn read(
 }
 
 /// The keys with their values.
-pub fn pairs(route: &Route) -> Pairs {
+pub fn pairs(route: &RouteSettings) -> Pairs {
     let limit_rate = route.limit_rate.map(Some);
     let after = limit_rate.map(|_| Some(route.limit_rate_after));
     let compress = route.compress.as_ref().map(|_| &route.compress);

@@ -7,7 +7,7 @@ use http::StatusCode;
 use super::action::{Action, Sight};
 use crate::config::{
     keys::{
-        Defaulted, Group, Is, Key, Keys, OneOf, Optional, Shape, Text, Unset,
+        Defaulted, Group, Is, Key, Keys, OneOf, Optional, Shape, TextShape, Unset,
         kind::{BOOLEAN, DURATION, Integer, Of, Shaped, TIME},
     },
     print::{Pairs, quote},
@@ -97,7 +97,7 @@ static ON: Optional<Of<Vec<StatusCode>>> = Key {
     example: "on = [502, 503, 504]",
 };
 
-const UPSTREAM: Text = Text { what: "name of an `[upstream.NAME]`", pattern: "" };
+const UPSTREAM: TextShape = TextShape { what: "name of an `[upstream.NAME]`", pattern: "" };
 
 /// The action.
 pub fn read(_: &mut Table<'_>, value: Value<'_>, sight: &Sight<'_>) -> Option<Action> {

@@ -9,7 +9,7 @@ use super::{
 use crate::config::{
     diagnostic::{Problem, show},
     keys::{
-        Defaulted, Group, Is, Key, OneOf, Shape, Text,
+        Defaulted, Group, Is, Key, OneOf, Shape, TextShape,
         kind::{Of, Shaped},
     },
     print::{Pairs, quote},
@@ -41,7 +41,7 @@ static STATUS: Defaulted<Of<StatusCode>> = Key {
     example: "redirect = \"https://galaxy.example.org{path}\", status = 301",
 };
 
-const TARGET: Text = Text { what: "URL or path", pattern: "^(/|https?://)" };
+const TARGET: TextShape = TextShape { what: "URL or path", pattern: "^(/|https?://)" };
 
 /// What a redirect knows beside the groups of its route.
 const WORDS: [&str; 2] = ["path", "host"];

@@ -8,7 +8,7 @@ use super::{
     address,
     diagnostic::Problem,
     keys::{
-        Defaulted, Is, Key, Keys, Kind, Optional, Shape, Text, Unset,
+        Defaulted, Is, Key, Keys, Kind, Optional, Shape, TextShape, Unset,
         kind::{self, DURATION, Integer, Of, SIZE, TIME},
     },
     paths,
@@ -21,7 +21,7 @@ pub use http2::Http2;
 
 /// `[server]`
 #[derive(Debug, Clone, PartialEq)]
-pub struct Server {
+pub struct ServerSettings {
     /// Threads of the event loop; never 0 (`0` in the file means one per core and is resolved here).
     pub threads: usize,
     /// How long shutdown waits for requests in flight.
@@ -192,18 +192,18 @@ static HTTP2: Optional<Of<Http2>> = Key {
     example: "http2 = { max_concurrent_streams = 200 }",
 };
 
-const NAME_SERVER: Text =
-    Text { what: "IP address, with a port if it is not 53", pattern: "^[0-9a-fA-F.:\\[\\]]+$" };
+const NAME_SERVER: TextShape =
+    TextShape { what: "IP address, with a port if it is not 53", pattern: "^[0-9a-fA-F.:\\[\\]]+$" };
 
 /// Reads `[server]`, or takes the defaults where the file has none.
-pub fn read(context: &Context<'_>, value: Option<Value<'_>>) -> Server {
+pub fn read(context: &Context<'_>, value: Option<Value<'_>>) -> ServerSettings {
     let table = value.and_then(|value| value.table(&KEYS));
     read_table(table.unwrap_or_else(|| Table::absent(context, &KEYS)))
 }
 
-fn read_table(mut table: Table<'_>) -> Server {
+fn read_table(mut table: Table<'_>) -> ServerSettings {
     let cores = table.context.system.cores().max(1);
-    let server = Server {
+    let server = ServerSettings {
         threads: table
             .optional(&THREADS)
             .filter(|threads| *threads > 0)
@@ -226,7 +226,7 @@ fn read_table(mut table: Table<'_>) -> Server {
 }
 
 /// Writes `[server]` and `[server.http2]`.
-pub fn show(out: &mut Out, server: &Server) {
+pub fn show(out: &mut Out, server: &ServerSettings) {
     let pairs = Pairs::default()
         .written(&THREADS, server.threads)
         .key(&GRACE, &server.grace)

@@ -6,7 +6,7 @@ use crate::config::{
     diagnostic::{Problem, show},
     headers,
     keys::{
-        Shape, Text,
+        Shape, TextShape,
         kind::{Kind, Of, Words},
     },
     print::quote,
@@ -44,7 +44,7 @@ pub const KIND: Of<Balance> = Of {
     show: |balance| quote(&balance_word(balance)),
 };
 
-const HASH: Text = Text {
+const HASH: TextShape = TextShape {
     what: "`\"hash:address\"`, `\"hash:cookie:NAME\"` or `\"hash:header:NAME\"`",
     pattern: "^hash:(address|(cookie|header):.+)$",
 };

@@ -8,7 +8,7 @@ use crate::config::{
     diagnostic::{Problem, show},
     headers,
     keys::{
-        Defaulted, Is, Key, Keys, Needed, Optional, Required, Shape, Text, Unset,
+        Defaulted, Is, Key, Keys, Needed, Optional, Required, Shape, TextShape, Unset,
         kind::{self, Of, TIME},
     },
     print::{Pairs, list},
@@ -45,7 +45,7 @@ pub static KEYS: Keys = Keys {
 static PATH: Required<kind::Text<String>> = Key {
     name: "path",
     kind: kind::Text {
-        form: Text { what: "path, perhaps with a query", pattern: "^/" },
+        form: TextShape { what: "path, perhaps with a query", pattern: "^/" },
         parse: health_path,
         show: String::clone,
     },
@@ -57,7 +57,7 @@ static PATH: Required<kind::Text<String>> = Key {
 static HOST: Optional<kind::Text<String>> = Key {
     name: "host",
     kind: kind::Text {
-        form: Text { what: "host name", pattern: "" },
+        form: TextShape { what: "host name", pattern: "" },
         parse: health_host,
         show: String::clone,
     },

@@ -15,7 +15,7 @@ use super::{
     diagnostic::{Problem, Span, show as shown},
     headers,
     keys::{
-        Defaulted, Is, Key, Keys, Kind, Needed, Optional, Required, Shape, Text, Unset, closest,
+        Defaulted, Is, Key, Keys, Kind, Needed, Optional, Required, Shape, TextShape, Unset, closest,
         kind::{self, DURATION, Integer, Of, SHARE, Shaped, TIME, Words},
     },
     print::{Out, Pairs, bare_or_quoted, list, quote, word},
@@ -31,7 +31,7 @@ pub use tls::UpstreamTls;
 
 /// `[upstream.NAME]`
 #[derive(Debug, Clone, PartialEq)]
-pub struct Upstream {
+pub struct UpstreamSettings {
     /// Its name in the file and in metrics.
     pub name: String,
     /// Name servers that their host names are looked up at ([`Server::resolver`]).
@@ -146,7 +146,7 @@ static STREAMING_SHARE: Defaulted<Of<u32>> = Key {
 static LOAD_HEADER: Optional<kind::Text<HeaderName>> = Key {
     name: "load_header",
     kind: kind::Text {
-        form: Text { what: "name of a header", pattern: "^[^ :]+$" },
+        form: TextShape { what: "name of a header", pattern: "^[^ :]+$" },
         parse: load_header,
         show: |name| name.as_str().to_owned(),
     },
@@ -287,9 +287,9 @@ const PROTOCOLS: [(&str, bool); 2] = [("http", false), ("https", true)];
 
 /// The upstreams of a file, and which of them routes use.
 #[derive(Default)]
-pub struct Upstreams {
+pub struct UpstreamTable {
     /// Those without mistakes.
-    pub read: BTreeMap<String, Upstream>,
+    pub read: BTreeMap<String, UpstreamSettings>,
     /// All, so that a mistake inside of one does not make it unknown too.
     names: BTreeMap<String, Named>,
 }
@@ -300,7 +300,7 @@ struct Named {
     used: Cell<bool>,
 }
 
-impl Upstreams {
+impl UpstreamTable {
     /// Reads `[upstream]`, the table of all.
     pub fn read(value: Value<'_>, resolver: &[SocketAddr]) -> Self {
         let mut upstreams = Self::default();
@@ -390,7 +390,7 @@ fn name(text: &str) -> Result<String, Problem> {
     Ok(text.into())
 }
 
-fn upstream(name: &str, value: Value<'_>) -> Option<Upstream> {
+fn upstream(name: &str, value: Value<'_>) -> Option<UpstreamSettings> {
     let mut table = value.table(&KEYS)?;
     let context = table.context;
     let max_requests = table.optional(&MAX_REQUESTS).map(|most| most as usize);
@@ -403,7 +403,7 @@ fn upstream(name: &str, value: Value<'_>) -> Option<Upstream> {
         let problem = Problem::new("`tls` of servers that are spoken to in plain HTTP", "means nothing");
         value.error(problem.help("write `protocol = \"https\"` beside it, or take it out"));
     }
-    let upstream = Upstream {
+    let upstream = UpstreamSettings {
         name: name.into(),
         resolver: Vec::new(),
         servers: servers.unwrap_or_default(),
@@ -428,7 +428,7 @@ fn upstream(name: &str, value: Value<'_>) -> Option<Upstream> {
 }
 
 /// Writes `[upstream.NAME]`. `max_requests` is shown with each server.
-pub fn show(out: &mut Out, upstream: &Upstream) {
+pub fn show(out: &mut Out, upstream: &UpstreamSettings) {
     let pairs = Pairs::default()
         .written(&SERVERS, list(upstream.servers.iter().map(server::show)))
         .key(&BALANCE, &upstream.balance)

@@ -6,7 +6,7 @@ use crate::config::{
     address,
     diagnostic::{Problem, Span},
     keys::{
-        Defaulted, Is, Key, Keys, Needed, Optional, Required, Shape, Text, Unset,
+        Defaulted, Is, Key, Keys, Needed, Optional, Required, Shape, TextShape, Unset,
         kind::{self, BOOLEAN, Integer, Of},
     },
     print::{Pairs, quote},
@@ -89,8 +89,10 @@ static MAX_REQUESTS: Optional<Integer> = Key {
     example: "address = \"worker1:8080\", max_requests = 4",
 };
 
-const SERVER: Text =
-    Text { what: "`\"IP:PORT\"`, `\"HOST:PORT\"` or `\"unix:/PATH\"`", pattern: "^(unix:/.+|.+:[0-9]+)$" };
+const SERVER: TextShape = TextShape {
+    what: "`\"IP:PORT\"`, `\"HOST:PORT\"` or `\"unix:/PATH\"`",
+    pattern: "^(unix:/.+|.+:[0-9]+)$",
+};
 
 /// The form of `servers`.
 pub fn shape() -> Shape {

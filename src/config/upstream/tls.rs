@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use crate::config::{
     diagnostic::Problem,
     keys::{
-        Defaulted, Is, Key, Keys, Optional, Shape, Text, Unset,
+        Defaulted, Is, Key, Keys, Optional, Shape, TextShape, Unset,
         kind::{self, BOOLEAN, Of},
     },
     paths,
@@ -36,7 +36,7 @@ pub static KEYS: Keys = Keys {
 static SERVER_NAME: Optional<Of<String>> = Key {
     name: "server_name",
     kind: Of {
-        shape: || Shape::Text(Text { what: "host name or IP address", pattern: "" }),
+        shape: || Shape::Text(TextShape { what: "host name or IP address", pattern: "" }),
         read: server_name,
         show: |name| quote(name),
     },

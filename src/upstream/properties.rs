@@ -59,19 +59,19 @@ fn event() -> impl Strategy<Value = Event> {
 type Waiting = JoinHandle<(Selection, Result<Lease, NoServer>)>;
 
 /// An upstream, and everybody who is there.
-struct World {
+struct PropertyWorld {
     upstream: Arc<Upstream>,
     waiting: Vec<Waiting>,
     held: Vec<(Selection, Lease)>,
     max_requests: Option<usize>,
 }
 
-fn list(servers: &[usize], max_requests: Option<usize>) -> config::Upstream {
+fn list(servers: &[usize], max_requests: Option<usize>) -> config::UpstreamSettings {
     let servers: Vec<_> = servers.iter().map(|&server| (PATHS[server], max_requests)).collect();
-    config::Upstream { queue: 1000, ..settings(&servers) }
+    config::UpstreamSettings { queue: 1000, ..settings(&servers) }
 }
 
-impl World {
+impl PropertyWorld {
     fn new() -> Self {
         let upstream = with(&list(&[0, 1, 2], Some(2)));
         Self { upstream, waiting: Vec::new(), held: Vec::new(), max_requests: Some(2) }
@@ -197,7 +197,7 @@ proptest! {
     ) {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().start_paused(true).build().unwrap();
         runtime.block_on(async {
-            let mut world = World::new();
+            let mut world = PropertyWorld::new();
             for event in events {
                 let (before, held) = (world.usable(), world.held.len());
                 let name = format!("{event:?}");
