@@ -17,7 +17,7 @@ use crate::{
     downstream::{downgrade, fields, read_proxy_header, rewritten},
     files::{self, archive, range::Range},
     listen::PeerAddress,
-    message::{Inbound, RawHeaders, Request, read_request, text},
+    message::{BodyFraming, RawHeaders, Request, read_request, text},
     route::{PathMatch, normalize},
 };
 
@@ -74,7 +74,7 @@ pub fn request_head(bytes: &[u8]) {
     assert!(hosts <= 1 && (hosts == 1 || request.head.version == Version::HTTP_10));
     let is_chunked = headers.contains_key(header::TRANSFER_ENCODING);
     assert!(!is_chunked || headers.get_all(header::CONTENT_LENGTH).iter().next().is_none());
-    assert_eq!(is_chunked, matches!(request.body, Inbound::Chunked(_)));
+    assert_eq!(is_chunked, matches!(request.body, BodyFraming::Chunked(_)));
 }
 
 /// Whether a head is read from its own text as it was, and has no ends of lines, no zeros and no folds in its parts.

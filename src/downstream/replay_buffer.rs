@@ -15,7 +15,7 @@ use tokio::{
     task::{JoinHandle, spawn_blocking},
 };
 
-use crate::message::Inbound;
+use crate::message::BodyFraming;
 
 /// Most bytes in memory; the file is written and read in pieces of this size.
 const PIECE: usize = 256 * 1024;
@@ -24,7 +24,7 @@ const PIECE: usize = 256 * 1024;
 #[derive(Debug)]
 pub(crate) struct ReplayBuffer {
     /// How much belongs to the request, from its first byte on.
-    pub(crate) whole: Inbound,
+    pub(crate) whole: BodyFraming,
     /// Bytes that stay in memory until there are more.
     pub(crate) in_memory: usize,
     file: Option<Arc<File>>,
@@ -46,7 +46,7 @@ type Written = (Arc<File>, Vec<u8>);
 #[derive(Debug)]
 struct Replay {
     /// How much of the request is still to come once all that is kept has been handed out again.
-    then: Inbound,
+    then: BodyFraming,
     at: u64,
     /// A piece of the file, and how much of it has been handed out.
     piece: Vec<u8>,
@@ -56,7 +56,7 @@ struct Replay {
 
 impl ReplayBuffer {
     /// Keeps a request of this length.
-    pub(crate) fn new(whole: Inbound) -> Self {
+    pub(crate) fn new(whole: BodyFraming) -> Self {
         let (file, tail, writing, spare, replay, error) = (None, Vec::new(), None, Vec::new(), None, None);
         Self { whole, in_memory: PIECE, file, in_file: 0, tail, writing, spare, replay, error }
     }
@@ -135,13 +135,13 @@ impl ReplayBuffer {
     }
 
     /// From now on the request is handed out again from its start; so far it has been handed out up to `reached`.
-    pub(crate) fn rewind(&mut self, reached: &Inbound) {
+    pub(crate) fn rewind(&mut self, reached: &BodyFraming) {
         let then = self.replay.take().map_or_else(|| reached.clone(), |replay| replay.then);
         self.replay = Some(Replay { then, at: 0, piece: Vec::new(), given: 0, reading: None });
     }
 
     /// How much of the request is still to come from the client, where something kept is still to be handed out.
-    pub(crate) fn then(&self) -> Option<&Inbound> {
+    pub(crate) fn then(&self) -> Option<&BodyFraming> {
         self.replay.as_ref().map(|replay| &replay.then)
     }
 
@@ -226,19 +226,19 @@ mod tests {
     async fn what_was_kept_comes_again_whole_however_often() {
         for length in [0, 1, PIECE - 1, PIECE, PIECE + 1, 5 * PIECE + 17] {
             let request: Vec<u8> = (0..length).map(|n| (n % 251) as u8).collect();
-            let mut keep = ReplayBuffer::new(Inbound::Length(length as u64));
+            let mut keep = ReplayBuffer::new(BodyFraming::Length(length as u64));
             let mut sent = 0;
             for part in request.chunks(60_000) {
                 poll_fn(|cx| keep.poll_room(cx)).await;
                 keep.record(part);
                 sent += part.len();
                 if sent % 7 == 0 {
-                    keep.rewind(&Inbound::Length(0));
+                    keep.rewind(&BodyFraming::Length(0));
                     assert!(replay(&mut keep, 9_999).await == request[..sent], "in the middle");
                 }
             }
             for buffer in [1_000, 70_000] {
-                keep.rewind(&Inbound::Length(0));
+                keep.rewind(&BodyFraming::Length(0));
                 assert!(replay(&mut keep, buffer).await == request, "{length} bytes, {buffer} at a time");
             }
             assert_eq!(keep.length(), length as u64);

@@ -26,9 +26,9 @@ pub(crate) fn enter(
     state: &State,
     route: &site::Route,
     request: &RequestHead,
-    exchange: &mut RequestContext,
+    context: &mut RequestContext,
 ) -> Option<Response> {
-    let client = exchange.client.as_ref()?;
+    let client = context.client.as_ref()?;
     if let Some(answer) = refuse_client(&route.settings, request, client) {
         state.metrics.refused_request("denied");
         return Some(answer);
@@ -40,9 +40,9 @@ pub(crate) fn enter(
         return None;
     }
     let may_stream = route.upstream.is_some();
-    match limits::pass(&route.limits, request, client, exchange.started, may_stream) {
+    match limits::pass(&route.limits, request, client, context.started, may_stream) {
         Ok(in_progress) => {
-            exchange.in_progress = in_progress;
+            context.in_progress = in_progress;
             None
         }
         Err(refusal) => Some(refusal.answer(&request.headers)),
@@ -55,9 +55,9 @@ pub(crate) fn enter(
 /// # Errors
 ///
 /// What the client is told where that is one too many.
-pub(crate) fn count_after_all(exchange: &mut RequestContext) -> Result<(), Explanation> {
-    let Some(client) = &exchange.client else { return Ok(()) };
-    exchange.in_progress.iter_mut().try_for_each(|one| one.count(client, clock::now()))
+pub(crate) fn count_after_all(context: &mut RequestContext) -> Result<(), Explanation> {
+    let Some(client) = &context.client else { return Ok(()) };
+    context.in_progress.iter_mut().try_for_each(|one| one.count(client, clock::now()))
 }
 
 /// Refuses what the route does not take.

@@ -13,13 +13,7 @@ use tokio::io::{AsyncRead, AsyncWriteExt, ReadBuf};
 
 use crate::{
     config::Buffering,
-    exchange::{
-        Exchange,
-        attempt::{AttemptEnd, ProgressTimeout},
-        failure,
-        record::Sent,
-        request_body::{RequestBody, Stopped},
-    },
+    exchange::{Error, Exchange, failure, request_body::RequestBody, response_wait::ProgressTimeout},
     net::Buffer,
 };
 
@@ -31,60 +25,60 @@ const PIECE: usize = 64 * 1024;
 
 impl Exchange<'_> {
     /// Whether there is a body, and its route wants it whole.
-    pub(crate) fn spools(&self) -> bool {
+    pub(super) fn buffers_request(&self) -> bool {
         !self.request.body.is_done() && self.buffering() != Buffering::Off
     }
 
     fn buffering(&self) -> Buffering {
-        self.exchange.route.as_ref().map_or(Buffering::Off, |route| route.settings.buffer)
+        self.context.route.as_ref().map_or(Buffering::Off, |route| route.settings.buffer)
     }
 
     /// Waits for the body as the route says.
-    pub(crate) async fn spool(&mut self) -> Result<(), AttemptEnd> {
-        let most = self.exchange.route.as_ref().and_then(|route| route.settings.max_body);
+    pub(super) async fn buffer_request(&mut self) -> Result<(), Error> {
+        let most = self.context.route.as_ref().and_then(|route| route.settings.max_body);
         let in_memory = (self.buffering() == Buffering::Memory).then_some(MOST_IN_MEMORY);
         self.transport.keep_request();
         if in_memory.is_some() {
             self.transport.keep_in_memory(MOST_IN_MEMORY as usize + PIECE);
         }
         self.invite().await?;
-        let mut upload = RequestBody::new(&self.request.body, None, most);
+        let mut request_body = RequestBody::new(&self.request.body, None, most);
         let mut patience = ProgressTimeout::default();
         let limit = self.state.settings().client_body_timeout;
         let transport = &mut *self.transport;
         let (mut so_far, mut content) = (0, 0);
         let taken = poll_fn(|cx| {
             loop {
-                if upload.is_read() || in_memory.is_some_and(|most| so_far >= most) {
+                if request_body.is_read() || in_memory.is_some_and(|most| so_far >= most) {
                     let kept = ready!(transport.poll_recorded(cx));
-                    return Poll::Ready(kept.map_err(|error| Stopped::Refused(failure::no_room(&error))));
+                    return Poll::Ready(kept.map_err(|error| Error::Refused(failure::no_room(&error))));
                 }
                 let mut buffer = Buffer::take();
                 let mut room = ReadBuf::new(&mut buffer.room()[..PIECE]);
                 let Poll::Ready(received) = Pin::new(&mut *transport).poll_read(cx, &mut room) else {
                     ready!(patience.poll(cx, transport, so_far, limit));
-                    return Poll::Ready(Err(Stopped::Refused(failure::body_timeout())));
+                    return Poll::Ready(Err(Error::Refused(failure::body_timeout())));
                 };
                 let read = room.filled().len();
                 so_far += read as u64;
-                match upload.take(received, &mut buffer, read) {
+                match request_body.take(received, &mut buffer, read) {
                     Ok(taken) => content += taken.data as u64,
-                    Err(stopped) => return Poll::Ready(Err(stopped)),
+                    Err(error) => return Poll::Ready(Err(error)),
                 }
                 if !transport.has_recorded() {
                     // The disk is full; the rest of the body need not come.
                     let kept = ready!(transport.poll_recorded(cx));
-                    return Poll::Ready(kept.map_err(|error| Stopped::Refused(failure::no_room(&error))));
+                    return Poll::Ready(kept.map_err(|error| Error::Refused(failure::no_room(&error))));
                 }
             }
         });
-        if let Err(stopped) = taken.await {
+        if let Err(error) = taken.await {
             self.persists = false;
-            return Err(stopped.into());
+            return Err(error);
         }
-        if upload.is_read() {
+        if request_body.is_read() {
             self.length = Some(content);
-        } else if !self.exchange.repeats_any_method() {
+        } else if !self.context.repeats_any_method() {
             // The rest is passed on as it comes, and not kept.
             self.transport.forget_request();
         }
@@ -92,12 +86,12 @@ impl Exchange<'_> {
     }
 
     /// Asks for a body whose client waits to be asked (RFC 9110 §10.1.1): no server will.
-    async fn invite(&mut self) -> Result<(), AttemptEnd> {
+    async fn invite(&mut self) -> Result<(), Error> {
         let parts = &self.request.head;
         if parts.version == Version::HTTP_10 || !parts.headers.has(header::EXPECT) {
             return Ok(());
         }
         self.transport.outbound().put_slice(b"HTTP/1.1 100 Continue\r\n\r\n");
-        self.transport.flush().await.map_err(|_| AttemptEnd::Silently(Sent::nothing()))
+        self.transport.flush().await.map_err(|_| Error::ClientLeft)
     }
 }

@@ -54,11 +54,11 @@ pub(crate) fn connection_failed(
     request: &RequestHead,
     replayable: bool,
     failure: NoConnection,
-    exchange: &mut RequestContext,
+    context: &mut RequestContext,
 ) -> Decision {
-    exchange.failed_connects += 1;
-    let decision = decide(Failure::Connect, request, replayable, exchange);
-    if let Some(lease) = exchange.lease.take() {
+    context.failed_connects += 1;
+    let decision = decide(Failure::Connect, request, replayable, context);
+    if let Some(lease) = context.lease.take() {
         let group = lease.upstream();
         metrics.connect_failure(&group.name, &lease.server().label, failure.reason);
         if decision == Decision::Retry {
@@ -79,29 +79,29 @@ pub(crate) fn exchange_failed(
     request: &RequestHead,
     replayable: bool,
     failure: Failure,
-    exchange: &mut RequestContext,
+    context: &mut RequestContext,
 ) -> Decision {
-    let failure = if exchange.answered { Failure::WithinAnswer } else { failure };
-    let decision = decide(failure, request, replayable, exchange);
-    if let Some(lease) = &exchange.lease {
-        if failure == Failure::BeforeAnswer && !exchange.reused {
+    let failure = if context.answered { Failure::WithinAnswer } else { failure };
+    let decision = decide(failure, request, replayable, context);
+    if let Some(lease) = &context.lease {
+        if failure == Failure::BeforeAnswer && !context.reused {
             // A fresh connection that breaks is evidence; an old one may just have been due.
             lease.upstream().cut(lease.server());
         }
         match failure {
             Failure::Silence => lease.timed_out(),
-            Failure::BeforeAnswer if exchange.reused => {}
+            Failure::BeforeAnswer if context.reused => {}
             _ => lease.broke(),
         }
         if decision == Decision::Retry {
             metrics.retry(&lease.upstream().name, "closed");
-            if exchange.reused {
+            if context.reused {
                 // The server was closing a connection it had kept: no evidence against it, and no try.
-                exchange.was_stale = true;
-                exchange.tries -= 1;
+                context.was_stale = true;
+                context.tries -= 1;
             } else {
                 lease.upstream().retries();
-                exchange.turn.avoid(lease.server());
+                context.turn.avoid(lease.server());
             }
         }
     }
@@ -114,17 +114,17 @@ pub(crate) fn retries_status(
     request: &RequestHead,
     replayable: bool,
     status: StatusCode,
-    exchange: &mut RequestContext,
+    context: &mut RequestContext,
 ) -> bool {
-    let (Some(route), Some(lease)) = (&exchange.route, &exchange.lease) else { return false };
+    let (Some(route), Some(lease)) = (&context.route, &context.lease) else { return false };
     let on = route.settings.retry.on.as_ref().unwrap_or(&lease.settings().retry.on);
     if !on.contains(&status) {
         return false;
     }
     let upstream = lease.upstream();
-    let has_other = upstream.has_other(&exchange.turn, lease.server());
-    let any_method = exchange.repeats_any_method();
-    let Some(attempt) = attempt(Failure::Status, request, replayable, any_method, exchange) else {
+    let has_other = upstream.has_other(&context.turn, lease.server());
+    let any_method = context.repeats_any_method();
+    let Some(attempt) = attempt(Failure::Status, request, replayable, any_method, context) else {
         return false;
     };
     if retry::after_status(&attempt, has_other) == Decision::GiveUp {
@@ -132,14 +132,16 @@ pub(crate) fn retries_status(
     }
     metrics.retry(&upstream.name, "status");
     upstream.retries();
-    exchange.turn.avoid(lease.server());
+    context.turn.avoid(lease.server());
     true
 }
 
-fn decide(failure: Failure, request: &RequestHead, replayable: bool, exchange: &RequestContext) -> Decision {
-    let repeatable = exchange.is_repeatable(&request.headers);
-    let attempt = attempt(failure, request, replayable, repeatable, exchange);
-    attempt.map_or(Decision::GiveUp, |attempt| retry::decide(&attempt))
+fn decide(failure: Failure, request: &RequestHead, replayable: bool, context: &RequestContext) -> Decision {
+    let repeatable = context.is_repeatable(&request.headers);
+    let attempt = attempt(failure, request, replayable, repeatable, context);
+    let decision = attempt.map_or(Decision::GiveUp, |attempt| retry::decide(&attempt));
+    context.trace_failure(failure, replayable, decision);
+    decision
 }
 
 /// The facts about an attempt that failed; `None` where no server was to be asked.
@@ -148,19 +150,19 @@ fn attempt<'a>(
     request: &'a RequestHead,
     replayable: bool,
     repeatable: bool,
-    exchange: &RequestContext,
+    context: &RequestContext,
 ) -> Option<Attempt<'a>> {
-    let route = exchange.route.as_ref()?;
+    let route = context.route.as_ref()?;
     let upstream = route.upstream.as_ref()?;
     Some(Attempt {
         failure,
         method: &request.method,
         repeatable,
         replayable,
-        reused: exchange.reused,
-        tries: exchange.tries,
+        reused: context.reused,
+        tries: context.tries,
         most_tries: route.settings.retry.tries.unwrap_or_else(|| upstream.settings().retry.tries),
-        failed_connects: exchange.failed_connects,
+        failed_connects: context.failed_connects,
         budget: upstream.may_retry(),
     })
 }

@@ -11,7 +11,8 @@ use crate::{
     config::{Action, Files},
     exchange::{
         context::RequestContext,
-        resolve::{finish, host},
+        finish::finish,
+        resolve::host,
         serve_files::{busy, explain, not_found, open},
     },
     files::{
@@ -53,7 +54,7 @@ pub(crate) async fn accelerate(
     table: &SiteTable,
     request: &RequestHead,
     response: &HeaderMap,
-    exchange: &RequestContext,
+    context: &RequestContext,
 ) -> Replacement {
     let mut base = accelerated::kept_fields(response);
     accelerated::drop_bad_dates(&mut base);
@@ -61,8 +62,8 @@ pub(crate) async fn accelerate(
         Ok(RedirectTarget::Route(route, path)) => return Replacement::Route(route, path),
         Ok(RedirectTarget::Files(wanted, route)) => (wanted, route),
         Err(problem) => {
-            tracing::error!(request_id = %exchange.id, "{problem}");
-            return Replacement::Answer(finish(not_found(&request.headers), exchange), None);
+            tracing::error!(request_id = %context.id, "{problem}");
+            return Replacement::Answer(finish(not_found(&request.headers), context), None);
         }
     };
     let path = found.first().and_then(|wanted| wanted.candidates.first().cloned());
@@ -77,14 +78,14 @@ pub(crate) async fn accelerate(
         }
     }
     if answer.status == StatusCode::NOT_FOUND {
-        log_missing(exchange, path);
+        log_missing(context, path);
     }
-    Replacement::Answer(finish(answer, exchange), route)
+    Replacement::Answer(finish(answer, context), route)
 }
 
-fn log_missing(exchange: &RequestContext, path: Option<PathBuf>) {
+fn log_missing(context: &RequestContext, path: Option<PathBuf>) {
     let path = path.unwrap_or_default();
-    tracing::error!(request_id = %exchange.id, path = %path.display(), "the application named a file that is not served");
+    tracing::error!(request_id = %context.id, path = %path.display(), "the application named a file that is not served");
 }
 
 /// The answer to a request whose application has sent the list of an archive: `list`, with the fields of `response`.
@@ -95,15 +96,15 @@ pub(crate) async fn archive(
     list: Option<Bytes>,
     response: &HeaderMap,
     crcs: &Arc<archive::Crcs>,
-    exchange: &RequestContext,
+    context: &RequestContext,
 ) -> Response {
     let Some(list) = list else {
-        tracing::error!(request_id = %exchange.id, "the list of an archive did not come whole, or is too large");
-        return finish(no_archive(&request.headers), exchange);
+        tracing::error!(request_id = %context.id, "the list of an archive did not come whole, or is too large");
+        return finish(no_archive(&request.headers), context);
     };
     let host = host(request).to_owned();
     let (received, client, runtime) =
-        (Fetch::who(&request.headers), exchange.client.clone(), Handle::current());
+        (Fetch::who(&request.headers), context.client.clone(), Handle::current());
     let resolve = move |path: &str, listed: &str| {
         let matched = table.find(&host, path).and_then(|matched| matched.route);
         let Some((route, by)) = matched else { return Err(archive::Unresolved::NoRoute) };
@@ -121,11 +122,11 @@ pub(crate) async fn archive(
         Ok(archive) => archive::answer(archive, &request.method, &request.headers, response),
         Err(problem) if problem.is_busy() => busy(&request.headers),
         Err(problem) => {
-            tracing::error!(request_id = %exchange.id, "{problem}");
+            tracing::error!(request_id = %context.id, "{problem}");
             no_archive(&request.headers)
         }
     };
-    finish(answer, exchange)
+    finish(answer, context)
 }
 
 impl archive::Remote for Fetch {

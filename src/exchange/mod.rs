@@ -9,18 +9,26 @@ mod attempt;
 mod buffer_request;
 mod context;
 mod encode;
+mod error;
 mod error_page;
 mod failure;
+mod finish;
 mod internal_redirect;
+mod local;
 mod read_size;
 mod record;
 mod relay;
+mod relay_body;
 mod request_body;
+mod request_head;
 mod resolve;
 mod respond;
 mod response_head;
+mod response_wait;
 mod select;
 mod serve_files;
+mod trace;
+mod unsent_body;
 
 use http::{Version, header};
 
@@ -31,16 +39,17 @@ use crate::{
     state::State,
 };
 pub(crate) use context::RequestContext;
+pub(crate) use error::Error;
 pub(crate) use failure::{
     NoConnection, bad_request, body_timeout, body_too_slow, connection_failed, exchange_failed, explain,
     internal,
 };
+pub(crate) use finish::finish;
 pub(crate) use record::{Sent, record, record_refused};
-pub(crate) use resolve::finish;
 #[cfg(any(feature = "benching", test))]
 pub(crate) use respond::write_head;
 pub(crate) use response_head::{Verdict, hide, pass_on, receive_head};
-pub(crate) use select::{NoSelection, read_timeout, select_server};
+pub(crate) use select::{read_timeout, select_server};
 
 /// What becomes of a request that [`serve`] was given.
 pub(crate) enum Outcome {
@@ -52,41 +61,41 @@ pub(crate) enum Outcome {
 
 /// Serves one request of a site.
 pub(crate) async fn serve(state: &State, mut transport: Box<Transport>, request: Box<Request>) -> Outcome {
-    let mut exchange = RequestContext::new();
-    let answer = resolve::receive(state, &transport.peer, &request.head, &mut exchange).await;
-    if answer.is_none() && request.head.asks_for_websocket() {
-        return Outcome::Handshake(transport, request, Box::new(exchange));
+    let mut context = RequestContext::new();
+    let response = local::local_response(state, &transport.peer, &request.head, &mut context).await;
+    if response.is_none() && request.head.asks_for_websocket() {
+        return Outcome::Handshake(transport, request, Box::new(context));
     }
-    let mut turn = Exchange::new(state, &mut transport, &request, &mut exchange);
-    let sent = match answer {
-        Some(answer) => turn.respond_without_server(answer).await,
-        None => turn.proxy().await,
+    let mut exchange = Exchange::new(state, &mut transport, &request, &mut context);
+    let sent = match response {
+        Some(response) => exchange.respond_without_server(response).await,
+        None => exchange.proxy().await,
     };
-    let persists = turn.persists;
-    exchange.lease = None;
-    record(state, &request.head, sent, &exchange);
+    let persists = exchange.persists;
+    context.lease = None;
+    record(state, &request.head, sent, &context);
     Outcome::Done(persists.then_some(transport))
 }
 
-/// Responds to a request with `answer`, for no site: nothing is recorded. Returns the connection if it may be used again.
+/// Sends `response` for a request of no site: nothing is recorded. Returns the connection if it may be used again.
 pub(crate) async fn respond(
     state: &State,
     mut transport: Box<Transport>,
     request: &Request,
-    answer: Response,
+    response: Response,
 ) -> Option<Box<Transport>> {
-    let mut exchange = RequestContext::new();
-    let mut turn = Exchange::new(state, &mut transport, request, &mut exchange);
-    turn.respond_without_server(answer).await;
-    turn.persists.then_some(transport)
+    let mut context = RequestContext::new();
+    let mut exchange = Exchange::new(state, &mut transport, request, &mut context);
+    exchange.respond_without_server(response).await;
+    exchange.persists.then_some(transport)
 }
 
-/// A request and all that its service needs.
+/// One request, its connection, and what is known of it.
 struct Exchange<'a> {
     state: &'a State,
     transport: &'a mut Transport,
     request: &'a Request,
-    exchange: &'a mut RequestContext,
+    context: &'a mut RequestContext,
     /// Bytes of content in the body of the request, where all of it has been taken in before a server is asked.
     length: Option<u64>,
     /// The connection takes another request after this one, as far as can be said.
@@ -98,10 +107,10 @@ impl<'a> Exchange<'a> {
         state: &'a State,
         transport: &'a mut Transport,
         request: &'a Request,
-        exchange: &'a mut RequestContext,
+        context: &'a mut RequestContext,
     ) -> Self {
         let persists = is_persistent(&request.head) && transport.keeps_alive();
-        Self { state, transport, request, exchange, length: None, persists }
+        Self { state, transport, request, context, length: None, persists }
     }
 
     /// The body of the request, which `may_repeat`, comes from now on.
@@ -109,9 +118,9 @@ impl<'a> Exchange<'a> {
         self.transport.begin(self.request.body.clone(), may_repeat);
     }
 
-    async fn respond_without_server(&mut self, answer: Response) -> Sent {
+    async fn respond_without_server(&mut self, response: Response) -> Sent {
         self.begin(false);
-        self.respond(answer).await
+        self.respond(response).await
     }
 }
 

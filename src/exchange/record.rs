@@ -31,43 +31,44 @@ impl Sent {
 }
 
 /// Counts and logs a request that is over.
-pub(crate) fn record(state: &State, request: &RequestHead, sent: Sent, exchange: &RequestContext) {
+pub(crate) fn record(state: &State, request: &RequestHead, sent: Sent, context: &RequestContext) {
     let Sent { status, bytes } = sent;
-    let took = clock::read().saturating_duration_since(exchange.started);
-    let (site, route) = (exchange.site().map_or("-", |site| &site.name), exchange.route_key());
+    let took = clock::read().saturating_duration_since(context.started);
+    context.trace_end(sent, took);
+    let (site, route) = (context.site().map_or("-", |site| &site.name), context.route_key());
     let metrics = || state.metrics.route(site, route);
-    match &exchange.route {
+    match &context.route {
         Some(route) => {
-            route.metrics.get_or_init(metrics).request(&request.method, status, took, exchange.how, bytes);
+            route.metrics.get_or_init(metrics).request(&request.method, status, took, context.how, bytes);
         }
-        None => metrics().request(&request.method, status, took, exchange.how, bytes),
+        None => metrics().request(&request.method, status, took, context.how, bytes),
     }
     if !state.has_access_log() {
         return;
     }
     let field = |name| request.headers.get(name);
     state.log_access(&AccessLogEntry {
-        time: exchange.time,
-        client: exchange.client.as_ref().map(|client| client.address),
+        time: context.time,
+        client: context.client.as_ref().map(|client| client.address),
         line: RequestLine::Read {
             method: &request.method,
             target: &request.target.shown(),
             version: request.version,
         },
-        tls: exchange.tls.as_deref().map(TlsSession::used),
+        tls: context.tls.as_deref().map(TlsSession::used),
         host: host(request),
         status: status.as_u16(),
         bytes,
         referer: field(header::REFERER),
         user_agent: field(header::USER_AGENT),
-        request_id: exchange.id.as_str(),
+        request_id: context.id.as_str(),
         site,
         route,
         took,
-        waited: exchange.turn.waited,
-        upstream: exchange.upstream().map(|upstream| &*upstream.name),
-        server: exchange.server.as_ref().map(|server| &*server.label),
-        upstream_took: exchange.upstream_took,
+        waited: context.turn.waited,
+        upstream: context.upstream().map(|upstream| &*upstream.name),
+        server: context.server.as_ref().map(|server| &*server.label),
+        upstream_took: context.upstream_took,
     });
 }
 

@@ -10,10 +10,9 @@ use tokio::io::{AsyncRead, ReadBuf};
 
 use crate::{
     downstream::Transport,
-    exchange::{admit, failure, read_size::ReadSize},
-    message::{BodyFraming, Inbound, Pipe, PipeStep},
+    exchange::{Error, admit, failure, read_size::ReadSize},
+    message::{BodyFraming, Pipe, PipeStep},
     net::{BEFORE, Buffer},
-    response::Explanation,
     upstream::ServerConnection,
 };
 
@@ -33,7 +32,7 @@ pub(crate) struct RequestBody {
     with_head: bool,
     /// How often it has moved on.
     moved: u64,
-    appetite: ReadSize,
+    read_size: ReadSize,
 }
 
 /// Who is waited for while a body is on its way.
@@ -43,23 +42,12 @@ pub(crate) enum WaitsFor {
     Server,
 }
 
-/// Why a body does not arrive.
-#[derive(Debug)]
-pub(crate) enum Stopped {
-    /// The client has left.
-    ClientLeft,
-    /// It is told this.
-    Refused(Explanation),
-}
-
 impl RequestBody {
-    /// A body that ends as `inbound` says, and is refused past `most` bytes. One that comes in chunks is sent without
+    /// A body that ends as `framing` says, and is refused past `most` bytes. One that comes in chunks is sent without
     /// them where its `length` is known.
-    pub(crate) fn new(inbound: &Inbound, length: Option<u64>, most: Option<u64>) -> Self {
-        let pipe = match inbound {
-            Inbound::Length(length) => Pipe::new(BodyFraming::Length(*length), false),
-            Inbound::Chunked(_) | Inbound::Tunnel => Pipe::new(BodyFraming::chunked(), length.is_none()),
-        };
+    pub(crate) fn new(framing: &BodyFraming, length: Option<u64>, most: Option<u64>) -> Self {
+        let is_chunked = matches!(framing, BodyFraming::Chunked(_));
+        let pipe = Pipe::new(framing.clone(), is_chunked && length.is_none());
         let left = most.map(|most| (most, most));
         Self {
             pipe,
@@ -69,7 +57,7 @@ impl RequestBody {
             awaits_continue: false,
             with_head: true,
             moved: 0,
-            appetite: ReadSize::of_server(),
+            read_size: ReadSize::of_server(),
         }
     }
 
@@ -119,7 +107,7 @@ impl RequestBody {
         cx: &mut Context<'_>,
         transport: &mut Transport,
         server: &mut ServerConnection,
-    ) -> Poll<Result<(), Stopped>> {
+    ) -> Poll<Result<(), Error>> {
         loop {
             if self.refused.is_some() {
                 return Poll::Ready(Ok(()));
@@ -132,7 +120,7 @@ impl RequestBody {
             }
             self.waits_for = if self.awaits_continue { WaitsFor::Server } else { WaitsFor::Client };
             let mut buffer = Buffer::take();
-            let mut room = ReadBuf::new(&mut buffer.room()[..self.appetite.most()]);
+            let mut room = ReadBuf::new(&mut buffer.room()[..self.read_size.most()]);
             let received = Pin::new(&mut *transport).poll_read(cx, &mut room);
             if received.is_pending() && self.awaits_continue {
                 transport.waits_for_server();
@@ -146,9 +134,9 @@ impl RequestBody {
             let taken = self.take(received, &mut buffer, read)?;
             self.waits_for = WaitsFor::Server;
             let offered = server.poll_offer(cx, &buffer[taken.out]);
-            self.appetite.fed();
+            self.read_size.fed();
             if offered.is_pending() {
-                self.appetite.blocked();
+                self.read_size.blocked();
             }
             if let Err(error) = ready!(offered) {
                 self.refused = Some(error);
@@ -166,19 +154,19 @@ impl RequestBody {
         received: io::Result<()>,
         buffer: &mut Buffer,
         read: usize,
-    ) -> Result<PipeStep, Stopped> {
+    ) -> Result<PipeStep, Error> {
         received.map_err(|error| stopped(&error))?;
         self.moved += 1;
         self.awaits_continue = false;
         if read == 0 {
-            return Err(Stopped::ClientLeft);
+            return Err(Error::ClientLeft);
         }
         let taken = self.pipe.take(buffer, BEFORE..BEFORE + read);
-        let taken = taken.map_err(|_| Stopped::Refused(failure::bad_request()))?;
+        let taken = taken.map_err(|_| Error::Refused(failure::bad_request()))?;
         if let Some((left, limit)) = &mut self.left {
             match left.checked_sub(taken.data as u64) {
                 Some(rest) if self.pipe.announced() <= rest => *left = rest,
-                _ => return Err(Stopped::Refused(admit::too_large(*limit))),
+                _ => return Err(Error::Refused(admit::too_large(*limit))),
             }
         }
         Ok(taken)
@@ -196,7 +184,7 @@ impl RequestBody {
                 Poll::Ready(Err(()))
             },
             |()| {
-                self.appetite.relieved();
+                self.read_size.relieved();
                 Poll::Ready(Ok(()))
             },
         )
@@ -204,10 +192,10 @@ impl RequestBody {
 }
 
 /// The client's side is broken, or has lost our patience.
-fn stopped(error: &io::Error) -> Stopped {
+fn stopped(error: &io::Error) -> Error {
     match error.kind() {
-        io::ErrorKind::TimedOut => Stopped::Refused(failure::body_too_slow()),
-        io::ErrorKind::InvalidData => Stopped::Refused(failure::bad_request()),
-        _ => Stopped::ClientLeft,
+        io::ErrorKind::TimedOut => Error::Refused(failure::body_too_slow()),
+        io::ErrorKind::InvalidData => Error::Refused(failure::bad_request()),
+        _ => Error::ClientLeft,
     }
 }

@@ -8,7 +8,7 @@ use tokio::io::AsyncWriteExt;
 
 use crate::{
     clock,
-    exchange::{Exchange, record::Sent, resolve, response_head::pace},
+    exchange::{Exchange, finish, record::Sent, response_head::pace},
     message::{write_field, write_number},
     observe::How,
     response::{Body, Explanation, Response},
@@ -18,24 +18,24 @@ impl Exchange<'_> {
     /// Tells the client why there is no other response.
     pub(crate) async fn explain(&mut self, explanation: &Explanation) -> Sent {
         let response = explanation.answer(&self.request.head.headers);
-        let response = resolve::finish(response, self.exchange);
+        let response = finish::finish(response, self.context);
         self.respond(response).await
     }
 
     /// Sends a response of ours.
     pub(crate) async fn respond(&mut self, response: Response) -> Sent {
-        let response = resolve::for_client(response, &self.request.head, self.exchange).await;
+        let response = finish::encode_for_client(response, &self.request.head, self.context).await;
         // What the client has still to send, nobody reads.
         self.persists &= self.transport.skip_request();
         if response.status == StatusCode::PAYLOAD_TOO_LARGE {
             self.persists = false;
             self.transport.close_unannounced();
         }
-        if !self.exchange.answered {
-            self.transport.limit(self.exchange.route.as_ref().and_then(|route| pace(route, None)));
+        if !self.context.answered {
+            self.transport.limit(self.context.route.as_ref().and_then(|route| pace(route, None)));
         }
         let status = response.status;
-        self.exchange.how = match response.body {
+        self.context.how = match response.body {
             Body::Pieces { how, .. } => how,
             Body::Empty | Body::Bytes(_) => How::Memory,
         };
@@ -82,11 +82,11 @@ impl Exchange<'_> {
 
     /// The time of a response. One that has waited for no server is made when it is asked for.
     pub(crate) fn now(&self) -> SystemTime {
-        let exchange = &self.exchange;
-        if exchange.upstream().is_none() {
-            return exchange.time;
+        let context = &self.context;
+        if context.upstream().is_none() {
+            return context.time;
         }
-        exchange.time + clock::now().saturating_duration_since(exchange.started)
+        context.time + clock::now().saturating_duration_since(context.started)
     }
 
     /// The client has not taken its response.

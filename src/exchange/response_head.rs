@@ -46,22 +46,22 @@ pub(crate) async fn receive_head(
     request: &RequestHead,
     has_body: bool,
     (status, response): (StatusCode, &mut impl EditHeaders),
-    exchange: &mut RequestContext,
+    context: &mut RequestContext,
 ) -> Verdict {
-    exchange.answered = true;
-    exchange.how = How::Proxy;
-    count(state, status, response, exchange);
-    if failure::retries_status(&state.metrics, request, transport.is_replayable(), status, exchange) {
+    context.answered = true;
+    context.how = How::Proxy;
+    count(state, status, response, context);
+    if failure::retries_status(&state.metrics, request, transport.is_replayable(), status, context) {
         return Verdict::Elsewhere;
     }
-    if let Err(too_many) = admit::count_after_all(exchange) {
+    if let Err(too_many) = admit::count_after_all(context) {
         return Verdict::Refuse(too_many);
     }
     transport.forget_request();
     let told = response
         .get(&accelerated::X_ACCEL_LIMIT_RATE)
         .and_then(|rate| std::str::from_utf8(rate).ok()?.parse().ok());
-    transport.limit(exchange.route.as_ref().and_then(|route| pace(route, told)));
+    transport.limit(context.route.as_ref().and_then(|route| pace(route, told)));
     accelerated::set_charset(response);
     if archive::is_list(response) && status == StatusCode::OK {
         drop_connection_fields(response);
@@ -76,18 +76,18 @@ pub(crate) async fn receive_head(
     }
     drop_connection_fields(response);
     let fields = response.map();
-    match accelerate(&state.table(), request, &fields, exchange).await {
+    match accelerate(&state.table(), request, &fields, context).await {
         Replacement::Answer(answer, route) => {
             if let Some(route) = route.filter(|route| told.is_none() && route.settings.limit_rate.is_some()) {
                 transport.limit(pace(&route, None));
             }
             // The worker has done its part; it need not be counted for the length of a download.
-            exchange.lease = None;
+            context.lease = None;
             Verdict::Instead(answer)
         }
         Replacement::Route(route, target) => {
-            carry(&fields, exchange);
-            redirect(has_body, exchange, route, target)
+            carry(&fields, context);
+            redirect(has_body, context, route, target)
         }
     }
 }
@@ -104,11 +104,11 @@ const MOST_REDIRECTS: u8 = 10;
 
 /// Keeps what the application says to the client beside what another server is to send: who it is, and how the content
 /// is to be called and kept.
-fn carry(response: &HeaderMap, exchange: &mut RequestContext) {
+fn carry(response: &HeaderMap, context: &mut RequestContext) {
     const SAID: [HeaderName; 4] =
         [header::SET_COOKIE, header::CONTENT_DISPOSITION, header::CACHE_CONTROL, header::EXPIRES];
     for (name, value) in response.iter().filter(|(name, _)| SAID.contains(name)) {
-        exchange.carried.push((name.clone(), value.clone()));
+        context.carried.push((name.clone(), value.clone()));
     }
 }
 
@@ -116,33 +116,33 @@ fn carry(response: &HeaderMap, exchange: &mut RequestContext) {
 /// that one.
 fn redirect(
     has_body: bool,
-    exchange: &mut RequestContext,
+    context: &mut RequestContext,
     route: Arc<Route>,
     target: PathAndQuery,
 ) -> Verdict {
     let trouble = |sentence| {
-        tracing::error!(request_id = %exchange.id, to = %target, "{sentence}");
+        tracing::error!(request_id = %context.id, to = %target, "{sentence}");
         let told = "The application's answer leads nowhere.";
         Verdict::Refuse(Explanation::new(StatusCode::BAD_GATEWAY, told))
     };
     if has_body {
         return trouble("the application redirects a request with a body to another server");
     }
-    if exchange.redirects == MOST_REDIRECTS {
+    if context.redirects == MOST_REDIRECTS {
         return trouble("the application redirects in a circle");
     }
-    exchange.redirects += 1;
-    exchange.redirect = Some(target);
-    exchange.route = Some(route);
-    (exchange.tries, exchange.was_stale) = (0, false);
-    exchange.turn = Selection::default();
+    context.redirects += 1;
+    context.redirect = Some(target);
+    context.route = Some(route);
+    (context.tries, context.was_stale) = (0, false);
+    context.turn = Selection::default();
     Verdict::Elsewhere
 }
 
 /// The server has begun its answer: it is not silent, and how long it took is known. What it says of its load is for us
 /// alone.
-fn count(state: &State, status: StatusCode, response: &mut impl EditHeaders, exchange: &mut RequestContext) {
-    let Some(lease) = &mut exchange.lease else { return };
+fn count(state: &State, status: StatusCode, response: &mut impl EditHeaders, context: &mut RequestContext) {
+    let Some(lease) = &mut context.lease else { return };
     let mut load = None;
     if let Some(name) = &lease.settings().load_header {
         load = response.get(name).and_then(|load| HeaderValue::from_bytes(load).ok());
@@ -158,9 +158,9 @@ fn count(state: &State, status: StatusCode, response: &mut impl EditHeaders, exc
     let took = lease.answered(result, load.as_ref());
     if is_stream {
         // It stays open for hours: no limit counts it as a request in progress.
-        exchange.in_progress.clear();
+        context.in_progress.clear();
     }
-    exchange.upstream_took = Some(took);
+    context.upstream_took = Some(took);
     let (upstream, server) = (lease.upstream(), lease.server());
     let metrics = || state.metrics.server(&upstream.name, &server.label);
     server.metrics.get_or_init(metrics).answer(status, took);
@@ -182,7 +182,7 @@ fn drop_connection_fields(response: &mut impl EditHeaders) {
 }
 
 /// Takes out of a head that is passed on what clients must not see, adds what the route adds.
-pub(crate) fn pass_on(status: StatusCode, response: &mut impl EditHeaders, exchange: &RequestContext) {
+pub(crate) fn pass_on(status: StatusCode, response: &mut impl EditHeaders, context: &RequestContext) {
     hide(response);
     if status == StatusCode::NO_CONTENT {
         // It has no body, and may not say that it has (RFC 9110 §8.6, RFC 9112 §6.1).
@@ -190,7 +190,7 @@ pub(crate) fn pass_on(status: StatusCode, response: &mut impl EditHeaders, excha
         response.remove(&header::TRANSFER_ENCODING);
     }
     write_plain_length(response);
-    for (name, value) in &exchange.carried {
+    for (name, value) in &context.carried {
         // Cookies of both are set; of the rest the application's word counts, which knows what it has asked for.
         if *name == header::SET_COOKIE {
             response.add(name.clone(), value.clone());
@@ -198,11 +198,11 @@ pub(crate) fn pass_on(status: StatusCode, response: &mut impl EditHeaders, excha
             response.set(name.clone(), value.clone());
         }
     }
-    if let Some(route) = &exchange.route {
+    if let Some(route) = &context.route {
         apply_route_headers(response, status, &route.settings);
-        route.site.https.add_hsts(response, exchange.client.as_ref());
+        route.site.https.add_hsts(response, context.client.as_ref());
     }
     if response.get(&X_REQUEST_ID).is_none() {
-        response.write(X_REQUEST_ID, |out| out.extend_from_slice(exchange.id.as_bytes()));
+        response.write(X_REQUEST_ID, |out| out.extend_from_slice(context.id.as_bytes()));
     }
 }

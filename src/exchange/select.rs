@@ -7,12 +7,12 @@ use tokio::time::sleep;
 use crate::{
     downstream::Transport,
     exchange::{
+        Error,
         context::RequestContext,
         failure::{explain, internal, no_server},
         resolve::reroute,
     },
     message::RequestHead,
-    response::Explanation,
     state::State,
     upstream::{
         self, Lease, NoServer, Upstream,
@@ -23,45 +23,37 @@ use crate::{
 /// How often it is looked whether a client that waits is still there.
 const LOOK_FOR_CLIENT: Duration = Duration::from_secs(1);
 
-/// Why a request has no place.
-#[derive(Debug)]
-pub(crate) enum NoSelection {
-    /// The client has left.
-    ClientLeft,
-    /// It is told this.
-    Refused(Explanation),
-}
-
 /// Gets a place on a server of the route's upstream for the next attempt, waiting for one if need be.
 pub(crate) async fn select_server(
     state: &State,
     transport: &mut Transport,
     request: &RequestHead,
-    exchange: &mut RequestContext,
-) -> Result<(), NoSelection> {
-    let pause = retry::pause(exchange.tries, exchange.failed_connects);
+    context: &mut RequestContext,
+) -> Result<(), Error> {
+    let pause = retry::pause(context.tries, context.failed_connects);
     if !pause.is_zero() {
         // Even a sleep of nothing waits for the next tick of the timer.
         sleep(pause).await;
     }
     let mut lease = loop {
-        let upstream = exchange.upstream().cloned();
-        let upstream = upstream.ok_or_else(|| NoSelection::Refused(internal()))?;
-        match wait(transport, request, exchange, &upstream).await? {
+        let upstream = context.upstream().cloned();
+        let upstream = upstream.ok_or_else(|| Error::Refused(internal()))?;
+        match wait(transport, request, context, &upstream).await? {
             Ok(lease) => break lease,
-            Err(NoServer::Gone) if reroute(&state.table(), request, exchange) => {}
-            Err(NoServer::Gone) if exchange.redirect.is_some() || exchange.tries > 0 => {
-                return Err(NoSelection::Refused(explain(Failure::BeforeAnswer)));
+            Err(NoServer::Gone) if reroute(&state.table(), request, context) => {}
+            Err(NoServer::Gone) if context.redirect.is_some() || context.tries > 0 => {
+                return Err(Error::Refused(explain(Failure::BeforeAnswer)));
             }
-            Err(none) => return Err(NoSelection::Refused(no_server(&upstream, none))),
+            Err(none) => return Err(Error::Refused(no_server(&upstream, none))),
         }
     };
-    exchange.server = Some(Arc::clone(lease.server()));
-    exchange.answered = false;
+    context.server = Some(Arc::clone(lease.server()));
+    context.answered = false;
     if transport.has_whole_request() {
         lease.sent();
     }
-    exchange.lease = Some(lease);
+    context.trace_selection(&lease);
+    context.lease = Some(lease);
     Ok(())
 }
 
@@ -69,16 +61,16 @@ pub(crate) async fn select_server(
 async fn wait(
     transport: &mut Transport,
     request: &RequestHead,
-    exchange: &mut RequestContext,
+    context: &mut RequestContext,
     upstream: &Arc<Upstream>,
-) -> Result<Result<Lease, NoServer>, NoSelection> {
+) -> Result<Result<Lease, NoServer>, Error> {
     let hold = {
         let settings = upstream.settings();
-        if let Some(client) = &exchange.client {
-            exchange.turn.wants(upstream::key_of(&settings.balance, &request.headers, client));
+        if let Some(client) = &context.client {
+            context.turn.wants(upstream::key_of(&settings.balance, &request.headers, client));
         }
-        exchange.turn.is_for_stream(request.asks_for_stream());
-        exchange.route.as_ref().and_then(|route| route.settings.hold).unwrap_or(settings.hold)
+        context.turn.is_for_stream(request.asks_for_stream());
+        context.route.as_ref().and_then(|route| route.settings.hold).unwrap_or(settings.hold)
     };
     let abandoned = async {
         loop {
@@ -90,8 +82,8 @@ async fn wait(
     };
     tokio::select! {
         biased;
-        lease = upstream.acquire(&mut exchange.turn, hold) => Ok(lease),
-        () = abandoned => Err(NoSelection::ClientLeft),
+        lease = upstream.acquire(&mut context.turn, hold) => Ok(lease),
+        () = abandoned => Err(Error::ClientLeft),
     }
 }
 
@@ -99,8 +91,8 @@ async fn wait(
 const DEFAULT_READ_TIMEOUT: Duration = Duration::from_secs(60);
 
 /// The longest pause that the server may make: the route's, else the upstream's.
-pub(crate) fn read_timeout(exchange: &RequestContext) -> Duration {
-    let own = exchange.route.as_ref().and_then(|route| route.settings.read_timeout);
-    let upstream = || exchange.lease.as_ref().map(|lease| lease.settings().read_timeout);
+pub(crate) fn read_timeout(context: &RequestContext) -> Duration {
+    let own = context.route.as_ref().and_then(|route| route.settings.read_timeout);
+    let upstream = || context.lease.as_ref().map(|lease| lease.settings().read_timeout);
     own.or_else(upstream).unwrap_or(DEFAULT_READ_TIMEOUT)
 }

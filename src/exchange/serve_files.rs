@@ -8,7 +8,7 @@ use tokio::task::spawn_blocking;
 use crate::{
     bulkhead::Bulkhead,
     config::Files,
-    exchange::resolve::{NOT_IN_PATHS, path},
+    exchange::{local::NOT_IN_PATHS, resolve::path},
     files::{self, Missing, Opened, Wanted, listing},
     message::{RawHeaders, RequestHead},
     observe::Rarely,

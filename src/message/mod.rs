@@ -1,15 +1,15 @@
 //! HTTP messages: request and response heads as they came, their edits, and where their bodies end.
 
 mod authority;
-mod body;
 mod chunked;
 mod coding;
 mod cookies;
 mod date;
 mod edits;
 mod fields;
+mod framing;
 mod headers;
-mod inbound;
+mod pipe;
 mod request;
 mod request_id;
 mod response;
@@ -18,8 +18,7 @@ mod target;
 mod text;
 
 pub(crate) use authority::Authority;
-pub(crate) use body::{BodyFraming, Pipe, PipeStep};
-pub(crate) use chunked::Chunks;
+
 pub use coding::Coding;
 pub(crate) use coding::{AcceptEncoding, choose};
 pub(crate) use cookies::cookies;
@@ -29,8 +28,9 @@ pub(crate) use fields::{
     EditHeaders, has_word, named_in_connection, names_if, starts_with, write_field, write_fields,
     write_plain_length,
 };
+pub(crate) use framing::BodyFraming;
 pub(crate) use headers::{RawHeaders, text};
-pub(crate) use inbound::Inbound;
+pub(crate) use pipe::{Pipe, PipeStep};
 pub(crate) use request::{Refusal, Request, RequestHead, first_line, read as read_request};
 pub(crate) use request_id::{RequestId, X_REQUEST_ID};
 pub(crate) use response::{MOST_INTERIM, ResponseHead, is_interim};

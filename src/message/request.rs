@@ -6,7 +6,7 @@ use bytes::Bytes;
 use http::{Method, StatusCode, Version, header};
 
 use crate::message::{
-    authority::Authority, chunked::Chunks, headers::RawHeaders, inbound::Inbound, target::RequestTarget,
+    authority::Authority, framing::BodyFraming, headers::RawHeaders, target::RequestTarget,
 };
 
 /// Most bytes of a head; past it 431. Four times what browsers and Galaxy's cookies need.
@@ -68,7 +68,7 @@ pub(crate) struct RequestHead {
 pub(crate) struct Request {
     pub(crate) head: RequestHead,
     /// Where its body ends.
-    pub(crate) body: Inbound,
+    pub(crate) body: BodyFraming,
 }
 
 impl Request {
@@ -231,7 +231,7 @@ fn names_other_version(head: &[u8]) -> bool {
 /// What the fields say of how the request is read.
 struct Framing<'a> {
     host: Option<Authority<'a>>,
-    body: Inbound,
+    body: BodyFraming,
 }
 
 /// Where the body ends, by the fields that frame it (RFC 9112 §6.3), and the host.
@@ -276,8 +276,8 @@ fn framing<'a>(request: &httparse::Request<'_, 'a>) -> Result<Framing<'a>, Refus
         (true, None) if !http_11 => {
             return Err(Refusal::bad("Transfer-Encoding is not known in HTTP/1.0."));
         }
-        (true, None) => Inbound::Chunked(Chunks::new()),
-        (false, length) => Inbound::Length(length.unwrap_or_default()),
+        (true, None) => BodyFraming::chunked(),
+        (false, length) => BodyFraming::Length(length.unwrap_or_default()),
     };
     Ok(Framing { host, body })
 }
@@ -301,7 +301,7 @@ mod tests {
     }
 
     /// Bytes that the head takes, and where its body ends.
-    fn end(head: &str) -> (usize, Inbound) {
+    fn end(head: &str) -> (usize, BodyFraming) {
         let (request, length) = read(head.as_bytes(), 0).unwrap().unwrap();
         (length, request.body)
     }
@@ -316,11 +316,11 @@ mod tests {
     #[test]
     fn a_head_says_where_its_body_ends() {
         let head = "POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 10\r\n\r\n";
-        assert_eq!(end(head), (head.len(), Inbound::Length(10)));
+        assert_eq!(end(head), (head.len(), BodyFraming::Length(10)));
         let head = "POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: Chunked\r\n\r\n5\r\n";
-        assert_eq!(end(head), (head.len() - 3, Inbound::Chunked(Chunks::new())));
+        assert_eq!(end(head), (head.len() - 3, BodyFraming::chunked()));
         let head = "\r\nGET / HTTP/1.0\r\n\r\n";
-        assert_eq!(end(head), (head.len(), Inbound::Length(0)));
+        assert_eq!(end(head), (head.len(), BodyFraming::Length(0)));
     }
 
     #[test]

@@ -4,7 +4,7 @@ use std::mem::MaybeUninit;
 
 use http::{Method, StatusCode, Version, header};
 
-use crate::message::{body::BodyFraming, fields::has_word, headers::RawHeaders};
+use crate::message::{fields::has_word, framing::BodyFraming, headers::RawHeaders};
 
 /// Most fields in a head.
 const MAX_FIELDS: usize = 256;
@@ -119,7 +119,7 @@ impl ResponseHead {
             _ if bodiless => Ok(BodyFraming::Length(0)),
             (Some(_), None) => Ok(BodyFraming::chunked()),
             (None, Some(length)) => Ok(BodyFraming::Length(length)),
-            (None, None) => Ok(BodyFraming::Close),
+            (None, None) => Ok(BodyFraming::UntilClose),
         }
     }
 }
@@ -164,7 +164,7 @@ mod tests {
         let get = |fields: &str| head(fields).framing(&Method::GET);
         assert_eq!(get("Content-Length: 12\r\n"), Ok(BodyFraming::Length(12)));
         assert_eq!(get("Transfer-Encoding: Chunked\r\n"), Ok(BodyFraming::chunked()));
-        assert_eq!(get(""), Ok(BodyFraming::Close));
+        assert_eq!(get(""), Ok(BodyFraming::UntilClose));
         assert_eq!(head("Content-Length: 12\r\n").framing(&Method::HEAD), Ok(BodyFraming::Length(0)));
         let (head, _) = read(b"HTTP/1.1 304 Not Modified\r\nContent-Length: 5\r\n\r\n").unwrap().unwrap();
         assert_eq!(head.framing(&Method::GET), Ok(BodyFraming::Length(0)));

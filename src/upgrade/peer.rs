@@ -14,7 +14,7 @@ use super::{
 };
 use crate::{
     config::Address,
-    exchange::{self, NoSelection, RequestContext, select_server},
+    exchange::{self, RequestContext, select_server},
     state::State,
 };
 
@@ -32,8 +32,11 @@ pub(super) async fn choose(
     put_back(session, transport)?;
     match place {
         Ok(()) => peer_for(exchange),
-        Err(NoSelection::ClientLeft) => Err(Error::new_down(ErrorType::ConnectionClosed)),
-        Err(NoSelection::Refused(explanation)) => Err(failure::refused(explanation)),
+        Err(exchange::Error::ClientLeft) => Err(Error::new_down(ErrorType::ConnectionClosed)),
+        Err(exchange::Error::Refused(explanation)) => Err(failure::refused(explanation)),
+        Err(exchange::Error::Retry | exchange::Error::Incomplete(_)) => {
+            Err(failure::refused(exchange::internal()))
+        }
     }
 }
 

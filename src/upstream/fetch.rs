@@ -147,7 +147,7 @@ fn ask(mut stream: Box<dyn FetchedStream>, request: &[u8], mut lease: Lease) -> 
     }
     let length = match head.framing(&Method::GET).map_err(io::Error::other)? {
         BodyFraming::Length(length) => Some(length),
-        BodyFraming::Close => None,
+        BodyFraming::UntilClose => None,
         // Nobody who is spoken to in HTTP/1.0 may (RFC 9112 §6.1).
         BodyFraming::Chunked(_) => return Err(io::Error::other("the answer is in chunks")),
     };

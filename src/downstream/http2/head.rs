@@ -133,7 +133,7 @@ fn cookies(fields: &HeaderMap) -> Option<Vec<u8>> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::message::Inbound;
+    use crate::message::BodyFraming;
 
     fn parts(method: &str, uri: &str, fields: &[(&str, &str)]) -> request::Parts {
         let mut request = http::Request::builder().method(method).uri(uri).version(Version::HTTP_2);
@@ -165,6 +165,6 @@ mod tests {
         );
         assert!(text("POST", "https://a/", &[], true).contains("content-length: 0\r\n"));
         let request = downgrade(&parts("PUT", "https://a/", &[("content-length", "7")]), false).unwrap();
-        assert_eq!(request.body, Inbound::Length(7));
+        assert_eq!(request.body, BodyFraming::Length(7));
     }
 }

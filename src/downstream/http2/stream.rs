@@ -19,7 +19,7 @@ use crate::{
         connection::LINGER,
         http2::{ConnectionState, broken},
     },
-    message::{Chunks, Inbound, Request},
+    message::{BodyFraming, Request},
 };
 
 /// Most fields of an answer: a server's may have 256, and some are added.
@@ -48,20 +48,11 @@ enum ResponseState {
     /// Its head is being written.
     Head(SendResponse<Bytes>, BytesMut),
     /// Its body is on its way.
-    Body(SendStream<Bytes>, Left),
+    Body(SendStream<Bytes>, BodyFraming),
     /// All of it has been handed over.
     Done(SendStream<Bytes>),
     /// There will be none, or no more of it.
     Broken,
-}
-
-/// What is still to come of a body.
-#[derive(Debug, Clone, Copy)]
-enum Left {
-    Length(u64),
-    Chunks(Chunks),
-    /// All that comes, until the tunnel ends.
-    Tunnel,
 }
 
 impl Http2Stream {
@@ -74,7 +65,7 @@ impl Http2Stream {
         Self {
             is_read: body.is_end_stream(),
             body: Some(body),
-            in_chunks: matches!(request.body, Inbound::Chunked(_)),
+            in_chunks: matches!(request.body, BodyFraming::Chunked(_)),
             before: BytesMut::new(),
             data: Bytes::new(),
             answer: ResponseState::Head(respond, BytesMut::new()),
@@ -182,34 +173,20 @@ impl Http2Stream {
                 Poll::Ready(Ok(taken))
             }
             ResponseState::Body(stream, left) => {
-                let data = match left {
-                    Left::Tunnel => bytes.len(),
-                    Left::Length(left) => bytes.len().min(usize::try_from(*left).unwrap_or(usize::MAX)),
-                    Left::Chunks(chunks) => match chunks.data_left() {
-                        Some(left) => bytes.len().min(usize::try_from(left).unwrap_or(usize::MAX)),
-                        None => {
-                            chunks.count(&bytes[..1]).map_err(|_| unreadable())?;
-                            if chunks.is_done() {
-                                stream.send_data(Bytes::new(), true).map_err(broken)?;
-                                self.finish();
-                            }
-                            return Poll::Ready(Ok(1));
-                        }
-                    },
+                let Some(data) = left.data_left() else {
+                    // Framing of chunks, which HTTP/2 has no use for.
+                    left.count(&bytes[..1]).map_err(|_| unreadable())?;
+                    if left.is_done() {
+                        stream.send_data(Bytes::new(), true).map_err(broken)?;
+                        self.finish();
+                    }
+                    return Poll::Ready(Ok(1));
                 };
+                let data = bytes.len().min(usize::try_from(data).unwrap_or(usize::MAX));
                 let room = ready!(poll_room(stream, data, cx))?;
                 let data = data.min(room);
-                let is_last = match left {
-                    Left::Tunnel => false,
-                    Left::Length(left) => {
-                        *left -= data as u64;
-                        *left == 0
-                    }
-                    Left::Chunks(chunks) => {
-                        chunks.count(&bytes[..data]).map_err(|_| unreadable())?;
-                        false
-                    }
-                };
+                left.count(&bytes[..data]).map_err(|_| unreadable())?;
+                let is_last = left.is_done();
                 stream.send_data(Bytes::copy_from_slice(&bytes[..data]), is_last).map_err(broken)?;
                 if is_last {
                     self.finish();
@@ -241,7 +218,7 @@ impl Http2Stream {
                 parts.status = StatusCode::OK;
                 parts.headers.remove(header::SEC_WEBSOCKET_ACCEPT);
                 let stream = respond.send_response(Response::from_parts(parts, ()), false).map_err(broken)?;
-                self.answer = ResponseState::Body(stream, Left::Tunnel);
+                self.answer = ResponseState::Body(stream, BodyFraming::UntilClose);
                 return Ok(());
             }
             // A client that cannot be told does without.
@@ -252,7 +229,7 @@ impl Http2Stream {
         let has_none = self.is_head || matches!(status, StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED);
         let left = match framing {
             _ if has_none => None,
-            Some(Left::Length(0)) => None,
+            Some(BodyFraming::Length(0)) => None,
             framing => Some(framing.ok_or_else(unreadable)?),
         };
         let stream = respond.send_response(response, left.is_none()).map_err(broken)?;
@@ -292,7 +269,7 @@ fn poll_room(stream: &mut SendStream<Bytes>, wanted: usize, cx: &mut Context<'_>
 }
 
 /// Reads the head of an answer; what of its body is to come, if the head says so.
-fn response(head: &[u8]) -> Option<(Response<()>, Option<Left>)> {
+fn response(head: &[u8]) -> Option<(Response<()>, Option<BodyFraming>)> {
     let mut fields = [const { MaybeUninit::uninit() }; MAX_FIELDS];
     let mut parsed = httparse::Response::new(&mut []);
     let config = httparse::ParserConfig::default();
@@ -308,11 +285,11 @@ fn response(head: &[u8]) -> Option<(Response<()>, Option<Left>)> {
         match name {
             header::CONNECTION | header::UPGRADE => continue,
             header::TRANSFER_ENCODING => {
-                left = Some(Left::Chunks(Chunks::new()));
+                left = Some(BodyFraming::chunked());
                 continue;
             }
             header::CONTENT_LENGTH => {
-                left = Some(Left::Length(std::str::from_utf8(field.value).ok()?.parse().ok()?));
+                left = Some(BodyFraming::Length(std::str::from_utf8(field.value).ok()?.parse().ok()?));
             }
             _ if matches!(name.as_str(), "keep-alive" | "proxy-connection") => continue,
             _ => {}
@@ -331,7 +308,7 @@ impl Drop for Http2Stream {
     fn drop(&mut self) {
         match &mut self.answer {
             ResponseState::Head(respond, _) => respond.send_reset(Reason::INTERNAL_ERROR),
-            ResponseState::Body(stream, Left::Tunnel) => {
+            ResponseState::Body(stream, BodyFraming::UntilClose) => {
                 // Fails when the client has ended it.
                 let _ = stream.send_data(Bytes::new(), true);
             }

@@ -1,7 +1,7 @@
 //! How a client's connection ends: in order, after a while for what the client may still be sending, or with a reset.
 
 use super::Transport;
-use crate::{downstream::connection, message::Inbound};
+use crate::{downstream::connection, message::BodyFraming};
 
 /// How the connection is to end.
 #[derive(Debug, Default)]
@@ -73,7 +73,7 @@ impl Drop for Transport {
         let (has_unread, place) = (self.has_unread(), self.place.take());
         let Some(wire) = &mut self.wire else { return };
         wire.close_notify();
-        if let Some(socket) = wire.socket().filter(|_| self.inbound != Inbound::Tunnel) {
+        if let Some(socket) = wire.socket().filter(|_| self.inbound != BodyFraming::UntilClose) {
             connection::linger_on_close(socket, has_unread, place);
         }
     }

@@ -13,7 +13,7 @@ use bytes::BytesMut;
 use super::wire::Wire;
 use crate::{
     listen::{ConnectionGuard, ConnectionSettings, Peer},
-    message::Inbound,
+    message::BodyFraming,
     net::IdleTimeout,
 };
 use close::Close;
@@ -38,7 +38,7 @@ pub(crate) struct Transport {
     /// Bytes read and not yet handed out.
     pub(crate) received: BytesMut,
     /// How much of what comes belongs to the request in hand.
-    inbound: Inbound,
+    inbound: BodyFraming,
     replay: Recording,
     sending: Sending,
     close: Close,
@@ -60,7 +60,7 @@ impl Transport {
             wire: Some(wire),
             peer,
             received,
-            inbound: Inbound::Length(0),
+            inbound: BodyFraming::Length(0),
             replay: Recording::default(),
             sending: Sending::new(limits.send_timeout),
             close: Close::default(),
@@ -96,7 +96,7 @@ impl Transport {
 
     /// Turns the connection into a tunnel (101 Switching Protocols): every byte from now on is for the server.
     pub(crate) fn become_tunnel(&mut self) {
-        self.inbound = Inbound::Tunnel;
+        self.inbound = BodyFraming::UntilClose;
         self.replay = Recording::default();
     }
 }

@@ -11,7 +11,7 @@ use tokio::io::ReadBuf;
 use super::Transport;
 use crate::{
     downstream::replay_buffer::ReplayBuffer,
-    message::{Inbound, Request},
+    message::{BodyFraming, Request},
     net::{Buffer, MinRate},
 };
 
@@ -38,18 +38,18 @@ impl Transport {
     /// Whether all of the request in hand has arrived.
     pub(crate) fn has_whole_request(&self) -> bool {
         match self.to_come() {
-            Inbound::Length(left) => *left <= self.received.len() as u64,
+            BodyFraming::Length(left) => *left <= self.received.len() as u64,
             other => other.is_done(),
         }
     }
 
     /// How much of the request in hand is still to come from the client, whatever is handed out again before.
-    fn to_come(&self) -> &Inbound {
+    fn to_come(&self) -> &BodyFraming {
         self.replay.buffer.as_ref().and_then(|buffer| buffer.then()).unwrap_or(&self.inbound)
     }
 
     /// Begins a request whose body ends there. What is read of it is recorded if it `may_repeat`, as far as it is small.
-    pub(crate) fn begin(&mut self, body: Inbound, may_repeat: bool) {
+    pub(crate) fn begin(&mut self, body: BodyFraming, may_repeat: bool) {
         let has_body = !body.is_done();
         self.replay.buffer = (may_repeat && has_body).then(|| Box::new(ReplayBuffer::new(body.clone())));
         self.replay.is_incomplete = !may_repeat && has_body;
@@ -63,14 +63,14 @@ impl Transport {
         let mut received = BytesMut::with_capacity(head.len() + self.received.len());
         received.extend_from_slice(&head);
         received.extend_from_slice(&self.received);
-        (self.received, self.inbound) = (received, Inbound::Length(head.len() as u64));
+        (self.received, self.inbound) = (received, BodyFraming::Length(head.len() as u64));
     }
 
     /// Drops what has arrived of the request in hand; whether that was all of it.
     pub(crate) fn skip_request(&mut self) -> bool {
         self.inbound = self.to_come().clone();
         self.replay.buffer = None;
-        let rest = self.inbound.take(&self.received);
+        let rest = self.inbound.count_valid(&self.received);
         self.received.advance(rest);
         self.inbound.is_done()
     }
@@ -158,7 +158,7 @@ impl Transport {
         }
         let start = out.filled().len();
         if ready!(buffer.poll_replay(cx, out))? > 0 {
-            self.inbound.take(&out.filled()[start..]);
+            self.inbound.count_valid(&out.filled()[start..]);
             return Poll::Ready(Ok(()));
         }
         ready!(buffer.poll_room(cx));
@@ -194,7 +194,7 @@ impl Transport {
     /// Hands out received bytes that belong to the request; false when there are none.
     fn hand_out(&mut self, out: &mut ReadBuf<'_>) -> bool {
         let offered = self.received.len().min(out.remaining());
-        let taken = self.inbound.take(&self.received[..offered]);
+        let taken = self.inbound.count_valid(&self.received[..offered]);
         out.put_slice(&self.received[..taken]);
         self.received.advance(taken);
         taken > 0
@@ -212,13 +212,13 @@ impl Transport {
     /// Reads without a copy as much as surely belongs to the request; chunks have to be looked at.
     fn poll_receive_body(&mut self, cx: &mut Context<'_>, out: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         let most = match self.inbound {
-            Inbound::Tunnel => out.remaining(),
-            Inbound::Length(left) => out.remaining().min(usize::try_from(left).unwrap_or(usize::MAX)),
-            Inbound::Chunked(_) => out.remaining().min(READ_AHEAD),
+            BodyFraming::UntilClose => out.remaining(),
+            BodyFraming::Length(left) => out.remaining().min(usize::try_from(left).unwrap_or(usize::MAX)),
+            BodyFraming::Chunked(_) => out.remaining().min(READ_AHEAD),
         };
         let mut part = ReadBuf::new(out.initialize_unfilled_to(most));
         let received = self.wire()?.poll_read(cx, &mut part);
-        if self.inbound != Inbound::Tunnel {
+        if self.inbound != BodyFraming::UntilClose {
             match received {
                 Poll::Pending => self.replay.rate.waits(),
                 Poll::Ready(_) => self.replay.rate.moved(part.filled().len() as u64, self.min_rate)?,
@@ -226,7 +226,7 @@ impl Transport {
         }
         ready!(received)?;
         let read = part.filled().len();
-        let ours = self.inbound.take(part.filled());
+        let ours = self.inbound.count_valid(part.filled());
         // What follows the last chunk is the next request's.
         self.received.extend_from_slice(&part.filled()[ours..]);
         out.advance(ours);

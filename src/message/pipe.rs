@@ -1,82 +1,10 @@
-//! The bodies of requests and answers as they come (RFC 9112 §6 and §7), read in one way only.
+//! Bodies passed on from one side of an exchange to the other: read as they are framed here, written as they are framed
+//! there.
 
 use std::ops::Range;
 
-use crate::{
-    message::chunked::{Chunks, NoChunks},
-    net::{BEFORE, Buffer},
-};
-
-/// What came is no body.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error("the body is malformed: {0}")]
-pub(crate) struct MalformedBody(#[from] NoChunks);
-
-/// Where a body ends.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) enum BodyFraming {
-    /// After so many bytes more.
-    Length(u64),
-    /// After its last chunk.
-    Chunked(Chunks),
-    /// With the connection.
-    Close,
-}
-
-impl BodyFraming {
-    pub(crate) fn chunked() -> Self {
-        Self::Chunked(Chunks::new())
-    }
-
-    /// Whether all of the body has come; one that ends with the connection never has.
-    pub(crate) fn is_done(&self) -> bool {
-        match self {
-            Self::Length(left) => *left == 0,
-            Self::Chunked(chunks) => chunks.is_done(),
-            Self::Close => false,
-        }
-    }
-
-    /// How many of `bytes` belong to the body and can be read in one way only.
-    ///
-    /// # Errors
-    ///
-    /// When none of them can.
-    pub(crate) fn count(&mut self, bytes: &[u8]) -> Result<usize, MalformedBody> {
-        match self {
-            Self::Chunked(chunks) => Ok(chunks.count(bytes)?),
-            Self::Length(left) => {
-                let taken = bytes.len().min(usize::try_from(*left).unwrap_or(usize::MAX));
-                *left -= taken as u64;
-                Ok(taken)
-            }
-            Self::Close => Ok(bytes.len()),
-        }
-    }
-
-    /// Takes what has come: moves the data to the front of `bytes`, and gives its length and how many bytes of the body
-    /// were there.
-    fn take(&mut self, bytes: &mut [u8]) -> Result<(usize, usize), MalformedBody> {
-        match self {
-            Self::Chunked(chunks) => unchunk(chunks, bytes),
-            Self::Length(_) | Self::Close => self.count(bytes).map(|taken| (taken, taken)),
-        }
-    }
-}
-
-/// Moves the data of chunks to the front of `bytes`.
-fn unchunk(chunks: &mut Chunks, bytes: &mut [u8]) -> Result<(usize, usize), MalformedBody> {
-    let (mut data, mut taken) = (0, 0);
-    loop {
-        let step = chunks.next(&bytes[taken..])?;
-        taken += step.around;
-        bytes.copy_within(taken..taken + step.data, data);
-        (data, taken) = (data + step.data, taken + step.data);
-        if step.around + step.data == 0 {
-            return Ok((data, taken));
-        }
-    }
-}
+use super::framing::{BodyFraming, MalformedBody};
+use crate::net::{BEFORE, Buffer};
 
 /// A body on its way through: read as it is framed on one side, written as it is to be on the other.
 #[derive(Debug)]
@@ -104,7 +32,7 @@ impl Pipe {
         match &self.framing {
             BodyFraming::Chunked(chunks) => chunks.data_left().unwrap_or_default(),
             // The length of a request is known before it is taken.
-            BodyFraming::Length(_) | BodyFraming::Close => 0,
+            BodyFraming::Length(_) | BodyFraming::UntilClose => 0,
         }
     }
 
@@ -116,7 +44,7 @@ impl Pipe {
         range: Range<usize>,
     ) -> Result<PipeStep, MalformedBody> {
         let start = range.start;
-        let (data, taken) = self.framing.take(&mut buffer[range])?;
+        let (data, taken) = self.framing.unframe(&mut buffer[range])?;
         self.done = self.framing.is_done();
         let out = if self.chunks { chunk(buffer, start, data, self.done) } else { start..start + data };
         Ok(PipeStep { out, data, taken })
@@ -125,7 +53,7 @@ impl Pipe {
     /// The connection has ended: for a body that ends with it that is the end, and what is still to be written for it.
     /// `None` where something is missing.
     pub(crate) fn end(&mut self) -> Option<&'static [u8]> {
-        let ends = self.framing == BodyFraming::Close;
+        let ends = self.framing == BodyFraming::UntilClose;
         self.done |= ends;
         ends.then_some(if self.chunks { LAST_CHUNK } else { b"" })
     }
@@ -213,7 +141,7 @@ mod tests {
 
     #[test]
     fn what_ends_with_the_connection_becomes_chunks() {
-        let mut pipe = Pipe::new(BodyFraming::Close, true);
+        let mut pipe = Pipe::new(BodyFraming::UntilClose, true);
         let mut buffer = Buffer::take();
         buffer.room()[..2].copy_from_slice(b"hi");
         let taken = pipe.take(&mut buffer, BEFORE..BEFORE + 2).unwrap();

@@ -1,0 +1,95 @@
+//! Responses that need no upstream server: refusals, files, redirects and fixed answers.
+
+use http::StatusCode;
+use percent_encoding::AsciiSet;
+
+use crate::{
+    config::{Action, Template},
+    exchange::{
+        RequestContext, admit,
+        finish::finish,
+        resolve::{Resolved, host, normal_path, resolve},
+        serve_files,
+    },
+    listen::Peer,
+    message::RequestHead,
+    response::{Explanation, Response},
+    route::PathMatch,
+    site::SiteTable,
+    state::State,
+};
+
+/// The response to a request, or `None` where a server of its route's upstream is to respond.
+pub(super) async fn local_response(
+    state: &State,
+    peer: &Peer,
+    request: &RequestHead,
+    context: &mut RequestContext,
+) -> Option<Response> {
+    context.identify(peer, request);
+    let response = resolve_and_act(state, peer, request, context).await.err()?;
+    Some(finish(response, context))
+}
+
+/// Finds the route and does what it says; `Ok` where that is to ask a server.
+async fn resolve_and_act(
+    state: &State,
+    peer: &Peer,
+    request: &RequestHead,
+    context: &mut RequestContext,
+) -> Result<(), Response> {
+    if let Some(response) = state.challenge(request).or_else(|| admit::refuse_now(state, request)) {
+        return Err(response);
+    }
+    let table = state.table();
+    let path = normal_path(request)?;
+    let resolved = resolve(&table, peer, request, &path, context)?;
+    context.trace_route(request);
+    if let Some(response) = admit::enter(state, resolved.route, request, context) {
+        return Err(response);
+    }
+    act(&table, request, &resolved).await
+}
+
+/// Does what the route says; `Ok` where that is to ask a server.
+async fn act(table: &SiteTable, request: &RequestHead, resolved: &Resolved<'_, '_>) -> Result<(), Response> {
+    let Resolved { route, by } = resolved;
+    Err(match &route.settings.action {
+        Action::Proxy(_) => return Ok(()),
+        Action::Files(files) => serve_files::send(table, files, by, request).await,
+        Action::Redirect { to, status } => Response::redirect(*status, &redirect_target(to, request, by)),
+        Action::Answer { status, body: Some(body), content_type } => {
+            Response::text(*status, content_type.clone(), body.clone())
+        }
+        Action::Answer { status, body: None, .. } if status.is_client_error() || status.is_server_error() => {
+            fixed_error(request, *status)
+        }
+        Action::Answer { status, body: None, .. } => Response::empty(*status),
+    })
+}
+
+fn fixed_error(request: &RequestHead, status: StatusCode) -> Response {
+    Explanation::new(status, "This is what the site answers here.").answer(&request.headers)
+}
+
+/// Bytes that must not stand as they are in the path of a URL (RFC 3986 §3.3). Matched paths and captures are decoded.
+pub(super) const NOT_IN_PATHS: AsciiSet = percent_encoding::CONTROLS
+    .add(b' ')
+    .add(b'"')
+    .add(b'#')
+    .add(b'%')
+    .add(b'<')
+    .add(b'>')
+    .add(b'?')
+    .add(b'`');
+
+fn redirect_target(to: &Template, request: &RequestHead, by: &PathMatch<'_>) -> String {
+    to.render(|name| match (name, by) {
+        ("path", _) => Some(request.target.quoted()),
+        ("host", _) => Some(host(request).into()),
+        (name, PathMatch::Regex(captures)) => captures
+            .name(name)
+            .map(|capture| percent_encoding::utf8_percent_encode(capture.as_str(), &NOT_IN_PATHS).into()),
+        (_, PathMatch::Exact | PathMatch::Prefix(_)) => None,
+    })
+}
