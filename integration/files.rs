@@ -579,7 +579,7 @@ async fn a_page_for_errors_that_does_not_come_is_not_waited_for() {
         let answer = within(SOON, "an answer", asked).await.unwrap().unwrap().expect(404);
         assert!(answer.text().contains("nothing at this address"), "{answer:?}");
     }
-    proxy.process().logged("a page for errors: cannot open").await;
+    proxy.process().logged("cannot open an error page (`errors`): cannot open").await;
     proxy.process().logged("it takes too long").await;
     // Five seconds are waited for the page once, and not for each of these.
     within(SOON, "answers that know of the trouble", async {
@@ -599,5 +599,5 @@ async fn a_page_for_errors_that_is_a_pipe_is_none() {
     let mut proxy = Proxy::toml(&with_page(&pipe)).start().await;
     let answer = proxy.get("/nothing").await.expect(404);
     assert!(answer.text().contains("nothing at this address"), "{answer:?}");
-    proxy.process().logged("a page for errors: no such file").await;
+    proxy.process().logged("cannot open an error page (`errors`): no such file").await;
 }

@@ -84,7 +84,8 @@ fn same(request: &Request, text: &[u8]) {
     let (one, other) = (&request.head, &again.head);
     assert_eq!((&one.method, &one.target), (&other.method, &other.target));
     assert!(one.headers.iter().eq(other.headers.iter()));
-    assert_eq!(request.body, again.body);
+    // A stream of HTTP/2 ends its body itself.
+    assert!(request.body == again.body || request.body == BodyFraming::UntilClose);
     let fields = one.headers.iter().flat_map(|(name, value)| [name, value]);
     for part in fields.chain([one.method.as_str().as_bytes(), one.target.text()]) {
         assert!(!part.iter().any(|byte| b"\r\n\0".contains(byte)), "{part:?}");

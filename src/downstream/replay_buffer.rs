@@ -1,4 +1,4 @@
-//! The bytes of a request, kept so that it can be sent again: in memory up to a limit, then in a temporary file.
+//! The body of a request, recorded so that it can be sent again: in memory up to a limit, then in a temporary file.
 
 use std::{
     fs::File,
@@ -15,16 +15,12 @@ use tokio::{
     task::{JoinHandle, spawn_blocking},
 };
 
-use crate::message::BodyFraming;
-
 /// Most bytes in memory; the file is written and read in pieces of this size.
 const PIECE: usize = 256 * 1024;
 
-/// The bytes of one request, recorded while they are read.
+/// The data of one request body, recorded while it is read.
 #[derive(Debug)]
 pub(crate) struct ReplayBuffer {
-    /// How much belongs to the request, from its first byte on.
-    pub(crate) whole: BodyFraming,
     /// Bytes that stay in memory until there are more.
     pub(crate) in_memory: usize,
     file: Option<Arc<File>>,
@@ -45,8 +41,6 @@ type Written = (Arc<File>, Vec<u8>);
 
 #[derive(Debug)]
 struct Replay {
-    /// How much of the request is still to come once all that is kept has been handed out again.
-    then: BodyFraming,
     at: u64,
     /// A piece of the file, and how much of it has been handed out.
     piece: Vec<u8>,
@@ -55,10 +49,17 @@ struct Replay {
 }
 
 impl ReplayBuffer {
-    /// Keeps a request of this length.
-    pub(crate) fn new(whole: BodyFraming) -> Self {
-        let (file, tail, writing, spare, replay, error) = (None, Vec::new(), None, Vec::new(), None, None);
-        Self { whole, in_memory: PIECE, file, in_file: 0, tail, writing, spare, replay, error }
+    pub(crate) fn new() -> Self {
+        Self {
+            in_memory: PIECE,
+            file: None,
+            in_file: 0,
+            tail: Vec::new(),
+            writing: None,
+            spare: Vec::new(),
+            replay: None,
+            error: None,
+        }
     }
 
     /// Bytes kept so far.
@@ -134,15 +135,10 @@ impl ReplayBuffer {
         self.replay.is_some()
     }
 
-    /// From now on the request is handed out again from its start; so far it has been handed out up to `reached`.
-    pub(crate) fn rewind(&mut self, reached: &BodyFraming) {
-        let then = self.replay.take().map_or_else(|| reached.clone(), |replay| replay.then);
-        self.replay = Some(Replay { then, at: 0, piece: Vec::new(), given: 0, reading: None });
-    }
-
-    /// How much of the request is still to come from the client, where something kept is still to be handed out.
-    pub(crate) fn then(&self) -> Option<&BodyFraming> {
-        self.replay.as_ref().map(|replay| &replay.then)
+    /// Hands the data out again from its start.
+    pub(crate) fn rewind(&mut self) {
+        let is_empty = self.length() == 0;
+        self.replay = (!is_empty).then(|| Replay { at: 0, piece: Vec::new(), given: 0, reading: None });
     }
 
     /// Hands out what is kept; nothing when all has been, or nothing is to be handed out again.
@@ -226,19 +222,19 @@ mod tests {
     async fn what_was_kept_comes_again_whole_however_often() {
         for length in [0, 1, PIECE - 1, PIECE, PIECE + 1, 5 * PIECE + 17] {
             let request: Vec<u8> = (0..length).map(|n| (n % 251) as u8).collect();
-            let mut keep = ReplayBuffer::new(BodyFraming::Length(length as u64));
+            let mut keep = ReplayBuffer::new();
             let mut sent = 0;
             for part in request.chunks(60_000) {
                 poll_fn(|cx| keep.poll_room(cx)).await;
                 keep.record(part);
                 sent += part.len();
                 if sent % 7 == 0 {
-                    keep.rewind(&BodyFraming::Length(0));
+                    keep.rewind();
                     assert!(replay(&mut keep, 9_999).await == request[..sent], "in the middle");
                 }
             }
             for buffer in [1_000, 70_000] {
-                keep.rewind(&BodyFraming::Length(0));
+                keep.rewind();
                 assert!(replay(&mut keep, buffer).await == request, "{length} bytes, {buffer} at a time");
             }
             assert_eq!(keep.length(), length as u64);

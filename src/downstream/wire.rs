@@ -40,6 +40,24 @@ impl Wire {
         }
     }
 
+    /// Reads of a body; none at the end of a stream, see [`has_ended_body`](Self::has_ended_body).
+    pub(crate) fn poll_read_body(
+        &mut self,
+        cx: &mut Context<'_>,
+        out: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        let read = self.poll_read(cx, out);
+        if read.is_pending() && self.has_ended_body() { Poll::Ready(Ok(())) } else { read }
+    }
+
+    /// Whether the client has ended the stream, all of which has been read. A socket tells nothing of a body's end.
+    pub(crate) fn has_ended_body(&self) -> bool {
+        match self {
+            Self::Socket(_) => false,
+            Self::Stream(stream) => stream.has_ended_body(),
+        }
+    }
+
     /// Sends `bytes`; `more` says that others follow at once, so that they share a packet.
     pub(crate) fn poll_send(
         &mut self,

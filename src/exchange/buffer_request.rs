@@ -3,13 +3,12 @@
 
 use std::{
     future::poll_fn,
-    pin::Pin,
     task::{Poll, ready},
 };
 
 use bytes::BufMut;
 use http::{Version, header};
-use tokio::io::{AsyncRead, AsyncWriteExt, ReadBuf};
+use tokio::io::AsyncWriteExt;
 
 use crate::{
     config::Buffering,
@@ -43,10 +42,10 @@ impl Exchange<'_> {
         }
         self.invite().await?;
         let mut request_body = RequestBody::new(&self.request.body, None, most);
-        let mut patience = ProgressTimeout::default();
+        let mut progress = ProgressTimeout::default();
         let limit = self.state.settings().client_body_timeout;
         let transport = &mut *self.transport;
-        let (mut so_far, mut content) = (0, 0);
+        let mut so_far = 0;
         let taken = poll_fn(|cx| {
             loop {
                 if request_body.is_read() || in_memory.is_some_and(|most| so_far >= most) {
@@ -54,17 +53,11 @@ impl Exchange<'_> {
                     return Poll::Ready(kept.map_err(|error| Error::Refused(failure::no_room(&error))));
                 }
                 let mut buffer = Buffer::take();
-                let mut room = ReadBuf::new(&mut buffer.room()[..PIECE]);
-                let Poll::Ready(received) = Pin::new(&mut *transport).poll_read(cx, &mut room) else {
-                    ready!(patience.poll(cx, transport, so_far, limit));
+                let Poll::Ready(read) = request_body.poll_read(cx, transport, &mut buffer, PIECE) else {
+                    ready!(progress.poll(cx, transport, so_far, limit));
                     return Poll::Ready(Err(Error::Refused(failure::body_timeout())));
                 };
-                let read = room.filled().len();
-                so_far += read as u64;
-                match request_body.take(received, &mut buffer, read) {
-                    Ok(taken) => content += taken.data as u64,
-                    Err(error) => return Poll::Ready(Err(error)),
-                }
+                so_far += read? as u64;
                 if !transport.has_recorded() {
                     // The disk is full; the rest of the body need not come.
                     let kept = ready!(transport.poll_recorded(cx));
@@ -77,7 +70,7 @@ impl Exchange<'_> {
             return Err(error);
         }
         if request_body.is_read() {
-            self.length = Some(content);
+            self.length = Some(so_far);
         } else if !self.context.repeats_any_method() {
             // The rest is passed on as it comes, and not kept.
             self.transport.forget_request();

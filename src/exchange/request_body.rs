@@ -2,56 +2,54 @@
 
 use std::{
     io,
-    pin::Pin,
     task::{Context, Poll, ready},
 };
-
-use tokio::io::{AsyncRead, ReadBuf};
 
 use crate::{
     downstream::Transport,
     exchange::{Error, admit, failure, read_size::ReadSize},
-    message::{BodyFraming, Pipe, PipeStep},
+    message::{BodyFraming, chunk},
     net::{BEFORE, Buffer},
     upstream::ServerConnection,
 };
 
-/// The body of a request on its way.
+/// The body of a request on its way to one server.
 #[derive(Debug)]
-pub(crate) struct RequestBody {
-    pipe: Pipe,
-    /// What of it may still come, and the limit that this was at first.
+pub(super) struct RequestBody {
+    /// The server gets it in chunks.
+    in_chunks: bool,
+    /// All of it has been read from the client.
+    is_read: bool,
+    /// Bytes that may still come, and the limit that this was at first (`max_body`).
     left: Option<(u64, u64)>,
-    /// The server takes no more of it, or gets no more.
+    /// Why the server takes no more of it, or gets no more.
     refused: Option<io::Error>,
-    /// Who is waited for.
-    pub(crate) waits_for: WaitsFor,
+    /// Whose turn it is.
+    pub(super) waits_for: WaitsFor,
     /// The client waits to be asked for the body (RFC 9110 §10.1.1), and has sent nothing of it.
     awaits_continue: bool,
     /// The head has not been sent, and may go with the first of the body.
     with_head: bool,
-    /// How often it has moved on.
+    /// Steps of progress, on either side.
     moved: u64,
     read_size: ReadSize,
 }
 
-/// Who is waited for while a body is on its way.
+/// Whose turn it is while a body is on its way.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum WaitsFor {
+pub(super) enum WaitsFor {
     Client,
     Server,
 }
 
 impl RequestBody {
-    /// A body that ends as `framing` says, and is refused past `most` bytes. One that comes in chunks is sent without
-    /// them where its `length` is known.
-    pub(crate) fn new(framing: &BodyFraming, length: Option<u64>, most: Option<u64>) -> Self {
-        let is_chunked = matches!(framing, BodyFraming::Chunked(_));
-        let pipe = Pipe::new(framing.clone(), is_chunked && length.is_none());
-        let left = most.map(|most| (most, most));
+    /// A body that ends as `framing` says, and is refused past `most` bytes. One without a length is sent in chunks unless
+    /// its `length` has become known.
+    pub(super) fn new(framing: &BodyFraming, length: Option<u64>, most: Option<u64>) -> Self {
         Self {
-            pipe,
-            left,
+            in_chunks: !matches!(framing, BodyFraming::Length(_)) && length.is_none(),
+            is_read: framing.is_done(),
+            left: most.map(|most| (most, most)),
             refused: None,
             waits_for: WaitsFor::Server,
             awaits_continue: false,
@@ -63,46 +61,46 @@ impl RequestBody {
 
     /// Notes that the client waits for a 100 (Continue) before it sends the body: until that comes from the server, it is
     /// the server that is waited for.
-    pub(crate) fn await_continue(&mut self) {
-        self.awaits_continue = !self.pipe.is_done();
+    pub(super) fn await_continue(&mut self) {
+        self.awaits_continue = !self.is_read;
     }
 
     /// Whether the client still waits to be asked for the body.
-    pub(crate) fn awaits_continue(&self) -> bool {
+    pub(super) fn awaits_continue(&self) -> bool {
         self.awaits_continue
     }
 
     /// Notes that the client has been asked for the body.
-    pub(crate) fn continued(&mut self) {
+    pub(super) fn continued(&mut self) {
         self.awaits_continue = false;
     }
 
     /// Whether all of it has been read from the client.
-    pub(crate) fn is_read(&self) -> bool {
-        self.pipe.is_done()
+    pub(super) fn is_read(&self) -> bool {
+        self.is_read
     }
 
     /// Whether the server has taken all of it.
-    pub(crate) fn is_sent(&self, server: &ServerConnection) -> bool {
-        self.pipe.is_done() && self.refused.is_none() && server.outbound.is_empty()
+    pub(super) fn is_sent(&self, server: &ServerConnection) -> bool {
+        self.is_read && self.refused.is_none() && server.outbound.is_empty()
     }
 
-    /// Nothing more of it is read or sent, and it never counts as sent.
-    pub(crate) fn give_up(&mut self) {
+    /// Stops reading and sending it; it never counts as sent.
+    pub(super) fn give_up(&mut self) {
         self.refused.get_or_insert(io::ErrorKind::InvalidData.into());
     }
 
-    /// How often it has moved on.
-    pub(crate) fn moved(&self) -> u64 {
+    /// Steps of progress so far.
+    pub(super) fn moved(&self) -> u64 {
         self.moved
     }
 
-    /// Moves on as far as both sides let it; ready when there is no more to do.
+    /// Passes on as much as both sides allow; ready when there is no more to do.
     ///
     /// # Errors
     ///
-    /// What is wrong on the client's side. A server that takes no more may have an answer on its way.
-    pub(crate) fn poll(
+    /// What is wrong on the client's side. A server that takes no more may have a response on its way.
+    pub(super) fn poll(
         &mut self,
         cx: &mut Context<'_>,
         transport: &mut Transport,
@@ -112,28 +110,29 @@ impl RequestBody {
             if self.refused.is_some() {
                 return Poll::Ready(Ok(()));
             }
-            if (!self.with_head || self.pipe.is_done()) && ready!(self.poll_flush(cx, server)).is_err() {
+            if (!self.with_head || self.is_read) && ready!(self.poll_flush(cx, server)).is_err() {
                 continue;
             }
-            if self.pipe.is_done() {
+            if self.is_read {
                 return Poll::Ready(Ok(()));
             }
             self.waits_for = if self.awaits_continue { WaitsFor::Server } else { WaitsFor::Client };
             let mut buffer = Buffer::take();
-            let mut room = ReadBuf::new(&mut buffer.room()[..self.read_size.most()]);
-            let received = Pin::new(&mut *transport).poll_read(cx, &mut room);
-            if received.is_pending() && self.awaits_continue {
+            let read = self.poll_read(cx, transport, &mut buffer, self.read_size.most());
+            if read.is_pending() && self.awaits_continue {
                 transport.waits_for_server();
             }
-            if received.is_pending() && std::mem::take(&mut self.with_head) {
+            if read.is_pending() && std::mem::take(&mut self.with_head) {
                 continue;
             }
-            let received = ready!(received);
+            let data = ready!(read)?;
             self.with_head = false;
-            let read = room.filled().len();
-            let taken = self.take(received, &mut buffer, read)?;
             self.waits_for = WaitsFor::Server;
-            let offered = server.poll_offer(cx, &buffer[taken.out]);
+            let part = match self.in_chunks {
+                true => chunk(&mut buffer, BEFORE, data, self.is_read),
+                false => BEFORE..BEFORE + data,
+            };
+            let offered = server.poll_offer(cx, &buffer[part]);
             self.read_size.fed();
             if offered.is_pending() {
                 self.read_size.blocked();
@@ -144,39 +143,38 @@ impl RequestBody {
         }
     }
 
-    /// Takes what was read into `buffer`.
+    /// Reads the next data into `buffer`, from [`BEFORE`] on; no bytes at the end.
     ///
     /// # Errors
     ///
     /// What is wrong on the client's side.
-    pub(crate) fn take(
+    pub(super) fn poll_read(
         &mut self,
-        received: io::Result<()>,
+        cx: &mut Context<'_>,
+        transport: &mut Transport,
         buffer: &mut Buffer,
-        read: usize,
-    ) -> Result<PipeStep, Error> {
-        received.map_err(|error| stopped(&error))?;
-        self.moved += 1;
-        self.awaits_continue = false;
-        if read == 0 {
-            return Err(Error::ClientLeft);
-        }
-        let taken = self.pipe.take(buffer, BEFORE..BEFORE + read);
-        let taken = taken.map_err(|_| Error::Refused(failure::bad_request()))?;
+        most: usize,
+    ) -> Poll<Result<usize, Error>> {
+        let read = transport.poll_body(cx, buffer, most);
         if let Some((left, limit)) = &mut self.left {
-            match left.checked_sub(taken.data as u64) {
-                Some(rest) if self.pipe.announced() <= rest => *left = rest,
-                _ => return Err(Error::Refused(admit::too_large(*limit))),
+            let data = if let Poll::Ready(Ok(data)) = read { data as u64 } else { 0 };
+            match left.checked_sub(data) {
+                Some(rest) if transport.announced() <= rest => *left = rest,
+                _ => return Poll::Ready(Err(Error::Refused(admit::too_large(*limit)))),
             }
         }
-        Ok(taken)
+        let data = ready!(read).map_err(|error| client_error(&error))?;
+        self.moved += 1;
+        self.awaits_continue = false;
+        self.is_read = transport.has_read_body();
+        Poll::Ready(Ok(data))
     }
 
     fn poll_flush(&mut self, cx: &mut Context<'_>, server: &mut ServerConnection) -> Poll<Result<(), ()>> {
         self.waits_for = WaitsFor::Server;
         let unsent = server.outbound.len();
         let flushed = server.poll_flush(cx);
-        // Each part that the server takes counts, and the time of the client begins after the last.
+        // Each part that the server takes is progress, and the client's time begins after the last.
         self.moved += u64::from(server.outbound.len() < unsent);
         ready!(flushed).map_or_else(
             |error| {
@@ -191,8 +189,8 @@ impl RequestBody {
     }
 }
 
-/// The client's side is broken, or has lost our patience.
-fn stopped(error: &io::Error) -> Error {
+/// An error of the client's connection: it left, is too slow (`min_rate`), or sent a malformed body.
+fn client_error(error: &io::Error) -> Error {
     match error.kind() {
         io::ErrorKind::TimedOut => Error::Refused(failure::body_too_slow()),
         io::ErrorKind::InvalidData => Error::Refused(failure::bad_request()),

@@ -37,13 +37,15 @@ impl Exchange<'_> {
         out.put_slice(b" HTTP/1.1\r\n");
         fields.write(out);
         match (&self.request.body, self.length) {
-            (BodyFraming::Chunked(_), None) => out.put_slice(b"Transfer-Encoding: chunked\r\n"),
-            (BodyFraming::Chunked(_), Some(length)) => {
+            (BodyFraming::Chunked(_) | BodyFraming::UntilClose, None) => {
+                out.put_slice(b"Transfer-Encoding: chunked\r\n");
+            }
+            (BodyFraming::Chunked(_) | BodyFraming::UntilClose, Some(length)) => {
                 out.put_slice(b"Content-Length: ");
                 write_number(out, length);
                 out.put_slice(b"\r\n");
             }
-            (BodyFraming::Length(_) | BodyFraming::UntilClose, _) => {}
+            (BodyFraming::Length(_), _) => {}
         }
         if !is_kept {
             out.put_slice(b"ServerConnection: close\r\n");

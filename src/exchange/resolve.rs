@@ -37,6 +37,7 @@ pub(super) struct Resolved<'t, 'p> {
 /// # Errors
 ///
 /// The response to a request that has no route: 400, 404, or a redirect to HTTPS.
+#[expect(clippy::result_large_err, reason = "moved once, and no request pays for a box")]
 pub(super) fn resolve<'t, 'p>(
     table: &'t SiteTable,
     peer: &Peer,
@@ -80,6 +81,7 @@ pub(super) fn resolve<'t, 'p>(
 /// # Errors
 ///
 /// The response to a request whose path cannot be normalized: 400.
+#[expect(clippy::result_large_err, reason = "moved once, and no request pays for a box")]
 pub(super) fn normal_path(request: &RequestHead) -> Result<Cow<'_, str>, Response> {
     normalize(path(request)).map_err(|bad| refuse(request, StatusCode::BAD_REQUEST, &bad.to_string()))
 }

@@ -8,7 +8,12 @@ use tokio::io::AsyncWriteExt;
 
 use crate::{
     clock,
-    exchange::{Exchange, finish, record::Sent, response_head::pace},
+    exchange::{
+        Exchange,
+        finish::{encode_for_client, finish},
+        record::Sent,
+        response_head::pace,
+    },
     message::{write_field, write_number},
     observe::How,
     response::{Body, Explanation, Response},
@@ -18,13 +23,13 @@ impl Exchange<'_> {
     /// Tells the client why there is no other response.
     pub(crate) async fn explain(&mut self, explanation: &Explanation) -> Sent {
         let response = explanation.answer(&self.request.head.headers);
-        let response = finish::finish(response, self.context);
+        let response = finish(response, self.context);
         self.respond(response).await
     }
 
     /// Sends a response of ours.
     pub(crate) async fn respond(&mut self, response: Response) -> Sent {
-        let response = finish::encode_for_client(response, &self.request.head, self.context).await;
+        let response = encode_for_client(response, &self.request.head, self.context).await;
         // What the client has still to send, nobody reads.
         self.persists &= self.transport.skip_request();
         if response.status == StatusCode::PAYLOAD_TOO_LARGE {

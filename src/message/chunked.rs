@@ -75,11 +75,6 @@ impl Chunks {
         if let ChunkState::Data(left) = self.at { Some(left) } else { None }
     }
 
-    /// Whether what came last was no chunk.
-    pub(crate) fn is_lost(&self) -> bool {
-        matches!(self.at, ChunkState::Lost(_))
-    }
-
     /// Takes what comes up to the end of the next data, or of `bytes`, or of the body: nothing only there.
     ///
     /// # Errors
@@ -223,7 +218,7 @@ mod tests {
     fn who_is_lost_stays_lost() {
         let mut chunks = Chunks::new();
         assert_eq!(chunks.count(b"1\r\nab\r\n0\r\n\r\n"), Ok(4));
-        assert!(chunks.is_lost() && !chunks.is_done());
+        assert!(!chunks.is_done());
         assert!(chunks.count(b"0\r\n\r\n").is_err() && chunks.next(b"0\r\n\r\n").is_err());
     }
 

@@ -33,11 +33,6 @@ impl BodyFraming {
         }
     }
 
-    /// Whether the bytes that come next are no chunk: where the body ends cannot be known.
-    pub(crate) fn is_malformed(&self) -> bool {
-        matches!(self, Self::Chunked(chunks) if chunks.is_lost())
-    }
-
     /// Bytes of data that can be taken without looking at them, at most.
     pub(crate) fn data_left(&self) -> Option<u64> {
         match self {
@@ -64,7 +59,7 @@ impl BodyFraming {
         }
     }
 
-    /// Counts as [`count`](Self::count) does; malformed bytes belong to nobody, see [`is_malformed`](Self::is_malformed).
+    /// Counts as [`count`](Self::count) does; malformed bytes belong to nobody.
     pub(crate) fn count_valid(&mut self, bytes: &[u8]) -> usize {
         self.count(bytes).unwrap_or_default()
     }
@@ -74,7 +69,7 @@ impl BodyFraming {
     /// # Errors
     ///
     /// When a chunk can be read in more than one way.
-    pub(super) fn unframe(&mut self, bytes: &mut [u8]) -> Result<(usize, usize), MalformedBody> {
+    pub(crate) fn unframe(&mut self, bytes: &mut [u8]) -> Result<(usize, usize), MalformedBody> {
         match self {
             Self::Chunked(chunks) => unchunk(chunks, bytes),
             Self::Length(_) | Self::UntilClose => self.count(bytes).map(|taken| (taken, taken)),
@@ -139,7 +134,7 @@ mod tests {
     fn nothing_belongs_to_malformed_chunks() {
         let mut inbound = chunked();
         assert_eq!(inbound.count_valid(b"FFFFFFFFFFFFFFFFFFFF1\r\nabc"), 0);
-        assert!(inbound.is_malformed() && !inbound.is_done());
+        assert!(!inbound.is_done());
         assert_eq!(inbound.count_valid(b"0\r\n\r\n"), 0);
     }
 

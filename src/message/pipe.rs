@@ -27,15 +27,6 @@ impl Pipe {
         self.done
     }
 
-    /// Bytes of data that are sure to follow what has come, or the body is cut off: the rest of a chunk.
-    pub(crate) fn announced(&self) -> u64 {
-        match &self.framing {
-            BodyFraming::Chunked(chunks) => chunks.data_left().unwrap_or_default(),
-            // The length of a request is known before it is taken.
-            BodyFraming::Length(_) | BodyFraming::UntilClose => 0,
-        }
-    }
-
     /// Takes what lies in `range` of the buffer, which starts no earlier than [`BEFORE`], and gives what is to be
     /// written.
     pub(crate) fn take(
@@ -72,8 +63,9 @@ pub(crate) struct PipeStep {
 
 const LAST_CHUNK: &[u8] = b"0\r\n\r\n";
 
-/// Makes a chunk of the data around it, and the last one after it at the end.
-fn chunk(buffer: &mut Buffer, start: usize, length: usize, last: bool) -> Range<usize> {
+/// Makes a chunk of the data in `buffer` from `start` on, and the last chunk after it at the end (RFC 9112 §7.1). Returns
+/// where it is.
+pub(crate) fn chunk(buffer: &mut Buffer, start: usize, length: usize, last: bool) -> Range<usize> {
     let (mut from, mut to) = (start, start + length);
     let mut put = |to: &mut usize, bytes: &[u8]| {
         buffer[*to..*to + bytes.len()].copy_from_slice(bytes);

@@ -9,7 +9,7 @@ use http::{HeaderMap, HeaderValue, Method, StatusCode, Version, header, request}
 
 use crate::{
     downstream::http2::heads::TARGET,
-    message::{Refusal, Request, read_request},
+    message::{BodyFraming, Refusal, Request, read_request},
 };
 
 /// Fields of a connection, which HTTP/2 does not have (§8.2.2).
@@ -41,6 +41,7 @@ pub(crate) fn downgrade(parts: &request::Parts, has_no_body: bool) -> Result<Req
         Some(target) if target.starts_with(b"/") => target,
         _ => return Err(bad("The path does not begin with a slash.")),
     };
+    let has_length = parts.headers.contains_key(header::CONTENT_LENGTH);
     let mut text = BytesMut::with_capacity(1024);
     let mut put = |pieces: &[&[u8]]| pieces.iter().for_each(|piece| text.put_slice(piece));
     let method = if is_websocket { &Method::GET } else { &parts.method };
@@ -68,18 +69,19 @@ pub(crate) fn downgrade(parts: &request::Parts, has_no_body: bool) -> Result<Req
     if is_websocket {
         // What the client of HTTP/1.1 would have asked for (RFC 8441 §5, RFC 6455 §4.1).
         put(&[b"connection: Upgrade\r\nupgrade: websocket\r\nsec-websocket-key: ", &key(), b"\r\n"]);
-    } else if !parts.headers.contains_key(header::CONTENT_LENGTH) {
-        match parts.method {
-            _ if !has_no_body => put(&[b"transfer-encoding: chunked\r\n"]),
-            Method::POST | Method::PUT | Method::PATCH => put(&[b"content-length: 0\r\n"]),
-            _ => {}
-        }
+    } else if has_no_body && !has_length && matches!(parts.method, Method::POST | Method::PUT | Method::PATCH)
+    {
+        put(&[b"content-length: 0\r\n"]);
     }
     put(&[b"\r\n"]);
     let length = text.len();
     match read_request(&text, 0)? {
         Some((mut request, read)) if read == length => {
             request.head.version = Version::HTTP_2;
+            if !has_no_body && !has_length && !is_websocket {
+                // The stream has an end of its own.
+                request.body = BodyFraming::UntilClose;
+            }
             Ok(request)
         }
         _ => Err(bad("The head of the request is malformed.")),
@@ -161,8 +163,10 @@ mod tests {
         );
         assert_eq!(
             text("POST", "https://a/", &[("te", "trailers"), ("host", "A")], false),
-            "POST / HTTP/1.1\r\nhost: a\r\ntransfer-encoding: chunked\r\n\r\n"
+            "POST / HTTP/1.1\r\nhost: a\r\n\r\n"
         );
+        let request = downgrade(&parts("POST", "https://a/", &[]), false).unwrap();
+        assert_eq!(request.body, BodyFraming::UntilClose, "the stream has an end of its own");
         assert!(text("POST", "https://a/", &[], true).contains("content-length: 0\r\n"));
         let request = downgrade(&parts("PUT", "https://a/", &[("content-length", "7")]), false).unwrap();
         assert_eq!(request.body, BodyFraming::Length(7));

@@ -2,7 +2,6 @@
 //! as HEADERS and DATA.
 
 use std::{
-    fmt::Write as _,
     io,
     mem::MaybeUninit,
     sync::{Arc, atomic::Ordering},
@@ -29,10 +28,6 @@ const MAX_FIELDS: usize = 512;
 pub(crate) struct Http2Stream {
     /// None once nobody reads it any more.
     body: Option<RecvStream>,
-    /// The body comes in chunks, as its length is not known.
-    in_chunks: bool,
-    /// What frames the data, to be read before it.
-    before: BytesMut,
     /// Data that has come and is not read.
     data: Bytes,
     is_read: bool,
@@ -65,8 +60,6 @@ impl Http2Stream {
         Self {
             is_read: body.is_end_stream(),
             body: Some(body),
-            in_chunks: matches!(request.body, BodyFraming::Chunked(_)),
-            before: BytesMut::new(),
             data: Bytes::new(),
             answer: ResponseState::Head(respond, BytesMut::new()),
             is_head: request.head.method == Method::HEAD,
@@ -77,55 +70,32 @@ impl Http2Stream {
 
     /// Reads of the body; past its end, an error when the client has given the stream up.
     pub(crate) fn poll_read(&mut self, cx: &mut Context<'_>, out: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
-        let start = out.filled().len();
         loop {
-            let framing = self.before.len().min(out.remaining());
-            out.put_slice(&self.before.split_to(framing));
             let taken = self.data.len().min(out.remaining());
-            if taken > 0 && self.before.is_empty() {
+            if taken > 0 || out.remaining() == 0 {
                 out.put_slice(&self.data.split_to(taken));
                 // What was passed on makes room for more. Fails only when the stream is gone.
                 if let Some(body) = &mut self.body {
                     let _ = body.flow_control().release_capacity(taken);
                 }
                 self.shared.taken.fetch_add(taken as u64, Ordering::Relaxed);
-                if self.data.is_empty() && self.in_chunks {
-                    self.before.extend_from_slice(b"\r\n");
-                }
-            }
-            if out.remaining() == 0 || !self.data.is_empty() || !self.before.is_empty() {
-                if out.filled().len() > start || out.remaining() == 0 {
-                    return Poll::Ready(Ok(()));
-                }
-                continue;
+                return Poll::Ready(Ok(()));
             }
             if self.is_read {
-                if out.filled().len() > start || self.is_tunnel {
-                    return Poll::Ready(Ok(()));
-                }
-                return self.poll_reset(cx).map(Err);
+                return if self.is_tunnel { Poll::Ready(Ok(())) } else { self.poll_reset(cx).map(Err) };
             }
             let Some(body) = &mut self.body else { return Poll::Ready(Ok(())) };
-            match body.poll_data(cx) {
-                Poll::Pending if out.filled().len() > start => return Poll::Ready(Ok(())),
-                Poll::Pending => return Poll::Pending,
-                Poll::Ready(Some(Ok(data))) if data.is_empty() => {}
-                Poll::Ready(Some(Ok(data))) => {
-                    if self.in_chunks {
-                        // Fails only for want of memory.
-                        let _ = write!(self.before, "{:x}\r\n", data.len());
-                    }
-                    self.data = data;
-                }
-                Poll::Ready(Some(Err(error))) => return Poll::Ready(Err(broken(error))),
-                Poll::Ready(None) => {
-                    self.is_read = true;
-                    if self.in_chunks {
-                        self.before.extend_from_slice(b"0\r\n\r\n");
-                    }
-                }
+            match ready!(body.poll_data(cx)) {
+                Some(Ok(data)) => self.data = data,
+                Some(Err(error)) => return Poll::Ready(Err(broken(error))),
+                None => self.is_read = true,
             }
         }
+    }
+
+    /// Whether the client has ended the stream, and all of its data has been read.
+    pub(crate) fn has_ended_body(&self) -> bool {
+        self.is_read && self.data.is_empty()
     }
 
     /// Ready when the client has given the stream up.

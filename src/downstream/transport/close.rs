@@ -1,7 +1,7 @@
 //! How a client's connection ends: in order, after a while for what the client may still be sending, or with a reset.
 
 use super::Transport;
-use crate::{downstream::connection, message::BodyFraming};
+use crate::downstream::connection;
 
 /// How the connection is to end.
 #[derive(Debug, Default)]
@@ -12,6 +12,8 @@ pub(super) struct Close {
     resets_for_now: bool,
     /// The client does not know yet that the connection ends, and may have more to send.
     is_unannounced: bool,
+    /// The connection has become a tunnel.
+    pub(super) is_tunnel: bool,
 }
 
 impl Transport {
@@ -73,7 +75,7 @@ impl Drop for Transport {
         let (has_unread, place) = (self.has_unread(), self.place.take());
         let Some(wire) = &mut self.wire else { return };
         wire.close_notify();
-        if let Some(socket) = wire.socket().filter(|_| self.inbound != BodyFraming::UntilClose) {
+        if let Some(socket) = wire.socket().filter(|_| !self.close.is_tunnel) {
             connection::linger_on_close(socket, has_unread, place);
         }
     }

@@ -97,6 +97,7 @@ impl Transport {
     /// Turns the connection into a tunnel (101 Switching Protocols): every byte from now on is for the server.
     pub(crate) fn become_tunnel(&mut self) {
         self.inbound = BodyFraming::UntilClose;
+        self.close.is_tunnel = true;
         self.replay = Recording::default();
     }
 }

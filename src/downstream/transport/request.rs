@@ -12,7 +12,7 @@ use super::Transport;
 use crate::{
     downstream::replay_buffer::ReplayBuffer,
     message::{BodyFraming, Request},
-    net::{Buffer, MinRate},
+    net::{BEFORE, Buffer, MinRate},
 };
 
 /// Most bytes read ahead of the request in hand (pipelined requests), so that a closing client is noticed.
@@ -37,21 +37,30 @@ pub(super) struct Recording {
 impl Transport {
     /// Whether all of the request in hand has arrived.
     pub(crate) fn has_whole_request(&self) -> bool {
-        match self.to_come() {
+        match &self.inbound {
             BodyFraming::Length(left) => *left <= self.received.len() as u64,
             other => other.is_done(),
         }
     }
 
-    /// How much of the request in hand is still to come from the client, whatever is handed out again before.
-    fn to_come(&self) -> &BodyFraming {
-        self.replay.buffer.as_ref().and_then(|buffer| buffer.then()).unwrap_or(&self.inbound)
+    /// Whether all of the request's body has been handed out.
+    pub(crate) fn has_read_body(&self) -> bool {
+        self.inbound.is_done() && !self.replay.buffer.as_ref().is_some_and(|buffer| buffer.is_replaying())
+    }
+
+    /// Bytes of data that are sure to follow what has come, or the body is cut off: the rest of a chunk.
+    pub(crate) fn announced(&self) -> u64 {
+        match &self.inbound {
+            BodyFraming::Chunked(chunks) => chunks.data_left().unwrap_or_default(),
+            // A length is known before anything of it is taken.
+            BodyFraming::Length(_) | BodyFraming::UntilClose => 0,
+        }
     }
 
     /// Begins a request whose body ends there. What is read of it is recorded if it `may_repeat`, as far as it is small.
     pub(crate) fn begin(&mut self, body: BodyFraming, may_repeat: bool) {
         let has_body = !body.is_done();
-        self.replay.buffer = (may_repeat && has_body).then(|| Box::new(ReplayBuffer::new(body.clone())));
+        self.replay.buffer = (may_repeat && has_body).then(|| Box::new(ReplayBuffer::new()));
         self.replay.is_incomplete = !may_repeat && has_body;
         self.replay.is_wanted = false;
         self.inbound = body;
@@ -68,7 +77,6 @@ impl Transport {
 
     /// Drops what has arrived of the request in hand; whether that was all of it.
     pub(crate) fn skip_request(&mut self) -> bool {
-        self.inbound = self.to_come().clone();
         self.replay.buffer = None;
         let rest = self.inbound.count_valid(&self.received);
         self.received.advance(rest);
@@ -122,8 +130,7 @@ impl Transport {
     /// Hands out the request in hand again, from its start.
     pub(crate) fn rewind(&mut self) {
         if let Some(buffer) = &mut self.replay.buffer {
-            buffer.rewind(&self.inbound);
-            self.inbound = buffer.whole.clone();
+            buffer.rewind();
         }
         // Until it is read from again, it is the servers that are waited for.
         self.replay.rate.waits_for_others();
@@ -145,41 +152,88 @@ impl Transport {
         Poll::Pending
     }
 
-    /// Hands out what is recorded if the request is sent again, else what comes, which is recorded where that is wanted.
+    /// Reads the next data of the body into `buffer`, from [`BEFORE`] on and `most` bytes of it: what is recorded if the
+    /// request is sent again, else what comes, which is recorded where that is wanted. No bytes: the body has ended.
+    ///
+    /// # Errors
+    ///
+    /// `InvalidData` for a malformed body, `UnexpectedEof` where the client left before its end.
+    pub(crate) fn poll_body(
+        &mut self,
+        cx: &mut Context<'_>,
+        buffer: &mut Buffer,
+        most: usize,
+    ) -> Poll<io::Result<usize>> {
+        if let Some(replay) = &mut self.replay.buffer {
+            if replay.is_replaying() {
+                return replay.poll_replay(cx, &mut ReadBuf::new(&mut buffer.room()[..most]));
+            }
+            if replay.length() > RECORDED && !self.replay.is_wanted {
+                (self.replay.buffer, self.replay.is_incomplete) = (None, true);
+            } else {
+                ready!(replay.poll_room(cx));
+            }
+        }
+        let data = ready!(self.poll_new_body(cx, buffer, most))?;
+        if let Some(replay) = &mut self.replay.buffer {
+            replay.record(&buffer[BEFORE..BEFORE + data]);
+        }
+        Poll::Ready(Ok(data))
+    }
+
+    fn poll_new_body(
+        &mut self,
+        cx: &mut Context<'_>,
+        buffer: &mut Buffer,
+        most: usize,
+    ) -> Poll<io::Result<usize>> {
+        while !self.inbound.is_done() {
+            let read = if self.received.is_empty() {
+                ready!(self.poll_receive_body(cx, &mut buffer.room()[..most]))?
+            } else {
+                let read = self.received.len().min(most);
+                buffer.room()[..read].copy_from_slice(&self.received[..read]);
+                self.received.advance(read);
+                read
+            };
+            if read == 0 {
+                if self.wire()?.has_ended_body() {
+                    self.inbound = BodyFraming::Length(0);
+                    break;
+                }
+                return Poll::Ready(Err(io::ErrorKind::UnexpectedEof.into()));
+            }
+            let end = BEFORE + read;
+            let (data, taken) = self.inbound.unframe(&mut buffer[BEFORE..end]).map_err(|_| malformed())?;
+            if taken < read {
+                // What follows the body is the next request's.
+                let rest = BytesMut::from(&buffer[BEFORE + taken..end]);
+                let behind = std::mem::replace(&mut self.received, rest);
+                self.received.extend_from_slice(&behind);
+            }
+            if data > 0 {
+                return Poll::Ready(Ok(data));
+            }
+        }
+        Poll::Ready(Ok(0))
+    }
+
+    /// Reads of the client's bytes as they come, for whoever speaks another protocol over the connection.
     pub(super) fn poll_receive(
         &mut self,
         cx: &mut Context<'_>,
         out: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
-        let Some(buffer) = &mut self.replay.buffer else { return self.poll_receive_new(cx, out) };
-        if buffer.length() > RECORDED && !self.replay.is_wanted && !buffer.is_replaying() {
-            (self.replay.buffer, self.replay.is_incomplete) = (None, true);
-            return self.poll_receive_new(cx, out);
-        }
-        let start = out.filled().len();
-        if ready!(buffer.poll_replay(cx, out))? > 0 {
-            self.inbound.count_valid(&out.filled()[start..]);
-            return Poll::Ready(Ok(()));
-        }
-        ready!(buffer.poll_room(cx));
-        let received = self.poll_receive_new(cx, out);
-        if let Some(buffer) = &mut self.replay.buffer {
-            buffer.record(&out.filled()[start..]);
-        }
-        received
-    }
-
-    fn poll_receive_new(&mut self, cx: &mut Context<'_>, out: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         loop {
             if out.remaining() == 0 || self.hand_out(out) {
                 return Poll::Ready(Ok(()));
             }
-            if self.inbound.is_malformed() {
-                return Poll::Ready(Err(malformed()));
-            }
             if self.received.is_empty() && !self.inbound.is_done() {
-                // Past the head, bodies go straight to who reads them.
-                return self.poll_receive_body(cx, out);
+                let read = ready!(self.poll_receive_body(cx, out.initialize_unfilled()))?;
+                let taken = self.inbound.count_valid(&out.initialize_unfilled()[..read]);
+                self.received.extend_from_slice(&out.initialize_unfilled()[taken..read]);
+                out.advance(taken);
+                return Poll::Ready(Ok(()));
             }
             if self.received.len() >= READ_AHEAD {
                 // The client has sent plenty of its next requests: it is there, and nothing more is wanted.
@@ -209,28 +263,24 @@ impl Transport {
         Poll::Ready(Ok(room.filled().len()))
     }
 
-    /// Reads without a copy as much as surely belongs to the request; chunks have to be looked at.
-    fn poll_receive_body(&mut self, cx: &mut Context<'_>, out: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+    /// Reads into `room` no more than surely belongs to the request; chunks have to be looked at.
+    fn poll_receive_body(&mut self, cx: &mut Context<'_>, room: &mut [u8]) -> Poll<io::Result<usize>> {
         let most = match self.inbound {
-            BodyFraming::UntilClose => out.remaining(),
-            BodyFraming::Length(left) => out.remaining().min(usize::try_from(left).unwrap_or(usize::MAX)),
-            BodyFraming::Chunked(_) => out.remaining().min(READ_AHEAD),
+            BodyFraming::UntilClose => room.len(),
+            BodyFraming::Length(left) => room.len().min(usize::try_from(left).unwrap_or(usize::MAX)),
+            BodyFraming::Chunked(_) => room.len().min(READ_AHEAD),
         };
-        let mut part = ReadBuf::new(out.initialize_unfilled_to(most));
-        let received = self.wire()?.poll_read(cx, &mut part);
-        if self.inbound != BodyFraming::UntilClose {
-            match received {
-                Poll::Pending => self.replay.rate.waits(),
-                Poll::Ready(_) => self.replay.rate.moved(part.filled().len() as u64, self.min_rate)?,
-            }
+        let mut part = ReadBuf::new(&mut room[..most]);
+        let received = self.wire()?.poll_read_body(cx, &mut part);
+        if self.close.is_tunnel {
+            return received.map_ok(|()| part.filled().len());
+        }
+        match received {
+            Poll::Pending => self.replay.rate.waits(),
+            Poll::Ready(_) => self.replay.rate.moved(part.filled().len() as u64, self.min_rate)?,
         }
         ready!(received)?;
-        let read = part.filled().len();
-        let ours = self.inbound.count_valid(part.filled());
-        // What follows the last chunk is the next request's.
-        self.received.extend_from_slice(&part.filled()[ours..]);
-        out.advance(ours);
-        Poll::Ready(if ours == 0 && read > 0 { Err(malformed()) } else { Ok(()) })
+        Poll::Ready(Ok(part.filled().len()))
     }
 }
 
