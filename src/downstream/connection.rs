@@ -36,11 +36,11 @@ use crate::{
 /// Read at once while a head arrives.
 const HEAD_READ: usize = 16 * 1024;
 
-/// What waiting for the next request has come to.
+/// Outcome of the wait for the next request.
 enum NextRequest {
     /// A whole head is there.
     Request(Box<Request>),
-    /// It cannot be read; an answer is owed.
+    /// A malformed head, which gets a response.
     Refused(Refusal),
     /// The client has gone, or has been idle too long, or we are stopping.
     Close,
@@ -138,10 +138,10 @@ struct IdleWait {
     seen: u32,
 }
 
-/// What a connection waits for.
+/// Phase of a wait.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Phase {
-    /// Its first request. Its client cannot know that we are stopping, and may not send a POST again.
+    /// The first request. The client cannot know that the proxy is stopping, and may not send a POST again.
     Fresh,
     /// Another one. Its client knows that a kept connection may close at any time.
     Kept,
@@ -151,7 +151,7 @@ enum Phase {
     Begun,
 }
 
-/// What a connection gets for its last request once we are stopping.
+/// Longest wait for the last request of a connection while the proxy stops.
 const LAST_REQUEST: Duration = Duration::from_secs(1);
 
 impl IdleWait {
@@ -242,7 +242,7 @@ fn poll_head(
             // Nearly always the whole head, and nothing but the head, comes at once.
             match read_request(came, 0) {
                 Err(refusal) => {
-                    // Who has more to send must get its answer all the same: this has the connection linger.
+                    // Who has more to send must get its response all the same: this has the connection linger.
                     received.extend_from_slice(came);
                     return Poll::Ready(NextRequest::Refused(refusal));
                 }
@@ -276,7 +276,7 @@ async fn refuse(mut transport: Box<Transport>, refusal: Refusal) {
     peer.listener.note(&RefusedRequest { peer, line: &line, status: refusal.status, bytes });
 }
 
-/// Longest time that a closed connection is read from, so that the client gets its answer.
+/// Longest time that a closed connection is read from, so that the client gets its response.
 pub(crate) const LINGER: Duration = Duration::from_secs(5);
 
 /// Closes a connection whose response is sent. Where the client is sending more, that is read first for a while: closing

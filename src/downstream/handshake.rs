@@ -1,4 +1,4 @@
-//! What comes before the first request of a connection: a PROXY header, the handshake of TLS.
+//! The start of a connection before its first request: a PROXY header, the TLS handshake.
 
 use std::{future::poll_fn, io, sync::Arc};
 
@@ -83,10 +83,13 @@ pub(crate) async fn greet(
 /// Tells a client that speaks without TLS what to do, as far as it takes that at once.
 fn refuse_plain(raw: &Raw) -> io::Error {
     let sentence = "This port speaks HTTPS. Write https:// in place of http://.";
-    let (answer, _) = response::bare(http::StatusCode::BAD_REQUEST, sentence);
-    // What it has sent is read, or the end would be a reset and cost it the answer.
+    let (response, _) = response::bare(http::StatusCode::BAD_REQUEST, sentence);
+    // What it has sent is read, or the end would be a reset and cost it the response.
     let _ = rustix::net::recv(raw, &mut [0; 4096][..], rustix::net::RecvFlags::DONTWAIT);
-    let _ =
-        rustix::net::send(raw, &answer, rustix::net::SendFlags::NOSIGNAL | rustix::net::SendFlags::DONTWAIT);
+    let _ = rustix::net::send(
+        raw,
+        &response,
+        rustix::net::SendFlags::NOSIGNAL | rustix::net::SendFlags::DONTWAIT,
+    );
     io::Error::new(io::ErrorKind::InvalidData, "it speaks no TLS")
 }

@@ -26,7 +26,7 @@ const SOON: Duration = Duration::from_secs(10);
 
 const ANSWER: &[u8] = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok";
 
-/// A listener, and what serves its requests: `/panic` before there is an answer, `/part` within it; `/wait` waits for
+/// A listener, and what serves its requests: `/panic` before there is a response, `/part` within it; `/wait` waits for
 /// `go`.
 struct TestSite {
     listener: Arc<Listener>,

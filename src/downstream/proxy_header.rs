@@ -8,10 +8,10 @@ use std::{
 
 use tokio::io::{AsyncRead, AsyncReadExt};
 
-/// What a balancer tells of a connection.
+/// Facts about a client's connection to a load balancer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Announced {
-    /// Who has connected to it.
+    /// Address of the client.
     pub(crate) client: SocketAddr,
     /// The port of its own that was connected to.
     pub(crate) port: Option<u16>,
@@ -21,7 +21,7 @@ pub(crate) struct Announced {
 const UNKNOWN: Announced =
     Announced { client: SocketAddr::new(IpAddr::V4(Ipv4Addr::UNSPECIFIED), 0), port: None };
 
-/// What version 2 starts with; version 1 is told by its first word.
+/// Signature of version 2; version 1 begins with a word.
 const SIGNATURE: &[u8; 12] = b"\r\n\r\n\0\r\nQUIT\n";
 
 /// Most bytes of a header of version 1, line end included.
@@ -119,7 +119,7 @@ fn binary(command: u8, family: u8, rest: &[u8]) -> io::Result<Option<Announced>>
     }
 }
 
-/// What version 2 tells of a client with this address and both ports.
+/// Header of version 2 for a client with this address and both ports.
 fn between(source: IpAddr, [a, b, c, d]: [u8; 4]) -> Announced {
     let client = SocketAddr::new(source, u16::from_be_bytes([a, b]));
     Announced { client, port: Some(u16::from_be_bytes([c, d])) }

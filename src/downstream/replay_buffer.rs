@@ -30,7 +30,7 @@ pub(crate) struct ReplayBuffer {
     writing: Option<JoinHandle<io::Result<Written>>>,
     /// Room for the next piece.
     spare: Vec<u8>,
-    /// What is handed out again, and up to where it has been.
+    /// Progress of handing the data out again, while that is under way.
     replay: Option<Replay>,
     /// Why it cannot be sent again: the disk is full, most likely.
     error: Option<io::Error>,

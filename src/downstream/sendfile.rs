@@ -34,7 +34,7 @@ pub(crate) struct FileSend {
     left: u64,
     /// Up to here the file is in memory.
     warm: u64,
-    /// What of it is in ours, from `offset` on.
+    /// Bytes of the file that were read into our memory, from `offset` on.
     copied: Bytes,
     /// Brings the next window into memory.
     warming: Option<Warming>,
@@ -43,10 +43,10 @@ pub(crate) struct FileSend {
 /// The work of a thread, and the wait for a permit before it.
 type Warming = Pin<Box<dyn Future<Output = io::Result<Warmed>> + Send + Sync>>;
 
-/// Where the next bytes of a file are now.
+/// Location of the next bytes of a file.
 #[derive(Debug)]
 enum Warmed {
-    /// So many in the memory of the kernel.
+    /// In the page cache; this many.
     Kernel(u64),
     /// In ours.
     Copied(Bytes),
@@ -164,7 +164,7 @@ fn blocking(
     })
 }
 
-/// What was promised cannot be sent.
+/// Error for a file that has become shorter than the length announced.
 fn shorter() -> io::Error {
     io::Error::new(io::ErrorKind::UnexpectedEof, "the file became shorter while it was sent")
 }

@@ -1,4 +1,4 @@
-//! What carries one request and its response: a client's socket, or one stream of an HTTP/2 connection.
+//! Carrier of one request and its response: a client's socket, or one stream of an HTTP/2 connection.
 
 use std::{
     fs::File,

@@ -1,4 +1,4 @@
-//! What may answer before a route's action: who may ask, methods, the size of bodies, limits, and the ceiling of memory.
+//! Refusals before a route's action: access lists, methods, the size of bodies, limits, and the ceiling of memory.
 
 use http::{HeaderValue, Method, StatusCode, header};
 
@@ -29,12 +29,12 @@ pub(crate) fn enter(
     context: &mut RequestContext,
 ) -> Option<Response> {
     let client = context.client.as_ref()?;
-    if let Some(answer) = refuse_client(&route.settings, request, client) {
+    if let Some(response) = refuse_client(&route.settings, request, client) {
         state.metrics.refused_request("denied");
-        return Some(answer);
+        return Some(response);
     }
-    if let Some(answer) = refuse_request(&route.settings, request) {
-        return Some(answer);
+    if let Some(response) = refuse_request(&route.settings, request) {
+        return Some(response);
     }
     if route.limits.is_empty() {
         return None;
@@ -104,16 +104,16 @@ fn refuse_method(route: &RouteSettings, request: &RequestHead) -> Option<Respons
     }
     // What may be done with a file is no secret; OPTIONS asks for just that (RFC 9110 §9.3.7).
     let is_question = *method == Method::OPTIONS && route.methods.is_none();
-    let mut answer = if is_question {
+    let mut response = if is_question {
         Response::empty(StatusCode::NO_CONTENT)
     } else {
         let sentence = format!("{method} is not allowed for this address.");
         Explanation::new(StatusCode::METHOD_NOT_ALLOWED, sentence).answer(&request.headers)
     };
     if let Ok(allow) = HeaderValue::from_str(&names.join(", ")) {
-        answer.headers.insert(header::ALLOW, allow);
+        response.headers.insert(header::ALLOW, allow);
     }
-    Some(answer)
+    Some(response)
 }
 
 fn refuse_body(route: &RouteSettings, request: &RequestHead) -> Option<Response> {

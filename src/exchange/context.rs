@@ -1,4 +1,4 @@
-//! One request and its answer: what is known about them on their way.
+//! Facts about one request and its response.
 
 use std::{
     sync::Arc,
@@ -21,29 +21,29 @@ use crate::{
 
 /// The state of one request.
 pub struct RequestContext {
-    /// When its head was there.
+    /// Time at which the head was complete.
     pub(crate) started: Instant,
-    /// The same, by the calendar.
+    /// Calendar time of `started`, for the access log.
     pub(crate) time: SystemTime,
-    /// Its name in logs.
+    /// Request id, in logs and in `X-Request-Id`.
     pub(crate) id: RequestId,
-    /// Who asks.
+    /// The client, once it is identified.
     pub(crate) client: Option<Client>,
-    /// What its connection has agreed on, where it speaks TLS.
+    /// TLS session of the connection, if any.
     pub(crate) tls: Option<Arc<TlsSession>>,
-    /// What was asked, where pingora serves it, whose heads are its own.
+    /// The request head, where pingora serves the request: it has heads of its own.
     pub(crate) asked: Option<Arc<RequestHead>>,
     /// The site it is for, where that has no route for it.
     pub(crate) site: Option<Arc<Site>>,
     /// The route it takes.
     pub(crate) route: Option<Arc<Route>>,
-    /// What counts it in its limits until it is over.
+    /// Guards that count it as in progress in its limits.
     pub(crate) in_progress: Vec<InProgress>,
-    /// Its way through the upstream.
+    /// State of the selection of a server.
     pub(crate) turn: Selection,
-    /// Its place on a server, while it has one.
+    /// Lease of a place on a server, while there is one.
     pub(crate) lease: Option<Lease>,
-    /// From choosing the server to the head of its answer.
+    /// From choosing the server to the head of its response.
     pub(crate) upstream_took: Option<Duration>,
     /// Attempts on which something was sent; one that met a stale kept connection is not counted.
     pub(crate) tries: u32,
@@ -51,17 +51,17 @@ pub struct RequestContext {
     pub(crate) was_stale: bool,
     /// Connections that failed in a row.
     pub(crate) failed_connects: u32,
-    /// Whether the head of an answer has come from the server.
+    /// Whether the head of a response has come from the server.
     pub(crate) answered: bool,
-    /// How the answer is made.
+    /// Source of the response body, for the metrics.
     pub(crate) how: How,
     /// Whether the connection to the server had served a request before.
     pub(crate) reused: bool,
-    /// What is asked of the server in place of what the client asked for: the application has redirected inside.
+    /// Target of an internal redirect, which is asked for in place of the client's.
     pub(crate) redirect: Option<PathAndQuery>,
-    /// Fields of the answers that have redirected it, for the client.
+    /// Fields of the responses that have redirected it, for the client.
     pub(crate) carried: Vec<(HeaderName, HeaderValue)>,
-    /// How often it has.
+    /// Number of internal redirects.
     pub(crate) redirects: u8,
     /// The server that answered, or was asked last, for the log.
     pub(crate) server: Option<Arc<Server>>,
@@ -96,7 +96,7 @@ impl RequestContext {
         }
     }
 
-    /// It takes this route.
+    /// Sets the route.
     pub(crate) fn take(&mut self, route: Arc<Route>) {
         self.route = Some(route);
     }

@@ -1,4 +1,4 @@
-//! Answers of ours in a coding that the client wants: what is not too large is coded as a whole, and kept if it is a
+//! Responses of ours in a coding that the client wants: what is not too large is coded as a whole, and kept if it is a
 //! file that others will ask for.
 
 use std::{
@@ -33,10 +33,10 @@ const MOST: u64 = 8 << 20;
 /// Bytes of coded files that are kept.
 const KEPT: u64 = 64 << 20;
 
-/// Bytes of content that are in memory to be coded, for all requests together; past it answers go as they are.
+/// Bytes of content that are in memory to be coded, for all requests together; past it responses go as they are.
 const MOST_AT_ONCE: u64 = 128 << 20;
 
-/// So many are.
+/// Bytes of content currently held for compression, across all requests.
 static AT_ONCE: AtomicU64 = AtomicU64::new(0);
 
 /// Counts content for as long as it is in memory.
@@ -65,35 +65,35 @@ static CODED: LazyLock<Cache<EncodedKey, Bytes>> = LazyLock::new(|| {
     Cache::builder().weigher(weight).max_capacity(KEPT).build()
 });
 
-/// The answer in the coding that its route allows and the client likes best.
+/// The response in the coding that its route allows and the client likes best.
 pub(crate) async fn coded(
-    mut answer: Response,
+    mut response: Response,
     route: &Route,
     settings: &Compress,
     request: &RequestHead,
 ) -> Response {
-    let is_file = matches!(answer.body, Body::Pieces { how: How::Sendfile, .. });
-    let length = answer.body.length();
-    if !(is_file || matches!(answer.body, Body::Bytes(_))) || length > MOST {
-        return answer;
+    let is_file = matches!(response.body, Body::Pieces { how: How::Sendfile, .. });
+    let length = response.body.length();
+    if !(is_file || matches!(response.body, Body::Bytes(_))) || length > MOST {
+        return response;
     }
-    let mut headers = answer.headers.clone();
+    let mut headers = response.headers.clone();
     let Some((coding, level)) =
-        compress::decide(settings, request, answer.status, &mut headers, Some(length))
+        compress::decide(settings, request, response.status, &mut headers, Some(length))
     else {
         // Others may get it otherwise.
-        answer.headers = headers;
-        return answer;
+        response.headers = headers;
+        return response;
     };
     compress::code(&mut headers, coding);
-    let is_static = matches!(route.settings.action, Action::Files(_)) && answer.status == StatusCode::OK;
-    let key = answer.file.clone().filter(|_| is_static).map(|file| (file, coding, level));
+    let is_static = matches!(route.settings.action, Action::Files(_)) && response.status == StatusCode::OK;
+    let key = response.file.clone().filter(|_| is_static).map(|file| (file, coding, level));
     if let Some(known) = key.as_ref().and_then(|key| CODED.get(key)) {
-        (answer.headers, answer.body) = (headers, Body::Bytes(known));
-        return answer;
+        (response.headers, response.body) = (headers, Body::Bytes(known));
+        return response;
     }
-    let Some(_room) = Room::take(length) else { return answer };
-    let content = match answer.body {
+    let Some(_room) = Room::take(length) else { return response };
+    let content = match response.body {
         Body::Bytes(content) => Ok(content),
         Body::Pieces { pieces, .. } => gather(pieces).await,
         Body::Empty => Ok(Bytes::new()),
@@ -113,15 +113,15 @@ pub(crate) async fn coded(
             if let Some(key) = key {
                 CODED.insert(key, coded.clone());
             }
-            (answer.headers, answer.body) = (headers, Body::Bytes(coded));
+            (response.headers, response.body) = (headers, Body::Bytes(coded));
         }
         // Too many are at it.
-        None => answer.body = Body::Bytes(content),
+        None => response.body = Body::Bytes(content),
     }
-    answer
+    response
 }
 
-/// All of a body in memory.
+/// Collects a whole body in memory.
 async fn gather(mut pieces: Box<dyn Pieces>) -> io::Result<Bytes> {
     let mut all = BytesMut::new();
     while let Some(piece) = poll_fn(|cx| pieces.poll_next(cx)).await.transpose()? {

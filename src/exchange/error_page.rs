@@ -15,11 +15,11 @@ use crate::{
     site::ErrorPages,
 };
 
-/// How long a client waits for a page of the site: longer than a disk takes to start turning, and than a file server's
+/// Longest wait for a page of the site: longer than a disk takes to start turning, and than a file server's
 /// hiccup lasts. After that, which may be never, a page of ours tells it as much.
 const PATIENCE: Duration = Duration::from_secs(5);
 
-/// How long one waits after a try that came to nothing: enough for a page that is there again.
+/// Longest wait after a failed try: enough for a page that is there again.
 const AFTER_TROUBLE: Duration = Duration::from_millis(100);
 
 /// Opens a page, or finds it open.

@@ -1,4 +1,4 @@
-//! What follows when an attempt at a server fails: whether another one gets the request, and what the client is told.
+//! Consequences of a failed attempt: whether another server gets the request, and what the client is told.
 
 use http::StatusCode;
 
@@ -44,7 +44,7 @@ pub(crate) fn internal() -> Explanation {
 pub(crate) struct NoConnection {
     /// In a word, for the log and the `reason` label.
     pub(crate) reason: &'static str,
-    /// What is lacking is ours (file descriptors): the server is none the worse.
+    /// The proxy itself lacks something (file descriptors): no evidence against the server.
     pub(crate) ours: bool,
 }
 
@@ -167,7 +167,7 @@ fn attempt<'a>(
     })
 }
 
-/// What a client is told whose request is given up for this.
+/// Explanation for the client of a request that is given up after this failure.
 pub(crate) fn explain(failure: Failure) -> Explanation {
     let (status, sentence) = match failure {
         Failure::Connect => {
@@ -203,7 +203,7 @@ pub(crate) fn body_too_slow() -> Explanation {
     Explanation::new(StatusCode::REQUEST_TIMEOUT, "The body of the request arrived too slowly.")
 }
 
-/// What the client has sent is not HTTP.
+/// Explanation for a malformed request.
 pub(crate) fn bad_request() -> Explanation {
     Explanation::new(StatusCode::BAD_REQUEST, "The request cannot be understood.")
 }

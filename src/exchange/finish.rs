@@ -1,4 +1,4 @@
-//! What every response of the proxy's own gets before it is sent: the route's headers, the site's error page, a content
+//! Last steps of every response of the proxy's own: the route's headers, the site's error page, a content
 //! coding.
 
 use http::{StatusCode, header};

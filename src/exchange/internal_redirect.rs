@@ -1,4 +1,4 @@
-//! What is sent in place of an answer whose application names a file, a path or the members of an archive.
+//! Responses in place of one whose application names a file, a path or the members of an archive.
 
 use std::{io, path::PathBuf, sync::Arc};
 
@@ -27,7 +27,7 @@ use crate::{
     upstream::Fetch,
 };
 
-/// What cannot stand in a request target (RFC 9112 §3.2); what is quoted already stays.
+/// Bytes that cannot stand in a request target (RFC 9112 §3.2); what is quoted already stays.
 const NOT_IN_TARGETS: AsciiSet = percent_encoding::CONTROLS
     .add(b' ')
     .add(b'"')
@@ -41,15 +41,15 @@ const NOT_IN_TARGETS: AsciiSet = percent_encoding::CONTROLS
     .add(b'|')
     .add(b'}');
 
-/// What comes of an answer in whose place the application wants something else sent.
+/// Replacement of a response by something that the application names.
 pub(crate) enum Replacement {
-    /// This is sent, of this route if it is a file of one.
-    Answer(Response, Option<Arc<Route>>),
+    /// A response, with the route if it is a file of one.
+    Response(Response, Option<Arc<Route>>),
     /// A server of this route's upstream is asked for this path.
     Route(Arc<Route>, PathAndQuery),
 }
 
-/// What is sent in place of an answer that names a file or a path: `X-Accel-Redirect` or `X-Sendfile` in `response`.
+/// Finds the replacement of a response that names a file or a path: `X-Accel-Redirect` or `X-Sendfile` in `response`.
 pub(crate) async fn accelerate(
     table: &SiteTable,
     request: &RequestHead,
@@ -63,24 +63,24 @@ pub(crate) async fn accelerate(
         Ok(RedirectTarget::Files(wanted, route)) => (wanted, route),
         Err(problem) => {
             tracing::error!(request_id = %context.id, "{problem}");
-            return Replacement::Answer(finish(not_found(&request.headers), context), None);
+            return Replacement::Response(finish(not_found(&request.headers), context), None);
         }
     };
     let path = found.first().and_then(|wanted| wanted.candidates.first().cloned());
-    let mut answer = not_found(&request.headers);
+    let mut replacement = not_found(&request.headers);
     for wanted in found {
         match open(&table.files, &wanted).await {
             Ok(opened) => {
-                answer = files::respond(&opened, &request.method, &request.headers, base);
+                replacement = files::respond(&opened, &request.method, &request.headers, base);
                 break;
             }
-            Err(missing) => answer = explain(&missing, &request.headers),
+            Err(missing) => replacement = explain(&missing, &request.headers),
         }
     }
-    if answer.status == StatusCode::NOT_FOUND {
+    if replacement.status == StatusCode::NOT_FOUND {
         log_missing(context, path);
     }
-    Replacement::Answer(finish(answer, context), route)
+    Replacement::Response(finish(replacement, context), route)
 }
 
 fn log_missing(context: &RequestContext, path: Option<PathBuf>) {
@@ -88,7 +88,7 @@ fn log_missing(context: &RequestContext, path: Option<PathBuf>) {
     tracing::error!(request_id = %context.id, path = %path.display(), "the application named a file that is not served");
 }
 
-/// The answer to a request whose application has sent the list of an archive: `list`, with the fields of `response`.
+/// The response to a request whose application has sent the list of an archive: `list`, with the fields of `response`.
 /// There is no archive without the whole of it.
 pub(crate) async fn archive(
     table: Arc<SiteTable>,
@@ -118,7 +118,7 @@ pub(crate) async fn archive(
         wanted.map(archive::MemberPlace::File).ok_or(archive::Unresolved::NoRoute)
     };
     let order = archive::Order::new(list, response, Arc::new(resolve), Arc::clone(crcs));
-    let answer = match archive::plan(order).await {
+    let replacement = match archive::plan(order).await {
         Ok(archive) => archive::answer(archive, &request.method, &request.headers, response),
         Err(problem) if problem.is_busy() => busy(&request.headers),
         Err(problem) => {
@@ -126,7 +126,7 @@ pub(crate) async fn archive(
             no_archive(&request.headers)
         }
     };
-    finish(answer, context)
+    finish(replacement, context)
 }
 
 impl archive::Remote for Fetch {
@@ -155,7 +155,7 @@ enum Astray {
     NoInternalRoute,
 }
 
-/// Where an application's word leads.
+/// Target that an application names.
 enum RedirectTarget {
     /// To one of these files, all of this route if it is known.
     Files(Vec<Wanted>, Option<Arc<Route>>),
@@ -202,7 +202,7 @@ fn accelerated_target(
     Ok(RedirectTarget::Files(accelerated::named(files, rest).into_iter().collect(), Some(Arc::clone(route))))
 }
 
-/// What a server is asked for by a path that an application names: as in a URL, what cannot stand in one being quoted.
+/// The target to ask a server for by a path that an application names: as in a URL, what cannot stand in one being quoted.
 /// `None` for one that leads up, or that a server may read as the path of another route: it must stay on its route.
 fn target(table: &SiteTable, host: &str, path: &str, route: &Arc<Route>) -> Option<String> {
     let raw = path.split('?').next().unwrap_or_default();

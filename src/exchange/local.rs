@@ -1,4 +1,4 @@
-//! Responses that need no upstream server: refusals, files, redirects and fixed answers.
+//! Responses that need no upstream server: refusals, files, redirects and fixed responses.
 
 use http::StatusCode;
 use percent_encoding::AsciiSet;

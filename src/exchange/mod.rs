@@ -1,4 +1,4 @@
-//! One request and its response.
+//! The exchange of one request and its response.
 //!
 //! [`serve`] is the life of a request: [`resolve`] finds out who asks and for what, [`admit`] may refuse it, the route's
 //! action responds, or a server of the route's upstream is asked ([`attempt`]) and its response [`relay`]ed. Handshakes of
@@ -51,7 +51,7 @@ pub(crate) use respond::write_head;
 pub(crate) use response_head::{Verdict, hide, pass_on, receive_head};
 pub(crate) use select::{read_timeout, select_server};
 
-/// What becomes of a request that [`serve`] was given.
+/// Outcome of a request that [`serve`] was given.
 pub(crate) enum Outcome {
     /// The request is over; its connection, if it may be used again.
     Done(Option<Box<Transport>>),
@@ -90,7 +90,7 @@ pub(crate) async fn respond(
     exchange.persists.then_some(transport)
 }
 
-/// One request, its connection, and what is known of it.
+/// A request, its connection, and the facts about it.
 struct Exchange<'a> {
     state: &'a State,
     transport: &'a mut Transport,

@@ -1,7 +1,7 @@
-//! How much of a body is read at a time.
+//! Size of the next read of a body.
 //!
 //! What was read and cannot be passed on takes memory for as long as the other side is slow, of which there may be
-//! thousands; and whoever is fast is served best with large pieces. So everybody begins with what holds most answers
+//! thousands; and whoever is fast is served best with large pieces. So everybody begins with what holds most responses
 //! whole, and shows by how soon a full socket has room again what it can take.
 
 use std::time::Duration;
@@ -10,7 +10,7 @@ use tokio::time::Instant;
 
 use crate::net::ROOM;
 
-/// The first piece: most answers are not larger.
+/// The first piece: most responses are not larger.
 const FIRST: usize = 128 * 1024;
 
 /// Pieces while nothing is known of the other side.
@@ -19,17 +19,17 @@ const USUAL: usize = 64 * 1024;
 /// Pieces for the slow.
 const SMALL: usize = 16 * 1024;
 
-/// Who has room again within this time is fast.
+/// Longest time until a reader that counts as fast has room again.
 const SOON: Duration = Duration::from_millis(50);
 
 /// Pieces that are taken without a pause before they grow.
 const STEADY: u32 = 4;
 
-/// How much is read at a time.
+/// Size of the next read, between bounds.
 #[derive(Debug)]
 pub(crate) struct ReadSize {
     next: usize,
-    /// How far pieces grow for one who is not known to be fast.
+    /// Largest read for a reader that is not known to be fast.
     unproven: usize,
     /// Pieces of this size that were taken without a pause.
     steady: u32,
@@ -47,7 +47,7 @@ impl ReadSize {
         Self { next: FIRST, unproven: ROOM, steady: 0, blocked: None }
     }
 
-    /// How much to read now.
+    /// Bytes to read now.
     pub(crate) fn most(&self) -> usize {
         self.next
     }

@@ -14,17 +14,17 @@ use crate::{
     tls::TlsSession,
 };
 
-/// What a client got.
+/// The response that a client got.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Sent {
-    /// The status of its answer.
+    /// The status of its response.
     pub(crate) status: StatusCode,
     /// Bytes of its body.
     pub(crate) bytes: u64,
 }
 
 impl Sent {
-    /// The client left before any answer; the status is that of nginx.
+    /// The client left before any response; the status is that of nginx.
     pub(crate) fn nothing() -> Self {
         Self { status: StatusCode::from_u16(499).unwrap_or(StatusCode::BAD_REQUEST), bytes: 0 }
     }

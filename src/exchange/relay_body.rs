@@ -125,7 +125,7 @@ impl<'a> BodyRelay<'a> {
         Ok(())
     }
 
-    /// One step: waits for the client where it is behind, then for content to encode, then for the server.
+    /// Takes one step: waits for the client where it is behind, then for content to encode, then for the server.
     fn poll_step(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), RelayEnd>> {
         if self.is_blocked {
             ready!(self.poll_flush(cx))?;

@@ -18,13 +18,13 @@ use crate::{
 pub(super) struct RequestBody {
     /// The server gets it in chunks.
     in_chunks: bool,
-    /// All of it has been read from the client.
+    /// The client has sent all of it.
     is_read: bool,
     /// Bytes that may still come, and the limit that this was at first (`max_body`).
     left: Option<(u64, u64)>,
     /// Why the server takes no more of it, or gets no more.
     refused: Option<io::Error>,
-    /// Whose turn it is.
+    /// Side that is waited for.
     pub(super) waits_for: WaitsFor,
     /// The client waits to be asked for the body (RFC 9110 §10.1.1), and has sent nothing of it.
     awaits_continue: bool,
@@ -35,7 +35,7 @@ pub(super) struct RequestBody {
     read_size: ReadSize,
 }
 
-/// Whose turn it is while a body is on its way.
+/// Side that is waited for while a body is on its way.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum WaitsFor {
     Client,

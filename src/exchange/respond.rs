@@ -1,4 +1,4 @@
-//! Sending answers of ours.
+//! Sending responses of our own.
 
 use std::{cell::RefCell, time::SystemTime};
 
@@ -75,7 +75,7 @@ impl Exchange<'_> {
         write_head(self.transport.outbound(), response, has_length, connection, now);
     }
 
-    /// What is said of the connection: nothing where both sides know (RFC 9112 §9.3).
+    /// The Connection header: none where both sides know (RFC 9112 §9.3).
     pub(crate) fn connection(&mut self) -> &'static [u8] {
         self.persists &= !self.transport.peer.listener.is_closing();
         match (self.persists, self.request.head.version) {

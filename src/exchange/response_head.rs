@@ -1,4 +1,4 @@
-//! A server's answer: what the application says to us in it, and what the client gets of it.
+//! A server's response: what the application says to us in it, and what the client gets of it.
 
 use std::sync::Arc;
 
@@ -24,22 +24,22 @@ use crate::{
     upstream::{Answered, Selection, outlier},
 };
 
-/// What becomes of a server's answer.
+/// Verdict on a server's response.
 #[derive(Debug)]
 pub(crate) enum Verdict {
     /// The client gets it.
     PassOn,
     /// The client gets this in its place.
     Instead(Response),
-    /// Its body is the list of an archive, which the client gets in its place.
+    /// The body is the list of an archive, which the client gets in its place.
     List,
     /// Another server is asked: another one of the upstream, or that of the route which the exchange names.
     Elsewhere,
-    /// It leads nowhere.
+    /// The response leads nowhere: the client gets an error.
     Refuse(Explanation),
 }
 
-/// Takes the head of a server's answer, which is no interim one; `has_body` says whether the client has sent one.
+/// Takes the head of a server's response, which is no interim one; `has_body` says whether the client has sent one.
 pub(crate) async fn receive_head(
     state: &State,
     transport: &mut Transport,
@@ -77,13 +77,13 @@ pub(crate) async fn receive_head(
     drop_connection_fields(response);
     let fields = response.map();
     match accelerate(&state.table(), request, &fields, context).await {
-        Replacement::Answer(answer, route) => {
+        Replacement::Response(response, route) => {
             if let Some(route) = route.filter(|route| told.is_none() && route.settings.limit_rate.is_some()) {
                 transport.limit(pace(&route, None));
             }
             // The worker has done its part; it need not be counted for the length of a download.
             context.lease = None;
-            Verdict::Instead(answer)
+            Verdict::Instead(response)
         }
         Replacement::Route(route, target) => {
             carry(&fields, context);
@@ -92,7 +92,7 @@ pub(crate) async fn receive_head(
     }
 }
 
-/// How fast an answer is sent by the word of its route and site, or of the application (`X-Accel-Limit-Rate`: bytes
+/// Limit of the sending rate by the route and the site, or by the application (`X-Accel-Limit-Rate`: bytes
 /// per second, 0 for no limit of the route's).
 pub(crate) fn pace(route: &Route, told: Option<u64>) -> Option<Pace> {
     let rate = told.map_or(route.settings.limit_rate, |told| (told > 0).then_some(told));
@@ -139,7 +139,7 @@ fn redirect(
     Verdict::Elsewhere
 }
 
-/// The server has begun its answer: it is not silent, and how long it took is known. What it says of its load is for us
+/// The server has begun its response: it is not silent, and how long it took is known. What it says of its load is for us
 /// alone.
 fn count(state: &State, status: StatusCode, response: &mut impl EditHeaders, context: &mut RequestContext) {
     let Some(lease) = &mut context.lease else { return };

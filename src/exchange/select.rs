@@ -20,7 +20,7 @@ use crate::{
     },
 };
 
-/// How often it is looked whether a client that waits is still there.
+/// Interval of the check whether a waiting client is still connected.
 const LOOK_FOR_CLIENT: Duration = Duration::from_secs(1);
 
 /// Gets a place on a server of the route's upstream for the next attempt, waiting for one if need be.
@@ -87,7 +87,7 @@ async fn wait(
     }
 }
 
-/// How long a pause may be where no server has a say.
+/// Read timeout where neither route nor upstream has one.
 const DEFAULT_READ_TIMEOUT: Duration = Duration::from_secs(60);
 
 /// The longest pause that the server may make: the route's, else the upstream's.

@@ -1,4 +1,4 @@
-//! Answering with files: of a route, or what stands for a directory.
+//! Responses with files: of a route, or what stands for a directory.
 
 use std::{io, path::PathBuf, sync::Arc};
 
@@ -17,7 +17,7 @@ use crate::{
     site::SiteTable,
 };
 
-/// Answers with a file of a route, or what stands for a directory.
+/// Responds with a file of a route, or what stands for a directory.
 pub(crate) async fn send(
     table: &SiteTable,
     files: &Files,
@@ -62,7 +62,7 @@ async fn list(directory: PathBuf, wanted: Wanted, request: &RequestHead) -> Resp
         found.map(|found| listing::answer(found, &path, &query, as_json))
     });
     match read.await {
-        Ok(Ok(answer)) => answer,
+        Ok(Ok(response)) => response,
         Ok(Err(missing)) => explain(&missing, &request.headers),
         Err(panic) => {
             tracing::error!(%panic, "listing a directory failed");
@@ -118,7 +118,7 @@ pub(crate) fn not_found(request: &RawHeaders) -> Response {
 /// Seconds after which a client may try again to get a file whose file system does not answer.
 const RETRY_AFTER: u32 = 10;
 
-/// The answer to requests for files whose file system does not answer.
+/// The response to requests for files whose file system does not answer.
 pub(crate) fn busy(request: &RawHeaders) -> Response {
     let sentence =
         "The disk or the file server with this file does not answer at the moment. Please try again soon.";

@@ -1,4 +1,4 @@
-//! One request through the log (`level = "debug"`), each line with its id: the route, the server and why it was chosen,
+//! Messages that follow one request (`level = "debug"`), each with its id: the route, the server and why it was chosen,
 //! the outcome of each attempt, the response. Costs a comparison where the level is off.
 
 use std::time::Duration;

@@ -9,7 +9,7 @@ const MOST_DIGITS: u8 = 16;
 /// Largest size: many programs keep it in 64 bits with a sign.
 const MOST_SIZE: u64 = i64::MAX as u64;
 
-/// What came is no chunked body.
+/// Error for bytes that are no chunked body.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("{0}")]
 pub(crate) struct NoChunks(&'static str);
@@ -21,7 +21,7 @@ pub(crate) struct Chunks {
     ignored: usize,
 }
 
-/// What comes next.
+/// Bytes up to the end of the next data.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct ChunkStep {
     /// Bytes around data.
@@ -55,7 +55,7 @@ enum ChunkState {
     LastLineFeed,
     /// Past the end.
     Done,
-    /// Where nobody knows what follows.
+    /// Past a malformed byte: the meaning of what follows is unknown.
     Lost(NoChunks),
 }
 
@@ -70,7 +70,7 @@ impl Chunks {
         self.at == ChunkState::Done
     }
 
-    /// How much more of the data comes that we are in.
+    /// Bytes of the current chunk's data that are still to come.
     pub(crate) fn data_left(&self) -> Option<u64> {
         if let ChunkState::Data(left) = self.at { Some(left) } else { None }
     }
@@ -98,7 +98,7 @@ impl Chunks {
         Ok(ChunkStep { around: bytes.len(), data: 0 })
     }
 
-    /// How many of `bytes` belong to the body. What is no chunk does not, nor anything after it.
+    /// Number of `bytes` that belong to the body. What is no chunk does not, nor anything after it.
     ///
     /// # Errors
     ///
@@ -173,7 +173,7 @@ fn is_text(byte: u8) -> bool {
     byte == b'\t' || (byte >= b' ' && byte != 0x7f)
 }
 
-/// What names of fields are made of (RFC 9110 §5.6.2).
+/// Characters of field names (RFC 9110 §5.6.2).
 fn is_token(byte: u8) -> bool {
     byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte)
 }

@@ -15,10 +15,10 @@ pub enum Coding {
 }
 
 impl Coding {
-    /// All of them; the first is taken where a client wants several alike.
+    /// Every coding; the first is taken where a client wants several alike.
     pub const ALL: [Self; 3] = [Self::Brotli, Self::Zstd, Self::Gzip];
 
-    /// What is added to the name of a file.
+    /// Suffix of the name of a precompressed file.
     pub fn suffix(self) -> &'static str {
         match self {
             Self::Brotli => ".br",
@@ -27,7 +27,7 @@ impl Coding {
         }
     }
 
-    /// Its name in `Content-Encoding`.
+    /// Name in `Content-Encoding`.
     pub fn name(self) -> &'static str {
         match self {
             Self::Brotli => "br",

@@ -12,7 +12,7 @@ use crate::message::{
     headers::{RawHeaders, is_same_name, length_bit},
 };
 
-/// What values that are written take in most heads: the client's address twice, a host, a port, an id.
+/// Bytes of the values that are written into most heads: the client's address twice, a host, a port, an id.
 const WRITTEN: usize = 192;
 
 /// A head and its changes.
@@ -21,18 +21,18 @@ pub(crate) struct HeaderEdits<'a> {
     received: &'a RawHeaders,
     /// Names whose fields as they came are gone, and what is there in their place, if anything.
     changes: Vec<(HeaderName, Change)>,
-    /// Which lengths these names have.
+    /// Bit set of the lengths of these names.
     lengths: u64,
     /// Values that were written for it.
     written: BytesMut,
 }
 
-/// What is in the place of fields that came.
+/// Edits of the fields that came.
 #[derive(Debug)]
 enum Change {
     Gone,
     Value(HeaderValue),
-    /// Where among the written ones its value is.
+    /// Range of the value among those written.
     Written(Range<usize>),
 }
 
@@ -165,7 +165,7 @@ impl EditHeaders for HeaderEdits<'_> {
     }
 
     fn map(&self) -> Cow<'_, HeaderMap> {
-        // Made when it is asked for, which most answers do not need.
+        // Made when it is asked for, which most responses do not need.
         let mut map = self.received.map();
         for (name, _) in &self.changes {
             map.remove(name);

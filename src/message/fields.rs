@@ -26,7 +26,7 @@ pub(crate) trait EditHeaders {
     fn remove(&mut self, name: &HeaderName);
     /// Removes all whose names, in whatever case they came, are `gone`.
     fn remove_if(&mut self, gone: impl Fn(&[u8]) -> bool);
-    /// All of them, as they are now.
+    /// Copies the headers as they are now.
     fn map(&self) -> Cow<'_, HeaderMap>;
 }
 
@@ -96,7 +96,7 @@ pub(crate) fn write_fields(head: &mut BytesMut, fields: &HeaderMap) {
     head.extend_from_slice(b"\r\n");
 }
 
-/// The names that most answers have.
+/// Header names that most responses have.
 const SPELLED: [(HeaderName, &str); 7] = [
     (header::CONTENT_TYPE, "Content-Type"),
     (header::ETAG, "ETag"),

@@ -1,4 +1,4 @@
-//! Where the body of a message ends (RFC 9112 §6.3), for requests and responses, over HTTP/1.1 and HTTP/2.
+//! Framing of the body of a message (RFC 9112 §6.3), for requests and responses, over HTTP/1.1 and HTTP/2.
 
 use super::chunked::{Chunks, NoChunks};
 
@@ -7,14 +7,15 @@ use super::chunked::{Chunks, NoChunks};
 #[error("the body is malformed: {0}")]
 pub(crate) struct MalformedBody(#[from] NoChunks);
 
-/// How much of a body is still to come.
+/// Part of a body that is still to come.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum BodyFraming {
-    /// This many bytes (Content-Length, or no body: 0).
+    /// A number of bytes (Content-Length, or no body: 0).
     Length(u64),
     /// Chunks up to the last one and its trailers (Transfer-Encoding: chunked).
     Chunked(Chunks),
-    /// Everything until the connection closes: a response without a length, or a tunnel (101 Switching Protocols).
+    /// Bytes until the connection or stream ends: a response without a length, an HTTP/2 request without one, or a tunnel
+    /// (101 Switching Protocols).
     UntilClose,
 }
 

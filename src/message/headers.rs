@@ -10,7 +10,7 @@ use http::{HeaderMap, HeaderName, HeaderValue};
 pub(crate) struct RawHeaders {
     bytes: Bytes,
     fields: Vec<(HeaderSpan, HeaderSpan)>,
-    /// Which lengths their names have.
+    /// Bit set of the lengths of the names.
     lengths: u64,
 }
 
@@ -50,7 +50,7 @@ impl RawHeaders {
         self.bytes.slice(start..start + part.len())
     }
 
-    /// All of it.
+    /// Bytes of the whole block.
     pub(crate) fn bytes(&self) -> &Bytes {
         &self.bytes
     }
@@ -90,7 +90,7 @@ impl RawHeaders {
         out.extend_from_slice(&self.bytes[run]);
     }
 
-    /// All of them as a map.
+    /// Copies the headers into a map.
     pub(crate) fn map(&self) -> HeaderMap {
         let mut map = HeaderMap::new();
         for (name, value) in self.iter() {
@@ -108,7 +108,7 @@ impl RawHeaders {
         Some(self.fields[at].1.of(&self.bytes))
     }
 
-    /// The same, if it is text: visible ASCII, spaces and tabs (RFC 9110 §5.5).
+    /// Value of a header, if it is text: visible ASCII, spaces and tabs (RFC 9110 §5.5).
     pub(crate) fn text(&self, name: impl Borrow<HeaderName>) -> Option<&str> {
         self.get(name).and_then(text)
     }
@@ -164,7 +164,7 @@ pub(crate) fn text(value: &[u8]) -> Option<&str> {
 
 #[cfg(any(test, fuzzing))]
 impl RawHeaders {
-    /// Those of a request with these fields.
+    /// Headers of a request with these fields.
     pub(crate) fn of(fields: &[(&str, &str)]) -> Self {
         let fields: String = fields.iter().map(|(name, value)| format!("{name}: {value}\r\n")).collect();
         Self::parsed(format!("GET / HTTP/1.1\r\n{fields}\r\n").as_bytes())

@@ -50,10 +50,10 @@ impl Pipe {
     }
 }
 
-/// What was taken of a body.
+/// Result of taking a part of a body.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct PipeStep {
-    /// Where in the buffer what is to be written is.
+    /// Range of the buffer that is to be written.
     pub(crate) out: Range<usize>,
     /// Bytes of data in it.
     pub(crate) data: usize,
@@ -95,7 +95,7 @@ pub(crate) fn chunk(buffer: &mut Buffer, start: usize, length: usize, last: bool
 mod tests {
     use super::*;
 
-    /// What comes out of a body that arrives in pieces of this size, or what is wrong with it.
+    /// Output for a body that arrives in pieces of this size, or what is wrong with it.
     fn through(mut pipe: Pipe, body: &[u8], piece: usize) -> Result<(Vec<u8>, usize), MalformedBody> {
         let (mut out, mut used) = (Vec::new(), 0);
         for part in body.chunks(piece) {

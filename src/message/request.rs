@@ -18,12 +18,12 @@ const MAX_LINE: usize = 32 * 1024;
 /// Most fields in a head; past it 431.
 const MAX_FIELDS: usize = 128;
 
-/// Why a head is refused: an answer, then the connection is closed.
+/// Why a head is refused: a response, then the connection is closed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Refusal {
     /// 400, 408, 414, 417, 431, 501 or 505.
     pub(crate) status: StatusCode,
-    /// What is wrong, as a sentence.
+    /// Sentence that says what is wrong.
     pub(crate) sentence: &'static str,
 }
 
@@ -56,10 +56,10 @@ impl Refusal {
 #[derive(Debug, Default)]
 pub(crate) struct RequestHead {
     pub(crate) method: Method,
-    /// What is asked for: a path and a query, `*`, or the URL of one.
+    /// Request target: a path and a query, `*`, or the URL of one.
     pub(crate) target: RequestTarget,
     pub(crate) version: Version,
-    /// Its fields, as they came.
+    /// Headers, as they came.
     pub(crate) headers: RawHeaders,
 }
 
@@ -67,12 +67,12 @@ pub(crate) struct RequestHead {
 #[derive(Debug)]
 pub(crate) struct Request {
     pub(crate) head: RequestHead,
-    /// Where its body ends.
+    /// Framing of the body.
     pub(crate) body: BodyFraming,
 }
 
 impl Request {
-    /// Its head as pingora takes it: with a path in the place of a URL, and the host of that where no other is named
+    /// Head as pingora takes it: with a path in the place of a URL, and the host of that where no other is named
     /// (RFC 9112 §3.2); what cannot stand in a URI, which pingora would refuse, is encoded.
     pub(crate) fn in_origin_form(&self) -> Bytes {
         let head = self.head.headers.bytes();
@@ -134,7 +134,7 @@ pub(crate) fn first_line(came: &[u8]) -> &[u8] {
     &line[..end.unwrap_or(line.len().min(MOST_TOLD))]
 }
 
-/// How many bytes at the start of `buffer` are empty lines, which do not count before a request (RFC 9112 §2.2); `None`
+/// Number of bytes at the start of `buffer` that are empty lines, which do not count before a request (RFC 9112 §2.2); `None`
 /// while nothing else is there.
 fn empty_lines(buffer: &[u8]) -> Result<Option<usize>, Refusal> {
     let mut start = 0;
@@ -202,7 +202,7 @@ fn in_ascii(head: &[u8]) -> Option<Vec<u8>> {
     })
 }
 
-/// Where the empty line after `start` ends.
+/// End of the empty line after `start`.
 ///
 /// Lines that end in bare line feeds count too, so that such a head is refused rather than waited for.
 fn end_of_head(buffer: &[u8], start: usize) -> Option<usize> {
@@ -228,13 +228,13 @@ fn names_other_version(head: &[u8]) -> bool {
     words.next().is_some_and(is_version) && words.next().is_none()
 }
 
-/// What the fields say of how the request is read.
+/// Host and framing that the headers give.
 struct Framing<'a> {
     host: Option<Authority<'a>>,
     body: BodyFraming,
 }
 
-/// Where the body ends, by the fields that frame it (RFC 9112 §6.3), and the host.
+/// Reads the framing (RFC 9112 §6.3) and the host from the headers.
 fn framing<'a>(request: &httparse::Request<'_, 'a>) -> Result<Framing<'a>, Refusal> {
     let http_11 = request.version == Some(1);
     let mut host = None;
@@ -450,7 +450,7 @@ mod tests {
         }
     }
 
-    /// What heads are made of, and what they are not made of.
+    /// Parts of heads, good and bad.
     const PARTS: &[&[u8]] = &[
         b"GET / HTTP/1.1\r\n",
         b"POST http://a/b HTTP/1.1\r\n",

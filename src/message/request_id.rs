@@ -29,7 +29,7 @@ impl RequestId {
         Self::Own(digits)
     }
 
-    /// One that came from a trusted peer, if it can stand in a log.
+    /// Takes the id that a trusted peer gives, if it can stand in a log.
     pub(crate) fn given(value: &[u8]) -> Option<Self> {
         let fits = value.len() <= 128 && value.iter().all(u8::is_ascii_graphic);
         let value = HeaderValue::from_bytes(value).ok().filter(|value| fits && !value.is_empty());
@@ -47,7 +47,7 @@ impl RequestId {
         std::str::from_utf8(self.as_bytes()).unwrap_or("-")
     }
 
-    /// As the value of a field.
+    /// Header value of the id.
     pub(crate) fn value(&self) -> HeaderValue {
         match self {
             Self::Own(digits) => value(|out| out.extend_from_slice(digits)),

@@ -1,4 +1,4 @@
-//! The head of a server's answer: bounded, and readable in one way only.
+//! The head of a server's response: bounded, and readable in one way only.
 
 use std::mem::MaybeUninit;
 
@@ -9,25 +9,25 @@ use crate::message::{fields::has_word, framing::BodyFraming, headers::RawHeaders
 /// Most fields in a head.
 const MAX_FIELDS: usize = 256;
 
-/// 1xx, but not 101: an answer is still to come (RFC 9110 §15.2).
+/// 1xx, but not 101: a response is still to come (RFC 9110 §15.2).
 pub(crate) fn is_interim(status: StatusCode) -> bool {
     status.is_informational() && status != StatusCode::SWITCHING_PROTOCOLS
 }
 
-/// Interim answers to one request: past that nobody believes that a last one will come.
+/// Most interim responses to one request: past that no final one is expected.
 pub(crate) const MOST_INTERIM: u32 = 1000;
 
-/// What came is no head of an answer.
+/// Error for bytes that are no response head.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error("the answer is malformed: {0}")]
+#[error("the response is malformed: {0}")]
 pub(crate) struct MalformedHead(&'static str);
 
-/// The head of an answer.
+/// The head of a response.
 #[derive(Debug)]
 pub(crate) struct ResponseHead {
     pub(crate) version: Version,
     pub(crate) status: StatusCode,
-    /// As it came.
+    /// Status line as it came.
     pub(crate) lines: RawHeaders,
 }
 
@@ -69,18 +69,18 @@ impl ResponseHead {
         Ok(Some((head, begin + length)))
     }
 
-    /// Whether it is one before the answer.
+    /// Whether it is one before the response.
     pub(crate) fn is_interim(&self) -> bool {
         is_interim(self.status)
     }
 
-    /// Whether it announces a body, which is not there where it answers HEAD.
+    /// Whether it announces a body, which is not there in a response to HEAD.
     pub(crate) fn says_where_its_body_ends(&self) -> bool {
         let framing = [&header::CONTENT_LENGTH, &header::TRANSFER_ENCODING];
         framing.into_iter().any(|name| self.lines.get(name).is_some())
     }
 
-    /// What the server says beside the code of its status, mostly its name.
+    /// Reason phrase of the server.
     pub(crate) fn reason(&self) -> &[u8] {
         let end = memchr::memchr(b'\r', self.lines.bytes()).unwrap_or_default();
         self.lines.bytes().get("HTTP/1.1 200 ".len()..end).unwrap_or_default()
@@ -92,7 +92,7 @@ impl ResponseHead {
         self.version == Version::HTTP_11 && !connection.any(|words| has_word(words, b"close"))
     }
 
-    /// Where the body of this answer to a request of `method` ends (RFC 9112 §6.3).
+    /// Framing of the body of this response to a request of `method` (RFC 9112 §6.3).
     ///
     /// # Errors
     ///

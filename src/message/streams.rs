@@ -30,7 +30,7 @@ impl RequestHead {
     }
 
     /// Whether it asks for its connection to become a WebSocket (RFC 6455 §4.1). To anything else nobody switches here,
-    /// h2c above all: whoever asks for it gets an answer in HTTP/1.1 (RFC 9110 §7.8).
+    /// h2c above all: whoever asks for it gets a response in HTTP/1.1 (RFC 9110 §7.8).
     pub(crate) fn asks_for_websocket(&self) -> bool {
         let fields = &self.headers;
         if self.method != Method::GET || self.version == Version::HTTP_10 || !fields.has(header::UPGRADE) {

@@ -14,16 +14,16 @@ use crate::message::{authority::Authority, request::Refusal};
 /// A target.
 #[derive(Clone, PartialEq, Eq)]
 pub(crate) struct RequestTarget {
-    /// All of it: a path and a query, `*`, or the URL of one.
+    /// Whole target: a path and a query, `*`, or the URL of one.
     text: Bytes,
-    /// Where the path begins, behind the authority of a URL, and where it ends.
+    /// Start and end of the path, behind the authority of a URL.
     path: u32,
     query: u32,
-    /// Where the authority begins; the same place as the path's where there is none.
+    /// Start of the authority; the same as the path's where there is none.
     authority: u32,
 }
 
-/// What cannot stand in a URI as it is (RFC 3986 §2); what is encoded already stays.
+/// Bytes that cannot stand in a URI as they are (RFC 3986 §2); what is encoded already stays.
 const NOT_IN_URIS: AsciiSet = CONTROLS
     .add(b' ')
     .add(b'"')
@@ -95,7 +95,7 @@ impl RequestTarget {
         }
     }
 
-    /// What follows the question mark.
+    /// Query, without the question mark.
     pub(crate) fn query(&self) -> Option<&[u8]> {
         self.text.get(self.query as usize + 1..)
     }
@@ -139,7 +139,7 @@ impl fmt::Debug for RequestTarget {
 
 #[cfg(test)]
 impl RequestTarget {
-    /// That of a GET.
+    /// Target of a GET.
     pub(crate) fn of(text: &str) -> Self {
         Self::read(&Method::GET, Bytes::copy_from_slice(text.as_bytes()), None).unwrap()
     }
@@ -147,7 +147,7 @@ impl RequestTarget {
 
 #[cfg(any(test, fuzzing))]
 impl RequestTarget {
-    /// All of it.
+    /// Bytes of the whole target.
     pub(crate) fn text(&self) -> &[u8] {
         &self.text
     }

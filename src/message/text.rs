@@ -5,7 +5,7 @@ use std::cell::RefCell;
 use bytes::BytesMut;
 use http::HeaderValue;
 
-/// They are made side by side in pieces of memory of this size, so that they cost no allocation each.
+/// Size of the pieces of memory in which values are made side by side, so that they cost no allocation each.
 const PIECE: usize = 8192;
 
 /// The longest value that is made here.

@@ -1,4 +1,4 @@
-//! What is wrong with a request, and what is said of it.
+//! Faults of HTTP/2 requests, and the sentence that tells the client.
 
 use http::StatusCode;
 
@@ -39,7 +39,7 @@ impl Fault {
         Self::ALL.into_iter().find(|fault| value == [*fault as u8])
     }
 
-    /// What the client is told.
+    /// Sentence for the client.
     pub(crate) fn refusal(self) -> Refusal {
         let sentence = match self {
             Self::TooLarge => return Refusal::TOO_LARGE,
@@ -56,7 +56,7 @@ impl Fault {
         Refusal { status: StatusCode::BAD_REQUEST, sentence }
     }
 
-    /// Whether the request is malformed (§8.1.1), so that its stream ends with an error after the answer.
+    /// Whether the request is malformed (§8.1.1), so that its stream ends with an error after the response.
     pub(crate) fn is_stream_error(self) -> bool {
         !matches!(self, Self::TooLarge | Self::Target | Self::Authority | Self::Scheme)
     }

@@ -32,7 +32,7 @@ use crate::{
     net::Socket,
 };
 
-/// What a client sends first (RFC 9113 §3.4).
+/// Connection preface of a client (RFC 9113 §3.4).
 const PREFACE: usize = 24;
 
 /// Bytes of the head of a frame (§4.1).
@@ -45,7 +45,7 @@ const WINDOW: Duration = Duration::from_secs(10);
 pub(crate) struct Frames {
     socket: Socket,
     reader: Reader,
-    /// What `h2` gets before anything else is read.
+    /// Bytes for `h2` that come before anything else that is read.
     ready: BytesMut,
     limits: Http2,
     since: Instant,
@@ -57,7 +57,7 @@ pub(crate) struct Frames {
     resets: bool,
 }
 
-/// What has come of each kind.
+/// Counts of frames by kind.
 #[derive(Debug, Default, PartialEq, Eq)]
 struct Counts {
     resets: u32,
@@ -217,7 +217,7 @@ impl Reader {
         }
     }
 
-    /// How many of `bytes` go on as they came. Those that follow are for [`take`](Self::take).
+    /// Number of `bytes` that go on as they came. Those that follow are for [`take`](Self::take).
     fn pass(&mut self, bytes: &[u8]) -> usize {
         if self.filled > 0 || self.partial.is_some() || self.heads.is_open() {
             return 0;
@@ -398,7 +398,7 @@ impl Drop for Frames {
     }
 }
 
-/// What is counted of a connection that begins with `frames`, which come in pieces of so many bytes, and what `h2` gets.
+/// Counters of a connection that begins with `frames`, which come in pieces of so many bytes, and the bytes for `h2`.
 ///
 /// # Errors
 ///
@@ -416,7 +416,7 @@ fn pass_all(frames: &[u8], piece: usize, max_header_list: u32) -> Result<(Counts
     Ok((reader.counts, handed_over[PREFACE..].to_vec()))
 }
 
-/// What `h2` gets of a connection that begins with `frames`, which come in pieces of so many bytes.
+/// Bytes for `h2` of a connection that begins with `frames`, which come in pieces of so many bytes.
 ///
 /// # Errors
 ///

@@ -88,7 +88,7 @@ pub(crate) fn downgrade(parts: &request::Parts, has_no_body: bool) -> Result<Req
     }
 }
 
-/// What would be the first line of a request in HTTP/1.1.
+/// The request line that HTTP/1.1 would have.
 pub(crate) fn first_line(parts: &request::Parts) -> Vec<u8> {
     let authority = || parts.uri.authority().map_or("-", |authority| authority.as_str()).as_bytes();
     let target = target(parts).unwrap_or_else(authority);
@@ -111,7 +111,7 @@ fn key() -> [u8; 24] {
     key
 }
 
-/// Whose request it is: of the authority, which `Host` must not contradict (§8.3.1).
+/// The host asked for: the authority, which `Host` must not contradict (§8.3.1).
 fn authority(parts: &request::Parts) -> Result<&[u8], Refusal> {
     let authority = parts.uri.authority().map(|authority| authority.as_str().as_bytes());
     let mut hosts = parts.headers.get_all(header::HOST).iter().map(|host| host.as_bytes());

@@ -33,7 +33,7 @@ const END_HEADERS: u8 = 4;
 const PADDED: u8 = 8;
 const WEIGHED: u8 = 0x20;
 
-/// What each field counts beside its name and value (§6.5.2).
+/// Bytes that each field counts beside its name and value (§6.5.2).
 const FIELD: usize = 32;
 
 /// Past so many times the largest list of fields the connection ends, as it does in `h2`.
@@ -48,7 +48,7 @@ const MOST_UNUSED: usize = 16;
 
 /// The number of a [`Fault`], in place of the fields of a request that has it. No client can send these names.
 pub(crate) const FAULT: &str = "bowshock-fault";
-/// What would be its first line in HTTP/1.1.
+/// The request line that HTTP/1.1 would have.
 pub(crate) const LINE: &str = "bowshock-line";
 /// The target as it came, where `h2` does not take it.
 pub(crate) const TARGET: &str = "bowshock-target";
@@ -63,7 +63,7 @@ pub(crate) struct Heads {
     last: u32,
     unused: Vec<Range<u32>>,
     open: Option<Box<Block>>,
-    /// All blocks so far have gone on as they came.
+    /// True while every block has been passed on as it came.
     passes: bool,
     /// Room for the next block.
     spare: Option<Box<Block>>,
@@ -78,7 +78,7 @@ struct Block {
     /// Bytes of it that have come, and those that are not decoded.
     came: usize,
     rest: Vec<u8>,
-    /// How much was left the last time that it was tried to decode `rest`.
+    /// Length of `rest` when decoding it was tried last.
     tried: usize,
     fields: HeaderBlock,
 }
@@ -95,7 +95,7 @@ struct HeaderBlock {
     /// The pseudo-header fields of a request, by [`PSEUDO`], in `text`.
     pseudo: [Option<Range<usize>>; PSEUDO.len()],
     text: Vec<u8>,
-    /// All other fields but cookies, as `h2` gets them.
+    /// Fields other than cookies, as `h2` gets them.
     plain: Vec<u8>,
     has_plain: bool,
     cookies: Vec<u8>,
@@ -104,7 +104,7 @@ struct HeaderBlock {
     is_odd: bool,
     /// A field has one of our own names, and is left out.
     is_reserved: bool,
-    /// What they count, and [`TARGET`] where it is needed.
+    /// Bytes that they count, and [`TARGET`] where it is needed.
     size: usize,
     fault: Option<Fault>,
 }
@@ -368,7 +368,7 @@ impl HeaderBlock {
         self.pseudo[at].as_ref().map(|range| &self.text[range.clone()])
     }
 
-    /// What is wrong with all of them together (§8.3.1 and RFC 8441 §4).
+    /// Fault of the fields taken together (§8.3.1 and RFC 8441 §4).
     fn fault(&self, ends: bool) -> Option<Fault> {
         if self.fault.is_some() {
             return self.fault;
@@ -442,7 +442,7 @@ impl HeaderBlock {
         block
     }
 
-    /// What would be the first line of the request in HTTP/1.1, in characters that a value may have.
+    /// The request line that HTTP/1.1 would have, in characters that a value may have.
     fn line(&self) -> Vec<u8> {
         // With it the block is smaller than the smallest list of fields that can be configured.
         const MOST: usize = 512;
@@ -461,12 +461,12 @@ impl HeaderBlock {
     }
 }
 
-/// What names of fields are made of here (§8.2.1): tokens without capitals.
+/// Characters of field names in HTTP/2 (§8.2.1): tokens without capitals.
 fn is_lower_token(byte: u8) -> bool {
     byte.is_ascii_lowercase() || byte.is_ascii_digit() || b"!#$%&'*+-.^_`|~".contains(&byte)
 }
 
-/// What nearly all targets are, and `h2` takes as it is (RFC 3986 §3.3 and §3.4).
+/// Characters of nearly all targets, which `h2` takes as they are (RFC 3986 §3.3 and §3.4).
 fn is_usual_target(path: &[u8]) -> bool {
     let is_usual = |byte: &u8| byte.is_ascii_alphanumeric() || b"-._~!$&'()*+,;=:@%/?".contains(byte);
     path == b"*" || (path.first() == Some(&b'/') && path.iter().all(is_usual))

@@ -7,7 +7,7 @@ use crate::downstream::http2::huffman;
 /// Most bytes of the table of fields, as long as no setting says otherwise (RFC 9113 §6.5.2).
 const MOST_TABLE: usize = 4096;
 
-/// What each entry of the table counts beside its name and value (§4.1).
+/// Bytes that each entry of the table counts beside its name and value (§4.1).
 const ENTRY: usize = 32;
 
 /// Room that a decoder keeps for the next text.

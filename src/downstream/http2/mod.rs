@@ -1,4 +1,4 @@
-//! HTTP/2 (RFC 9113): each stream becomes a request like those of HTTP/1.1, and its answer goes back on the stream.
+//! HTTP/2 (RFC 9113): each stream becomes a request like those of HTTP/1.1, and its response goes back on the stream.
 //!
 //! What serves requests speaks HTTP/1.1 to a transport; here the transport's socket is a [`stream`]. So nothing else
 //! knows of two protocols, and whatever holds for the one holds for the other.
@@ -58,27 +58,27 @@ const FIRST_CONNECTION_WINDOW: u32 = 1 << 20;
 /// Bytes of bodies that are passed on before the windows become as large as the configuration says.
 const PROVEN: u64 = 256 << 10;
 
-/// Most bytes of an answer that wait in a stream for the client.
+/// Most bytes of a response that wait in a stream for the client.
 const SEND_BUFFER: usize = 64 << 10;
 
 /// Largest frame that clients may send: large bodies take fewer of them.
 const MAX_FRAME: u32 = 64 << 10;
 
-/// What a client gets to take its leave.
+/// Longest wait for a client to close after GOAWAY.
 const FAREWELL: Duration = Duration::from_secs(2);
 
-/// What the streams of a connection share.
+/// State that the streams of one connection share.
 #[derive(Debug)]
 pub(crate) struct ConnectionState {
     began: Instant,
     open: AtomicUsize,
-    /// When a stream ended last, or the client took what it had kept waiting, in milliseconds from the beginning.
+    /// Milliseconds from the beginning until a stream ended last, or the client took data that had waited for it.
     ended: AtomicU64,
     /// The client has not taken all that is to be sent: streams end for us before that.
     blocked: AtomicBool,
-    /// When it took something last while that was so, in milliseconds from the beginning.
+    /// Milliseconds from the beginning until the client took something last while data waited for it.
     taken_at: AtomicU64,
-    /// An answer was given up because the client takes nothing of it, or too little.
+    /// A response was given up because the client takes nothing of it, or too little.
     gave_up: AtomicBool,
     /// Bytes of bodies that were passed on.
     taken: AtomicU64,
@@ -121,7 +121,7 @@ impl ConnectionState {
         u64::try_from(self.began.elapsed().as_millis()).unwrap_or(u64::MAX)
     }
 
-    /// It is not idle yet.
+    /// Not idle yet.
     fn is_used(&self) {
         self.ended.store(self.now(), Ordering::Relaxed);
     }
@@ -131,13 +131,13 @@ impl ConnectionState {
         self.taken_at.store(self.now(), Ordering::Relaxed);
     }
 
-    /// When the client took something last; `None` while it has taken all.
+    /// Time at which the client took something last; `None` while no data waits for it.
     fn blocked_since(&self) -> Option<Instant> {
         let taken = Duration::from_millis(self.taken_at.load(Ordering::Relaxed));
         self.blocked.load(Ordering::Relaxed).then_some(self.began + taken)
     }
 
-    /// So long has it been idle; `None` while it is not.
+    /// Time for which the connection has been idle; `None` while it is not.
     fn idle_since(&self) -> Option<Instant> {
         let ended = Duration::from_millis(self.ended.load(Ordering::Relaxed));
         self.is_idle().then_some(self.began + ended)
@@ -213,14 +213,14 @@ struct Requests {
     asked: Option<Instant>,
 }
 
-/// What comes next on a connection.
+/// Next event of a connection.
 enum NextEvent {
     Request(Box<(http::Request<RecvStream>, SendResponse<Bytes>)>),
-    /// It has ended, or cannot go on.
+    /// The connection has ended, or cannot go on.
     End(Option<h2::Error>),
-    /// We are stopping.
+    /// The proxy is stopping.
     Closing,
-    /// It has been idle for too long.
+    /// The connection has been idle for too long.
     Idle,
     /// The client takes nothing.
     Stuck,
@@ -368,12 +368,12 @@ impl Requests {
         }));
     }
 
-    /// Asks a client that has been given up with an answer whether it reads at all: that its windows are full may be on
+    /// Asks a client that has been given up with a response whether it reads at all: that its windows are full may be on
     /// purpose. Since when it has been asked, while it has not said so.
     fn is_there(&mut self, cx: &mut Context<'_>) -> Option<Instant> {
         let Some(pings) = &mut self.pings else { return Some(self.shared.began) };
         let asked = *self.asked.get_or_insert_with(|| {
-            // Fails when one is on its way, whose answer is as good.
+            // Fails when one is on its way, whose response is as good.
             let _ = pings.send_ping(Ping::opaque());
             Instant::now()
         });
@@ -385,7 +385,7 @@ impl Requests {
         None
     }
 
-    /// Answers a request that cannot be served, and takes note of it; the stream, where it `stays_open`.
+    /// Responds to a request that cannot be served, and takes note of it; the stream, where it `stays_open`.
     fn refuse(
         &self,
         respond: SendResponse<Bytes>,
@@ -403,7 +403,7 @@ impl Requests {
         stream.filter(|_| stays_open)
     }
 
-    /// Ends the streams of malformed requests with an error, once their answers have left: a reset takes the place of
+    /// Ends the streams of malformed requests with an error, once their responses have left: a reset takes the place of
     /// what waits to be sent.
     fn reset_malformed(&mut self) {
         if !self.shared.blocked.load(Ordering::Relaxed) {
@@ -421,13 +421,15 @@ impl Requests {
     }
 }
 
-/// Answers a request that cannot be served; `None` when the client has given it up.
+/// Responds to a request that cannot be served; `None` when the client has given it up.
 fn refuse(mut respond: SendResponse<Bytes>, refusal: Refusal, stays_open: bool) -> Option<SendStream<Bytes>> {
-    let mut answer = http::Response::new(());
-    *answer.status_mut() = refusal.status;
-    answer.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("text/plain; charset=utf-8"));
+    let mut response = http::Response::new(());
+    *response.status_mut() = refusal.status;
+    response
+        .headers_mut()
+        .insert(header::CONTENT_TYPE, HeaderValue::from_static("text/plain; charset=utf-8"));
     let body = Bytes::from_static(refusal.sentence.as_bytes());
-    let mut stream = respond.send_response(answer, false).ok()?;
+    let mut stream = respond.send_response(response, false).ok()?;
     stream.send_data(body, !stays_open).ok()?;
     Some(stream)
 }

@@ -1,4 +1,4 @@
-//! A stream as a socket: what is read from it is the body of its request, and the answer that is written to it leaves
+//! A stream as a socket: what is read from it is the body of its request, and the response that is written to it leaves
 //! as HEADERS and DATA.
 
 use std::{
@@ -21,30 +21,30 @@ use crate::{
     message::{BodyFraming, Request},
 };
 
-/// Most fields of an answer: a server's may have 256, and some are added.
+/// Most fields of a response: a server's may have 256, and some are added.
 const MAX_FIELDS: usize = 512;
 
 /// A stream as a socket.
 pub(crate) struct Http2Stream {
-    /// None once nobody reads it any more.
+    /// `None` once the body is not read any more.
     body: Option<RecvStream>,
     /// Data that has come and is not read.
     data: Bytes,
     is_read: bool,
-    answer: ResponseState,
+    response: ResponseState,
     is_head: bool,
-    /// It asks for a WebSocket: what follows the answer is no body.
+    /// A request for a WebSocket: no body follows its response.
     is_tunnel: bool,
     shared: Arc<ConnectionState>,
 }
 
-/// How far the answer is.
+/// Progress of the response.
 enum ResponseState {
-    /// Its head is being written.
+    /// The head is being written.
     Head(SendResponse<Bytes>, BytesMut),
-    /// Its body is on its way.
+    /// The body is on its way.
     Body(SendStream<Bytes>, BodyFraming),
-    /// All of it has been handed over.
+    /// Complete: all of it has been handed to `h2`.
     Done(SendStream<Bytes>),
     /// There will be none, or no more of it.
     Broken,
@@ -61,7 +61,7 @@ impl Http2Stream {
             is_read: body.is_end_stream(),
             body: Some(body),
             data: Bytes::new(),
-            answer: ResponseState::Head(respond, BytesMut::new()),
+            response: ResponseState::Head(respond, BytesMut::new()),
             is_head: request.head.method == Method::HEAD,
             is_tunnel: request.head.headers.has(header::UPGRADE),
             shared,
@@ -100,7 +100,7 @@ impl Http2Stream {
 
     /// Ready when the client has given the stream up.
     fn poll_reset(&mut self, cx: &mut Context<'_>) -> Poll<io::Error> {
-        let reset = match &mut self.answer {
+        let reset = match &mut self.response {
             ResponseState::Head(respond, _) => ready!(respond.poll_reset(cx)),
             ResponseState::Body(stream, _) | ResponseState::Done(stream) => ready!(stream.poll_reset(cx)),
             ResponseState::Broken => Ok(Reason::INTERNAL_ERROR),
@@ -115,7 +115,7 @@ impl Http2Stream {
         self.poll_reset(cx).is_ready()
     }
 
-    /// Takes of an answer in HTTP/1.1 as much as the client has room for.
+    /// Takes of a response in HTTP/1.1 as much as the client has room for.
     pub(crate) fn poll_send(&mut self, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
         let mut taken = 0;
         while taken < bytes.len() {
@@ -129,7 +129,7 @@ impl Http2Stream {
     }
 
     fn poll_send_some(&mut self, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
-        match &mut self.answer {
+        match &mut self.response {
             ResponseState::Head(_, head) => {
                 let before = head.len();
                 head.extend_from_slice(bytes);
@@ -163,7 +163,7 @@ impl Http2Stream {
                 }
                 Poll::Ready(Ok(data))
             }
-            // More than the answer is nobody's.
+            // More than the response is nobody's.
             ResponseState::Done(_) => Poll::Ready(Ok(bytes.len())),
             ResponseState::Broken => Poll::Ready(Err(io::ErrorKind::BrokenPipe.into())),
         }
@@ -172,7 +172,7 @@ impl Http2Stream {
     /// Sends the head that has been written.
     fn send_head(&mut self) -> io::Result<()> {
         let ResponseState::Head(mut respond, head) =
-            std::mem::replace(&mut self.answer, ResponseState::Broken)
+            std::mem::replace(&mut self.response, ResponseState::Broken)
         else {
             return Ok(());
         };
@@ -183,17 +183,17 @@ impl Http2Stream {
                 if !self.is_tunnel {
                     return Err(unreadable());
                 }
-                // In HTTP/2 it is an answer like any other (RFC 8441 §5).
+                // In HTTP/2 it is a response like any other (RFC 8441 §5).
                 let (mut parts, ()) = response.into_parts();
                 parts.status = StatusCode::OK;
                 parts.headers.remove(header::SEC_WEBSOCKET_ACCEPT);
                 let stream = respond.send_response(Response::from_parts(parts, ()), false).map_err(broken)?;
-                self.answer = ResponseState::Body(stream, BodyFraming::UntilClose);
+                self.response = ResponseState::Body(stream, BodyFraming::UntilClose);
                 return Ok(());
             }
             // A client that cannot be told does without.
             let _ = respond.send_informational(response);
-            self.answer = ResponseState::Head(respond, BytesMut::new());
+            self.response = ResponseState::Head(respond, BytesMut::new());
             return Ok(());
         }
         let has_none = self.is_head || matches!(status, StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED);
@@ -203,21 +203,21 @@ impl Http2Stream {
             framing => Some(framing.ok_or_else(unreadable)?),
         };
         let stream = respond.send_response(response, left.is_none()).map_err(broken)?;
-        self.answer = match left {
+        self.response = match left {
             Some(left) => ResponseState::Body(stream, left),
             None => ResponseState::Done(stream),
         };
         Ok(())
     }
 
-    /// The client takes nothing of its answer, or too little.
+    /// The client takes nothing of its response, or too little.
     pub(crate) fn give_up(&self) {
         self.shared.gave_up.store(true, Ordering::Relaxed);
     }
 
     fn finish(&mut self) {
-        if let ResponseState::Body(stream, _) = std::mem::replace(&mut self.answer, ResponseState::Broken) {
-            self.answer = ResponseState::Done(stream);
+        if let ResponseState::Body(stream, _) = std::mem::replace(&mut self.response, ResponseState::Broken) {
+            self.response = ResponseState::Done(stream);
         }
     }
 }
@@ -238,7 +238,7 @@ fn poll_room(stream: &mut SendStream<Bytes>, wanted: usize, cx: &mut Context<'_>
     }
 }
 
-/// Reads the head of an answer; what of its body is to come, if the head says so.
+/// Reads the head of a response; what of its body is to come, if the head says so.
 fn response(head: &[u8]) -> Option<(Response<()>, Option<BodyFraming>)> {
     let mut fields = [const { MaybeUninit::uninit() }; MAX_FIELDS];
     let mut parsed = httparse::Response::new(&mut []);
@@ -270,13 +270,13 @@ fn response(head: &[u8]) -> Option<(Response<()>, Option<BodyFraming>)> {
 }
 
 fn unreadable() -> io::Error {
-    io::Error::new(io::ErrorKind::InvalidData, "the answer cannot be said in HTTP/2")
+    io::Error::new(io::ErrorKind::InvalidData, "the response cannot be said in HTTP/2")
 }
 
 impl Drop for Http2Stream {
-    /// An answer that is not whole must not look like one.
+    /// A response that is not whole must not look like one.
     fn drop(&mut self) {
-        match &mut self.answer {
+        match &mut self.response {
             ResponseState::Head(respond, _) => respond.send_reset(Reason::INTERNAL_ERROR),
             ResponseState::Body(stream, BodyFraming::UntilClose) => {
                 // Fails when the client has ended it.
@@ -290,7 +290,7 @@ impl Drop for Http2Stream {
 }
 
 impl Http2Stream {
-    /// Reads what a client still sends after its answer: some give the answer up when they may not send it all.
+    /// Reads what a client still sends after its response: some give the response up when they may not send it all.
     fn linger(&mut self) {
         let Some(mut body) = self.body.take() else { return };
         let Ok(runtime) = tokio::runtime::Handle::try_current() else { return };

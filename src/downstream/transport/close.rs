@@ -1,14 +1,14 @@
-//! How a client's connection ends: in order, after a while for what the client may still be sending, or with a reset.
+//! The end of a client's connection: in order, after a while for what the client may still be sending, or with a reset.
 
 use super::Transport;
 use crate::downstream::connection;
 
-/// How the connection is to end.
+/// The way that the connection is to end.
 #[derive(Debug, Default)]
 pub(super) struct Close {
-    /// It must end with a reset.
+    /// Always with a reset.
     resets: bool,
-    /// It ends with a reset if it ends now: the response waits for the client.
+    /// With a reset if it ends now: the response waits for the client.
     resets_for_now: bool,
     /// The client does not know yet that the connection ends, and may have more to send.
     is_unannounced: bool,

@@ -20,7 +20,7 @@ use close::Close;
 use request::Recording;
 use response::Sending;
 
-/// What stays of a connection between two requests.
+/// A connection between two requests.
 pub(crate) struct Link {
     pub(crate) wire: Wire,
     pub(crate) peer: Peer,
@@ -33,11 +33,11 @@ pub(crate) struct Link {
 pub(crate) struct Transport {
     /// `None` once the connection is parked, which ends this.
     wire: Option<Wire>,
-    /// Who is at the other end, and through which listener.
+    /// The client, and the listener it came in by.
     pub(crate) peer: Peer,
     /// Bytes read and not yet handed out.
     pub(crate) received: BytesMut,
-    /// How much of what comes belongs to the request in hand.
+    /// Bytes still to come that belong to the request in hand.
     inbound: BodyFraming,
     replay: Recording,
     sending: Sending,
@@ -102,7 +102,7 @@ impl Transport {
     }
 }
 
-/// Nobody asks a parked connection for anything.
+/// Error for the use of a parked connection, which does not happen.
 fn parked() -> io::Error {
     io::ErrorKind::NotConnected.into()
 }

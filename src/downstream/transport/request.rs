@@ -22,15 +22,15 @@ const READ_AHEAD: usize = 16 * 1024;
 /// recorded is not known before.
 const RECORDED: u64 = 64 * 1024;
 
-/// What is recorded of the request in hand.
+/// The record of the request in hand.
 #[derive(Debug, Default)]
 pub(super) struct Recording {
     buffer: Option<Box<ReplayBuffer>>,
     /// A part of the request was read and not recorded.
     is_incomplete: bool,
-    /// All of the request is to be recorded.
+    /// The whole request is to be recorded.
     is_wanted: bool,
-    /// How fast the client sends it.
+    /// Rate at which the client sends it (`min_rate`).
     rate: MinRate,
 }
 
@@ -284,7 +284,7 @@ impl Transport {
     }
 }
 
-/// What comes is no body, and what follows it is no request.
+/// Error for bytes that are no body; nothing after them is a request.
 fn malformed() -> io::Error {
     io::ErrorKind::InvalidData.into()
 }

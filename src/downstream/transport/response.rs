@@ -23,7 +23,7 @@ use crate::{
 /// Responses up to this size leave in one write; larger writes pass through without a copy.
 const COALESCE: usize = 16 * 1024;
 
-/// What is sent of the response.
+/// State of sending the response.
 pub(super) struct Sending {
     /// Bytes written and not yet sent.
     pub(super) outbound: BytesMut,
@@ -31,9 +31,9 @@ pub(super) struct Sending {
     pub(super) body: Option<OutgoingBody>,
     /// Bytes of such bodies sent for the request in hand.
     body_bytes: u64,
-    /// How fast the response may be sent (`limit_rate`).
+    /// Limit of the sending rate (`limit_rate`).
     pace: Option<Box<Pace>>,
-    /// How fast the client takes it.
+    /// Rate at which the client takes it (`min_rate`).
     rate: MinRate,
     /// The client has taken a response too slowly.
     too_slow: Option<io::Error>,
@@ -65,7 +65,7 @@ impl Sending {
         }
     }
 
-    /// Nothing is left to send for now.
+    /// Notes that nothing is left to send for now.
     fn rest(&mut self) {
         if let Some(pace) = &mut self.pace {
             pace.rest();

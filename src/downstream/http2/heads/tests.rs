@@ -1,4 +1,4 @@
-//! What becomes of header blocks.
+//! Header blocks on their way to `h2`.
 
 use super::*;
 
@@ -123,7 +123,7 @@ fn blocks_go_on_as_they_came_until_one_cannot() {
     assert_eq!(take(7, &again), fields(&[&GET[..], &[("x-a", "1")]].concat()));
 }
 
-/// One byte stands for a field of thousands, and a name comes in very many frames.
+/// A byte may stand for a field of thousands, and a name may come in very many frames.
 #[test]
 fn a_block_costs_no_more_than_its_length() {
     let (mut heads, mut out) = (Heads::new(1000), BytesMut::new());
