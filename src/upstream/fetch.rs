@@ -1,4 +1,4 @@
-//! Getting something from a server for an answer of ours, on a thread that may block.
+//! Blocking requests to an upstream for content that bowshock includes in its own responses.
 
 use std::{
     io::{self, Read, Write},
@@ -20,13 +20,13 @@ use crate::{
     message::{BodyFraming, RawHeaders, ResponseHead, write_fields},
 };
 
-/// How long a server is waited for at most: a thread waits that files are opened with too.
+/// Longest wait for a server. The waiting thread belongs to the pool that also opens files.
 const PATIENCE: Duration = Duration::from_secs(30);
 
-/// Servers that are tried.
+/// Most servers that are tried.
 const TRIES: usize = 4;
 
-/// What is asked of an upstream.
+/// A request to an upstream.
 pub(crate) struct Fetch {
     upstream: Arc<Upstream>,
     request: BytesMut,
@@ -34,7 +34,7 @@ pub(crate) struct Fetch {
 }
 
 impl Fetch {
-    /// What a request says of who sends it and to whom.
+    /// Copies the request headers that identify the client and the host.
     pub(crate) fn who(received: &RawHeaders) -> HeaderMap {
         const WHO: [HeaderName; 5] = [
             header::HOST,
@@ -52,8 +52,8 @@ impl Fetch {
         said
     }
 
-    /// Asks for `target` in the name of a client that has said `who` it is. The answer must say its length, or end with
-    /// the connection: as HTTP/1.0 is spoken, it has no chunks.
+    /// Prepares a request for `target` on behalf of the client that `who` identifies. It is sent as HTTP/1.0, so that
+    /// the response is not chunked: it has a length, or ends with the connection.
     pub(crate) fn new(
         upstream: Arc<Upstream>,
         target: &str,
@@ -69,11 +69,11 @@ impl Fetch {
         Self { upstream, request, runtime }
     }
 
-    /// Asks, waiting for a server if need be, and gives the body of its answer. Blocks.
+    /// Sends the request, waiting for a server if necessary, and returns the body of the response. Blocks.
     ///
     /// # Errors
     ///
-    /// When no server can be had, or it answers anything but 200.
+    /// No server is available, or the status is not 200.
     pub(crate) fn open(&self) -> io::Result<FetchedBody> {
         let mut turn = Selection::default();
         let mut last = io::Error::from(io::ErrorKind::NotConnected);
@@ -148,17 +148,17 @@ fn ask(mut stream: Box<dyn FetchedStream>, request: &[u8], mut lease: Lease) -> 
     let length = match head.framing(&Method::GET).map_err(io::Error::other)? {
         BodyFraming::Length(length) => Some(length),
         BodyFraming::Close => None,
-        // Nobody who is spoken to in HTTP/1.0 may (RFC 9112 §6.1).
+        // A response to an HTTP/1.0 request must not be chunked (RFC 9112 §6.1).
         BodyFraming::Chunked(_) => return Err(io::Error::other("the answer is in chunks")),
     };
     Ok(FetchedBody { begun: io::Cursor::new(begun), stream, left: length, _lease: lease })
 }
 
-/// The body of an answer.
+/// Body of a response.
 pub(crate) struct FetchedBody {
     begun: io::Cursor<Vec<u8>>,
     stream: Box<dyn FetchedStream>,
-    /// Bytes that are still to come, if the server has said how many.
+    /// Bytes still to come, if the length is known.
     left: Option<u64>,
     _lease: Lease,
 }

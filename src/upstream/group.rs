@@ -1,4 +1,4 @@
-//! One upstream: its servers, and what is known of them at this moment.
+//! One upstream: its servers and their current state.
 
 use std::{
     sync::{Arc, Mutex, MutexGuard, PoisonError, atomic::Ordering},
@@ -28,62 +28,62 @@ use crate::{
 
 /// A group of servers that serve the same requests.
 pub struct Upstream {
-    /// Its name in the configuration.
+    /// Name in the configuration.
     pub name: String,
     pub(super) settings: ArcSwap<config::UpstreamSettings>,
-    /// How its servers are spoken to under TLS, where they are.
+    /// TLS connector for the servers, if the upstream has `tls`.
     tls: ArcSwapOption<TlsClient>,
     state: Mutex<GroupState>,
     pub(super) metrics: HoldMetrics,
-    /// Has a server watched.
+    /// Starts the prober of a server.
     pub(super) watch: Watch,
 }
 
-/// Has a server of an upstream watched ([`health`](super::health)).
+/// Starts the prober of a server ([`health`](super::health)).
 pub(super) type Watch = Box<dyn Fn(&Arc<Upstream>, &Arc<Server>) + Send + Sync>;
 
-/// What changes together.
+/// State that changes together, under one lock.
 #[derive(Default)]
 pub(super) struct GroupState {
     pub(super) slots: Vec<Slot>,
-    /// Servers that have left the list with requests still on them; they come back with their counts.
+    /// Servers removed from the list while requests were in flight. If they are added again, they keep their counts.
     pub(super) retired: Vec<Arc<Server>>,
-    /// Where the host names among the servers lead.
+    /// Resolved addresses of the host names among the servers.
     pub(super) names: ResolvedNames,
-    /// Requests that wait for a server, or for a place on one.
+    /// Requests that wait for a server, or for a free place on one.
     pub(super) queue: Queue<Waiter>,
-    /// Requests for event streams and tunnels: they wait for a server only, and hold nobody else up.
+    /// Requests for event streams and tunnels. They wait only until a server is up, and do not delay other requests.
     pub(super) streams: Queue<Waiter>,
     pub(super) budget: Budget,
-    /// It is no longer configured: what is in flight ends, and nothing new begins.
+    /// The upstream is no longer configured: requests in flight finish, new ones are refused.
     pub(super) gone: bool,
-    /// The process ends: nobody waits any more.
+    /// The process is stopping: waiting requests are refused.
     pub(super) stopping: bool,
-    /// Room for the choice, so that it costs no allocation.
+    /// Scratch space for the choice, to avoid an allocation.
     candidates: Vec<Candidate>,
 }
 
-/// A server's place in the list, with what the configuration says of it.
+/// A server in the list, with its configuration and its balancing state.
 pub(super) struct Slot {
     pub(super) server: Arc<Server>,
-    /// The host name that it is an address of, as the file has it.
+    /// Host name that resolved to this server, as in the configuration.
     pub(super) name: Option<String>,
     pub(super) weight: u32,
     pub(super) backup: bool,
     pub(super) max_requests: Option<usize>,
-    /// What it is owed (`round_robin`).
+    /// Accumulated weight for `round_robin`.
     pub(super) credit: i64,
-    /// When it came, or came back (`slow_start`).
+    /// Time at which the server was added or recovered, for `slow_start`.
     pub(super) returned: Option<Instant>,
-    /// It has just returned and others have not.
+    /// Limit while this server has just recovered and others may follow.
     pub(super) share: Option<Share>,
-    /// What became of requests on it.
+    /// Recent results of requests, for the passive health check.
     pub(super) results: Window,
-    /// How often others were chosen because it is an outlier, since its last turn.
+    /// Times that others were chosen because this server is an outlier, since its last turn.
     pub(super) passed_over: usize,
 }
 
-/// How many of those who wait a server that has just returned may have at once, while others may return too.
+/// Most waiting requests that a server that has just recovered may take at once, while other servers may recover too.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Share {
     until: Instant,
@@ -91,57 +91,57 @@ pub(super) struct Share {
     streams: Option<usize>,
 }
 
-/// A server, and what the configuration says of it.
+/// A server with its configuration.
 pub struct Standing {
     /// The server.
     pub server: Arc<Server>,
-    /// The host name that it is an address of, as the file has it.
+    /// Host name that resolved to this server, as in the configuration.
     pub name: Option<String>,
-    /// Its share of the load.
+    /// Configured weight.
     pub weight: u32,
-    /// Used only while no other can be.
+    /// Whether the server is a backup, used only while no other server is usable.
     pub backup: bool,
-    /// Most requests in flight on it.
+    /// Most requests in flight on the server.
     pub max_requests: Option<usize>,
 }
 
-/// What those who wait are waiting for.
+/// Reason why requests are waiting.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum WaitingFor {
-    /// No server can be used.
+    /// No server is usable.
     Servers,
-    /// Those that can be used have as many requests as they may have.
+    /// Every usable server has reached its `max_requests`.
     Places,
 }
 
-/// Why a server is chosen.
+/// Circumstance of a choice.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum DownReason {
-    /// For a request that has just arrived.
+    /// The request has just arrived.
     Arrived,
-    /// For one that has waited.
+    /// The request has waited in the queue.
     Waited,
-    /// For one that would be refused because all servers are down.
+    /// The request would be refused otherwise, because all servers are down.
     LastResort,
 }
 
-/// How long the first server to return leaves some of those who wait to the others: they are back in a moment, and
-/// should not find that it has everything.
+/// Time during which the first server to recover leaves some waiting requests to the others. They usually follow at
+/// once, and should not find that the first has taken everything.
 const OTHERS_RETURN: Duration = Duration::from_secs(2);
 
-/// A weight of 1 as the choice counts, so that there is room below it for a server that starts slowly.
+/// A weight of 1 in units of the choice, which leaves room below it for slow start.
 const WHOLE: u64 = 1000;
 
-/// The least share of its weight that a server which starts slowly has.
+/// Smallest share of its weight during slow start, in thousandths.
 const LEAST: u64 = 10;
 
 impl Slot {
-    /// Whether it takes requests whenever it is up.
+    /// Whether the server takes requests whenever it is up: neither a backup nor draining.
     fn is_for_all(&self) -> bool {
         !self.backup && !self.server.is_draining()
     }
 
-    /// Its weight at this moment, in thousandths.
+    /// Current weight, in thousandths.
     fn weight(&self, now: Instant, slow_start: Duration) -> u64 {
         let whole = u64::from(self.weight) * WHOLE;
         let Some(returned) = self.returned else { return whole };
@@ -167,28 +167,28 @@ impl Upstream {
         })
     }
 
-    /// What the configuration says at present.
+    /// Current configuration.
     pub fn settings(&self) -> Arc<config::UpstreamSettings> {
         self.settings.load_full()
     }
 
-    /// How its servers are spoken to under TLS, where they are.
+    /// TLS connector for the servers, if the upstream has `tls`.
     pub(crate) fn tls(&self) -> Option<Arc<TlsClient>> {
         self.tls.load_full()
     }
 
-    /// From now on they are spoken to like this.
+    /// Replaces the TLS connector.
     pub(super) fn change_tls(&self, connector: Option<Arc<TlsClient>>) {
         self.tls.store(connector);
     }
 
-    /// Requests that wait.
+    /// Number of waiting requests.
     pub fn waiting(&self) -> usize {
         let state = self.lock();
         state.queue.len() + state.streams.len()
     }
 
-    /// What those who wait are waiting for; `None` when nobody waits.
+    /// Reason why requests are waiting; `None` when the queue is empty.
     pub fn waiting_for(&self) -> Option<WaitingFor> {
         let state = self.lock();
         let asked = self.settings.load().health.is_some();
@@ -197,7 +197,7 @@ impl Upstream {
         state.has_waiting().then_some(what)
     }
 
-    /// Its servers at present, with what the configuration says of each.
+    /// Current servers with their configuration.
     pub fn servers(&self) -> Vec<Standing> {
         let describe = |slot: &Slot| {
             let Slot { weight, backup, max_requests, .. } = *slot;
@@ -207,7 +207,7 @@ impl Upstream {
         self.lock().slots.iter().map(describe).collect()
     }
 
-    /// The labels of servers that have left the list with requests still on them.
+    /// Labels of servers that were removed from the list and still have requests in flight.
     pub fn leaving(&self) -> Vec<String> {
         self.lock().retired.iter().map(|server| server.label.to_string()).collect()
     }
@@ -238,7 +238,7 @@ impl Upstream {
             let share =
                 slot.share.filter(|share| why == DownReason::Waited && others_come && now < share.until);
             let (load, most) = if wish.is_stream {
-                // Streams are spread by their own number, and their servers are never full.
+                // Streams are balanced by their own count, and are not limited by `max_requests`.
                 (server.streams() as u64 * 100, share.and_then(|share| share.streams))
             } else {
                 let share = share.and_then(|share| share.requests);
@@ -276,14 +276,14 @@ impl Upstream {
         Some(Lease::new(Arc::clone(self), settings, server, now, wish.is_stream))
     }
 
-    /// Gives free places to those who wait, in their order.
+    /// Gives free places to waiting requests, in queue order.
     pub(super) fn serve_waiting(self: &Arc<Self>) {
         for is_stream in [true, false] {
             while self.serve_first(is_stream) {}
         }
     }
 
-    /// Gives the first of those who wait a place; false when nobody waits or there is none.
+    /// Gives a place to the first waiting request. Returns false when the queue is empty or no place is free.
     fn serve_first(self: &Arc<Self>, is_stream: bool) -> bool {
         let (first, lease) = {
             let mut state = self.lock();
@@ -293,15 +293,16 @@ impl Upstream {
             let Some(lease) = self.pick(&mut state, &wish, DownReason::Waited) else { return false };
             (state.queue(is_stream).pop(order), lease)
         };
-        // A lease that finds nobody (who waited has just left) is given back by being dropped; the lock is not held here.
+        // If the waiting request has just been cancelled, dropping the lease returns the place. The lock is not held
+        // here.
         if let Some((_, waiter)) = first {
             drop(waiter.sender.send(lease));
         }
         true
     }
 
-    /// Counts the head of a response to a request on `server`, which was counted as a stream or not: it counts less from
-    /// now on, or not at all.
+    /// Counts the head of a response from `server`; `was_stream` says how the request was counted so far. From now on
+    /// the request counts for less, or for nothing.
     pub(super) fn answered(self: &Arc<Self>, server: &Arc<Server>, was_stream: bool, result: Answered) {
         let somebody_waits = {
             let mut state = self.lock();
@@ -328,12 +329,12 @@ impl Upstream {
         }
     }
 
-    /// Counts a request that failed on `server` without a whole response.
+    /// Counts a failed request: `server` sent no complete response.
     pub(super) fn broke(&self, server: &Arc<Server>) {
         self.lock().count_result(server, true);
     }
 
-    /// Frees the place of a request on `server`, or of a stream.
+    /// Releases the place of a request or stream on `server`.
     pub(super) fn free(self: &Arc<Self>, server: &Arc<Server>, held: Held) {
         let somebody_waits = {
             let mut state = self.lock();
@@ -350,13 +351,14 @@ impl Upstream {
         }
     }
 
-    /// Takes note that a server cannot be used, and has it watched until it can.
+    /// Marks a server as down; its prober watches it until it recovers.
     pub fn failed(self: &Arc<Self>, server: &Arc<Server>, reason: &str) {
         server.was_away.store(true, Ordering::Relaxed);
         self.fails(server, reason);
     }
 
-    /// Takes note that a server has broken a new connection: it may be gone, which its prober finds out.
+    /// Marks a server as down because it closed a new connection. Its prober then finds out whether the server is
+    /// gone.
     pub fn cut(self: &Arc<Self>, server: &Arc<Server>) {
         self.fails(server, "closed the connection before an answer");
     }
@@ -365,7 +367,7 @@ impl Upstream {
         let before = {
             let state = self.lock();
             if let Some(slot) = state.slots.iter().find(|slot| Arc::ptr_eq(&slot.server, server)) {
-                // Its name may lead elsewhere by now.
+                // The host name may resolve to other addresses by now.
                 state.names.look(slot.name.as_deref());
             }
             server.becomes(ServerHealth::Failing, Some(reason.to_owned()))
@@ -373,13 +375,13 @@ impl Upstream {
         if before != ServerHealth::Failing {
             tracing::warn!(upstream = self.name, server = server.label, reason, "server is down");
             server.look.notify_one();
-            // It may have been the last but the backups, whose turn it is now.
+            // If that was the last server but the backups, they take over now.
             self.serve_waiting();
         }
     }
 
-    /// Takes note that a server can be used: when that was not known before, those who wait go to it at once, up to its
-    /// share of them while others may come as well.
+    /// Marks a server as up. If it was not up before, waiting requests are sent to it at once, up to its share of
+    /// them while other servers may recover too.
     pub(super) fn recovered(self: &Arc<Self>, server: &Arc<Server>) {
         let share = {
             let mut state = self.lock();
@@ -403,7 +405,7 @@ impl Upstream {
         });
     }
 
-    /// Lets a server finish what it has and gives it nothing new, or ends that.
+    /// Starts or ends draining: a draining server finishes its requests and gets no new ones.
     pub(super) fn drain(self: &Arc<Self>, server: &Arc<Server>, draining: bool) {
         let before = {
             let _state = self.lock();
@@ -412,12 +414,13 @@ impl Upstream {
         if before != draining {
             let (upstream, server) = (&self.name, &server.label);
             tracing::info!(upstream, server, draining, "an operator has decided who gets requests");
-            // A server is back, or the backups' turn has come.
+            // Either the server is back, or the backups take over.
             self.serve_waiting();
         }
     }
 
-    /// Whether a server other than `asked`, and than those that `turn` has failed at, could take a request now.
+    /// Whether a server other than `asked`, and other than those at which `turn` has failed, could take a request
+    /// now.
     pub fn has_other(&self, turn: &Selection, asked: &Arc<Server>) -> bool {
         let settings = self.settings.load();
         let has_room = |slot: &Slot| {
@@ -433,25 +436,25 @@ impl Upstream {
         others().any(|slot| has_room(slot) && !(primary && slot.backup))
     }
 
-    /// Whether one more request may be sent again.
+    /// Whether the retry budget allows another retry.
     pub fn may_retry(&self) -> bool {
         let percent = self.settings.load().retry.budget;
         self.lock().budget.has_left(Instant::now(), percent)
     }
 
-    /// A request is sent again.
+    /// Counts a retry.
     pub fn retries(&self) {
         self.lock().budget.spend(Instant::now());
     }
 
-    /// Everything that changes together.
+    /// Locks the state.
     pub(super) fn lock(&self) -> MutexGuard<'_, GroupState> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 impl GroupState {
-    /// The queue of streams, or that of other requests.
+    /// Queue of streams, or of other requests.
     pub(super) fn queue(&mut self, of_streams: bool) -> &mut Queue<Waiter> {
         if of_streams { &mut self.streams } else { &mut self.queue }
     }
@@ -460,7 +463,7 @@ impl GroupState {
         !self.queue.is_empty() || !self.streams.is_empty()
     }
 
-    /// Counts what became of a request, and decides anew who is an outlier where that may have changed.
+    /// Counts the result of a request, and updates the outliers if it may change them.
     fn count_result(&mut self, server: &Arc<Server>, failed: bool) {
         let now = clock::now();
         let Some(slot) = self.slots.iter_mut().find(|slot| Arc::ptr_eq(&slot.server, server)) else { return };
@@ -490,7 +493,8 @@ impl GroupState {
         }
     }
 
-    /// A server has come, or come back: how many of those who wait it may have while others may come too.
+    /// Handles a server that has come up: returns the share of waiting requests that it may take while other servers
+    /// may recover too.
     fn returned(&mut self, server: &Arc<Server>, before: ServerHealth) -> Option<Share> {
         let now = Instant::now();
         let servers = self.slots.iter().filter(|slot| slot.is_for_all()).count().max(1);
@@ -503,8 +507,8 @@ impl GroupState {
                 slot.returned = Some(now);
             }
             if server.was_away.swap(false, Ordering::Relaxed) && before == ServerHealth::Failing {
-                // Requests that its end has cut say nothing of what has come in its place. One that breaks connections
-                // and was there all the time is the same as before.
+                // Requests cut off when the server went away say nothing about the process that replaced it. A server
+                // that breaks connections and was reachable all the time is still the same one.
                 slot.results = outlier::results();
                 server.outlier.store(false, Ordering::Relaxed);
             }

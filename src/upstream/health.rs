@@ -1,4 +1,4 @@
-//! Asking a server whether it can be used: at once and often while it is down, at intervals while it is up.
+//! Health checks: probes a server often while it is down, and at the configured interval while it is up.
 
 use std::{
     io,
@@ -16,24 +16,24 @@ use tokio::{
 use super::{Server, Upstream, connect::connect, server};
 use crate::{config::Health, message::write_fields};
 
-/// Pause between two questions to a server that has just gone.
+/// Pause between two probes of a server that has just gone down.
 const SOON: Duration = Duration::from_millis(100);
 
-/// Pause once it has been gone for longer than [`LONG_GONE`]: a worker that loads for minutes need not be asked
-/// ten times a second.
+/// Pause between two probes once the server has been down for longer than [`LONG_GONE`]: a worker that loads for
+/// minutes need not be probed ten times a second.
 const LATER: Duration = Duration::from_millis(500);
 const LONG_GONE: Duration = Duration::from_secs(60);
 
-/// Most bytes read of the answer to a question: its first line is enough.
+/// Most bytes read of a probe's response: the status line suffices.
 const STATUS_LINE: usize = 512;
 
-/// A way to find out whether a server can be used.
+/// A way to probe a server.
 pub(super) trait Probe: Send + Sync + 'static {
-    /// Asks a server.
+    /// Probes a server.
     ///
     /// # Errors
     ///
-    /// Why it cannot be used.
+    /// The reason why the server cannot be used.
     fn ask(
         &self,
         upstream: &Upstream,
@@ -41,7 +41,7 @@ pub(super) trait Probe: Send + Sync + 'static {
     ) -> impl Future<Output = io::Result<HealthReply>> + Send;
 }
 
-/// Connects to the server, and asks for the path of `health` where there is one.
+/// Probes over the network: connects, and requests the path of `health` if one is configured.
 struct Network;
 
 impl Probe for Network {
@@ -58,13 +58,13 @@ impl Probe for Network {
     }
 }
 
-/// Watches a server over the network for as long as it and its upstream are in use.
+/// Starts a prober that runs for as long as the server and its upstream are in use.
 pub(super) fn watch(upstream: &Arc<Upstream>, server: &Arc<Server>) {
     let prober = tokio::spawn(run(Arc::downgrade(upstream), Arc::clone(server), Network));
     server.watched_by(prober.abort_handle());
 }
 
-/// Keeps an upstream informed of a server's health.
+/// Probes a server repeatedly and updates its health.
 pub(super) async fn run(upstream: Weak<Upstream>, server: Arc<Server>, probe: impl Probe) {
     let mut down_since = None;
     let settings = || upstream.upgrade().map(|upstream| upstream.settings());
@@ -75,13 +75,13 @@ pub(super) async fn run(upstream: Weak<Upstream>, server: Arc<Server>, probe: im
                 () = server.look.notified() => {}
                 () = pause_while_up(now.health.as_ref()) => {}
             }
-            // A reload may have woken us.
+            // A reload may have ended the pause.
             now = match settings() {
                 Some(settings) => settings,
                 None => return,
             };
             if server.health() == server::ServerHealth::Up && now.health.is_none() {
-                // Nothing to ask of a server that is up.
+                // Without `health`, a server that is up is not probed.
                 continue;
             }
         }
@@ -97,7 +97,7 @@ pub(super) async fn run(upstream: Weak<Upstream>, server: Arc<Server>, probe: im
     }
 }
 
-/// Tells the upstream what came of a question; gives the pause before the next one to a server that is down.
+/// Applies the result of a probe. Returns the pause before the next one if the server is down.
 fn take_note(
     upstream: &Arc<Upstream>,
     server: &Arc<Server>,
@@ -112,7 +112,7 @@ fn take_note(
             None
         }
         Ok(HealthReply::Nothing) if server.health() == server::ServerHealth::Up => {
-            // It may only be busy: others are preferred, and the last one is never given up for it.
+            // The server may only be busy: prefer others, but keep the last one in use.
             server.silence().timed_out(Instant::now());
             None
         }
@@ -136,17 +136,17 @@ fn take_note(
     }
 }
 
-/// Whether it is us who lack something (descriptors, ports, memory): no fault of the server.
+/// Whether the error is a shortage on this machine (file descriptors, ports, memory) and not the server's fault.
 pub(crate) fn is_our_own_want(error: &io::Error) -> bool {
     use rustix::io::Errno;
     let wants = [Errno::MFILE, Errno::NFILE, Errno::ADDRNOTAVAIL, Errno::NOMEM, Errno::NOBUFS];
     Errno::from_io_error(error).is_some_and(|error| wants.contains(&error))
 }
 
-/// The words of [`why`] for a server that was not there.
+/// Results of [`why`] that mean that no server was listening.
 pub(super) const OUT_OF_REACH: [&str; 3] = ["refused", "absent", "unreachable"];
 
-/// Why a connection failed, in a word.
+/// Short reason why a connection failed.
 pub(crate) fn why(error: &io::Error) -> &'static str {
     match error.kind() {
         io::ErrorKind::ConnectionRefused => "refused",
@@ -155,13 +155,13 @@ pub(crate) fn why(error: &io::Error) -> &'static str {
         io::ErrorKind::WouldBlock => "busy",
         io::ErrorKind::TimedOut => "timeout",
         io::ErrorKind::HostUnreachable | io::ErrorKind::NetworkUnreachable => "unreachable",
-        // What comes of a handshake.
+        // Errors of the TLS handshake.
         io::ErrorKind::InvalidData => "tls",
         _ => "error",
     }
 }
 
-/// Until the next question to a server that is up; for ever when there is none to ask.
+/// Waits until the next probe of a server that is up; for ever without `health`.
 async fn pause_while_up(health: Option<&Health>) {
     match health {
         Some(health) => sleep(health.every).await,
@@ -169,15 +169,15 @@ async fn pause_while_up(health: Option<&Health>) {
     }
 }
 
-/// What a server says of itself.
+/// Result of a probe that could connect.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum HealthReply {
     Well,
-    /// It takes connections, and does not answer in time.
+    /// The server accepted the connection and did not respond in time.
     Nothing,
 }
 
-/// Whether a server that takes a connection can be used: where a path is configured, it answers to it as expected.
+/// Probes over an open connection: if a path is configured, the response must have an expected status.
 async fn ask(
     stream: impl AsyncRead + AsyncWrite + Unpin,
     health: Option<&Health>,
@@ -189,8 +189,8 @@ async fn ask(
     }
 }
 
-/// The request of a probe. Applications refuse what does not look like one of their clients' (Django's `ALLOWED_HOSTS`),
-/// and Galaxy what comes without X-Forwarded-For.
+/// Request of a probe. Applications refuse requests that do not look like those of their clients (Django's
+/// `ALLOWED_HOSTS`), and Galaxy refuses requests without X-Forwarded-For.
 fn request(health: &Health) -> BytesMut {
     let host = health.host.as_deref().unwrap_or("localhost");
     let mut request = BytesMut::from(format!("GET {} HTTP/1.1\r\nHost: {host}\r\n", health.path).as_bytes());
@@ -215,7 +215,7 @@ async fn question(mut stream: impl AsyncRead + AsyncWrite + Unpin, health: &Heal
         }
     }
     let mut response = httparse::Response::new(&mut []);
-    // Only the first line matters; that no room is left for fields is no error here.
+    // Only the status line matters: running out of room for headers is not an error here.
     let _ = response.parse(&answer);
     let as_expected = |code: u16| match health.expect.as_slice() {
         [] => (200..=299).contains(&code),

@@ -1,4 +1,4 @@
-//! Waiting for a server: in order, for as long as `hold` says, over all attempts of a request.
+//! Waiting for a server: in order of arrival, at most `hold` over all attempts of a request.
 
 use std::{sync::Arc, time::Duration};
 
@@ -11,24 +11,24 @@ use super::{
 };
 use crate::clock;
 
-/// A request's way through an upstream, over all of its attempts.
+/// State of a request in an upstream, over all of its attempts.
 #[derive(Default)]
 pub struct Selection {
     ticket: Option<Ticket>,
     wish: Wish,
     /// Whether the request has had a place on a server.
     was_placed: bool,
-    /// How long it has waited for a server so far; `None` when it never had to.
+    /// Total time spent waiting for a server; `None` if the request never waited.
     pub waited: Option<Duration>,
 }
 
 impl Selection {
-    /// It wants the server of this key (`balance = "hash:…"`).
+    /// Sets the hash key (`balance = "hash:…"`).
     pub fn wants(&mut self, key: Option<u64>) {
         self.wish.key = key;
     }
 
-    /// Says whether the request asks for an event stream or a tunnel.
+    /// Sets whether the request is for an event stream or a tunnel.
     pub fn is_for_stream(&mut self, is_stream: bool) {
         self.wish.is_stream = is_stream;
     }
@@ -38,7 +38,7 @@ impl Selection {
         self.wish.tried.iter().any(|tried| Arc::ptr_eq(tried, server))
     }
 
-    /// This request has failed at `server`: another one first from now on.
+    /// Records that the request has failed at `server`: other servers are preferred from now on.
     pub fn avoid(&mut self, server: &Arc<Server>) {
         self.wish.tried.push(Arc::clone(server));
     }
@@ -47,23 +47,22 @@ impl Selection {
 /// Why a request got no server.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum NoServer {
-    /// It waited for as long as it may.
+    /// The request has waited for its whole `hold`.
     #[error("no server could be used for as long as it may be held ({})", humantime::format_duration(*.0))]
     Expired(Duration),
-    /// As many wait as may.
+    /// The queue is full.
     #[error("{0} requests are waiting already")]
     QueueFull(usize),
-    /// A reload has taken the upstream away: the request needs another route.
+    /// A reload has removed the upstream: the request needs another route.
     #[error("the upstream is no longer configured")]
     Gone,
-    /// The process ends.
+    /// The process is stopping.
     #[error("the proxy is stopping, and grace is over")]
     Stopping,
 }
 
 impl Upstream {
-    /// Gets a place on the best server, waiting for one if need be: for as long as `hold` over all the times that the
-    /// request waits.
+    /// Acquires a place on the best server. Waits if necessary, at most `hold` over all attempts of the request.
     ///
     /// # Errors
     ///
@@ -77,11 +76,12 @@ impl Upstream {
                 return Err(NoServer::Stopping);
             }
             if state.gone {
-                // Its number here means nothing in another queue.
+                // The ticket is meaningless in another upstream's queue.
                 turn.ticket = None;
                 return Err(NoServer::Gone);
             }
-            // Its number is that of its arrival: a connection that fails costs it no place.
+            // The ticket is drawn once, on arrival: a failed connection does not cost the request its place in the
+            // queue.
             let is_new = turn.ticket.is_none();
             let queue = state.queue(turn.wish.is_stream);
             let ticket = *turn.ticket.get_or_insert_with(|| queue.ticket());
@@ -89,7 +89,7 @@ impl Upstream {
             if is_new {
                 state.budget.request(started);
             }
-            // Who waits already goes first.
+            // Requests that are waiting already go first.
             if waiting == 0
                 && let Some(lease) = self.pick(&mut state, &turn.wish, DownReason::Arrived)
             {
@@ -100,7 +100,7 @@ impl Upstream {
                 let last = self.last_resort(&mut state, turn);
                 return last.ok_or(NoServer::Expired(Duration::ZERO));
             }
-            // Who has had a place keeps the right to one.
+            // The limit of the queue does not apply to a request that has had a place before.
             if is_new && waiting >= self.settings.load().queue {
                 self.metrics.refused.inc();
                 return Err(NoServer::QueueFull(waiting));
@@ -129,9 +129,9 @@ impl Upstream {
 }
 
 impl Upstream {
-    /// A place on a server that is taken to be down, for a request that would be refused because all are and has tried none
-    /// itself: the server may have come back since it was asked last. One that has said itself that it cannot be used gets
-    /// nothing.
+    /// Acquires a place on a server that is marked as down, for a request that would be refused otherwise because all
+    /// servers are down, and that has tried none itself. The server may have recovered since its last probe. Servers
+    /// that failed their health check are not tried.
     fn last_resort(self: &Arc<Self>, state: &mut GroupState, turn: &mut Selection) -> Option<Lease> {
         let asked = self.settings.load().health.is_some();
         if turn.was_placed || state.slots.iter().any(|slot| slot.server.is_usable(asked)) {
@@ -142,7 +142,7 @@ impl Upstream {
     }
 }
 
-/// What becomes of a request in the queue.
+/// How the wait of a request ended.
 #[derive(Debug, Clone, Copy)]
 enum HoldOutcome {
     Served,
@@ -151,7 +151,7 @@ enum HoldOutcome {
     Gone,
 }
 
-/// A request in the queue; takes itself out, and tells what became of it, however it ends.
+/// Guard of a request in the queue. On drop it leaves the queue and records the metrics, however the wait ended.
 struct QueuedRequest<'a> {
     upstream: &'a Upstream,
     ticket: Ticket,
@@ -171,7 +171,7 @@ impl Drop for QueuedRequest<'_> {
             HoldOutcome::Expired => metrics.expired.inc(),
             HoldOutcome::Left => metrics.left.inc(),
             HoldOutcome::Gone => {
-                // It goes on waiting elsewhere, with another number, and is counted there.
+                // The request goes on to wait in another upstream, with a new ticket, and is counted there.
                 self.turn.ticket = None;
                 return;
             }

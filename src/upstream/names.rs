@@ -1,4 +1,5 @@
-//! Host names among the servers: looked up again whenever their records are due, each address a server of its own.
+//! DNS: host names among the servers are resolved again whenever their records expire; each address is a server of
+//! its own.
 
 use std::{
     net::{IpAddr, SocketAddr},
@@ -22,33 +23,33 @@ use tokio::{
 use super::Upstream;
 use crate::config::{self, ServerAddress};
 
-/// The least and the longest time between two lookups, whatever the records say.
+/// Shortest and longest time between two lookups, whatever the TTL.
 const SOONEST: Duration = Duration::from_secs(1);
 const LATEST: Duration = Duration::from_secs(300);
 
-/// How long a name service may take for one question.
+/// Timeout of one DNS query.
 const WITHIN: Duration = Duration::from_secs(3);
 
-/// How long the question for addresses of the other family may take.
+/// Timeout of the query for addresses of the other family.
 const OTHER_WITHIN: Duration = Duration::from_millis(500);
 
-/// The host names of one upstream.
+/// Host names of one upstream.
 #[derive(Default)]
 pub(super) struct ResolvedNames(Vec<Name>);
 
-/// A host name, and where it leads.
+/// A host name and its addresses.
 struct Name {
-    /// As in the file, with its port.
+    /// Name and port, as in the configuration.
     text: String,
-    /// One for each server.
+    /// Addresses of the first family, one for each server.
     first: Vec<IpAddr>,
     /// Addresses of the other family.
     other: Vec<IpAddr>,
-    /// None of its servers takes connections at the first family of addresses: those at the other are used too.
+    /// No server accepts connections at an address of the first family, so those of the other family are used too.
     falls_back: bool,
-    /// Why there is no address.
+    /// Reason why there is no address.
     error: Option<String>,
-    /// Has it looked up again soon.
+    /// Wakes the task that resolves the name.
     look: Arc<Notify>,
     task: Option<AbortHandle>,
 }
@@ -61,27 +62,27 @@ impl Drop for Name {
     }
 }
 
-/// A host name that nobody follows yet.
+/// A host name whose resolving task has not been started.
 pub(super) struct Unfollowed {
     text: String,
     host: String,
     look: Arc<Notify>,
 }
 
-/// What became of a lookup.
+/// Result of a lookup.
 #[derive(Debug)]
 pub(super) enum Lookup {
-    /// The addresses of its servers (IPv4 where there is any: a host with both kinds of address is one server), those of
-    /// the other family unless that question failed, and how long they hold.
+    /// Addresses of the first family (IPv4 where there is any: a host with both kinds of address is one server),
+    /// those of the other family unless that query failed, and their TTL.
     Found(Vec<IpAddr>, Option<Vec<IpAddr>>, Duration),
-    /// There is no such name, or it has no addresses.
+    /// The name does not exist or has no addresses.
     Nowhere(String),
-    /// The name service could not be asked; what was known before holds.
+    /// The query failed; the addresses known before remain in use.
     Failed(String),
 }
 
 impl ResolvedNames {
-    /// Keeps the names that a new configuration has, and gives those that are new.
+    /// Keeps the names of a new configuration, and returns those that are new.
     pub(super) fn keep(&mut self, settings: &config::UpstreamSettings) -> Vec<Unfollowed> {
         let configured = settings.servers.iter().filter_map(|server| match &server.address {
             ServerAddress::Name(host, _) => Some((server.address.to_string(), host.clone())),
@@ -112,7 +113,7 @@ impl ResolvedNames {
         unfollowed
     }
 
-    /// Takes over what was found; whether anything has changed.
+    /// Applies the result of a lookup. Returns whether anything has changed.
     pub(super) fn resolved(&mut self, name: &str, found: Lookup) -> bool {
         let Some(name) = self.0.iter_mut().find(|one| one.text == name) else { return false };
         let (first, other, error) = match found {
@@ -136,7 +137,7 @@ impl ResolvedNames {
         changes
     }
 
-    /// Uses the other family of a name's addresses too, or no longer; whether that changes where it leads.
+    /// Starts or stops using the other address family of a name too. Returns whether that changes its addresses.
     pub(super) fn fall_back(&mut self, name: &str, falls_back: bool) -> bool {
         let Some(name) = self.0.iter_mut().find(|one| one.text == name) else { return false };
         let changes = name.falls_back != falls_back && !name.other.is_empty();
@@ -148,7 +149,7 @@ impl ResolvedNames {
         changes
     }
 
-    /// Where a name leads, as far as is known.
+    /// Current addresses of a name.
     pub(super) fn addresses(&self, name: &str) -> impl Iterator<Item = IpAddr> {
         let name = self.find(name);
         let first = name.into_iter().flat_map(|name| &name.first);
@@ -156,25 +157,25 @@ impl ResolvedNames {
         first.chain(other).copied()
     }
 
-    /// Whether an address is of a name's first family.
+    /// Whether an address belongs to the first family of a name.
     pub(super) fn is_first(&self, name: &str, address: IpAddr) -> bool {
         self.find(name).is_some_and(|name| name.first.contains(&address))
     }
 
-    /// Names that lead nowhere, and why.
+    /// Names without an address, and the reasons.
     pub(super) fn unresolved(&self) -> Vec<(String, String)> {
         let nowhere = self.0.iter().filter(|name| name.first.is_empty());
         nowhere.map(|name| (name.text.clone(), name.error.clone().unwrap_or_default())).collect()
     }
 
-    /// Has a name looked up again: a server of it has failed.
+    /// Triggers another lookup of a name, because one of its servers has failed.
     pub(super) fn look(&self, name: Option<&str>) {
         if let Some(name) = name.and_then(|name| self.find(name)) {
             name.look.notify_one();
         }
     }
 
-    /// Follows none any more.
+    /// Removes all names and stops their tasks.
     pub(super) fn clear(&mut self) {
         self.0.clear();
     }
@@ -186,14 +187,14 @@ impl ResolvedNames {
     fn followed_by(&mut self, name: &str, task: AbortHandle) {
         match self.0.iter_mut().find(|one| one.text == name) {
             Some(name) => name.task = Some(task),
-            // It has left the list meanwhile.
+            // The name was removed meanwhile.
             None => task.abort(),
         }
     }
 }
 
 impl Unfollowed {
-    /// Looks the name up, again and again, for as long as the upstream has it.
+    /// Starts the task that resolves the name repeatedly for as long as the upstream has it.
     pub(super) fn follow(self, upstream: &Arc<Upstream>) {
         let (name, weak) = (self.text.clone(), Arc::downgrade(upstream));
         let task = tokio::spawn(async move {
@@ -221,10 +222,10 @@ impl Unfollowed {
     }
 }
 
-/// Asks the name servers, or those of the system.
+/// Resolves a host name with the given name servers, or with those of the system.
 async fn look_up(host: &str, name_servers: Vec<SocketAddr>) -> Lookup {
     let host = host.to_owned();
-    // The system's files are read anew, so that a change of theirs needs no restart.
+    // The system's files are read anew, so that changes take effect without a restart.
     let (resolver, names) = match tokio::task::spawn_blocking(move || questions(&host, &name_servers)).await {
         Ok(Ok(questions)) => questions,
         Ok(Err(error)) => return Lookup::Failed(error.to_string()),
@@ -233,13 +234,14 @@ async fn look_up(host: &str, name_servers: Vec<SocketAddr>) -> Lookup {
     ask(&resolver, names).await
 }
 
-/// Where the first of these names leads that leads anywhere. It is nowhere only when every question was answered so:
-/// a question that fails must not cost the servers that are known.
+/// Resolves the first of `names` that has addresses. The result is `Nowhere` only when every query was answered with
+/// that: a query that fails must not remove the servers that are known.
 async fn ask(resolver: &TokioResolver, names: Vec<rr::Name>) -> Lookup {
     let mut failed = None;
     for name in names {
         let v4 = ask_for(resolver, name.clone(), RecordType::A, WITHIN).await;
-        // Where there is IPv4 nobody waits long for what is rarely needed: some name services drop the question.
+        // With IPv4 addresses at hand, do not wait long for the other family, which is rarely needed: some name
+        // servers drop the query.
         let within = if matches!(v4, Ok(Some(_))) { OTHER_WITHIN } else { WITHIN };
         let v6 = ask_for(resolver, name, RecordType::AAAA, within).await;
         match (v4, v6) {
@@ -257,11 +259,11 @@ async fn ask(resolver: &TokioResolver, names: Vec<rr::Name>) -> Lookup {
     failed.map_or_else(|| Lookup::Nowhere("the name does not resolve".into()), Lookup::Failed)
 }
 
-/// The addresses of one kind that a name has, and for how long; `None` where it has none.
+/// Addresses of one kind and their TTL; `None` if the name has none.
 ///
 /// # Errors
 ///
-/// Why the name service has not said, in words.
+/// The reason why the query failed.
 async fn ask_for(
     resolver: &TokioResolver,
     name: rr::Name,
@@ -275,14 +277,14 @@ async fn ask_for(
         Err(_) => return Err("the name service does not answer".into()),
     };
     let mut addresses: Vec<_> = found.answers().iter().filter_map(|record| record.data.ip_addr()).collect();
-    // Name servers rotate them; here their order means nothing.
+    // Name servers rotate the addresses; their order means nothing here.
     addresses.sort_unstable();
     addresses.dedup();
     let ttl = found.valid_until().saturating_duration_since(std::time::Instant::now());
     Ok((!addresses.is_empty()).then_some((addresses, ttl)))
 }
 
-/// Whom to ask, and for which names in turn.
+/// Resolver to use, and the names to try in order.
 fn questions(host: &str, name_servers: &[SocketAddr]) -> Result<(TokioResolver, Vec<rr::Name>), NetError> {
     let (config, mut options) = if name_servers.is_empty() {
         read_system_conf()?
@@ -302,7 +304,7 @@ fn questions(host: &str, name_servers: &[SocketAddr]) -> Result<(TokioResolver, 
     Ok((builder.with_options(options).build()?, names))
 }
 
-/// A name as it is, and with what the system's search list adds to it (resolv.conf(5)).
+/// The name itself, and the names that the system's search list derives from it (resolv.conf(5)).
 fn names(host: &rr::Name, config: &ResolverConfig, ndots: usize) -> Vec<rr::Name> {
     let mut whole = host.clone();
     whole.set_fqdn(true);

@@ -1,39 +1,39 @@
-//! Whether a server that takes requests answers any of them.
+//! Passive health check on silence: detects a server that accepts requests and responds to none.
 //!
-//! A worker that is loading its application accepts connections and says nothing for a minute. A worker that is at
-//! work on one slow request says nothing about that one, and answers others. So a server is silent when it owes
-//! answers, or connections, and has begun none for a while: it gets new requests only when no other server can take
-//! them, and is as good as any the moment it begins an answer.
+//! A worker that is loading its application accepts connections and sends nothing for a minute. A worker that is busy
+//! with one slow request sends nothing for that one, and responds to others. A server is therefore silent when it
+//! owes responses, or connections, and has begun none for a while. A silent server gets new requests only when no
+//! other server can take them, and counts as healthy again as soon as it begins a response.
 
 use std::time::Duration;
 
 use tokio::time::Instant;
 
-/// How long a server may owe answers, or connections, and begin none before others are preferred.
+/// Longest time that a server may owe responses, or connections, and begin none before others are preferred.
 const PATIENCE: Duration = Duration::from_secs(2);
 
-/// How long others are preferred to a silent server. Then one more request may find out: a single slow answer must not
-/// starve a server for ever, and a server that hangs must not get many.
+/// Time for which others are preferred to a silent server. Then one more request tests it: a single slow response
+/// must not starve a server for ever, and a server that hangs must not get many requests.
 const DOUBT: Duration = Duration::from_secs(10);
 
-/// What a server owes.
+/// Outstanding connections and responses of a server.
 #[derive(Debug, Default)]
 pub(super) struct Silence {
-    /// Connections that are being made.
+    /// Connections being established.
     connections: Owed,
-    /// Answers to requests sent whole.
+    /// Responses to requests that were sent completely.
     answers: Owed,
-    /// When it was last given a request.
+    /// Time at which the server last got a request.
     chosen: Option<Instant>,
-    /// When a request had waited for its answer as long as it may, if nothing has been heard since.
+    /// Time at which a request timed out, if the server has sent nothing since.
     doubted: Option<Instant>,
 }
 
-/// Things that are owed.
+/// Outstanding events of one kind.
 #[derive(Debug, Default)]
 struct Owed {
     count: usize,
-    /// When one was last given, or the first began to be owed.
+    /// Time of the last one, or at which the first became outstanding.
     since: Option<Instant>,
 }
 
@@ -64,53 +64,53 @@ fn longer_than(now: Instant, since: Option<Instant>, most: Duration) -> bool {
 }
 
 impl Silence {
-    /// It is given a request, for which a connection is made.
+    /// The server got a request, and a connection is being established.
     pub(super) fn chosen(&mut self, now: Instant) {
         self.chosen = Some(now);
         self.connections.begin(now);
     }
 
-    /// The connection is made.
+    /// The connection is established.
     pub(super) fn connected(&mut self, now: Instant) {
         self.connections.given(now);
     }
 
-    /// No connection was made.
+    /// The connection failed.
     pub(super) fn not_connected(&mut self) {
         self.connections.end();
     }
 
-    /// A request is sent, with its body: now an answer is due.
+    /// The request was sent with its body: a response is outstanding.
     pub(super) fn sent(&mut self, now: Instant) {
         self.answers.begin(now);
     }
 
-    /// The answer to a request that was sent whole has begun.
+    /// The response to a request that was sent completely has begun.
     pub(super) fn answered(&mut self, now: Instant) {
         self.answers.end();
         self.spoke(now);
     }
 
-    /// It has said something: an answer to a request that is still being sent, or to a question about its health.
+    /// The server sent something: a response to a request that is still being sent, or to a probe.
     pub(super) fn spoke(&mut self, now: Instant) {
         self.answers.since = Some(now);
         self.doubted = None;
     }
 
-    /// A request, or a question about its health, has waited for its answer as long as it may.
+    /// A request, or a probe, has timed out.
     pub(super) fn timed_out(&mut self, now: Instant) {
         self.doubted = Some(now);
     }
 
-    /// A request that was owed an answer is given up.
+    /// A request with an outstanding response was abandoned.
     pub(super) fn given_up(&mut self) {
         self.answers.end();
     }
 
-    /// Whether others are preferred.
+    /// Whether other servers are preferred.
     ///
-    /// One request is let through now and then all the same: a server at work on something slow shows by it that it
-    /// answers others.
+    /// One request is let through from time to time all the same: a server that is busy with something slow shows by
+    /// it that it responds to others.
     pub(super) fn is_silent(&self, now: Instant) -> bool {
         let overdue = self.answers.is_overdue(now) || self.connections.is_overdue(now);
         (self.doubted.is_some() || overdue) && !longer_than(now, self.chosen.max(self.doubted), DOUBT)

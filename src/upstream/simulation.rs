@@ -1,7 +1,7 @@
-//! Deterministic simulation of queue, hold, retry, health and drain: requests, servers that stop, hang and return, and
-//! operators that drain and reload, on a paused clock, without a socket. A seed decides everything.
+//! Deterministic simulation of queue, hold, retry, health and drain, on a paused clock and without sockets: requests
+//! arrive, servers stop, hang and recover, operators drain and reload. A seed decides everything.
 //!
-//! `SEED=7` runs one seed, `SEEDS=100000` so many (`make simulate`).
+//! `SEED=7` runs one seed, `SEEDS=100000` runs that many (`make simulate`).
 
 use std::{
     collections::BTreeMap,
@@ -27,33 +27,33 @@ use super::{
 };
 use crate::{config, observe::HoldMetrics};
 
-/// Seeds that are run where nothing else is said.
+/// Default number of seeds.
 const SEEDS: u64 = 1_000;
 
-/// How long requests arrive and things happen; after that every server is well.
+/// Milliseconds during which requests arrive and events happen; after that every server is up.
 const STORY: u64 = 20_000;
 
-/// How long somebody may wait beside a server with room: a probe, and the time for which a server that has returned
-/// leaves some of those who wait to others.
+/// Longest time that a request may wait beside a server with room: a probe, and the time for which a server that has
+/// recovered leaves waiting requests to others.
 const NOTICED: Duration = Duration::from_millis(3_500);
 
 const PATHS: [&str; 4] = ["/simulated/a", "/simulated/b", "/simulated/c", "/simulated/d"];
 
-/// A server process as it is.
+/// State of a simulated server process.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct SimulatedMachine {
-    /// Changes when it dies, which cuts what was in flight.
+    /// Changes when the process dies, which cuts off what was in flight.
     life: u64,
-    /// Whether connections are taken.
+    /// Whether connections are accepted.
     listens: bool,
-    /// Whether they are taken and nothing else happens.
+    /// Whether connections are accepted and nothing else happens.
     hangs: bool,
 }
 
-/// All processes, by the labels of their servers.
+/// Processes by label of the server.
 type Machines = Arc<BTreeMap<String, watch::Sender<SimulatedMachine>>>;
 
-/// Asks a simulated process.
+/// Probes a simulated process.
 struct Simulated(Machines);
 
 impl Probe for Simulated {
@@ -70,39 +70,39 @@ impl Probe for Simulated {
     }
 }
 
-/// What a request is.
+/// A simulated request.
 #[derive(Debug, Clone)]
 struct Plan {
     arrives: Duration,
     idempotent: bool,
     is_stream: bool,
     hold: Duration,
-    /// How long its server works on it.
+    /// Time that the server works on the request.
     work: Duration,
-    /// How long its response takes.
+    /// Duration of the response body.
     body: Duration,
-    /// When its client leaves.
+    /// Time after which the client leaves.
     patience: Duration,
 }
 
-/// What became of a request.
+/// Outcome of a request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Fate {
     Answered,
     /// 503: no server.
     Refused,
-    /// 502: it is not safe to send it again.
+    /// 502: a retry is not safe.
     Broken,
     Left,
 }
 
-/// One run.
+/// State of one run.
 struct World {
     upstream: Arc<Upstream>,
     machines: Machines,
-    /// How often a server has begun to work on each request.
+    /// Times that a server has begun to work on each request.
     begun: Mutex<BTreeMap<usize, usize>>,
-    /// When the last reload was.
+    /// Time of the last reload.
     reloaded: Mutex<Option<Instant>>,
 }
 
@@ -135,7 +135,7 @@ impl World {
         Arc::new(Self { upstream, machines, begun: Mutex::default(), reloaded: Mutex::default() })
     }
 
-    /// A request from its arrival to its end.
+    /// Runs a request from its arrival to its end.
     async fn request(&self, id: usize, plan: &Plan) -> Fate {
         sleep(plan.arrives).await;
         timeout(plan.patience, self.attempts(id, plan)).await.unwrap_or(Fate::Left)
@@ -196,7 +196,7 @@ impl World {
         }
     }
 
-    /// Whether a process finishes its work before it dies; while it hangs it does not go on.
+    /// Whether a process finishes its work before it dies. A process that hangs makes no progress.
     async fn works(
         &self,
         machine: &mut watch::Receiver<SimulatedMachine>,
@@ -219,11 +219,11 @@ impl World {
         }
     }
 
-    /// A server that has just been given a request had room for it.
+    /// Asserts that a server that has just been chosen had room.
     fn assert_room(&self, server: &Arc<Server>, is_stream: bool) {
         let is_it = |standing: &&super::Standing| Arc::ptr_eq(&standing.server, server);
         let most = self.upstream.servers().iter().find(is_it).and_then(|standing| standing.max_requests);
-        // A reload at this very moment may have lowered it.
+        // A reload at this very moment may have lowered the limit.
         let reloaded = *self.reloaded.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(most) = most.filter(|_| !is_stream && reloaded != Some(Instant::now())) {
             let load = server.load(20);
@@ -242,7 +242,8 @@ impl World {
         self.machines[&format!("unix:{}", PATHS[server])].send_modify(change);
     }
 
-    /// Whether a server could take another request, and has for long enough been such that this must be known.
+    /// Whether a server could take another request, and has been in that state for long enough that this must be
+    /// noticed.
     fn has_room(&self) -> bool {
         self.upstream.servers().iter().any(|standing| {
             let (server, machine) = (&standing.server, *self.machines[&standing.server.label].borrow());
@@ -251,7 +252,7 @@ impl World {
         })
     }
 
-    /// Looks all the time whether anybody waits beside a server with room.
+    /// Asserts continuously that no request waits beside a server with room.
     async fn watches(&self) {
         let mut since = None;
         loop {
@@ -267,7 +268,7 @@ impl World {
     }
 }
 
-/// Stops, hangs, returns, drains and reloads servers until the story ends; then all is well.
+/// Stops, hangs, restarts, drains and reloads servers; in the end every server is up.
 async fn happens(world: &World, random: &mut Rng, count: usize, asked: bool) {
     let mut times: Vec<u64> = (0..random.usize(0..12)).map(|_| random.u64(0..STORY)).collect();
     times.sort_unstable();
@@ -324,7 +325,7 @@ fn plan(random: &mut Rng) -> Plan {
 
 async fn run(seed: u64) {
     let mut random = Rng::with_seed(seed);
-    // What the code under test draws.
+    // Seeds the random numbers of the code under test.
     fastrand::seed(seed);
     let (count, asked) = (random.usize(1..=PATHS.len()), random.bool());
     let servers: Vec<_> = (0..count).collect();
@@ -332,7 +333,7 @@ async fn run(seed: u64) {
     let plans: Vec<_> = (0..random.usize(1..40)).map(|_| plan(&mut random)).collect();
     let requests = plans.iter().enumerate().map(|(id, plan)| world.request(id, plan));
     let story = async {
-        // Requests and events at once; everything ends, for nobody's work or hold is endless.
+        // Requests and events run at once. All of it ends, because no work and no hold is endless.
         let all = async { tokio::join!(join_all(requests), happens(&world, &mut random, count, asked)).0 };
         timeout(Duration::from_secs(1_000), all).await.expect("a request is lost: it never ends")
     };
@@ -357,7 +358,7 @@ async fn run(seed: u64) {
     world.upstream.retire();
 }
 
-/// Runs seeds on this thread; the first that fails, if one does.
+/// Runs seeds on this thread; returns the first that fails.
 fn run_all(seeds: impl Iterator<Item = u64>) -> Option<u64> {
     let mut failed = None;
     for seed in seeds {
