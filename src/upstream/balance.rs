@@ -35,7 +35,7 @@ impl Candidate {
 /// Reasons to avoid a server while another has fewer. Fields are in order of importance.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Doubts {
-    /// This request has already failed at the server.
+    /// Whether this request has already failed at the server.
     pub tried: bool,
     /// Passive health check: the server has responses outstanding and has begun none for a while.
     pub silent: bool,

@@ -20,10 +20,10 @@ use crate::{
 };
 
 /// Most idle connections that a thread keeps per server.
-const KEPT: usize = 64;
+const MOST_IDLE: usize = 64;
 
 /// Interval at which a thread closes idle connections that have ended.
-const SWEEP: Duration = Duration::from_secs(1);
+const SWEEP_EVERY: Duration = Duration::from_secs(1);
 
 /// A connection to a server.
 #[derive(Debug)]
@@ -206,7 +206,7 @@ impl ConnectionPool {
 
     fn keep(&mut self, server: Arc<Server>, new: IdleConnection) {
         match self.servers.iter_mut().find(|(known, _)| Arc::ptr_eq(known, &server)) {
-            Some((_, kept)) if kept.len() >= KEPT => {}
+            Some((_, kept)) if kept.len() >= MOST_IDLE => {}
             Some((_, kept)) => kept.push(new),
             None => self.servers.push((server, vec![new])),
         }
@@ -227,7 +227,7 @@ impl IdleConnection {
 /// Closes idle connections that have ended, until none is left.
 async fn sweep() {
     loop {
-        tokio::time::sleep(SWEEP).await;
+        tokio::time::sleep(SWEEP_EVERY).await;
         let is_empty = POOL.with_borrow_mut(|pool| {
             let now = Instant::now();
             pool.servers.retain_mut(|(_, kept)| {

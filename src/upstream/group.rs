@@ -1,4 +1,4 @@
-//! One upstream: its servers and their current state.
+//! An upstream: its servers and their current state.
 
 use std::{
     sync::{Arc, Mutex, MutexGuard, PoisonError, atomic::Ordering},
@@ -15,7 +15,7 @@ use super::{
     lease::Held,
     names::ResolvedNames,
     outlier,
-    queue::{Queue, Waiter, Wish},
+    queue::{Preference, Queue, Waiter},
     server::ServerHealth,
     window::{Tally, Window},
 };
@@ -116,7 +116,7 @@ pub enum WaitingFor {
 
 /// Circumstance of a choice.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum DownReason {
+pub(super) enum PickReason {
     /// The request has just arrived.
     Arrived,
     /// The request has waited in the queue.
@@ -191,8 +191,8 @@ impl Upstream {
     /// Reason why requests are waiting; `None` when the queue is empty.
     pub fn waiting_for(&self) -> Option<WaitingFor> {
         let state = self.lock();
-        let asked = self.settings.load().health.is_some();
-        let usable = state.slots.iter().any(|slot| slot.server.is_usable(asked));
+        let health_checks = self.settings.load().health.is_some();
+        let usable = state.slots.iter().any(|slot| slot.server.is_usable(health_checks));
         let what = if usable { WaitingFor::Places } else { WaitingFor::Servers };
         state.has_waiting().then_some(what)
     }
@@ -216,28 +216,29 @@ impl Upstream {
     pub(super) fn pick(
         self: &Arc<Self>,
         state: &mut GroupState,
-        wish: &Wish,
-        why: DownReason,
+        preference: &Preference,
+        reason: PickReason,
     ) -> Option<Lease> {
         let now = clock::now();
         let settings = self.settings.load_full();
-        let others_come =
+        let others_may_recover =
             state.slots.iter().any(|slot| slot.is_for_all() && slot.server.health() != ServerHealth::Up);
-        let method = match (&settings.balance, wish.key) {
+        let method = match (&settings.balance, preference.key) {
             (Balance::RoundRobin, _) => Method::RoundRobin,
             (Balance::Random, _) => Method::Random,
             (Balance::Hash(_), Some(key)) => Method::Hash(key),
             (Balance::Hash(_), None) | (Balance::LeastConn, _) => Method::LeastConn,
         };
-        let hears_reports = settings.load_header.is_some();
+        let uses_reports = settings.load_header.is_some();
         let slots = state.slots.len();
         let mut candidates = std::mem::take(&mut state.candidates);
         candidates.clear();
         candidates.extend(state.slots.iter().map(|slot| {
             let server = &slot.server;
-            let share =
-                slot.share.filter(|share| why == DownReason::Waited && others_come && now < share.until);
-            let (load, most) = if wish.is_stream {
+            let share = slot
+                .share
+                .filter(|share| reason == PickReason::Waited && others_may_recover && now < share.until);
+            let (load, most) = if preference.is_stream {
                 // Streams are balanced by their own count, and are not limited by `max_requests`.
                 (server.streams() as u64 * 100, share.and_then(|share| share.streams))
             } else {
@@ -245,16 +246,17 @@ impl Upstream {
                 let most = share.into_iter().chain(slot.max_requests).min();
                 (server.load(settings.streaming_share), most)
             };
-            let reported = if hears_reports { server.reported_load(now, slot.max_requests) } else { 0 };
+            let reported = if uses_reports { server.reported_load(now, slot.max_requests) } else { 0 };
             Candidate {
                 load: load + reported,
                 weight: slot.weight(now, settings.slow_start),
                 usable: server.is_usable(settings.health.is_some())
-                    || (why == DownReason::LastResort && server.may_be_back(settings.health.is_some())),
+                    || (reason == PickReason::LastResort
+                        && server.may_have_recovered(settings.health.is_some())),
                 backup: slot.backup,
                 full: most.is_some_and(|most| load >= most as u64 * 100),
                 doubts: Doubts {
-                    tried: wish.tried.iter().any(|tried| Arc::ptr_eq(tried, server)),
+                    tried: preference.tried.iter().any(|tried| Arc::ptr_eq(tried, server)),
                     silent: server.is_silent(now),
                     outlier: server.is_outlier() && slot.passed_over < outlier::TURNS * slots,
                 },
@@ -271,9 +273,9 @@ impl Upstream {
         let chosen = &mut state.slots[place?];
         chosen.passed_over = 0;
         let server = Arc::clone(&chosen.server);
-        let count = if wish.is_stream { &server.streams } else { &server.inflight };
+        let count = if preference.is_stream { &server.streams } else { &server.inflight };
         count.fetch_add(1, Ordering::Relaxed);
-        Some(Lease::new(Arc::clone(self), settings, server, now, wish.is_stream))
+        Some(Lease::new(Arc::clone(self), settings, server, now, preference.is_stream))
     }
 
     /// Gives free places to waiting requests, in queue order.
@@ -289,8 +291,8 @@ impl Upstream {
             let mut state = self.lock();
             let order = self.settings.load().queue_order;
             let Some(first) = state.queue(is_stream).first(order) else { return false };
-            let wish = first.wish.clone();
-            let Some(lease) = self.pick(&mut state, &wish, DownReason::Waited) else { return false };
+            let preference = first.preference.clone();
+            let Some(lease) = self.pick(&mut state, &preference, PickReason::Waited) else { return false };
             (state.queue(is_stream).pop(order), lease)
         };
         // If the waiting request has just been cancelled, dropping the lease returns the place. The lock is not held
@@ -304,7 +306,7 @@ impl Upstream {
     /// Counts the head of a response from `server`; `was_stream` says how the request was counted so far. From now on
     /// the request counts for less, or for nothing.
     pub(super) fn answered(self: &Arc<Self>, server: &Arc<Server>, was_stream: bool, result: Answered) {
-        let somebody_waits = {
+        let has_waiting = {
             let mut state = self.lock();
             state.count_result(server, result == Answered::Failed);
             match (was_stream, result == Answered::Stream) {
@@ -324,7 +326,7 @@ impl Upstream {
             }
             state.has_waiting()
         };
-        if somebody_waits {
+        if has_waiting {
             self.serve_waiting();
         }
     }
@@ -336,7 +338,7 @@ impl Upstream {
 
     /// Releases the place of a request or stream on `server`.
     pub(super) fn free(self: &Arc<Self>, server: &Arc<Server>, held: Held) {
-        let somebody_waits = {
+        let has_waiting = {
             let mut state = self.lock();
             let count = if held == Held::Stream { &server.streams } else { &server.inflight };
             count.fetch_sub(1, Ordering::Relaxed);
@@ -346,7 +348,7 @@ impl Upstream {
             }
             state.has_waiting()
         };
-        if somebody_waits {
+        if has_waiting {
             self.serve_waiting();
         }
     }
@@ -354,27 +356,27 @@ impl Upstream {
     /// Marks a server as down; its prober watches it until it recovers.
     pub fn failed(self: &Arc<Self>, server: &Arc<Server>, reason: &str) {
         server.was_away.store(true, Ordering::Relaxed);
-        self.fails(server, reason);
+        self.mark_failing(server, reason);
     }
 
     /// Marks a server as down because it closed a new connection. Its prober then finds out whether the server is
     /// gone.
     pub fn cut(self: &Arc<Self>, server: &Arc<Server>) {
-        self.fails(server, "closed the connection before an answer");
+        self.mark_failing(server, "closed the connection before a response");
     }
 
-    fn fails(self: &Arc<Self>, server: &Arc<Server>, reason: &str) {
+    fn mark_failing(self: &Arc<Self>, server: &Arc<Server>, reason: &str) {
         let before = {
             let state = self.lock();
             if let Some(slot) = state.slots.iter().find(|slot| Arc::ptr_eq(&slot.server, server)) {
                 // The host name may resolve to other addresses by now.
-                state.names.look(slot.name.as_deref());
+                state.names.look_up_again(slot.name.as_deref());
             }
-            server.becomes(ServerHealth::Failing, Some(reason.to_owned()))
+            server.set_health(ServerHealth::Failing, Some(reason.to_owned()))
         };
         if before != ServerHealth::Failing {
             tracing::warn!(upstream = self.name, server = server.label, reason, "server is down");
-            server.look.notify_one();
+            server.wake_prober.notify_one();
             // If that was the last server but the backups, they take over now.
             self.serve_waiting();
         }
@@ -385,7 +387,7 @@ impl Upstream {
     pub(super) fn recovered(self: &Arc<Self>, server: &Arc<Server>) {
         let share = {
             let mut state = self.lock();
-            let before = server.becomes(ServerHealth::Up, None);
+            let before = server.set_health(ServerHealth::Up, None);
             let (upstream, label) = (&self.name, &server.label);
             match before {
                 ServerHealth::Up => return,
@@ -413,15 +415,15 @@ impl Upstream {
         };
         if before != draining {
             let (upstream, server) = (&self.name, &server.label);
-            tracing::info!(upstream, server, draining, "an operator has decided who gets requests");
+            tracing::info!(upstream, server, draining, "server is drained or resumed by an operator");
             // Either the server is back, or the backups take over.
             self.serve_waiting();
         }
     }
 
-    /// Whether a server other than `asked`, and other than those at which `turn` has failed, could take a request
-    /// now.
-    pub fn has_other(&self, turn: &Selection, asked: &Arc<Server>) -> bool {
+    /// Whether a server other than `current`, and other than those at which `selection` has failed, could take a
+    /// request now.
+    pub fn has_other(&self, selection: &Selection, current: &Arc<Server>) -> bool {
         let settings = self.settings.load();
         let has_room = |slot: &Slot| {
             let load = slot.server.load(settings.streaming_share);
@@ -430,7 +432,8 @@ impl Upstream {
         let state = self.lock();
         let others = || {
             let usable = state.slots.iter().filter(|slot| slot.server.is_usable(settings.health.is_some()));
-            usable.filter(|slot| !Arc::ptr_eq(&slot.server, asked) && !turn.has_failed_at(&slot.server))
+            usable
+                .filter(|slot| !Arc::ptr_eq(&slot.server, current) && !selection.has_failed_at(&slot.server))
         };
         let primary = others().any(|slot| !slot.backup);
         others().any(|slot| has_room(slot) && !(primary && slot.backup))
@@ -485,9 +488,14 @@ impl GroupState {
                         server,
                         failed,
                         of = all,
-                        "server fails far more than its peers and gets less"
+                        "server fails far more often than its peers and gets fewer requests"
                     ),
-                    false => tracing::info!(server, failed, of = all, "server fails no more than its peers"),
+                    false => tracing::info!(
+                        server,
+                        failed,
+                        of = all,
+                        "server no longer fails more often than its peers"
+                    ),
                 }
             }
         }

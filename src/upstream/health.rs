@@ -17,12 +17,12 @@ use super::{Server, Upstream, connect::connect, server};
 use crate::{config::Health, message::write_fields};
 
 /// Pause between two probes of a server that has just gone down.
-const SOON: Duration = Duration::from_millis(100);
+const PAUSE: Duration = Duration::from_millis(100);
 
-/// Pause between two probes once the server has been down for longer than [`LONG_GONE`]: a worker that loads for
+/// Pause between two probes once the server has been down for longer than [`LONG_DOWN`]: a worker that loads for
 /// minutes need not be probed ten times a second.
-const LATER: Duration = Duration::from_millis(500);
-const LONG_GONE: Duration = Duration::from_secs(60);
+const LONG_PAUSE: Duration = Duration::from_millis(500);
+const LONG_DOWN: Duration = Duration::from_secs(60);
 
 /// Most bytes read of a probe's response: the status line suffices.
 const STATUS_LINE: usize = 512;
@@ -34,7 +34,7 @@ pub(super) trait Probe: Send + Sync + 'static {
     /// # Errors
     ///
     /// The reason why the server cannot be used.
-    fn ask(
+    fn probe(
         &self,
         upstream: &Upstream,
         server: &Server,
@@ -45,7 +45,7 @@ pub(super) trait Probe: Send + Sync + 'static {
 struct Network;
 
 impl Probe for Network {
-    fn ask(
+    fn probe(
         &self,
         upstream: &Upstream,
         server: &Server,
@@ -53,7 +53,7 @@ impl Probe for Network {
         let (tls, settings) = (upstream.tls(), upstream.settings());
         async move {
             let socket = connect(server, tls.as_ref(), settings.connect_timeout).await?;
-            ask(socket, settings.health.as_ref()).await
+            check(socket, settings.health.as_ref()).await
         }
     }
 }
@@ -61,7 +61,7 @@ impl Probe for Network {
 /// Starts a prober that runs for as long as the server and its upstream are in use.
 pub(super) fn watch(upstream: &Arc<Upstream>, server: &Arc<Server>) {
     let prober = tokio::spawn(run(Arc::downgrade(upstream), Arc::clone(server), Network));
-    server.watched_by(prober.abort_handle());
+    server.set_prober(prober.abort_handle());
 }
 
 /// Probes a server repeatedly and updates its health.
@@ -72,7 +72,7 @@ pub(super) async fn run(upstream: Weak<Upstream>, server: Arc<Server>, probe: im
         if server.health() == server::ServerHealth::Up {
             down_since = None;
             tokio::select! {
-                () = server.look.notified() => {}
+                () = server.wake_prober.notified() => {}
                 () = pause_while_up(now.health.as_ref()) => {}
             }
             // A reload may have ended the pause.
@@ -85,12 +85,12 @@ pub(super) async fn run(upstream: Weak<Upstream>, server: Arc<Server>, probe: im
                 continue;
             }
         }
-        let asked = match upstream.upgrade() {
-            Some(upstream) => probe.ask(&upstream, &server).await,
+        let result = match upstream.upgrade() {
+            Some(upstream) => probe.probe(&upstream, &server).await,
             None => return,
         };
         let Some(upstream) = upstream.upgrade() else { return };
-        if let Some(pause) = take_note(&upstream, &server, asked, &mut down_since) {
+        if let Some(pause) = apply_result(&upstream, &server, result, &mut down_since) {
             drop(upstream);
             sleep(pause).await;
         }
@@ -98,31 +98,31 @@ pub(super) async fn run(upstream: Weak<Upstream>, server: Arc<Server>, probe: im
 }
 
 /// Applies the result of a probe. Returns the pause before the next one if the server is down.
-fn take_note(
+fn apply_result(
     upstream: &Arc<Upstream>,
     server: &Arc<Server>,
-    asked: io::Result<HealthReply>,
+    result: io::Result<HealthReply>,
     down_since: &mut Option<Instant>,
 ) -> Option<Duration> {
-    match asked {
-        Ok(HealthReply::Well) => {
-            server.silence().spoke(Instant::now());
+    match result {
+        Ok(HealthReply::Healthy) => {
+            server.silence().progressed(Instant::now());
             upstream.recovered(server);
             upstream.probed(server, true);
             None
         }
-        Ok(HealthReply::Nothing) if server.health() == server::ServerHealth::Up => {
+        Ok(HealthReply::TimedOut) if server.health() == server::ServerHealth::Up => {
             // The server may only be busy: prefer others, but keep the last one in use.
             server.silence().timed_out(Instant::now());
             None
         }
-        Ok(HealthReply::Nothing) => {
-            upstream.failed(server, "does not answer the question about its health");
-            Some(SOON)
+        Ok(HealthReply::TimedOut) => {
+            upstream.failed(server, "health check timed out");
+            Some(PAUSE)
         }
         Err(error) if is_our_own_want(&error) => {
-            tracing::error!(%error, "cannot ask servers how they are; is the limit of open files too low?");
-            Some(LATER)
+            tracing::error!(%error, "cannot probe servers: out of file descriptors, ports or memory (LimitNOFILE too low?)");
+            Some(LONG_PAUSE)
         }
         Err(error) => {
             match why(&error) {
@@ -131,7 +131,7 @@ fn take_note(
             }
             upstream.probed(server, false);
             let since = *down_since.get_or_insert_with(Instant::now);
-            Some(if since.elapsed() < LONG_GONE { SOON } else { LATER })
+            Some(if since.elapsed() < LONG_DOWN { PAUSE } else { LONG_PAUSE })
         }
     }
 }
@@ -172,20 +172,20 @@ async fn pause_while_up(health: Option<&Health>) {
 /// Result of a probe that could connect.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum HealthReply {
-    Well,
+    Healthy,
     /// The server accepted the connection and did not respond in time.
-    Nothing,
+    TimedOut,
 }
 
 /// Probes over an open connection: if a path is configured, the response must have an expected status.
-async fn ask(
+async fn check(
     stream: impl AsyncRead + AsyncWrite + Unpin,
     health: Option<&Health>,
 ) -> io::Result<HealthReply> {
-    let Some(health) = health else { return Ok(HealthReply::Well) };
-    match timeout(health.timeout, question(stream, health)).await {
-        Ok(answered) => answered.map(|()| HealthReply::Well),
-        Err(_) => Ok(HealthReply::Nothing),
+    let Some(health) = health else { return Ok(HealthReply::Healthy) };
+    match timeout(health.timeout, request_status(stream, health)).await {
+        Ok(checked) => checked.map(|()| HealthReply::Healthy),
+        Err(_) => Ok(HealthReply::TimedOut),
     }
 }
 
@@ -205,25 +205,25 @@ fn request(health: &Health) -> BytesMut {
     request
 }
 
-async fn question(mut stream: impl AsyncRead + AsyncWrite + Unpin, health: &Health) -> io::Result<()> {
+async fn request_status(mut stream: impl AsyncRead + AsyncWrite + Unpin, health: &Health) -> io::Result<()> {
     let path = &health.path;
     stream.write_all(&request(health)).await?;
-    let mut answer = Vec::with_capacity(STATUS_LINE);
-    while !answer.contains(&b'\n') && answer.len() < STATUS_LINE {
-        if stream.read_buf(&mut answer).await? == 0 {
+    let mut received = Vec::with_capacity(STATUS_LINE);
+    while !received.contains(&b'\n') && received.len() < STATUS_LINE {
+        if stream.read_buf(&mut received).await? == 0 {
             return Err(io::ErrorKind::UnexpectedEof.into());
         }
     }
     let mut response = httparse::Response::new(&mut []);
     // Only the status line matters: running out of room for headers is not an error here.
-    let _ = response.parse(&answer);
+    let _ = response.parse(&received);
     let as_expected = |code: u16| match health.expect.as_slice() {
         [] => (200..=299).contains(&code),
         expected => expected.iter().any(|status| status.as_u16() == code),
     };
     match response.code {
         Some(code) if as_expected(code) => Ok(()),
-        Some(code) => Err(io::Error::other(format!("answered {code} to {path}"))),
+        Some(code) => Err(io::Error::other(format!("health check got status {code} for {path}"))),
         None => Err(io::ErrorKind::InvalidData.into()),
     }
 }

@@ -6,8 +6,8 @@ use tokio::{sync::oneshot, time::Instant};
 
 use super::{
     Lease, Server, Upstream,
-    group::{DownReason, GroupState},
-    queue::{Ticket, Waiter, Wish},
+    group::{GroupState, PickReason},
+    queue::{Preference, Ticket, Waiter},
 };
 use crate::clock;
 
@@ -15,7 +15,7 @@ use crate::clock;
 #[derive(Default)]
 pub struct Selection {
     ticket: Option<Ticket>,
-    wish: Wish,
+    preference: Preference,
     /// Whether the request has had a place on a server.
     was_placed: bool,
     /// Total time spent waiting for a server; `None` if the request never waited.
@@ -25,22 +25,22 @@ pub struct Selection {
 impl Selection {
     /// Sets the hash key (`balance = "hash:…"`).
     pub fn wants(&mut self, key: Option<u64>) {
-        self.wish.key = key;
+        self.preference.key = key;
     }
 
     /// Sets whether the request is for an event stream or a tunnel.
     pub fn is_for_stream(&mut self, is_stream: bool) {
-        self.wish.is_stream = is_stream;
+        self.preference.is_stream = is_stream;
     }
 
     /// Whether this request has failed at `server`.
     pub(super) fn has_failed_at(&self, server: &Arc<Server>) -> bool {
-        self.wish.tried.iter().any(|tried| Arc::ptr_eq(tried, server))
+        self.preference.tried.iter().any(|tried| Arc::ptr_eq(tried, server))
     }
 
     /// Records that the request has failed at `server`: other servers are preferred from now on.
     pub fn avoid(&mut self, server: &Arc<Server>) {
-        self.wish.tried.push(Arc::clone(server));
+        self.preference.tried.push(Arc::clone(server));
     }
 }
 
@@ -48,16 +48,16 @@ impl Selection {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum NoServer {
     /// The request has waited for its whole `hold`.
-    #[error("no server could be used for as long as it may be held ({})", humantime::format_duration(*.0))]
+    #[error("no upstream server was available within `hold` ({})", humantime::format_duration(*.0))]
     Expired(Duration),
     /// The queue is full.
-    #[error("{0} requests are waiting already")]
+    #[error("the queue is full: {0} requests are waiting")]
     QueueFull(usize),
     /// A reload has removed the upstream: the request needs another route.
     #[error("the upstream is no longer configured")]
     Gone,
     /// The process is stopping.
-    #[error("the proxy is stopping, and grace is over")]
+    #[error("the proxy is stopping and its grace period is over")]
     Stopping,
 }
 
@@ -67,9 +67,13 @@ impl Upstream {
     /// # Errors
     ///
     /// See [`NoServer`]. Dropping the future leaves the queue.
-    pub async fn acquire(self: &Arc<Self>, turn: &mut Selection, hold: Duration) -> Result<Lease, NoServer> {
+    pub async fn acquire(
+        self: &Arc<Self>,
+        selection: &mut Selection,
+        hold: Duration,
+    ) -> Result<Lease, NoServer> {
         let started = clock::now();
-        let deadline = started + hold.saturating_sub(turn.waited.unwrap_or_default());
+        let deadline = started + hold.saturating_sub(selection.waited.unwrap_or_default());
         let (ticket, place) = {
             let mut state = self.lock();
             if state.stopping {
@@ -77,27 +81,27 @@ impl Upstream {
             }
             if state.gone {
                 // The ticket is meaningless in another upstream's queue.
-                turn.ticket = None;
+                selection.ticket = None;
                 return Err(NoServer::Gone);
             }
             // The ticket is drawn once, on arrival: a failed connection does not cost the request its place in the
             // queue.
-            let is_new = turn.ticket.is_none();
-            let queue = state.queue(turn.wish.is_stream);
-            let ticket = *turn.ticket.get_or_insert_with(|| queue.ticket());
+            let is_new = selection.ticket.is_none();
+            let queue = state.queue(selection.preference.is_stream);
+            let ticket = *selection.ticket.get_or_insert_with(|| queue.ticket());
             let waiting = queue.len();
             if is_new {
                 state.budget.request(started);
             }
             // Requests that are waiting already go first.
             if waiting == 0
-                && let Some(lease) = self.pick(&mut state, &turn.wish, DownReason::Arrived)
+                && let Some(lease) = self.pick(&mut state, &selection.preference, PickReason::Arrived)
             {
-                turn.was_placed = true;
+                selection.was_placed = true;
                 return Ok(lease);
             }
             if hold.is_zero() {
-                let last = self.last_resort(&mut state, turn);
+                let last = self.last_resort(&mut state, selection);
                 return last.ok_or(NoServer::Expired(Duration::ZERO));
             }
             // The limit of the queue does not apply to a request that has had a place before.
@@ -106,19 +110,20 @@ impl Upstream {
                 return Err(NoServer::QueueFull(waiting));
             }
             let (sender, place) = oneshot::channel();
-            let wish = turn.wish.clone();
-            state.queue(wish.is_stream).wait(ticket, Waiter { sender, wish });
+            let preference = selection.preference.clone();
+            state.queue(preference.is_stream).wait(ticket, Waiter { sender, preference });
             (ticket, place)
         };
-        let mut waiting = QueuedRequest { upstream: self, ticket, started, turn, outcome: HoldOutcome::Left };
+        let mut waiting =
+            QueuedRequest { upstream: self, ticket, started, selection, outcome: HoldOutcome::Left };
         let (outcome, result) = match tokio::time::timeout_at(deadline, place).await {
             Ok(Ok(lease)) => {
-                waiting.turn.was_placed = true;
+                waiting.selection.was_placed = true;
                 (HoldOutcome::Served, Ok(lease))
             }
             Ok(Err(_)) if self.lock().stopping => (HoldOutcome::Expired, Err(NoServer::Stopping)),
             Ok(Err(_)) => (HoldOutcome::Gone, Err(NoServer::Gone)),
-            Err(_) => match self.last_resort(&mut self.lock(), waiting.turn) {
+            Err(_) => match self.last_resort(&mut self.lock(), waiting.selection) {
                 Some(lease) => (HoldOutcome::Served, Ok(lease)),
                 None => (HoldOutcome::Expired, Err(NoServer::Expired(hold))),
             },
@@ -132,17 +137,17 @@ impl Upstream {
     /// Acquires a place on a server that is marked as down, for a request that would be refused otherwise because all
     /// servers are down, and that has tried none itself. The server may have recovered since its last probe. Servers
     /// that failed their health check are not tried.
-    fn last_resort(self: &Arc<Self>, state: &mut GroupState, turn: &mut Selection) -> Option<Lease> {
-        let asked = self.settings.load().health.is_some();
-        if turn.was_placed || state.slots.iter().any(|slot| slot.server.is_usable(asked)) {
+    fn last_resort(self: &Arc<Self>, state: &mut GroupState, selection: &mut Selection) -> Option<Lease> {
+        let health_checks = self.settings.load().health.is_some();
+        if selection.was_placed || state.slots.iter().any(|slot| slot.server.is_usable(health_checks)) {
             return None;
         }
-        turn.was_placed = true;
-        self.pick(state, &turn.wish, DownReason::LastResort)
+        selection.was_placed = true;
+        self.pick(state, &selection.preference, PickReason::LastResort)
     }
 }
 
-/// How the wait of a request ended.
+/// Outcome of a request's wait.
 #[derive(Debug, Clone, Copy)]
 enum HoldOutcome {
     Served,
@@ -156,15 +161,15 @@ struct QueuedRequest<'a> {
     upstream: &'a Upstream,
     ticket: Ticket,
     started: Instant,
-    turn: &'a mut Selection,
+    selection: &'a mut Selection,
     outcome: HoldOutcome,
 }
 
 impl Drop for QueuedRequest<'_> {
     fn drop(&mut self) {
-        self.upstream.lock().queue(self.turn.wish.is_stream).leave(self.ticket);
+        self.upstream.lock().queue(self.selection.preference.is_stream).leave(self.ticket);
         let waited = self.started.elapsed();
-        *self.turn.waited.get_or_insert_default() += waited;
+        *self.selection.waited.get_or_insert_default() += waited;
         let metrics = &self.upstream.metrics;
         match self.outcome {
             HoldOutcome::Served => metrics.served.inc(),
@@ -172,10 +177,10 @@ impl Drop for QueuedRequest<'_> {
             HoldOutcome::Left => metrics.left.inc(),
             HoldOutcome::Gone => {
                 // The request goes on to wait in another upstream, with a new ticket, and is counted there.
-                self.turn.ticket = None;
+                self.selection.ticket = None;
                 return;
             }
         }
-        metrics.seconds.observe(self.turn.waited.unwrap_or_default().as_secs_f64());
+        metrics.seconds.observe(self.selection.waited.unwrap_or_default().as_secs_f64());
     }
 }

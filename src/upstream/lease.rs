@@ -103,13 +103,13 @@ impl Lease {
         self.connected();
         match self.stage {
             Stage::Sent => self.server.silence().answered(now),
-            _ => self.server.silence().spoke(now),
+            _ => self.server.silence().progressed(now),
         }
         self.stage = Stage::Answered;
         if let (Some(value), Some(name)) = (report, &self.settings.load_header)
             && let Some(report) = LoadReport::read(name, value, now)
         {
-            self.server.reports(report);
+            self.server.set_report(report);
         }
         self.upstream.answered(&self.server, self.is_stream, result);
         self.is_stream = result == Answered::Stream;

@@ -24,14 +24,14 @@ use super::Upstream;
 use crate::config::{self, ServerAddress};
 
 /// Shortest and longest time between two lookups, whatever the TTL.
-const SOONEST: Duration = Duration::from_secs(1);
-const LATEST: Duration = Duration::from_secs(300);
+const SHORTEST_TTL: Duration = Duration::from_secs(1);
+const LONGEST_TTL: Duration = Duration::from_secs(300);
 
 /// Timeout of one DNS query.
-const WITHIN: Duration = Duration::from_secs(3);
+const QUERY_TIMEOUT: Duration = Duration::from_secs(3);
 
 /// Timeout of the query for addresses of the other family.
-const OTHER_WITHIN: Duration = Duration::from_millis(500);
+const OTHER_QUERY_TIMEOUT: Duration = Duration::from_millis(500);
 
 /// Host names of one upstream.
 #[derive(Default)]
@@ -46,11 +46,11 @@ struct Name {
     /// Addresses of the other family.
     other: Vec<IpAddr>,
     /// No server accepts connections at an address of the first family, so those of the other family are used too.
-    falls_back: bool,
+    use_other: bool,
     /// Reason why there is no address.
     error: Option<String>,
     /// Wakes the task that resolves the name.
-    look: Arc<Notify>,
+    wake: Arc<Notify>,
     task: Option<AbortHandle>,
 }
 
@@ -66,7 +66,7 @@ impl Drop for Name {
 pub(super) struct Unfollowed {
     text: String,
     host: String,
-    look: Arc<Notify>,
+    wake: Arc<Notify>,
 }
 
 /// Result of a lookup.
@@ -94,21 +94,21 @@ impl ResolvedNames {
         for (text, host) in configured {
             if let Some(known) = self.find(&text) {
                 // Other name servers may be configured now.
-                known.look.notify_one();
+                known.wake.notify_one();
                 continue;
             }
-            let look = Arc::new(Notify::new());
+            let wake = Arc::new(Notify::new());
             let name = Name {
                 text: text.clone(),
                 first: Vec::new(),
                 other: Vec::new(),
-                falls_back: false,
+                use_other: false,
                 error: Some("not looked up yet".into()),
-                look: Arc::clone(&look),
+                wake: Arc::clone(&wake),
                 task: None,
             };
             self.0.push(name);
-            unfollowed.push(Unfollowed { text, host, look });
+            unfollowed.push(Unfollowed { text, host, wake });
         }
         unfollowed
     }
@@ -126,25 +126,29 @@ impl ResolvedNames {
         };
         name.error = error;
         let other = other.unwrap_or_else(|| name.other.clone());
-        let leads_elsewhere = name.first != first;
-        if leads_elsewhere {
+        let first_changed = name.first != first;
+        if first_changed {
             let list = first.iter().map(IpAddr::to_string).collect::<Vec<_>>().join(", ");
-            tracing::info!(name = name.text, addresses = list, "a name of servers leads elsewhere");
-            name.falls_back = false;
+            tracing::info!(name = name.text, addresses = list, "addresses of a server name have changed");
+            name.use_other = false;
         }
-        let changes = leads_elsewhere || (name.falls_back && name.other != other);
+        let changes = first_changed || (name.use_other && name.other != other);
         (name.first, name.other) = (first, other);
         changes
     }
 
     /// Starts or stops using the other address family of a name too. Returns whether that changes its addresses.
-    pub(super) fn fall_back(&mut self, name: &str, falls_back: bool) -> bool {
+    pub(super) fn fall_back(&mut self, name: &str, use_other: bool) -> bool {
         let Some(name) = self.0.iter_mut().find(|one| one.text == name) else { return false };
-        let changes = name.falls_back != falls_back && !name.other.is_empty();
-        name.falls_back = falls_back;
-        if changes && falls_back {
+        let changes = name.use_other != use_other && !name.other.is_empty();
+        name.use_other = use_other;
+        if changes && use_other {
             let list = name.other.iter().map(IpAddr::to_string).collect::<Vec<_>>().join(", ");
-            tracing::info!(name = name.text, addresses = list, "the name's other addresses are tried");
+            tracing::info!(
+                name = name.text,
+                addresses = list,
+                "no server is reachable at its first address family: trying these addresses too"
+            );
         }
         changes
     }
@@ -153,7 +157,7 @@ impl ResolvedNames {
     pub(super) fn addresses(&self, name: &str) -> impl Iterator<Item = IpAddr> {
         let name = self.find(name);
         let first = name.into_iter().flat_map(|name| &name.first);
-        let other = name.filter(|name| name.falls_back).into_iter().flat_map(|name| &name.other);
+        let other = name.filter(|name| name.use_other).into_iter().flat_map(|name| &name.other);
         first.chain(other).copied()
     }
 
@@ -169,9 +173,9 @@ impl ResolvedNames {
     }
 
     /// Triggers another lookup of a name, because one of its servers has failed.
-    pub(super) fn look(&self, name: Option<&str>) {
+    pub(super) fn look_up_again(&self, name: Option<&str>) {
         if let Some(name) = name.and_then(|name| self.find(name)) {
-            name.look.notify_one();
+            name.wake.notify_one();
         }
     }
 
@@ -184,7 +188,7 @@ impl ResolvedNames {
         self.0.iter().find(|one| one.text == name)
     }
 
-    fn followed_by(&mut self, name: &str, task: AbortHandle) {
+    fn set_task(&mut self, name: &str, task: AbortHandle) {
         match self.0.iter_mut().find(|one| one.text == name) {
             Some(name) => name.task = Some(task),
             // The name was removed meanwhile.
@@ -202,23 +206,23 @@ impl Unfollowed {
                 let began = Instant::now();
                 let found = look_up(&self.host, settings.resolver.clone()).await;
                 let pause = match &found {
-                    Lookup::Found(.., ttl) => (*ttl).clamp(SOONEST, LATEST),
+                    Lookup::Found(.., ttl) => (*ttl).clamp(SHORTEST_TTL, LONGEST_TTL),
                     Lookup::Nowhere(why) | Lookup::Failed(why) => {
-                        tracing::debug!(name = self.text, why, "a name of servers does not resolve");
-                        SOONEST
+                        tracing::debug!(name = self.text, why, "DNS: a server name does not resolve");
+                        SHORTEST_TTL
                     }
                 };
                 let Some(upstream) = weak.upgrade() else { return };
                 upstream.resolved(&self.text, found);
                 drop(upstream);
-                tokio::time::sleep_until(began + SOONEST).await;
+                tokio::time::sleep_until(began + SHORTEST_TTL).await;
                 tokio::select! {
-                    () = sleep(pause.saturating_sub(SOONEST)) => {}
-                    () = self.look.notified() => {}
+                    () = sleep(pause.saturating_sub(SHORTEST_TTL)) => {}
+                    () = self.wake.notified() => {}
                 }
             }
         });
-        upstream.lock().names.followed_by(&name, task.abort_handle());
+        upstream.lock().names.set_task(&name, task.abort_handle());
     }
 }
 
@@ -226,24 +230,25 @@ impl Unfollowed {
 async fn look_up(host: &str, name_servers: Vec<SocketAddr>) -> Lookup {
     let host = host.to_owned();
     // The system's files are read anew, so that changes take effect without a restart.
-    let (resolver, names) = match tokio::task::spawn_blocking(move || questions(&host, &name_servers)).await {
-        Ok(Ok(questions)) => questions,
-        Ok(Err(error)) => return Lookup::Failed(error.to_string()),
-        Err(panic) => return Lookup::Failed(panic.to_string()),
-    };
-    ask(&resolver, names).await
+    let (resolver, names) =
+        match tokio::task::spawn_blocking(move || resolver_and_names(&host, &name_servers)).await {
+            Ok(Ok(prepared)) => prepared,
+            Ok(Err(error)) => return Lookup::Failed(error.to_string()),
+            Err(panic) => return Lookup::Failed(panic.to_string()),
+        };
+    resolve(&resolver, names).await
 }
 
 /// Resolves the first of `names` that has addresses. The result is `Nowhere` only when every query was answered with
 /// that: a query that fails must not remove the servers that are known.
-async fn ask(resolver: &TokioResolver, names: Vec<rr::Name>) -> Lookup {
+async fn resolve(resolver: &TokioResolver, names: Vec<rr::Name>) -> Lookup {
     let mut failed = None;
     for name in names {
-        let v4 = ask_for(resolver, name.clone(), RecordType::A, WITHIN).await;
+        let v4 = query(resolver, name.clone(), RecordType::A, QUERY_TIMEOUT).await;
         // With IPv4 addresses at hand, do not wait long for the other family, which is rarely needed: some name
         // servers drop the query.
-        let within = if matches!(v4, Ok(Some(_))) { OTHER_WITHIN } else { WITHIN };
-        let v6 = ask_for(resolver, name, RecordType::AAAA, within).await;
+        let within = if matches!(v4, Ok(Some(_))) { OTHER_QUERY_TIMEOUT } else { QUERY_TIMEOUT };
+        let v6 = query(resolver, name, RecordType::AAAA, within).await;
         match (v4, v6) {
             (Ok(None), Ok(None)) => {}
             (Ok(Some((first, ttl))), other) => {
@@ -264,7 +269,7 @@ async fn ask(resolver: &TokioResolver, names: Vec<rr::Name>) -> Lookup {
 /// # Errors
 ///
 /// The reason why the query failed.
-async fn ask_for(
+async fn query(
     resolver: &TokioResolver,
     name: rr::Name,
     kind: RecordType,
@@ -273,8 +278,8 @@ async fn ask_for(
     let found = match timeout(within, resolver.lookup(name, kind)).await {
         Ok(Ok(found)) => found,
         Ok(Err(error)) if error.is_nx_domain() || error.is_no_records_found() => return Ok(None),
-        Ok(Err(error)) => return Err(format!("the name service fails: {error}")),
-        Err(_) => return Err("the name service does not answer".into()),
+        Ok(Err(error)) => return Err(format!("DNS query failed: {error}")),
+        Err(_) => return Err("DNS query timed out".into()),
     };
     let mut addresses: Vec<_> = found.answers().iter().filter_map(|record| record.data.ip_addr()).collect();
     // Name servers rotate the addresses; their order means nothing here.
@@ -285,7 +290,10 @@ async fn ask_for(
 }
 
 /// Resolver to use, and the names to try in order.
-fn questions(host: &str, name_servers: &[SocketAddr]) -> Result<(TokioResolver, Vec<rr::Name>), NetError> {
+fn resolver_and_names(
+    host: &str,
+    name_servers: &[SocketAddr],
+) -> Result<(TokioResolver, Vec<rr::Name>), NetError> {
     let (config, mut options) = if name_servers.is_empty() {
         read_system_conf()?
     } else {

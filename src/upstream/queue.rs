@@ -11,12 +11,12 @@ use crate::config::QueueOrder;
 pub(super) struct Waiter {
     pub(super) sender: oneshot::Sender<Lease>,
     /// Requirements of the request.
-    pub(super) wish: Wish,
+    pub(super) preference: Preference,
 }
 
 /// Requirements of a request for the choice of a server.
 #[derive(Debug, Clone, Default)]
-pub(super) struct Wish {
+pub(super) struct Preference {
     /// Servers at which the request has failed; others are preferred.
     pub(super) tried: Vec<Arc<Server>>,
     /// Hash key.

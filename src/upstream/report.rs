@@ -11,7 +11,7 @@ const ORCA: &str = "endpoint-load-metrics";
 
 /// Time for which a report counts. A server that is avoided sends no further reports, and must not be avoided for
 /// ever.
-const LASTS: Duration = Duration::from_secs(10);
+const VALID_FOR: Duration = Duration::from_secs(10);
 
 /// Upper bound of a reported value: larger ones make no difference, and this one is safe to multiply.
 const MOST: f64 = 1_000_000.0;
@@ -47,7 +47,7 @@ impl LoadReport {
     /// Load to add to the requests in flight, in hundredths of a request. Full utilization counts as `max_requests`,
     /// if that is known.
     pub(super) fn load(self, now: Instant, max_requests: Option<usize>) -> u64 {
-        if now.saturating_duration_since(self.at) >= LASTS {
+        if now.saturating_duration_since(self.at) >= VALID_FOR {
             return 0;
         }
         match self.load {

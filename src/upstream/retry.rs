@@ -16,9 +16,9 @@ const EAGER_CONNECTS: u32 = 4;
 
 /// Most consecutive failed connections. The queue bounds how long a request waits for a server that is down; this
 /// bounds a request whose own connections fail while probes succeed.
-const CONNECTS: u32 = 1000;
+const MOST_CONNECTS: u32 = 1000;
 
-/// How an attempt failed.
+/// Kind of failure of an attempt.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Failure {
     /// The connection failed: nothing was sent.
@@ -38,7 +38,7 @@ pub enum Failure {
 /// A failed attempt.
 #[derive(Debug, Clone, Copy)]
 pub struct Attempt<'a> {
-    /// How it failed.
+    /// Kind of failure.
     pub failure: Failure,
     /// The method of the request.
     pub method: &'a Method,
@@ -81,7 +81,7 @@ pub fn decide(attempt: &Attempt<'_>) -> Decision {
     let repeatable = attempt.replayable && (attempt.method.is_idempotent() || attempt.repeatable);
     let has_tries = attempt.budget && attempt.tries < attempt.most_tries;
     match attempt.failure {
-        Failure::Connect if attempt.failed_connects < CONNECTS => Decision::Retry,
+        Failure::Connect if attempt.failed_connects < MOST_CONNECTS => Decision::Retry,
         Failure::BeforeAnswer if repeatable && (attempt.reused || has_tries) => Decision::Retry,
         Failure::Connect
         | Failure::BeforeAnswer
@@ -148,9 +148,9 @@ mod tests {
         for (method, idempotent) in methods {
             for failure in [Connect, BeforeAnswer, Silence, Malformed, WithinAnswer] {
                 for bits in 0..32_u8 {
-                    let [said, replayable, tries_left, reused, budget] =
+                    let [marked, replayable, tries_left, reused, budget] =
                         [1, 2, 4, 8, 16].map(|bit| bits & bit != 0);
-                    let cell = [idempotent || said, replayable, tries_left, reused, budget];
+                    let cell = [idempotent || marked, replayable, tries_left, reused, budget];
                     let fits = |(row, a, b, c, d, e, _): &(Failure, _, _, _, _, _, Decision)| {
                         let wanted: [Option<bool>; 5] = [*a, *b, *c, *d, *e];
                         let same = wanted
@@ -165,7 +165,7 @@ mod tests {
                     let attempt = Attempt {
                         failure,
                         method,
-                        repeatable: said,
+                        repeatable: marked,
                         replayable,
                         reused,
                         tries: if tries_left { 3 } else { 4 },
@@ -174,7 +174,7 @@ mod tests {
                         budget,
                     };
                     assert_eq!(decide(&attempt), *decision, "{attempt:?}");
-                    let circling = Attempt { failed_connects: CONNECTS, ..attempt };
+                    let circling = Attempt { failed_connects: MOST_CONNECTS, ..attempt };
                     let ends = if failure == Connect { Decision::GiveUp } else { *decision };
                     assert_eq!(decide(&circling), ends, "connections that fail for ever come to an end");
                 }

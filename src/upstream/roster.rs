@@ -131,7 +131,7 @@ impl GroupState {
                 let slot = match known {
                     Some(slot) => Slot { name, weight, backup, max_requests, ..slot },
                     None => {
-                        let server = self.taken_back(is_same);
+                        let server = self.take_retired(is_same);
                         let server = server.unwrap_or_else(|| Server::new(address, host));
                         let returned = others.then_some(now);
                         // A random start keeps several proxies that start together from beginning at the same server.
@@ -152,7 +152,7 @@ impl GroupState {
                 };
                 if slot.server.is_watched() {
                     // The probe, or its interval, may have changed.
-                    slot.server.look.notify_one();
+                    slot.server.wake_prober.notify_one();
                 } else {
                     fresh.push(Arc::clone(&slot.server));
                 }
@@ -177,15 +177,15 @@ impl GroupState {
     }
 
     /// Takes a server that was removed while requests were in flight.
-    fn taken_back(&mut self, is_it: impl Fn(&Server) -> bool) -> Option<Arc<Server>> {
-        let place = self.retired.iter().position(|server| is_it(server))?;
+    fn take_retired(&mut self, is_same: impl Fn(&Server) -> bool) -> Option<Arc<Server>> {
+        let place = self.retired.iter().position(|server| is_same(server))?;
         Some(self.retired.swap_remove(place))
     }
 
     /// Removes servers from use. Those with requests in flight are remembered until these end.
     fn retire(&mut self, servers: Vec<Arc<Server>>) {
         for server in servers {
-            server.unwatch();
+            server.stop_prober();
             if !server.is_idle() {
                 self.retired.push(server);
             }

@@ -1,4 +1,4 @@
-//! One server of an upstream. Its state outlives reloads for as long as the address remains.
+//! Server of an upstream. Its state outlives reloads for as long as the address remains.
 
 use std::sync::{
     Arc, Mutex, MutexGuard, OnceLock, PoisonError,
@@ -40,7 +40,7 @@ pub struct Server {
     /// Whether an operator drains the server. Changed only under the lock of the upstream.
     pub(super) draining: AtomicBool,
     /// Wakes the prober.
-    pub(super) look: Notify,
+    pub(super) wake_prober: Notify,
     silence: Mutex<Silence>,
     report: Mutex<Option<LoadReport>>,
     /// Task of the prober.
@@ -77,7 +77,7 @@ impl Server {
             health: AtomicU8::new(ServerHealth::Unknown as u8),
             reason: ArcSwapOption::empty(),
             draining: AtomicBool::new(false),
-            look: Notify::new(),
+            wake_prober: Notify::new(),
             silence: Mutex::default(),
             report: Mutex::default(),
             prober: Mutex::default(),
@@ -127,7 +127,7 @@ impl Server {
     }
 
     /// Sets the health and returns the previous one. Called only under the lock of the upstream.
-    pub(super) fn becomes(&self, health: ServerHealth, reason: Option<String>) -> ServerHealth {
+    pub(super) fn set_health(&self, health: ServerHealth, reason: Option<String>) -> ServerHealth {
         let before = self.health();
         self.health.store(health as u8, Ordering::Relaxed);
         self.reason.store(reason.map(Arc::new));
@@ -139,22 +139,22 @@ impl Server {
         self.reason.load_full()
     }
 
-    /// Whether the server may get requests: up, as far as is known, and not draining. With health checks (`asked`), a
+    /// Whether the server may get requests: up, as far as is known, and not draining. With health checks, a
     /// server that has not passed one yet may still be loading.
-    pub fn is_usable(&self, asked: bool) -> bool {
+    pub fn is_usable(&self, health_checks: bool) -> bool {
         let well = match self.health() {
             ServerHealth::Up => true,
-            ServerHealth::Unknown => !asked,
+            ServerHealth::Unknown => !health_checks,
             ServerHealth::Failing => false,
         };
         well && !self.is_draining()
     }
 
-    /// Whether the server may have recovered although it is marked as down. With health checks (`asked`), only if it
+    /// Whether the server may have recovered although it is marked as down. With health checks, only if it
     /// was unreachable: otherwise it failed the check itself.
-    pub(super) fn may_be_back(&self, asked: bool) -> bool {
+    pub(super) fn may_have_recovered(&self, health_checks: bool) -> bool {
         let was_out_of_reach = || self.reason().is_some_and(|reason| OUT_OF_REACH.contains(&reason.as_str()));
-        !self.is_draining() && (!asked || was_out_of_reach())
+        !self.is_draining() && (!health_checks || was_out_of_reach())
     }
 
     /// Whether an operator drains the server.
@@ -173,7 +173,7 @@ impl Server {
     }
 
     /// Stores a load report.
-    pub(super) fn reports(&self, report: LoadReport) {
+    pub(super) fn set_report(&self, report: LoadReport) {
         *self.report() = Some(report);
     }
 
@@ -192,14 +192,14 @@ impl Server {
     }
 
     /// Sets the prober, and stops the previous one.
-    pub(super) fn watched_by(&self, prober: AbortHandle) {
+    pub(super) fn set_prober(&self, prober: AbortHandle) {
         if let Some(before) = self.prober().replace(prober) {
             before.abort();
         }
     }
 
     /// Stops the prober.
-    pub(super) fn unwatch(&self) {
+    pub(super) fn stop_prober(&self) {
         if let Some(prober) = self.prober().take() {
             prober.abort();
         }

@@ -10,34 +10,34 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 /// Longest time that a server may owe responses, or connections, and begin none before others are preferred.
-const PATIENCE: Duration = Duration::from_secs(2);
+const OVERDUE_AFTER: Duration = Duration::from_secs(2);
 
 /// Time for which others are preferred to a silent server. Then one more request tests it: a single slow response
 /// must not starve a server for ever, and a server that hangs must not get many requests.
-const DOUBT: Duration = Duration::from_secs(10);
+const AVOID_FOR: Duration = Duration::from_secs(10);
 
 /// Outstanding connections and responses of a server.
 #[derive(Debug, Default)]
 pub(super) struct Silence {
     /// Connections being established.
-    connections: Owed,
+    connections: Outstanding,
     /// Responses to requests that were sent completely.
-    answers: Owed,
+    responses: Outstanding,
     /// Time at which the server last got a request.
-    chosen: Option<Instant>,
+    chosen_at: Option<Instant>,
     /// Time at which a request timed out, if the server has sent nothing since.
-    doubted: Option<Instant>,
+    timed_out_at: Option<Instant>,
 }
 
 /// Outstanding events of one kind.
 #[derive(Debug, Default)]
-struct Owed {
+struct Outstanding {
     count: usize,
     /// Time of the last one, or at which the first became outstanding.
     since: Option<Instant>,
 }
 
-impl Owed {
+impl Outstanding {
     fn begin(&mut self, now: Instant) {
         if self.count == 0 {
             self.since = Some(now);
@@ -45,7 +45,7 @@ impl Owed {
         self.count += 1;
     }
 
-    fn given(&mut self, now: Instant) {
+    fn completed(&mut self, now: Instant) {
         self.end();
         self.since = Some(now);
     }
@@ -55,24 +55,24 @@ impl Owed {
     }
 
     fn is_overdue(&self, now: Instant) -> bool {
-        self.count > 0 && longer_than(now, self.since, PATIENCE)
+        self.count > 0 && is_longer_than(now, self.since, OVERDUE_AFTER)
     }
 }
 
-fn longer_than(now: Instant, since: Option<Instant>, most: Duration) -> bool {
+fn is_longer_than(now: Instant, since: Option<Instant>, most: Duration) -> bool {
     since.is_some_and(|since| now.saturating_duration_since(since) > most)
 }
 
 impl Silence {
     /// The server got a request, and a connection is being established.
     pub(super) fn chosen(&mut self, now: Instant) {
-        self.chosen = Some(now);
+        self.chosen_at = Some(now);
         self.connections.begin(now);
     }
 
     /// The connection is established.
     pub(super) fn connected(&mut self, now: Instant) {
-        self.connections.given(now);
+        self.connections.completed(now);
     }
 
     /// The connection failed.
@@ -82,29 +82,29 @@ impl Silence {
 
     /// The request was sent with its body: a response is outstanding.
     pub(super) fn sent(&mut self, now: Instant) {
-        self.answers.begin(now);
+        self.responses.begin(now);
     }
 
     /// The response to a request that was sent completely has begun.
     pub(super) fn answered(&mut self, now: Instant) {
-        self.answers.end();
-        self.spoke(now);
+        self.responses.end();
+        self.progressed(now);
     }
 
     /// The server sent something: a response to a request that is still being sent, or to a probe.
-    pub(super) fn spoke(&mut self, now: Instant) {
-        self.answers.since = Some(now);
-        self.doubted = None;
+    pub(super) fn progressed(&mut self, now: Instant) {
+        self.responses.since = Some(now);
+        self.timed_out_at = None;
     }
 
     /// A request, or a probe, has timed out.
     pub(super) fn timed_out(&mut self, now: Instant) {
-        self.doubted = Some(now);
+        self.timed_out_at = Some(now);
     }
 
     /// A request with an outstanding response was abandoned.
     pub(super) fn given_up(&mut self) {
-        self.answers.end();
+        self.responses.end();
     }
 
     /// Whether other servers are preferred.
@@ -112,8 +112,9 @@ impl Silence {
     /// One request is let through from time to time all the same: a server that is busy with something slow shows by
     /// it that it responds to others.
     pub(super) fn is_silent(&self, now: Instant) -> bool {
-        let overdue = self.answers.is_overdue(now) || self.connections.is_overdue(now);
-        (self.doubted.is_some() || overdue) && !longer_than(now, self.chosen.max(self.doubted), DOUBT)
+        let overdue = self.responses.is_overdue(now) || self.connections.is_overdue(now);
+        (self.timed_out_at.is_some() || overdue)
+            && !is_longer_than(now, self.chosen_at.max(self.timed_out_at), AVOID_FOR)
     }
 }
 

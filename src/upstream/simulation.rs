@@ -57,15 +57,15 @@ type Machines = Arc<BTreeMap<String, watch::Sender<SimulatedMachine>>>;
 struct Simulated(Machines);
 
 impl Probe for Simulated {
-    async fn ask(&self, upstream: &Upstream, server: &Server) -> io::Result<HealthReply> {
+    async fn probe(&self, upstream: &Upstream, server: &Server) -> io::Result<HealthReply> {
         let machine = *self.0[&server.label].borrow();
         match (machine.listens, machine.hangs, &upstream.settings().health) {
             (false, ..) => Err(io::ErrorKind::ConnectionRefused.into()),
             (true, true, Some(health)) => {
                 sleep(health.timeout).await;
-                Ok(HealthReply::Nothing)
+                Ok(HealthReply::TimedOut)
             }
-            (true, ..) => Ok(HealthReply::Well),
+            (true, ..) => Ok(HealthReply::Healthy),
         }
     }
 }
@@ -106,9 +106,9 @@ struct World {
     reloaded: Mutex<Option<Instant>>,
 }
 
-fn list(servers: &[usize], max_requests: Option<usize>, asked: bool) -> config::UpstreamSettings {
+fn list(servers: &[usize], max_requests: Option<usize>, health_checks: bool) -> config::UpstreamSettings {
     let servers: Vec<_> = servers.iter().map(|&server| (PATHS[server], max_requests)).collect();
-    let health = asked.then(|| config::Health {
+    let health = health_checks.then(|| config::Health {
         path: "/".into(),
         host: None,
         headers: Vec::new(),
@@ -128,7 +128,7 @@ impl World {
         let watch = move |upstream: &Arc<Upstream>, server: &Arc<Server>| {
             let probe = Simulated(Arc::clone(&probed));
             let prober = tokio::spawn(health::run(Arc::downgrade(upstream), Arc::clone(server), probe));
-            server.watched_by(prober.abort_handle());
+            server.set_prober(prober.abort_handle());
         };
         let upstream = Upstream::new(first, HoldMetrics::unregistered(), Box::new(watch));
         upstream.change(first);
@@ -221,8 +221,8 @@ impl World {
 
     /// Asserts that a server that has just been chosen had room.
     fn assert_room(&self, server: &Arc<Server>, is_stream: bool) {
-        let is_it = |standing: &&super::Standing| Arc::ptr_eq(&standing.server, server);
-        let most = self.upstream.servers().iter().find(is_it).and_then(|standing| standing.max_requests);
+        let is_same = |standing: &&super::Standing| Arc::ptr_eq(&standing.server, server);
+        let most = self.upstream.servers().iter().find(is_same).and_then(|standing| standing.max_requests);
         // A reload at this very moment may have lowered the limit.
         let reloaded = *self.reloaded.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(most) = most.filter(|_| !is_stream && reloaded != Some(Instant::now())) {
@@ -269,7 +269,7 @@ impl World {
 }
 
 /// Stops, hangs, restarts, drains and reloads servers; in the end every server is up.
-async fn happens(world: &World, random: &mut Rng, count: usize, asked: bool) {
+async fn happens(world: &World, random: &mut Rng, count: usize, health_checks: bool) {
     let mut times: Vec<u64> = (0..random.usize(0..12)).map(|_| random.u64(0..STORY)).collect();
     times.sort_unstable();
     let start = Instant::now();
@@ -295,7 +295,7 @@ async fn happens(world: &World, random: &mut Rng, count: usize, asked: bool) {
                 world.upstream.change(&list(
                     &servers,
                     random.choice([None, Some(1), Some(3)]).flatten(),
-                    asked,
+                    health_checks,
                 ));
             }
         }
@@ -327,14 +327,15 @@ async fn run(seed: u64) {
     let mut random = Rng::with_seed(seed);
     // Seeds the random numbers of the code under test.
     fastrand::seed(seed);
-    let (count, asked) = (random.usize(1..=PATHS.len()), random.bool());
+    let (count, health_checks) = (random.usize(1..=PATHS.len()), random.bool());
     let servers: Vec<_> = (0..count).collect();
-    let world = World::new(&list(&servers, random.choice([None, Some(1), Some(3)]).flatten(), asked));
+    let world = World::new(&list(&servers, random.choice([None, Some(1), Some(3)]).flatten(), health_checks));
     let plans: Vec<_> = (0..random.usize(1..40)).map(|_| plan(&mut random)).collect();
     let requests = plans.iter().enumerate().map(|(id, plan)| world.request(id, plan));
     let story = async {
         // Requests and events run at once. All of it ends, because no work and no hold is endless.
-        let all = async { tokio::join!(join_all(requests), happens(&world, &mut random, count, asked)).0 };
+        let all =
+            async { tokio::join!(join_all(requests), happens(&world, &mut random, count, health_checks)).0 };
         timeout(Duration::from_secs(1_000), all).await.expect("a request is lost: it never ends")
     };
     let fates = tokio::select! {
