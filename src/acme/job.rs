@@ -75,7 +75,7 @@ impl Job {
 
     /// Time of the next action.
     pub(super) fn next(&self) -> SystemTime {
-        self.next_info.map_or(self.due, |ask| ask.min(self.due))
+        self.next_info.map_or(self.due, |next_info| next_info.min(self.due))
     }
 
     /// Reads the store after a start or reload.
@@ -173,7 +173,7 @@ impl Job {
         self.failures += 1;
         let why = match failure.kind {
             ChallengeKind::Unreachable | ChallengeKind::Store => RenewalReason::Unreachable,
-            // Follow the CA's Retry-After, within bounds that keep it from being asked all the time.
+            // Follow the CA's Retry-After, within bounds that prevent constant requests.
             ChallengeKind::Refused if retry_after.is_some() => RenewalReason::Unreachable,
             ChallengeKind::Unverified | ChallengeKind::Refused => RenewalReason::Refused,
         };
@@ -238,7 +238,7 @@ impl Job {
         match renewal_info.await {
             Err(Error::Unsupported(_)) => self.next_info = None,
             Err(error) => {
-                tracing::debug!(site = self.label, %error, "cannot get renewal information from the CA")
+                tracing::debug!(site = self.label, %error, "cannot get renewal information from the CA");
             }
             Ok((info, again)) => {
                 self.next_info = Some(now + again.clamp(Duration::from_secs(60), INFO_INTERVAL * 4));

@@ -120,8 +120,8 @@ pub(super) fn stored(path: &Path, names: &[String]) -> Option<Stored> {
     let alternatives = certificate.subject_alternative_name().ok().flatten();
     let alternatives = alternatives.map(|found| found.value.general_names.clone()).unwrap_or_default();
     let has = |name: &String| {
-        let is_it = |one: &GeneralName<'_>| matches!(one, GeneralName::DNSName(one) if one.eq_ignore_ascii_case(name));
-        alternatives.iter().any(is_it)
+        let is_name = |one: &GeneralName<'_>| matches!(one, GeneralName::DNSName(one) if one.eq_ignore_ascii_case(name));
+        alternatives.iter().any(is_name)
     };
     let covers = names.iter().all(has);
     Some(Stored { begin, end, covers, leaf })

@@ -97,10 +97,10 @@ fn config(settings: &UpstreamTls) -> Result<ClientConfig, String> {
     let verifier: Arc<dyn ServerCertVerifier> = match &settings.ca {
         _ if !settings.verify => Arc::new(Known { certificates: None, others: None, provider: provider() }),
         ca => {
-            let said = |error: CertificateError| error.to_string();
-            let known = ca.as_deref().map(certificates).transpose().map_err(said)?;
+            let to_text = |error: CertificateError| error.to_string();
+            let known = ca.as_deref().map(certificates).transpose().map_err(to_text)?;
             let roots = match (ca, known.clone()) {
-                (Some(ca), Some(known)) => Arc::new(roots(ca, known).map_err(said)?),
+                (Some(ca), Some(known)) => Arc::new(roots(ca, known).map_err(to_text)?),
                 _ => roots_of_the_system()?,
             };
             let others = WebPkiServerVerifier::builder_with_provider(roots, provider()).build();

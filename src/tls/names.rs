@@ -137,7 +137,7 @@ pub(super) fn entry(label: &str, tls: &Tls, tickets: &Tickets) -> Result<SiteCer
         (Err(error), Some(acme)) => (stand_in(label, tls, acme, &error)?, true),
         (read, _) => (read?, false),
     };
-    let (verifier, asked) = match &tls.client {
+    let (verifier, client_auth) = match &tls.client {
         None => (WebPkiClientVerifier::no_client_auth(), None),
         Some(client) => {
             let (verifier, text) = verifier(client)?;
@@ -157,7 +157,7 @@ pub(super) fn entry(label: &str, tls: &Tls, tickets: &Tickets) -> Result<SiteCer
         .map_err(unusable)?
         .with_client_cert_verifier(verifier)
         .with_cert_resolver(Arc::new(SingleCertAndKey::from(key)));
-    let sessions = tickets.of((tls.min_version, asked)).map_err(unusable)?;
+    let sessions = tickets.of((tls.min_version, client_auth)).map_err(unusable)?;
     (config.ticketer, config.session_storage) = (sessions.tickets, sessions.storage);
     config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
     Ok(SiteCertificate {

@@ -139,8 +139,8 @@ fn apply_result(
 /// Whether the error is a shortage on this machine (file descriptors, ports, memory) and not the server's fault.
 pub(crate) fn is_our_own_want(error: &io::Error) -> bool {
     use rustix::io::Errno;
-    let wants = [Errno::MFILE, Errno::NFILE, Errno::ADDRNOTAVAIL, Errno::NOMEM, Errno::NOBUFS];
-    Errno::from_io_error(error).is_some_and(|error| wants.contains(&error))
+    let shortages = [Errno::MFILE, Errno::NFILE, Errno::ADDRNOTAVAIL, Errno::NOMEM, Errno::NOBUFS];
+    Errno::from_io_error(error).is_some_and(|error| shortages.contains(&error))
 }
 
 /// Results of [`why`] that mean that no server was listening.
