@@ -191,7 +191,7 @@ async fn a_name_that_does_not_lead_here_is_told() {
         log.contains(&format!("{TWO} by http-01")) && log.contains(&format!("{TWO} by tls-alpn-01")),
         "{log}"
     );
-    assert!(log.contains("see that each name leads here"), "{log}");
+    assert!(log.contains("check that DNS resolves each name to this machine"), "{log}");
     soon_eq!(orders(&proxy, "failure").await, 1.0);
     assert!(stands_in(&shown(authority.https, ONE).await));
     // A CA is not asked again at once, by a reload or a restart.

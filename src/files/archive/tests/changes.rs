@@ -60,7 +60,7 @@ async fn a_member_that_changes_while_it_is_read_ends_the_connection() {
             Err(error) => break error,
         }
     };
-    assert!(error.to_string().contains("changed while it was read"), "{error}");
+    assert!(error.to_string().contains("changed while it was being read"), "{error}");
 }
 
 #[tokio::test]
