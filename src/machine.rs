@@ -39,7 +39,7 @@ impl System for Machine {
     }
 
     fn certificate(&self, cert: &Path, key: &Path) -> Result<(), String> {
-        tls::identity(cert, key).map(|_| ()).map_err(|error| error.to_string())
+        tls::read_key_pair(cert, key).map(|_| ()).map_err(|error| error.to_string())
     }
 
     fn authorities(&self, path: &Path) -> Result<(), String> {

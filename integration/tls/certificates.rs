@@ -119,7 +119,11 @@ async fn a_key_that_cannot_be_read_keeps_no_other_certificate_out() {
     proxy.process().logged("cannot be used; keeping the previous certificate").await;
     pass(ms(6_000)).await;
     let told = proxy.process().stderr();
-    assert_eq!(told.lines().filter(|line| line.contains("keeping the previous certificate")).count(), 1, "{told}");
+    assert_eq!(
+        told.lines().filter(|line| line.contains("keeping the previous certificate")).count(),
+        1,
+        "{told}"
+    );
     // Nothing else changes when it is there again.
     fs::rename(scratch.path("away"), &key).unwrap();
     soon_eq!(shown(&target, &Tls::asking("one.example", &authority)).await, bad);

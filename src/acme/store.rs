@@ -112,8 +112,8 @@ pub(super) fn eab(path: &Path) -> io::Result<Vec<u8>> {
 
 /// Reads the certificate and key of a file; `None` if there is no usable one.
 pub(super) fn stored(path: &Path, names: &[String]) -> Option<Stored> {
-    let identity = tls::identity(path, path).ok()?;
-    let leaf = identity.key.cert.first()?.clone().into_owned();
+    let key_pair = tls::read_key_pair(path, path).ok()?;
+    let leaf = key_pair.key.cert.first()?.clone().into_owned();
     let (_, certificate) = x509_parser::parse_x509_certificate(&leaf).ok()?;
     let validity = certificate.validity();
     let (begin, end) = (time(&validity.not_before), time(&validity.not_after));

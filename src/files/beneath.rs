@@ -50,13 +50,13 @@ pub(super) fn open(path: &Path, within: &[PathBuf], symlinks: Symlinks) -> Resul
         _ if within.is_empty() => Ok(plain(path)?),
         (Some(_), Symlinks::Follow) => Ok(plain(path)?),
         (None, Symlinks::Follow | Symlinks::None) => Err(RefusedPath::Outside(path.into())),
-        (Some((root, rest)), Symlinks::None) => strictly(root, rest),
-        (Some((root, rest)), Symlinks::Inside) => match beneath(root, rest, ResolveFlags::empty()) {
+        (Some((root, rest)), Symlinks::None) => open_without_symlinks(root, rest),
+        (Some((root, rest)), Symlinks::Inside) => match open_beneath(root, rest, ResolveFlags::empty()) {
             Ok(file) => Ok(file),
             Err(Errno::NOENT) => Err(io::Error::from(Errno::NOENT).into()),
-            Err(_) => checked(path, within),
+            Err(_) => open_checked(path, within),
         },
-        (None, Symlinks::Inside) => checked(path, within),
+        (None, Symlinks::Inside) => open_checked(path, within),
     }
 }
 
@@ -68,7 +68,7 @@ fn plain(path: &Path) -> io::Result<File> {
 }
 
 /// Opens `rest` without leaving `root`, which may be a symlink itself.
-fn beneath(root: &Path, rest: &Path, more: ResolveFlags) -> Result<File, Errno> {
+fn open_beneath(root: &Path, rest: &Path, more: ResolveFlags) -> Result<File, Errno> {
     let rest = if rest.as_os_str().is_empty() { Path::new(".") } else { rest };
     let root = openat(CWD, root, OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())?;
     let resolve = ResolveFlags::BENEATH | ResolveFlags::NO_MAGICLINKS | more;
@@ -76,10 +76,10 @@ fn beneath(root: &Path, rest: &Path, more: ResolveFlags) -> Result<File, Errno> 
 }
 
 /// Opens `path`, then checks its real path.
-fn checked(path: &Path, within: &[PathBuf]) -> Result<File, RefusedPath> {
+fn open_checked(path: &Path, within: &[PathBuf]) -> Result<File, RefusedPath> {
     let file = plain(path)?;
     let real = real_path(file.as_raw_fd())?;
-    if within.iter().any(|directory| holds(directory, &real)) {
+    if within.iter().any(|directory| contains(directory, &real)) {
         Ok(file)
     } else {
         Err(RefusedPath::Outside(real))
@@ -87,8 +87,8 @@ fn checked(path: &Path, within: &[PathBuf]) -> Result<File, RefusedPath> {
 }
 
 /// Opens `rest` beneath `root` without following any symlink.
-fn strictly(root: &Path, rest: &Path) -> Result<File, RefusedPath> {
-    match beneath(root, rest, ResolveFlags::NO_SYMLINKS) {
+fn open_without_symlinks(root: &Path, rest: &Path) -> Result<File, RefusedPath> {
+    match open_beneath(root, rest, ResolveFlags::NO_SYMLINKS) {
         Ok(file) => return Ok(file),
         Err(Errno::LOOP) => return Err(RefusedPath::Outside(root.join(rest))),
         // A kernel or a sandbox without openat2.
@@ -102,7 +102,7 @@ fn strictly(root: &Path, rest: &Path) -> Result<File, RefusedPath> {
 }
 
 /// Whether `real`, which has no symlinks, is `directory` or beneath it.
-fn holds(directory: &Path, real: &Path) -> bool {
+fn contains(directory: &Path, real: &Path) -> bool {
     let opened =
         OpenOptions::new().read(true).custom_flags(OFlags::PATH.bits().cast_signed()).open(directory);
     opened

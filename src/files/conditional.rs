@@ -47,7 +47,7 @@ impl Validators {
     /// Evaluates the conditions of a `GET` or `HEAD` in the order of RFC 9110 §13.2.2.
     pub fn weigh(&self, request: &RawHeaders) -> Condition {
         if request.has(header::IF_MATCH) {
-            if !self.listed(request, &header::IF_MATCH, strong_match) {
+            if !self.matches_any(request, &header::IF_MATCH, strong_match) {
                 return Condition::Failed;
             }
         } else if let Some(since) = date(request, &header::IF_UNMODIFIED_SINCE)
@@ -56,7 +56,7 @@ impl Validators {
             return Condition::Failed;
         }
         if request.has(header::IF_NONE_MATCH) {
-            if self.listed(request, &header::IF_NONE_MATCH, weak_match) {
+            if self.matches_any(request, &header::IF_NONE_MATCH, weak_match) {
                 return Condition::NotModified;
             }
         } else if let Some(since) = date(request, &header::IF_MODIFIED_SINCE)
@@ -77,7 +77,7 @@ impl Validators {
     }
 
     /// Whether one of the listed tags, or `*`, matches.
-    fn listed(
+    fn matches_any(
         &self,
         request: &RawHeaders,
         name: &header::HeaderName,

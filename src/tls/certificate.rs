@@ -69,9 +69,9 @@ pub(crate) enum CertificateError {
 /// # Errors
 ///
 /// A file cannot be read or used, or the two do not match.
-pub(crate) fn identity(cert: &Path, key: &Path) -> Result<CertifiedKeyPair, CertificateError> {
+pub(crate) fn read_key_pair(cert: &Path, key: &Path) -> Result<CertifiedKeyPair, CertificateError> {
     let chain = certificates(cert)?;
-    new_identity(chain, private_key(key)?).map_err(|error| match error {
+    key_pair_from_memory(chain, private_key(key)?).map_err(|error| match error {
         rustls::Error::InconsistentKeys(_) => {
             CertificateError::Mismatch { cert: cert.into(), key: key.into() }
         }
@@ -80,7 +80,7 @@ pub(crate) fn identity(cert: &Path, key: &Path) -> Result<CertifiedKeyPair, Cert
 }
 
 /// Builds a certificate chain and key from memory.
-pub(crate) fn new_identity(
+pub(crate) fn key_pair_from_memory(
     chain: Vec<CertificateDer<'static>>,
     key: PrivateKeyDer<'static>,
 ) -> Result<CertifiedKeyPair, rustls::Error> {

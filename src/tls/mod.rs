@@ -17,7 +17,7 @@ use rustls::{crypto::CryptoProvider, server::Acceptor};
 use tokio::{io::AsyncWriteExt as _, time::timeout};
 use tokio_rustls::{LazyConfigAcceptor, TlsStream};
 
-pub(crate) use certificate::{CertificateError, authorities, identity};
+pub(crate) use certificate::{CertificateError, authorities, read_key_pair};
 pub(crate) use challenges::{ChallengeGuard, Challenges};
 pub(crate) use connector::{TlsClient, read_system_roots};
 pub(crate) use names::CertificateMap;

@@ -17,7 +17,7 @@ use rustls::{
 use super::{
     CertificateError,
     certificate::{CertifiedKeyPair, certificates, roots},
-    identity, provider,
+    provider, read_key_pair,
 };
 use crate::{
     config::{AcmeSite, Address, ClientTls, Config, Listen, Tls, TlsVersion},
@@ -61,7 +61,7 @@ pub(crate) struct SiteCertificate {
     pub(crate) client: Option<Arc<ClientTls>>,
     pub(crate) expires: SystemTime,
     /// Whether the certificate is a placeholder for one that a CA has yet to issue.
-    pub(crate) stands_in: bool,
+    pub(crate) is_placeholder: bool,
 }
 
 /// Session cache and ticket keys. Sessions can be resumed only under the same client authentication settings.
@@ -133,10 +133,11 @@ impl CertificateMap {
 }
 
 pub(super) fn entry(label: &str, tls: &Tls, tickets: &Tickets) -> Result<SiteCertificate, CertificateError> {
-    let (CertifiedKeyPair { key, expires }, stands_in) = match (identity(&tls.cert, &tls.key), &tls.acme) {
-        (Err(error), Some(acme)) => (stand_in(label, tls, acme, &error)?, true),
-        (read, _) => (read?, false),
-    };
+    let (CertifiedKeyPair { key, expires }, is_placeholder) =
+        match (read_key_pair(&tls.cert, &tls.key), &tls.acme) {
+            (Err(error), Some(acme)) => (placeholder(label, tls, acme, &error)?, true),
+            (read, _) => (read?, false),
+        };
     let (verifier, client_auth) = match &tls.client {
         None => (WebPkiClientVerifier::no_client_auth(), None),
         Some(client) => {
@@ -165,12 +166,12 @@ pub(super) fn entry(label: &str, tls: &Tls, tickets: &Tickets) -> Result<SiteCer
         config: Arc::new(config),
         client: tls.client.clone().map(Arc::new),
         expires,
-        stands_in,
+        is_placeholder,
     })
 }
 
 /// Placeholder until a CA has issued a certificate. It has expired long ago, so that metrics show that there is none.
-fn stand_in(
+fn placeholder(
     label: &str,
     tls: &Tls,
     acme: &AcmeSite,
@@ -180,7 +181,7 @@ fn stand_in(
     {
         tracing::warn!(site = label, "{error}; ordering a new certificate");
     }
-    let made = crate::tls::self_signed::stand_in(&acme.names);
+    let made = crate::tls::self_signed::placeholder(&acme.names);
     let unusable = |reason| CertificateError::Unusable { path: tls.cert.clone(), reason };
     made.map(|made| CertifiedKeyPair { expires: SystemTime::UNIX_EPOCH, ..made }).map_err(unusable)
 }

@@ -8,7 +8,7 @@ use rustls::{
 
 use crate::tls::{
     self,
-    certificate::{CertifiedKeyPair, new_identity},
+    certificate::{CertifiedKeyPair, key_pair_from_memory},
 };
 
 /// Creates a placeholder certificate for these names.
@@ -16,13 +16,13 @@ use crate::tls::{
 /// # Errors
 ///
 /// The certificate cannot be created.
-pub(crate) fn stand_in(names: &[String]) -> Result<CertifiedKeyPair, String> {
+pub(crate) fn placeholder(names: &[String]) -> Result<CertifiedKeyPair, String> {
     let mut params = CertificateParams::new(names).map_err(|error| error.to_string())?;
     let mut who = DistinguishedName::new();
     who.push(DnType::CommonName, "bowshock placeholder certificate");
     params.distinguished_name = who;
     let (certificate, key) = sign(&params)?;
-    new_identity(vec![certificate], key).map_err(|error| error.to_string())
+    key_pair_from_memory(vec![certificate], key).map_err(|error| error.to_string())
 }
 
 /// Creates the certificate for a TLS-ALPN-01 challenge (RFC 8737 §3).

@@ -160,7 +160,7 @@ impl Certificates {
             let before = names.entry(place);
             match read {
                 // The issued certificate has disappeared; the one in effect is better than a placeholder.
-                Ok(entry) if entry.stands_in && before.is_some_and(|before| !before.stands_in) => {}
+                Ok(entry) if entry.is_placeholder && before.is_some_and(|before| !before.is_placeholder) => {}
                 Ok(entry) => {
                     source.logged_errors.remove(&place);
                     if let Some(known) = source.stamps.get_mut(place) {
@@ -199,7 +199,7 @@ impl Certificates {
 
 fn warn_of_expiry(entry: &SiteCertificate) {
     let site = &entry.label;
-    if entry.stands_in {
+    if entry.is_placeholder {
         return tracing::warn!(site, "no certificate yet: browsers reject the site until the CA issues one");
     }
     match entry.expires.duration_since(SystemTime::now()) {

@@ -27,7 +27,7 @@ pub struct Candidate {
 
 impl Candidate {
     /// Whether this server keeps the backups out of the choice.
-    fn goes_before_backups(&self) -> bool {
+    fn blocks_backups(&self) -> bool {
         self.usable && !self.backup && !self.doubts.tried
     }
 }
@@ -60,7 +60,7 @@ pub enum Method {
 ///
 /// `random(n)` returns a number below `n`.
 pub fn choose(method: Method, candidates: &mut [Candidate], random: impl FnMut(u64) -> u64) -> Option<usize> {
-    let primary = candidates.iter().any(Candidate::goes_before_backups);
+    let primary = candidates.iter().any(Candidate::blocks_backups);
     let open = |candidate: &Candidate| candidate.usable && !candidate.full && !(primary && candidate.backup);
     let least =
         candidates.iter().filter(|candidate| open(candidate)).map(|candidate| candidate.doubts).min()?;
@@ -305,10 +305,10 @@ mod tests {
                     let mut equals = others().filter(|server| server.doubts == chosen.doubts);
                     prop_assert!(equals.all(|server| by_load(&chosen, server).is_le()));
                 }
-                let primary = servers.iter().any(Candidate::goes_before_backups);
+                let primary = servers.iter().any(Candidate::blocks_backups);
                 prop_assert!(!(chosen.backup && primary));
             } else {
-                let primary = servers.iter().any(Candidate::goes_before_backups);
+                let primary = servers.iter().any(Candidate::blocks_backups);
                 prop_assert!(!servers.iter().any(|server| usable(server) && !(primary && server.backup)));
             }
         }

@@ -74,7 +74,7 @@ pub(super) struct Slot {
     /// Accumulated weight for `round_robin`.
     pub(super) credit: i64,
     /// Time at which the server was added or recovered, for `slow_start`.
-    pub(super) returned: Option<Instant>,
+    pub(super) recovered_at: Option<Instant>,
     /// Limit while this server has just recovered and others may follow.
     pub(super) share: Option<Share>,
     /// Recent results of requests, for the passive health check.
@@ -127,7 +127,7 @@ pub(super) enum PickReason {
 
 /// Time during which the first server to recover leaves some waiting requests to the others. They usually follow at
 /// once, and should not find that the first has taken everything.
-const OTHERS_RETURN: Duration = Duration::from_secs(2);
+const SHARE_TIME: Duration = Duration::from_secs(2);
 
 /// A weight of 1 in units of the choice, which leaves room below it for slow start.
 const WHOLE: u64 = 1000;
@@ -137,15 +137,15 @@ const LEAST: u64 = 10;
 
 impl Slot {
     /// Whether the server takes requests whenever it is up: neither a backup nor draining.
-    fn is_for_all(&self) -> bool {
+    fn is_active_primary(&self) -> bool {
         !self.backup && !self.server.is_draining()
     }
 
     /// Current weight, in thousandths.
     fn weight(&self, now: Instant, slow_start: Duration) -> u64 {
         let whole = u64::from(self.weight) * WHOLE;
-        let Some(returned) = self.returned else { return whole };
-        let age = now.saturating_duration_since(returned);
+        let Some(recovered_at) = self.recovered_at else { return whole };
+        let age = now.saturating_duration_since(recovered_at);
         if age >= slow_start {
             return whole;
         }
@@ -221,8 +221,10 @@ impl Upstream {
     ) -> Option<Lease> {
         let now = clock::now();
         let settings = self.settings.load_full();
-        let others_may_recover =
-            state.slots.iter().any(|slot| slot.is_for_all() && slot.server.health() != ServerHealth::Up);
+        let others_may_recover = state
+            .slots
+            .iter()
+            .any(|slot| slot.is_active_primary() && slot.server.health() != ServerHealth::Up);
         let method = match (&settings.balance, preference.key) {
             (Balance::RoundRobin, _) => Method::RoundRobin,
             (Balance::Random, _) => Method::Random,
@@ -394,7 +396,7 @@ impl Upstream {
                 ServerHealth::Unknown => tracing::debug!(upstream, server = label, "server is up"),
                 ServerHealth::Failing => tracing::info!(upstream, server = label, "server is up"),
             }
-            state.returned(server, before)
+            state.handle_recovery(server, before)
         };
         self.serve_waiting();
         let Some(share) = share else { return };
@@ -503,16 +505,16 @@ impl GroupState {
 
     /// Handles a server that has come up: returns the share of waiting requests that it may take while other servers
     /// may recover too.
-    fn returned(&mut self, server: &Arc<Server>, before: ServerHealth) -> Option<Share> {
+    fn handle_recovery(&mut self, server: &Arc<Server>, before: ServerHealth) -> Option<Share> {
         let now = Instant::now();
-        let servers = self.slots.iter().filter(|slot| slot.is_for_all()).count().max(1);
+        let servers = self.slots.iter().filter(|slot| slot.is_active_primary()).count().max(1);
         let part = |waiting: usize| (waiting > 0).then(|| waiting.div_ceil(servers));
         let (requests, streams) = (part(self.queue.len()), part(self.streams.len()));
-        let share = self.has_waiting().then_some(Share { until: now + OTHERS_RETURN, requests, streams });
+        let share = self.has_waiting().then_some(Share { until: now + SHARE_TIME, requests, streams });
         if let Some(slot) = self.slots.iter_mut().find(|slot| Arc::ptr_eq(&slot.server, server)) {
             slot.share = share;
             if before == ServerHealth::Failing {
-                slot.returned = Some(now);
+                slot.recovered_at = Some(now);
             }
             if server.was_away.swap(false, Ordering::Relaxed) && before == ServerHealth::Failing {
                 // Requests cut off when the server went away say nothing about the process that replaced it. A server

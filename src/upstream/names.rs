@@ -63,7 +63,7 @@ impl Drop for Name {
 }
 
 /// A host name whose resolving task has not been started.
-pub(super) struct Unfollowed {
+pub(super) struct NewName {
     text: String,
     host: String,
     wake: Arc<Notify>,
@@ -76,21 +76,21 @@ pub(super) enum Lookup {
     /// those of the other family unless that query failed, and their TTL.
     Found(Vec<IpAddr>, Option<Vec<IpAddr>>, Duration),
     /// The name does not exist or has no addresses.
-    Nowhere(String),
+    NotFound(String),
     /// The query failed; the addresses known before remain in use.
     Failed(String),
 }
 
 impl ResolvedNames {
     /// Keeps the names of a new configuration, and returns those that are new.
-    pub(super) fn keep(&mut self, settings: &config::UpstreamSettings) -> Vec<Unfollowed> {
+    pub(super) fn keep(&mut self, settings: &config::UpstreamSettings) -> Vec<NewName> {
         let configured = settings.servers.iter().filter_map(|server| match &server.address {
             ServerAddress::Name(host, _) => Some((server.address.to_string(), host.clone())),
             ServerAddress::Tcp(_) | ServerAddress::Unix(_) => None,
         });
         let configured: Vec<_> = configured.collect();
         self.0.retain(|name| configured.iter().any(|(text, _)| *text == name.text));
-        let mut unfollowed = Vec::new();
+        let mut new_names = Vec::new();
         for (text, host) in configured {
             if let Some(known) = self.find(&text) {
                 // Other name servers may be configured now.
@@ -108,9 +108,9 @@ impl ResolvedNames {
                 task: None,
             };
             self.0.push(name);
-            unfollowed.push(Unfollowed { text, host, wake });
+            new_names.push(NewName { text, host, wake });
         }
-        unfollowed
+        new_names
     }
 
     /// Applies the result of a lookup. Returns whether anything has changed.
@@ -118,7 +118,7 @@ impl ResolvedNames {
         let Some(name) = self.0.iter_mut().find(|one| one.text == name) else { return false };
         let (first, other, error) = match found {
             Lookup::Found(first, other, _) => (first, other, None),
-            Lookup::Nowhere(why) => (Vec::new(), Some(Vec::new()), Some(why)),
+            Lookup::NotFound(why) => (Vec::new(), Some(Vec::new()), Some(why)),
             Lookup::Failed(why) => {
                 name.error = Some(why);
                 return false;
@@ -197,9 +197,9 @@ impl ResolvedNames {
     }
 }
 
-impl Unfollowed {
+impl NewName {
     /// Starts the task that resolves the name repeatedly for as long as the upstream has it.
-    pub(super) fn follow(self, upstream: &Arc<Upstream>) {
+    pub(super) fn start(self, upstream: &Arc<Upstream>) {
         let (name, weak) = (self.text.clone(), Arc::downgrade(upstream));
         let task = tokio::spawn(async move {
             while let Some(settings) = weak.upgrade().map(|upstream| upstream.settings()) {
@@ -207,7 +207,7 @@ impl Unfollowed {
                 let found = look_up(&self.host, settings.resolver.clone()).await;
                 let pause = match &found {
                     Lookup::Found(.., ttl) => (*ttl).clamp(SHORTEST_TTL, LONGEST_TTL),
-                    Lookup::Nowhere(why) | Lookup::Failed(why) => {
+                    Lookup::NotFound(why) | Lookup::Failed(why) => {
                         tracing::debug!(name = self.text, why, "DNS: a server name does not resolve");
                         SHORTEST_TTL
                     }
@@ -239,7 +239,7 @@ async fn look_up(host: &str, name_servers: Vec<SocketAddr>) -> Lookup {
     resolve(&resolver, names).await
 }
 
-/// Resolves the first of `names` that has addresses. The result is `Nowhere` only when every query was answered with
+/// Resolves the first of `names` that has addresses. The result is `NotFound` only when every query was answered with
 /// that: a query that fails must not remove the servers that are known.
 async fn resolve(resolver: &TokioResolver, names: Vec<rr::Name>) -> Lookup {
     let mut failed = None;
@@ -261,7 +261,7 @@ async fn resolve(resolver: &TokioResolver, names: Vec<rr::Name>) -> Lookup {
             }
         }
     }
-    failed.map_or_else(|| Lookup::Nowhere("the name does not resolve".into()), Lookup::Failed)
+    failed.map_or_else(|| Lookup::NotFound("the name does not resolve".into()), Lookup::Failed)
 }
 
 /// Addresses of one kind and their TTL; `None` if the name has none.

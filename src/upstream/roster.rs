@@ -25,7 +25,7 @@ impl Upstream {
             names
         };
         for name in names {
-            name.follow(self);
+            name.start(self);
         }
         self.serve_waiting();
     }
@@ -133,7 +133,7 @@ impl GroupState {
                     None => {
                         let server = self.take_retired(is_same);
                         let server = server.unwrap_or_else(|| Server::new(address, host));
-                        let returned = others.then_some(now);
+                        let recovered_at = others.then_some(now);
                         // A random start keeps several proxies that start together from beginning at the same server.
                         let credit = fastrand::i64(0..i64::from(weight) * 1000);
                         Slot {
@@ -143,7 +143,7 @@ impl GroupState {
                             backup,
                             max_requests,
                             credit,
-                            returned,
+                            recovered_at,
                             share: None,
                             results: outlier::results(),
                             passed_over: 0,

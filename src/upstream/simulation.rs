@@ -31,11 +31,11 @@ use crate::{config, observe::HoldMetrics};
 const SEEDS: u64 = 1_000;
 
 /// Milliseconds during which requests arrive and events happen; after that every server is up.
-const STORY: u64 = 20_000;
+const EVENTS_END: u64 = 20_000;
 
 /// Longest time that a request may wait beside a server with room: a probe, and the time for which a server that has
 /// recovered leaves waiting requests to others.
-const NOTICED: Duration = Duration::from_millis(3_500);
+const LONGEST_STARVATION: Duration = Duration::from_millis(3_500);
 
 const PATHS: [&str; 4] = ["/simulated/a", "/simulated/b", "/simulated/c", "/simulated/d"];
 
@@ -46,7 +46,7 @@ struct SimulatedMachine {
     life: u64,
     /// Whether connections are accepted.
     listens: bool,
-    /// Whether connections are accepted and nothing else happens.
+    /// Whether connections are accepted and nothing else run_events.
     hangs: bool,
 }
 
@@ -77,7 +77,7 @@ struct Plan {
     idempotent: bool,
     is_stream: bool,
     hold: Duration,
-    /// Time that the server works on the request.
+    /// Time that the server finishes_work on the request.
     work: Duration,
     /// Duration of the response body.
     body: Duration,
@@ -165,7 +165,7 @@ impl World {
                 lease.sent();
                 (tries, failed_connects) = (tries + 1, 0);
                 *self.begun().entry(id).or_default() += 1;
-                if !self.works(&mut machine, before.life, plan.work).await {
+                if !self.finishes_work(&mut machine, before.life, plan.work).await {
                     self.upstream.cut(&server);
                     lease.broke();
                     Failure::BeforeAnswer
@@ -197,7 +197,7 @@ impl World {
     }
 
     /// Whether a process finishes its work before it dies. A process that hangs makes no progress.
-    async fn works(
+    async fn finishes_work(
         &self,
         machine: &mut watch::Receiver<SimulatedMachine>,
         life: u64,
@@ -242,8 +242,7 @@ impl World {
         self.machines[&format!("unix:{}", PATHS[server])].send_modify(change);
     }
 
-    /// Whether a server could take another request, and has been in that state for long enough that this must be
-    /// noticed.
+    /// Whether a server could take another request.
     fn has_room(&self) -> bool {
         self.upstream.servers().iter().any(|standing| {
             let (server, machine) = (&standing.server, *self.machines[&standing.server.label].borrow());
@@ -253,7 +252,7 @@ impl World {
     }
 
     /// Asserts continuously that no request waits beside a server with room.
-    async fn watches(&self) {
+    async fn assert_no_starvation(&self) {
         let mut since = None;
         loop {
             sleep(Duration::from_millis(250)).await;
@@ -261,7 +260,7 @@ impl World {
             let start = *since.get_or_insert_with(Instant::now);
             if !starves {
                 since = None;
-            } else if start.elapsed() > NOTICED {
+            } else if start.elapsed() > LONGEST_STARVATION {
                 panic!("{} wait beside a server with room", self.upstream.waiting());
             }
         }
@@ -269,8 +268,8 @@ impl World {
 }
 
 /// Stops, hangs, restarts, drains and reloads servers; in the end every server is up.
-async fn happens(world: &World, random: &mut Rng, count: usize, health_checks: bool) {
-    let mut times: Vec<u64> = (0..random.usize(0..12)).map(|_| random.u64(0..STORY)).collect();
+async fn run_events(world: &World, random: &mut Rng, count: usize, health_checks: bool) {
+    let mut times: Vec<u64> = (0..random.usize(0..12)).map(|_| random.u64(0..EVENTS_END)).collect();
     times.sort_unstable();
     let start = Instant::now();
     for time in times {
@@ -300,7 +299,7 @@ async fn happens(world: &World, random: &mut Rng, count: usize, health_checks: b
             }
         }
     }
-    tokio::time::sleep_until(start + Duration::from_millis(STORY)).await;
+    tokio::time::sleep_until(start + Duration::from_millis(EVENTS_END)).await;
     for server in 0..PATHS.len() {
         world.change(server, |machine| (machine.listens, machine.hangs) = (true, false));
     }
@@ -313,7 +312,7 @@ fn plan(random: &mut Rng) -> Plan {
     let milliseconds = |random: &mut Rng, most| Duration::from_millis(random.u64(0..=most));
     let most_work = random.choice([5, 200, 4_000]).expect("one of three");
     Plan {
-        arrives: milliseconds(random, STORY),
+        arrives: milliseconds(random, EVENTS_END),
         idempotent: random.bool(),
         is_stream: random.u8(0..5) == 0,
         hold: Duration::from_secs(random.choice([0, 3, 300]).expect("one of three")),
@@ -334,13 +333,14 @@ async fn run(seed: u64) {
     let requests = plans.iter().enumerate().map(|(id, plan)| world.request(id, plan));
     let story = async {
         // Requests and events run at once. All of it ends, because no work and no hold is endless.
-        let all =
-            async { tokio::join!(join_all(requests), happens(&world, &mut random, count, health_checks)).0 };
+        let all = async {
+            tokio::join!(join_all(requests), run_events(&world, &mut random, count, health_checks)).0
+        };
         timeout(Duration::from_secs(1_000), all).await.expect("a request is lost: it never ends")
     };
     let fates = tokio::select! {
         fates = story => fates,
-        () = world.watches() => unreachable!("it watches for ever"),
+        () = world.assert_no_starvation() => unreachable!("it assert_no_starvation for ever"),
     };
     for (id, (plan, fate)) in plans.iter().zip(&fates).enumerate() {
         let begun = world.begun().get(&id).copied().unwrap_or_default();
@@ -348,7 +348,7 @@ async fn run(seed: u64) {
         assert!(*fate != Fate::Answered || begun >= 1, "{plan:?} is answered by nobody");
         assert!(*fate != Fate::Broken || begun >= 1, "{plan:?} has reached nobody, and is not held");
         let held_for_long = plan.hold.as_secs() == 300 && *fate == Fate::Refused;
-        assert!(!held_for_long, "{plan:?} is refused, and servers were back after {STORY} ms");
+        assert!(!held_for_long, "{plan:?} is refused, and servers were back after {EVENTS_END} ms");
     }
     assert_eq!(world.upstream.waiting(), 0);
     for standing in world.upstream.servers() {

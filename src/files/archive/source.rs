@@ -158,7 +158,7 @@ impl MemberSource {
                 break;
             };
             if let Some(member) = self.file_read_by(step) {
-                let bulkhead = self.bulkhead(member).map_err(|error| self.about(member, &error))?;
+                let bulkhead = self.bulkhead(member).map_err(|error| self.name_member(member, &error))?;
                 if !permit.is_some_and(|permit| Arc::ptr_eq(permit.bulkhead(), &bulkhead)) {
                     needs = Some(bulkhead);
                     break;
@@ -167,7 +167,7 @@ impl MemberSource {
             let made = match step {
                 WalkStep::Record(record, part) => self.record(record, part, &mut work)?,
                 WalkStep::Data(member, part) => {
-                    self.data(member, part, &mut work).map_err(|error| self.about(member, &error))?
+                    self.data(member, part, &mut work).map_err(|error| self.name_member(member, &error))?
                 }
             };
             self.walk.go(made);
@@ -222,7 +222,8 @@ impl MemberSource {
             && !self.archive.table.members[member].is_known
         {
             let size = self.archive.table.members[member].size;
-            let is_done = self.read_unsent(member, size, work).map_err(|error| self.about(member, &error))?;
+            let is_done =
+                self.read_unsent(member, size, work).map_err(|error| self.name_member(member, &error))?;
             if !is_done {
                 return Ok(0);
             }
@@ -363,7 +364,7 @@ impl MemberSource {
     }
 
     /// Adds the name of the member to an error.
-    fn about(&self, member: usize, error: &io::Error) -> io::Error {
+    fn name_member(&self, member: usize, error: &io::Error) -> io::Error {
         let table = &self.archive.table;
         let target = String::from_utf8_lossy(table.target(&table.members[member])).into_owned();
         io::Error::new(error.kind(), format!("archive member {target}: {error}"))
