@@ -21,7 +21,7 @@ fn site(names: &[&str]) -> String {
 }
 
 fn stands_in(shown: &Shown) -> bool {
-    shown.issuer.contains("bowshock, until there is a certificate")
+    shown.issuer.contains("bowshock placeholder certificate")
 }
 
 fn by_pebble(shown: &Shown) -> bool {
@@ -173,7 +173,7 @@ async fn a_ca_that_is_down_at_the_start() {
     assert_eq!(handshake::get(authority.https, ONE, "/").await.unwrap().expect(200).text(), "here");
     assert_eq!(shown(authority.https, TWO).await.names.len(), 1);
     eventually("an order has failed", async || orders(&proxy, "failure").await > 0.0).await;
-    proxy.process().logged("could not be asked").await;
+    proxy.process().logged("is unreachable").await;
     let _pebble = authority.start().await;
     another(authority.https, ONE, None).await;
     let other = shown(authority.https, TWO).await;
@@ -185,13 +185,13 @@ async fn a_name_that_does_not_lead_here_is_told() {
     let authority = AcmeCa::new().await.names(&[ONE]);
     let _pebble = authority.start().await;
     let mut proxy = Proxy::toml(&(authority.toml() + &site(&[ONE, TWO]))).start().await;
-    proxy.process().logged("does not find this machine by the names of the site").await;
+    proxy.process().logged("could not validate the names of the site").await;
     let log = proxy.process().stderr();
     assert!(
         log.contains(&format!("{TWO} by http-01")) && log.contains(&format!("{TWO} by tls-alpn-01")),
         "{log}"
     );
-    assert!(log.contains("see that each name leads here"), "{log}");
+    assert!(log.contains("check that DNS resolves each name to this machine"), "{log}");
     soon_eq!(orders(&proxy, "failure").await, 1.0);
     assert!(stands_in(&shown(authority.https, ONE).await));
     // A CA is not asked again at once, by a reload or a restart.
@@ -281,7 +281,7 @@ async fn a_ca_that_knows_us_from_elsewhere() {
     let text = authority.toml().replace("[acme]\n", &eab);
     // Who does not say who he is, is told.
     let mut proxy = Proxy::toml(&(authority.toml() + &site(&[ONE]))).start().await;
-    proxy.process().logged("no certificate: the CA has refused").await;
+    proxy.process().logged("certificate order failed: the CA refused it").await;
     drop(proxy);
     let failed = authority.stored().into_iter().find(|name| name.ends_with(".failed")).expect("a note");
     authority.remove(&failed);

@@ -376,7 +376,7 @@ async fn no_more_files_can_be_opened() {
     files_left(&mut proxy, 20);
 
     let attackers = wires(&proxy, 100).await;
-    proxy.process().logged("cannot accept").await;
+    proxy.process().logged("cannot accept connections").await;
     let (request, used) = (early.get("/answer"), processor_time(&mut proxy));
     early.send(request).await.unwrap().expect(200);
     pass(ms(2000)).await;
@@ -387,7 +387,7 @@ async fn no_more_files_can_be_opened() {
         proxy.admin().get("/health").await.expect(200);
     }
     soon_eq!(proxy.metrics().await.sum("bowshock_accept_pauses_total", &[]), 1.0);
-    let told = proxy.process().stderr().matches("cannot accept").count();
+    let told = proxy.process().stderr().matches("cannot accept connections").count();
     assert_eq!(told, 1, "ten times a second it would fill the disk");
 
     // A client that waits is served as soon as there is a file for it.
@@ -398,7 +398,7 @@ async fn no_more_files_can_be_opened() {
     answers([waiting]).await;
     eventually("it is over", async || {
         proxy.post("/", "body").await.expect(200);
-        proxy.process().stderr().contains("accepting again")
+        proxy.process().stderr().contains("accepting connections again")
     })
     .await;
 }

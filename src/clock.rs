@@ -1,7 +1,7 @@
-//! The time, read once each time that a task wakes.
+//! Cached time, read once each time a task wakes.
 //!
-//! What a request does between two waits takes microseconds and asks a dozen times for the time, each of which would cost
-//! as much as finding its route. nginx reads it once in each turn of its event loop.
+//! Between two waits a request runs for microseconds and needs the time a dozen times; each reading would cost as
+//! much as finding its route. nginx reads the time once per turn of its event loop.
 
 use std::{
     cell::Cell,
@@ -13,56 +13,56 @@ use std::{
 use pin_project_lite::pin_project;
 use tokio::time::Instant;
 
-/// What a thread knows of the time.
+/// Cached time of a thread.
 #[derive(Clone, Copy)]
 enum Reading {
-    /// Nobody keeps it: the task that runs was not begun by [`keep`], or there is none.
-    Unkept,
-    /// The task has not asked for it since it woke.
-    Due,
-    /// It has, and that was it.
+    /// Not cached: the current task was not started by [`keep`], or there is none.
+    Uncached,
+    /// Not read since the task woke.
+    Unread,
+    /// Time read since the task woke.
     At(Instant),
 }
 
 thread_local! {
-    static READING: Cell<Reading> = const { Cell::new(Reading::Unkept) };
+    static READING: Cell<Reading> = const { Cell::new(Reading::Uncached) };
 }
 
-/// The time when this task woke, or a little later.
+/// Time at which the task woke, or a little later.
 pub(crate) fn now() -> Instant {
     match READING.get() {
         Reading::At(time) => time,
-        Reading::Due => read(),
-        Reading::Unkept => Instant::now(),
+        Reading::Unread => read(),
+        Reading::Uncached => Instant::now(),
     }
 }
 
-/// The time as it is, which is this task's from now on.
+/// Reads the time, and caches it for this task.
 pub(crate) fn read() -> Instant {
     let time = Instant::now();
-    if !matches!(READING.get(), Reading::Unkept) {
+    if !matches!(READING.get(), Reading::Uncached) {
         READING.set(Reading::At(time));
     }
     time
 }
 
-/// How long a thread goes by what it knows of the calendar: who sets it is noticed by then.
-const AGREES: Duration = Duration::from_secs(1);
+/// Interval at which a thread reads the calendar again, which notices when the clock is set.
+const CALENDAR_VALID_FOR: Duration = Duration::from_secs(1);
 
-/// The time of the calendar for [`now`].
+/// Calendar time for [`now`].
 pub(crate) fn calendar() -> SystemTime {
     thread_local! {
-        static AGREED: Cell<Option<(Instant, SystemTime)>> = const { Cell::new(None) };
+        static CALENDAR: Cell<Option<(Instant, SystemTime)>> = const { Cell::new(None) };
     }
     let now = now();
-    if let Some((since, time)) = AGREED.get() {
+    if let Some((since, time)) = CALENDAR.get() {
         let passed = now.saturating_duration_since(since);
-        if passed < AGREES {
+        if passed < CALENDAR_VALID_FOR {
             return time + passed;
         }
     }
     let time = SystemTime::now();
-    AGREED.set(Some((read(), time)));
+    CALENDAR.set(Some((read(), time)));
     time
 }
 
@@ -74,7 +74,7 @@ pin_project! {
     }
 }
 
-/// Has a task keep the time: for as long as it does not wait, [`now`] gives it what it read first.
+/// Caches the time for a task: until the task waits, [`now`] returns the first reading.
 pub(crate) fn keep<F: Future>(task: F) -> WithCachedTime<F> {
     WithCachedTime { task }
 }
@@ -83,16 +83,16 @@ impl<F: Future> Future for WithCachedTime<F> {
     type Output = F::Output;
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<F::Output> {
-        /// Whatever ends it, a panic too.
+        /// Clears the cache on drop, also after a panic.
         struct Awake;
 
         impl Drop for Awake {
             fn drop(&mut self) {
-                READING.set(Reading::Unkept);
+                READING.set(Reading::Uncached);
             }
         }
 
-        READING.set(Reading::Due);
+        READING.set(Reading::Unread);
         let _awake = Awake;
         self.project().task.poll(cx)
     }

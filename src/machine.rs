@@ -7,19 +7,19 @@ use crate::{
     tls,
 };
 
-/// Reads and checks a configuration file, together with the files and directories that it names.
+/// Reads and checks a configuration file, and the files and directories that it names.
 ///
 /// # Errors
 ///
-/// When the file cannot be read, or holds mistakes: then all of them.
+/// The file cannot be read, or has errors, all of which are returned.
 pub(crate) fn load(path: &Path) -> Result<Loaded, LoadError> {
     config::load(path, &Machine)
 }
 
-/// Millions of lines: a longer file is not what somebody meant to name.
+/// Largest text file: millions of lines. A longer file was most likely named by mistake.
 const LONGEST_TEXT: u64 = 64 << 20;
 
-/// This machine.
+/// The machine that bowshock runs on.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Machine;
 
@@ -33,13 +33,13 @@ impl System for Machine {
     }
 
     fn writable(&self, path: &Path) -> io::Result<()> {
-        // What is not there is made in the nearest folder above that is.
+        // A missing directory will be created in its nearest existing ancestor.
         let there = path.ancestors().find(|path| fs::symlink_metadata(path).is_ok()).unwrap_or(path);
         tempfile::tempfile_in(there).map(|_| ())
     }
 
     fn certificate(&self, cert: &Path, key: &Path) -> Result<(), String> {
-        tls::identity(cert, key).map(|_| ()).map_err(|error| error.to_string())
+        tls::read_key_pair(cert, key).map(|_| ()).map_err(|error| error.to_string())
     }
 
     fn authorities(&self, path: &Path) -> Result<(), String> {

@@ -16,7 +16,7 @@ use std::{
 
 use sd_notify::NotifyState;
 
-/// Tells systemd, where it is there. A service manager that does not listen delays nothing.
+/// Sends a message to systemd, if it is there. A service manager that does not read its socket delays nothing.
 pub(crate) fn notify(state: &[NotifyState<'_>]) {
     let Some(socket) = env::var_os("NOTIFY_SOCKET").filter(|socket| !socket.is_empty()) else { return };
     if let Err(error) = send(&socket, state) {
@@ -36,13 +36,13 @@ fn send(name: &OsStr, state: &[NotifyState<'_>]) -> io::Result<()> {
     socket.send_to_addr(message.as_bytes(), &address).map(drop)
 }
 
-/// A path, or `@name` for a name that is in no file system.
+/// Address of a path, or of an abstract socket for `@name`.
 fn address(name: &OsStr) -> io::Result<SocketAddr> {
     match name.as_bytes() {
         [b'@', name @ ..] => SocketAddr::from_abstract_name(name),
         [b'/', ..] => SocketAddr::from_pathname(name),
         _ => {
-            let sentence = "neither a path nor @ and a name";
+            let sentence = "neither an absolute path nor an abstract socket (@name)";
             Err(io::Error::new(io::ErrorKind::InvalidInput, sentence))
         }
     }

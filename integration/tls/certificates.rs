@@ -61,7 +61,7 @@ async fn files_that_cannot_be_used_change_nothing_and_are_told() {
     let folder = Scratch::new();
     new.write_to(folder.root(), "localhost");
     fs::copy(folder.path("localhost.crt"), simple.scratch.path("localhost.crt")).unwrap();
-    simple.proxy.process().logged("cannot be used; those before go on").await;
+    simple.proxy.process().logged("cannot be used; keeping the previous certificate").await;
     assert!(shown(&simple.target(), &Tls::anybody()).await == old);
     // As soon as the key is there too, both are taken.
     fs::copy(folder.path("localhost.key"), simple.scratch.path("localhost.key")).unwrap();
@@ -116,10 +116,14 @@ async fn a_key_that_cannot_be_read_keeps_no_other_certificate_out() {
     fs::rename(&key, scratch.path("away")).unwrap();
     let (good, _) = renew("two.example");
     soon_eq!(shown(&target, &Tls::asking("two.example", &authority)).await, good);
-    proxy.process().logged("cannot be used; those before go on").await;
+    proxy.process().logged("cannot be used; keeping the previous certificate").await;
     pass(ms(6_000)).await;
     let told = proxy.process().stderr();
-    assert_eq!(told.lines().filter(|line| line.contains("those before go on")).count(), 1, "{told}");
+    assert_eq!(
+        told.lines().filter(|line| line.contains("keeping the previous certificate")).count(),
+        1,
+        "{told}"
+    );
     // Nothing else changes when it is there again.
     fs::rename(scratch.path("away"), &key).unwrap();
     soon_eq!(shown(&target, &Tls::asking("one.example", &authority)).await, bad);
@@ -140,7 +144,7 @@ async fn authorities_of_clients_that_are_away_for_a_moment_are_taken_later() {
     };
     assert!(!asks().await);
     fs::remove_file(&ca).unwrap();
-    proxy.process().logged("cannot be used; those before go on").await;
+    proxy.process().logged("cannot be used; keeping the previous certificate").await;
     other.write(&scratch, "clients");
     crate::fixtures::eventually("the other authority counts", asks).await;
 }

@@ -1,4 +1,4 @@
-//! HTTP to a CA: one connection for each of the few requests of an order.
+//! HTTP client for a CA: one connection for each of the few requests of an order.
 
 use std::{
     future::Future,
@@ -19,19 +19,19 @@ use tokio::{net::TcpStream, time::timeout};
 
 use crate::tls::TlsClient;
 
-/// How long a CA may take to answer.
-const PATIENCE: Duration = Duration::from_secs(30);
+/// Timeout of a request.
+const REQUEST_TIMEOUT: Duration = Duration::from_secs(30);
 
-/// No answer of a CA is longer.
-const MOST: usize = 1 << 20;
+/// Longest response in bytes.
+const MOST_BYTES: usize = 1 << 20;
 
 const NAME: &str = concat!("bowshock/", env!("CARGO_PKG_VERSION"));
 
-/// Speaks to a CA.
+/// HTTP client for a CA.
 #[derive(Clone)]
 pub(super) struct Http {
     connector: Arc<TlsClient>,
-    /// Before this the CA wants to hear nothing more.
+    /// Time from `Retry-After` before which the CA expects no further request.
     not_before: Arc<Mutex<Option<SystemTime>>>,
 }
 
@@ -40,16 +40,16 @@ impl Http {
         Self { connector, not_before: Arc::default() }
     }
 
-    /// When the CA wants to be asked again that has refused something.
+    /// Time at which the CA may be asked again after it has refused something.
     pub(super) fn not_before(&self) -> Option<SystemTime> {
         *self.not_before.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     async fn send(self, mut request: Request<BodyWrapper<Bytes>>) -> Result<BytesResponse, BoxError> {
         let uri = request.uri().clone();
-        let authority = uri.authority().ok_or("an address without a host")?;
+        let authority = uri.authority().ok_or("the CA's URL has no host")?;
         if uri.scheme_str() != Some("https") {
-            return Err(format!("{uri} is no https:// address").into());
+            return Err(format!("{uri} is not an https:// URL").into());
         }
         let (host, port) = (authority.host(), authority.port_u16().unwrap_or(443));
         let target = uri.path_and_query().map_or("/", |target| target.as_str());
@@ -63,19 +63,19 @@ impl Http {
         let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream)).await?;
         let exchange = async {
             let (parts, body) = sender.send_request(request).await?.into_parts();
-            let body = Limited::new(body, MOST).collect().await?.to_bytes();
+            let body = Limited::new(body, MOST_BYTES).collect().await?.to_bytes();
             Ok::<_, BoxError>((parts, body))
         };
         let mut connection = std::pin::pin!(connection);
         let mut exchange = std::pin::pin!(exchange);
         let (parts, body) = tokio::select! {
-            answer = &mut exchange => answer?,
-            // It ends when the answer is there, or with an error that the exchange tells.
+            response = &mut exchange => response?,
+            // The connection ends when the response is complete, or with an error that the exchange reports.
             _ = &mut connection => exchange.await?,
         };
         if parts.status.is_client_error() || parts.status.is_server_error() {
-            let told = retry_after(&parts.headers, SystemTime::now());
-            *self.not_before.lock().unwrap_or_else(PoisonError::into_inner) = told;
+            let not_before = retry_after(&parts.headers, SystemTime::now());
+            *self.not_before.lock().unwrap_or_else(PoisonError::into_inner) = not_before;
         }
         Ok(BytesResponse { parts, body: Box::new(body) })
     }
@@ -88,16 +88,17 @@ impl HttpClient for Http {
         &self,
         request: Request<BodyWrapper<Bytes>>,
     ) -> Pin<Box<dyn Future<Output = Result<BytesResponse, Error>> + Send>> {
-        let whom = request.uri().authority().map(ToString::to_string).unwrap_or_default();
+        let host = request.uri().authority().map(ToString::to_string).unwrap_or_default();
         let sent = self.clone().send(request);
         Box::pin(async move {
-            let answer = timeout(PATIENCE, sent).await.unwrap_or_else(|_| Err("it does not answer".into()));
-            answer.map_err(|error| Error::Other(format!("{whom}: {error}").into()))
+            let response =
+                timeout(REQUEST_TIMEOUT, sent).await.unwrap_or_else(|_| Err("the request timed out".into()));
+            response.map_err(|error| Error::Other(format!("{host}: {error}").into()))
         })
     }
 }
 
-/// When to ask again: a number of seconds or a date (RFC 9110 §10.2.3).
+/// Parses `Retry-After`: a number of seconds or a date (RFC 9110 §10.2.3).
 fn retry_after(headers: &HeaderMap, now: SystemTime) -> Option<SystemTime> {
     let text = headers.get(RETRY_AFTER)?.to_str().ok()?.trim();
     match text.parse::<u32>() {

@@ -1,4 +1,4 @@
-//! The certificate of one site: when it is ordered, and what has come of that.
+//! Certificate of one site: schedule and results of its orders.
 
 use std::{
     path::{Path, PathBuf},
@@ -9,7 +9,7 @@ use instant_acme::{CertificateIdentifier, Error};
 use tokio::{task::spawn_blocking, time::timeout};
 
 use super::{
-    order::{self, Asking, ChallengeKind, OrderFailure},
+    order::{self, ChallengeKind, OrderContext, OrderFailure},
     schedule::{self, RenewalReason},
     store::{self, Failed},
 };
@@ -19,36 +19,36 @@ use crate::{
     tls::Certificates,
 };
 
-/// No order takes longer.
-const LONGEST: Duration = Duration::from_secs(600);
+/// Timeout of an order.
+const ORDER_TIMEOUT: Duration = Duration::from_secs(600);
 
-/// A reload or a restart tries again what has failed, if that is so long ago.
-const AGAIN: Duration = Duration::from_secs(900);
+/// Age from which a failed order is retried by a reload or restart.
+const RETRY_AFTER: Duration = Duration::from_secs(900);
 
-/// How soon, and then how often, a CA is asked when it wants a certificate renewed (RFC 9773).
-const ASK_SOON: Duration = Duration::from_secs(5);
-const ASK_AGAIN: Duration = Duration::from_secs(6 * 3600);
+/// First delay and then interval of requests for the CA's renewal information (RFC 9773).
+const INFO_DELAY: Duration = Duration::from_secs(5);
+const INFO_INTERVAL: Duration = Duration::from_secs(6 * 3600);
 
-/// The certificate of one site.
+/// Certificate of one site.
 pub(super) struct Job {
-    /// The name of the site.
+    /// Name of the site.
     label: String,
     file: PathBuf,
     site: AcmeSite,
-    /// When it is ordered.
+    /// Time of the next order.
     due: SystemTime,
-    /// When the CA is asked whether that is soon enough; `None` when it does not say.
-    ask: Option<SystemTime>,
-    /// The one that is there.
-    stored: Option<Good>,
-    /// Orders in a row that came to nothing.
+    /// Time of the next request for renewal information; `None` if the CA does not provide any.
+    next_info: Option<SystemTime>,
+    /// Stored certificate.
+    stored: Option<ValidCertificate>,
+    /// Consecutive failed orders.
     failures: u32,
-    /// What has convinced the CA the last time.
-    way: Option<Challenge>,
+    /// Challenge type of the last successful order.
+    challenge: Option<Challenge>,
 }
 
-/// A certificate that is there, for all names.
-struct Good {
+/// Stored certificate that covers all names.
+struct ValidCertificate {
     begin: SystemTime,
     end: SystemTime,
     id: Option<CertificateIdentifier<'static>>,
@@ -61,65 +61,66 @@ impl Job {
             file: file.to_owned(),
             site: site.clone(),
             due: now,
-            ask: None,
+            next_info: None,
             stored: None,
             failures: 0,
-            way: None,
+            challenge: None,
         }
     }
 
-    /// Whether it is about this certificate.
+    /// Whether the job is for this certificate.
     pub(super) fn is_for(&self, file: &Path, site: &AcmeSite) -> bool {
         self.file == file && self.site == *site
     }
 
-    /// When there is something to do.
+    /// Time of the next action.
     pub(super) fn next(&self) -> SystemTime {
-        self.ask.map_or(self.due, |ask| ask.min(self.due))
+        self.next_info.map_or(self.due, |next_info| next_info.min(self.due))
     }
 
-    /// Looks at what is in the store after a start or a reload.
-    pub(super) async fn look(&mut self, now: SystemTime) {
+    /// Reads the store after a start or reload.
+    pub(super) async fn load_stored(&mut self, now: SystemTime) {
         self.take_stored().await;
-        let due = self.stored.as_ref().map(|good| schedule::renewal(good.begin, good.end, fastrand::f64()));
+        let due =
+            self.stored.as_ref().map(|stored| schedule::renewal(stored.begin, stored.end, fastrand::f64()));
         let file = self.file.clone();
         let failed = spawn_blocking(move || Failed::read(&file)).await.ok().flatten();
         self.failures = if failed.is_some() { self.failures.max(1) } else { 0 };
         let again = failed.map_or(now, |failed| {
-            let told = failed.not_before.map_or(SystemTime::UNIX_EPOCH, since_1970);
-            // A clock that was wrong must not keep us waiting for years.
-            told.max(since_1970(failed.at) + AGAIN).min(now + schedule::LONGEST)
+            let not_before = failed.not_before.map_or(SystemTime::UNIX_EPOCH, since_1970);
+            // A clock that was wrong must not delay the order for years.
+            not_before.max(since_1970(failed.at) + RETRY_AFTER).min(now + schedule::LONGEST)
         });
         self.due = due.unwrap_or(now).max(again);
-        self.ask = self.stored.is_some().then(|| now + ASK_SOON);
+        self.next_info = self.stored.is_some().then(|| now + INFO_DELAY);
     }
 
     async fn take_stored(&mut self) {
         let (file, names) = (self.file.clone(), self.site.names.clone());
         let found = spawn_blocking(move || store::stored(&file, &names)).await.ok().flatten();
-        self.stored = found.filter(|found| found.covers).map(|found| Good {
+        self.stored = found.filter(|found| found.covers).map(|found| ValidCertificate {
             begin: found.begin,
             end: found.end,
             id: CertificateIdentifier::try_from(&found.leaf).ok().map(CertificateIdentifier::into_owned),
         });
     }
 
-    /// Does what is due.
+    /// Performs the actions that are due.
     pub(super) async fn work(&mut self, ca: &Acme, certificates: &Certificates, metrics: &Metrics) {
         let http = super::http(ca).await;
-        let replaces = self.stored.as_ref().and_then(|good| good.id.clone());
+        let replaces = self.stored.as_ref().and_then(|stored| stored.id.clone());
         let challenges = certificates.challenges();
         let (due, site) = (self.due, self.site.clone());
-        let asking = Asking { ca, site: &site, http: &http, challenges, replaces };
+        let context = OrderContext { ca, site: &site, http: &http, challenges, replaces };
         if SystemTime::now() < due {
-            return self.ask(&asking).await;
+            return self.request_renewal_info(&context).await;
         }
-        let mut ways = ca.challenges.clone();
-        // What has worked goes first.
-        ways.sort_by_key(|way| Some(*way) != self.way);
-        let ordered = timeout(LONGEST, self.order(&asking, &ways))
+        let mut challenges_to_try = ca.challenges.clone();
+        // Try the challenge type that worked last time first.
+        challenges_to_try.sort_by_key(|challenge| Some(*challenge) != self.challenge);
+        let ordered = timeout(ORDER_TIMEOUT, self.order(&context, &challenges_to_try))
             .await
-            .unwrap_or_else(|_| Err(OrderFailure::refused("it has not finished the order")));
+            .unwrap_or_else(|_| Err(OrderFailure::refused("the order timed out")));
         metrics.acme_ordered(&self.label, ordered.is_ok());
         match ordered {
             Ok(()) => self.succeeded(certificates).await,
@@ -127,13 +128,17 @@ impl Job {
         }
     }
 
-    async fn order(&mut self, asking: &Asking<'_>, ways: &[Challenge]) -> Result<(), OrderFailure> {
-        tracing::info!(site = self.label, names = self.site.names.join(" "), "a certificate is ordered");
-        let (pem, way) = order::certificate(asking, ways).await?;
-        // Never ordered again and again because it cannot be kept.
+    async fn order(
+        &mut self,
+        context: &OrderContext<'_>,
+        challenges_to_try: &[Challenge],
+    ) -> Result<(), OrderFailure> {
+        tracing::info!(site = self.label, names = self.site.names.join(" "), "ordering a certificate");
+        let (pem, challenge) = order::certificate(context, challenges_to_try).await?;
+        // A failure to store the certificate must not cause it to be ordered again and again.
         let kept = order::save(self.file.clone(), pem).await;
         kept.map_err(|failure| OrderFailure { kind: ChallengeKind::Refused, ..failure })?;
-        self.way = Some(way);
+        self.challenge = Some(challenge);
         Ok(())
     }
 
@@ -144,99 +149,105 @@ impl Job {
         let _ = spawn_blocking(move || Failed::forget(&file)).await;
         self.take_stored().await;
         certificates.refresh().await;
-        let Some(Good { begin, end, .. }) = self.stored else {
+        let Some(ValidCertificate { begin, end, .. }) = self.stored else {
             self.failures = 1;
             self.due = now + schedule::pause(RenewalReason::Refused, 1, fastrand::f64());
             tracing::error!(
                 site = self.label,
-                "the CA has given a certificate that cannot be used, or is not for all names"
+                "the CA has issued a certificate that cannot be used or does not cover all names"
             );
             return;
         };
         self.due = schedule::next_renewal(begin, end, now, fastrand::f64());
-        self.ask = Some(now + ASK_AGAIN);
+        self.next_info = Some(now + INFO_INTERVAL);
         tracing::info!(
             site = self.label,
             until = %humantime::format_rfc3339_seconds(end),
             renewal = %humantime::format_rfc3339_seconds(self.due),
-            "there is a new certificate"
+            "new certificate issued"
         );
     }
 
-    async fn failed(&mut self, failure: &OrderFailure, told: Option<SystemTime>, ca: &Acme) {
+    async fn failed(&mut self, failure: &OrderFailure, retry_after: Option<SystemTime>, ca: &Acme) {
         let now = SystemTime::now();
         self.failures += 1;
         let why = match failure.kind {
             ChallengeKind::Unreachable | ChallengeKind::Store => RenewalReason::Unreachable,
-            // A CA that says when to come again knows better than we do, but is never asked all the time.
-            ChallengeKind::Refused if told.is_some() => RenewalReason::Unreachable,
+            // Follow the CA's Retry-After, within bounds that prevent constant requests.
+            ChallengeKind::Refused if retry_after.is_some() => RenewalReason::Unreachable,
             ChallengeKind::Unverified | ChallengeKind::Refused => RenewalReason::Refused,
         };
         self.due = now + schedule::pause(why, self.failures, fastrand::f64());
-        self.due = told.map_or(self.due, |told| told.max(self.due)).min(now + schedule::LONGEST);
+        self.due = retry_after
+            .map_or(self.due, |retry_after| retry_after.max(self.due))
+            .min(now + schedule::LONGEST);
         let directory = &ca.directory;
-        let (what, mend) = match failure.kind {
+        let (what, remedy) = match failure.kind {
             ChallengeKind::Unverified => (
-                "does not find this machine by the names of the site".to_owned(),
-                "see that each name leads here, and that port 80 (http-01) or 443 (tls-alpn-01) is reached from outside",
+                "could not validate the names of the site".to_owned(),
+                "check that DNS resolves each name to this machine, and that port 80 (http-01) or 443 (tls-alpn-01) \
+                 is reachable from the internet",
             ),
             ChallengeKind::Unreachable => (
-                format!("at {directory} could not be asked"),
-                "see that this machine can connect to it, and that `ca` of `[acme]` vouches for it",
+                format!("at {directory} is unreachable"),
+                "check the network and firewall, and that the CA's server certificate is trusted (`ca` in `[acme]`)",
             ),
             ChallengeKind::Store => (
-                "was not asked".to_owned(),
-                "see that the store of `[acme]` can be written, and `eab` be read",
+                "was not contacted".to_owned(),
+                "check that the store of `[acme]` is writable and its `eab` key readable",
             ),
             ChallengeKind::Refused => (
-                "has refused".to_owned(),
-                "see what it says, and `directory` and `acme` in the configuration",
+                "refused it".to_owned(),
+                "check its message, and `directory` and `acme` in the configuration",
             ),
         };
         if matches!(failure.kind, ChallengeKind::Unverified | ChallengeKind::Refused) {
-            let failed = Failed { at: seconds(now), not_before: told.map(seconds) };
+            let failed = Failed { at: seconds(now), not_before: retry_after.map(seconds) };
             let file = self.file.clone();
             let written = spawn_blocking(move || failed.write(&file)).await.map_err(std::io::Error::other);
             if let Err(error) = written.flatten() {
-                tracing::warn!(site = self.label, %error, "a restart will not know of this");
+                tracing::warn!(site = self.label, %error, "cannot record the failed order for a restart");
             }
         }
         tracing::error!(
             site = self.label,
             next = %humantime::format_rfc3339_seconds(self.due),
-            "no certificate: the CA {what}: {}; {mend}; a reload tries again after a quarter of an hour",
+            "certificate order failed: the CA {what}: {}; {remedy}; a reload retries after 15 minutes at the earliest",
             failure.reason
         );
     }
 
-    /// Asks the CA when it wants the certificate renewed (RFC 9773).
-    async fn ask(&mut self, asking: &Asking<'_>) {
+    /// Requests the CA's renewal information (RFC 9773).
+    async fn request_renewal_info(&mut self, context: &OrderContext<'_>) {
         let now = SystemTime::now();
-        self.ask = Some(now + ASK_AGAIN);
-        let Some(Good { begin, end, id: Some(id) }) = &self.stored else {
-            self.ask = None;
+        self.next_info = Some(now + INFO_INTERVAL);
+        let Some(ValidCertificate { begin, end, id: Some(id) }) = &self.stored else {
+            self.next_info = None;
             return;
         };
         if self.failures > 0 {
-            // It is to be renewed, and has its own time.
+            // Renewal is due already, and follows its own schedule.
             return;
         }
-        let told = async {
-            let account =
-                order::account(asking, false).await.map_err(|failure| Error::Other(failure.reason.into()))?;
+        let renewal_info = async {
+            let account = order::account(context, false)
+                .await
+                .map_err(|failure| Error::Other(failure.reason.into()))?;
             account.renewal_info(id).await
         };
-        match told.await {
-            Err(Error::Unsupported(_)) => self.ask = None,
-            Err(error) => tracing::debug!(site = self.label, %error, "the CA does not say when to renew"),
+        match renewal_info.await {
+            Err(Error::Unsupported(_)) => self.next_info = None,
+            Err(error) => {
+                tracing::debug!(site = self.label, %error, "cannot get renewal information from the CA");
+            }
             Ok((info, again)) => {
-                self.ask = Some(now + again.clamp(Duration::from_secs(60), ASK_AGAIN * 4));
+                self.next_info = Some(now + again.clamp(Duration::from_secs(60), INFO_INTERVAL * 4));
                 let time = |stamp: i64| since_1970(u64::try_from(stamp).unwrap_or_default());
                 let window = &info.suggested_window;
                 let window = (time(window.start.unix_timestamp()), time(window.end.unix_timestamp()));
                 self.due = schedule::suggested(window, (*begin, *end), fastrand::f64()).max(now);
-                if let Some(why) = info.explanation_url.filter(|_| self.due < now + ASK_AGAIN) {
-                    tracing::warn!(site = self.label, why, "the CA wants the certificate renewed");
+                if let Some(why) = info.explanation_url.filter(|_| self.due < now + INFO_INTERVAL) {
+                    tracing::warn!(site = self.label, why, "the CA asks to renew the certificate early");
                 }
             }
         }

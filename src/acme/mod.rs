@@ -1,9 +1,9 @@
-//! Certificates that a CA gives (ACME, RFC 8555).
+//! Automatic certificates from a CA (ACME, RFC 8555).
 //!
-//! [`run`] lives on the control thread. When a certificate is due ([`schedule`]) it is [`order`]ed over [`http`]; the
-//! CA looks whether the names lead here, and listeners show it the [`challenges`]. What it gives goes into the
-//! [`store`], from where it is taken as any other file that has changed. Until then a certificate [`made`] by
-//! ourselves stands in, so that listeners never wait for a CA.
+//! [`run`] lives on the control thread. When a certificate is due ([`schedule`]), it is [ordered](order) over [`http`];
+//! the CA validates the names, and listeners respond to its [`Challenges`](crate::tls::Challenges). The certificate is written to the
+//! [`store`], from where it is loaded like any other file that has changed. Until then a self-signed placeholder
+//! is used, so that listeners never wait for a CA.
 
 mod http;
 mod job;
@@ -23,10 +23,10 @@ use crate::{
 };
 use job::Job;
 
-/// The clock is looked at again after so long: it may be set, and machines sleep.
-const LOOK: Duration = Duration::from_secs(600);
+/// Interval at which the clock is checked: it may be set, and machines sleep.
+const CHECK_CLOCK_EVERY: Duration = Duration::from_secs(600);
 
-/// Has certificates ordered and renewed for ever, one at a time.
+/// Orders and renews certificates for ever, one at a time.
 pub(crate) async fn run(certificates: Arc<Certificates>, metrics: Arc<Metrics>) {
     let mut applied = certificates.applied();
     let mut jobs: Vec<Job> = Vec::new();
@@ -47,7 +47,9 @@ pub(crate) async fn run(certificates: Arc<Certificates>, metrics: Arc<Metrics>) 
             continue;
         }
         let next = jobs.iter().map(Job::next).min();
-        let pause = next.map_or(LOOK, |next| next.duration_since(now).unwrap_or_default().min(LOOK));
+        let pause = next.map_or(CHECK_CLOCK_EVERY, |next| {
+            next.duration_since(now).unwrap_or_default().min(CHECK_CLOCK_EVERY)
+        });
         tokio::select! {
             changed = applied.changed() => match changed {
                 Ok(()) => is_new = true,
@@ -58,7 +60,7 @@ pub(crate) async fn run(certificates: Arc<Certificates>, metrics: Arc<Metrics>) 
     }
 }
 
-/// One job for each site that wants a certificate; what is known of those that go on is kept.
+/// Creates a job for each site with an automatic certificate; jobs of a previous configuration keep their state.
 async fn plan(config: &Config, mut before: Vec<Job>, now: SystemTime) -> Vec<Job> {
     let mut jobs = Vec::new();
     for site in &config.sites {
@@ -69,13 +71,13 @@ async fn plan(config: &Config, mut before: Vec<Job>, now: SystemTime) -> Vec<Job
             Some(known) => before.swap_remove(known),
             None => Job::new(&site.name, &tls.cert, acme, now),
         };
-        job.look(now).await;
+        job.load_stored(now).await;
         jobs.push(job);
     }
     jobs
 }
 
-/// What a CA can be asked with.
+/// Creates the HTTP client for a CA.
 async fn http(ca: &Acme) -> http::Http {
     let settings = crate::config::UpstreamTls { server_name: None, ca: ca.ca.clone(), verify: true };
     let connector = tokio::task::spawn_blocking(move || crate::tls::TlsClient::new(&settings)).await;

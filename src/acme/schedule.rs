@@ -1,40 +1,41 @@
-//! When a certificate is ordered. Pure: the time and chance are told.
+//! Renewal times and pauses: pure functions, with time and randomness as parameters.
 
 use std::time::{Duration, SystemTime};
 
-/// Why an order came to nothing.
+/// Reason for a failed order.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum RenewalReason {
-    /// The CA could not be asked.
+    /// The CA was unreachable.
     Unreachable,
-    /// It was asked, and has said no.
+    /// The CA refused the order.
     Refused,
 }
 
-/// The first pause after a CA could not be asked, and the longest.
+/// First and longest pause after the CA was unreachable.
 const UNREACHABLE: (Duration, Duration) = (Duration::from_secs(3), Duration::from_secs(3600));
 
-/// The same after it has said no: CAs allow five such orders for a name in an hour.
+/// First and longest pause after a refusal: CAs allow five failed validations of a name per hour.
 const REFUSED: (Duration, Duration) = (Duration::from_secs(1800), Duration::from_secs(12 * 3600));
 
-/// No CA is waited for longer, whatever it says: rate limits are counted by the week.
+/// Longest pause, whatever the CA says: rate limits are counted per week.
 pub(super) const LONGEST: Duration = Duration::from_secs(7 * 24 * 3600);
 
-/// When a certificate is renewed that is good from `begin` to `end`: after two thirds of that, and a little later by
-/// `chance` (0 to 1), so that not all of them come at once.
+/// Renewal time of a certificate that is valid from `begin` to `end`: after two thirds of its lifetime, and a little
+/// later by `chance` (0 to 1), so that not all certificates are due at once.
 pub(super) fn renewal(begin: SystemTime, end: SystemTime, chance: f64) -> SystemTime {
     let lifetime = end.duration_since(begin).unwrap_or_default();
     begin + lifetime * 2 / 3 + lifetime.mul_f64(chance.clamp(0.0, 1.0) / 50.0)
 }
 
-/// The same of a certificate that has just come: whatever the clocks say, not before a third of its time is over.
+/// Renewal time of a certificate that has just been issued: not before a third of its lifetime has passed, even if
+/// the clocks differ.
 pub(super) fn next_renewal(begin: SystemTime, end: SystemTime, now: SystemTime, chance: f64) -> SystemTime {
     let lifetime = end.duration_since(begin).unwrap_or_default();
     renewal(begin, end, chance).max(now + (lifetime / 3).max(Duration::from_secs(1)))
 }
 
-/// When a certificate is renewed whose CA has suggested a time from here to there (RFC 9773 §4.2), never at once after it
-/// was made, nor when it has nearly ended.
+/// Renewal time within the window that the CA suggests (RFC 9773 §4.2), neither immediately after the certificate was
+/// issued nor just before it expires.
 pub(super) fn suggested(
     window: (SystemTime, SystemTime),
     (begin, end): (SystemTime, SystemTime),
@@ -46,7 +47,7 @@ pub(super) fn suggested(
         .clamp(begin + lifetime / 100, begin + lifetime * 9 / 10)
 }
 
-/// How long to wait after so many failures in a row: twice as long each time, and up to a quarter more by `chance`.
+/// Pause after consecutive failures: doubles each time, plus up to a quarter by `chance`.
 pub(super) fn pause(why: RenewalReason, failures: u32, chance: f64) -> Duration {
     let (first, most) = match why {
         RenewalReason::Unreachable => UNREACHABLE,
@@ -68,7 +69,7 @@ mod tests {
         let at = |chance| renewal(begin, begin + DAY * 90, chance).duration_since(begin).unwrap();
         assert_eq!(at(0.0), DAY * 60);
         assert!(at(1.0) > DAY * 61 && at(1.0) < DAY * 62);
-        // The clock of the CA is not ours.
+        // The clock of the CA differs from ours.
         let late = begin + DAY * 89;
         assert_eq!(next_renewal(begin, begin + DAY * 90, late, 0.0), late + DAY * 30);
         assert_eq!(next_renewal(begin, begin + DAY * 90, begin, 0.0), begin + DAY * 60);

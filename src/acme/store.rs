@@ -1,4 +1,4 @@
-//! Accounts and certificates on disk. Everything here blocks.
+//! Accounts and certificates on disk. Every function blocks.
 
 use std::{
     fs::{self, DirBuilder, File},
@@ -15,18 +15,18 @@ use x509_parser::{extensions::GeneralName, time::ASN1Time};
 
 use crate::tls;
 
-/// What has to be known after a restart of an order that came to nothing, in seconds since 1970. Beside the certificate;
+/// Record of a failed order, kept over restarts; times are in seconds since 1970. It lies next to the certificate;
 /// without it the next order is made at once.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct Failed {
-    /// When it was ordered.
+    /// Time of the order.
     pub(super) at: u64,
-    /// When the CA wants to be asked again.
+    /// Time before which the CA must not be asked again.
     pub(super) not_before: Option<u64>,
 }
 
 impl Failed {
-    /// Of the certificate in this file.
+    /// Reads the record for the certificate in this file.
     pub(super) fn read(certificate: &Path) -> Option<Self> {
         serde_json::from_str(&read(&Self::file(certificate)).ok()??).ok()
     }
@@ -36,7 +36,7 @@ impl Failed {
     }
 
     pub(super) fn forget(certificate: &Path) {
-        // Nearly always it is not there.
+        // Usually the file does not exist.
         let _ = fs::remove_file(Self::file(certificate));
     }
 
@@ -45,38 +45,38 @@ impl Failed {
     }
 }
 
-/// What is known of a certificate that is there.
+/// Summary of a stored certificate.
 #[derive(Debug)]
 pub(super) struct Stored {
-    /// It is good from here
+    /// Start of its validity.
     pub(super) begin: SystemTime,
-    /// to here.
+    /// End of its validity.
     pub(super) end: SystemTime,
-    /// It is for all names that were asked about.
+    /// Whether it covers all requested names.
     pub(super) covers: bool,
-    /// Itself, without those above it.
+    /// Leaf certificate, without its chain.
     pub(super) leaf: CertificateDer<'static>,
 }
 
-/// Makes the folder, and sees whether files can be made in it.
+/// Creates the folder, and checks that files can be created in it.
 ///
 /// # Errors
 ///
-/// What the system says.
+/// Error of the system.
 pub(super) fn prepare(folder: &Path) -> io::Result<()> {
     DirBuilder::new().recursive(true).mode(0o700).create(folder)?;
     tempfile::tempfile_in(folder).map(|_| ())
 }
 
-/// Writes a file that only we may read, whole or not at all.
+/// Writes a file atomically, readable by its owner only.
 ///
 /// # Errors
 ///
-/// What the system says.
+/// Error of the system.
 pub(super) fn write(path: &Path, text: &str) -> io::Result<()> {
     let folder = path.parent().ok_or(io::ErrorKind::InvalidInput)?;
     DirBuilder::new().recursive(true).mode(0o700).create(folder)?;
-    // Made with mode 0600.
+    // Created with mode 0600.
     let mut file = tempfile::NamedTempFile::new_in(folder)?;
     file.write_all(text.as_bytes())?;
     file.as_file().sync_all()?;
@@ -84,11 +84,11 @@ pub(super) fn write(path: &Path, text: &str) -> io::Result<()> {
     File::open(folder)?.sync_all()
 }
 
-/// The text of a file; `None` when it is not there.
+/// Reads a text file; `None` if it does not exist.
 ///
 /// # Errors
 ///
-/// What else the system says.
+/// Any other error of the system.
 pub(super) fn read(path: &Path) -> io::Result<Option<String>> {
     match fs::read_to_string(path) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
@@ -96,32 +96,32 @@ pub(super) fn read(path: &Path) -> io::Result<Option<String>> {
     }
 }
 
-/// The key by which a CA knows us from elsewhere.
+/// Reads the key for external account binding.
 ///
 /// # Errors
 ///
-/// What the system says, or that it is no key.
+/// Error of the system, or the content is not a key.
 pub(super) fn eab(path: &Path) -> io::Result<Vec<u8>> {
     let text = fs::read_to_string(path)?;
-    // Some write the padding, which base64 for URLs has not.
+    // Some tools write the padding, which base64url does not have.
     let key = BASE64_URL_SAFE_NO_PAD.decode(text.trim().trim_end_matches('='));
     key.map_err(|error| {
-        io::Error::new(io::ErrorKind::InvalidData, format!("no key in base64 for URLs: {error}"))
+        io::Error::new(io::ErrorKind::InvalidData, format!("not a key in base64url: {error}"))
     })
 }
 
-/// Looks at the certificate and key of a file; `None` when there are none that can be used.
+/// Reads the certificate and key of a file; `None` if there is no usable one.
 pub(super) fn stored(path: &Path, names: &[String]) -> Option<Stored> {
-    let identity = tls::identity(path, path).ok()?;
-    let leaf = identity.key.cert.first()?.clone().into_owned();
+    let key_pair = tls::read_key_pair(path, path).ok()?;
+    let leaf = key_pair.key.cert.first()?.clone().into_owned();
     let (_, certificate) = x509_parser::parse_x509_certificate(&leaf).ok()?;
     let validity = certificate.validity();
     let (begin, end) = (time(&validity.not_before), time(&validity.not_after));
     let alternatives = certificate.subject_alternative_name().ok().flatten();
     let alternatives = alternatives.map(|found| found.value.general_names.clone()).unwrap_or_default();
     let has = |name: &String| {
-        let is_it = |one: &GeneralName<'_>| matches!(one, GeneralName::DNSName(one) if one.eq_ignore_ascii_case(name));
-        alternatives.iter().any(is_it)
+        let is_name = |one: &GeneralName<'_>| matches!(one, GeneralName::DNSName(one) if one.eq_ignore_ascii_case(name));
+        alternatives.iter().any(is_name)
     };
     let covers = names.iter().all(has);
     Some(Stored { begin, end, covers, leaf })

@@ -1,4 +1,4 @@
-//! Open files that are read, and closed, with permits of their bulkhead.
+//! Open files that are read and closed with permits of their bulkhead.
 
 use std::{fmt, fs::File, io, sync::Arc};
 
@@ -7,10 +7,10 @@ use tokio::runtime::Handle;
 
 use super::{Bulkhead, mounts};
 
-/// An open file of a bulkhead. Closing it may wait for a server of files (FUSE flushes, NFSv4 gives back its state), so
-/// a file that is not on a local disk is closed by a thread of the blocking pool.
+/// An open file that belongs to a bulkhead. Closing it may wait for a file server (FUSE flushes, NFSv4 returns its
+/// state), so a file that is not on a local disk is closed by a thread of the blocking pool.
 pub struct OpenFile {
-    /// Empty only while it is dropped.
+    /// Empty only during drop.
     file: Option<File>,
     bulkhead: Arc<Bulkhead>,
     closes_here: bool,
@@ -22,16 +22,16 @@ impl OpenFile {
         Self { file: Some(file), bulkhead, closes_here: mounts::is_local(device) }
     }
 
-    /// The file.
+    /// Reference to the file.
     ///
     /// # Errors
     ///
-    /// None while anybody can ask.
+    /// Never while the value is in use.
     pub fn get(&self) -> io::Result<&File> {
         self.file.as_ref().ok_or_else(|| Errno::BADF.into())
     }
 
-    /// Whose permits are needed to read it.
+    /// Bulkhead whose permits are needed to read the file.
     pub fn bulkhead(&self) -> &Arc<Bulkhead> {
         &self.bulkhead
     }

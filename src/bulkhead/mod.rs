@@ -1,10 +1,10 @@
-//! Bulkheads: bounds on the blocking work of each place with files, so that a file system that hangs takes a part of the
-//! blocking pool and never all of it.
+//! Bulkheads: limits on the blocking work for each location of files, so that a file system that hangs occupies a
+//! part of the blocking pool and never all of it.
 //!
-//! A call into a dead NFS server or FUSE daemon does not return, and a thread of the pool cannot be taken back from it.
-//! The pool is shared by everything that blocks (uploads on disk, compression, archives), so each open, read and close
-//! of files that requests name has a permit of the bulkhead for its root and mount point. When there are no more, new
-//! requests for that root get 503, and downloads that have begun wait.
+//! A call into a dead NFS server or FUSE daemon does not return, and its thread cannot be recovered. The pool is
+//! shared by everything that blocks (uploads on disk, compression, archives), so each open, read and close of a
+//! requested file takes a permit of the bulkhead for its root and mount point. When there are no more, new requests
+//! for that root get 503, and downloads that have begun wait.
 
 mod file;
 mod mounts;
@@ -30,33 +30,33 @@ pub use file::OpenFile;
 /// Permits of all bulkheads together. Tokio's blocking pool has 512 threads; the rest is for other work.
 const TOTAL: usize = 320;
 
-/// A bulkhead may use as many permits as one in so many of those that are left: the first that hangs gets 64, the next
-/// 51, and twenty leave some (dynamic thresholds, as of shared packet buffers).
+/// A bulkhead may use at most one in this many of the remaining permits: the first that hangs gets 64, the next 51,
+/// and twenty leave some (dynamic thresholds, as of shared packet buffers).
 const SHARE: usize = 4;
 
-/// How long a request waits for a permit, and how long nothing must have returned from a bulkhead without permits for
-/// requests not to wait at all.
+/// Longest wait of a request for a permit. Also the time without any returned permit after which requests do not wait
+/// at all.
 const PATIENCE: Duration = Duration::from_secs(5);
 
-/// How often one who waits looks whether other bulkheads have given up permits.
+/// Interval at which waiting requests check whether other bulkheads have released permits.
 const RECHECK: Duration = Duration::from_millis(100);
 
-/// How often a bulkhead without permits is logged.
-const TELL_EVERY: Duration = Duration::from_secs(60);
+/// Shortest time between two log messages about a bulkhead without permits.
+const LOG_EVERY: Duration = Duration::from_secs(60);
 
-/// Requests that got no permit since the start.
+/// Requests without a permit since the start.
 static REFUSED: AtomicU64 = AtomicU64::new(0);
 
 static ALL: LazyLock<Bulkheads> = LazyLock::new(Bulkheads::default);
 
-/// Those of one root, by mount point.
+/// Bulkheads of one root, by mount point.
 type ByMount = HashMap<Arc<Path>, Arc<Bulkhead>>;
 
-/// All bulkheads of one pool.
+/// Bulkheads that share one pool.
 #[derive(Default)]
 struct Bulkheads {
     used: Arc<Mutex<usize>>,
-    /// By root, and by mount point.
+    /// Bulkheads by root, and by mount point.
     by_place: Mutex<HashMap<PathBuf, ByMount>>,
 }
 
@@ -72,31 +72,31 @@ impl Bulkheads {
     }
 }
 
-/// A bound on the blocking work of one root and mount point.
+/// A limit on the blocking work for one root and mount point.
 #[derive(Debug)]
 pub struct Bulkhead {
     name: String,
-    /// Permits in use of all bulkheads; changes of [`used`](Self::used) happen under its lock.
+    /// Permits in use of all bulkheads; [`used`](Self::used) changes under its lock.
     all_used: Arc<Mutex<usize>>,
     used: AtomicUsize,
     waiting: AtomicUsize,
     freed: Notify,
-    /// When a permit was last taken or returned.
+    /// Time at which a permit was last taken or returned.
     changed: Mutex<Instant>,
-    told: Mutex<Option<Instant>>,
+    last_logged: Mutex<Option<Instant>>,
 }
 
-/// No permit: the file system does not return from what it was asked before.
+/// There is no permit: the file system does not return from earlier calls.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error("the file system does not answer")]
+#[error("the file system does not respond")]
 pub struct Busy;
 
-/// The right to block one thread, until it is dropped.
+/// Guard for blocking one thread; returned on drop.
 #[derive(Debug)]
 pub struct Permit(Arc<Bulkhead>);
 
 impl Permit {
-    /// The bulkhead that it is of.
+    /// Bulkhead of the permit.
     pub fn bulkhead(&self) -> &Arc<Bulkhead> {
         &self.0
     }
@@ -114,7 +114,7 @@ impl Drop for Permit {
     }
 }
 
-/// Counts one who waits.
+/// Counts a waiting request while it exists.
 struct WaitingPermit<'a>(&'a AtomicUsize);
 
 impl<'a> WaitingPermit<'a> {
@@ -137,27 +137,27 @@ impl Bulkhead {
             false => root.display().to_string(),
         };
         let (used, waiting) = (AtomicUsize::new(0), AtomicUsize::new(0));
-        let (changed, told) = (Mutex::new(Instant::now()), Mutex::default());
-        Self { name, all_used, used, waiting, freed: Notify::new(), changed, told }
+        let (changed, last_logged) = (Mutex::new(Instant::now()), Mutex::default());
+        Self { name, all_used, used, waiting, freed: Notify::new(), changed, last_logged }
     }
 
-    /// The bulkhead for a path beneath `root`. Does not touch the file system that the path is in.
+    /// Bulkhead for a path beneath `root`. Does not access the file system of the path.
     pub fn of(root: &Path, path: &Path) -> Arc<Self> {
         ALL.of(root, &mounts::mount_point(path))
     }
 
-    /// Requests that got no permit since the start.
+    /// Requests without a permit since the start.
     pub fn refused() -> u64 {
         REFUSED.load(Ordering::Relaxed)
     }
 
-    /// A permit, if there is one now.
+    /// Takes a permit if one is free.
     pub fn try_enter(self: &Arc<Self>) -> Option<Permit> {
         {
             let mut all_used = lock(&self.all_used);
             let used = self.used.load(Ordering::Relaxed);
             let most = TOTAL.saturating_sub(*all_used) / SHARE;
-            // One alone is always among those that are left.
+            // One permit is always among those that are left.
             if used >= most.max(usize::from(*all_used < TOTAL)) {
                 return None;
             }
@@ -168,7 +168,7 @@ impl Bulkhead {
         Some(Permit(Arc::clone(self)))
     }
 
-    /// Waits for a permit, but not for long, and not at all where the file system seems to hang.
+    /// Waits for a permit for a short time, or not at all if the file system seems to hang.
     ///
     /// # Errors
     ///
@@ -183,7 +183,7 @@ impl Bulkhead {
         timeout(PATIENCE, self.wait()).await.map_err(|_| self.refuse())
     }
 
-    /// The same in a thread that may block.
+    /// Waits for a permit in a thread that may block.
     ///
     /// # Errors
     ///
@@ -202,7 +202,7 @@ impl Bulkhead {
         }
     }
 
-    /// Waits for a permit for as long as it takes.
+    /// Waits for a permit without a limit.
     pub async fn wait(self: &Arc<Self>) -> Permit {
         let _waiting = WaitingPermit::new(&self.waiting);
         loop {
@@ -214,27 +214,27 @@ impl Bulkhead {
         }
     }
 
-    /// Whether many permits are in use or waited for: what comes next may have to wait.
+    /// Whether many permits are in use or waited for, so that the next request may have to wait.
     pub fn is_under_pressure(&self) -> bool {
         let demand = self.used.load(Ordering::Relaxed) + self.waiting.load(Ordering::Relaxed);
         demand > 0 && demand >= TOTAL.saturating_sub(*lock(&self.all_used)) / SHARE / 2
     }
 
-    /// Nothing has returned for a while.
+    /// Whether no permit has been returned for a while.
     fn is_stuck(&self) -> bool {
         lock(&self.changed).elapsed() > PATIENCE
     }
 
     fn refuse(&self) -> Busy {
         REFUSED.fetch_add(1, Ordering::Relaxed);
-        let mut told = lock(&self.told);
-        if told.is_none_or(|told| told.elapsed() > TELL_EVERY) {
-            *told = Some(Instant::now());
+        let mut last_logged = lock(&self.last_logged);
+        if last_logged.is_none_or(|last_logged| last_logged.elapsed() > LOG_EVERY) {
+            *last_logged = Some(Instant::now());
             let (place, in_progress) = (&self.name, self.used.load(Ordering::Relaxed));
             tracing::error!(
                 place,
                 in_progress,
-                "the file system does not answer; requests for its files get 503 until it does"
+                "the file system does not respond; requests for its files get 503 until it does"
             );
         }
         Busy
@@ -242,7 +242,7 @@ impl Bulkhead {
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    // Whole after every step.
+    // The data is consistent after every step.
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 

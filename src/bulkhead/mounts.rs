@@ -1,4 +1,4 @@
-//! The mounted file systems, from `/proc/self/mountinfo`: reading it asks none of them.
+//! Mounted file systems, from `/proc/self/mountinfo`: reading it accesses none of them.
 
 use std::{
     collections::{HashMap, HashSet},
@@ -16,10 +16,10 @@ use std::{
 use arc_swap::ArcSwap;
 use tokio::{runtime::Handle, task::spawn_blocking, time::Instant};
 
-/// How long the table is taken to be right. (An old one costs a root that has just been mounted its own bulkhead.)
+/// Time for which the table is cached. (With an old table, a root that has just been mounted shares a bulkhead.)
 const KEPT: Duration = Duration::from_secs(10);
 
-/// File systems whose files are closed without waiting for anybody. Others may be servers, or programs.
+/// File systems whose files are closed without waiting. Others may depend on servers or programs.
 const LOCAL: [&str; 14] = [
     "bcachefs", "btrfs", "erofs", "exfat", "ext2", "ext3", "ext4", "f2fs", "overlay", "ramfs", "squashfs",
     "tmpfs", "vfat", "xfs",
@@ -28,7 +28,7 @@ const LOCAL: [&str; 14] = [
 #[derive(Debug, Default)]
 struct Mounts {
     points: HashSet<Arc<Path>>,
-    /// By device: whether it is one of [`LOCAL`].
+    /// Devices, and whether each is one of [`LOCAL`].
     devices: HashMap<u64, bool>,
     read: Option<Instant>,
 }
@@ -37,7 +37,7 @@ static MOUNTS: LazyLock<ArcSwap<Mounts>> = LazyLock::new(ArcSwap::default);
 
 static READING: AtomicBool = AtomicBool::new(false);
 
-/// Where the file system of a path is mounted, as its name tells; symlinks are not followed.
+/// Mount point of a path, according to its name; symlinks are not followed.
 pub(super) fn mount_point(path: &Path) -> Arc<Path> {
     let mounts = MOUNTS.load();
     if mounts.read.is_none_or(|read| read.elapsed() > KEPT) && Handle::try_current().is_ok() {
@@ -51,13 +51,13 @@ pub(super) fn is_local(device: u64) -> bool {
     MOUNTS.load().devices.get(&device).copied().unwrap_or_default()
 }
 
-/// Reads the table anew, unless somebody is at it.
+/// Reads the table again, unless another thread does.
 fn refresh() {
     if READING.swap(true, Ordering::Relaxed) {
         return;
     }
     spawn_blocking(|| {
-        // Without /proc, roots alone tell places apart.
+        // Without /proc, bulkheads are distinguished by roots alone.
         let text = fs::read("/proc/self/mountinfo").unwrap_or_default();
         MOUNTS.store(Mounts { read: Some(Instant::now()), ..Mounts::parse(&text) }.into());
         READING.store(false, Ordering::Relaxed);
@@ -65,7 +65,7 @@ fn refresh() {
 }
 
 impl Mounts {
-    /// Reads lines of `36 35 98:0 /mnt1 /mnt2 rw,noatime master:1 - ext3 /dev/root rw` (proc_pid_mountinfo(5)).
+    /// Parses lines of `36 35 98:0 /mnt1 /mnt2 rw,noatime master:1 - ext3 /dev/root rw` (proc_pid_mountinfo(5)).
     fn parse(text: &[u8]) -> Self {
         let mut mounts = Self::default();
         for line in text.split(|byte| *byte == b'\n') {
@@ -92,7 +92,7 @@ fn device_number(text: &[u8]) -> Option<u64> {
     Some(rustix::fs::makedev(major.parse().ok()?, minor.parse().ok()?))
 }
 
-/// Octal escapes stand for spaces, tabs, newlines and backslashes.
+/// Decodes octal escapes of spaces, tabs, newlines and backslashes.
 fn unescape(text: &[u8]) -> PathBuf {
     let mut bytes = Vec::with_capacity(text.len());
     let mut rest = text;

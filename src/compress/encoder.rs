@@ -1,4 +1,4 @@
-//! One coding at work: content in, coded bytes out.
+//! Encoders: content in, coded bytes out.
 
 use std::{
     fmt,
@@ -8,21 +8,21 @@ use std::{
 
 use crate::message::Coding;
 
-/// Encoders at work at once: each takes up to two megabytes. Past it answers go as they are.
+/// Most encoders at once: each takes up to two megabytes. Beyond that, responses are sent uncompressed.
 const MOST: usize = 512;
 
-/// Windows of Brotli, in powers of two: half a megabyte.
+/// Window of Brotli as a power of two: half a megabyte.
 const BROTLI_WINDOW: u32 = 19;
 
-/// What Brotli gathers before it hands bytes on.
+/// Size of Brotli's output buffer.
 const BROTLI_BUFFER: usize = 16 * 1024;
 
-static AT_WORK: AtomicUsize = AtomicUsize::new(0);
+static ENCODERS: AtomicUsize = AtomicUsize::new(0);
 
-/// One coding at work.
+/// An encoder of one coding.
 pub(super) struct Encoder {
     kind: Option<EncoderKind>,
-    _place: EncoderMemory,
+    _slot: EncoderSlot,
 }
 
 enum EncoderKind {
@@ -31,7 +31,7 @@ enum EncoderKind {
     Zstd(zstd::stream::write::Encoder<'static, Vec<u8>>),
 }
 
-/// Has whichever it is do something, and takes what has become of that.
+/// Calls the same method on any kind of encoder, and takes the output.
 macro_rules! each {
     ($kind:expr, $encoder:ident => $call:expr) => {
         match $kind {
@@ -43,27 +43,27 @@ macro_rules! each {
     };
 }
 
-/// Counted for as long as it lasts.
-struct EncoderMemory;
+/// Counts an encoder while it exists.
+struct EncoderSlot;
 
-impl EncoderMemory {
+impl EncoderSlot {
     fn take() -> Option<Self> {
-        let taken = AT_WORK.fetch_add(1, Ordering::Relaxed);
-        let place = Self;
-        (taken < MOST).then_some(place)
+        let taken = ENCODERS.fetch_add(1, Ordering::Relaxed);
+        let slot = Self;
+        (taken < MOST).then_some(slot)
     }
 }
 
-impl Drop for EncoderMemory {
+impl Drop for EncoderSlot {
     fn drop(&mut self) {
-        AT_WORK.fetch_sub(1, Ordering::Relaxed);
+        ENCODERS.fetch_sub(1, Ordering::Relaxed);
     }
 }
 
 impl Encoder {
-    /// One that begins; `None` when too many are at work.
+    /// Creates an encoder; `None` when there are too many.
     pub(super) fn new(coding: Coding, level: u32) -> Option<Self> {
-        let place = EncoderMemory::take()?;
+        let slot = EncoderSlot::take()?;
         let kind = match coding {
             Coding::Gzip => EncoderKind::Gzip(flate2::write::GzEncoder::new(
                 Vec::new(),
@@ -80,20 +80,20 @@ impl Encoder {
                 EncoderKind::Zstd(zstd::stream::write::Encoder::new(Vec::new(), level).ok()?)
             }
         };
-        Some(Self { kind: Some(kind), _place: place })
+        Some(Self { kind: Some(kind), _slot: slot })
     }
 
-    /// Takes content in; what has become of it so far.
+    /// Encodes content; returns the output so far.
     pub(super) fn write(&mut self, content: &[u8]) -> io::Result<Vec<u8>> {
         each!(&mut self.kind, encoder => encoder.write_all(content))
     }
 
-    /// All that has become of what was taken in, so that it can be read.
+    /// Flushes the encoder, so that everything written so far can be decoded.
     pub(super) fn flush(&mut self) -> io::Result<Vec<u8>> {
         each!(&mut self.kind, encoder => encoder.flush())
     }
 
-    /// The end.
+    /// Ends the stream.
     pub(super) fn finish(&mut self) -> io::Result<Vec<u8>> {
         match self.kind.take() {
             Some(EncoderKind::Gzip(encoder)) => encoder.finish(),
@@ -118,7 +118,7 @@ mod tests {
 
     fn decoded(coding: Coding, coded: &[u8]) -> Vec<u8> {
         let mut content = Vec::new();
-        // What is not whole is read as far as it goes.
+        // Truncated data is decoded as far as possible.
         let _ = match coding {
             Coding::Gzip => flate2::read::GzDecoder::new(coded).read_to_end(&mut content),
             Coding::Brotli => brotli::Decompressor::new(coded, 4096).read_to_end(&mut content),

@@ -1,4 +1,4 @@
-//! Compression of answers: which of them, by what coding, and how without keeping anybody waiting.
+//! Compression of responses: the decision, the coding, and encoding without blocking the event loop.
 
 mod encoder;
 mod stream;
@@ -12,33 +12,33 @@ use crate::{
     message::{AcceptEncoding, Coding, EditHeaders, RequestHead, has_word},
 };
 
-/// Digests of the content as it was, which it is no longer (RFC 9530 §2).
+/// Digests of the uncompressed content, which no longer apply (RFC 9530 §2).
 const DIGESTS: [HeaderName; 2] =
     [HeaderName::from_static("content-digest"), HeaderName::from_static("content-md5")];
 
-/// The coding of an answer and its level, if it is to have one; who has an encoder for it says so in its head ([`code`]). Says there that
-/// others get it otherwise, wherever that is so: also in a 206 and a 304, which say what a 200 in their place would (RFC
-/// 9110 §15.3.7, §15.4.5).
+/// Decides on the coding of a response, and its level. If an encoder is available, the caller changes the headers
+/// with [`code`]. Adds `Vary` wherever the coding depends on the request: also to a 206 and a 304, which have the
+/// headers that a 200 in their place would have (RFC 9110 §15.3.7, §15.4.5).
 pub(crate) fn decide(
     settings: &Compress,
     request: &RequestHead,
     status: StatusCode,
-    answer: &mut impl EditHeaders,
+    response: &mut impl EditHeaders,
     length: Option<u64>,
 ) -> Option<(Coding, u32)> {
-    if !may_be_coded(settings, status, answer) {
+    if !may_be_coded(settings, status, response) {
         return None;
     }
-    vary(answer);
+    vary(response);
     if status == StatusCode::PARTIAL_CONTENT {
         return None;
     }
     let accepted = AcceptEncoding::read(&request.headers)?;
-    // A range is one of the content as it is.
+    // A range refers to the uncompressed content.
     if request.headers.has(header::RANGE) {
         return None;
     }
-    // Of nothing there is nothing to code, whatever the client thinks of it.
+    // An empty body is not encoded, whatever the client accepts.
     if length == Some(0) {
         return None;
     }
@@ -48,81 +48,82 @@ pub(crate) fn decide(
     }
     let coding = accepted.best(settings.codings.iter().map(|(coding, _)| *coding))?;
     if status == StatusCode::NOT_MODIFIED {
-        // What is coded has another tag, by which caches know what they hold of it.
-        if answer.get(&header::CONTENT_TYPE).is_some() || names_coded(request, answer) {
-            weaken(answer);
+        // Coded content needs another entity tag, by which caches identify it.
+        if response.get(&header::CONTENT_TYPE).is_some() || has_coded_etag(request, response) {
+            weaken(response);
         }
         return None;
     }
     Some(settings.codings[coding])
 }
 
-/// Whether the client names by its tag what was coded of an answer.
-fn names_coded(request: &RequestHead, answer: &impl EditHeaders) -> bool {
-    let Some(tag) = answer.get(&header::ETAG) else { return false };
+/// Whether the client refers to the coded content by its entity tag.
+fn has_coded_etag(request: &RequestHead, response: &impl EditHeaders) -> bool {
+    let Some(tag) = response.get(&header::ETAG) else { return false };
     let weak = [b"W/", tag].concat();
     request.headers.values(&header::IF_NONE_MATCH).any(|tags| has_word(tags, &weak))
 }
 
-/// Whether a coding would do an answer good, whoever asks.
-fn may_be_coded(settings: &Compress, status: StatusCode, answer: &impl EditHeaders) -> bool {
-    let has = |name: &HeaderName| answer.get(name).is_some();
-    let mut is_final = false;
-    answer.each(&header::CACHE_CONTROL, |value| is_final |= has_word(value, b"no-transform"));
-    let kind = answer.get(&header::CONTENT_TYPE).map(essence).unwrap_or_default();
-    let is_kind = settings.types.iter().any(|wanted| fits(wanted, &kind)) && kind != "text/event-stream";
+/// Whether the response benefits from a coding, for any client.
+fn may_be_coded(settings: &Compress, status: StatusCode, response: &impl EditHeaders) -> bool {
+    let has = |name: &HeaderName| response.get(name).is_some();
+    let mut forbids_transform = false;
+    response.each(&header::CACHE_CONTROL, |value| forbids_transform |= has_word(value, b"no-transform"));
+    let kind = response.get(&header::CONTENT_TYPE).map(essence).unwrap_or_default();
+    let is_compressible =
+        settings.types.iter().any(|wanted| type_matches(wanted, &kind)) && kind != "text/event-stream";
     let may_be = match status.as_u16() {
-        200..=203 | 400..=599 => is_kind && !has(&header::CONTENT_RANGE),
-        206 => is_kind || kind == "multipart/byteranges",
-        // Servers seldom say of what.
-        304 => is_kind || kind.is_empty(),
+        200..=203 | 400..=599 => is_compressible && !has(&header::CONTENT_RANGE),
+        206 => is_compressible || kind == "multipart/byteranges",
+        // Servers seldom send the type in a 304.
+        304 => is_compressible || kind.is_empty(),
         _ => false,
     };
-    may_be && !has(&header::CONTENT_ENCODING) && !is_final
+    may_be && !has(&header::CONTENT_ENCODING) && !forbids_transform
 }
 
-/// The type without its parameters, in lower case.
+/// Media type without parameters, in lower case.
 fn essence(value: &[u8]) -> String {
     let end = memchr::memchr(b';', value).unwrap_or(value.len());
     String::from_utf8_lossy(value[..end].trim_ascii()).to_ascii_lowercase()
 }
 
-/// Whether a type is a wanted one: the same, or `text/*`.
-fn fits(wanted: &str, kind: &str) -> bool {
+/// Whether a type matches a configured one: equal, or `text/*`.
+fn type_matches(wanted: &str, kind: &str) -> bool {
     match wanted.strip_suffix('*') {
         Some(family) => kind.starts_with(family),
         None => kind == wanted,
     }
 }
 
-/// Caches must not give it to those who have asked otherwise (RFC 9110 §12.5.5).
-fn vary(answer: &mut impl EditHeaders) {
-    let names = answer.get(&header::VARY);
-    let is_said = names.is_some_and(|names| has_word(names, b"accept-encoding") || has_word(names, b"*"));
-    if !is_said {
-        answer.add(header::VARY, HeaderValue::from_static("Accept-Encoding"));
+/// Adds `Vary`: caches must not serve the response to clients that accept other codings (RFC 9110 §12.5.5).
+fn vary(response: &mut impl EditHeaders) {
+    let names = response.get(&header::VARY);
+    let is_present = names.is_some_and(|names| has_word(names, b"accept-encoding") || has_word(names, b"*"));
+    if !is_present {
+        response.add(header::VARY, HeaderValue::from_static("Accept-Encoding"));
     }
 }
 
-/// Says of an answer what becomes of it.
-pub(crate) fn code(answer: &mut impl EditHeaders, coding: Coding) {
-    answer.set(header::CONTENT_ENCODING, coding.value());
-    answer.remove(&header::CONTENT_LENGTH);
-    answer.remove(&header::ACCEPT_RANGES);
+/// Changes the headers of a response for its coding.
+pub(crate) fn code(response: &mut impl EditHeaders, coding: Coding) {
+    response.set(header::CONTENT_ENCODING, coding.value());
+    response.remove(&header::CONTENT_LENGTH);
+    response.remove(&header::ACCEPT_RANGES);
     for digest in &DIGESTS {
-        answer.remove(digest);
+        response.remove(digest);
     }
-    weaken(answer);
+    weaken(response);
 }
 
-/// The same content, and not the same bytes (RFC 9110 §8.8.1).
-fn weaken(answer: &mut impl EditHeaders) {
-    let weak = match answer.get(&header::ETAG) {
+/// Makes the entity tag weak: equivalent content with other bytes (RFC 9110 §8.8.1).
+fn weaken(response: &mut impl EditHeaders) {
+    let weak = match response.get(&header::ETAG) {
         Some(tag) if !tag.starts_with(b"W/") => HeaderValue::from_bytes(&[b"W/", tag].concat()).ok(),
         _ => None,
     };
     if let Some(weak) = weak {
-        answer.set(header::ETAG, weak);
+        response.set(header::ETAG, weak);
     }
 }
 
@@ -140,11 +141,11 @@ mod tests {
     fn decided(
         request: &[(&'static str, &str)],
         status: u16,
-        answer: &[(&'static str, &str)],
+        response: &[(&'static str, &str)],
         length: Option<u64>,
     ) -> (Option<Coding>, HeaderMap) {
         let mut fields = HeaderMap::new();
-        for (name, value) in answer {
+        for (name, value) in response {
             fields.append(*name, value.parse().unwrap());
         }
         let status = StatusCode::from_u16(status).unwrap();
@@ -175,7 +176,7 @@ mod tests {
 
     #[test]
     fn what_is_not_to_be_coded_stays_as_it_is() {
-        for (request, status, answer, length) in [
+        for (request, status, response, length) in [
             (GZIP, 206, &[JSON, ("content-range", "bytes 0-1/9")][..], None),
             (GZIP, 204, &[JSON], None),
             (GZIP, 304, &[JSON], None),
@@ -191,11 +192,11 @@ mod tests {
             (&[("accept-encoding", "identity, gzip;q=0.5")], 200, &[JSON], None),
             (&[], 200, &[JSON], None),
         ] {
-            let (coding, fields) = decided(request, status, answer, length);
-            assert_eq!(coding, None, "{request:?} {status} {answer:?}");
+            let (coding, fields) = decided(request, status, response, length);
+            assert_eq!(coding, None, "{request:?} {status} {response:?}");
             assert_eq!(
                 fields.contains_key("content-encoding"),
-                answer.iter().any(|(name, _)| *name == "content-encoding")
+                response.iter().any(|(name, _)| *name == "content-encoding")
             );
         }
     }
@@ -213,11 +214,11 @@ mod tests {
         let known = [("accept-encoding", "gzip"), ("if-none-match", "\"a\", W/\"x\"")];
         let tag = ("etag", "\"x\"");
         let png = ("content-type", "image/png");
-        for (request, status, answer, vary, etag) in [
+        for (request, status, response, vary, etag) in [
             (GZIP, 304, &[JSON, tag][..], true, "W/\"x\""),
             (&[], 304, &[JSON, tag], true, "\"x\""),
             (&known, 304, &[tag], true, "W/\"x\""),
-            // It may be something else that the server has not changed.
+            // The 304 may be about a type that is not compressed.
             (GZIP, 304, &[tag], true, "\"x\""),
             (&known, 304, &[png, tag], false, "\"x\""),
             (&known, 304, &[tag, ("content-encoding", "br")], false, "\"x\""),
@@ -227,9 +228,9 @@ mod tests {
             (GZIP, 206, &[png, tag], false, "\"x\""),
             (GZIP, 416, &[JSON, tag, ("content-range", "bytes */9")], false, "\"x\""),
         ] {
-            let (coding, fields) = decided(request, status, answer, Some(5000));
-            assert_eq!((coding, &fields["etag"].to_str().unwrap()), (None, &etag), "{status} {answer:?}");
-            assert_eq!(fields.contains_key("vary"), vary, "{status} {answer:?}");
+            let (coding, fields) = decided(request, status, response, Some(5000));
+            assert_eq!((coding, &fields["etag"].to_str().unwrap()), (None, &etag), "{status} {response:?}");
+            assert_eq!(fields.contains_key("vary"), vary, "{status} {response:?}");
         }
     }
 

@@ -1,4 +1,4 @@
-//! An encoder beside the event loop: little is coded where it is, more of it on a thread that may take its time.
+//! Encoding next to the event loop: small parts are encoded inline, larger ones on the blocking pool.
 
 use std::{
     io,
@@ -11,23 +11,23 @@ use tokio::task::{JoinHandle, spawn_blocking};
 
 use crate::{compress::encoder::Encoder, message::Coding};
 
-/// Content up to this length is coded at once: that takes less time than to have a thread do it.
-const LITTLE: usize = 8 * 1024;
+/// Longest content that is encoded inline: handing it to a thread would take longer.
+const MOST_INLINE: usize = 8 * 1024;
 
-/// The content of an answer on its way through an encoder.
+/// Body of a response on its way through an encoder.
 #[derive(Debug)]
 pub(crate) struct StreamEncoder {
-    /// None while a thread has it.
+    /// Encoder; `None` while a thread uses it.
     encoder: Option<Encoder>,
-    working: Option<JoinHandle<(Encoder, io::Result<Vec<u8>>)>>,
-    /// What has become of what was taken in.
+    running: Option<JoinHandle<(Encoder, io::Result<Vec<u8>>)>>,
+    /// Output so far.
     coded: Vec<u8>,
-    /// Bytes that were taken in and cannot be read yet.
+    /// Bytes written whose output cannot be decoded yet.
     pending: usize,
     is_finished: bool,
 }
 
-/// What an encoder is to do.
+/// Operation of an encoder.
 #[derive(Debug, Clone, Copy)]
 enum EncodeStep {
     Write,
@@ -36,37 +36,37 @@ enum EncodeStep {
 }
 
 impl StreamEncoder {
-    /// Codes what will be taken in; `None` when too many do that already.
+    /// Creates a stream; `None` when there are too many encoders.
     pub(crate) fn new(coding: Coding, level: u32) -> Option<Self> {
         let encoder = Encoder::new(coding, level)?;
-        let (working, coded) = (None, Vec::new());
-        Some(Self { encoder: Some(encoder), working, coded, pending: 0, is_finished: false })
+        let (running, coded) = (None, Vec::new());
+        Some(Self { encoder: Some(encoder), running, coded, pending: 0, is_finished: false })
     }
 
-    /// Whether the end has been taken in too.
+    /// Whether the end has been written.
     pub(crate) fn is_finished(&self) -> bool {
         self.is_finished
     }
 
-    /// Whether something was taken in that cannot be read yet.
+    /// Whether bytes were written whose output cannot be decoded yet.
     pub(crate) fn is_open(&self) -> bool {
         self.pending > 0
     }
 
-    /// Takes content in. Only when nothing is at work.
+    /// Writes content. Must not be called while an operation is running.
     pub(crate) fn write(&mut self, content: &[u8]) -> io::Result<()> {
         self.pending += content.len();
         self.step(EncodeStep::Write, content)
     }
 
-    /// Has all that was taken in come out.
+    /// Starts flushing everything written so far.
     pub(crate) fn flush(&mut self) -> io::Result<()> {
         self.step(EncodeStep::Flush, &[])?;
         self.pending = 0;
         Ok(())
     }
 
-    /// The end of the content.
+    /// Ends the content.
     pub(crate) fn finish(&mut self) -> io::Result<()> {
         self.is_finished = true;
         self.step(EncodeStep::Finish, &[])?;
@@ -81,14 +81,14 @@ impl StreamEncoder {
             EncodeStep::Flush => encoder.flush(),
             EncodeStep::Finish => encoder.finish(),
         };
-        // An encoder may leave all that it has gathered for the end.
-        if self.pending <= LITTLE {
+        // An encoder may hold back all of its output until the end.
+        if self.pending <= MOST_INLINE {
             let coded = work(&mut encoder, content);
             self.encoder = Some(encoder);
             self.coded.extend(coded?);
         } else {
             let content = content.to_vec();
-            self.working = Some(spawn_blocking(move || {
+            self.running = Some(spawn_blocking(move || {
                 let coded = work(&mut encoder, &content);
                 (encoder, coded)
             }));
@@ -96,11 +96,11 @@ impl StreamEncoder {
         Ok(())
     }
 
-    /// Waits for what is at work, and gives what has become of it all; it may be nothing yet.
+    /// Waits for the running operation, and returns all output so far, which may be empty.
     pub(crate) fn poll(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<Vec<u8>>> {
-        if let Some(working) = &mut self.working {
-            let (encoder, coded) = ready!(Pin::new(working).poll(cx)).map_err(io::Error::other)?;
-            self.working = None;
+        if let Some(running) = &mut self.running {
+            let (encoder, coded) = ready!(Pin::new(running).poll(cx)).map_err(io::Error::other)?;
+            self.running = None;
             self.encoder = Some(encoder);
             self.coded.extend(coded?);
         }
@@ -108,14 +108,14 @@ impl StreamEncoder {
     }
 }
 
-/// Codes the whole of something at once; `None` when that cannot be.
+/// Encodes a whole body at once; `None` if that fails.
 pub(crate) async fn whole(content: Bytes, coding: Coding, level: u32) -> Option<Bytes> {
-    let is_little = content.len() <= LITTLE;
+    let is_small = content.len() <= MOST_INLINE;
     let code = move || {
         let mut encoder = Encoder::new(coding, level)?;
         let mut coded = encoder.write(&content).ok()?;
         coded.extend(encoder.finish().ok()?);
         Some(Bytes::from(coded))
     };
-    if is_little { code() } else { spawn_blocking(code).await.ok()? }
+    if is_small { code() } else { spawn_blocking(code).await.ok()? }
 }

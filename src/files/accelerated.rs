@@ -1,4 +1,4 @@
-//! Accelerated downloads: the application names a file in `X-Accel-Redirect`, the proxy sends it.
+//! Accelerated downloads: the application names a file in `X-Accel-Redirect`, and bowshock sends it.
 
 use std::sync::Arc;
 
@@ -11,16 +11,16 @@ use crate::{
     route::PathMatch,
 };
 
-/// The field in which the application names the file.
+/// Response header in which the application names the file.
 pub const X_ACCEL_REDIRECT: HeaderName = HeaderName::from_static("x-accel-redirect");
 
-/// The field in which the application names the rate of an answer, in bytes per second.
+/// Response header in which the application limits the rate of the response, in bytes per second.
 pub const X_ACCEL_LIMIT_RATE: HeaderName = HeaderName::from_static("x-accel-limit-rate");
 
-/// The field in which the application names the charset of an answer.
+/// Response header in which the application names the charset of the response.
 const X_ACCEL_CHARSET: HeaderName = HeaderName::from_static("x-accel-charset");
 
-/// Says the charset that the application names in the type of the answer, unless the type has one.
+/// Adds the charset that the application has named to `Content-Type`, unless it has one.
 pub(crate) fn set_charset(response: &mut impl EditHeaders) {
     let text = |name| response.get(name).and_then(|value| std::str::from_utf8(value).ok());
     let (Some(charset), Some(kind)) = (text(&X_ACCEL_CHARSET), text(&header::CONTENT_TYPE)) else { return };
@@ -30,21 +30,21 @@ pub(crate) fn set_charset(response: &mut impl EditHeaders) {
     }
 }
 
-/// The field of Apache's mod_xsendfile, in which the application names a file by its path on this machine.
+/// Response header of Apache's mod_xsendfile, in which the application names a file by its path on this machine.
 pub const X_SENDFILE: HeaderName = HeaderName::from_static("x-sendfile");
 
-/// What an application wants sent in place of its answer.
+/// Target of an accelerated download.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum AccelTarget<'a> {
-    /// What a route answers to this path.
+    /// The response of a route to this path: an internal redirect.
     Route(&'a str),
-    /// The file of this path, if an internal route may send it.
+    /// The file at this path, if an internal route may send it.
     File(&'a str),
 }
 
-/// What an answer says is to be sent in its place.
+/// Target that a response names, if any.
 ///
-/// The value is taken as bytes: Galaxy writes names as they are, UTF-8 among them.
+/// The value is taken as bytes: Galaxy writes names unencoded, including UTF-8.
 pub(crate) fn target(response: &impl EditHeaders) -> Option<Result<AccelTarget<'_>, NotText>> {
     let value = |name: &HeaderName| response.get(name).map(std::str::from_utf8);
     match (value(&X_ACCEL_REDIRECT), value(&X_SENDFILE)) {
@@ -54,16 +54,16 @@ pub(crate) fn target(response: &impl EditHeaders) -> Option<Result<AccelTarget<'
     }
 }
 
-/// The name of a file that is not UTF-8.
+/// The name of the file is not valid UTF-8.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error("the application names a file in bytes that are not UTF-8")]
+#[error("the application named a file that is not valid UTF-8")]
 pub struct NotText;
 
-/// The file that an application names by `rest`, what follows the prefix of the internal route: the literal name
-/// first, and decoded only when that does not exist, because there are applications that quote and others that
-/// do not. Then the same of the name without its query: to nginx a redirect is a URI, whose query no file has.
+/// File named by `rest`, the part of the path after the prefix of the internal route. Tried in order: the literal
+/// name; the percent-decoded name, because some applications encode and others do not; then the same without the
+/// query, because nginx treats the value as a URI, and no file has a query.
 ///
-/// `None` when the name has a `..` segment or a NUL in it.
+/// `None` if the name has a `..` segment or a NUL.
 pub fn named(files: &Files, rest: &str) -> Option<Wanted> {
     let bare = rest.split_once('?').map(|(bare, _)| bare);
     let mut found: Option<Wanted> = None;
@@ -80,7 +80,7 @@ pub fn named(files: &Files, rest: &str) -> Option<Wanted> {
     found
 }
 
-/// The file that an application names by its path on this machine, as far as this internal route may send it.
+/// File named by its path on this machine, if this internal route may send it.
 pub fn sent(files: &Files, path: &str) -> Option<Wanted> {
     let mut wanted = whole(files, "")?;
     let is_plain =
@@ -89,14 +89,14 @@ pub fn sent(files: &Files, path: &str) -> Option<Wanted> {
     is_plain.then_some(wanted)
 }
 
-/// Whether a path that goes to a server has a `..` segment or a NUL in it, as it stands or decoded.
+/// Whether a path for a server has a `..` segment or a NUL, as it stands or decoded.
 pub(crate) fn leads_up(path: &str) -> bool {
     let path = path.split('?').next().unwrap_or_default();
     let decoded = percent_encoding::percent_decode_str(path).decode_utf8_lossy();
     decoded.contains('\0') || decoded.split('/').any(|segment| segment == "..")
 }
 
-/// As for a client's path, but hidden files are the application's own business.
+/// Same checks as for a client's path, except that hidden files are allowed: they are the application's decision.
 fn whole(files: &Files, rest: &str) -> Option<Wanted> {
     if rest.contains('\0') || rest.split('/').any(|segment| segment == "..") {
         return None;
@@ -108,8 +108,8 @@ fn whole(files: &Files, rest: &str) -> Option<Wanted> {
     Some(place)
 }
 
-/// Fields of the application's answer that go to the client: all but those about its (empty) body, the
-/// connection, and its words to the proxy.
+/// Headers of the application's response to pass on: all but those about its (empty) body, about the connection, and
+/// its instructions to the proxy.
 pub fn kept_fields(response: &HeaderMap) -> HeaderMap {
     let mut kept = HeaderMap::with_capacity(response.len());
     for (name, value) in response {
@@ -135,19 +135,19 @@ fn is_about_the_body_or_to_us(name: &HeaderName) -> bool {
     CONNECTION.contains(name) || *name == header::CONTENT_RANGE || is_to_us(name.as_str().as_bytes())
 }
 
-/// Whether a field is a word of the application to the proxy.
+/// Whether a header is an instruction of the application to the proxy.
 pub(crate) fn is_to_us(name: &[u8]) -> bool {
     starts_with(name, b"x-accel-")
         || starts_with(name, b"x-archive-")
         || name.eq_ignore_ascii_case(X_SENDFILE.as_str().as_bytes())
 }
 
-/// Removes what is between the application and the proxy alone.
+/// Removes headers that are meant for the proxy alone.
 pub(crate) fn hide(response: &mut impl EditHeaders) {
     response.remove_if(is_to_us);
 }
 
-/// `Last-Modified` values without a date in them would only confuse; the file's own date takes their place.
+/// Removes `Last-Modified` values that are not dates; the date of the file takes their place.
 pub fn drop_bad_dates(fields: &mut HeaderMap) {
     let readable =
         |value: &HeaderValue| value.to_str().is_ok_and(|text| httpdate::parse_http_date(text).is_ok());

@@ -1,8 +1,8 @@
-//! Opening a path that must lie beneath one of some directories, whatever symlinks are on its way.
+//! Opens a path that must lie beneath one of several directories, whatever symlinks it contains.
 //!
-//! Where the kernel has openat2(2), it is asked to go no way that leaves the directory. What it refuses for being a
-//! symlink to somewhere else may still end inside (an absolute link does): then the open file is looked at, by its path
-//! in `/proc/self/fd`. Either way what is checked is what is sent; nothing can change in between.
+//! With openat2(2), the kernel refuses paths that leave the directory. A symlink that it refuses may still lead back
+//! inside (an absolute one does): the file is then opened, and its real path is checked in `/proc/self/fd`. In both
+//! cases the file that is checked is the file that is sent, so nothing can change in between.
 
 use std::{
     fs::{self, File, OpenOptions},
@@ -21,12 +21,12 @@ use rustix::{
 
 use crate::config::Symlinks;
 
-/// Why a file is not opened.
+/// Reason why a file is not opened.
 #[derive(Debug)]
 pub(super) enum RefusedPath {
-    /// The system says no.
+    /// Error of the system.
     System(io::Error),
-    /// It is really there, which is not where it may be.
+    /// The real path lies outside of the allowed directories.
     Outside(PathBuf),
 }
 
@@ -36,13 +36,13 @@ impl From<io::Error> for RefusedPath {
     }
 }
 
-/// A pipe or device would otherwise be waited for or changed by opening it.
+/// Flags that keep opening a pipe or device from blocking or changing it.
 const FLAGS: OFlags = OFlags::RDONLY.union(OFlags::NONBLOCK).union(OFlags::NOCTTY).union(OFlags::CLOEXEC);
 
-/// Opens `path` if it lies in one of `within`; without any, wherever it lies. Blocks.
+/// Opens `path` if it lies in one of `within`, or anywhere if that is empty. Blocks.
 pub(super) fn open(path: &Path, within: &[PathBuf], symlinks: Symlinks) -> Result<File, RefusedPath> {
     if path.as_os_str().as_bytes().ends_with(b"/") {
-        // Such a path names a directory; taken apart below, it would lose its slash.
+        // A trailing slash names a directory; splitting the path below would lose it.
         return Err(io::Error::from(Errno::NOTDIR).into());
     }
     let root = within.iter().find_map(|root| Some((root, path.strip_prefix(root).ok()?)));
@@ -50,13 +50,13 @@ pub(super) fn open(path: &Path, within: &[PathBuf], symlinks: Symlinks) -> Resul
         _ if within.is_empty() => Ok(plain(path)?),
         (Some(_), Symlinks::Follow) => Ok(plain(path)?),
         (None, Symlinks::Follow | Symlinks::None) => Err(RefusedPath::Outside(path.into())),
-        (Some((root, rest)), Symlinks::None) => strictly(root, rest),
-        (Some((root, rest)), Symlinks::Inside) => match beneath(root, rest, ResolveFlags::empty()) {
+        (Some((root, rest)), Symlinks::None) => open_without_symlinks(root, rest),
+        (Some((root, rest)), Symlinks::Inside) => match open_beneath(root, rest, ResolveFlags::empty()) {
             Ok(file) => Ok(file),
             Err(Errno::NOENT) => Err(io::Error::from(Errno::NOENT).into()),
-            Err(_) => checked(path, within),
+            Err(_) => open_checked(path, within),
         },
-        (None, Symlinks::Inside) => checked(path, within),
+        (None, Symlinks::Inside) => open_checked(path, within),
     }
 }
 
@@ -67,31 +67,31 @@ fn plain(path: &Path) -> io::Result<File> {
         .open(path)
 }
 
-/// Opens `rest` by no way that leaves `root`, which may be a symlink itself.
-fn beneath(root: &Path, rest: &Path, more: ResolveFlags) -> Result<File, Errno> {
+/// Opens `rest` without leaving `root`, which may be a symlink itself.
+fn open_beneath(root: &Path, rest: &Path, more: ResolveFlags) -> Result<File, Errno> {
     let rest = if rest.as_os_str().is_empty() { Path::new(".") } else { rest };
     let root = openat(CWD, root, OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())?;
     let resolve = ResolveFlags::BENEATH | ResolveFlags::NO_MAGICLINKS | more;
     openat2(&root, rest, FLAGS, Mode::empty(), resolve).map(File::from)
 }
 
-/// Opens `path`, then looks where it really is.
-fn checked(path: &Path, within: &[PathBuf]) -> Result<File, RefusedPath> {
+/// Opens `path`, then checks its real path.
+fn open_checked(path: &Path, within: &[PathBuf]) -> Result<File, RefusedPath> {
     let file = plain(path)?;
     let real = real_path(file.as_raw_fd())?;
-    if within.iter().any(|directory| holds(directory, &real)) {
+    if within.iter().any(|directory| contains(directory, &real)) {
         Ok(file)
     } else {
         Err(RefusedPath::Outside(real))
     }
 }
 
-/// Opens `rest` beneath `root` by a way without any symlink.
-fn strictly(root: &Path, rest: &Path) -> Result<File, RefusedPath> {
-    match beneath(root, rest, ResolveFlags::NO_SYMLINKS) {
+/// Opens `rest` beneath `root` without following any symlink.
+fn open_without_symlinks(root: &Path, rest: &Path) -> Result<File, RefusedPath> {
+    match open_beneath(root, rest, ResolveFlags::NO_SYMLINKS) {
         Ok(file) => return Ok(file),
         Err(Errno::LOOP) => return Err(RefusedPath::Outside(root.join(rest))),
-        // A kernel, or a sandbox, that has no openat2.
+        // A kernel or a sandbox without openat2.
         Err(Errno::NOSYS | Errno::PERM | Errno::OPNOTSUPP) => {}
         Err(error) => return Err(io::Error::from(error).into()),
     }
@@ -101,8 +101,8 @@ fn strictly(root: &Path, rest: &Path) -> Result<File, RefusedPath> {
     if real == expected { Ok(file) } else { Err(RefusedPath::Outside(real)) }
 }
 
-/// Whether `real`, which has no symlinks left, is `directory` or beneath it.
-fn holds(directory: &Path, real: &Path) -> bool {
+/// Whether `real`, which has no symlinks, is `directory` or beneath it.
+fn contains(directory: &Path, real: &Path) -> bool {
     let opened =
         OpenOptions::new().read(true).custom_flags(OFlags::PATH.bits().cast_signed()).open(directory);
     opened

@@ -1,8 +1,9 @@
-//! Files that are asked for often: small ones in memory, large ones open, for a moment.
+//! Cache of recently used files: the content of small ones, open descriptors of large ones.
 //!
-//! What was opened within the last second is sent without another look at its path, and without a hop to the blocking
-//! pool. A file that is written to, replaced or removed is seen at once, because the open one tells; one that a changed
-//! link above it hides, after a second. What is sent is always one version, with the validators of that version.
+//! A file that was opened within the last second is sent without resolving its path again, and without a hop to the
+//! blocking pool. A file that is modified, replaced or removed is noticed at once through its open descriptor; a file
+//! that is hidden by a changed symlink above it, after a second. The response is always one version, with the
+//! validators of that version.
 
 use std::{
     sync::{
@@ -18,19 +19,19 @@ use tokio::time::Instant;
 use super::{Opened, Wanted};
 use crate::clock;
 
-/// How long a path is taken to lead to the same file.
+/// Time for which a path is assumed to lead to the same file.
 const FRESH: Duration = Duration::from_secs(1);
 
-/// Nothing is kept longer than this: a file that was deleted holds its space for as long as it is open.
-const KEPT: Duration = Duration::from_secs(2);
+/// Longest time in the cache: a deleted file holds its disk space for as long as it is open.
+const MAX_AGE: Duration = Duration::from_secs(2);
 
-/// Files that are kept at most. Each takes a descriptor, and as much memory as a small one if it is one: 32 MiB in all.
+/// Most files in the cache. Each takes a descriptor, and a small one its size in memory: 32 MiB in all.
 const CAPACITY: u64 = 1024;
 
-/// Files that were wanted a moment ago.
+/// Recently used files.
 pub struct Cache {
     files: Moka<Wanted, Arc<CachedOpen>, foldhash::fast::RandomState>,
-    /// Somebody clears away what is old.
+    /// Whether a task that removes old entries is running.
     swept: AtomicBool,
 }
 
@@ -42,26 +43,26 @@ struct CachedOpen {
 
 impl Default for Cache {
     fn default() -> Self {
-        let files = Moka::builder().max_capacity(CAPACITY).weigher(weight).time_to_live(KEPT);
+        let files = Moka::builder().max_capacity(CAPACITY).weigher(weight).time_to_live(MAX_AGE);
         let files = files.build_with_hasher(foldhash::fast::RandomState::default());
         Self { files, swept: AtomicBool::new(false) }
     }
 }
 
-/// In files, its variants among them: each takes a descriptor, and at most a small file's memory.
+/// Weight in files, including variants: each takes a descriptor, and at most the memory of a small file.
 fn weight(_: &Wanted, kept: &Arc<CachedOpen>) -> u32 {
     u32::try_from(1 + kept.opened.variants.len()).unwrap_or(u32::MAX)
 }
 
 impl Cache {
-    /// The file, if it was looked at a moment ago.
+    /// File from the cache, if its path was resolved within the last second.
     pub(crate) fn fresh(&self, wanted: &Wanted) -> Option<Arc<Opened>> {
         let kept = self.files.get(wanted)?;
         (clock::now().saturating_duration_since(kept.looked) < FRESH && kept.opened.is_unchanged())
             .then(|| Arc::clone(&kept.opened))
     }
 
-    /// Keeps a file that has just been opened.
+    /// Adds a file that has just been opened.
     pub(crate) fn keep(self: &Arc<Self>, wanted: Wanted, opened: Arc<Opened>) {
         self.files.insert(wanted, Arc::new(CachedOpen { opened, looked: clock::now() }));
         if !self.swept.swap(true, Ordering::Relaxed) {
@@ -69,10 +70,10 @@ impl Cache {
         }
     }
 
-    /// Closes what is old even when nobody asks for anything any more.
+    /// Closes old files even when there are no further requests.
     async fn sweep(self: Arc<Self>) {
         loop {
-            tokio::time::sleep(KEPT).await;
+            tokio::time::sleep(MAX_AGE).await;
             self.files.run_pending_tasks();
             if self.files.entry_count() == 0 {
                 self.swept.store(false, Ordering::Relaxed);

@@ -1,4 +1,4 @@
-//! Conditional requests (RFC 9110 §13): whether the client already has, or insists on, a representation.
+//! Conditional requests (RFC 9110 §13): whether the client already has a representation, or requires a certain one.
 
 use std::time::SystemTime;
 
@@ -9,7 +9,7 @@ use crate::{
     message::{RawHeaders, http_date},
 };
 
-/// By what a representation is told from its other versions.
+/// Validators of a representation.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Validators {
     /// `ETag`, if there is one.
@@ -18,24 +18,24 @@ pub struct Validators {
     pub modified: Option<SystemTime>,
 }
 
-/// What the conditions of a request come to.
+/// Result of a request's conditions.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Condition {
-    /// Send it.
+    /// The representation is sent.
     Met,
     /// The client has it: 304.
     NotModified,
-    /// The client insisted on another version: 412.
+    /// The client required another version: 412.
     Failed,
 }
 
 impl Validators {
-    /// Those that a response says, whose date is not to be later than now: a later one becomes now (RFC 9110 §8.8.2.1),
-    /// and says nothing of when the content changed.
+    /// Validators of a response. A date later than now becomes now (RFC 9110 §8.8.2.1), and then says nothing about
+    /// when the content changed.
     pub fn of(response: &mut HeaderMap) -> Self {
         let date = |value: &HeaderValue| httpdate::parse_http_date(value.to_str().ok()?).ok();
         let mut modified = response.get(header::LAST_MODIFIED).and_then(date);
-        // As when the response is dated, which is later.
+        // The response itself is dated later than this.
         let now = clock::calendar();
         if modified.is_some_and(|modified| modified > now) {
             response.insert(header::LAST_MODIFIED, http_date(now));
@@ -44,10 +44,10 @@ impl Validators {
         Self { etag: response.get(header::ETAG).cloned(), modified }
     }
 
-    /// Weighs the conditions of a `GET` or `HEAD` in the order of RFC 9110 §13.2.2.
+    /// Evaluates the conditions of a `GET` or `HEAD` in the order of RFC 9110 §13.2.2.
     pub fn weigh(&self, request: &RawHeaders) -> Condition {
         if request.has(header::IF_MATCH) {
-            if !self.listed(request, &header::IF_MATCH, strong_match) {
+            if !self.matches_any(request, &header::IF_MATCH, strong_match) {
                 return Condition::Failed;
             }
         } else if let Some(since) = date(request, &header::IF_UNMODIFIED_SINCE)
@@ -56,7 +56,7 @@ impl Validators {
             return Condition::Failed;
         }
         if request.has(header::IF_NONE_MATCH) {
-            if self.listed(request, &header::IF_NONE_MATCH, weak_match) {
+            if self.matches_any(request, &header::IF_NONE_MATCH, weak_match) {
                 return Condition::NotModified;
             }
         } else if let Some(since) = date(request, &header::IF_MODIFIED_SINCE)
@@ -67,7 +67,7 @@ impl Validators {
         Condition::Met
     }
 
-    /// Whether a `Range` still applies: `If-Range` is missing or names this very version (RFC 9110 §13.1.5).
+    /// Whether `Range` applies: `If-Range` is missing or names this very version (RFC 9110 §13.1.5).
     pub fn range_applies(&self, request: &RawHeaders) -> bool {
         let Some(wanted) = request.get(header::IF_RANGE) else { return true };
         if wanted.contains(&b'"') {
@@ -77,7 +77,7 @@ impl Validators {
     }
 
     /// Whether one of the listed tags, or `*`, matches.
-    fn listed(
+    fn matches_any(
         &self,
         request: &RawHeaders,
         name: &header::HeaderName,
@@ -89,7 +89,7 @@ impl Validators {
         })
     }
 
-    /// Dates on the wire have whole seconds.
+    /// Date in whole seconds, as in HTTP.
     fn seconds(&self) -> Option<u64> {
         self.modified.map(seconds)
     }
@@ -104,7 +104,7 @@ fn date(request: &RawHeaders, name: &header::HeaderName) -> Option<u64> {
     httpdate::parse_http_date(value).ok().map(seconds)
 }
 
-/// The tags of a list; commas may stand inside the quotes of one.
+/// Tags of a list. A quoted tag may contain commas.
 fn tags(list: &[u8]) -> impl Iterator<Item = &[u8]> {
     let mut quoted = false;
     list.split(move |byte| {

@@ -1,4 +1,4 @@
-//! What is in a directory, as a page for people or as JSON for programs.
+//! Directory listings, as HTML or as JSON.
 
 use std::{ffi::OsStr, fmt::Write as _, fs, io, os::unix::ffi::OsStrExt, path::Path, time::SystemTime};
 
@@ -12,29 +12,29 @@ use super::{
 };
 use crate::response::{Response, escape};
 
-/// Entries that are shown; more make no page that anybody reads.
+/// Most entries shown; nobody reads a longer page.
 const MOST: usize = 10_000;
 
-/// What stands as it is in a segment of a URL (RFC 3986 §2.3).
+/// Characters that are encoded in a segment of a URL: all but those of RFC 3986 §2.3.
 const SEGMENT: AsciiSet = NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');
 
-/// What is in a directory.
+/// Entries of a directory.
 #[derive(Debug)]
 pub struct Listing {
     entries: Vec<ListingEntry>,
-    /// There is more than is shown.
+    /// Whether entries were left out.
     cut: bool,
 }
 
 #[derive(Debug)]
 struct ListingEntry {
     name: Vec<u8>,
-    /// `None` for directories.
+    /// Size in bytes; `None` for directories.
     size: Option<u64>,
     modified: SystemTime,
 }
 
-/// By what entries are sorted.
+/// Order of the entries.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum SortKey {
     Name,
@@ -47,10 +47,10 @@ impl SortKey {
         [("name", "Name", Self::Name), ("size", "Size", Self::Size), ("date", "Date", Self::Date)];
 }
 
-/// Reads the directory that is wanted. Blocks on the file system: not for the event loop.
+/// Reads the requested directory. Blocks on the file system: not for the event loop.
 ///
-/// Left out are hidden entries, and those that could not be fetched: links that lead where nothing may be sent from,
-/// sockets, devices.
+/// Hidden entries are left out, as are those that could not be fetched: symlinks that lead where nothing may be sent
+/// from, sockets, devices.
 ///
 /// # Errors
 ///
@@ -99,8 +99,8 @@ pub fn read(directory: &Path, wanted: &Wanted) -> Result<Listing, Missing> {
     Ok(Listing { entries, cut })
 }
 
-/// Answers with a listing of the directory that the client knows as `path`, sorted as the query says. Takes a while for
-/// a large one: not for the event loop.
+/// Builds the response with the listing of the directory at the URL `path`, sorted as the query says. Takes time for
+/// a large directory: not for the event loop.
 pub fn answer(mut listing: Listing, path: &str, query: &str, as_json: bool) -> Response {
     let word = |name: &str| {
         let mut pairs = query.split('&').filter_map(|pair| pair.split_once('='));
@@ -112,17 +112,17 @@ pub fn answer(mut listing: Listing, path: &str, query: &str, as_json: bool) -> R
         .map_or(SortKey::Name, |(.., key)| *key);
     let descending = word("order") == Some("desc");
     listing.sort(key, descending);
-    let answer = if as_json {
+    let response = if as_json {
         Response::json(StatusCode::OK, &listing.json())
     } else {
         let html = HeaderValue::from_static("text/html; charset=utf-8");
         Response::text(StatusCode::OK, html, listing.page(path, key, descending))
     };
-    answer.with(header::VARY, HeaderValue::from_static("Accept"))
+    response.with(header::VARY, HeaderValue::from_static("Accept"))
 }
 
 impl Listing {
-    /// Directories first, whatever the order.
+    /// Sorts the entries, with directories first in any order.
     fn sort(&mut self, key: SortKey, descending: bool) {
         self.entries.sort_by(|a, b| {
             let by_name = || a.name.cmp(&b.name);
@@ -136,7 +136,7 @@ impl Listing {
         });
     }
 
-    /// As nginx's `autoindex_format json`.
+    /// Entries in the format of nginx's `autoindex_format json`.
     fn json(&self) -> serde_json::Value {
         let entry = |entry: &ListingEntry| {
             let name = String::from_utf8_lossy(&entry.name);
@@ -196,7 +196,7 @@ impl Listing {
     }
 }
 
-/// A size for people: 1.5 MiB.
+/// Size for people: 1.5 MiB.
 fn human(bytes: u64) -> String {
     const UNITS: [&str; 5] = ["KiB", "MiB", "GiB", "TiB", "PiB"];
     if bytes < 1024 {
@@ -257,7 +257,7 @@ mod tests {
             ("early", SystemTime::UNIX_EPOCH - Duration::from_secs(1)),
             ("late", SystemTime::UNIX_EPOCH + Duration::from_secs(253_402_300_800)),
         ] {
-            // Not every file system can keep such a date.
+            // Not every file system can store such a date.
             let _ = fs::File::create(tree.path().join(name)).unwrap().set_modified(modified);
         }
         let listing = read(tree.path(), &Wanted::first_of(Vec::new(), vec![tree.path().into()])).unwrap();

@@ -1,6 +1,6 @@
-//! Files: which one a route means, whether the client needs it, which part, and how it is sent.
+//! Files: finds the file of a route, evaluates conditions and ranges, and builds the response.
 //!
-//! Static files and accelerated downloads go the same way: [`Wanted`] → [`open`] → [`respond`].
+//! Static files and accelerated downloads share one path: [`Wanted`] → [`open`] → [`respond`].
 
 pub mod accelerated;
 pub mod archive;
@@ -30,8 +30,8 @@ use crate::{
 use conditional::{Condition, Validators};
 use range::{ByteSpan, Range};
 
-/// What describes a body that is not sent. Not all names that begin so do: `Content-Security-Policy` is the site's word,
-/// and `Content-Location` stays in a 304 (RFC 9110 §15.4.5).
+/// Headers that describe a body that is not sent. Not every `Content-` header does: `Content-Security-Policy` is
+/// about the site, and `Content-Location` stays in a 304 (RFC 9110 §15.4.5).
 const OF_A_BODY: [HeaderName; 9] = [
     header::ACCEPT_RANGES,
     header::CONTENT_DISPOSITION,
@@ -44,7 +44,7 @@ const OF_A_BODY: [HeaderName; 9] = [
     HeaderName::from_static("content-md5"),
 ];
 
-/// The file that a route means by a path; `None` for names that are never served (hidden files).
+/// File of a route for a path; `None` for names that are never served (hidden files).
 pub fn wanted(files: &Files, by: &PathMatch<'_>) -> Option<Wanted> {
     let places = 1 + files.otherwise.len();
     let (mut candidates, mut roots) = (Vec::with_capacity(places), Vec::with_capacity(places));
@@ -86,7 +86,7 @@ pub fn wanted(files: &Files, by: &PathMatch<'_>) -> Option<Wanted> {
     })
 }
 
-/// The directory whose listing a route means by a path that ends with a slash.
+/// Directory to list for a path that ends with a slash.
 pub fn directory(files: &Files, by: &PathMatch<'_>) -> Option<PathBuf> {
     let PathMatch::Prefix(rest) = by else { return None };
     let root = files.root.render(|_| None);
@@ -94,7 +94,7 @@ pub fn directory(files: &Files, by: &PathMatch<'_>) -> Option<PathBuf> {
     wanted.then(|| format!("{}{}", root.trim_end_matches('/'), rest.trim_end_matches('/')).into())
 }
 
-/// The part of a template before its first capture, as far as it is whole directories: what it may not leave.
+/// Part of a template before its first capture, up to the last whole directory: the file must lie in it.
 fn fixed_directory(root: &Template) -> String {
     match root.0.as_slice() {
         [Part::Text(text)] => text.clone(),
@@ -103,7 +103,7 @@ fn fixed_directory(root: &Template) -> String {
     }
 }
 
-/// Whether a segment starts with a dot (`..` among them). `/.well-known/` is public by its purpose (RFC 8615).
+/// Whether a segment starts with a dot (including `..`). `/.well-known/` is public by its purpose (RFC 8615).
 fn is_hidden(path: &str) -> bool {
     let starts = memchr::memchr_iter(b'.', path.as_bytes());
     let mut segments =
@@ -111,60 +111,60 @@ fn is_hidden(path: &str) -> bool {
     segments.any(|at| path[at..].split('/').next() != Some(".well-known"))
 }
 
-/// Answers with an open file, or the part of it that the client asks for.
+/// Builds the response with an open file, or with the requested range of it.
 ///
-/// `base` holds fields that the answer has anyway (the application's, for an accelerated download): its
-/// `Content-Type`, `ETag` and `Last-Modified` go before the file's own. A 304 has all that a 200 in its place would have:
-/// what is said to the client of that is decided with the coding.
+/// `base` holds headers for the response (the application's, for an accelerated download): its `Content-Type`, `ETag`
+/// and `Last-Modified` take precedence over those of the file. A 304 has all headers that a 200 in its place would
+/// have; which of them are sent is decided together with the content coding.
 pub fn respond(opened: &Opened, method: &Method, request: &RawHeaders, base: HeaderMap) -> Response {
-    let mut answer = Response { headers: base, ..Response::empty(StatusCode::OK) };
-    // The type is that of the original; a range is always one of it.
+    let mut response = Response { headers: base, ..Response::empty(StatusCode::OK) };
+    // The type is that of the original; a range always refers to the original.
     let mut chosen = opened;
     if !opened.variants.is_empty() {
-        answer.headers.append(header::VARY, HeaderValue::from_static("Accept-Encoding"));
+        response.headers.append(header::VARY, HeaderValue::from_static("Accept-Encoding"));
         let codings = opened.variants.iter().map(|(coding, _)| *coding);
         let wants_all = !request.has(header::RANGE);
         if let Some(place) = choose(request, codings).filter(|_| wants_all) {
             let (coding, variant) = &opened.variants[place];
-            answer.headers.insert(header::CONTENT_ENCODING, coding.value());
+            response.headers.insert(header::CONTENT_ENCODING, coding.value());
             chosen = variant;
         }
     }
-    let validators = complete(&mut answer.headers, chosen, opened.content_type.clone());
+    let validators = complete(&mut response.headers, chosen, opened.content_type.clone());
     let has_conditions = request.iter().any(|(name, _)| starts_with(name, b"if-"));
     let conditional = has_conditions && matches!(*method, Method::GET | Method::HEAD);
     match if conditional { validators.weigh(request) } else { Condition::Met } {
         Condition::Met => {}
-        Condition::NotModified => answer.status = StatusCode::NOT_MODIFIED,
-        Condition::Failed => return without_content(answer, StatusCode::PRECONDITION_FAILED),
+        Condition::NotModified => response.status = StatusCode::NOT_MODIFIED,
+        Condition::Failed => return without_content(response, StatusCode::PRECONDITION_FAILED),
     }
-    answer.headers.insert(header::ACCEPT_RANGES, HeaderValue::from_static("bytes"));
-    if answer.status == StatusCode::NOT_MODIFIED {
-        return answer.body(chosen.whole());
+    response.headers.insert(header::ACCEPT_RANGES, HeaderValue::from_static("bytes"));
+    if response.status == StatusCode::NOT_MODIFIED {
+        return response.body(chosen.whole());
     }
     // Only GET has ranges (RFC 9110 §14.2).
     let range = request.text(header::RANGE);
     let ranged = *method == Method::GET && range.is_some() && validators.range_applies(request);
     match Range::parse(range.filter(|_| ranged), chosen.size) {
         Range::Whole => {
-            answer.file.clone_from(&chosen.settled);
-            answer.body(chosen.whole())
+            response.file.clone_from(&chosen.settled);
+            response.body(chosen.whole())
         }
         Range::Parts(spans) => {
-            answer.status = StatusCode::PARTIAL_CONTENT;
+            response.status = StatusCode::PARTIAL_CONTENT;
             match spans[..] {
-                [span] => answer
+                [span] => response
                     .with(header::CONTENT_RANGE, value(multipart::content_range(span, chosen.size)))
                     .body(Body::piece(piece(chosen, span))),
-                _ => multipart::answer(answer, &spans, chosen.size, |span| piece(chosen, span)),
+                _ => multipart::answer(response, &spans, chosen.size, |span| piece(chosen, span)),
             }
         }
-        Range::Unsatisfiable => without_content(answer, StatusCode::RANGE_NOT_SATISFIABLE)
+        Range::Unsatisfiable => without_content(response, StatusCode::RANGE_NOT_SATISFIABLE)
             .with(header::CONTENT_RANGE, value(format!("bytes */{}", chosen.size))),
     }
 }
 
-/// Adds what the application has not said, and returns the validators that count.
+/// Adds the headers that the application has not set, and returns the validators that apply.
 fn complete(headers: &mut HeaderMap, opened: &Opened, content_type: HeaderValue) -> Validators {
     let own = &opened.validators;
     if !headers.contains_key(header::CONTENT_TYPE) {
@@ -185,14 +185,14 @@ fn complete(headers: &mut HeaderMap, opened: &Opened, content_type: HeaderValue)
     Validators { etag: headers.get(header::ETAG).cloned(), modified }
 }
 
-/// Drops what describes a body that is not sent; the rest stays: without its CORS fields an answer is hidden from the
-/// page that asked.
-pub(crate) fn without_content(mut answer: Response, status: StatusCode) -> Response {
+/// Drops headers that describe a body that is not sent and keeps the others: without its CORS headers a response is
+/// hidden from the page that requested it.
+pub(crate) fn without_content(mut response: Response, status: StatusCode) -> Response {
     for name in &OF_A_BODY {
-        answer.headers.remove(name);
+        response.headers.remove(name);
     }
-    answer.status = status;
-    answer.body(Body::Empty)
+    response.status = status;
+    response.body(Body::Empty)
 }
 
 fn value(text: String) -> HeaderValue {
@@ -201,7 +201,7 @@ fn value(text: String) -> HeaderValue {
 }
 
 impl Opened {
-    /// All of it as a body.
+    /// Whole file as a body.
     pub fn whole(&self) -> Body {
         Body::piece(piece(self, ByteSpan { start: 0, length: self.size }))
     }

@@ -1,4 +1,4 @@
-//! Several ranges in one answer: `multipart/byteranges` (RFC 9110 §14.6).
+//! Several ranges in one response: `multipart/byteranges` (RFC 9110 §14.6).
 
 use std::collections::VecDeque;
 
@@ -15,16 +15,16 @@ pub fn content_range(span: ByteSpan, size: u64) -> String {
     format!("bytes {}-{}/{size}", span.start, span.end() - 1)
 }
 
-/// Makes an answer of several parts out of one that has the fields of the whole.
+/// Builds the response with several parts from one that has the headers of the whole.
 pub fn answer(
-    mut answer: Response,
+    mut response: Response,
     spans: &[ByteSpan],
     size: u64,
     part: impl Fn(ByteSpan) -> Piece,
 ) -> Response {
-    // Nobody can write a file that holds it by chance or on purpose.
+    // Random, so that no file contains it by chance or on purpose.
     let boundary = format!("{:016x}{:016x}", fastrand::u64(..), fastrand::u64(..));
-    let kind = answer.headers.remove(header::CONTENT_TYPE);
+    let kind = response.headers.remove(header::CONTENT_TYPE);
     let kind = kind.as_ref().and_then(|kind| kind.to_str().ok()).unwrap_or("application/octet-stream");
     let mut pieces = VecDeque::with_capacity(2 * spans.len() + 1);
     for span in spans {
@@ -36,6 +36,6 @@ pub fn answer(
     pieces.push_back(Piece::Bytes(format!("\r\n--{boundary}--\r\n").into()));
     let length = pieces.iter().map(Piece::length).sum();
     let multipart = HeaderValue::try_from(format!("multipart/byteranges; boundary={boundary}"));
-    answer.headers.extend(multipart.ok().map(|multipart| (header::CONTENT_TYPE, multipart)));
-    answer.body(Body::Pieces { pieces: Box::new(pieces), length, how: How::Sendfile })
+    response.headers.extend(multipart.ok().map(|multipart| (header::CONTENT_TYPE, multipart)));
+    response.body(Body::Pieces { pieces: Box::new(pieces), length, how: How::Sendfile })
 }

@@ -1,4 +1,4 @@
-//! Opening a file that may be served: a regular one, and really where it should be.
+//! Opening a file that may be served: a regular file that really lies where it should.
 
 use std::{
     fs::{self, File},
@@ -32,26 +32,26 @@ use crate::{
     response::FileIdentity,
 };
 
-/// Files up to this size are read at once; larger ones are sent by the kernel. (Measured: below it one read and
-/// one write cost less than sendfile.)
+/// Largest file that is read at once; larger ones are sent by the kernel. (Measured: below this, one read and one
+/// write cost less than sendfile.)
 pub(super) const SMALL: u64 = 32 * 1024;
 
-/// Which file is wanted, and where it must be.
+/// A requested file, and the directories in which it must lie.
 #[derive(Debug, Clone, Eq)]
 pub struct Wanted {
     /// Paths to try, in order.
     pub candidates: Vec<PathBuf>,
-    /// The directories one of which must hold it; empty means anywhere.
+    /// Directories one of which must contain the file; empty allows any.
     pub within: Vec<PathBuf>,
-    /// Which symlinks may be on the way.
+    /// Symlinks that may be followed.
     pub symlinks: Symlinks,
-    /// In which codings files beside it hold its content, by preference.
+    /// Content codings of precompressed files next to it, by preference.
     pub precompressed: Arc<[Coding]>,
-    /// Types of content beside the common ones.
+    /// Content types in addition to the common ones.
     pub types: Types,
 }
 
-// Paths are the same if their bytes are; to take them apart would cost more than all the rest of finding an open file.
+// Paths are equal if their bytes are; comparing components would cost more than all the rest of finding an open file.
 
 impl PartialEq for Wanted {
     fn eq(&self, other: &Self) -> bool {
@@ -69,7 +69,7 @@ impl PartialEq for Wanted {
 
 impl Hash for Wanted {
     fn hash<H: Hasher>(&self, state: &mut H) {
-        // The rest of what is wanted of a path is nearly always the same.
+        // The other fields are nearly always the same for one path.
         for candidate in &self.candidates {
             state.write(candidate.as_os_str().as_bytes());
         }
@@ -77,20 +77,20 @@ impl Hash for Wanted {
 }
 
 impl Wanted {
-    /// This file, wherever it is.
+    /// File at `path`, wherever it lies.
     pub fn file(path: PathBuf) -> Self {
         let (within, symlinks) = (Vec::new(), Symlinks::Follow);
         let (precompressed, types) = (Arc::default(), Arc::default());
         Self { candidates: vec![path], within, symlinks, precompressed, types }
     }
 
-    /// The bulkhead for one of the paths.
+    /// Bulkhead for one of the paths.
     pub fn bulkhead(&self, path: &Path) -> Arc<Bulkhead> {
         let root = self.within.iter().find(|root| path.starts_with(root)).or(self.within.first());
         Bulkhead::of(root.map_or(Path::new("/"), PathBuf::as_path), path)
     }
 
-    /// The candidates that follow each other and have the same bulkhead, in their order. Nearly always these are all.
+    /// Groups consecutive candidates of the same bulkhead, in order. Nearly always there is one group.
     pub fn parts(&self) -> Vec<(Arc<Bulkhead>, Self)> {
         let mut parts: Vec<(Arc<Bulkhead>, Self)> = Vec::with_capacity(1);
         for path in &self.candidates {
@@ -104,7 +104,7 @@ impl Wanted {
     }
 
     #[cfg(test)]
-    /// The first of `candidates` that is there, within these directories.
+    /// First of `candidates` that exists, within these directories.
     pub fn first_of(candidates: Vec<PathBuf>, within: Vec<PathBuf>) -> Self {
         Self { candidates, within, symlinks: Symlinks::Inside, ..Self::file(PathBuf::new()) }
     }
@@ -113,62 +113,63 @@ impl Wanted {
 /// An open file, ready to be sent.
 #[derive(Debug)]
 pub struct Opened {
-    /// The path it was found by.
+    /// Path at which it was found.
     pub path: PathBuf,
-    /// Its size in bytes when it was opened.
+    /// Size in bytes when it was opened.
     pub size: u64,
-    /// Which version of which file it is.
+    /// Identity and version of the file.
     identity: FileIdentity,
-    /// The same where it stands for what was read; not of a file that may change within the same tick of a clock.
+    /// Identity if it stands for the content that was read; `None` for a file that may change within the same clock
+    /// tick.
     pub settled: Option<Arc<FileIdentity>>,
-    /// Its own validators.
+    /// Validators of the file.
     pub validators: Validators,
-    /// `Last-Modified` as it is written.
+    /// `Last-Modified` as a header value.
     pub last_modified: Option<HeaderValue>,
-    /// The type of its content, by its name.
+    /// Content type, derived from the name.
     pub content_type: HeaderValue,
-    /// The file.
+    /// Open file.
     pub file: Arc<OpenFile>,
-    /// All of it, if it is small.
+    /// Content, if the file is small.
     pub bytes: Option<Bytes>,
-    /// Its content in other codings.
+    /// Same content in other codings.
     pub variants: Vec<(Coding, Opened)>,
 }
 
-/// Why there is nothing to send. To the client each of them is 404, so that nobody learns what exists; those an
-/// operator must know are logged.
+/// Reason why there is nothing to send. The client gets 404 for each of them, so as not to disclose which files
+/// exist; those that an operator must know about are logged.
 #[derive(Debug, thiserror::Error)]
 pub enum Missing {
-    /// There is no such file, or it is a directory, a device, a socket.
+    /// The file does not exist, or is a directory, a device or a socket.
     #[error("no such file: {}", .0.display())]
     NotFound(PathBuf),
-    /// It is a directory.
+    /// The path is a directory.
     #[error("{} is a directory", .0.display())]
     Directory(PathBuf),
-    /// It is there, and outside of where it may be.
-    #[error("{} is really {}, which is outside of {}", path.display(), real.display(), list(within))]
+    /// The file exists, and lies outside of the allowed directories.
+    #[error("{} resolves to {}, which is outside of {}", path.display(), real.display(), list(within))]
     Outside {
-        /// As asked for.
+        /// Path as requested.
         path: PathBuf,
-        /// Symlinks followed.
+        /// Path with symlinks resolved.
         real: PathBuf,
-        /// Where it should have been.
+        /// Allowed directories.
         within: Vec<PathBuf>,
     },
-    /// The system would not open it.
+    /// The system cannot open the file.
     #[error("cannot open {}: {source}", path.display())]
     Unreadable {
-        /// As asked for.
+        /// Path as requested.
         path: PathBuf,
-        /// What the system says.
+        /// Error of the system.
         source: io::Error,
     },
-    /// Its file system does not answer.
+    /// The file system does not respond.
     #[error("cannot open {}: {busy}", path.display())]
     Busy {
-        /// As asked for.
+        /// Path as requested.
         path: PathBuf,
-        /// Why.
+        /// Reason.
         busy: Busy,
     },
 }
@@ -178,13 +179,13 @@ fn list(directories: &[PathBuf]) -> String {
 }
 
 impl Missing {
-    /// Whether an operator should see it: a permission or a limit that keeps back a file that exists.
+    /// Whether to log it for an operator: a permission or a limit blocks a file that exists.
     pub fn is_remarkable(&self) -> bool {
-        // That a file system does not answer is logged once, and not for each request.
+        // A file system that does not respond is logged once, and not for each request.
         !matches!(self, Self::NotFound(_) | Self::Directory(_) | Self::Busy { .. })
     }
 
-    /// Whether the file may be there and only the system cannot open it now (no descriptors, a broken disk).
+    /// Whether the file may exist and only cannot be opened now (no descriptors, a broken disk).
     pub fn is_trouble(&self) -> bool {
         matches!(self, Self::Unreadable { source, .. } if source.kind() != io::ErrorKind::PermissionDenied)
     }
@@ -200,18 +201,18 @@ pub fn open(wanted: &Wanted, bulkhead: &Arc<Bulkhead>) -> Result<Opened, Missing
     first(wanted, |path, wanted| open_one(path, wanted, bulkhead))
 }
 
-/// A file, or a directory, that is open and where it may be.
+/// An open file or directory in an allowed place.
 #[derive(Debug)]
 pub struct Located {
-    /// The path it was found by.
+    /// Path at which it was found.
     pub path: PathBuf,
-    /// It, open for reading.
+    /// File, open for reading.
     pub file: File,
-    /// What the system says of it.
+    /// Metadata of the file.
     pub metadata: fs::Metadata,
 }
 
-/// Opens the first candidate that exists, a directory among them. Blocks on the file system.
+/// Opens the first candidate that exists, which may be a directory. Blocks on the file system.
 ///
 /// # Errors
 ///
@@ -220,7 +221,7 @@ pub fn locate(wanted: &Wanted) -> Result<Located, Missing> {
     first(wanted, locate_one)
 }
 
-/// What becomes of the first candidate that exists.
+/// Applies `try_one` to the first candidate that exists.
 fn first<T>(wanted: &Wanted, try_one: impl Fn(&Path, &Wanted) -> Result<T, Missing>) -> Result<T, Missing> {
     let mut missing = Missing::NotFound(wanted.candidates.first().cloned().unwrap_or_default());
     for path in &wanted.candidates {
@@ -233,8 +234,8 @@ fn first<T>(wanted: &Wanted, try_one: impl Fn(&Path, &Wanted) -> Result<T, Missi
     Err(missing)
 }
 
-/// Whether the system says that a name is none of a file that could be sent. All of it can come of what a client asks for,
-/// and of links in a directory that others may write to.
+/// Whether the error means that the path names no file that could be sent. Each of these can result from a client's
+/// request, or from symlinks in a directory that others may write to.
 pub(super) fn names_no_file(error: &io::Error) -> bool {
     let is_of_the_name = |error| {
         matches!(
@@ -243,18 +244,18 @@ pub(super) fn names_no_file(error: &io::Error) -> bool {
                 | Errno::NOTDIR
                 | Errno::ISDIR
                 | Errno::NAMETOOLONG
-                // A link that leads to itself, or too many.
+                // A symlink to itself, or too many symlinks.
                 | Errno::LOOP
-                // A NUL, and characters that the file system does not have.
+                // A NUL, or characters that the file system does not support.
                 | Errno::INVAL
                 | Errno::ILSEQ
-                // Sockets, and devices of which there is none.
+                // Sockets, and devices that do not exist.
                 | Errno::NXIO
                 | Errno::NODEV
                 | Errno::OPNOTSUPP
         )
     };
-    // The standard library refuses a NUL by itself, without a number.
+    // The standard library itself refuses a NUL, without an errno.
     error.kind() == io::ErrorKind::InvalidInput || Errno::from_io_error(error).is_some_and(is_of_the_name)
 }
 
@@ -290,7 +291,7 @@ fn open_file(path: &Path, wanted: &Wanted, bulkhead: &Arc<Bulkhead>) -> Result<O
     if metadata.is_dir() {
         return Err(Missing::Directory(path));
     }
-    // Asked before it is read.
+    // Checked before the file is read.
     let is_fresh = FileIdentity::of(&metadata).is_fresh();
     let mut bytes = None;
     if metadata.len() <= SMALL {
@@ -298,10 +299,10 @@ fn open_file(path: &Path, wanted: &Wanted, bulkhead: &Arc<Bulkhead>) -> Result<O
         (&mut file).take(SMALL).read_to_end(&mut read).map_err(failed(&path))?;
         bytes = Some(Bytes::from(read));
     } else if bulkhead.is_under_pressure() {
-        // A file system may open a file from what it knows and hang when it is read. Found out now, that is a 503.
+        // A file system may open a file from its cache and hang on the first read. Finding out now allows a 503.
         file.read_at(&mut [0], 0).map_err(failed(&path))?;
     }
-    // What was read is what is sent, even when the file grows meanwhile.
+    // Send exactly what was read, even if the file grows meanwhile.
     let size = bytes.as_ref().map_or(metadata.len(), |bytes| bytes.len() as u64);
     let mut identity = FileIdentity::of(&metadata);
     identity.size = size;
@@ -329,8 +330,8 @@ fn open_file(path: &Path, wanted: &Wanted, bulkhead: &Arc<Bulkhead>) -> Result<O
 }
 
 impl Opened {
-    /// Whether the file and its variants are still there as they were opened. Does not wait for a disk or a server of
-    /// files: what the kernel knows of an open file is enough.
+    /// Whether the file and its variants are unchanged since they were opened. Does not wait for a disk or a file
+    /// server: the kernel's metadata of an open file is enough.
     pub fn is_unchanged(&self) -> bool {
         let flags = AtFlags::EMPTY_PATH.union(AtFlags::STATX_DONT_SYNC);
         let wanted = StatxFlags::BASIC_STATS;
@@ -342,12 +343,12 @@ impl Opened {
     }
 }
 
-/// The same content in other codings, where files with it lie beside this one and are not older.
+/// Variants of the file in other codings: precompressed files next to it that are not older.
 fn variants(original: &Opened, wanted: &Wanted) -> Vec<(Coding, Opened)> {
     let beside = |coding: Coding| {
         let mut name = original.path.clone().into_os_string();
         name.push(coding.suffix());
-        // Whatever keeps it from being sent, the original is there.
+        // A variant that cannot be sent is ignored: the original is there.
         let mut variant = open_file(Path::new(&name), wanted, original.file.bulkhead())
             .ok()
             .filter(|variant| variant.identity.modified() >= original.identity.modified())?;
@@ -359,7 +360,7 @@ fn variants(original: &Opened, wanted: &Wanted) -> Vec<(Coding, Opened)> {
     wanted.precompressed.iter().copied().filter_map(beside).collect()
 }
 
-/// Whether a time can be written as a date of HTTP: some file systems and archives hold others.
+/// Whether a time can be written as an HTTP date: some file systems and archives have others.
 pub(super) fn is_http_date(time: SystemTime) -> bool {
     const YEAR_10000: u64 = 253_402_300_800;
     time.duration_since(SystemTime::UNIX_EPOCH).is_ok_and(|since| since.as_secs() < YEAR_10000)

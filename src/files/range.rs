@@ -1,45 +1,45 @@
-//! `Range: bytes=…` (RFC 9110 §14): which parts of a representation are wanted.
+//! Range requests: `Range: bytes=…` (RFC 9110 §14).
 
-/// More ranges than this are not worth an answer in parts; genome browsers ask for a few dozen.
+/// Most ranges that get a multipart response; genome browsers ask for a few dozen.
 const MOST: usize = 100;
 
-/// Ranges that are closer than this are sent as one: a part's head is longer.
+/// Ranges with a smaller gap than this are merged: the head of a part is longer.
 const NEAR: u64 = 80;
 
-/// The parts of a representation that are to be sent.
+/// Parts of a representation to send.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Range {
-    /// All of it: there was no range, or one to be ignored.
+    /// The whole: there was no range, or one to be ignored.
     Whole,
-    /// These bytes; at least one span, none of which overlap, in the order in which they were asked for.
+    /// Requested bytes: at least one span, without overlaps, in the requested order.
     Parts(Vec<ByteSpan>),
-    /// Nothing of what was asked for is there: 416.
+    /// No requested byte exists: 416.
     Unsatisfiable,
 }
 
-/// Bytes of a representation, at least one.
+/// A span of at least one byte.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct ByteSpan {
-    /// The first byte.
+    /// Offset of the first byte.
     pub start: u64,
-    /// How many.
+    /// Number of bytes.
     pub length: u64,
 }
 
 impl ByteSpan {
-    /// The place after the last byte.
+    /// Offset after the last byte.
     pub fn end(self) -> u64 {
         self.start + self.length
     }
 }
 
 impl Range {
-    /// Reads a `Range` value for a representation of `size` bytes.
+    /// Parses a `Range` value for a representation of `size` bytes.
     ///
-    /// Other units, malformed values and lists that are too long are ignored (RFC 9110 §14.2 allows that): the client
-    /// gets everything. So it does when there is nothing: who asks for a range of each file takes an empty one for
-    /// whole, and 416 for a mistake. Of a list, what is not there is left out; what overlaps or nearly touches is sent as one, so
-    /// that the parts are never more than the whole.
+    /// Other units, malformed values and lists that are too long are ignored, as RFC 9110 §14.2 allows: the client
+    /// gets the whole. An empty representation is sent as a whole too, because clients that request a range of every
+    /// file take an empty one for complete, and 416 for an error. In a list, ranges beyond the end are left out;
+    /// ranges that overlap or nearly touch are merged, so that the parts never exceed the whole.
     pub fn parse(value: Option<&str>, size: u64) -> Self {
         match value.and_then(|value| spans(value, size)) {
             None => Self::Whole,
@@ -50,14 +50,14 @@ impl Range {
     }
 }
 
-/// What a list asks for and is there; `None` for what is no list of ranges of bytes.
+/// Satisfiable spans of a list; `None` if it is not a list of byte ranges.
 fn spans(value: &str, size: u64) -> Option<Vec<ByteSpan>> {
     let (unit, list) = value.split_once('=')?;
     if !unit.trim().eq_ignore_ascii_case("bytes") {
         return None;
     }
     let mut spans = Vec::new();
-    // Empty elements of a list are nothing (RFC 9110 §5.6.1.2).
+    // Empty list elements are ignored (RFC 9110 §5.6.1.2).
     for (number, range) in list.split(',').map(str::trim).filter(|range| !range.is_empty()).enumerate() {
         if number == MOST {
             return None;
@@ -68,7 +68,7 @@ fn spans(value: &str, size: u64) -> Option<Vec<ByteSpan>> {
     list.contains(|c: char| c != ',' && !c.is_whitespace()).then_some(spans)
 }
 
-/// `first-last`, `first-` or `-length`; `Some(None)` when nothing of it is there, `None` when it is none of these.
+/// Parses `first-last`, `first-` or `-length`; `Some(None)` if it is beyond the end, `None` if it is malformed.
 fn span(range: &str, size: u64) -> Option<Option<ByteSpan>> {
     let (first, last) = range.split_once('-')?;
     let (start, end) = match (position(first)?, position(last)?) {
@@ -80,7 +80,7 @@ fn span(range: &str, size: u64) -> Option<Option<ByteSpan>> {
     Some((start < end).then(|| ByteSpan { start, length: end - start }))
 }
 
-/// Digits, or nothing. A number too large for us is larger than any file.
+/// Parses digits, or nothing. A number that overflows is larger than any file.
 fn position(digits: &str) -> Option<Option<u64>> {
     if digits.is_empty() {
         return Some(None);
@@ -88,13 +88,13 @@ fn position(digits: &str) -> Option<Option<u64>> {
     digits.bytes().all(|byte| byte.is_ascii_digit()).then(|| Some(digits.parse().unwrap_or(u64::MAX)))
 }
 
-/// Makes one of those that overlap or are near, at the place of the earliest asked for.
+/// Merges spans that overlap or are near, at the place of the one requested first.
 fn coalesce(spans: Vec<ByteSpan>) -> Vec<ByteSpan> {
     let mut apart: Vec<ByteSpan> = Vec::with_capacity(spans.len());
     for span in spans {
         let mut merged = span;
         let mut place = None;
-        // One that is added may join several of those before it.
+        // A merged span may join several of those before it.
         while let Some(near) = apart.iter().position(|other| is_near(*other, merged)) {
             let other = apart.remove(near);
             place = Some(place.map_or(near, |place: usize| place.min(near)));

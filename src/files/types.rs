@@ -1,10 +1,10 @@
-//! `Content-Type` by the end of a file's name.
+//! `Content-Type` by file name extension.
 
 use std::path::Path;
 
 use http::HeaderValue;
 
-/// What Galaxy's users download and common tables lack or have otherwise.
+/// Types that Galaxy's users download and that common tables lack or define otherwise.
 const OURS: [(&str, &str); 12] = [
     ("bai", "application/octet-stream"),
     ("bam", "application/octet-stream"),
@@ -20,10 +20,10 @@ const OURS: [(&str, &str); 12] = [
     ("wasm", "application/wasm"),
 ];
 
-/// The type of a file, by the `known` ones first; `application/octet-stream` when its name tells nothing.
+/// Content type of a file: `known` types first, `application/octet-stream` if the name has no known extension.
 pub fn content_type(path: &Path, known: &[(String, HeaderValue)]) -> HeaderValue {
     let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
-    // `vcf.gz` is an end as well as `gz`; the longer one tells more.
+    // Of `vcf.gz` and `gz`, the longer extension is more specific.
     let ends = |ending: &str| {
         let start = name.len().checked_sub(ending.len() + 1);
         let end = start.and_then(|start| name.get(start..));
@@ -45,7 +45,7 @@ pub fn content_type(path: &Path, known: &[(String, HeaderValue)]) -> HeaderValue
     }
 }
 
-/// What people read in a browser; files of a web application are UTF-8.
+/// Whether the type is text that browsers show; files of a web application are UTF-8.
 fn needs_charset(kind: &str) -> bool {
     matches!(kind, "text/html" | "text/css" | "text/javascript" | "text/plain" | "text/xml" | "text/markdown")
 }

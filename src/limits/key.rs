@@ -1,4 +1,4 @@
-//! What tells a client from others for a limit: the first that its request has of what the configuration names.
+//! Key of a client for a limit: the first of the configured keys that its request has.
 
 use std::{
     borrow::Cow,
@@ -14,15 +14,16 @@ use crate::{
     net::{client_prefix, site_prefix},
 };
 
-/// A hash of it, by which nobody can find it out or choose another's; `None` when the request has none of them.
+/// Hash of the key, randomized so that no client can find out or choose another's; `None` if the request has none of
+/// the keys.
 pub(crate) fn of(keys: &[LimitKey], request: &RequestHead, client: &Client, by: &RandomState) -> Option<u64> {
     keys.iter().find_map(|key| {
         let mut hasher = by.build_hasher();
-        // The same text in two places is two clients.
+        // The position is part of the hash: the same text in two places means two clients.
         key.hash(&mut hasher);
         match key {
             LimitKey::Header(name) => {
-                // An empty one says nothing, and must not be a way around.
+                // An empty value is skipped, so that it does not bypass the limit.
                 let mut values = request.headers.values(name).map(<[u8]>::trim_ascii);
                 hasher.write(values.find(|value| !value.is_empty())?);
             }
@@ -38,7 +39,7 @@ pub(crate) fn of(keys: &[LimitKey], request: &RequestHead, client: &Client, by: 
     })
 }
 
-/// The value of a parameter as the application reads it, however it is written.
+/// Value of a query parameter as the application decodes it, in whichever way it is encoded.
 fn parameter<'a>(query: &'a [u8], name: &str) -> Option<Cow<'a, [u8]>> {
     let pairs = query.split(|byte| *byte == b'&').filter_map(|pair| {
         let at = memchr::memchr(b'=', pair)?;
@@ -73,7 +74,7 @@ mod tests {
         ]
     }
 
-    /// A request's key, by one hasher for all of a test.
+    /// Computes keys of requests with one hasher per test.
     struct Asked(RandomState);
 
     impl Asked {

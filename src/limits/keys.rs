@@ -1,4 +1,4 @@
-//! What is remembered of clients, by a hash of what tells them apart: never more of them than may be, whoever asks.
+//! Table of clients, by hash of their keys, with a bounded number of entries.
 
 use std::{
     collections::HashMap,
@@ -10,37 +10,38 @@ use std::{
 
 use crate::limits::rate::RateLimit;
 
-/// Parts that are locked one at a time: threads seldom want the same.
+/// Shards with a lock each, to avoid contention.
 const SHARDS: usize = 16;
 
-/// Places that are looked at for one to use again, when there may be no more.
-const LOOKS: usize = 8;
+/// Entries that are examined for reuse when the table is full.
+const EXAMINED: usize = 8;
 
-/// And while there may be: so a table is about as large as the clients of now are many, not those of the past.
-const EARLY_LOOKS: usize = 2;
+/// Entries that are examined for reuse before that, so that the size of the table follows the number of current
+/// clients and not of past ones.
+const EXAMINED_EARLY: usize = 2;
 
-/// Clients by the hash of their key.
+/// Clients, by hash of their keys.
 #[derive(Debug, Default)]
 pub(crate) struct KeyTable {
     shards: [Mutex<Shard>; SHARDS],
     most: AtomicUsize,
 }
 
-/// What holds for each client.
+/// Limits of each client.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Terms {
-    /// How often it may ask.
+    /// Rate of requests.
     pub(crate) rate: Option<RateLimit>,
-    /// How many of its requests may be in progress.
+    /// Most requests in progress.
     pub(crate) connections: Option<u32>,
 }
 
-/// Why a request does not pass.
+/// Reason why a request is refused.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum KeyRefused {
-    /// It comes too soon, by so many nanoseconds.
+    /// Too soon, by this many nanoseconds.
     TooSoon(u64),
-    /// Too many others of the client are in progress.
+    /// Too many other requests of the client are in progress.
     TooMany,
 }
 
@@ -48,41 +49,41 @@ pub(crate) enum KeyRefused {
 struct Shard {
     places: HashMap<u64, usize, foldhash::fast::RandomState>,
     clients: Vec<ClientState>,
-    /// Where the search for one that can be forgotten goes on.
+    /// Position at which the search for a reusable entry continues.
     hand: usize,
 }
 
 #[derive(Debug, Clone, Copy)]
 struct ClientState {
     key: u64,
-    /// See [`RateLimit`]. Once it has passed there is nothing to remember.
+    /// See [`RateLimit`]. Once this time has passed there is nothing to remember.
     due: u64,
-    /// Its requests in progress; while there are any it is not forgotten.
+    /// Requests in progress; an entry with any is not reused.
     active: u32,
 }
 
 impl KeyTable {
-    /// Remembers so many clients at most from now on. Those beyond it that are there stay until others need their place.
+    /// Sets the most entries from now on. Existing entries beyond that stay until they are reused.
     pub(crate) fn hold(&self, most: usize) {
         self.most.store(most, Ordering::Relaxed);
     }
 
-    /// How many clients are remembered.
+    /// Number of entries.
     pub(crate) fn len(&self) -> usize {
         self.shards.iter().map(|shard| lock(shard).clients.len()).sum()
     }
 
-    /// Lets a request of a client pass, or not; if it passes and requests in progress are counted, it is one until
+    /// Admits or refuses a request of a client. If requests in progress are limited, an admitted one counts until
     /// [`leave`](Self::leave).
     pub(crate) fn enter(&self, key: u64, now: u64, terms: &Terms) -> Result<(), KeyRefused> {
         let most = self.most.load(Ordering::Relaxed) / SHARDS;
         let mut shard = self.shard(key);
-        let client = shard.client(key, now, most);
+        let client = shard.find_or_insert(key, now, most);
         if terms.connections.is_some_and(|most| client.active >= most) {
             return Err(KeyRefused::TooMany);
         }
         if let Some(rate) = terms.rate {
-            rate.ask(&mut client.due, now).map_err(KeyRefused::TooSoon)?;
+            rate.admit(&mut client.due, now).map_err(KeyRefused::TooSoon)?;
         }
         if terms.connections.is_some() {
             client.active += 1;
@@ -90,17 +91,17 @@ impl KeyTable {
         Ok(())
     }
 
-    /// A request that counted as in progress is over.
+    /// Ends a request that counted as in progress.
     pub(crate) fn leave(&self, key: u64) {
-        if let Some(client) = self.shard(key).known(key) {
+        if let Some(client) = self.shard(key).find(key) {
             client.active = client.active.saturating_sub(1);
         }
     }
 
-    /// A request has passed here and not elsewhere: it is as if it had not come.
-    pub(crate) fn take_back(&self, key: u64, rate: RateLimit) {
-        if let Some(client) = self.shard(key).known(key) {
-            rate.take_back(&mut client.due);
+    /// Undoes the admission of a request that another limit has refused.
+    pub(crate) fn undo(&self, key: u64, rate: RateLimit) {
+        if let Some(client) = self.shard(key).find(key) {
+            rate.undo(&mut client.due);
         }
     }
 
@@ -114,17 +115,17 @@ fn lock(shard: &Mutex<Shard>) -> MutexGuard<'_, Shard> {
 }
 
 impl Shard {
-    fn known(&mut self, key: u64) -> Option<&mut ClientState> {
+    fn find(&mut self, key: u64) -> Option<&mut ClientState> {
         self.places.get(&key).map(|place| &mut self.clients[*place])
     }
 
-    /// The client of a key, which gets a place when it has none.
-    fn client(&mut self, key: u64, now: u64, most: usize) -> &mut ClientState {
+    /// Entry of a key; created if there is none.
+    fn find_or_insert(&mut self, key: u64, now: u64, most: usize) -> &mut ClientState {
         let place = match self.places.get(&key) {
             Some(place) => *place,
             None => {
                 let new = ClientState { key, due: 0, active: 0 };
-                let place = match self.free(now, most) {
+                let place = match self.reusable(now, most) {
                     Some(place) => {
                         let old = std::mem::replace(&mut self.clients[place], new);
                         self.places.remove(&old.key);
@@ -142,14 +143,14 @@ impl Shard {
         &mut self.clients[place]
     }
 
-    /// A place that can be used again: of a client of whom there is nothing to remember, else of the one, among a few,
-    /// of whom there is least. Where all of these have requests in progress there is none, and one more is made: there
-    /// are never many more of them than requests.
-    fn free(&mut self, now: u64, most: usize) -> Option<usize> {
+    /// Entry to reuse: one with nothing to remember, otherwise the one with the least among a few. `None` if all of
+    /// these have requests in progress; a new entry is then created, so there are never many more entries than
+    /// requests.
+    fn reusable(&mut self, now: u64, most: usize) -> Option<usize> {
         let is_full = self.clients.len() >= most;
-        let looks = if is_full { LOOKS } else { EARLY_LOOKS };
+        let examined = if is_full { EXAMINED } else { EXAMINED_EARLY };
         let mut least: Option<usize> = None;
-        for _ in 0..looks.min(self.clients.len()) {
+        for _ in 0..examined.min(self.clients.len()) {
             self.hand = (self.hand + 1) % self.clients.len();
             let client = self.clients[self.hand];
             if client.active > 0 {
@@ -190,7 +191,7 @@ mod tests {
         Terms { rate: None, connections: Some(most) }
     }
 
-    /// A key as hashing makes it.
+    /// A key that looks like the result of hashing.
     fn key(number: u64) -> u64 {
         number.wrapping_mul(0x9e37_79b9_7f4a_7c15)
     }
@@ -210,7 +211,7 @@ mod tests {
             assert!(shard.clients.capacity() <= 2 * MOST / SHARDS + 8, "{}", shard.clients.capacity());
             assert!(shard.places.capacity() <= 4 * MOST / SHARDS, "{}", shard.places.capacity());
         }
-        // A look at all keys for each would be 10^10 looks.
+        // Examining all keys for each request would take 10^10 steps.
         assert!(start.elapsed().as_secs() < 300, "{:?}", start.elapsed());
     }
 
@@ -230,7 +231,7 @@ mod tests {
     fn who_has_recovered_is_forgotten_first_and_early() {
         let keys = keys(100_000);
         for number in 0..100_000_u64 {
-            // A thousand at a time have something to remember.
+            // A thousand entries at a time have something to remember.
             keys.enter(key(number), number * SECOND / 1000, &rate(SECOND, 10)).unwrap();
         }
         assert!(keys.len() < 5000, "{}", keys.len());
@@ -264,7 +265,7 @@ mod tests {
     }
 
     proptest! {
-        /// Against a table without bounds: while there is room for all, the answers are the same.
+        /// Compares with a table without bounds: while there is room for all, the results are equal.
         #[test]
         fn with_room_for_all_each_key_has_its_own_count(
             asked in prop::collection::vec((0..20_u64, 0..SECOND / 4, any::<bool>()), 1..300),
@@ -281,7 +282,7 @@ mod tests {
                 let expected = if *active >= most {
                     Err(KeyRefused::TooMany)
                 } else {
-                    let asked = terms.rate.unwrap().ask(due, now).map_err(KeyRefused::TooSoon);
+                    let asked = terms.rate.unwrap().admit(due, now).map_err(KeyRefused::TooSoon);
                     *active += u32::from(asked.is_ok());
                     asked
                 };

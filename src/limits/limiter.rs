@@ -1,6 +1,6 @@
-//! Limits by name: who may ask how often, and how many requests of a client may be in progress.
+//! Named limits on the rate and the concurrency of each client's requests.
 //!
-//! What is remembered of clients outlives a reload wherever the limit still tells them apart by the same.
+//! The state of clients outlives a reload for as long as the limit uses the same keys.
 
 use std::{
     collections::BTreeMap,
@@ -28,17 +28,17 @@ use crate::{
     response::Explanation,
 };
 
-/// A limit tells in the log at most this often whom it refuses.
-const TELL_EVERY: u64 = 10_000_000_000;
+/// Shortest time between two log messages of one limit, in nanoseconds.
+const LOG_EVERY: u64 = 10_000_000_000;
 
-/// Seconds after which a client may ask again that has too many requests in progress: nobody knows how long they take.
-const ASK_AGAIN: u32 = 1;
+/// `Retry-After` in seconds for a client with too many requests in progress: their duration is unknown.
+const RETRY_AFTER: u32 = 1;
 
-/// All limits of the process.
+/// Limits of the process.
 pub(crate) struct Limiters {
     by_name: Mutex<BTreeMap<String, Arc<Limiter>>>,
     hasher: RandomState,
-    /// When its clock starts.
+    /// Start of the clock.
     epoch: Instant,
 }
 
@@ -48,7 +48,7 @@ impl Default for Limiters {
     }
 }
 
-/// One limit as a configuration has it.
+/// A limit with its configuration.
 pub(crate) struct Limiter {
     settings: config::Limit,
     terms: Terms,
@@ -56,25 +56,26 @@ pub(crate) struct Limiter {
     metrics: LimitMetrics,
     hasher: RandomState,
     epoch: Instant,
-    /// When the log was last told, and how many were refused since.
-    told: AtomicU64,
-    untold: AtomicU64,
+    /// Time of the last log message, and refusals since then.
+    last_logged: AtomicU64,
+    unlogged: AtomicU64,
 }
 
-/// A request in progress, counted by a limit until this is dropped.
+/// Guard of a request in progress: counted by a limit until dropped.
 pub(crate) struct InProgress {
     limiter: Arc<Limiter>,
     key: u64,
-    /// One that asks for an event stream or a tunnel counts only when its response turns out to be something else.
+    /// Whether the request counts already. One for an event stream or a tunnel counts only when its response turns
+    /// out to be something else.
     is_counted: bool,
 }
 
 impl InProgress {
-    /// Counts a request that was not counted, unless too many others are in progress.
+    /// Counts a request that does not count yet, unless too many others are in progress.
     ///
     /// # Errors
     ///
-    /// What the client is told.
+    /// Explanation for the client.
     pub(crate) fn count(&mut self, client: &Client, now: Instant) -> Result<(), Explanation> {
         if self.is_counted {
             return Ok(());
@@ -84,7 +85,7 @@ impl InProgress {
         match limiter.keys.enter(self.key, clock, &Terms { rate: None, ..limiter.terms }) {
             Ok(()) => self.is_counted = true,
             Err(refused) => {
-                limiter.tell(refused, client, clock);
+                limiter.log_refusal(refused, client, clock);
                 if !limiter.settings.dry_run {
                     return Err(limiter.explain(refused));
                 }
@@ -103,7 +104,7 @@ impl Drop for InProgress {
 }
 
 impl Limiters {
-    /// Takes over a new configuration.
+    /// Applies a new configuration.
     pub(crate) fn apply(&self, configured: &BTreeMap<String, config::Limit>, metrics: &Metrics) {
         let mut by_name = self.by_name.lock().unwrap_or_else(PoisonError::into_inner);
         let old = std::mem::take(&mut *by_name);
@@ -120,29 +121,29 @@ impl Limiters {
                 metrics: metrics.limit(name),
                 hasher: self.hasher.clone(),
                 epoch: self.epoch,
-                told: AtomicU64::new(0),
-                untold: AtomicU64::new(0),
+                last_logged: AtomicU64::new(0),
+                unlogged: AtomicU64::new(0),
                 settings: settings.clone(),
             };
             by_name.insert(name.clone(), Arc::new(limiter));
         }
     }
 
-    /// The limits of these names, as configured last.
+    /// Limits of these names, as last configured.
     pub(crate) fn named(&self, names: &[String]) -> Vec<Arc<Limiter>> {
         let by_name = self.by_name.lock().unwrap_or_else(PoisonError::into_inner);
         names.iter().filter_map(|name| by_name.get(name).cloned()).collect()
     }
 
-    /// All of them by name, and how many clients each remembers.
+    /// Names of the limits, each with the number of clients in its table.
     pub(crate) fn list(&self) -> Vec<(String, usize)> {
         let by_name = self.by_name.lock().unwrap_or_else(PoisonError::into_inner);
         by_name.iter().map(|(name, limiter)| (name.clone(), limiter.keys.len())).collect()
     }
 }
 
-/// Asks all `limits` whether a request may pass; what counts it where requests in progress are counted, unless it
-/// `may_stream` and asks for that.
+/// Checks a request against all `limits`. Returns guards for the limits on requests in progress; a request that
+/// `may_stream` and asks for a stream does not count yet.
 pub(crate) fn pass(
     limits: &[Arc<Limiter>],
     request: &RequestHead,
@@ -152,9 +153,9 @@ pub(crate) fn pass(
 ) -> Result<Vec<InProgress>, Explanation> {
     let mut passed: Vec<(&Limiter, u64)> = Vec::new();
     let mut counted = Vec::new();
-    // What stays open for hours is no work in progress.
+    // Streams stay open for hours, and are not work in progress.
     let is_counted = !(may_stream && request.asks_for_stream());
-    for limiter in limits.iter().filter(|limiter| limiter.is_about(request, client)) {
+    for limiter in limits.iter().filter(|limiter| limiter.applies_to(request, client)) {
         let settings = &limiter.settings;
         let connections = limiter.terms.connections.filter(|_| is_counted);
         let Some(key) = key::of(&settings.key, request, client, &limiter.hasher) else { continue };
@@ -167,10 +168,10 @@ pub(crate) fn pass(
                 }
             }
             Err(refused) => {
-                limiter.tell(refused, client, clock);
+                limiter.log_refusal(refused, client, clock);
                 if !settings.dry_run {
-                    // It is not served, so it costs the client nothing elsewhere.
-                    passed.iter().for_each(|(limiter, key)| limiter.take_back(*key));
+                    // The request is refused, so it must not count against the limits that admitted it.
+                    passed.iter().for_each(|(limiter, key)| limiter.undo(*key));
                     return Err(limiter.explain(refused));
                 }
             }
@@ -180,35 +181,41 @@ pub(crate) fn pass(
 }
 
 impl Limiter {
-    fn is_about(&self, request: &RequestHead, client: &Client) -> bool {
+    fn applies_to(&self, request: &RequestHead, client: &Client) -> bool {
         let config::Limit { only, except, .. } = &self.settings;
-        fits(only, request, client).all(|fits| fits) && !fits(except, request, client).any(|fits| fits)
+        conditions(only, request, client).all(|matches| matches)
+            && !conditions(except, request, client).any(|matches| matches)
     }
 
-    /// Nanoseconds since its clock started; never 0, at which nobody has asked for anything.
+    /// Nanoseconds since the start of the clock; never 0, which means that there was no request.
     fn clock(&self, now: Instant) -> u64 {
         let since = now.saturating_duration_since(self.epoch).as_nanos();
         u64::try_from(since).unwrap_or(u64::MAX).max(1)
     }
 
-    fn take_back(&self, key: u64) {
+    fn undo(&self, key: u64) {
         if let Some(rate) = self.terms.rate {
-            self.keys.take_back(key, rate);
+            self.keys.undo(key, rate);
         }
     }
 
-    /// Counts a refusal, and has the log tell of it if it has not just done so.
-    fn tell(&self, refused: KeyRefused, client: &Client, clock: u64) {
+    /// Counts a refusal, and logs it unless one was logged recently.
+    fn log_refusal(&self, refused: KeyRefused, client: &Client, clock: u64) {
         let dry_run = self.settings.dry_run;
         self.metrics.refused(refused == KeyRefused::TooMany, dry_run);
-        let refusals = self.untold.fetch_add(1, Ordering::Relaxed) + 1;
-        let told = self.told.load(Ordering::Relaxed);
-        let is_due = told == 0 || clock.saturating_sub(told) >= TELL_EVERY;
-        if is_due && self.told.compare_exchange(told, clock, Ordering::Relaxed, Ordering::Relaxed).is_ok() {
-            self.untold.fetch_sub(refusals, Ordering::Relaxed);
+        let refusals = self.unlogged.fetch_add(1, Ordering::Relaxed) + 1;
+        let last_logged = self.last_logged.load(Ordering::Relaxed);
+        let is_due = last_logged == 0 || clock.saturating_sub(last_logged) >= LOG_EVERY;
+        if is_due
+            && self
+                .last_logged
+                .compare_exchange(last_logged, clock, Ordering::Relaxed, Ordering::Relaxed)
+                .is_ok()
+        {
+            self.unlogged.fetch_sub(refusals, Ordering::Relaxed);
             let (limit, client) = (&self.settings.name, client.address);
             let what = if dry_run { "would refuse" } else { "refuses" };
-            tracing::warn!(limit, %client, refusals, dry_run, "a limit {what} requests; told every 10 s at most");
+            tracing::warn!(limit, %client, refusals, dry_run, "a limit {what} requests (logged at most every 10 s)");
         }
     }
 
@@ -220,7 +227,7 @@ impl Limiter {
                 let seconds = u32::try_from(seconds).unwrap_or(u32::MAX).max(1);
                 let unit = if seconds == 1 { "second" } else { "seconds" };
                 let sentence = format!(
-                    "You have sent more requests than are taken in this time (limit {name}). Please try again in \
+                    "You have sent too many requests in a short time (limit {name}). Please try again in \
                      {seconds} {unit}."
                 );
                 (sentence, seconds)
@@ -229,15 +236,15 @@ impl Limiter {
                 let sentence = format!(
                     "Too many of your requests are in progress (limit {name}). Please try again when one is over."
                 );
-                (sentence, ASK_AGAIN)
+                (sentence, RETRY_AFTER)
             }
         };
         Explanation::new(StatusCode::TOO_MANY_REQUESTS, sentence).retry_after(seconds)
     }
 }
 
-/// Whether a request fits each list that a class has.
-fn fits(class: &Class, request: &RequestHead, client: &Client) -> impl Iterator<Item = bool> {
+/// Whether a request matches each of a class's conditions.
+fn conditions(class: &Class, request: &RequestHead, client: &Client) -> impl Iterator<Item = bool> {
     let networks = class.networks.as_ref().map(|networks| networks.contains(client.address));
     let methods = class.methods.as_ref().map(|methods| methods.contains(&request.method));
     let user_agents = class.user_agents.as_ref().map(|agents| {
@@ -245,7 +252,7 @@ fn fits(class: &Class, request: &RequestHead, client: &Client) -> impl Iterator<
         if sent.peek().is_none() {
             return agents.regex.is_match("");
         }
-        // Bytes that are no text are no way around it.
+        // Invalid UTF-8 does not bypass the condition.
         sent.any(|agent| agents.regex.is_match(&String::from_utf8_lossy(agent)))
     });
     [networks, methods, user_agents].into_iter().flatten()

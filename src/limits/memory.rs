@@ -1,4 +1,4 @@
-//! The ceiling of memory: past it new requests are refused, so that those in progress come to their end.
+//! Memory limit: probing it new requests are refused, so that those in progress can finish.
 
 use std::{
     fs::File,
@@ -15,37 +15,37 @@ use http::StatusCode;
 
 use crate::response::Explanation;
 
-/// How often it is looked how much memory is in use. Requests look at the result alone.
-const LOOK_EVERY: Duration = Duration::from_millis(100);
+/// Interval at which memory usage is measured. Requests use the last result.
+const MEASURE_EVERY: Duration = Duration::from_millis(100);
 
-/// Seconds after which a client that was refused may ask again.
-const ASK_AGAIN: u32 = 5;
+/// `Retry-After` in seconds for refused clients.
+const RETRY_AFTER: u32 = 5;
 
-/// There is room again when so much of the ceiling is free, a sixteenth: at the ceiling itself one look would let in what
-/// the next is too late for.
+/// Hysteresis: requests are admitted again when this part of the limit is free, a sixteenth. At the limit itself, one
+/// measurement would admit more than the next could stop in time.
 const ROOM: u64 = 16;
 
-/// Growth that is none, as a part of the ceiling: threads and caches take something for the first time.
+/// Part of the limit by which growth is ignored: threads and caches allocate something for the first time.
 const NOISE: u64 = 64;
 
-/// Looks after which memory that has grown is taken as it is: half a minute.
-const TAKE_AS_IT_IS: u32 = 300;
+/// Measurements after which grown memory is accepted as the new baseline: half a minute.
+const ACCEPTED_AFTER: u32 = 300;
 
-/// Most requests that are let in between two looks: all.
-const ALL: u32 = 1 << 20;
+/// Most requests admitted between two measurements: no limit in practice.
+const UNLIMITED: u32 = 1 << 20;
 
-/// How much memory may be used, and whether it is.
+/// Memory limit, and whether it is exceeded.
 #[derive(Debug, Default)]
 pub(crate) struct Memory {
-    /// Bytes; 0 is no ceiling.
+    /// Limit in bytes; 0 for none.
     ceiling: AtomicU64,
     is_full: AtomicBool,
-    /// Requests that are let in all the same until the next look.
-    let_in: AtomicU32,
+    /// Requests that may still be admitted until the next measurement.
+    admitted: AtomicU32,
 }
 
 impl Memory {
-    /// Sets the ceiling; `None` is none.
+    /// Sets the limit; `None` removes it.
     pub(crate) fn change(&self, ceiling: Option<u64>) {
         self.ceiling.store(ceiling.unwrap_or(0), Ordering::Relaxed);
         if ceiling.is_none() {
@@ -53,35 +53,36 @@ impl Memory {
         }
     }
 
-    /// Whether more is used than may be.
+    /// Whether the limit is exceeded.
     pub(crate) fn is_full(&self) -> bool {
         self.is_full.load(Ordering::Relaxed)
     }
 
-    /// The ceiling in bytes, if there is one.
+    /// Limit in bytes, if there is one.
     pub(crate) fn ceiling(&self) -> Option<u64> {
         Some(self.ceiling.load(Ordering::Relaxed)).filter(|ceiling| *ceiling > 0)
     }
 
-    /// Whether a new request may pass.
+    /// Admits or refuses a new request.
     pub(crate) fn pass(&self) -> Result<(), Explanation> {
-        let take_one = |left: u32| left.checked_sub(1);
-        if !self.is_full() || self.let_in.fetch_update(Ordering::Relaxed, Ordering::Relaxed, take_one).is_ok()
+        let decrement = |left: u32| left.checked_sub(1);
+        if !self.is_full()
+            || self.admitted.fetch_update(Ordering::Relaxed, Ordering::Relaxed, decrement).is_ok()
         {
             return Ok(());
         }
         let sentence = "The server is busy: its memory is in use by other requests. Please try again soon.";
-        Err(Explanation::new(StatusCode::SERVICE_UNAVAILABLE, sentence).retry_after(ASK_AGAIN))
+        Err(Explanation::new(StatusCode::SERVICE_UNAVAILABLE, sentence).retry_after(RETRY_AFTER))
     }
 
-    /// So much is in use now.
-    fn look(&self, used: u64, above: &mut Above) {
+    /// Applies a measurement.
+    fn look(&self, used: u64, probing: &mut Probing) {
         let Some(ceiling) = self.ceiling() else { return };
         let was_full = self.is_full();
         let is_full = used > if was_full { ceiling - ceiling / ROOM } else { ceiling };
         if is_full {
-            self.let_in.store(
-                if was_full { above.look(used, ceiling) } else { above.begin(used) },
+            self.admitted.store(
+                if was_full { probing.look(used, ceiling) } else { probing.begin(used) },
                 Ordering::Relaxed,
             );
         }
@@ -95,7 +96,7 @@ impl Memory {
             }
             (true, false) => {
                 tracing::info!(
-                    "{used} MiB of memory in use, max_memory is {ceiling}: new requests are taken"
+                    "{used} MiB of memory in use, max_memory is {ceiling}: accepting new requests again"
                 );
             }
             (false, false) | (true, true) => {}
@@ -103,21 +104,21 @@ impl Memory {
     }
 }
 
-/// How many requests are let in while more memory is used than may be.
+/// Probing probing the limit: the number of requests to admit.
 ///
-/// Memory that is resident need not be in use: allocators keep what was freed, and could lock all clients out for ever.
-/// So one request is let in to see whether it makes memory grow, then two, then four; none as soon as it grows.
+/// Resident memory need not be in use: allocators keep what was freed, which could lock all clients out for ever. One
+/// request is therefore admitted to see whether memory grows, then two, then four; none once it grows.
 #[derive(Debug, Default)]
-struct Above {
-    /// What was used when the last of them were let in, or less.
+struct Probing {
+    /// Usage when the last of them were admitted, or less.
     used: u64,
-    let_in: u32,
-    /// Looks since memory has grown above that.
+    admitted: u32,
+    /// Measurements since memory grew probing that.
     grown_for: u32,
 }
 
-impl Above {
-    /// More is used than may be, for the first time: it is growing.
+impl Probing {
+    /// Handles the first measurement probing the limit: memory is growing.
     fn begin(&mut self, used: u64) -> u32 {
         *self = Self { used, ..Self::default() };
         0
@@ -126,40 +127,41 @@ impl Above {
     fn look(&mut self, used: u64, ceiling: u64) -> u32 {
         let has_grown = used > self.used + ceiling / NOISE;
         self.grown_for = if has_grown { self.grown_for + 1 } else { 0 };
-        if has_grown && self.grown_for < TAKE_AS_IT_IS {
-            self.let_in = 0;
+        if has_grown && self.grown_for < ACCEPTED_AFTER {
+            self.admitted = 0;
         } else {
-            self.let_in = (2 * self.let_in).clamp(1, ALL);
+            self.admitted = (2 * self.admitted).clamp(1, UNLIMITED);
             self.used = if has_grown { used } else { used.min(self.used) };
             self.grown_for = 0;
         }
-        self.let_in
+        self.admitted
     }
 }
 
-/// Looks how much memory is in use, as long as somebody wants to know.
+/// Measures memory usage repeatedly, for as long as `memory` is in use.
 pub(crate) async fn watch(memory: Arc<Memory>) {
-    // Kept open: when memory is short, files may be too.
+    // Kept open: when memory is short, file descriptors may be too.
     let statm = match File::open("/proc/self/statm") {
         Ok(statm) => statm,
-        Err(error) => return tracing::warn!(%error, "max_memory has no effect: memory in use is not known"),
+        Err(error) => return tracing::warn!(%error, "max_memory has no effect: cannot read /proc/self/statm"),
     };
-    let mut clock = tokio::time::interval(LOOK_EVERY);
+    let mut clock = tokio::time::interval(MEASURE_EVERY);
     clock.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
-    let mut above = Above::default();
+    let mut probing = Probing::default();
     loop {
         clock.tick().await;
         if memory.ceiling().is_none() {
             continue;
         }
         match resident(&statm) {
-            Ok(used) => memory.look(used, &mut above),
-            Err(error) => tracing::warn!(%error, "memory in use is not known"),
+            Ok(used) => memory.look(used, &mut probing),
+            Err(error) => tracing::warn!(%error, "memory usage is unknown: cannot read /proc/self/statm"),
         }
     }
 }
 
-/// Bytes of resident memory, from the second number of `/proc/self/statm` (proc_pid_statm(5)). Never waits for a disk.
+/// Resident memory in bytes, from the second number of `/proc/self/statm` (proc_pid_statm(5)). Never waits for a
+/// disk.
 fn resident(statm: &File) -> io::Result<u64> {
     let mut text = [0; 128];
     let length = statm.read_at(&mut text, 0)?;
@@ -176,12 +178,12 @@ mod tests {
     const CEILING: u64 = 160 << 20;
     const MIB: u64 = 1 << 20;
 
-    /// How many of a thousand requests pass after each look.
+    /// Number of a thousand requests that pass after each measurement.
     fn passing(looks: &[u64]) -> Vec<usize> {
-        let (memory, mut above) = (Memory::default(), Above::default());
+        let (memory, mut probing) = (Memory::default(), Probing::default());
         memory.change(Some(CEILING));
         let pass = |used: &u64| {
-            memory.look(*used, &mut above);
+            memory.look(*used, &mut probing);
             (0..1000).filter(|_| memory.pass().is_ok()).count()
         };
         looks.iter().map(pass).collect()
@@ -194,7 +196,7 @@ mod tests {
         let memory = Memory::default();
         memory.is_full.store(true, Ordering::Relaxed);
         let refusal = memory.pass().unwrap_err();
-        assert_eq!((refusal.status.as_u16(), refusal.retry_after), (503, Some(ASK_AGAIN)));
+        assert_eq!((refusal.status.as_u16(), refusal.retry_after), (503, Some(RETRY_AFTER)));
     }
 
     #[test]
@@ -207,12 +209,12 @@ mod tests {
     fn requests_that_make_it_grow_are_the_last() {
         let (steady, grown) = (CEILING + MIB, CEILING + 4 * MIB);
         assert_eq!(passing(&[steady, steady, steady, grown, grown, steady]), [0, 1, 2, 0, 0, 1]);
-        // Small steps are seen too.
+        // Small steps are detected too.
         let steps: Vec<u64> = (1..40).map(|step| CEILING + step * MIB / 2).collect();
         assert!(passing(&steps).into_iter().sum::<usize>() <= 31);
-        // What has grown and stays is taken as it is in the end.
+        // Memory that has grown and stays is accepted in the end.
         let mut looks = vec![steady];
-        looks.resize(1 + TAKE_AS_IT_IS as usize, grown);
+        looks.resize(1 + ACCEPTED_AFTER as usize, grown);
         let passed = passing(&looks);
         assert_eq!((passed.iter().sum::<usize>(), passed.last()), (1, Some(&1)));
     }
@@ -221,7 +223,7 @@ mod tests {
     fn a_ceiling_that_is_lifted_refuses_nobody() {
         let memory = Memory::default();
         memory.change(Some(CEILING));
-        memory.look(CEILING + 1, &mut Above::default());
+        memory.look(CEILING + 1, &mut Probing::default());
         assert!(memory.pass().is_err());
         memory.change(None);
         assert!(memory.pass().is_ok() && memory.ceiling().is_none());

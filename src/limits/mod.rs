@@ -1,4 +1,4 @@
-//! How much clients may ask for: rates, requests in progress, and the ceiling of memory.
+//! Limits on clients: request rates, requests in progress, and the memory limit.
 
 mod key;
 mod keys;

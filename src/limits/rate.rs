@@ -1,26 +1,26 @@
-//! How often something may happen: the generic cell rate algorithm, which needs one number for each client.
+//! Rate limit: the generic cell rate algorithm, with one number per client.
 //!
-//! The number is when all that a client has asked for would be served at the rate alone. It may lie ahead of now by as
-//! much as the burst takes.
+//! The number is the time at which all requests of the client so far would be due at the rate alone. It may lie ahead
+//! of now by the duration of the burst.
 
-/// A rate with a burst. Times are nanoseconds of a clock that starts anywhere.
+/// A rate with a burst. Times are nanoseconds of a clock with any start.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct RateLimit {
-    /// Between two requests.
+    /// Time between two requests.
     interval: u64,
-    /// How far ahead of now a client may be.
+    /// Most time that `due` may lie ahead of now.
     tolerance: u64,
 }
 
 impl RateLimit {
-    /// One request each `interval`, and `burst` more at once.
+    /// Creates a limit of one request per `interval`, and `burst` more at once.
     pub(crate) fn new(interval: u64, burst: u32) -> Self {
         Self { interval, tolerance: interval.saturating_mul(burst.into()) }
     }
 
-    /// Lets a client pass that is due at `due` and asks now, or tells how long it has to wait.
-    pub(crate) fn ask(self, due: &mut u64, now: u64) -> Result<(), u64> {
-        // Further ahead it was under other settings, in whose place a reload has put these.
+    /// Admits a request of a client whose next one is due at `due`, or returns the time that it has to wait.
+    pub(crate) fn admit(self, due: &mut u64, now: u64) -> Result<(), u64> {
+        // A time further ahead comes from the settings before a reload.
         let most = now.saturating_add(self.tolerance).saturating_add(self.interval);
         *due = (*due).clamp(now, most);
         let ahead = *due - now;
@@ -31,8 +31,8 @@ impl RateLimit {
         Ok(())
     }
 
-    /// What a client has just asked for is as if it had not.
-    pub(crate) fn take_back(self, due: &mut u64) {
+    /// Undoes the last admission.
+    pub(crate) fn undo(self, due: &mut u64) {
         *due = due.saturating_sub(self.interval);
     }
 }
@@ -49,23 +49,23 @@ mod tests {
     fn a_burst_passes_at_once_and_then_the_rate() {
         let rate = RateLimit::new(SECOND, 3);
         let mut due = 0;
-        assert!((0..4).all(|_| rate.ask(&mut due, 100 * SECOND).is_ok()));
-        assert_eq!(rate.ask(&mut due, 100 * SECOND), Err(SECOND));
-        assert_eq!(rate.ask(&mut due, 100 * SECOND + SECOND / 2), Err(SECOND / 2));
-        assert_eq!(rate.ask(&mut due, 101 * SECOND), Ok(()));
-        assert_eq!(rate.ask(&mut due, 101 * SECOND), Err(SECOND));
-        // Who is quiet for long has no more than the burst.
-        assert_eq!((0..100).filter(|_| rate.ask(&mut due, 500 * SECOND).is_ok()).count(), 4);
+        assert!((0..4).all(|_| rate.admit(&mut due, 100 * SECOND).is_ok()));
+        assert_eq!(rate.admit(&mut due, 100 * SECOND), Err(SECOND));
+        assert_eq!(rate.admit(&mut due, 100 * SECOND + SECOND / 2), Err(SECOND / 2));
+        assert_eq!(rate.admit(&mut due, 101 * SECOND), Ok(()));
+        assert_eq!(rate.admit(&mut due, 101 * SECOND), Err(SECOND));
+        // After a long pause a client has no more than the burst.
+        assert_eq!((0..100).filter(|_| rate.admit(&mut due, 500 * SECOND).is_ok()).count(), 4);
     }
 
     #[test]
     fn who_was_far_ahead_under_other_settings_waits_no_longer_than_under_these() {
         let (slow, fast) = (RateLimit::new(60 * SECOND, 50), RateLimit::new(SECOND / 8, 0));
         let mut due = 0;
-        while slow.ask(&mut due, SECOND).is_ok() {}
-        assert_eq!(fast.ask(&mut due, SECOND), Err(SECOND / 8));
-        assert_eq!(fast.ask(&mut due, SECOND + SECOND / 16), Err(SECOND / 16));
-        assert_eq!(fast.ask(&mut due, SECOND + SECOND / 8), Ok(()));
+        while slow.admit(&mut due, SECOND).is_ok() {}
+        assert_eq!(fast.admit(&mut due, SECOND), Err(SECOND / 8));
+        assert_eq!(fast.admit(&mut due, SECOND + SECOND / 16), Err(SECOND / 16));
+        assert_eq!(fast.admit(&mut due, SECOND + SECOND / 8), Ok(()));
     }
 
     fn any_rate() -> impl Strategy<Value = RateLimit> {
@@ -81,13 +81,13 @@ mod tests {
             let (mut now, mut due, mut passed) = (1, 0, Vec::new());
             for pause in pauses {
                 now += pause;
-                match rate.ask(&mut due, now) {
+                match rate.admit(&mut due, now) {
                     Ok(()) => passed.push(now),
                     Err(wait) => {
-                        // What it is told is exact.
+                        // The returned time is exact.
                         let (mut then, mut before) = (due, due);
-                        prop_assert!(wait > 0 && rate.ask(&mut then, now + wait).is_ok());
-                        prop_assert!(rate.ask(&mut before, now + wait - 1).is_err());
+                        prop_assert!(wait > 0 && rate.admit(&mut then, now + wait).is_ok());
+                        prop_assert!(rate.admit(&mut before, now + wait - 1).is_err());
                     }
                 }
             }
@@ -107,7 +107,7 @@ mod tests {
             let (mut now, mut due) = (1, 0);
             for pause in pauses {
                 now += rate.interval + pause;
-                prop_assert!(rate.ask(&mut due, now).is_ok());
+                prop_assert!(rate.admit(&mut due, now).is_ok());
             }
         }
 
@@ -118,10 +118,10 @@ mod tests {
             now in 0..9 * SECOND,
         ) {
             let mut once = due;
-            if rate.ask(&mut once, now).is_ok() {
+            if rate.admit(&mut once, now).is_ok() {
                 let mut again = once;
-                rate.take_back(&mut again);
-                prop_assert!(rate.ask(&mut again, now).is_ok());
+                rate.undo(&mut again);
+                prop_assert!(rate.admit(&mut again, now).is_ok());
                 prop_assert_eq!(again, once);
             }
         }

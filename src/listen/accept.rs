@@ -1,4 +1,4 @@
-//! Accepting connections, as many as there is room for.
+//! Accepting connections within their limits.
 
 use std::{
     io,
@@ -28,10 +28,10 @@ use crate::{
     net::Raw,
 };
 
-/// Files that an operators' listener keeps open for nothing.
-const SPARE: usize = 8;
+/// Reserved file descriptors of an operators' listener.
+const RESERVED_FDS: usize = 8;
 
-/// Pause after the system refuses a connection for want of something (file descriptors, memory).
+/// Pause after the system refuses a connection for lack of a resource (file descriptors, memory).
 const PAUSE: Duration = Duration::from_millis(100);
 
 /// A listening socket.
@@ -40,7 +40,7 @@ pub(super) enum Acceptor {
     Unix(UnixListener),
 }
 
-/// A connection that no event loop knows any more, or yet.
+/// An accepted connection that is not registered with an event loop.
 pub(crate) enum AcceptedSocket {
     Tcp(net::TcpStream, SocketAddr),
     Unix(unix::net::UnixStream, u32),
@@ -63,7 +63,7 @@ impl Acceptor {
 }
 
 impl Acceptor {
-    /// Accepts whoever is there, even if the runtime has not been told yet; `None` when nobody is.
+    /// Accepts a pending connection even if the runtime has not been notified of it; `None` if there is none.
     fn accept_now(&self) -> Option<io::Result<AcceptedSocket>> {
         let flags = SocketFlags::NONBLOCK | SocketFlags::CLOEXEC;
         let accepted = match self {
@@ -87,7 +87,7 @@ impl Acceptor {
 }
 
 impl AcceptedSocket {
-    /// From now on the event loop of this thread knows it.
+    /// Registers the connection with the event loop of this thread.
     pub(crate) fn register(self) -> io::Result<(Raw, PeerAddress)> {
         Ok(match self {
             Self::Tcp(stream, address) => (Raw::Tcp(TcpStream::from_std(stream)?), PeerAddress::Tcp(address)),
@@ -96,9 +96,9 @@ impl AcceptedSocket {
     }
 }
 
-/// Where accepted connections go, and what says whether they may.
-pub(super) struct To {
-    /// Places that are left.
+/// Destination of accepted connections, and their limits.
+pub(super) struct Destination {
+    /// Free places.
     pub(super) room: Arc<Semaphore>,
     /// Connections by address.
     pub(super) addresses: Arc<AddressCounts>,
@@ -106,18 +106,18 @@ pub(super) struct To {
     pub(super) workers: Arc<WorkerThreads>,
 }
 
-/// Accepts on one listener until it closes. Clients' connections are served by `workers`, those of operators by the
-/// event loop that runs this.
+/// Accepts on one listener until it closes. Clients' connections are served by `workers`, operators' by the event
+/// loop that runs this.
 pub(super) async fn run(
     acceptor: Acceptor,
     listener: Arc<Listener>,
     limits: impl Fn() -> Arc<ConnectionSettings>,
-    to: To,
+    destination: Destination,
 ) {
     let mut closed = pin!(listener.closed());
-    let mut want = AcceptBackoff::new(&listener);
-    let spare = match listener.purpose {
-        Purpose::Admin => ReservedFds::of(SPARE),
+    let mut backoff = AcceptBackoff::new(&listener);
+    let reserved = match listener.purpose {
+        Purpose::Admin => ReservedFds::of(RESERVED_FDS),
         Purpose::Sites => ReservedFds::default(),
     };
     while !listener.is_closing() {
@@ -127,25 +127,25 @@ pub(super) async fn run(
         };
         match accepted {
             Ok(connection) => {
-                want.succeeded();
-                if let Err(error) = to.take(&listener, limits(), connection, &spare).await {
-                    return tracing::error!(%error, "no room for connections");
+                backoff.succeeded();
+                if let Err(error) = destination.serve(&listener, limits(), connection, &reserved).await {
+                    return tracing::error!(%error, "stopped accepting connections");
                 }
             }
             Err(error) if is_about_one_connection(&error) => {}
             Err(error) => {
-                if !spare.give_up() {
-                    want.failed(&error);
+                if !reserved.give_up() {
+                    backoff.failed(&error);
                     tokio::time::sleep(PAUSE).await;
                 }
             }
         }
     }
-    // Who has connected before the end is served; closing the socket would reset them.
+    // Connections that are pending at the end are served; closing the socket would reset them.
     while let Some(accepted) = acceptor.accept_now() {
         match accepted {
             Ok(connection) => {
-                if to.take(&listener, limits(), connection, &spare).await.is_err() {
+                if destination.serve(&listener, limits(), connection, &reserved).await.is_err() {
                     return;
                 }
             }
@@ -155,19 +155,19 @@ pub(super) async fn run(
     }
 }
 
-impl To {
-    /// Has a connection served as soon as there is room, or closes it when its address has too many.
-    async fn take(
+impl Destination {
+    /// Serves a connection as soon as there is room, or closes it if its address has too many.
+    async fn serve(
         &self,
         listener: &Arc<Listener>,
         limits: Arc<ConnectionSettings>,
         accepted: AcceptedSocket,
-        spare: &ReservedFds,
+        reserved: &ReservedFds,
     ) -> Result<(), AcquireError> {
         let counted = match (limits.per_address, &accepted) {
             (Some(most), AcceptedSocket::Tcp(_, address)) if !is_exempt(listener, *address) => {
                 let Some(counted) = self.addresses.take(address.ip(), most) else {
-                    tracing::debug!(%address, "closed: max_connections_per_address");
+                    tracing::debug!(%address, "connection closed: max_connections_per_address reached");
                     listener.metrics.too_many.inc();
                     return Ok(());
                 };
@@ -175,33 +175,35 @@ impl To {
             }
             _ => None,
         };
-        // A connection that there is no room for waits here, and those after it in the listen queue.
+        // A connection that has no place waits here, and those after it wait in the listen queue.
         let permit = Arc::clone(&self.room).acquire_owned().await?;
         let (listener, connect) = (Arc::clone(listener), Arc::clone(&self.connect));
         let addresses = Arc::clone(&self.addresses);
         match listener.purpose {
-            Purpose::Sites => self.workers.serve(move |seat| {
-                let place = ConnectionGuard::of_client(listener, permit, counted, seat);
-                connect(accepted, place, limits, addresses);
+            Purpose::Sites => self.workers.serve(move |worker_guard| {
+                let guard = ConnectionGuard::of_client(listener, permit, counted, worker_guard);
+                connect(accepted, guard, limits, addresses);
             }),
             Purpose::Admin => {
-                let place = ConnectionGuard::of_operator(listener, permit, spare.clone());
-                connect(accepted, place, limits, addresses);
+                let guard = ConnectionGuard::of_operator(listener, permit, reserved.clone());
+                connect(accepted, guard, limits, addresses);
             }
         }
         Ok(())
     }
 }
 
-/// Operators, and proxies in front that speak for many clients.
+/// Whether the limit per address does not apply: to operators, and to trusted proxies that speak for many clients.
 fn is_exempt(listener: &Listener, address: SocketAddr) -> bool {
     listener.purpose == Purpose::Admin || PeerAddress::Tcp(address).is_trusted(&listener.settings().trust)
 }
 
-/// Accepting goes well again when it has for so long: until then a file that is free for a moment is only told of once.
-const WELL_AFTER: Duration = Duration::from_secs(5);
+/// Time without failures after which accepting counts as recovered: until then a descriptor that is free for a moment
+/// is logged only once.
+const RECOVERED_AFTER: Duration = Duration::from_secs(5);
 
-/// The system gives no connections for want of something (files, memory): told when that begins and when it is over.
+/// Backoff while the system refuses connections for lack of a resource (file descriptors, memory). Logs the beginning
+/// and the end of that.
 struct AcceptBackoff<'a> {
     listener: &'a Listener,
     since: Option<Instant>,
@@ -213,27 +215,27 @@ impl<'a> AcceptBackoff<'a> {
         Self { listener, since: None, last: Instant::now() }
     }
 
-    /// A connection was not accepted, for this reason.
+    /// Records a failure to accept.
     fn failed(&mut self, error: &io::Error) {
         self.last = Instant::now();
         if self.since.is_none() {
             self.since = Some(self.last);
             self.listener.metrics.pauses.inc();
             let listener = &self.listener.configured;
-            tracing::error!(%listener, %error, "cannot accept: clients wait; trying again ten times a second");
+            tracing::error!(%listener, %error, "cannot accept connections: clients wait; retrying ten times a second");
         }
     }
 
-    /// A connection was accepted.
+    /// Records an accepted connection.
     fn succeeded(&mut self) {
-        if let Some(since) = self.since.take_if(|_| self.last.elapsed() >= WELL_AFTER) {
+        if let Some(since) = self.since.take_if(|_| self.last.elapsed() >= RECOVERED_AFTER) {
             let listener = &self.listener.configured;
-            tracing::warn!(%listener, after = ?since.elapsed(), "accepting again");
+            tracing::warn!(%listener, after = ?since.elapsed(), "accepting connections again");
         }
     }
 }
 
-/// Whether the client alone is concerned: it left before it was accepted.
+/// Whether the error concerns only this connection: the client closed it before it was accepted.
 fn is_about_one_connection(error: &io::Error) -> bool {
     use io::ErrorKind::{ConnectionAborted, ConnectionRefused, ConnectionReset, NotConnected};
     matches!(error.kind(), ConnectionAborted | ConnectionRefused | ConnectionReset | NotConnected)

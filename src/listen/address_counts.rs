@@ -1,4 +1,4 @@
-//! Connections by the address they come from, for a limit on each.
+//! Counts of connections by client address, for the limit per address.
 
 use std::{
     collections::{HashMap, hash_map::Entry},
@@ -8,11 +8,11 @@ use std::{
 
 use crate::net::client_prefix;
 
-/// How many connections each address has. There are never more entries than connections.
+/// Number of connections by address. There are never more entries than connections.
 #[derive(Debug, Default)]
 pub(crate) struct AddressCounts(Mutex<HashMap<IpAddr, usize>>);
 
-/// A connection of an address, counted until this is dropped.
+/// Guard of a connection that counts against its address until dropped.
 #[derive(Debug)]
 pub(crate) struct AddressGuard {
     addresses: Arc<AddressCounts>,
@@ -20,9 +20,9 @@ pub(crate) struct AddressGuard {
 }
 
 impl AddressCounts {
-    /// Counts one more connection of an address, unless it has `most` already.
+    /// Counts another connection of an address, unless it has `most` already.
     pub(crate) fn take(self: &Arc<Self>, address: IpAddr, most: usize) -> Option<AddressGuard> {
-        // A client of IPv6 has more addresses than connections.
+        // An IPv6 client has more addresses than connections.
         let address = client_prefix(address);
         let mut counts = self.lock();
         let count = counts.entry(address).or_default();

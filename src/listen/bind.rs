@@ -1,4 +1,4 @@
-//! Opening the sockets to listen on.
+//! Binding the sockets of listeners.
 
 use std::{
     fs,
@@ -15,10 +15,10 @@ use tokio::net::{TcpListener, UnixListener, UnixStream};
 use super::accept::Acceptor;
 use crate::config::{Address, Listen};
 
-/// Connections that the kernel keeps for us until they are accepted.
+/// Length of the kernel's queue of connections that wait to be accepted.
 const BACKLOG: i32 = 4096;
 
-/// An address that cannot be listened on.
+/// An address that cannot be bound.
 #[derive(Debug, thiserror::Error)]
 #[error("cannot listen on {address}: {source}")]
 pub(crate) struct BindError {
@@ -26,10 +26,10 @@ pub(crate) struct BindError {
     source: io::Error,
 }
 
-/// A socket that is bound, and what must be removed when it closes.
+/// A bound socket, and the file to remove when it closes.
 pub(super) struct Bound {
     pub(super) acceptor: Acceptor,
-    /// With the real port where the configuration says 0.
+    /// Address with the actual port if the configuration says 0.
     pub(super) address: Address,
     pub(super) file: Option<SocketFile>,
 }
@@ -38,25 +38,25 @@ pub(super) struct Bound {
 ///
 /// # Errors
 ///
-/// What the system says, and an address that another program listens on.
+/// The system's error, or another program listens on the address.
 pub(super) async fn bind(listen: &Listen, only_v6: bool) -> Result<Bound, BindError> {
     bind_any(listen, only_v6).await.map_err(|source| BindError { address: listen.address.clone(), source })
 }
 
-/// Whether `[::]` leaves IPv4 to another of all addresses that are listened on, `0.0.0.0` with the same port.
+/// Whether `[::]` must leave IPv4 to `0.0.0.0` with the same port, according to all addresses that are listened on.
 pub(super) fn is_only_v6(address: &Address, all: &[&Address]) -> bool {
     let Address::Tcp(SocketAddr::V6(v6)) = address else { return false };
-    let is_its_pair = |other: &&&Address| match other {
+    let is_ipv4_pair = |other: &&&Address| match other {
         Address::Tcp(SocketAddr::V4(v4)) => v4.ip().is_unspecified() && v4.port() == v6.port(),
         _ => false,
     };
-    v6.ip().is_unspecified() && v6.port() != 0 && all.iter().any(|other| is_its_pair(&other))
+    v6.ip().is_unspecified() && v6.port() != 0 && all.iter().any(|other| is_ipv4_pair(&other))
 }
 
 async fn bind_any(listen: &Listen, only_v6: bool) -> io::Result<Bound> {
     match &listen.address {
         Address::Tcp(address) => {
-            let listener = bind_everywhere(*address, only_v6, |domain| {
+            let listener = bind_with_ipv4_fallback(*address, only_v6, |domain| {
                 Socket::new(domain, Type::STREAM, Some(Protocol::TCP))
             })?;
             let address = Address::Tcp(listener.local_addr()?);
@@ -70,20 +70,21 @@ async fn bind_any(listen: &Listen, only_v6: bool) -> io::Result<Bound> {
     }
 }
 
-/// Binds; where `[::]` is to take everybody and there is no IPv6, everybody comes by IPv4.
-fn bind_everywhere(
+/// Binds an address. If `[::]` stands for all addresses and there is no IPv6, binds `0.0.0.0` instead.
+fn bind_with_ipv4_fallback(
     address: SocketAddr,
     only_v6: bool,
     new: impl Fn(Domain) -> io::Result<Socket>,
 ) -> io::Result<TcpListener> {
     const NO_IPV6: [Errno; 2] = [Errno::AFNOSUPPORT, Errno::ADDRNOTAVAIL];
-    let is_everybody = address.is_ipv6() && address.ip().is_unspecified() && !only_v6;
+    let includes_ipv4 = address.is_ipv6() && address.ip().is_unspecified() && !only_v6;
     match bind_tcp(address, only_v6, &new) {
         Err(error)
-            if is_everybody && Errno::from_io_error(&error).is_some_and(|error| NO_IPV6.contains(&error)) =>
+            if includes_ipv4
+                && Errno::from_io_error(&error).is_some_and(|error| NO_IPV6.contains(&error)) =>
         {
             let instead = SocketAddr::from((Ipv4Addr::UNSPECIFIED, address.port()));
-            tracing::warn!("this machine has no IPv6: listening on {instead} in place of {address}");
+            tracing::warn!("this machine has no IPv6: listening on {instead} instead of {address}");
             bind_tcp(instead, false, &new)
         }
         bound => bound,
@@ -98,33 +99,33 @@ fn bind_tcp(
     let socket = new(Domain::for_address(address))?;
     socket.set_reuse_address(true)?;
     if address.is_ipv6() && address.ip().is_unspecified() {
-        // "[::]" means everybody, IPv4 included, whatever the system's default is, unless "0.0.0.0" stands beside it.
+        // "[::]" includes IPv4, whatever the system's default is, unless "0.0.0.0" is configured too.
         socket.set_only_v6(only_v6)?;
     }
     socket.set_nonblocking(true)?;
     socket.bind(&address.into())?;
-    // Connections have it from the socket that they come by: answers are coalesced here, and waiting for
-    // acknowledgements would only delay their ends.
+    // Accepted connections inherit this option: responses are coalesced here, and Nagle's algorithm would only delay
+    // their ends.
     socket.set_tcp_nodelay(true)?;
     socket.listen(BACKLOG)?;
     TcpListener::from_std(socket.into())
 }
 
-/// Binds under another name and moves the socket into place once its mode is right, so that no client ever
-/// finds it closed or with other permissions.
+/// Binds under a temporary name and moves the socket into place once its mode is right, so that no client ever finds
+/// it missing or with other permissions.
 async fn bind_unix(path: &Path, mode: Option<u32>) -> io::Result<(UnixListener, SocketFile)> {
-    // Only one of these says that nobody listens: a busy program's backlog may be full.
+    // Only these errors mean that nobody listens: the backlog of a busy program may be full.
     let vacant = match UnixStream::connect(path).await {
         Ok(_) => false,
         Err(error) => matches!(error.kind(), ErrorKind::NotFound | ErrorKind::ConnectionRefused),
     };
     if !vacant && fs::symlink_metadata(path).is_ok_and(|found| found.file_type().is_socket()) {
-        return Err(io::Error::new(ErrorKind::AddrInUse, "another program listens on it"));
+        return Err(io::Error::new(ErrorKind::AddrInUse, "another program is listening on this address"));
     }
     if fs::symlink_metadata(path).is_ok_and(|found| !found.file_type().is_socket()) {
         return Err(io::Error::new(
             ErrorKind::AlreadyExists,
-            "there is a file of that name that is not a socket",
+            "a file of this name exists and is not a socket",
         ));
     }
     let fresh = path.with_extension(format!("{}.new", std::process::id()));
@@ -145,23 +146,23 @@ async fn bind_unix(path: &Path, mode: Option<u32>) -> io::Result<(UnixListener, 
     Ok((UnixListener::from_std(socket.into())?, SocketFile { path: path.into(), inode }))
 }
 
-/// Gives the socket of a listener that stays the mode that it has in a new configuration.
+/// Sets the mode of the socket of a listener that remains, as in a new configuration.
 pub(super) fn set_mode(listen: &Listen) {
     if let (Address::Unix(path), Some(mode)) = (&listen.address, listen.mode)
         && let Err(error) = fs::set_permissions(path, fs::Permissions::from_mode(mode))
     {
-        tracing::error!(path = %path.display(), %error, "cannot change the mode of the socket");
+        tracing::error!(path = %path.display(), %error, "cannot set the mode of the unix socket");
     }
 }
 
-/// The file of a unix socket; removed when dropped, unless it is somebody else's by then.
+/// File of a unix socket; removed on drop, unless another program has replaced it.
 pub(super) struct SocketFile {
     path: PathBuf,
     inode: u64,
 }
 
 impl SocketFile {
-    /// Whether the name is taken, so that it has not been removed.
+    /// Whether the path still exists.
     pub(super) fn is_there(&self) -> bool {
         !fs::symlink_metadata(&self.path).is_err_and(|error| error.kind() == ErrorKind::NotFound)
     }
@@ -171,7 +172,7 @@ impl Drop for SocketFile {
     fn drop(&mut self) {
         let ours = fs::symlink_metadata(&self.path).is_ok_and(|found| found.ino() == self.inode);
         if ours && let Err(error) = fs::remove_file(&self.path) {
-            tracing::warn!(path = %self.path.display(), %error, "cannot remove the socket");
+            tracing::warn!(path = %self.path.display(), %error, "cannot remove the unix socket");
         }
     }
 }
@@ -187,9 +188,12 @@ mod tests {
             domain => Socket::new(domain, Type::STREAM, Some(Protocol::TCP)),
         };
         let everybody = "[::]:0".parse().unwrap();
-        let listener = bind_everywhere(everybody, false, new).unwrap();
+        let listener = bind_with_ipv4_fallback(everybody, false, new).unwrap();
         assert!(listener.local_addr().unwrap().ip() == Ipv4Addr::UNSPECIFIED);
-        assert!(bind_everywhere("[::1]:0".parse().unwrap(), false, new).is_err(), "not what is meant by it");
+        assert!(
+            bind_with_ipv4_fallback("[::1]:0".parse().unwrap(), false, new).is_err(),
+            "not what is meant by it"
+        );
     }
 
     #[test]

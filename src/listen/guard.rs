@@ -1,4 +1,4 @@
-//! Counting connections: each has a place while it is open, and is active while it has a request in hand.
+//! Guards that count connections: open ones, and active ones with a request in progress.
 
 use std::{
     net::IpAddr,
@@ -14,7 +14,7 @@ use crate::listen::{
     threads::WorkerGuard,
 };
 
-/// A connection's place among all: counted while it is open.
+/// Guard of an open connection, which occupies a place until dropped.
 pub(crate) struct ConnectionGuard {
     listener: Arc<Listener>,
     _room: OwnedSemaphorePermit,
@@ -24,7 +24,7 @@ pub(crate) struct ConnectionGuard {
 }
 
 impl ConnectionGuard {
-    /// That of a client, `counted` among those of its address if that is limited.
+    /// Reserves a client connection; `counted` counts it against `max_connections_per_address`.
     pub(super) fn of_client(
         listener: Arc<Listener>,
         room: OwnedSemaphorePermit,
@@ -36,7 +36,7 @@ impl ConnectionGuard {
         Self { listener, _room: room, counted, _seat: Some(seat), _refill: None }
     }
 
-    /// That of an operator. The file that is free when it ends is kept for the next.
+    /// Reserves an operator connection. The file descriptor that is free when it ends is reserved for the next one.
     pub(crate) fn of_operator(
         listener: Arc<Listener>,
         room: OwnedSemaphorePermit,
@@ -46,7 +46,7 @@ impl ConnectionGuard {
         Self { listener, _room: room, counted: None, _seat: None, _refill: Some(RefillGuard(spare)) }
     }
 
-    /// Counts it among those of the address that a balancer has announced; false when that has too many.
+    /// Counts the connection against the address that a balancer has announced. Returns false if that has too many.
     pub(crate) fn count(&mut self, addresses: &Arc<AddressCounts>, announced: IpAddr, most: usize) -> bool {
         self.counted = addresses.take(announced, most);
         if self.counted.is_none() {
@@ -55,12 +55,12 @@ impl ConnectionGuard {
         self.counted.is_some()
     }
 
-    /// The listener that the connection came by.
+    /// Listener that accepted the connection.
     pub(crate) fn listener(&self) -> &Arc<Listener> {
         &self.listener
     }
 
-    /// Counts the connection as active until the result is dropped.
+    /// Counts the connection as active until the guard is dropped.
     pub(crate) fn active(&self) -> ActiveGuard {
         self.listener.active.fetch_add(1, Ordering::Relaxed);
         ActiveGuard(Arc::clone(&self.listener))
@@ -73,7 +73,7 @@ impl Drop for ConnectionGuard {
     }
 }
 
-/// A connection with a request in hand.
+/// Guard of a connection with a request in progress.
 pub(crate) struct ActiveGuard(Arc<Listener>);
 
 impl Drop for ActiveGuard {

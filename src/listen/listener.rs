@@ -1,4 +1,4 @@
-//! One socket that is listened on: what it is for, whom it trusts, and who is connected.
+//! A listening socket: its purpose, trusted peers, and connections.
 
 use std::{
     fmt,
@@ -18,7 +18,7 @@ use crate::{
     tls::Certificates,
 };
 
-/// What a listener is for.
+/// Purpose of a listener.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Purpose {
     /// Sites, for clients.
@@ -27,21 +27,21 @@ pub enum Purpose {
     Admin,
 }
 
-/// One socket that is listened on.
+/// A listening socket.
 pub struct Listener {
-    /// Its address as the configuration has it; the `listener` label of metrics.
+    /// Address as in the configuration; the `listener` label of metrics.
     pub configured: Address,
-    /// Its address as bound: with a port where the configuration says 0.
+    /// Bound address, with the actual port if the configuration says 0.
     pub address: Address,
-    /// What it is for.
+    /// Purpose of the listener.
     pub purpose: Purpose,
     settings: ArcSwap<Listen>,
-    /// What clients who speak TLS are shown.
+    /// Certificates for TLS clients.
     certificates: Option<Arc<Certificates>>,
-    /// Takes note of requests that are refused unread.
+    /// Callback for requests that are refused before they are read.
     noted: Noted,
     is_closing: AtomicBool,
-    /// Tells those who wait for it.
+    /// Notifies tasks when the listener closes.
     closing: Notify,
     pub(crate) open: AtomicUsize,
     pub(crate) active: AtomicUsize,
@@ -72,13 +72,13 @@ impl Listener {
         }
     }
 
-    /// Takes over what a new configuration says of a listener that stays.
+    /// Applies a new configuration to a listener that remains.
     pub(crate) fn change(&self, listen: &Listen) {
         self.settings.store(Arc::new(listen.clone()));
         bind::set_mode(listen);
     }
 
-    /// What the configuration says of it: whose forwarded headers are believed, whether clients speak TLS.
+    /// Current configuration: among others, trusted peers and whether clients use TLS.
     pub fn settings(&self) -> arc_swap::Guard<Arc<Listen>> {
         self.settings.load()
     }
@@ -87,22 +87,23 @@ impl Listener {
         self.certificates.as_ref()
     }
 
-    /// Connections open now, and how many of them have a request in hand.
+    /// Number of open connections, and of those with a request in progress.
     pub fn connections(&self) -> (usize, usize) {
         (self.open.load(Ordering::Relaxed), self.active.load(Ordering::Relaxed))
     }
 
-    /// Whether connections are to be closed after the request in hand.
+    /// Whether connections are to be closed after the current request.
     pub fn is_closing(&self) -> bool {
         self.is_closing.load(Ordering::Relaxed)
     }
 
-    /// Ready when they are from now on. Whoever has this may ask [`is_closing`](Self::is_closing) and be sure to hear.
+    /// Future that completes when the listener closes, even if that happens before the first poll. Check
+    /// [`is_closing`](Self::is_closing) after creating it.
     pub(crate) fn closed(&self) -> Notified<'_> {
         self.closing.notified()
     }
 
-    /// Has the access log say that a request was refused unread; operators' are not in it.
+    /// Logs a request that was refused before it was read in the access log; operators' requests are not logged.
     pub(crate) fn note(&self, refused: &RefusedRequest<'_>) {
         if self.purpose == Purpose::Sites {
             (self.noted)(refused);

@@ -1,6 +1,6 @@
-//! Listeners: sockets that clients connect to, opened and closed as the configuration says.
+//! Listeners: sockets that clients connect to, opened and closed according to the configuration.
 //!
-//! [`accept`] hands each connection, counted by its [`place`], to the client's side of the proxy (`downstream`).
+//! [`accept`] hands each connection, counted by its [`guard`], to the client's side of the proxy (`downstream`).
 
 mod accept;
 mod address_counts;
@@ -39,27 +39,27 @@ pub use peer::{Peer, PeerAddress};
 pub(crate) use reserved_fds::ReservedFds;
 pub(crate) use threads::WorkerThreads;
 
-/// Serves a connection that has been accepted, on the thread that calls it.
+/// Serves an accepted connection, on the calling thread.
 pub(crate) type Connect =
     Arc<dyn Fn(AcceptedSocket, ConnectionGuard, Arc<ConnectionSettings>, Arc<AddressCounts>) + Send + Sync>;
 
-/// What takes note of requests that are refused unread.
+/// Callback for requests that are refused before they are read.
 pub(crate) type Noted = Arc<dyn Fn(&RefusedRequest<'_>) + Send + Sync>;
 
 /// A request that is refused before it is read.
 #[derive(Debug)]
 pub(crate) struct RefusedRequest<'a> {
-    /// Whose it is.
+    /// Client of the request.
     pub(crate) peer: &'a Peer,
-    /// Its first line, as far as it has come.
+    /// Request line, as far as it was received.
     pub(crate) line: &'a [u8],
-    /// What it is answered with.
+    /// Status of the response.
     pub(crate) status: StatusCode,
-    /// Bytes of the body of the answer.
+    /// Length of the response body in bytes.
     pub(crate) bytes: u64,
 }
 
-/// The times that a connection keeps to.
+/// Timeouts and limits of a connection.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct ConnectionSettings {
     pub(crate) client_header_timeout: Duration,
@@ -67,7 +67,7 @@ pub(crate) struct ConnectionSettings {
     pub(crate) send_timeout: Duration,
     pub(crate) min_rate: u64,
     pub(crate) http2: config::Http2,
-    /// Connections of one address at once.
+    /// Most connections per address.
     pub(crate) per_address: Option<usize>,
 }
 
@@ -84,16 +84,16 @@ impl From<&config::ServerSettings> for ConnectionSettings {
     }
 }
 
-/// All listeners of the process.
+/// Listeners of the process.
 pub struct Listeners {
     open: Mutex<Vec<OpenListener>>,
-    /// No listener opens any more. Changed and looked at under the lock of `open`.
+    /// No listener opens any more. Changed and read under the lock of `open`.
     stopping: AtomicBool,
     limits: ArcSwap<ConnectionSettings>,
-    /// Room for clients' connections, and for operators' beside them: they must get in when it is full.
+    /// Places for client connections. Operators have their own, because they must get in when it is full.
     room: Arc<Semaphore>,
     admin_room: Arc<Semaphore>,
-    /// Places in `room`.
+    /// Number of places in `room`.
     places: u32,
     addresses: Arc<AddressCounts>,
     connect: Connect,
@@ -103,36 +103,36 @@ pub struct Listeners {
     metrics: Arc<Metrics>,
 }
 
-/// Connections of operators at once.
+/// Most connections of operators.
 const ADMIN_CONNECTIONS: usize = 64;
 
-/// Why a configuration's listeners cannot be had.
+/// Reason why the listeners of a configuration cannot be opened.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum ListenError {
-    /// An address is taken, or not ours.
+    /// An address is in use, or not of this machine.
     #[error(transparent)]
     Bind(#[from] BindError),
     /// A certificate cannot be used.
     #[error(transparent)]
     Certificate(#[from] CertificateError),
-    /// No listener opens any more.
+    /// The process is stopping.
     #[error("the proxy is stopping")]
     Stopping,
 }
 
-/// A listener that accepts.
+/// An open listener.
 struct OpenListener {
     listener: Arc<Listener>,
     accepting: tokio::task::JoinHandle<()>,
-    /// Takes IPv6 alone, though it listens on `[::]`.
+    /// Whether it accepts IPv6 only, although it listens on `[::]`.
     only_v6: bool,
-    /// Removed with the listener.
+    /// Socket file, removed with the listener.
     file: Option<bind::SocketFile>,
 }
 
 impl Listeners {
-    /// No listeners yet; `connect` is given the connections of those to come, on the threads of `workers`, and `noted` what is
-    /// refused of them.
+    /// Creates an empty list. `connect` will get the connections, on the threads of `workers`, and `noted` the
+    /// requests that are refused before they are read.
     pub(crate) fn new(
         server: &config::ServerSettings,
         connect: Connect,
@@ -158,17 +158,17 @@ impl Listeners {
         }
     }
 
-    /// The certificates in effect.
+    /// Certificates in effect.
     pub(crate) fn certificates(&self) -> &Arc<Certificates> {
         &self.certificates
     }
 
-    /// Opens what is new in `config`, keeps what stays, closes what is gone. `take_effect` runs when nothing can
-    /// fail any more and nobody has been accepted on a new socket yet.
+    /// Opens listeners that are new in `config`, keeps those that remain, and closes the others. `take_effect` runs
+    /// when nothing can fail any more and no connection has been accepted on a new socket yet.
     ///
     /// # Errors
     ///
-    /// When one address cannot be bound, or we are stopping; nothing has changed then.
+    /// An address cannot be bound, or the process is stopping; nothing has changed then.
     pub(crate) async fn apply(
         self: &Arc<Self>,
         config: &Config,
@@ -214,7 +214,7 @@ impl Listeners {
         Ok(())
     }
 
-    /// Stops accepting clients, and waits until the last of them has left. Operators may still look.
+    /// Stops accepting clients, and waits for the last connection to close. Operators may still connect.
     pub(crate) async fn close(&self) {
         let clients = |open: &mut OpenListener| open.listener.purpose == Purpose::Sites;
         let closed: Vec<OpenListener> = {
@@ -224,25 +224,25 @@ impl Listeners {
         };
         for open in closed {
             open.close();
-            // Its task ends when it has taken in whoever had connected.
+            // Its task ends after it has accepted the pending connections.
             let _ = open.accepting.await;
         }
-        // Every connection holds one; fails only for a closed semaphore, which this one never is.
+        // Each connection holds one permit. Fails only if the semaphore is closed, which never happens.
         let _ = self.room.acquire_many(self.places).await;
     }
 
-    /// Closes what is left, the operators' listener.
+    /// Closes the remaining listeners, those of operators.
     pub(crate) fn finish(&self) {
         let left: Vec<OpenListener> = self.lock().drain(..).collect();
         left.iter().for_each(OpenListener::close);
     }
 
-    /// The listeners that accept now.
+    /// Open listeners.
     pub fn list(&self) -> Vec<Arc<Listener>> {
         self.lock().iter().map(|open| Arc::clone(&open.listener)).collect()
     }
 
-    /// A listener with this address that is not spoken for yet, and that clients can find.
+    /// A listener with this address that is not taken yet, and that clients can reach.
     fn find(
         &self,
         address: &Address,
@@ -288,7 +288,7 @@ impl Listeners {
             bound.acceptor,
             Arc::clone(&listener),
             limits,
-            accept::To {
+            accept::Destination {
                 room: Arc::clone(room),
                 addresses: Arc::clone(&self.addresses),
                 connect: Arc::clone(&self.connect),
@@ -303,11 +303,12 @@ impl Listeners {
     }
 }
 
-/// Files that are kept for connections to servers, files that are sent, and operators: a quarter, and not too few.
+/// File descriptors reserved for connections to servers, files that are sent, and operators: a quarter, and at least
+/// this many.
 const FILES_FOR_OTHERS: u64 = 64;
 
-/// How many of the files that this process may open can be clients' connections. Past it clients wait in the listen
-/// queue, and those that are there can be served.
+/// Most client connections that the limit of open files allows. Further clients wait in the listen queue, so that
+/// those that are connected can be served.
 fn connections_for_files() -> u32 {
     let most = rustix::process::getrlimit(rustix::process::Resource::Nofile).current.unwrap_or(u64::MAX);
     let places = most.saturating_sub(FILES_FOR_OTHERS.max(most / 4)).max(1);

@@ -1,4 +1,4 @@
-//! Who is at the other end of a connection, as the kernel tells it.
+//! Peer of a connection, as reported by the kernel.
 
 use std::{
     fmt,
@@ -14,30 +14,30 @@ use crate::{config::Trust, tls::TlsSession};
 /// The other end of a client's connection.
 #[derive(Debug, Clone)]
 pub struct Peer {
-    /// The listener it came in by.
+    /// Listener that accepted the connection.
     pub listener: Arc<Listener>,
-    /// Its address, or what a trusted balancer in front says it is.
+    /// Address of the peer, or the one that a trusted balancer in front has announced.
     pub address: PeerAddress,
-    /// The port that it has connected to at a balancer in front, as a PROXY header tells it.
+    /// Port at the balancer in front, as announced by a PROXY header.
     pub announced_port: Option<u16>,
-    /// What was agreed on, where it speaks TLS.
+    /// Parameters of the TLS session, if the connection uses TLS.
     pub tls: Option<Arc<TlsSession>>,
 }
 
-/// The address of a peer, by kind of socket.
+/// Address of a peer, by kind of socket.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum PeerAddress {
     /// A TCP peer.
     Tcp(SocketAddr),
-    /// A unix peer, known by the user it runs as (SO_PEERCRED).
+    /// A unix peer, identified by its user (SO_PEERCRED).
     Unix {
-        /// Its user id.
+        /// User id.
         uid: u32,
     },
 }
 
 impl PeerAddress {
-    /// The IP address, if the peer has one; an IPv4 address that came through an IPv6 socket as IPv4.
+    /// IP address, if the peer has one. An IPv4-mapped IPv6 address is returned as IPv4.
     pub(crate) fn ip(self) -> Option<IpAddr> {
         match self {
             Self::Tcp(address) => Some(address.ip().to_canonical()),
@@ -45,7 +45,7 @@ impl PeerAddress {
         }
     }
 
-    /// Whether a listener with this `trust` believes the forwarded headers and PROXY headers of the peer.
+    /// Whether a listener with this `trust` accepts forwarded headers and PROXY headers from the peer.
     pub(crate) fn is_trusted(self, trust: &Trust) -> bool {
         match self {
             Self::Tcp(address) => includes(&trust.networks, address.ip().to_canonical()),
@@ -54,7 +54,7 @@ impl PeerAddress {
     }
 }
 
-/// Whether one of `networks` includes `address`.
+/// Whether one of `networks` contains `address`.
 pub(crate) fn includes(networks: &[IpNet], address: IpAddr) -> bool {
     networks.iter().any(|network| network.contains(&address))
 }

@@ -1,11 +1,11 @@
-//! Files that are open for nothing, to be given up when something must be opened and no more files can be.
+//! Reserved file descriptors, closed so that `accept` succeeds when the process hits `RLIMIT_NOFILE`.
 
 use std::{
     fs::File,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
-/// Some files, which all its clones share; as many as there are to be, as far as the system allows.
+/// Reserved file descriptors, shared by all clones: the requested number, as far as the system allows.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct ReservedFds {
     files: Arc<Mutex<Vec<File>>>,
@@ -13,19 +13,19 @@ pub(crate) struct ReservedFds {
 }
 
 impl ReservedFds {
-    /// So many.
+    /// Reserves `count` descriptors.
     pub(crate) fn of(count: usize) -> Self {
         let spare = Self { files: Arc::default(), count };
         spare.refill();
         spare
     }
 
-    /// Closes one; false when there is none.
+    /// Closes one; returns false if there is none.
     pub(crate) fn give_up(&self) -> bool {
         self.lock().pop().is_some()
     }
 
-    /// Opens as many again as are lacking.
+    /// Reserves those that are missing.
     pub(crate) fn refill(&self) {
         let mut files = self.lock();
         while files.len() < self.count {
@@ -39,7 +39,7 @@ impl ReservedFds {
     }
 }
 
-/// Some files that are refilled when this is dropped: put where it is dropped just after something is closed.
+/// Refills the reserve on drop: place it so that it is dropped just after something is closed.
 #[derive(Debug)]
 pub(crate) struct RefillGuard(pub(crate) ReservedFds);
 

@@ -1,8 +1,8 @@
-//! The threads that serve connections: each has an event loop of its own, and the connections that it is given.
+//! Worker threads: each has its own event loop and serves the connections that it is given.
 //!
-//! A connection stays with its thread, and so do the connections to servers that its requests use: nothing of them is
-//! shared, and no thread waits for another. What concerns all (accepting, asking servers how they are, a reload, what
-//! operators ask) happens on another thread and keeps no client waiting.
+//! A connection stays on its thread, and so do the connections to servers that its requests use: nothing of them is
+//! shared, and no thread waits for another. Work for the whole process (accepting, health checks, reloads, requests
+//! of operators) runs on another thread and delays no client.
 
 use std::{
     io,
@@ -18,17 +18,17 @@ use tokio::{
     sync::watch,
 };
 
-/// Threads of all event loops together that may wait for disks.
+/// Most blocking threads of all event loops together.
 const BLOCKING: usize = 512;
 
-/// The least of them that one event loop has.
+/// Fewest blocking threads of an event loop.
 const LEAST_BLOCKING: usize = 32;
 
-/// The threads that serve connections.
+/// Threads that serve connections.
 #[derive(Debug)]
 pub(crate) struct WorkerThreads {
     workers: Vec<Worker>,
-    /// Ends them when it is dropped.
+    /// Dropping the sender ends the threads.
     _running: watch::Sender<()>,
 }
 
@@ -38,7 +38,7 @@ struct Worker {
     open: Arc<AtomicUsize>,
 }
 
-/// A connection's place on a thread.
+/// Guard that counts a connection on its thread.
 #[derive(Debug)]
 pub(super) struct WorkerGuard(Arc<AtomicUsize>);
 
@@ -49,11 +49,11 @@ impl Drop for WorkerGuard {
 }
 
 impl WorkerThreads {
-    /// Starts so many threads.
+    /// Starts `count` threads.
     ///
     /// # Errors
     ///
-    /// When the system has no more threads.
+    /// The system cannot create more threads.
     pub(crate) fn start(count: usize) -> io::Result<Self> {
         let (running, _) = watch::channel(());
         let blocking = (BLOCKING / count.max(1)).max(LEAST_BLOCKING);
@@ -63,9 +63,9 @@ impl WorkerThreads {
             let worker = Worker { runtime: runtime.handle().clone(), open: Arc::default() };
             let mut running = running.subscribe();
             thread::Builder::new().name("bowshock".into()).spawn(move || {
-                // Fails when there is no sender any more, which is the end.
+                // An error means that the sender was dropped: the thread ends.
                 let _ = runtime.block_on(running.changed());
-                // What is still in flight had its time.
+                // Requests that are still in flight have had their grace period.
                 runtime.shutdown_background();
             })?;
             Ok(worker)
@@ -74,7 +74,7 @@ impl WorkerThreads {
         Ok(Self { workers, _running: running })
     }
 
-    /// Has the thread with the fewest connections serve another one.
+    /// Serves a connection on the thread with the fewest.
     pub(super) fn serve(&self, connection: impl FnOnce(WorkerGuard) + Send + 'static) {
         let worker = self.workers.iter().min_by_key(|worker| worker.open.load(Ordering::Relaxed));
         let Some(worker) = worker else { return };

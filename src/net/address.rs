@@ -1,8 +1,8 @@
-//! Prefixes of IP addresses: how much of an address belongs to one client, and to one site.
+//! Prefixes of IP addresses: the part of an address that identifies a client, or a site.
 
 use std::net::{IpAddr, Ipv6Addr};
 
-/// The prefix that belongs to one client: a whole IPv4 address, an IPv6 /64 (RFC 6177).
+/// Prefix of one client: the whole IPv4 address, or the IPv6 /64 (RFC 6177).
 pub(crate) fn client_prefix(address: IpAddr) -> IpAddr {
     match address.to_canonical() {
         IpAddr::V6(address) => masked(address, 64),
@@ -10,7 +10,7 @@ pub(crate) fn client_prefix(address: IpAddr) -> IpAddr {
     }
 }
 
-/// The prefix that the clients of one site share: an IPv4 /24, an IPv6 /48.
+/// Prefix shared by the clients of one site: the IPv4 /24, or the IPv6 /48.
 pub(crate) fn site_prefix(address: IpAddr) -> IpAddr {
     match address.to_canonical() {
         IpAddr::V6(address) => masked(address, 48),

@@ -1,6 +1,6 @@
-//! Room for bytes that pass through: taken when there is something to read, given back when it has gone on.
+//! Buffers for data in transit: taken when there is something to read, returned when it has been passed on.
 //!
-//! A connection that waits holds none, and those that flow take turns with a few, which stay in the processor's cache.
+//! An idle connection holds none. Active connections take turns with a few, which stay in the CPU cache.
 
 use std::{
     cell::RefCell,
@@ -12,41 +12,42 @@ use bytes::BytesMut;
 /// Most bytes that are read at a time.
 pub(crate) const ROOM: usize = 256 * 1024;
 
-/// What cannot be passed on is kept in memory of its own, which is freed as soon as no more than this is to be kept.
-const LITTLE: usize = 16 * 1024;
+/// Limit below which unsent data moves to an allocation of its own size; larger allocations are freed as soon as no
+/// more than this is left.
+const SMALL: usize = 16 * 1024;
 
-/// Before what is read there is room for the size of a chunk in hexadecimal and its line end, after it for the end of
-/// the last chunk: so chunks are made without copying.
+/// Space before the data for the size of a chunk in hexadecimal and its line end; after the data there is space for
+/// the end of the last chunk. Chunks are therefore framed without copying.
 pub(crate) const BEFORE: usize = 18;
 const AFTER: usize = 16;
 
-/// Buffers that a thread keeps for the next to come: few are taken at a time, as what cannot be passed on is moved out.
-const SPARE: usize = 4;
+/// Free buffers that a thread keeps. Few are in use at a time, because unsent data is moved out.
+const MOST_FREE: usize = 4;
 
 thread_local! {
-    static SPARES: RefCell<Vec<Box<[u8]>>> = const { RefCell::new(Vec::new()) };
+    static FREE_BUFFERS: RefCell<Vec<Box<[u8]>>> = const { RefCell::new(Vec::new()) };
 }
 
-/// Room to read into, from [`BEFORE`] on.
+/// Buffer for reading, from [`BEFORE`] on.
 #[derive(Debug)]
 pub(crate) struct Buffer(Box<[u8]>);
 
 impl Buffer {
-    /// One that is free.
+    /// Takes a free buffer.
     pub(crate) fn take() -> Self {
-        let spare = SPARES.with_borrow_mut(Vec::pop);
+        let spare = FREE_BUFFERS.with_borrow_mut(Vec::pop);
         Self(spare.unwrap_or_else(|| vec![0; BEFORE + ROOM + AFTER].into_boxed_slice()))
     }
 
-    /// The part to read into.
+    /// Part to read into.
     pub(crate) fn room(&mut self) -> &mut [u8] {
         &mut self.0[BEFORE..BEFORE + ROOM]
     }
 }
 
-/// Keeps what could not be passed on behind what is kept already.
+/// Appends data that could not be sent to `kept`.
 pub(crate) fn keep(kept: &mut BytesMut, left: &[u8]) {
-    if kept.is_empty() && left.len() <= LITTLE {
+    if kept.is_empty() && left.len() <= SMALL {
         *kept = BytesMut::from(left);
     } else {
         kept.extend_from_slice(left);
@@ -71,10 +72,10 @@ impl Drop for Buffer {
     fn drop(&mut self) {
         let bytes = std::mem::take(&mut self.0);
         // Fails only while the thread ends.
-        let _ = SPARES.try_with(|spares| {
-            let mut spares = spares.borrow_mut();
-            if spares.len() < SPARE {
-                spares.push(bytes);
+        let _ = FREE_BUFFERS.try_with(|free| {
+            let mut free = free.borrow_mut();
+            if free.len() < MOST_FREE {
+                free.push(bytes);
             }
         });
     }

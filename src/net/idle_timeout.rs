@@ -1,4 +1,4 @@
-//! A deadline that moves with every request and is hardly ever met.
+//! Idle timeout: a deadline that every request moves, and that is hardly ever reached.
 
 use std::{
     future::Future as _,
@@ -11,39 +11,40 @@ use tokio::{
     time::{Instant, Sleep, sleep_until},
 };
 
-/// Wakes a task at its deadline. A later deadline than the one before costs nothing: the timer goes off at the old
-/// one, which is then seen to have moved.
+/// Timer with a movable deadline. Moving the deadline to a later time costs nothing: the timer fires at the old one,
+/// and is then set again.
 #[derive(Debug, Default)]
-pub(crate) struct IdleTimeout(Option<Set>);
+pub(crate) struct IdleTimeout(Option<RunningTimer>);
 
-/// A timer that runs.
+/// A running timer.
 #[derive(Debug)]
-struct Set {
+struct RunningTimer {
     sleep: Pin<Box<Sleep>>,
-    /// Whom it will wake.
+    /// Task to wake.
     task: Waker,
 }
 
 impl IdleTimeout {
-    /// Ready when it is `deadline`.
+    /// Completes at `deadline`.
     pub(crate) fn poll(&mut self, cx: &mut Context<'_>, deadline: Instant) -> Poll<()> {
-        if let Some(Set { sleep, task }) = &self.0
+        if let Some(RunningTimer { sleep, task }) = &self.0
             && sleep.deadline() <= deadline
             && !sleep.is_elapsed()
             && task.will_wake(cx.waker())
         {
-            // It is to wake the same task, and no sooner: nothing is to be done.
+            // Same task, same or later deadline: nothing to do.
             return Poll::Pending;
         }
-        let Set { sleep, task } = self
-            .0
-            .get_or_insert_with(|| Set { sleep: Box::pin(sleep_until(deadline)), task: cx.waker().clone() });
+        let RunningTimer { sleep, task } = self.0.get_or_insert_with(|| RunningTimer {
+            sleep: Box::pin(sleep_until(deadline)),
+            task: cx.waker().clone(),
+        });
         task.clone_from(cx.waker());
         if sleep.deadline() > deadline {
             sleep.as_mut().reset(deadline);
         }
         loop {
-            // A task that has done enough for this time is not kept from being woken.
+            // Unconstrained: an exhausted task budget must not keep the task from being woken.
             ready!(pin!(unconstrained(sleep.as_mut())).poll(cx));
             if sleep.deadline() >= deadline || Instant::now() >= deadline {
                 // The next deadline is a later one.

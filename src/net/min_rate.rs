@@ -1,15 +1,15 @@
-//! Whether a client is too slow (`min_rate`): one that takes or sends a byte now and then holds a connection, and
-//! perhaps a worker, for ever, and no pause of it is ever long enough for a timeout.
+//! Minimum rate of a client (`min_rate`). A client that sends or receives a byte from time to time occupies a
+//! connection, and perhaps a worker, for ever, without a pause that is long enough for a timeout.
 
 use std::{io, time::Duration};
 
 use tokio::time::Instant;
 
-/// The rate is looked at whenever so much time was spent waiting for the client.
+/// Waiting time after which the rate is checked.
 const SPAN: Duration = Duration::from_secs(30);
 
-/// Watches one direction of a connection. Only time that is spent waiting for the client counts: a slow worker or disk
-/// is not its fault.
+/// Rate of one direction of a connection. Only time spent waiting for the client counts: a slow worker or disk is not
+/// the client's fault.
 #[derive(Debug, Default)]
 pub(crate) struct MinRate {
     waiting_since: Option<Instant>,
@@ -18,21 +18,21 @@ pub(crate) struct MinRate {
 }
 
 impl MinRate {
-    /// We wait for the client now.
+    /// Starts waiting for the client.
     pub(crate) fn waits(&mut self) {
         self.waiting_since.get_or_insert_with(Instant::now);
     }
 
-    /// We wait for something else.
+    /// Starts waiting for something else.
     pub(crate) fn waits_for_others(&mut self) {
         self.waiting_since = None;
     }
 
-    /// The client has taken or sent so many bytes.
+    /// Records bytes sent or received by the client.
     ///
     /// # Errors
     ///
-    /// When it is slower than `least` bytes per second.
+    /// The client is slower than `least` bytes per second.
     pub(crate) fn moved(&mut self, bytes: u64, least: u64) -> io::Result<()> {
         if let Some(since) = self.waiting_since.take() {
             self.waited += since.elapsed();

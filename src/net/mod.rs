@@ -1,4 +1,4 @@
-//! Sockets, buffers and the clocks of a connection: what both sides of the proxy are made of.
+//! Sockets, buffers and timers of a connection, shared by both sides of the proxy.
 
 mod address;
 mod buffer;

@@ -1,4 +1,4 @@
-//! How fast an answer may be sent (`limit_rate`).
+//! Rate limit of a response (`limit_rate`).
 
 use std::{
     pin::Pin,
@@ -12,16 +12,16 @@ use std::{
 
 use tokio::time::{Instant, Sleep, sleep_until};
 
-/// Bytes sent at a time: at most what is due in this time, so that the stream is even.
-const BEAT: Duration = Duration::from_millis(100);
+/// Interval that determines the bytes sent at a time, so that the stream is even.
+const INTERVAL: Duration = Duration::from_millis(100);
 
-/// The least that is sent at a time.
+/// Fewest bytes sent at a time.
 const LEAST: u64 = 4096;
 
-/// A rate that several answers share, each getting the same part of it.
+/// A rate shared equally by several responses.
 #[derive(Debug)]
 pub(crate) struct SharedRate {
-    /// Bytes per second in all.
+    /// Bytes per second in total.
     rate: u64,
     active: AtomicU64,
 }
@@ -32,34 +32,34 @@ impl SharedRate {
     }
 }
 
-/// The limits of one answer.
+/// Rate limits of one response.
 #[derive(Debug)]
 pub(crate) struct Pace {
-    /// Bytes per second; none when only the shared rate holds.
+    /// Bytes per second; `None` when only the shared rate applies.
     rate: Option<u64>,
     shared: Option<Arc<SharedRate>>,
-    /// It has something to send, and counts among those that share.
+    /// Whether the response has something to send, and counts for the shared rate.
     is_active: bool,
-    /// Bytes that may be sent before the rate holds.
+    /// Bytes that may be sent before the rate applies.
     free: u64,
-    /// Bytes sent and not yet paid for by time.
-    owed: f64,
-    /// Up to when time has paid.
-    paid: Instant,
+    /// Bytes sent ahead of the rate.
+    debt: f64,
+    /// Time up to which the rate has been accounted for.
+    paid_until: Instant,
     waiting: Option<Pin<Box<Sleep>>>,
 }
 
 impl Pace {
-    /// `None` when nothing is limited.
+    /// Creates a limit; `None` when nothing is limited.
     pub(crate) fn new(rate: Option<u64>, free: u64, shared: Option<Arc<SharedRate>>) -> Option<Self> {
         if rate.is_none() && shared.is_none() {
             return None;
         }
-        let (owed, paid) = (0.0, Instant::now());
-        Some(Self { rate, shared, is_active: false, free, owed, paid, waiting: None })
+        let (debt, paid_until) = (0.0, Instant::now());
+        Some(Self { rate, shared, is_active: false, free, debt, paid_until, waiting: None })
     }
 
-    /// Bytes per second at this moment.
+    /// Current rate in bytes per second.
     fn rate(&self) -> f64 {
         let own = self.rate.unwrap_or(u64::MAX);
         let part = self
@@ -69,7 +69,7 @@ impl Pace {
         own.min(part).max(1) as f64
     }
 
-    /// How many bytes may be sent now; waits until it is some.
+    /// Waits until bytes may be sent, and returns their number.
     pub(crate) fn poll(&mut self, cx: &mut Context<'_>) -> Poll<u64> {
         if let Some(shared) = self.shared.as_ref().filter(|_| !self.is_active) {
             shared.active.fetch_add(1, Ordering::Relaxed);
@@ -84,30 +84,30 @@ impl Pace {
                 self.waiting = None;
             }
             let (now, rate) = (Instant::now(), self.rate());
-            let elapsed = now.saturating_duration_since(self.paid).as_secs_f64();
-            self.owed = (self.owed - rate * elapsed).max(0.0);
-            self.paid = now;
-            if self.owed == 0.0 {
-                return Poll::Ready((rate * BEAT.as_secs_f64()) as u64).map(|due: u64| due.max(LEAST));
+            let elapsed = now.saturating_duration_since(self.paid_until).as_secs_f64();
+            self.debt = (self.debt - rate * elapsed).max(0.0);
+            self.paid_until = now;
+            if self.debt == 0.0 {
+                return Poll::Ready((rate * INTERVAL.as_secs_f64()) as u64).map(|due: u64| due.max(LEAST));
             }
-            // The rate may grow meanwhile: no wait is long.
-            let wait = Duration::from_secs_f64((self.owed / rate).min(1.0));
+            // The shared rate may rise meanwhile, so waits are short.
+            let wait = Duration::from_secs_f64((self.debt / rate).min(1.0));
             self.waiting = Some(Box::pin(sleep_until(now + wait)));
         }
     }
 
-    /// So many bytes were sent.
+    /// Records bytes that were sent.
     pub(crate) fn sent(&mut self, bytes: u64) {
         let free = self.free.min(bytes);
         self.free -= free;
-        if free < bytes && self.owed == 0.0 {
-            // Time that passed while nothing was owed pays for nothing.
-            self.paid = Instant::now();
+        if free < bytes && self.debt == 0.0 {
+            // Time that has passed without a debt does not count.
+            self.paid_until = Instant::now();
         }
-        self.owed += (bytes - free) as f64;
+        self.debt += (bytes - free) as f64;
     }
 
-    /// There is nothing to send at the moment: an event stream that says nothing takes no part of a shared rate.
+    /// Records that there is nothing to send at the moment: an idle event stream takes no share of the rate.
     pub(crate) fn rest(&mut self) {
         if let Some(shared) = self.shared.as_ref().filter(|_| self.is_active) {
             shared.active.fetch_sub(1, Ordering::Relaxed);
@@ -115,7 +115,7 @@ impl Pace {
         }
     }
 
-    /// Whether it waits for its time, and not for the client.
+    /// Whether the response waits for the rate limit, and not for the client.
     pub(crate) fn is_waiting(&self) -> bool {
         self.waiting.is_some()
     }
@@ -133,7 +133,7 @@ mod tests {
 
     use super::*;
 
-    /// How long it takes to send so many bytes, the client taking all at once.
+    /// Duration of sending `bytes` to a client that takes all at once.
     async fn takes(pace: &mut Pace, bytes: u64) -> f64 {
         let start = Instant::now();
         let mut left = bytes;

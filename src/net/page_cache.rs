@@ -1,8 +1,8 @@
-//! Whether a part of a file is in memory, and bringing it there.
+//! Page cache: checks whether a part of a file is in memory, and reads it into memory.
 //!
-//! sendfile(2) waits for the disk. On the event loop that would make every other client wait too, so what is not in
-//! the page cache is read by a thread of the blocking pool first. Where the file system does not tell what is in it (NFS
-//! and FUSE among them), what that thread has read is sent: nobody knows that it stays there.
+//! sendfile(2) waits for the disk. On the event loop that would delay every other client, so data that is not in the
+//! page cache is first read by a thread of the blocking pool. If the file system does not report what is cached (NFS
+//! and FUSE among others), the data that the thread has read is sent itself, because it need not stay cached.
 
 use std::{
     fs::File,
@@ -17,21 +17,21 @@ use rustix::{
     io::{Errno, ReadWriteFlags, preadv2},
 };
 
-/// Pages are looked at this far apart: readahead brings them in larger pieces than this.
+/// Distance between two sampled pages: readahead works in larger units than this.
 const STEP: u64 = 128 * 1024;
 
-/// Where a part of a file is.
+/// Location of a part of a file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Residency {
     /// In memory.
     Memory,
     /// On a disk.
     Disk,
-    /// Only who reads it finds it out.
+    /// Only reading will tell.
     Unknown,
 }
 
-/// Where `length` bytes from `offset` on are, as far as samples tell.
+/// Location of `length` bytes from `offset` on, according to samples.
 pub(crate) fn place(file: &File, offset: u64, length: u64) -> Residency {
     let last = offset + length.saturating_sub(1);
     for at in (offset..=last).step_by(STEP as usize).chain([last]) {
@@ -43,7 +43,7 @@ pub(crate) fn place(file: &File, offset: u64, length: u64) -> Residency {
             }
         };
         match sample {
-            // The end of a file that has become shorter is no reason to wait; sending finds it out.
+            // A file that has become shorter is no reason to wait; sending detects it.
             Ok(_) => {}
             Err(Errno::AGAIN) => return Residency::Disk,
             Err(_) => return Residency::Unknown,
@@ -52,7 +52,7 @@ pub(crate) fn place(file: &File, offset: u64, length: u64) -> Residency {
     Residency::Memory
 }
 
-/// Reads a part of a file, less of it where the file ends. Blocks.
+/// Reads a part of a file, or less at the end of the file. Blocks.
 pub(crate) fn read(file: &File, offset: u64, length: u64) -> io::Result<Bytes> {
     will_need(file, offset, 2 * length);
     let mut buffer = vec![0; length as usize];
@@ -69,12 +69,12 @@ pub(crate) fn read(file: &File, offset: u64, length: u64) -> io::Result<Bytes> {
     Ok(buffer.into())
 }
 
-/// What is wanted soon may be read ahead; a file system that takes no advice does without.
+/// Requests readahead for data that is needed soon. File systems without support ignore it.
 fn will_need(file: &File, offset: u64, length: u64) {
     let _ = fadvise(file, offset, NonZeroU64::new(length), Advice::WillNeed);
 }
 
-/// Reads a part of a file into memory. Blocks.
+/// Reads a part of a file into the page cache. Blocks.
 pub(crate) fn warm(file: &File, offset: u64, length: u64) -> io::Result<()> {
     will_need(file, offset, 2 * length);
     let mut buffer = vec![0; STEP as usize];

@@ -1,4 +1,4 @@
-//! Sockets of clients and servers, plain or under TLS.
+//! Sockets of clients and servers, with or without TLS.
 
 use std::{
     fs::File,
@@ -19,20 +19,20 @@ use tokio_rustls::TlsStream;
 /// A connection.
 #[derive(Debug)]
 pub(crate) enum Socket {
-    /// As it is.
+    /// Without TLS.
     Plain(Raw),
-    /// Under TLS.
+    /// With TLS.
     Tls(Box<TlsStream<Raw>>),
 }
 
-/// A socket of the kernel.
+/// A kernel socket.
 #[derive(Debug)]
 pub(crate) enum Raw {
     Tcp(TcpStream),
     Unix(UnixStream),
 }
 
-/// Calls the same method of whichever stream it is.
+/// Calls the same method on any kind of stream.
 macro_rules! each {
     ($socket:expr, $stream:ident => $call:expr) => {
         match $socket {
@@ -43,7 +43,7 @@ macro_rules! each {
 }
 
 impl Socket {
-    /// The socket of the kernel.
+    /// Kernel socket of the connection.
     pub(crate) fn raw(&self) -> &Raw {
         match self {
             Self::Plain(raw) => raw,
@@ -51,8 +51,8 @@ impl Socket {
         }
     }
 
-    /// Reads what is there. A read that does not fill `out` is known to have taken all: the next one waits without
-    /// asking the kernel.
+    /// Reads available data. A read that does not fill `out` has taken everything: the next one waits without a
+    /// system call.
     pub(crate) fn poll_read(&mut self, cx: &mut Context<'_>, out: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         match self {
             Self::Plain(raw) => raw.poll_read_some(cx, out),
@@ -60,17 +60,19 @@ impl Socket {
         }
     }
 
-    /// Whether something has come, even if the runtime has not been told yet.
+    /// Whether data has arrived, even if the runtime has not been notified.
     pub(crate) fn has_received(&self) -> bool {
         self.raw().has_received()
     }
 
-    /// Whether there is something to read, or the end. Asks the kernel only if the runtime has been told so.
+    /// Whether there is data to read, or the end of the stream. Makes a system call only if the runtime has been
+    /// notified.
     pub(crate) fn has_something(&self) -> bool {
         self.raw().has_something()
     }
 
-    /// Whether something that was decrypted has not been read, or the end: the kernel knows nothing of that.
+    /// Whether there is decrypted data that has not been read, or the end of the stream, of which the kernel does not
+    /// know.
     pub(crate) fn has_decrypted(&mut self) -> bool {
         let Self::Tls(stream) = self else { return false };
         let mut byte = [0];
@@ -78,12 +80,12 @@ impl Socket {
         Pin::new(stream).poll_read(&mut cx, &mut ReadBuf::new(&mut byte)).is_ready()
     }
 
-    /// Whether the other end has closed its side or the connection is broken; reads nothing.
+    /// Whether the peer has closed its side or the connection is broken; reads nothing.
     pub(crate) fn is_abandoned(&self) -> bool {
         self.raw().is_abandoned()
     }
 
-    /// Sends `bytes`; `more` tells that others follow at once, so that they share a packet.
+    /// Sends `bytes`; `more` means that others follow at once, so that they share a packet.
     pub(crate) fn poll_send(
         &mut self,
         cx: &mut Context<'_>,
@@ -96,7 +98,7 @@ impl Socket {
         }
     }
 
-    /// Sends two pieces with one call.
+    /// Sends two slices with one system call.
     pub(crate) fn poll_send_both(
         &mut self,
         cx: &mut Context<'_>,
@@ -106,7 +108,7 @@ impl Socket {
         self.poll_send_all(cx, &[IoSlice::new(first), IoSlice::new(second)])
     }
 
-    /// Sends several pieces with one call.
+    /// Sends several slices with one system call.
     pub(crate) fn poll_send_all(
         &mut self,
         cx: &mut Context<'_>,
@@ -118,7 +120,7 @@ impl Socket {
         }
     }
 
-    /// Sends what was taken and is not sent yet.
+    /// Sends buffered data.
     pub(crate) fn poll_flush(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         match self {
             Self::Plain(_) => Poll::Ready(Ok(())),
@@ -133,16 +135,16 @@ impl Socket {
         }
     }
 
-    /// Tells the other end, where TLS is spoken, that this is the end and nothing was cut off (RFC 8446 §6.1); what
-    /// it does not take at once it does without.
+    /// Sends a TLS close_notify alert, by which the peer recognizes a complete stream (RFC 8446 §6.1). If it cannot
+    /// be sent at once, it is dropped.
     pub(crate) fn close_notify(&mut self) {
         if let Self::Tls(stream) = self {
             let _ = Pin::new(stream).poll_shutdown(&mut Context::from_waker(Waker::noop()));
         }
     }
 
-    /// Whether it ends with a reset when it is dropped, or the process ends: what the kernel still has to send is then
-    /// dropped, where it would else wait for the client for minutes, in memory that belongs to nobody.
+    /// Sets whether the connection is reset when it is dropped, or when the process ends. The kernel then discards
+    /// unsent data; otherwise it would wait for the client for minutes, in memory that is accounted to no process.
     pub(crate) fn reset_on_close(&self, resets: bool) -> io::Result<()> {
         let linger = resets.then_some(Duration::ZERO);
         socket2::SockRef::from(self.raw()).set_linger(linger)
@@ -150,7 +152,7 @@ impl Socket {
 }
 
 impl Raw {
-    /// The same connection a second time, for when the first is about to be dropped.
+    /// Duplicates the connection, for when the first handle is about to be dropped.
     pub(crate) fn duplicate(&self) -> io::Result<Self> {
         let copy = self.as_fd().try_clone_to_owned()?;
         Ok(match self {
@@ -167,7 +169,7 @@ impl Raw {
         each!(self, stream => Pin::new(stream).poll_read(cx, out))
     }
 
-    /// Looks at the first bytes that have come, without taking them.
+    /// Reads the first bytes without consuming them.
     pub(crate) fn poll_peek(&self, cx: &mut Context<'_>, out: &mut [u8]) -> Poll<io::Result<usize>> {
         loop {
             ready!(each!(self, stream => stream.poll_read_ready(cx)))?;
@@ -206,7 +208,7 @@ impl Raw {
         }
     }
 
-    /// Sends a part of a file without a copy (sendfile(2)).
+    /// Sends a part of a file without copying it (sendfile(2)).
     pub(crate) fn poll_sendfile(
         &self,
         cx: &mut Context<'_>,
@@ -222,7 +224,8 @@ impl Raw {
         self.poll_write_with(cx, |fd| Ok(rustix::net::send(fd, bytes, flags)?))
     }
 
-    /// Runs a non-blocking write when the socket has room, and again until it does not say "would block".
+    /// Runs a non-blocking write when the socket is writable, and repeats it when that turns out to be wrong ("would
+    /// block").
     fn poll_write_with<T>(
         &self,
         cx: &mut Context<'_>,
@@ -240,7 +243,7 @@ impl Raw {
     }
 }
 
-// What is asked of a connection to a server.
+// Required of connections to servers.
 
 impl AsyncRead for Socket {
     fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, out: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
@@ -262,7 +265,7 @@ impl AsyncWrite for Socket {
     }
 }
 
-// What TLS asks of the socket beneath it.
+// Required by TLS of the underlying socket.
 
 impl AsyncRead for Raw {
     fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, out: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {

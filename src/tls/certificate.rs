@@ -1,4 +1,4 @@
-//! Certificates and keys, as they lie in files.
+//! Certificates and private keys from PEM files.
 
 use std::{
     io,
@@ -18,60 +18,60 @@ use super::{
     provider,
 };
 
-/// Who a site is: its certificate with those above it, and its key.
+/// Certificate chain and private key of a site.
 #[derive(Debug, Clone)]
 pub(crate) struct CertifiedKeyPair {
-    /// What rustls works with.
+    /// Certificate chain and key for rustls.
     pub(crate) key: Arc<CertifiedKey>,
-    /// When it ends.
+    /// End of the certificate's validity.
     pub(crate) expires: SystemTime,
 }
 
-/// Why there is no certificate.
+/// Reason why a certificate cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum CertificateError {
-    /// A file cannot be read.
+    /// The file cannot be read.
     #[error("cannot read {path}: {source}")]
     Unreadable {
-        /// Which one.
+        /// Path of the file.
         path: PathBuf,
-        /// What the system says.
+        /// Error of the system.
         source: io::Error,
     },
-    /// It holds something else.
-    #[error("{path} holds no {what} in PEM")]
+    /// The file does not contain the expected item.
+    #[error("{path} contains no {what} in PEM format")]
     Missing {
-        /// Which file.
+        /// Path of the file.
         path: PathBuf,
         /// `certificate` or `private key`.
         what: &'static str,
     },
-    /// What it holds is not understood.
+    /// The content of the file is invalid.
     #[error("{path} cannot be used: {reason}")]
     Unusable {
-        /// Which file.
+        /// Path of the file.
         path: PathBuf,
-        /// Why, in words.
+        /// Reason, in words.
         reason: String,
     },
-    /// The two belong to others.
-    #[error("the key {key} is not that of the certificate {cert}")]
+    /// The certificate and the key do not match.
+    #[error("the private key {key} does not match the certificate {cert}")]
     Mismatch {
-        /// The file of the certificate.
+        /// Path of the certificate.
         cert: PathBuf,
-        /// That of the key.
+        /// Path of the key.
         key: PathBuf,
     },
 }
 
-/// Reads a certificate with those above it, and its key. Blocks.
+/// Reads a certificate chain and its private key. Blocks.
 ///
 /// # Errors
 ///
-/// When a file cannot be read or used, or they do not belong together.
-pub(crate) fn identity(cert: &Path, key: &Path) -> Result<CertifiedKeyPair, CertificateError> {
+/// A file cannot be read or used, or the two do not match.
+pub(crate) fn read_key_pair(cert: &Path, key: &Path) -> Result<CertifiedKeyPair, CertificateError> {
     let chain = certificates(cert)?;
-    new_identity(chain, private_key(key)?).map_err(|error| match error {
+    key_pair_from_memory(chain, private_key(key)?).map_err(|error| match error {
         rustls::Error::InconsistentKeys(_) => {
             CertificateError::Mismatch { cert: cert.into(), key: key.into() }
         }
@@ -79,8 +79,8 @@ pub(crate) fn identity(cert: &Path, key: &Path) -> Result<CertifiedKeyPair, Cert
     })
 }
 
-/// The same of what is in memory.
-pub(crate) fn new_identity(
+/// Builds a certificate chain and key from memory.
+pub(crate) fn key_pair_from_memory(
     chain: Vec<CertificateDer<'static>>,
     key: PrivateKeyDer<'static>,
 ) -> Result<CertifiedKeyPair, rustls::Error> {
@@ -89,20 +89,20 @@ pub(crate) fn new_identity(
     Ok(CertifiedKeyPair { key: Arc::new(key), expires })
 }
 
-/// Reads the certificates of authorities whose word counts. Blocks.
+/// Reads the certificates of trusted CAs. Blocks.
 ///
 /// # Errors
 ///
-/// When the file cannot be read, or holds none.
+/// The file cannot be read, or contains no certificate.
 pub(crate) fn authorities(path: &Path) -> Result<RootCertStore, CertificateError> {
     roots(path, certificates(path)?)
 }
 
-/// The authorities that these certificates, read from `path`, are.
+/// Builds a root store from certificates that were read from `path`.
 ///
 /// # Errors
 ///
-/// When one of them cannot be used.
+/// A certificate cannot be used.
 pub(super) fn roots(
     path: &Path,
     certificates: Vec<CertificateDer<'static>>,
@@ -118,31 +118,31 @@ pub(super) fn roots(
 
 const CERTIFICATE: &str = "CERTIFICATE";
 
-/// Parts that tools write beside a certificate or a key, and nobody needs.
-const NEEDLESS: [&str; 3] = ["EC PARAMETERS", "DH PARAMETERS", "X9.42 DH PARAMETERS"];
+/// PEM blocks that tools write next to a certificate or key, and that are ignored.
+const IGNORED: [&str; 3] = ["EC PARAMETERS", "DH PARAMETERS", "X9.42 DH PARAMETERS"];
 
-/// Reads all certificates of a file, which may hold the key too. Blocks.
+/// Reads all certificates of a file, which may contain the key too. Blocks.
 pub(super) fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, CertificateError> {
     let mut chain = Vec::new();
-    for part in parts(path)? {
-        match part.label.as_str() {
+    for block in blocks(path)? {
+        match block.label.as_str() {
             CERTIFICATE => {
-                let certificate = CertificateDer::from(part.der);
+                let certificate = CertificateDer::from(block.der);
                 match x509_parser::parse_x509_certificate(&certificate) {
                     Ok(([], _)) => {}
                     Ok(_) => {
                         return Err(unusable(
                             path,
-                            part.line,
-                            "something follows the certificate in its part",
+                            block.line,
+                            "extra data after the certificate in its PEM block",
                         ));
                     }
-                    Err(error) => return Err(unusable(path, part.line, &error.to_string())),
+                    Err(error) => return Err(unusable(path, block.line, &error.to_string())),
                 }
                 chain.push(certificate);
             }
-            label if is_key(label) || NEEDLESS.contains(&label) => {}
-            label => return Err(foreign(path, part.line, label)),
+            label if is_key(label) || IGNORED.contains(&label) => {}
+            label => return Err(unexpected_block(path, block.line, label)),
         }
     }
     if chain.is_empty() {
@@ -151,22 +151,30 @@ pub(super) fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, 
     Ok(chain)
 }
 
-/// Reads the one key of a file, which may hold certificates too.
+/// Reads the only private key of a file, which may contain certificates too.
 fn private_key(path: &Path) -> Result<PrivateKeyDer<'static>, CertificateError> {
     let mut found = None;
-    for PemBlock { label, der, line } in parts(path)? {
+    for PemBlock { label, der, line } in blocks(path)? {
         let key = match label.as_str() {
             "PRIVATE KEY" => PrivateKeyDer::Pkcs8(PrivatePkcs8KeyDer::from(der)),
             "RSA PRIVATE KEY" => PrivateKeyDer::Pkcs1(PrivatePkcs1KeyDer::from(der)),
             "EC PRIVATE KEY" => PrivateKeyDer::Sec1(PrivateSec1KeyDer::from(der)),
             "ENCRYPTED PRIVATE KEY" => {
-                return Err(unusable(path, line, "the key is encrypted: write it without a passphrase"));
+                return Err(unusable(
+                    path,
+                    line,
+                    "the private key is encrypted: store it without a passphrase",
+                ));
             }
-            label if label == CERTIFICATE || NEEDLESS.contains(&label) => continue,
-            label => return Err(foreign(path, line, label)),
+            label if label == CERTIFICATE || IGNORED.contains(&label) => continue,
+            label => return Err(unexpected_block(path, line, label)),
         };
         if found.replace(key).is_some() {
-            return Err(unusable(path, line, "a second key begins here: only one is used"));
+            return Err(unusable(
+                path,
+                line,
+                "a second private key begins here: the file must contain only one",
+            ));
         }
     }
     found.ok_or_else(|| CertificateError::Missing { path: path.into(), what: "private key" })
@@ -176,7 +184,7 @@ fn is_key(label: &str) -> bool {
     label == "PRIVATE KEY" || label.ends_with(" PRIVATE KEY")
 }
 
-fn parts(path: &Path) -> Result<Vec<PemBlock>, CertificateError> {
+fn blocks(path: &Path) -> Result<Vec<PemBlock>, CertificateError> {
     let text = read(path)?;
     pem::read(&text).map_err(|bad| unusable(path, bad.line, &bad.reason))
 }
@@ -185,15 +193,15 @@ fn unusable(path: &Path, line: usize, reason: &str) -> CertificateError {
     CertificateError::Unusable { path: path.into(), reason: format!("line {line}: {reason}") }
 }
 
-fn foreign(path: &Path, line: usize, label: &str) -> CertificateError {
-    unusable(path, line, &format!("`{label}` is neither a certificate nor a key, and would not be used"))
+fn unexpected_block(path: &Path, line: usize, label: &str) -> CertificateError {
+    unusable(path, line, &format!("`{label}` is neither a certificate nor a private key: remove it"))
 }
 
 fn read(path: &Path) -> Result<Vec<u8>, CertificateError> {
     std::fs::read(path).map_err(|source| CertificateError::Unreadable { path: path.into(), source })
 }
 
-/// When a certificate ends; long ago for what is none.
+/// End of a certificate's validity; the epoch if it cannot be parsed.
 fn expiry(certificate: &CertificateDer<'_>) -> SystemTime {
     let parsed = x509_parser::parse_x509_certificate(certificate);
     let end = parsed.map_or(0, |(_, certificate)| certificate.validity().not_after.timestamp());

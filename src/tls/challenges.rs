@@ -1,4 +1,4 @@
-//! What is shown to a CA that looks whether a name leads here.
+//! Responses to ACME challenges, by which a CA validates names.
 
 use std::{
     collections::HashMap,
@@ -15,84 +15,84 @@ use crate::{
     tls::{self, self_signed},
 };
 
-/// Where tokens are asked for (RFC 8555 §8.3).
-const PLACE: &str = "/.well-known/acme-challenge/";
+/// Path prefix of HTTP-01 tokens (RFC 8555 §8.3).
+const PATH_PREFIX: &str = "/.well-known/acme-challenge/";
 
-/// What a CA that makes a handshake offers alone (RFC 8737 §3).
+/// Only ALPN protocol that a CA offers in a TLS-ALPN-01 handshake (RFC 8737 §3).
 const PROTOCOL: &[u8] = b"acme-tls/1";
 
-/// What can be shown now.
+/// Pending challenges.
 #[derive(Debug, Default)]
-pub(crate) struct Challenges(Mutex<Shown>);
+pub(crate) struct Challenges(Mutex<Pending>);
 
 #[derive(Debug, Default)]
-struct Shown {
-    /// What is answered for a token.
+struct Pending {
+    /// Response bodies by token.
     tokens: HashMap<String, String>,
-    /// The handshake for a name.
+    /// TLS configurations by name.
     names: HashMap<String, Arc<ServerConfig>>,
 }
 
-/// Shown until dropped.
-pub(crate) struct Showing<'a> {
+/// Guard of a pending challenge, which is removed on drop.
+pub(crate) struct ChallengeGuard<'a> {
     challenges: &'a Challenges,
-    what: What,
+    id: ChallengeId,
 }
 
-enum What {
+enum ChallengeId {
     Token(String),
     Name(String),
 }
 
 impl Challenges {
-    /// The answer for a CA that asks for a token.
+    /// Response to a CA's request for a token, if it is pending.
     pub(crate) fn answer(&self, request: &RequestHead) -> Option<Response> {
-        let token = std::str::from_utf8(request.target.path()).ok()?.strip_prefix(PLACE)?;
-        let answer = self.shown().tokens.get(token)?.clone();
-        let of_bytes = HeaderValue::from_static("application/octet-stream");
+        let token = std::str::from_utf8(request.target.path()).ok()?.strip_prefix(PATH_PREFIX)?;
+        let response = self.pending().tokens.get(token)?.clone();
+        let content_type = HeaderValue::from_static("application/octet-stream");
         matches!(request.method, Method::GET | Method::HEAD)
-            .then(|| Response::text(StatusCode::OK, of_bytes, answer))
+            .then(|| Response::text(StatusCode::OK, content_type, response))
     }
 
-    /// The handshake for a CA that asks for one.
+    /// TLS configuration for a CA's handshake, if its name is pending.
     pub(crate) fn handshake(&self, hello: &ClientHello<'_>) -> Option<Arc<ServerConfig>> {
         let is_challenge = hello.alpn().is_some_and(|mut offered| offered.any(|one| one == PROTOCOL));
-        is_challenge.then(|| self.shown().names.get(hello.server_name()?).cloned())?
+        is_challenge.then(|| self.pending().names.get(hello.server_name()?).cloned())?
     }
 
-    /// Shows a token.
-    pub(crate) fn show_token(&self, token: &str, key: &KeyAuthorization) -> Showing<'_> {
-        self.shown().tokens.insert(token.to_owned(), key.as_str().to_owned());
-        Showing { challenges: self, what: What::Token(token.to_owned()) }
+    /// Adds an HTTP-01 challenge.
+    pub(crate) fn add_token(&self, token: &str, key: &KeyAuthorization) -> ChallengeGuard<'_> {
+        self.pending().tokens.insert(token.to_owned(), key.as_str().to_owned());
+        ChallengeGuard { challenges: self, id: ChallengeId::Token(token.to_owned()) }
     }
 
-    /// Shows a certificate for a name that says it was made for this order.
+    /// Adds a TLS-ALPN-01 challenge: a certificate for the name that contains the digest of the key authorization.
     ///
     /// # Errors
     ///
-    /// When none can be made.
-    pub(crate) fn show_name(&self, name: &str, key: &KeyAuthorization) -> Result<Showing<'_>, String> {
+    /// The certificate cannot be created.
+    pub(crate) fn add_name(&self, name: &str, key: &KeyAuthorization) -> Result<ChallengeGuard<'_>, String> {
         let key = self_signed::for_challenge(name, key.digest().as_ref())?;
         let config = ServerConfig::builder_with_provider(tls::provider());
         let config = config.with_safe_default_protocol_versions().map_err(|error| error.to_string())?;
         let resolver = Arc::new(SingleCertAndKey::from(key));
         let mut config = config.with_no_client_auth().with_cert_resolver(resolver);
         config.alpn_protocols = vec![PROTOCOL.to_vec()];
-        self.shown().names.insert(name.to_owned(), Arc::new(config));
-        Ok(Showing { challenges: self, what: What::Name(name.to_owned()) })
+        self.pending().names.insert(name.to_owned(), Arc::new(config));
+        Ok(ChallengeGuard { challenges: self, id: ChallengeId::Name(name.to_owned()) })
     }
 
-    fn shown(&self) -> MutexGuard<'_, Shown> {
+    fn pending(&self) -> MutexGuard<'_, Pending> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-impl Drop for Showing<'_> {
+impl Drop for ChallengeGuard<'_> {
     fn drop(&mut self) {
-        let mut shown = self.challenges.shown();
-        match &self.what {
-            What::Token(token) => drop(shown.tokens.remove(token)),
-            What::Name(name) => drop(shown.names.remove(name)),
+        let mut pending = self.challenges.pending();
+        match &self.id {
+            ChallengeId::Token(token) => drop(pending.tokens.remove(token)),
+            ChallengeId::Name(name) => drop(pending.names.remove(name)),
         }
     }
 }

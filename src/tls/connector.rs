@@ -1,4 +1,4 @@
-//! TLS towards servers: under which name they are asked, and whose word counts for who they are.
+//! TLS client for upstream servers: server names and trusted CAs.
 
 use std::{io, net::IpAddr, sync::Arc};
 
@@ -25,40 +25,40 @@ use crate::{
     net::{Raw, Socket},
 };
 
-/// How the servers of an upstream are spoken to under TLS.
+/// TLS client for the servers of an upstream.
 #[derive(Debug)]
 pub(crate) struct TlsClient {
-    /// What it was made from.
+    /// Settings that it was created from.
     pub(crate) settings: UpstreamTls,
-    /// Or why no server can be believed.
+    /// Client configuration, or the reason why no server can be trusted.
     config: Result<Arc<ClientConfig>, String>,
 }
 
 impl TlsClient {
-    /// Reads the authorities. Blocks.
+    /// Creates a client. Reads the CA file. Blocks.
     pub(crate) fn new(settings: &UpstreamTls) -> Self {
         let config = config(settings).map(Arc::new);
         if let Err(error) = &config {
-            tracing::error!("servers cannot be spoken to under TLS: {error}");
+            tracing::error!("cannot connect to upstream servers over TLS: {error}");
         }
         Self { settings: settings.clone(), config }
     }
 
-    /// Shakes hands with a server that the file calls `host`.
+    /// Performs the handshake with a server whose configured name is `host`.
     ///
     /// # Errors
     ///
-    /// When it is not who it should be, or speaks no TLS.
+    /// The certificate is not valid for the server, or the handshake fails.
     pub(crate) async fn connect(&self, raw: Raw, host: &str) -> io::Result<Socket> {
         let stream = self.stream(raw, host).await?;
         Ok(Socket::Tls(Box::new(TlsStream::Client(stream))))
     }
 
-    /// The same over anything.
+    /// Performs the handshake over any stream.
     ///
     /// # Errors
     ///
-    /// As [`connect`](Self::connect).
+    /// Same as [`connect`](Self::connect).
     pub(crate) async fn stream<S>(&self, stream: S, host: &str) -> io::Result<client::TlsStream<S>>
     where
         S: AsyncRead + AsyncWrite + Unpin,
@@ -66,11 +66,11 @@ impl TlsClient {
         TlsConnector::from(self.config()?).connect(self.name(host)?, stream).await
     }
 
-    /// The same for whoever may block: the handshake comes with the first bytes.
+    /// Session for blocking I/O: the handshake happens with the first bytes.
     ///
     /// # Errors
     ///
-    /// When its name is none.
+    /// `host` is not a valid server name.
     pub(crate) fn session(&self, host: &str) -> io::Result<ClientConnection> {
         ClientConnection::new(self.config()?, self.name(host)?).map_err(io::Error::other)
     }
@@ -82,7 +82,7 @@ impl TlsClient {
     fn name(&self, host: &str) -> io::Result<ServerName<'static>> {
         let name = self.settings.server_name.as_deref().unwrap_or(host);
         let invalid =
-            |_| io::Error::new(io::ErrorKind::InvalidInput, format!("{name:?} is no name of a server"));
+            |_| io::Error::new(io::ErrorKind::InvalidInput, format!("{name:?} is not a valid server name"));
         match name.parse::<IpAddr>() {
             Ok(address) => Ok(ServerName::from(address)),
             Err(_) => ServerName::try_from(name.to_owned()).map_err(invalid),
@@ -97,10 +97,10 @@ fn config(settings: &UpstreamTls) -> Result<ClientConfig, String> {
     let verifier: Arc<dyn ServerCertVerifier> = match &settings.ca {
         _ if !settings.verify => Arc::new(Known { certificates: None, others: None, provider: provider() }),
         ca => {
-            let said = |error: CertificateError| error.to_string();
-            let known = ca.as_deref().map(certificates).transpose().map_err(said)?;
+            let to_text = |error: CertificateError| error.to_string();
+            let known = ca.as_deref().map(certificates).transpose().map_err(to_text)?;
             let roots = match (ca, known.clone()) {
-                (Some(ca), Some(known)) => Arc::new(roots(ca, known).map_err(said)?),
+                (Some(ca), Some(known)) => Arc::new(roots(ca, known).map_err(to_text)?),
                 _ => roots_of_the_system()?,
             };
             let others = WebPkiServerVerifier::builder_with_provider(roots, provider()).build();
@@ -115,10 +115,10 @@ fn config(settings: &UpstreamTls) -> Result<ClientConfig, String> {
     Ok(config)
 }
 
-/// The authorities of this machine, as they were read last: there are hundreds of them, the same for all upstreams.
+/// CAs of the system, as read last. There are hundreds of them, shared by all upstreams.
 static SYSTEM: ArcSwapOption<RootCertStore> = ArcSwapOption::const_empty();
 
-/// Reads the authorities of this machine, for all connectors that are made from now on. Blocks.
+/// Reads the CAs of the system for all connectors created from now on. Blocks.
 pub(crate) fn read_system_roots() {
     let mut roots = RootCertStore::empty();
     roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
@@ -130,14 +130,14 @@ fn roots_of_the_system() -> Result<Arc<RootCertStore>, String> {
         read_system_roots();
     }
     let roots = SYSTEM.load_full().filter(|roots| !roots.is_empty());
-    roots.ok_or_else(|| "this machine knows no authorities; name some with `ca`".into())
+    roots.ok_or_else(|| "the system has no CA certificates; set `ca` to a file with some".into())
 }
 
-/// Believes servers whose own certificate is in the file, whatever it says, and those that authorities vouch for. What a
-/// server signs must be signed by its key in any case.
+/// Verifier that trusts servers whose own certificate is in the file, whatever it contains, and those with a
+/// certificate from a trusted CA. Handshake signatures are verified with the certificate's key in any case.
 #[derive(Debug)]
 struct Known {
-    /// `None` when everybody is believed, as the file says (`verify = false`).
+    /// Certificates from the file; `None` when every server is trusted (`verify = false`).
     certificates: Option<Vec<CertificateDer<'static>>>,
     others: Option<Arc<WebPkiServerVerifier>>,
     provider: Arc<CryptoProvider>,

@@ -1,7 +1,7 @@
-//! TLS: certificates, who is shown which, and what each connection has agreed on.
+//! TLS: certificates, their selection by server name, and the parameters of each connection.
 //!
-//! A connection shows a name ([`names`]), gets the certificate of its site ([`certificate`]), and is as trustworthy as
-//! the site asks. Files are read at each reload and when they change ([`watch`]).
+//! A client sends a server name ([`names`]), gets the certificate of that site ([`certificate`]), and must present a
+//! certificate of its own if the site requires one. Files are read at each reload and when they change ([`watch`]).
 
 mod certificate;
 mod challenges;
@@ -17,8 +17,8 @@ use rustls::{crypto::CryptoProvider, server::Acceptor};
 use tokio::{io::AsyncWriteExt as _, time::timeout};
 use tokio_rustls::{LazyConfigAcceptor, TlsStream};
 
-pub(crate) use certificate::{CertificateError, authorities, identity};
-pub(crate) use challenges::{Challenges, Showing};
+pub(crate) use certificate::{CertificateError, authorities, read_key_pair};
+pub(crate) use challenges::{ChallengeGuard, Challenges};
 pub(crate) use connector::{TlsClient, read_system_roots};
 pub(crate) use names::CertificateMap;
 pub(crate) use watch::Certificates;
@@ -28,19 +28,19 @@ use crate::{
     net::{Raw, Socket},
 };
 
-/// What a connection has agreed on.
+/// Parameters negotiated for a connection.
 #[derive(Debug)]
 pub struct TlsSession {
-    /// The version that is spoken.
+    /// Protocol version.
     pub version: TlsVersion,
-    /// The name of the cipher suite.
+    /// Name of the cipher suite.
     pub cipher: &'static str,
-    /// Whose certificates the client was asked for, and has shown one where it has to.
+    /// Client authentication settings of the connection; a required certificate has been verified.
     pub client: Option<Arc<ClientTls>>,
 }
 
 impl TlsSession {
-    /// The version and the cipher suite.
+    /// Protocol version and cipher suite.
     pub(crate) fn used(&self) -> (TlsVersion, &'static str) {
         (self.version, self.cipher)
     }
@@ -48,24 +48,24 @@ impl TlsSession {
 
 /// A connection after its handshake.
 pub(crate) struct Secured {
-    /// It, encrypted.
+    /// Encrypted socket.
     pub(crate) socket: Socket,
-    /// What was agreed on.
+    /// Negotiated parameters.
     pub(crate) facts: Arc<TlsSession>,
-    /// The next protocol is HTTP/2 (RFC 7301).
+    /// Whether HTTP/2 was negotiated (ALPN, RFC 7301).
     pub(crate) is_h2: bool,
 }
 
-/// The cryptography: of AWS-LC, whose key exchange is also safe from quantum computers (X25519MLKEM768).
+/// Cryptography provider: AWS-LC, whose key exchange also resists quantum computers (X25519MLKEM768).
 pub(crate) fn provider() -> Arc<CryptoProvider> {
     Arc::new(rustls::crypto::aws_lc_rs::default_provider())
 }
 
-/// Shakes hands with a client that has connected to `listener`, within so long.
+/// Performs the handshake with a client of `listener`, within a time limit.
 ///
 /// # Errors
 ///
-/// What the client has done wrong, or that it took too long.
+/// The handshake fails or times out.
 pub(crate) async fn accept(
     socket: Raw,
     names: &CertificateMap,
@@ -76,12 +76,12 @@ pub(crate) async fn accept(
     let handshake = async {
         let hello = LazyConfigAcceptor::new(Acceptor::default(), socket).await?;
         if let Some(config) = challenges.handshake(&hello.client_hello()) {
-            // The CA has seen what it wanted, and sends nothing (RFC 8737 §3).
+            // The CA has validated the name in the handshake, and sends nothing (RFC 8737 §3).
             hello.into_stream(config).await?.shutdown().await?;
-            return Err(io::Error::other("a CA has looked whether a name leads here"));
+            return Err(io::Error::other("TLS-ALPN-01 challenge completed"));
         }
         let entry = names.find(listener, hello.client_hello().server_name());
-        let entry = entry.ok_or_else(|| io::Error::other("there is no certificate for this name"))?;
+        let entry = entry.ok_or_else(|| io::Error::other("no certificate for this server name"))?;
         let client = entry.client.clone();
         let stream = hello.into_stream(Arc::clone(&entry.config)).await?;
         let (_, session) = stream.get_ref();
@@ -105,6 +105,6 @@ pub(crate) async fn accept(
     };
     match timeout(within, handshake).await {
         Ok(secured) => secured,
-        Err(_) => Err(io::Error::new(io::ErrorKind::TimedOut, "the handshake took too long")),
+        Err(_) => Err(io::Error::new(io::ErrorKind::TimedOut, "the TLS handshake timed out")),
     }
 }

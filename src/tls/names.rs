@@ -1,4 +1,4 @@
-//! From the name that a client asks for to the certificate that it is shown.
+//! Certificate selection by server name (SNI).
 
 use std::{
     collections::HashMap,
@@ -17,31 +17,31 @@ use rustls::{
 use super::{
     CertificateError,
     certificate::{CertifiedKeyPair, certificates, roots},
-    identity, provider,
+    provider, read_key_pair,
 };
 use crate::{
     config::{AcmeSite, Address, ClientTls, Config, Listen, Tls, TlsVersion},
     route::HostMap,
 };
 
-/// Sessions that are kept for clients that take no tickets.
+/// Most TLS sessions cached for clients that do not support tickets.
 const SESSIONS: usize = 4096;
 
-/// The certificates of all sites, arranged for lookup.
+/// Certificates of all sites, indexed for lookup.
 #[derive(Debug, Default)]
 pub(crate) struct CertificateMap {
     hosts: HostMap,
-    /// By the place of the site in the file.
+    /// Certificates by index of the site in the configuration.
     sites: Vec<Option<Arc<SiteCertificate>>>,
-    /// For names that no site with a certificate has.
+    /// Default for names of no site with a certificate.
     default: Option<Arc<SiteCertificate>>,
-    /// Those of listeners, in place of that.
+    /// Defaults of listeners, which take precedence.
     listeners: HashMap<Address, Arc<SiteCertificate>>,
-    /// All of them, in the order of [`settings`].
+    /// Entries in the order of [`settings`].
     entries: Vec<Arc<SiteCertificate>>,
 }
 
-/// What the configuration says of certificates, with the name of each: those of sites, then those of listeners.
+/// Certificate settings of a configuration, each with its label: first those of sites, then those of listeners.
 pub(super) fn settings(config: &Config) -> impl Iterator<Item = (String, &Tls)> {
     let sites = config.sites.iter().filter_map(|site| Some((site.name.clone(), site.tls.as_ref()?)));
     sites.chain(config.listen.iter().filter_map(|listen| Some((listen.address.to_string(), own(listen)?))))
@@ -51,30 +51,30 @@ fn own(listen: &Listen) -> Option<&Tls> {
     listen.tls.as_ref()?.own.as_ref()
 }
 
-/// A certificate, and how connections that are shown it are made.
+/// A certificate, and the settings of connections that use it.
 #[derive(Debug)]
 pub(crate) struct SiteCertificate {
-    /// The site, or the address of the listener.
+    /// Name of the site, or address of the listener.
     pub(crate) label: String,
     pub(crate) config: Arc<ServerConfig>,
-    /// Whose certificates clients are asked for.
+    /// Client authentication settings.
     pub(crate) client: Option<Arc<ClientTls>>,
     pub(crate) expires: SystemTime,
-    /// It stands in for one that a CA is to give.
-    pub(crate) stands_in: bool,
+    /// Whether the certificate is a placeholder for one that a CA has yet to issue.
+    pub(crate) is_placeholder: bool,
 }
 
-/// What the sessions of a connection may be taken up again by: nothing that asks clients for anything else.
+/// Session cache and ticket keys. Sessions can be resumed only under the same client authentication settings.
 #[derive(Clone)]
 struct Sessions {
     tickets: Arc<dyn ProducesTickets>,
     storage: Arc<dyn StoresServerSessions>,
 }
 
-/// What connections have in common that trust the same: the least version, and the authorities.
+/// Settings that connections must share to resume each other's sessions: the least version, and the trusted CAs.
 type ClientTrust = (TlsVersion, Option<(u64, bool)>);
 
-/// The keys of tickets, which live as long as the process: they are renewed every six hours, and each lasts for twelve.
+/// Ticket keys, which live as long as the process. They are renewed every six hours, and each is valid for twelve.
 #[derive(Default)]
 pub(crate) struct Tickets(Mutex<HashMap<ClientTrust, Sessions>>);
 
@@ -83,13 +83,13 @@ impl CertificateMap {
     ///
     /// # Errors
     ///
-    /// The first that cannot be used.
+    /// The first certificate that cannot be used.
     pub(crate) fn read(config: &Config, tickets: &Tickets) -> Result<Self, CertificateError> {
         let entries = settings(config).map(|(label, tls)| entry(&label, tls, tickets).map(Arc::new));
         Ok(Self::new(config, entries.collect::<Result<_, _>>()?))
     }
 
-    /// Arranges the entries of [`settings`].
+    /// Indexes the entries of [`settings`].
     fn new(config: &Config, entries: Vec<Arc<SiteCertificate>>) -> Self {
         let hosts = HostMap::new(config.sites.iter().map(|site| &site.hosts[..]));
         let mut rest = entries.iter().cloned();
@@ -103,7 +103,7 @@ impl CertificateMap {
         Self { hosts, sites, default, listeners, entries }
     }
 
-    /// The same with the entries that `read` gives by their places; the others stay.
+    /// Copy with the entries in `read` replaced, by index; the others stay.
     pub(super) fn with(&self, config: &Config, read: Vec<(usize, Arc<SiteCertificate>)>) -> Self {
         let mut entries = self.entries.clone();
         for (place, entry) in read {
@@ -114,30 +114,31 @@ impl CertificateMap {
         Self::new(config, entries)
     }
 
-    /// The entry of a place in [`settings`].
+    /// Entry at an index of [`settings`].
     pub(super) fn entry(&self, place: usize) -> Option<&Arc<SiteCertificate>> {
         self.entries.get(place)
     }
 
-    /// What a client of this listener is shown that asks for this name, or for none.
+    /// Certificate for a client of this listener that sends this server name, or none.
     pub(crate) fn find(&self, listener: &Address, name: Option<&str>) -> Option<&Arc<SiteCertificate>> {
         let site =
             name.and_then(|name| self.hosts.find(name)).and_then(|site| self.sites.get(site)?.as_ref());
         site.or_else(|| self.listeners.get(listener)).or(self.default.as_ref())
     }
 
-    /// Every certificate.
+    /// Iterates over all certificates.
     pub(crate) fn entries(&self) -> impl Iterator<Item = &SiteCertificate> {
         self.entries.iter().map(|entry| &**entry)
     }
 }
 
 pub(super) fn entry(label: &str, tls: &Tls, tickets: &Tickets) -> Result<SiteCertificate, CertificateError> {
-    let (CertifiedKeyPair { key, expires }, stands_in) = match (identity(&tls.cert, &tls.key), &tls.acme) {
-        (Err(error), Some(acme)) => (stand_in(label, tls, acme, &error)?, true),
-        (read, _) => (read?, false),
-    };
-    let (verifier, asked) = match &tls.client {
+    let (CertifiedKeyPair { key, expires }, is_placeholder) =
+        match (read_key_pair(&tls.cert, &tls.key), &tls.acme) {
+            (Err(error), Some(acme)) => (placeholder(label, tls, acme, &error)?, true),
+            (read, _) => (read?, false),
+        };
+    let (verifier, client_auth) = match &tls.client {
         None => (WebPkiClientVerifier::no_client_auth(), None),
         Some(client) => {
             let (verifier, text) = verifier(client)?;
@@ -157,7 +158,7 @@ pub(super) fn entry(label: &str, tls: &Tls, tickets: &Tickets) -> Result<SiteCer
         .map_err(unusable)?
         .with_client_cert_verifier(verifier)
         .with_cert_resolver(Arc::new(SingleCertAndKey::from(key)));
-    let sessions = tickets.of((tls.min_version, asked)).map_err(unusable)?;
+    let sessions = tickets.of((tls.min_version, client_auth)).map_err(unusable)?;
     (config.ticketer, config.session_storage) = (sessions.tickets, sessions.storage);
     config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
     Ok(SiteCertificate {
@@ -165,12 +166,12 @@ pub(super) fn entry(label: &str, tls: &Tls, tickets: &Tickets) -> Result<SiteCer
         config: Arc::new(config),
         client: tls.client.clone().map(Arc::new),
         expires,
-        stands_in,
+        is_placeholder,
     })
 }
 
-/// What is shown until a CA has given a certificate. It has ended long ago: metrics are to tell that there is none.
-fn stand_in(
+/// Placeholder until a CA has issued a certificate. It has expired long ago, so that metrics show that there is none.
+fn placeholder(
     label: &str,
     tls: &Tls,
     acme: &AcmeSite,
@@ -178,14 +179,14 @@ fn stand_in(
 ) -> Result<CertifiedKeyPair, CertificateError> {
     if !matches!(error, CertificateError::Unreadable { source, .. } if source.kind() == io::ErrorKind::NotFound)
     {
-        tracing::warn!(site = label, "{error}; another certificate is ordered");
+        tracing::warn!(site = label, "{error}; ordering a new certificate");
     }
-    let made = crate::tls::self_signed::stand_in(&acme.names);
+    let made = crate::tls::self_signed::placeholder(&acme.names);
     let unusable = |reason| CertificateError::Unusable { path: tls.cert.clone(), reason };
     made.map(|made| CertifiedKeyPair { expires: SystemTime::UNIX_EPOCH, ..made }).map_err(unusable)
 }
 
-/// What checks the certificates of clients, and a number that changes with the authorities.
+/// Verifier of client certificates, and a number that changes with the trusted CAs.
 fn verifier(client: &ClientTls) -> Result<(Arc<dyn ClientCertVerifier>, u64), CertificateError> {
     let authorities = certificates(&client.ca)?;
     let mut hasher = DefaultHasher::new();

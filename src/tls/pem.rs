@@ -1,5 +1,5 @@
-//! PEM (RFC 7468), read strictly: what a lenient parser skips (a part whose first line was joined to the last one of the
-//! part before it, half a part) is a certificate that its owner believes to be in use.
+//! Strict PEM parser (RFC 7468). A lenient parser skips malformed blocks, such as one whose first line was joined to
+//! the last line of the block before it, or half a block. The owner of such a certificate believes it to be in use.
 
 use base64::prelude::{BASE64_STANDARD, Engine as _};
 
@@ -7,21 +7,21 @@ const BEGIN: &str = "-----BEGIN ";
 const END: &str = "-----END ";
 const DASHES: &str = "-----";
 
-/// Longest word outside of parts that is taken for text and not for a line of a part without a beginning.
+/// Longest word outside of blocks that is treated as text, and not as a line of a block without a beginning.
 const LONGEST_WORD: usize = 47;
 
-/// A part of a file.
+/// Block of a file.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct PemBlock {
-    /// `CERTIFICATE`, for example.
+    /// Label, for example `CERTIFICATE`.
     pub(super) label: String,
-    /// What it holds.
+    /// Decoded content.
     pub(super) der: Vec<u8>,
-    /// Its first line, from 1.
+    /// Line number of its first line, from 1.
     pub(super) line: usize,
 }
 
-/// Why a file is no PEM.
+/// Error in a file.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
 #[error("line {line}: {reason}")]
 pub(super) struct Bad {
@@ -29,36 +29,36 @@ pub(super) struct Bad {
     pub(super) reason: String,
 }
 
-/// Reads all parts of a file. Text before a part is allowed (OpenSSL and authorities write names there), as are lines
-/// that begin with `#`.
+/// Parses all blocks of a file. Text before a block is allowed (OpenSSL and CAs write names there), as are lines that
+/// begin with `#`.
 pub(super) fn read(text: &[u8]) -> Result<Vec<PemBlock>, Bad> {
     let text = text.strip_prefix(b"\xef\xbb\xbf").unwrap_or(text);
-    let mut parts = Vec::new();
+    let mut blocks = Vec::new();
     let mut open: Option<OpenBlock> = None;
-    // A line of text that no part has followed yet.
+    // Line of text that no block has followed yet.
     let mut stray: Option<usize> = None;
     for (number, line) in text.split(|byte| *byte == b'\n').enumerate() {
         let number = number + 1;
         let bad = |reason: String| Err(Bad { line: number, reason });
         let line = line.trim_ascii();
-        if let Some(part) = &mut open {
+        if let Some(block) = &mut open {
             match std::str::from_utf8(line) {
                 Ok(line) if line.starts_with(END) => {
-                    if boundary(line, END) != Some(&part.label) {
-                        let (label, begun) = (&part.label, part.line);
+                    if boundary(line, END) != Some(&block.label) {
+                        let (label, first) = (&block.label, block.line);
                         return bad(format!(
-                            "this line must be `{END}{label}{DASHES}` (begun in line {begun}) and nothing else"
+                            "this line must be `{END}{label}{DASHES}` (first in line {first}) and nothing else"
                         ));
                     }
-                    parts.extend(open.take().map(OpenBlock::close).transpose()?);
+                    blocks.extend(open.take().map(OpenBlock::close).transpose()?);
                 }
                 Ok(line) if line.contains(DASHES) => {
-                    return bad(format!("a part begins before that of line {} ends", part.line));
+                    return bad(format!("a block begins before the one from line {} ends", block.line));
                 }
                 Ok(line) if line.contains(':') => {
-                    return bad("the part has headers, as encrypted keys have: decrypt it".into());
+                    return bad("the block has headers, like an encrypted key: decrypt it".into());
                 }
-                _ => part.base64.extend(line.iter().filter(|byte| !byte.is_ascii_whitespace())),
+                _ => block.base64.extend(line.iter().filter(|byte| !byte.is_ascii_whitespace())),
             }
             continue;
         }
@@ -70,26 +70,26 @@ pub(super) fn read(text: &[u8]) -> Result<Vec<PemBlock>, Bad> {
             }
             None if ["--BEGIN", "--END", "BEGIN CERTIFICATE"].iter().any(|mark| line.contains(mark)) => {
                 return bad(format!(
-                    "a line `{BEGIN}…{DASHES}` or `{END}…{DASHES}` must stand alone and whole"
+                    "a line `{BEGIN}…{DASHES}` or `{END}…{DASHES}` must be complete and alone on its line"
                 ));
             }
             None if line.is_empty() || line.starts_with('#') => {}
             None if line.split_whitespace().any(is_base64) => {
-                return bad("these are contents of a part without its first line".into());
+                return bad("base64 without the first line of its block".into());
             }
             None => stray = stray.or(Some(number)),
         }
     }
     match (open, stray) {
         (Some(OpenBlock { label, line, .. }), _) => {
-            Err(Bad { line, reason: format!("this part has no `{END}{label}{DASHES}`") })
+            Err(Bad { line, reason: format!("this block has no `{END}{label}{DASHES}`") })
         }
-        (None, Some(line)) => Err(Bad { line, reason: "nothing can be made of what stands here".into() }),
-        (None, None) => Ok(parts),
+        (None, Some(line)) => Err(Bad { line, reason: "unexpected text: no PEM block follows".into() }),
+        (None, None) => Ok(blocks),
     }
 }
 
-/// A part whose end is still to come.
+/// Block whose end has not been reached.
 struct OpenBlock {
     label: String,
     base64: Vec<u8>,
@@ -101,21 +101,21 @@ impl OpenBlock {
         let Self { label, base64, line } = self;
         match BASE64_STANDARD.decode(base64) {
             Ok(der) if !der.is_empty() => Ok(PemBlock { label, der, line }),
-            Ok(_) => Err(Bad { line, reason: "this part is empty".into() }),
+            Ok(_) => Err(Bad { line, reason: "this block is empty".into() }),
             Err(error) => {
-                Err(Bad { line, reason: format!("the part that begins here is not base64: {error}") })
+                Err(Bad { line, reason: format!("the block that begins here is not valid base64: {error}") })
             }
         }
     }
 }
 
-/// The label of a line that is a boundary and nothing else.
+/// Label of a line that consists of one boundary.
 fn boundary<'a>(line: &'a str, start: &str) -> Option<&'a str> {
     let label = line.strip_prefix(start)?.strip_suffix(DASHES)?;
     (!label.is_empty() && !label.contains(DASHES)).then_some(label)
 }
 
-/// Whether a word looks like a line of base64. Lines under names (`====`) and digests in hexadecimal digits do not.
+/// Whether a word looks like a line of base64. Underlines of names (`====`) and digests in hexadecimal do not.
 fn is_base64(word: &str) -> bool {
     let digits = word.trim_end_matches('=');
     digits.len() > LONGEST_WORD
@@ -131,21 +131,21 @@ mod tests {
     const B: &str = "-----BEGIN B B-----\r\nBQY=\r\n-----END B B-----\r\n";
 
     fn labels(text: &str) -> Vec<String> {
-        read(text.as_bytes()).unwrap().into_iter().map(|part| part.label).collect()
+        read(text.as_bytes()).unwrap().into_iter().map(|block| block.label).collect()
     }
 
     #[test]
     fn parts_come_with_their_lines() {
-        let parts = read(format!("\n{A}{B}").as_bytes()).unwrap();
-        let part = |label: &str, der: &[u8], line| PemBlock { label: label.into(), der: der.into(), line };
-        assert_eq!(parts, [part("A", &[0, 1, 2, 3, 4], 2), part("B B", &[5, 6], 6)]);
+        let blocks = read(format!("\n{A}{B}").as_bytes()).unwrap();
+        let block = |label: &str, der: &[u8], line| PemBlock { label: label.into(), der: der.into(), line };
+        assert_eq!(blocks, [block("A", &[0, 1, 2, 3, 4], 2), block("B B", &[5, 6], 6)]);
     }
 
     #[test]
     fn text_may_stand_before_a_part() {
         let bag = "Bag Attributes\n    localKeyID: 01 02\nsubject=/CN=x\n";
         let named = "# The list\nSome Root CA\n============\n";
-        // As curl's bundle of authorities has them, certtool, and `openssl x509 -modulus`.
+        // Formats of curl's CA bundle, of certtool, and of `openssl x509 -modulus`.
         let long = format!("Some {}\n{}\n", "Name ".repeat(17), "=".repeat(85));
         let hex = format!("SHA256:\n\t{}\nModulus={}\n", "ab12".repeat(16), "AB12".repeat(128));
         for text in ["", bag, named, "# only a comment\n", &long, &hex] {

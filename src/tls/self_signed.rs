@@ -1,4 +1,4 @@
-//! Certificates that we make ourselves: one that stands in for that of the CA, and those of challenges.
+//! Self-signed certificates: placeholders, and those of TLS-ALPN-01 challenges.
 
 use rcgen::{CertificateParams, CustomExtension, DistinguishedName, DnType, KeyPair};
 use rustls::{
@@ -8,29 +8,29 @@ use rustls::{
 
 use crate::tls::{
     self,
-    certificate::{CertifiedKeyPair, new_identity},
+    certificate::{CertifiedKeyPair, key_pair_from_memory},
 };
 
-/// A certificate for these names that nobody believes.
+/// Creates a placeholder certificate for these names.
 ///
 /// # Errors
 ///
-/// When it cannot be made, as a sentence.
-pub(crate) fn stand_in(names: &[String]) -> Result<CertifiedKeyPair, String> {
+/// The certificate cannot be created.
+pub(crate) fn placeholder(names: &[String]) -> Result<CertifiedKeyPair, String> {
     let mut params = CertificateParams::new(names).map_err(|error| error.to_string())?;
     let mut who = DistinguishedName::new();
-    who.push(DnType::CommonName, "bowshock, until there is a certificate");
+    who.push(DnType::CommonName, "bowshock placeholder certificate");
     params.distinguished_name = who;
     let (certificate, key) = sign(&params)?;
-    new_identity(vec![certificate], key).map_err(|error| error.to_string())
+    key_pair_from_memory(vec![certificate], key).map_err(|error| error.to_string())
 }
 
-/// The certificate that answers a challenge (RFC 8737 §3).
+/// Creates the certificate for a TLS-ALPN-01 challenge (RFC 8737 §3).
 pub(crate) fn for_challenge(name: &str, digest: &[u8]) -> Result<CertifiedKey, String> {
     let mut params = CertificateParams::new([name.to_owned()]).map_err(|error| error.to_string())?;
     params.custom_extensions = vec![CustomExtension::new_acme_identifier(digest)];
     let (certificate, key) = sign(&params)?;
-    // Not as others are made: rustls would refuse an extension that must be understood.
+    // Built by hand: rustls would refuse the critical extension that it does not support.
     let key = tls::provider().key_provider.load_private_key(key).map_err(|error| error.to_string())?;
     Ok(CertifiedKey::new(vec![certificate], key))
 }

@@ -1,4 +1,4 @@
-//! Certificates in effect: read anew when their files change, and looked at before they end.
+//! Certificates in effect: reloaded when their files change, with warnings before they expire.
 
 use std::{
     collections::HashMap,
@@ -22,46 +22,47 @@ use crate::{
     tls::challenges::Challenges,
 };
 
-/// How often the files are looked at. Links that lead elsewhere (certbot's) are followed, so nothing else would see all.
-const EVERY: Duration = Duration::from_secs(5);
+/// Interval at which files are checked. Polling follows symlinks that are replaced (certbot's); file notifications
+/// would not see every such change.
+const CHECK_EVERY: Duration = Duration::from_secs(5);
 
-/// When a certificate that ends is told of.
-const SOON: Duration = Duration::from_secs(14 * 24 * 3600);
+/// Time before expiry at which warnings begin.
+const WARN_BEFORE: Duration = Duration::from_secs(14 * 24 * 3600);
 
-/// How often that is told.
-const AGAIN: Duration = Duration::from_secs(24 * 3600);
+/// Interval between warnings.
+const WARN_EVERY: Duration = Duration::from_secs(24 * 3600);
 
-/// The certificates in effect.
+/// Certificates in effect.
 pub(crate) struct Certificates {
     names: ArcSwap<CertificateMap>,
     tickets: Arc<Tickets>,
     source: Mutex<CertificateSource>,
-    /// Tells those who order certificates what is in effect.
+    /// Publishes the configuration in effect to the task that orders certificates.
     applied: watch::Sender<Option<Arc<Config>>>,
     challenges: Challenges,
     metrics: Arc<Metrics>,
 }
 
-/// Where they come from.
+/// Source of the certificates.
 #[derive(Default)]
 struct CertificateSource {
     config: Option<Arc<Config>>,
-    /// How the files of each entry looked before it was read; what could not be used is read again.
+    /// Stamps of each entry's files, taken before they were read. An entry that could not be used is read again.
     stamps: Vec<Vec<Stamp>>,
-    /// Why entries cannot be used that have changed, as it was told.
-    told: HashMap<usize, String>,
+    /// Errors of changed entries, as last logged.
+    logged_errors: HashMap<usize, String>,
 }
 
-/// What was read of a configuration, and how the files looked.
+/// Certificates read for a configuration, with the stamps of their files.
 pub(crate) struct Read {
     names: CertificateMap,
     stamps: Vec<Vec<Stamp>>,
 }
 
-/// By what a file is seen to have changed: also in place, with its size and time as before.
+/// Detects changes of a file, including changes in place that keep its size and time.
 type Stamp = Option<(u64, u64, [i64; 4], u64)>;
 
-/// An entry whose files have changed.
+/// Entry whose files have changed.
 struct Changed {
     place: usize,
     label: String,
@@ -81,29 +82,29 @@ impl Certificates {
         }
     }
 
-    /// Those in effect.
+    /// Certificates in effect.
     pub(crate) fn names(&self) -> Arc<CertificateMap> {
         self.names.load_full()
     }
 
-    /// What is shown to a CA that looks whether a name leads here.
+    /// Pending ACME challenges.
     pub(crate) fn challenges(&self) -> &Challenges {
         &self.challenges
     }
 
-    /// The configuration in effect.
+    /// Configuration in effect.
     pub(crate) fn applied(&self) -> watch::Receiver<Option<Arc<Config>>> {
         self.applied.subscribe()
     }
 
-    /// Reads those of a configuration; they take effect with [`apply`](Self::apply).
+    /// Reads the certificates of a configuration; they take effect with [`apply`](Self::apply).
     ///
     /// # Errors
     ///
-    /// The first that cannot be used.
+    /// The first certificate that cannot be used.
     pub(crate) async fn read(&self, config: &Config) -> Result<Read, CertificateError> {
         let (config, tickets) = (config.clone(), Arc::clone(&self.tickets));
-        // Looked at first: what changes in between is seen later.
+        // Stamps are taken first, so that a change in between is detected later.
         let read =
             move || Ok(Read { stamps: stamps(&config), names: CertificateMap::read(&config, &tickets)? });
         let read = tokio::task::spawn_blocking(read).await;
@@ -112,30 +113,32 @@ impl Certificates {
         })
     }
 
-    /// From now on these are shown.
+    /// Puts certificates into effect.
     pub(crate) fn apply(&self, config: &Config, read: Read) {
         let config = Some(Arc::new(config.clone()));
         *self.source() =
-            CertificateSource { stamps: read.stamps, config: config.clone(), told: HashMap::new() };
+            CertificateSource { stamps: read.stamps, config: config.clone(), logged_errors: HashMap::new() };
         self.replace(read.names);
         self.applied.send_replace(config);
     }
 
-    /// Looks after the files for ever.
+    /// Watches the files, for ever.
     pub(crate) async fn watch(self: Arc<Self>) {
-        let mut told: Option<SystemTime> = None;
+        let mut logged_errors: Option<SystemTime> = None;
         loop {
             self.refresh().await;
-            if told.is_none_or(|told| told.elapsed().unwrap_or_default() > AGAIN) {
-                told = Some(SystemTime::now());
-                self.names().entries().for_each(warn_of_end);
+            if logged_errors
+                .is_none_or(|logged_errors| logged_errors.elapsed().unwrap_or_default() > WARN_EVERY)
+            {
+                logged_errors = Some(SystemTime::now());
+                self.names().entries().for_each(warn_of_expiry);
             }
-            tokio::time::sleep(EVERY).await;
+            tokio::time::sleep(CHECK_EVERY).await;
         }
     }
 
-    /// Takes files that have changed. What cannot be used is told, and tried again the next time; meanwhile the
-    /// certificate before it stays, and others are taken.
+    /// Reloads files that have changed. An error is logged, and retried the next time; meanwhile the previous
+    /// certificate stays in effect, and other entries are reloaded.
     pub(crate) async fn refresh(&self) {
         let (config, stamps) = {
             let source = self.source();
@@ -156,24 +159,24 @@ impl Certificates {
         for Changed { place, label, stamps, read } in changed {
             let before = names.entry(place);
             match read {
-                // Its certificate is away, and is better than one that stands in.
-                Ok(entry) if entry.stands_in && before.is_some_and(|before| !before.stands_in) => {}
+                // The issued certificate has disappeared; the one in effect is better than a placeholder.
+                Ok(entry) if entry.is_placeholder && before.is_some_and(|before| !before.is_placeholder) => {}
                 Ok(entry) => {
-                    source.told.remove(&place);
+                    source.logged_errors.remove(&place);
                     if let Some(known) = source.stamps.get_mut(place) {
                         *known = stamps;
                     }
-                    tracing::info!(site = label, "certificates have changed and are in effect");
+                    tracing::info!(site = label, "certificate files have changed: reloaded");
                     taken.push((place, entry));
                 }
                 Err(error) => {
                     let error = error.to_string();
-                    if source.told.get(&place) != Some(&error) {
+                    if source.logged_errors.get(&place) != Some(&error) {
                         tracing::error!(
                             site = label,
-                            "certificates have changed and cannot be used; those before go on: {error}"
+                            "changed certificate files cannot be used; keeping the previous certificate: {error}"
                         );
-                        source.told.insert(place, error);
+                        source.logged_errors.insert(place, error);
                     }
                 }
             }
@@ -185,7 +188,7 @@ impl Certificates {
 
     fn replace(&self, names: CertificateMap) {
         self.metrics.certificates(names.entries().map(|entry| (entry.label.as_str(), entry.expires)));
-        names.entries().for_each(warn_of_end);
+        names.entries().for_each(warn_of_expiry);
         self.names.store(Arc::new(names));
     }
 
@@ -194,40 +197,37 @@ impl Certificates {
     }
 }
 
-fn warn_of_end(entry: &SiteCertificate) {
+fn warn_of_expiry(entry: &SiteCertificate) {
     let site = &entry.label;
-    if entry.stands_in {
-        return tracing::warn!(
-            site,
-            "it has no certificate yet: browsers refuse the site until the CA gives one"
-        );
+    if entry.is_placeholder {
+        return tracing::warn!(site, "no certificate yet: browsers reject the site until the CA issues one");
     }
     match entry.expires.duration_since(SystemTime::now()) {
-        Err(_) => tracing::error!(site, "its certificate has expired: browsers refuse the site"),
-        Ok(left) if left < SOON => {
-            tracing::warn!(site, "its certificate expires in {} days", left.as_secs() / (24 * 3600));
+        Err(_) => tracing::error!(site, "the certificate has expired: browsers reject the site"),
+        Ok(left) if left < WARN_BEFORE => {
+            tracing::warn!(site, "the certificate expires in {} days", left.as_secs() / (24 * 3600));
         }
         Ok(_) => {}
     }
 }
 
-/// How the files of all entries look.
+/// Stamps of the files of all entries.
 fn stamps(config: &Config) -> Vec<Vec<Stamp>> {
-    settings(config).map(|(_, tls)| look(tls)).collect()
+    settings(config).map(|(_, tls)| file_stamps(tls)).collect()
 }
 
-/// Reads the entries whose files look otherwise.
+/// Reads the entries whose stamps have changed.
 fn changed(config: &Config, before: &[Vec<Stamp>], tickets: &Tickets) -> Vec<Changed> {
     let entries = settings(config).enumerate().filter_map(|(place, (label, tls))| {
-        // Looked at first: what changes in between is seen later.
-        let stamps = look(tls);
+        // Stamps are taken first, so that a change in between is detected later.
+        let stamps = file_stamps(tls);
         let is_same = before.get(place) == Some(&stamps);
         (!is_same).then(|| Changed { place, read: entry(&label, tls, tickets).map(Arc::new), label, stamps })
     });
     entries.collect()
 }
 
-fn look(tls: &Tls) -> Vec<Stamp> {
+fn file_stamps(tls: &Tls) -> Vec<Stamp> {
     let ca = tls.client.as_ref().map(|client| client.ca.as_path());
     [tls.cert.as_path(), tls.key.as_path()].into_iter().chain(ca).map(stamp).collect()
 }

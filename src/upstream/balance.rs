@@ -1,65 +1,66 @@
-//! Which server gets a request: pure functions of what is known about each of them.
+//! Load balancing: pure functions that choose the server for a request.
 //!
-//! All ways of balancing choose among the same: servers that are usable, not full, no backups unless all others are
-//! out or have failed this request, and of these the least doubtful. They differ in what they do then.
+//! Every method chooses among the same candidates. A candidate is usable and not full. A backup is a candidate only
+//! while no other server is usable, or after this request has failed at all of them. Among those, only the servers
+//! with the fewest doubts remain; the methods differ in how they choose among these.
 
-/// A server as the choice sees it.
+/// Snapshot of a server for one choice.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Candidate {
-    /// What is in flight on it, in hundredths of a request.
+    /// Requests in flight, in hundredths of a request.
     pub load: u64,
-    /// Its share, in thousandths; at least 1.
+    /// Configured weight, in thousandths; at least 1.
     pub weight: u64,
-    /// Whether it can be used, as far as is known, and nobody has forbidden it.
+    /// Whether the server is up, as far as is known, and not draining.
     pub usable: bool,
-    /// Only for when no other is usable, or the request has failed at all of them.
+    /// A backup server: eligible only while no other server is usable, or after the request has failed at all others.
     pub backup: bool,
-    /// It has as many requests as it may have.
+    /// Whether the server has reached its `max_requests`.
     pub full: bool,
-    /// Why another server would be better.
+    /// Reasons to prefer another server.
     pub doubts: Doubts,
-    /// Its name as a number, for `hash`.
+    /// Hash of the server's label, for `hash`.
     pub id: u64,
-    /// What it is owed, for `round_robin`; goes from one choice to the next.
+    /// Accumulated weight for `round_robin`, carried from one choice to the next.
     pub credit: i64,
 }
 
 impl Candidate {
-    /// Whether backups wait for it to be out.
-    fn goes_before_backups(&self) -> bool {
+    /// Whether this server keeps the backups out of the choice.
+    fn blocks_backups(&self) -> bool {
         self.usable && !self.backup && !self.doubts.tried
     }
 }
 
-/// Why a server is only chosen when there is none with fewer doubts; the first weighs most.
+/// Reasons to avoid a server while another has fewer. Fields are in order of importance.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Doubts {
-    /// This request has failed there before.
+    /// Whether this request has already failed at the server.
     pub tried: bool,
-    /// It owes answers and begins none.
+    /// Passive health check: the server has responses outstanding and has begun none for a while.
     pub silent: bool,
-    /// It fails far more than its peers.
+    /// Passive health check: the server fails far more often than its peers.
     pub outlier: bool,
 }
 
-/// How to choose.
+/// Load-balancing method.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Method {
-    /// The fewest requests in flight for its weight, ties at random by weight.
+    /// Fewest requests in flight relative to the weight; ties are broken at random by weight.
     LeastConn,
-    /// In turn, by weight.
+    /// Smooth weighted round robin.
     RoundRobin,
-    /// The less loaded of two taken at random by weight.
+    /// Power of two choices: the less loaded of two servers drawn at random by weight.
     Random,
-    /// Always the same one for this key.
+    /// Rendezvous hashing: the same server for the same key.
     Hash(u64),
 }
 
-/// The place of the chosen candidate; `None` when every usable one is full or none is usable.
+/// Index of the chosen candidate; `None` when no usable candidate has room.
 ///
-/// `random(n)` gives a number below `n`.
+/// `random(n)` returns a number below `n`.
 pub fn choose(method: Method, candidates: &mut [Candidate], random: impl FnMut(u64) -> u64) -> Option<usize> {
-    let primary = candidates.iter().any(Candidate::goes_before_backups);
+    let primary = candidates.iter().any(Candidate::blocks_backups);
     let open = |candidate: &Candidate| candidate.usable && !candidate.full && !(primary && candidate.backup);
     let least =
         candidates.iter().filter(|candidate| open(candidate)).map(|candidate| candidate.doubts).min()?;
@@ -78,7 +79,7 @@ fn least_conn(
     mut random: impl FnMut(u64) -> u64,
 ) -> Option<usize> {
     let mut best: Option<(usize, &Candidate)> = None;
-    // The weights of those that tie with the best, itself included.
+    // Sum of the weights of the candidates that tie with the best, including the best.
     let mut tied = 0;
     for (place, candidate) in candidates.iter().enumerate().filter(|(_, candidate)| eligible(candidate)) {
         match best.map(|(_, best)| by_load(candidate, best)) {
@@ -98,21 +99,22 @@ fn least_conn(
     best.map(|(place, _)| place)
 }
 
-/// By load for the weight.
+/// Compares load relative to weight.
 fn by_load(a: &Candidate, b: &Candidate) -> std::cmp::Ordering {
-    // What servers say of their load may be large.
+    // Loads reported by servers may be large enough to overflow 64 bits.
     let product = |load: u64, weight: u64| u128::from(load) * u128::from(weight);
     product(a.load, b.weight).cmp(&product(b.load, a.weight))
 }
 
-/// Everyone is owed its weight at each choice; who is owed most is chosen, and pays for all. So a heavy server's turns
-/// are spread out between those of the others.
+/// Smooth weighted round robin. Each choice adds every candidate's weight to its credit; the candidate with the most
+/// credit is chosen and pays the total. The turns of a heavy server are therefore spread out between those of the
+/// others.
 fn round_robin(candidates: &mut [Candidate], eligible: impl Fn(&Candidate) -> bool) -> Option<usize> {
     let mut total = 0;
     let mut best: Option<(usize, i64)> = None;
     for (place, candidate) in candidates.iter_mut().enumerate() {
         if !candidate.usable {
-            // Who comes back has no arrears to catch up on.
+            // A server that returns does not catch up on the turns it missed.
             candidate.credit = 0;
         }
         if !eligible(candidate) {
@@ -130,7 +132,7 @@ fn round_robin(candidates: &mut [Candidate], eligible: impl Fn(&Candidate) -> bo
     Some(place)
 }
 
-/// The first of two is taken by weight alone, and keeps the request unless the second has less to do.
+/// Power of two choices. The first server is drawn by weight alone and is chosen unless the second is less loaded.
 fn two_choices(
     candidates: &[Candidate],
     eligible: impl Fn(&Candidate) -> bool,
@@ -156,11 +158,11 @@ fn two_choices(
     }
 }
 
-/// Every server draws a number for the key, larger ones more likely with its weight; the largest has it. When a server
-/// goes only its own keys move, and when one comes it takes its share from all alike.
+/// Rendezvous hashing. Each server draws a number for the key, weighted by its share; the largest number is chosen.
+/// Removing a server moves only its own keys; adding one takes an equal share from every other server.
 fn rendezvous(candidates: &[Candidate], eligible: impl Fn(&Candidate) -> bool, key: u64) -> Option<usize> {
     let score = |candidate: &Candidate| {
-        // Between 0 and 1, neither included: 53 bits are what a float holds.
+        // Strictly between 0 and 1: a float holds 53 bits.
         let drawn = ((mix(key ^ mix(candidate.id)) >> 11) as f64 + 0.5) / (1_u64 << 53) as f64;
         candidate.weight as f64 / -drawn.ln()
     };
@@ -170,7 +172,7 @@ fn rendezvous(candidates: &[Candidate], eligible: impl Fn(&Candidate) -> bool, k
         .map(|(place, _)| place)
 }
 
-/// A number for a text: the same in every process and version, so that several proxies agree (FNV-1a).
+/// Hash of a text (FNV-1a). Identical in every process and version, so that several proxies agree.
 pub fn hash(bytes: &[u8]) -> u64 {
     mix(bytes.iter().fold(0xcbf2_9ce4_8422_2325, |hash, byte| {
         (hash ^ u64::from(*byte)).wrapping_mul(0x0000_0100_0000_01b3)
@@ -254,7 +256,7 @@ mod tests {
         assert_eq!(hash(b"unix:/run/galaxy/gunicorn0.sock"), 2_070_062_817_558_452_411);
     }
 
-    /// How often each of `servers` is chosen of `times`, each request ending before the next.
+    /// Share of `times` choices that each of `servers` receives, when each request ends before the next.
     fn shares(method: impl Fn(u64) -> Method, servers: &mut [Candidate], times: u64) -> Vec<f64> {
         let mut random = fastrand::Rng::with_seed(7);
         let mut counts = vec![0; servers.len()];
@@ -303,10 +305,10 @@ mod tests {
                     let mut equals = others().filter(|server| server.doubts == chosen.doubts);
                     prop_assert!(equals.all(|server| by_load(&chosen, server).is_le()));
                 }
-                let primary = servers.iter().any(Candidate::goes_before_backups);
+                let primary = servers.iter().any(Candidate::blocks_backups);
                 prop_assert!(!(chosen.backup && primary));
             } else {
-                let primary = servers.iter().any(Candidate::goes_before_backups);
+                let primary = servers.iter().any(Candidate::blocks_backups);
                 prop_assert!(!servers.iter().any(|server| usable(server) && !(primary && server.backup)));
             }
         }
@@ -322,7 +324,7 @@ mod tests {
                 let chosen = choose(Method::LeastConn, &mut servers, |n| random.u64(0..n));
                 servers[chosen.unwrap()].load += 100;
             }
-            // Nobody has more than its share by a whole request.
+            // No server exceeds its share by a whole request.
             for server in &servers {
                 for other in &servers {
                     prop_assert!(server.load.saturating_sub(100) * other.weight <= other.load * server.weight);

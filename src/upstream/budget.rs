@@ -1,4 +1,5 @@
-//! How many requests may be sent again: a share of all, so that a sick upstream is not given its load several times.
+//! Retry budget: retries are limited to a share of all requests, so that a failing upstream does not receive several
+//! times its load.
 
 use std::time::Duration;
 
@@ -6,13 +7,13 @@ use tokio::time::Instant;
 
 use super::window::{Tally, Window};
 
-/// What is counted: the last one to two of these.
+/// Length of a counting interval. The budget covers the last one to two of them.
 const SPAN: Duration = Duration::from_secs(5);
 
-/// So many retries within two spans are always free: with few requests a share of them is next to nothing.
+/// Retries always allowed within two intervals: with few requests, a share of them is close to zero.
 const FREE: u64 = 100;
 
-/// Requests of late, and how many of them were retries.
+/// Requests in the window, and retries among them.
 #[derive(Debug)]
 pub(super) struct Budget(Window);
 
@@ -28,13 +29,13 @@ impl Budget {
         self.0.add(now, 1, 0);
     }
 
-    /// Whether one more may be sent again, at most `percent` of all.
+    /// Whether one more retry is allowed, at most `percent` of all requests.
     pub(super) fn has_left(&mut self, now: Instant, percent: u32) -> bool {
         let Tally { all: requests, marked: retries } = self.0.tally(now);
         percent > 0 && retries < FREE.max(requests * u64::from(percent) / 100)
     }
 
-    /// Counts a request that is sent again.
+    /// Counts a retry.
     pub(super) fn spend(&mut self, now: Instant) {
         self.0.add(now, 0, 1);
     }
@@ -44,7 +45,7 @@ impl Budget {
 mod tests {
     use super::*;
 
-    /// How many of `requests`, one each millisecond and all failing, are sent again.
+    /// Retries out of `requests` that arrive one per millisecond and all fail.
     fn retries(requests: u64, percent: u32) -> u64 {
         let (start, mut budget) = (Instant::now(), Budget::default());
         let mut retries = 0;

@@ -1,4 +1,4 @@
-//! Connections to servers, under TLS where their upstream says so.
+//! Connecting to servers, with TLS if the upstream is configured for it.
 
 use std::{io, sync::Arc, time::Duration};
 
@@ -14,11 +14,12 @@ use crate::{
     tls::TlsClient,
 };
 
-/// Connects to a server, handshake included where its upstream speaks `tls` ([`Upstream::tls`](super::Upstream::tls)).
+/// Connects to a server, including the TLS handshake if the upstream has `tls`
+/// ([`Upstream::tls`](super::Upstream::tls)).
 ///
 /// # Errors
 ///
-/// What the system says, that it is not who it should be, or that it took too long.
+/// The system's error, a certificate that does not match, or a timeout.
 pub(crate) async fn connect(
     server: &Server,
     tls: Option<&Arc<TlsClient>>,

@@ -1,4 +1,4 @@
-//! Connections to servers: made, kept for the next request of the same thread, and read and written.
+//! Connections to servers: connecting, the keep-alive pool of each thread, reading and writing.
 
 use std::{
     cell::RefCell,
@@ -19,40 +19,40 @@ use crate::{
     upstream::{self, lease::Lease, server::Server},
 };
 
-/// Connections that a thread keeps for one server at most.
-const KEPT: usize = 64;
+/// Most idle connections that a thread keeps per server.
+const MOST_IDLE: usize = 64;
 
-/// How often a thread looks for kept connections that have ended.
-const SWEEP: Duration = Duration::from_secs(1);
+/// Interval at which a thread closes idle connections that have ended.
+const SWEEP_EVERY: Duration = Duration::from_secs(1);
 
 /// A connection to a server.
 #[derive(Debug)]
 pub(crate) struct ServerConnection {
     socket: Socket,
     pub(crate) server: Arc<Server>,
-    /// Written, and not yet taken by the server.
+    /// Bytes written and not yet accepted by the kernel.
     pub(crate) outbound: BytesMut,
-    /// Read, and not yet looked at.
+    /// Bytes read and not yet consumed.
     rest: Option<(Buffer, Range<usize>)>,
-    /// How the server was spoken to under TLS, if it was.
+    /// TLS connector of the connection, if the connection is encrypted.
     tls: Option<Arc<TlsClient>>,
-    /// How long it may be kept for another request, if it may.
+    /// Longest time that the connection may stay idle for reuse; `None` if it may not be reused.
     most: Option<Duration>,
-    /// A write has been told that the server reset the connection.
+    /// A write has reported that the server reset the connection.
     was_reset: bool,
 }
 
-/// A connection that waits for another request.
+/// Idle connection kept for reuse.
 struct IdleConnection {
     socket: Socket,
-    /// How the server was spoken to under TLS, if it was.
+    /// TLS connector of the connection, if the connection is encrypted.
     tls: Option<Arc<TlsClient>>,
     since: Instant,
-    /// How long its server may be left waiting.
+    /// Longest time that the connection may stay idle.
     most: Duration,
 }
 
-/// The connections that a thread keeps, by their servers, which are few.
+/// Idle connections of a thread, by server. A list, because servers are few.
 #[derive(Default)]
 struct ConnectionPool {
     servers: Vec<(Arc<Server>, Vec<IdleConnection>)>,
@@ -64,18 +64,18 @@ thread_local! {
 }
 
 impl ServerConnection {
-    /// A kept one.
+    /// Takes an idle connection from the pool.
     pub(crate) fn reuse(lease: &Lease) -> Option<Self> {
         let (server, tls) = (lease.server(), lease.upstream().tls());
         let socket = POOL.with_borrow_mut(|pool| pool.take(server, tls.as_ref()))?;
         Some(Self::new(socket, tls, server))
     }
 
-    /// A new one.
+    /// Opens a new connection.
     ///
     /// # Errors
     ///
-    /// What the system says, or that it took too long.
+    /// The system's error, or a timeout.
     pub(crate) async fn connect(lease: &Lease) -> io::Result<Self> {
         let (server, within, tls) =
             (lease.server(), lease.settings().connect_timeout, lease.upstream().tls());
@@ -87,7 +87,7 @@ impl ServerConnection {
         Self { socket, server, outbound: BytesMut::new(), rest: None, tls, most: None, was_reset: false }
     }
 
-    /// It may be kept for another request, for so long.
+    /// Allows reuse of the connection after at most `most` of idle time.
     pub(crate) fn may_be_kept_for(&mut self, most: Duration) {
         self.most = Some(most);
     }
@@ -96,7 +96,7 @@ impl ServerConnection {
         self.most.is_some()
     }
 
-    /// Keeps it for another request, if it may be.
+    /// Returns the connection to the pool, if it may be reused.
     pub(crate) fn keep(mut self) {
         let is_over = self.rest.is_none() && self.outbound.is_empty();
         if let Some(most) = self.most.filter(|_| is_over && !self.socket.has_decrypted()) {
@@ -105,8 +105,8 @@ impl ServerConnection {
         }
     }
 
-    /// Sends what is written so far and then `bytes`. Whatever the server does not take is kept: when it is not ready,
-    /// the flush that follows sends it.
+    /// Writes pending output and then `bytes`. Bytes that the kernel does not accept are buffered: if the socket is
+    /// not ready, the next flush sends them.
     pub(crate) fn poll_offer(&mut self, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<()>> {
         let waiting = self.outbound.len();
         let sent = match self.socket.poll_send_both(cx, &self.outbound, bytes) {
@@ -119,7 +119,7 @@ impl ServerConnection {
         self.poll_flush(cx)
     }
 
-    /// Sends what is written so far.
+    /// Writes pending output.
     pub(crate) fn poll_flush(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         while !self.outbound.is_empty() {
             let sent = ready!(self.socket.poll_send(cx, &self.outbound, false));
@@ -129,11 +129,11 @@ impl ServerConnection {
         flushed.map(|flushed| flushed.inspect_err(|error| self.was_reset |= is_reset(error)))
     }
 
-    /// Reads more behind what is there and not yet looked at, which must be less than [`ROOM`]; the bytes read, at most
-    /// `most`, or 0 at the end of the stream.
+    /// Reads more behind the bytes not yet consumed, which must be fewer than [`ROOM`]. Returns the bytes read, at
+    /// most `most`, or 0 at the end of the stream.
     ///
-    /// The kernel reports a reset once: when a write has been told, the next read sees an end of the stream. That is an
-    /// error here all the same, or a response that ends with its connection would pass for complete.
+    /// The kernel reports a reset only once: after a write has reported it, the next read sees an end of the stream.
+    /// Here that read is an error too; otherwise a response that ends with its connection would pass for complete.
     pub(crate) fn poll_more(&mut self, cx: &mut Context<'_>, most: usize) -> Poll<io::Result<usize>> {
         let (mut buffer, mut range) = self.rest.take().unwrap_or_else(|| (Buffer::take(), BEFORE..BEFORE));
         if range.end == BEFORE + ROOM {
@@ -153,24 +153,24 @@ impl ServerConnection {
         }
     }
 
-    /// What is read and not yet looked at.
+    /// Bytes read and not yet consumed.
     pub(crate) fn rest(&self) -> &[u8] {
         self.rest.as_ref().map_or(&[], |(buffer, range)| &buffer[range.clone()])
     }
 
-    /// So much of it was looked at.
+    /// Consumes `bytes`.
     pub(crate) fn advance(&mut self, bytes: usize) {
         if let Some((buffer, range)) = self.rest.take() {
             self.unread(buffer, range.start + bytes..range.end);
         }
     }
 
-    /// Takes it, with its place in the buffer.
+    /// Takes the unconsumed bytes together with their buffer.
     pub(crate) fn take_rest(&mut self) -> Option<(Buffer, Range<usize>)> {
         self.rest.take()
     }
 
-    /// Puts back what is not looked at after all.
+    /// Puts back bytes that were not consumed.
     pub(crate) fn unread(&mut self, buffer: Buffer, range: Range<usize>) {
         if !range.is_empty() {
             self.rest = Some((buffer, range));
@@ -178,16 +178,17 @@ impl ServerConnection {
     }
 }
 
-/// Whether a failed write means that the server cut the connection short. After a broken pipe it had ended its stream in
-/// order before.
+/// Whether a failed write means that the server reset the connection. A broken pipe means that it had closed its
+/// stream in order before.
 fn is_reset(error: &io::Error) -> bool {
     error.kind() != io::ErrorKind::BrokenPipe
 }
 
 impl ConnectionPool {
-    /// A connection that is still there, the one that was used last: the others may end when they have waited enough.
+    /// The most recently used idle connection that is still open: the others may then reach their idle timeout.
     ///
-    /// A connection that was made under another `tls` is closed: since then a reload may have changed which server is believed.
+    /// A connection made with another TLS connector is closed: a reload may have changed which certificates are
+    /// trusted.
     fn take(&mut self, server: &Arc<Server>, tls: Option<&Arc<TlsClient>>) -> Option<Socket> {
         let (_, kept) = self.servers.iter_mut().find(|(known, _)| Arc::ptr_eq(known, server))?;
         while let Some(last) = kept.pop() {
@@ -205,7 +206,7 @@ impl ConnectionPool {
 
     fn keep(&mut self, server: Arc<Server>, new: IdleConnection) {
         match self.servers.iter_mut().find(|(known, _)| Arc::ptr_eq(known, &server)) {
-            Some((_, kept)) if kept.len() >= KEPT => {}
+            Some((_, kept)) if kept.len() >= MOST_IDLE => {}
             Some((_, kept)) => kept.push(new),
             None => self.servers.push((server, vec![new])),
         }
@@ -217,16 +218,16 @@ impl ConnectionPool {
 }
 
 impl IdleConnection {
-    /// Whether the server has closed it or said something that nobody has asked for, or it has waited for long enough.
+    /// Whether the server has closed the connection or sent unexpected bytes, or the idle timeout has passed.
     fn has_ended(&self, now: Instant) -> bool {
         self.socket.has_something() || now.saturating_duration_since(self.since) >= self.most
     }
 }
 
-/// Closes kept connections that have ended, until none is left.
+/// Closes idle connections that have ended, until none is left.
 async fn sweep() {
     loop {
-        tokio::time::sleep(SWEEP).await;
+        tokio::time::sleep(SWEEP_EVERY).await;
         let is_empty = POOL.with_borrow_mut(|pool| {
             let now = Instant::now();
             pool.servers.retain_mut(|(_, kept)| {

@@ -1,4 +1,4 @@
-//! Getting something from a server for an answer of ours, on a thread that may block.
+//! Blocking requests to an upstream for content that bowshock includes in its own responses.
 
 use std::{
     io::{self, Read, Write},
@@ -20,13 +20,13 @@ use crate::{
     message::{BodyFraming, RawHeaders, ResponseHead, write_fields},
 };
 
-/// How long a server is waited for at most: a thread waits that files are opened with too.
-const PATIENCE: Duration = Duration::from_secs(30);
+/// Longest wait for a server. The waiting thread belongs to the pool that also opens files.
+const MOST_HOLD: Duration = Duration::from_secs(30);
 
-/// Servers that are tried.
-const TRIES: usize = 4;
+/// Most servers that are tried.
+const MOST_TRIES: usize = 4;
 
-/// What is asked of an upstream.
+/// A request to an upstream.
 pub(crate) struct Fetch {
     upstream: Arc<Upstream>,
     request: BytesMut,
@@ -34,26 +34,26 @@ pub(crate) struct Fetch {
 }
 
 impl Fetch {
-    /// What a request says of who sends it and to whom.
+    /// Copies the request headers that identify the client and the host.
     pub(crate) fn who(received: &RawHeaders) -> HeaderMap {
-        const WHO: [HeaderName; 5] = [
+        const IDENTIFYING: [HeaderName; 5] = [
             header::HOST,
             header::AUTHORIZATION,
             header::COOKIE,
             header::USER_AGENT,
             HeaderName::from_static("x-api-key"),
         ];
-        let mut said = HeaderMap::new();
-        for name in &WHO {
+        let mut headers = HeaderMap::new();
+        for name in &IDENTIFYING {
             for value in received.values(name).filter_map(|value| HeaderValue::from_bytes(value).ok()) {
-                said.append(name, value);
+                headers.append(name, value);
             }
         }
-        said
+        headers
     }
 
-    /// Asks for `target` in the name of a client that has said `who` it is. The answer must say its length, or end with
-    /// the connection: as HTTP/1.0 is spoken, it has no chunks.
+    /// Prepares a request for `target` on behalf of the client that `who` identifies. It is sent as HTTP/1.0, so that
+    /// the response is not chunked: it has a length, or ends with the connection.
     pub(crate) fn new(
         upstream: Arc<Upstream>,
         target: &str,
@@ -69,23 +69,25 @@ impl Fetch {
         Self { upstream, request, runtime }
     }
 
-    /// Asks, waiting for a server if need be, and gives the body of its answer. Blocks.
+    /// Sends the request, waiting for a server if necessary, and returns the body of the response. Blocks.
     ///
     /// # Errors
     ///
-    /// When no server can be had, or it answers anything but 200.
+    /// No server is available, or the status is not 200.
     pub(crate) fn open(&self) -> io::Result<FetchedBody> {
-        let mut turn = Selection::default();
+        let mut selection = Selection::default();
         let mut last = io::Error::from(io::ErrorKind::NotConnected);
-        for _ in 0..TRIES {
-            let hold = self.upstream.settings().hold.min(PATIENCE);
-            let lease =
-                self.runtime.block_on(self.upstream.acquire(&mut turn, hold)).map_err(io::Error::other)?;
+        for _ in 0..MOST_TRIES {
+            let hold = self.upstream.settings().hold.min(MOST_HOLD);
+            let lease = self
+                .runtime
+                .block_on(self.upstream.acquire(&mut selection, hold))
+                .map_err(io::Error::other)?;
             match connect(&lease) {
-                Ok(stream) => return ask(stream, &self.request, lease),
+                Ok(stream) => return exchange(stream, &self.request, lease),
                 Err(error) => {
                     self.upstream.failed(lease.server(), health::why(&error));
-                    turn.avoid(lease.server());
+                    selection.avoid(lease.server());
                     last = error;
                 }
             }
@@ -121,7 +123,7 @@ fn connect(lease: &Lease) -> io::Result<Box<dyn FetchedStream>> {
     })
 }
 
-fn ask(mut stream: Box<dyn FetchedStream>, request: &[u8], mut lease: Lease) -> io::Result<FetchedBody> {
+fn exchange(mut stream: Box<dyn FetchedStream>, request: &[u8], mut lease: Lease) -> io::Result<FetchedBody> {
     lease.connected();
     stream.write_all(request)?;
     lease.sent();
@@ -143,22 +145,24 @@ fn ask(mut stream: Box<dyn FetchedStream>, request: &[u8], mut lease: Lease) -> 
     let result = if outlier::is_failure(head.status) { Answered::Failed } else { Answered::Well };
     lease.answered(result, None);
     if head.status != StatusCode::OK {
-        return Err(io::Error::other(format!("the server answers {}", head.status.as_u16())));
+        return Err(io::Error::other(format!("the server responded with status {}", head.status.as_u16())));
     }
     let length = match head.framing(&Method::GET).map_err(io::Error::other)? {
         BodyFraming::Length(length) => Some(length),
         BodyFraming::UntilClose => None,
-        // Nobody who is spoken to in HTTP/1.0 may (RFC 9112 §6.1).
-        BodyFraming::Chunked(_) => return Err(io::Error::other("the answer is in chunks")),
+        // A response to an HTTP/1.0 request must not be chunked (RFC 9112 §6.1).
+        BodyFraming::Chunked(_) => {
+            return Err(io::Error::other("the response to an HTTP/1.0 request is chunked"));
+        }
     };
     Ok(FetchedBody { begun: io::Cursor::new(begun), stream, left: length, _lease: lease })
 }
 
-/// The body of an answer.
+/// Body of a response.
 pub(crate) struct FetchedBody {
     begun: io::Cursor<Vec<u8>>,
     stream: Box<dyn FetchedStream>,
-    /// Bytes that are still to come, if the server has said how many.
+    /// Bytes still to come, if the length is known.
     left: Option<u64>,
     _lease: Lease,
 }

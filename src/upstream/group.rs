@@ -1,4 +1,4 @@
-//! One upstream: its servers, and what is known of them at this moment.
+//! An upstream: its servers and their current state.
 
 use std::{
     sync::{Arc, Mutex, MutexGuard, PoisonError, atomic::Ordering},
@@ -15,7 +15,7 @@ use super::{
     lease::Held,
     names::ResolvedNames,
     outlier,
-    queue::{Queue, Waiter, Wish},
+    queue::{Preference, Queue, Waiter},
     server::ServerHealth,
     window::{Tally, Window},
 };
@@ -28,62 +28,62 @@ use crate::{
 
 /// A group of servers that serve the same requests.
 pub struct Upstream {
-    /// Its name in the configuration.
+    /// Name in the configuration.
     pub name: String,
     pub(super) settings: ArcSwap<config::UpstreamSettings>,
-    /// How its servers are spoken to under TLS, where they are.
+    /// TLS connector for the servers, if the upstream has `tls`.
     tls: ArcSwapOption<TlsClient>,
     state: Mutex<GroupState>,
     pub(super) metrics: HoldMetrics,
-    /// Has a server watched.
+    /// Starts the prober of a server.
     pub(super) watch: Watch,
 }
 
-/// Has a server of an upstream watched ([`health`](super::health)).
+/// Starts the prober of a server ([`health`](super::health)).
 pub(super) type Watch = Box<dyn Fn(&Arc<Upstream>, &Arc<Server>) + Send + Sync>;
 
-/// What changes together.
+/// State that changes together, under one lock.
 #[derive(Default)]
 pub(super) struct GroupState {
     pub(super) slots: Vec<Slot>,
-    /// Servers that have left the list with requests still on them; they come back with their counts.
+    /// Servers removed from the list while requests were in flight. If they are added again, they keep their counts.
     pub(super) retired: Vec<Arc<Server>>,
-    /// Where the host names among the servers lead.
+    /// Resolved addresses of the host names among the servers.
     pub(super) names: ResolvedNames,
-    /// Requests that wait for a server, or for a place on one.
+    /// Requests that wait for a server, or for a free place on one.
     pub(super) queue: Queue<Waiter>,
-    /// Requests for event streams and tunnels: they wait for a server only, and hold nobody else up.
+    /// Requests for event streams and tunnels. They wait only until a server is up, and do not delay other requests.
     pub(super) streams: Queue<Waiter>,
     pub(super) budget: Budget,
-    /// It is no longer configured: what is in flight ends, and nothing new begins.
+    /// The upstream is no longer configured: requests in flight finish, new ones are refused.
     pub(super) gone: bool,
-    /// The process ends: nobody waits any more.
+    /// The process is stopping: waiting requests are refused.
     pub(super) stopping: bool,
-    /// Room for the choice, so that it costs no allocation.
+    /// Scratch space for the choice, to avoid an allocation.
     candidates: Vec<Candidate>,
 }
 
-/// A server's place in the list, with what the configuration says of it.
+/// A server in the list, with its configuration and its balancing state.
 pub(super) struct Slot {
     pub(super) server: Arc<Server>,
-    /// The host name that it is an address of, as the file has it.
+    /// Host name that resolved to this server, as in the configuration.
     pub(super) name: Option<String>,
     pub(super) weight: u32,
     pub(super) backup: bool,
     pub(super) max_requests: Option<usize>,
-    /// What it is owed (`round_robin`).
+    /// Accumulated weight for `round_robin`.
     pub(super) credit: i64,
-    /// When it came, or came back (`slow_start`).
-    pub(super) returned: Option<Instant>,
-    /// It has just returned and others have not.
+    /// Time at which the server was added or recovered, for `slow_start`.
+    pub(super) recovered_at: Option<Instant>,
+    /// Limit while this server has just recovered and others may follow.
     pub(super) share: Option<Share>,
-    /// What became of requests on it.
+    /// Recent results of requests, for the passive health check.
     pub(super) results: Window,
-    /// How often others were chosen because it is an outlier, since its last turn.
+    /// Times that others were chosen because this server is an outlier, since its last turn.
     pub(super) passed_over: usize,
 }
 
-/// How many of those who wait a server that has just returned may have at once, while others may return too.
+/// Most waiting requests that a server that has just recovered may take at once, while other servers may recover too.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Share {
     until: Instant,
@@ -91,61 +91,61 @@ pub(super) struct Share {
     streams: Option<usize>,
 }
 
-/// A server, and what the configuration says of it.
+/// A server with its configuration.
 pub struct Standing {
     /// The server.
     pub server: Arc<Server>,
-    /// The host name that it is an address of, as the file has it.
+    /// Host name that resolved to this server, as in the configuration.
     pub name: Option<String>,
-    /// Its share of the load.
+    /// Configured weight.
     pub weight: u32,
-    /// Used only while no other can be.
+    /// Whether the server is a backup, used only while no other server is usable.
     pub backup: bool,
-    /// Most requests in flight on it.
+    /// Most requests in flight on the server.
     pub max_requests: Option<usize>,
 }
 
-/// What those who wait are waiting for.
+/// Reason why requests are waiting.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum WaitingFor {
-    /// No server can be used.
+    /// No server is usable.
     Servers,
-    /// Those that can be used have as many requests as they may have.
+    /// Every usable server has reached its `max_requests`.
     Places,
 }
 
-/// Why a server is chosen.
+/// Circumstance of a choice.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum DownReason {
-    /// For a request that has just arrived.
+pub(super) enum PickReason {
+    /// The request has just arrived.
     Arrived,
-    /// For one that has waited.
+    /// The request has waited in the queue.
     Waited,
-    /// For one that would be refused because all servers are down.
+    /// The request would be refused otherwise, because all servers are down.
     LastResort,
 }
 
-/// How long the first server to return leaves some of those who wait to the others: they are back in a moment, and
-/// should not find that it has everything.
-const OTHERS_RETURN: Duration = Duration::from_secs(2);
+/// Time during which the first server to recover leaves some waiting requests to the others. They usually follow at
+/// once, and should not find that the first has taken everything.
+const SHARE_TIME: Duration = Duration::from_secs(2);
 
-/// A weight of 1 as the choice counts, so that there is room below it for a server that starts slowly.
+/// A weight of 1 in units of the choice, which leaves room below it for slow start.
 const WHOLE: u64 = 1000;
 
-/// The least share of its weight that a server which starts slowly has.
+/// Smallest share of its weight during slow start, in thousandths.
 const LEAST: u64 = 10;
 
 impl Slot {
-    /// Whether it takes requests whenever it is up.
-    fn is_for_all(&self) -> bool {
+    /// Whether the server takes requests whenever it is up: neither a backup nor draining.
+    fn is_active_primary(&self) -> bool {
         !self.backup && !self.server.is_draining()
     }
 
-    /// Its weight at this moment, in thousandths.
+    /// Current weight, in thousandths.
     fn weight(&self, now: Instant, slow_start: Duration) -> u64 {
         let whole = u64::from(self.weight) * WHOLE;
-        let Some(returned) = self.returned else { return whole };
-        let age = now.saturating_duration_since(returned);
+        let Some(recovered_at) = self.recovered_at else { return whole };
+        let age = now.saturating_duration_since(recovered_at);
         if age >= slow_start {
             return whole;
         }
@@ -167,37 +167,37 @@ impl Upstream {
         })
     }
 
-    /// What the configuration says at present.
+    /// Current configuration.
     pub fn settings(&self) -> Arc<config::UpstreamSettings> {
         self.settings.load_full()
     }
 
-    /// How its servers are spoken to under TLS, where they are.
+    /// TLS connector for the servers, if the upstream has `tls`.
     pub(crate) fn tls(&self) -> Option<Arc<TlsClient>> {
         self.tls.load_full()
     }
 
-    /// From now on they are spoken to like this.
+    /// Replaces the TLS connector.
     pub(super) fn change_tls(&self, connector: Option<Arc<TlsClient>>) {
         self.tls.store(connector);
     }
 
-    /// Requests that wait.
+    /// Number of waiting requests.
     pub fn waiting(&self) -> usize {
         let state = self.lock();
         state.queue.len() + state.streams.len()
     }
 
-    /// What those who wait are waiting for; `None` when nobody waits.
+    /// Reason why requests are waiting; `None` when the queue is empty.
     pub fn waiting_for(&self) -> Option<WaitingFor> {
         let state = self.lock();
-        let asked = self.settings.load().health.is_some();
-        let usable = state.slots.iter().any(|slot| slot.server.is_usable(asked));
+        let health_checks = self.settings.load().health.is_some();
+        let usable = state.slots.iter().any(|slot| slot.server.is_usable(health_checks));
         let what = if usable { WaitingFor::Places } else { WaitingFor::Servers };
         state.has_waiting().then_some(what)
     }
 
-    /// Its servers at present, with what the configuration says of each.
+    /// Current servers with their configuration.
     pub fn servers(&self) -> Vec<Standing> {
         let describe = |slot: &Slot| {
             let Slot { weight, backup, max_requests, .. } = *slot;
@@ -207,7 +207,7 @@ impl Upstream {
         self.lock().slots.iter().map(describe).collect()
     }
 
-    /// The labels of servers that have left the list with requests still on them.
+    /// Labels of servers that were removed from the list and still have requests in flight.
     pub fn leaving(&self) -> Vec<String> {
         self.lock().retired.iter().map(|server| server.label.to_string()).collect()
     }
@@ -216,45 +216,49 @@ impl Upstream {
     pub(super) fn pick(
         self: &Arc<Self>,
         state: &mut GroupState,
-        wish: &Wish,
-        why: DownReason,
+        preference: &Preference,
+        reason: PickReason,
     ) -> Option<Lease> {
         let now = clock::now();
         let settings = self.settings.load_full();
-        let others_come =
-            state.slots.iter().any(|slot| slot.is_for_all() && slot.server.health() != ServerHealth::Up);
-        let method = match (&settings.balance, wish.key) {
+        let others_may_recover = state
+            .slots
+            .iter()
+            .any(|slot| slot.is_active_primary() && slot.server.health() != ServerHealth::Up);
+        let method = match (&settings.balance, preference.key) {
             (Balance::RoundRobin, _) => Method::RoundRobin,
             (Balance::Random, _) => Method::Random,
             (Balance::Hash(_), Some(key)) => Method::Hash(key),
             (Balance::Hash(_), None) | (Balance::LeastConn, _) => Method::LeastConn,
         };
-        let hears_reports = settings.load_header.is_some();
+        let uses_reports = settings.load_header.is_some();
         let slots = state.slots.len();
         let mut candidates = std::mem::take(&mut state.candidates);
         candidates.clear();
         candidates.extend(state.slots.iter().map(|slot| {
             let server = &slot.server;
-            let share =
-                slot.share.filter(|share| why == DownReason::Waited && others_come && now < share.until);
-            let (load, most) = if wish.is_stream {
-                // Streams are spread by their own number, and their servers are never full.
+            let share = slot
+                .share
+                .filter(|share| reason == PickReason::Waited && others_may_recover && now < share.until);
+            let (load, most) = if preference.is_stream {
+                // Streams are balanced by their own count, and are not limited by `max_requests`.
                 (server.streams() as u64 * 100, share.and_then(|share| share.streams))
             } else {
                 let share = share.and_then(|share| share.requests);
                 let most = share.into_iter().chain(slot.max_requests).min();
                 (server.load(settings.streaming_share), most)
             };
-            let reported = if hears_reports { server.reported_load(now, slot.max_requests) } else { 0 };
+            let reported = if uses_reports { server.reported_load(now, slot.max_requests) } else { 0 };
             Candidate {
                 load: load + reported,
                 weight: slot.weight(now, settings.slow_start),
                 usable: server.is_usable(settings.health.is_some())
-                    || (why == DownReason::LastResort && server.may_be_back(settings.health.is_some())),
+                    || (reason == PickReason::LastResort
+                        && server.may_have_recovered(settings.health.is_some())),
                 backup: slot.backup,
                 full: most.is_some_and(|most| load >= most as u64 * 100),
                 doubts: Doubts {
-                    tried: wish.tried.iter().any(|tried| Arc::ptr_eq(tried, server)),
+                    tried: preference.tried.iter().any(|tried| Arc::ptr_eq(tried, server)),
                     silent: server.is_silent(now),
                     outlier: server.is_outlier() && slot.passed_over < outlier::TURNS * slots,
                 },
@@ -271,39 +275,40 @@ impl Upstream {
         let chosen = &mut state.slots[place?];
         chosen.passed_over = 0;
         let server = Arc::clone(&chosen.server);
-        let count = if wish.is_stream { &server.streams } else { &server.inflight };
+        let count = if preference.is_stream { &server.streams } else { &server.inflight };
         count.fetch_add(1, Ordering::Relaxed);
-        Some(Lease::new(Arc::clone(self), settings, server, now, wish.is_stream))
+        Some(Lease::new(Arc::clone(self), settings, server, now, preference.is_stream))
     }
 
-    /// Gives free places to those who wait, in their order.
+    /// Gives free places to waiting requests, in queue order.
     pub(super) fn serve_waiting(self: &Arc<Self>) {
         for is_stream in [true, false] {
             while self.serve_first(is_stream) {}
         }
     }
 
-    /// Gives the first of those who wait a place; false when nobody waits or there is none.
+    /// Gives a place to the first waiting request. Returns false when the queue is empty or no place is free.
     fn serve_first(self: &Arc<Self>, is_stream: bool) -> bool {
         let (first, lease) = {
             let mut state = self.lock();
             let order = self.settings.load().queue_order;
             let Some(first) = state.queue(is_stream).first(order) else { return false };
-            let wish = first.wish.clone();
-            let Some(lease) = self.pick(&mut state, &wish, DownReason::Waited) else { return false };
+            let preference = first.preference.clone();
+            let Some(lease) = self.pick(&mut state, &preference, PickReason::Waited) else { return false };
             (state.queue(is_stream).pop(order), lease)
         };
-        // A lease that finds nobody (who waited has just left) is given back by being dropped; the lock is not held here.
+        // If the waiting request has just been cancelled, dropping the lease returns the place. The lock is not held
+        // here.
         if let Some((_, waiter)) = first {
             drop(waiter.sender.send(lease));
         }
         true
     }
 
-    /// Counts the head of a response to a request on `server`, which was counted as a stream or not: it counts less from
-    /// now on, or not at all.
+    /// Counts the head of a response from `server`; `was_stream` says how the request was counted so far. From now on
+    /// the request counts for less, or for nothing.
     pub(super) fn answered(self: &Arc<Self>, server: &Arc<Server>, was_stream: bool, result: Answered) {
-        let somebody_waits = {
+        let has_waiting = {
             let mut state = self.lock();
             state.count_result(server, result == Answered::Failed);
             match (was_stream, result == Answered::Stream) {
@@ -323,19 +328,19 @@ impl Upstream {
             }
             state.has_waiting()
         };
-        if somebody_waits {
+        if has_waiting {
             self.serve_waiting();
         }
     }
 
-    /// Counts a request that failed on `server` without a whole response.
+    /// Counts a failed request: `server` sent no complete response.
     pub(super) fn broke(&self, server: &Arc<Server>) {
         self.lock().count_result(server, true);
     }
 
-    /// Frees the place of a request on `server`, or of a stream.
+    /// Releases the place of a request or stream on `server`.
     pub(super) fn free(self: &Arc<Self>, server: &Arc<Server>, held: Held) {
-        let somebody_waits = {
+        let has_waiting = {
             let mut state = self.lock();
             let count = if held == Held::Stream { &server.streams } else { &server.inflight };
             count.fetch_sub(1, Ordering::Relaxed);
@@ -345,52 +350,53 @@ impl Upstream {
             }
             state.has_waiting()
         };
-        if somebody_waits {
+        if has_waiting {
             self.serve_waiting();
         }
     }
 
-    /// Takes note that a server cannot be used, and has it watched until it can.
+    /// Marks a server as down; its prober watches it until it recovers.
     pub fn failed(self: &Arc<Self>, server: &Arc<Server>, reason: &str) {
         server.was_away.store(true, Ordering::Relaxed);
-        self.fails(server, reason);
+        self.mark_failing(server, reason);
     }
 
-    /// Takes note that a server has broken a new connection: it may be gone, which its prober finds out.
+    /// Marks a server as down because it closed a new connection. Its prober then finds out whether the server is
+    /// gone.
     pub fn cut(self: &Arc<Self>, server: &Arc<Server>) {
-        self.fails(server, "closed the connection before an answer");
+        self.mark_failing(server, "closed the connection before a response");
     }
 
-    fn fails(self: &Arc<Self>, server: &Arc<Server>, reason: &str) {
+    fn mark_failing(self: &Arc<Self>, server: &Arc<Server>, reason: &str) {
         let before = {
             let state = self.lock();
             if let Some(slot) = state.slots.iter().find(|slot| Arc::ptr_eq(&slot.server, server)) {
-                // Its name may lead elsewhere by now.
-                state.names.look(slot.name.as_deref());
+                // The host name may resolve to other addresses by now.
+                state.names.look_up_again(slot.name.as_deref());
             }
-            server.becomes(ServerHealth::Failing, Some(reason.to_owned()))
+            server.set_health(ServerHealth::Failing, Some(reason.to_owned()))
         };
         if before != ServerHealth::Failing {
             tracing::warn!(upstream = self.name, server = server.label, reason, "server is down");
-            server.look.notify_one();
-            // It may have been the last but the backups, whose turn it is now.
+            server.wake_prober.notify_one();
+            // If that was the last server but the backups, they take over now.
             self.serve_waiting();
         }
     }
 
-    /// Takes note that a server can be used: when that was not known before, those who wait go to it at once, up to its
-    /// share of them while others may come as well.
+    /// Marks a server as up. If it was not up before, waiting requests are sent to it at once, up to its share of
+    /// them while other servers may recover too.
     pub(super) fn recovered(self: &Arc<Self>, server: &Arc<Server>) {
         let share = {
             let mut state = self.lock();
-            let before = server.becomes(ServerHealth::Up, None);
+            let before = server.set_health(ServerHealth::Up, None);
             let (upstream, label) = (&self.name, &server.label);
             match before {
                 ServerHealth::Up => return,
                 ServerHealth::Unknown => tracing::debug!(upstream, server = label, "server is up"),
                 ServerHealth::Failing => tracing::info!(upstream, server = label, "server is up"),
             }
-            state.returned(server, before)
+            state.handle_recovery(server, before)
         };
         self.serve_waiting();
         let Some(share) = share else { return };
@@ -403,7 +409,7 @@ impl Upstream {
         });
     }
 
-    /// Lets a server finish what it has and gives it nothing new, or ends that.
+    /// Starts or ends draining: a draining server finishes its requests and gets no new ones.
     pub(super) fn drain(self: &Arc<Self>, server: &Arc<Server>, draining: bool) {
         let before = {
             let _state = self.lock();
@@ -411,14 +417,15 @@ impl Upstream {
         };
         if before != draining {
             let (upstream, server) = (&self.name, &server.label);
-            tracing::info!(upstream, server, draining, "an operator has decided who gets requests");
-            // A server is back, or the backups' turn has come.
+            tracing::info!(upstream, server, draining, "server is drained or resumed by an operator");
+            // Either the server is back, or the backups take over.
             self.serve_waiting();
         }
     }
 
-    /// Whether a server other than `asked`, and than those that `turn` has failed at, could take a request now.
-    pub fn has_other(&self, turn: &Selection, asked: &Arc<Server>) -> bool {
+    /// Whether a server other than `current`, and other than those at which `selection` has failed, could take a
+    /// request now.
+    pub fn has_other(&self, selection: &Selection, current: &Arc<Server>) -> bool {
         let settings = self.settings.load();
         let has_room = |slot: &Slot| {
             let load = slot.server.load(settings.streaming_share);
@@ -427,31 +434,32 @@ impl Upstream {
         let state = self.lock();
         let others = || {
             let usable = state.slots.iter().filter(|slot| slot.server.is_usable(settings.health.is_some()));
-            usable.filter(|slot| !Arc::ptr_eq(&slot.server, asked) && !turn.has_failed_at(&slot.server))
+            usable
+                .filter(|slot| !Arc::ptr_eq(&slot.server, current) && !selection.has_failed_at(&slot.server))
         };
         let primary = others().any(|slot| !slot.backup);
         others().any(|slot| has_room(slot) && !(primary && slot.backup))
     }
 
-    /// Whether one more request may be sent again.
+    /// Whether the retry budget allows another retry.
     pub fn may_retry(&self) -> bool {
         let percent = self.settings.load().retry.budget;
         self.lock().budget.has_left(Instant::now(), percent)
     }
 
-    /// A request is sent again.
+    /// Counts a retry.
     pub fn retries(&self) {
         self.lock().budget.spend(Instant::now());
     }
 
-    /// Everything that changes together.
+    /// Locks the state.
     pub(super) fn lock(&self) -> MutexGuard<'_, GroupState> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 impl GroupState {
-    /// The queue of streams, or that of other requests.
+    /// Queue of streams, or of other requests.
     pub(super) fn queue(&mut self, of_streams: bool) -> &mut Queue<Waiter> {
         if of_streams { &mut self.streams } else { &mut self.queue }
     }
@@ -460,7 +468,7 @@ impl GroupState {
         !self.queue.is_empty() || !self.streams.is_empty()
     }
 
-    /// Counts what became of a request, and decides anew who is an outlier where that may have changed.
+    /// Counts the result of a request, and updates the outliers if it may change them.
     fn count_result(&mut self, server: &Arc<Server>, failed: bool) {
         let now = clock::now();
         let Some(slot) = self.slots.iter_mut().find(|slot| Arc::ptr_eq(&slot.server, server)) else { return };
@@ -482,29 +490,35 @@ impl GroupState {
                         server,
                         failed,
                         of = all,
-                        "server fails far more than its peers and gets less"
+                        "server fails far more often than its peers and gets fewer requests"
                     ),
-                    false => tracing::info!(server, failed, of = all, "server fails no more than its peers"),
+                    false => tracing::info!(
+                        server,
+                        failed,
+                        of = all,
+                        "server no longer fails more often than its peers"
+                    ),
                 }
             }
         }
     }
 
-    /// A server has come, or come back: how many of those who wait it may have while others may come too.
-    fn returned(&mut self, server: &Arc<Server>, before: ServerHealth) -> Option<Share> {
+    /// Handles a server that has come up: returns the share of waiting requests that it may take while other servers
+    /// may recover too.
+    fn handle_recovery(&mut self, server: &Arc<Server>, before: ServerHealth) -> Option<Share> {
         let now = Instant::now();
-        let servers = self.slots.iter().filter(|slot| slot.is_for_all()).count().max(1);
+        let servers = self.slots.iter().filter(|slot| slot.is_active_primary()).count().max(1);
         let part = |waiting: usize| (waiting > 0).then(|| waiting.div_ceil(servers));
         let (requests, streams) = (part(self.queue.len()), part(self.streams.len()));
-        let share = self.has_waiting().then_some(Share { until: now + OTHERS_RETURN, requests, streams });
+        let share = self.has_waiting().then_some(Share { until: now + SHARE_TIME, requests, streams });
         if let Some(slot) = self.slots.iter_mut().find(|slot| Arc::ptr_eq(&slot.server, server)) {
             slot.share = share;
             if before == ServerHealth::Failing {
-                slot.returned = Some(now);
+                slot.recovered_at = Some(now);
             }
             if server.was_away.swap(false, Ordering::Relaxed) && before == ServerHealth::Failing {
-                // Requests that its end has cut say nothing of what has come in its place. One that breaks connections
-                // and was there all the time is the same as before.
+                // Requests cut off when the server went away say nothing about the process that replaced it. A server
+                // that breaks connections and was reachable all the time is still the same one.
                 slot.results = outlier::results();
                 server.outlier.store(false, Ordering::Relaxed);
             }

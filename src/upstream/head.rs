@@ -1,4 +1,4 @@
-//! The head that a server gets: the client's, without what was meant for us alone, with who asks.
+//! Request head for a server: the client's, without hop-by-hop headers, with forwarding headers added.
 
 use http::{HeaderValue, Method, Version, header};
 
@@ -7,7 +7,7 @@ use crate::{
     message::{EditHeaders, RequestHead, RequestId, X_REQUEST_ID, named_in_connection, write_plain_length},
 };
 
-/// Makes the head for a server out of `received`, a copy of which `request` is.
+/// Prepares `request`, a copy of `received`, for a server.
 pub(crate) fn prepare(
     request: &mut impl EditHeaders,
     received: &RequestHead,
@@ -15,18 +15,19 @@ pub(crate) fn prepare(
     id: &RequestId,
     upstream: &str,
 ) {
-    // What we say ourselves is set after they are gone, so that nobody can take it away.
+    // Our own headers are set after this, so that a client cannot remove them by naming them in Connection.
     for name in named_in_connection(|take| received.headers.values(&header::CONNECTION).for_each(take)) {
         request.remove(&name);
     }
     if received.version == Version::HTTP_10 && !received.headers.has(header::HOST) {
-        // It goes on as HTTP/1.1, where a host is due; as in nginx, it is the name of the upstream when none was said.
+        // The request is forwarded as HTTP/1.1, which requires a Host. Like nginx, use the name of the upstream when
+        // the client sent none.
         let named = received.target.authority().unwrap_or(upstream);
         request
             .set(header::HOST, HeaderValue::from_str(named).unwrap_or(HeaderValue::from_static("localhost")));
     }
     if received.version == Version::HTTP_10 {
-        // Its client does not wait for a 100, whatever it says (RFC 9110 §10.1.1).
+        // An HTTP/1.0 client does not wait for a 100 response, so its Expect is ignored (RFC 9110 §10.1.1).
         request.remove(&header::EXPECT);
     }
     let is_options = received.method == Method::OPTIONS;

@@ -1,4 +1,4 @@
-//! Asking a server whether it can be used: at once and often while it is down, at intervals while it is up.
+//! Health checks: probes a server often while it is down, and at the configured interval while it is up.
 
 use std::{
     io,
@@ -16,36 +16,36 @@ use tokio::{
 use super::{Server, Upstream, connect::connect, server};
 use crate::{config::Health, message::write_fields};
 
-/// Pause between two questions to a server that has just gone.
-const SOON: Duration = Duration::from_millis(100);
+/// Pause between two probes of a server that has just gone down.
+const PAUSE: Duration = Duration::from_millis(100);
 
-/// Pause once it has been gone for longer than [`LONG_GONE`]: a worker that loads for minutes need not be asked
-/// ten times a second.
-const LATER: Duration = Duration::from_millis(500);
-const LONG_GONE: Duration = Duration::from_secs(60);
+/// Pause between two probes once the server has been down for longer than [`LONG_DOWN`]: a worker that loads for
+/// minutes need not be probed ten times a second.
+const LONG_PAUSE: Duration = Duration::from_millis(500);
+const LONG_DOWN: Duration = Duration::from_secs(60);
 
-/// Most bytes read of the answer to a question: its first line is enough.
+/// Most bytes read of a probe's response: the status line suffices.
 const STATUS_LINE: usize = 512;
 
-/// A way to find out whether a server can be used.
+/// A way to probe a server.
 pub(super) trait Probe: Send + Sync + 'static {
-    /// Asks a server.
+    /// Probes a server.
     ///
     /// # Errors
     ///
-    /// Why it cannot be used.
-    fn ask(
+    /// The reason why the server cannot be used.
+    fn probe(
         &self,
         upstream: &Upstream,
         server: &Server,
     ) -> impl Future<Output = io::Result<HealthReply>> + Send;
 }
 
-/// Connects to the server, and asks for the path of `health` where there is one.
+/// Probes over the network: connects, and requests the path of `health` if one is configured.
 struct Network;
 
 impl Probe for Network {
-    fn ask(
+    fn probe(
         &self,
         upstream: &Upstream,
         server: &Server,
@@ -53,18 +53,18 @@ impl Probe for Network {
         let (tls, settings) = (upstream.tls(), upstream.settings());
         async move {
             let socket = connect(server, tls.as_ref(), settings.connect_timeout).await?;
-            ask(socket, settings.health.as_ref()).await
+            check(socket, settings.health.as_ref()).await
         }
     }
 }
 
-/// Watches a server over the network for as long as it and its upstream are in use.
+/// Starts a prober that runs for as long as the server and its upstream are in use.
 pub(super) fn watch(upstream: &Arc<Upstream>, server: &Arc<Server>) {
     let prober = tokio::spawn(run(Arc::downgrade(upstream), Arc::clone(server), Network));
-    server.watched_by(prober.abort_handle());
+    server.set_prober(prober.abort_handle());
 }
 
-/// Keeps an upstream informed of a server's health.
+/// Probes a server repeatedly and updates its health.
 pub(super) async fn run(upstream: Weak<Upstream>, server: Arc<Server>, probe: impl Probe) {
     let mut down_since = None;
     let settings = || upstream.upgrade().map(|upstream| upstream.settings());
@@ -72,57 +72,57 @@ pub(super) async fn run(upstream: Weak<Upstream>, server: Arc<Server>, probe: im
         if server.health() == server::ServerHealth::Up {
             down_since = None;
             tokio::select! {
-                () = server.look.notified() => {}
+                () = server.wake_prober.notified() => {}
                 () = pause_while_up(now.health.as_ref()) => {}
             }
-            // A reload may have woken us.
+            // A reload may have ended the pause.
             now = match settings() {
                 Some(settings) => settings,
                 None => return,
             };
             if server.health() == server::ServerHealth::Up && now.health.is_none() {
-                // Nothing to ask of a server that is up.
+                // Without `health`, a server that is up is not probed.
                 continue;
             }
         }
-        let asked = match upstream.upgrade() {
-            Some(upstream) => probe.ask(&upstream, &server).await,
+        let result = match upstream.upgrade() {
+            Some(upstream) => probe.probe(&upstream, &server).await,
             None => return,
         };
         let Some(upstream) = upstream.upgrade() else { return };
-        if let Some(pause) = take_note(&upstream, &server, asked, &mut down_since) {
+        if let Some(pause) = apply_result(&upstream, &server, result, &mut down_since) {
             drop(upstream);
             sleep(pause).await;
         }
     }
 }
 
-/// Tells the upstream what came of a question; gives the pause before the next one to a server that is down.
-fn take_note(
+/// Applies the result of a probe. Returns the pause before the next one if the server is down.
+fn apply_result(
     upstream: &Arc<Upstream>,
     server: &Arc<Server>,
-    asked: io::Result<HealthReply>,
+    result: io::Result<HealthReply>,
     down_since: &mut Option<Instant>,
 ) -> Option<Duration> {
-    match asked {
-        Ok(HealthReply::Well) => {
-            server.silence().spoke(Instant::now());
+    match result {
+        Ok(HealthReply::Healthy) => {
+            server.silence().progressed(Instant::now());
             upstream.recovered(server);
             upstream.probed(server, true);
             None
         }
-        Ok(HealthReply::Nothing) if server.health() == server::ServerHealth::Up => {
-            // It may only be busy: others are preferred, and the last one is never given up for it.
+        Ok(HealthReply::TimedOut) if server.health() == server::ServerHealth::Up => {
+            // The server may only be busy: prefer others, but keep the last one in use.
             server.silence().timed_out(Instant::now());
             None
         }
-        Ok(HealthReply::Nothing) => {
-            upstream.failed(server, "does not answer the question about its health");
-            Some(SOON)
+        Ok(HealthReply::TimedOut) => {
+            upstream.failed(server, "health check timed out");
+            Some(PAUSE)
         }
         Err(error) if is_our_own_want(&error) => {
-            tracing::error!(%error, "cannot ask servers how they are; is the limit of open files too low?");
-            Some(LATER)
+            tracing::error!(%error, "cannot probe servers: out of file descriptors, ports or memory (LimitNOFILE too low?)");
+            Some(LONG_PAUSE)
         }
         Err(error) => {
             match why(&error) {
@@ -131,22 +131,22 @@ fn take_note(
             }
             upstream.probed(server, false);
             let since = *down_since.get_or_insert_with(Instant::now);
-            Some(if since.elapsed() < LONG_GONE { SOON } else { LATER })
+            Some(if since.elapsed() < LONG_DOWN { PAUSE } else { LONG_PAUSE })
         }
     }
 }
 
-/// Whether it is us who lack something (descriptors, ports, memory): no fault of the server.
+/// Whether the error is a shortage on this machine (file descriptors, ports, memory) and not the server's fault.
 pub(crate) fn is_our_own_want(error: &io::Error) -> bool {
     use rustix::io::Errno;
-    let wants = [Errno::MFILE, Errno::NFILE, Errno::ADDRNOTAVAIL, Errno::NOMEM, Errno::NOBUFS];
-    Errno::from_io_error(error).is_some_and(|error| wants.contains(&error))
+    let shortages = [Errno::MFILE, Errno::NFILE, Errno::ADDRNOTAVAIL, Errno::NOMEM, Errno::NOBUFS];
+    Errno::from_io_error(error).is_some_and(|error| shortages.contains(&error))
 }
 
-/// The words of [`why`] for a server that was not there.
+/// Results of [`why`] that mean that no server was listening.
 pub(super) const OUT_OF_REACH: [&str; 3] = ["refused", "absent", "unreachable"];
 
-/// Why a connection failed, in a word.
+/// Short reason why a connection failed.
 pub(crate) fn why(error: &io::Error) -> &'static str {
     match error.kind() {
         io::ErrorKind::ConnectionRefused => "refused",
@@ -155,13 +155,13 @@ pub(crate) fn why(error: &io::Error) -> &'static str {
         io::ErrorKind::WouldBlock => "busy",
         io::ErrorKind::TimedOut => "timeout",
         io::ErrorKind::HostUnreachable | io::ErrorKind::NetworkUnreachable => "unreachable",
-        // What comes of a handshake.
+        // Errors of the TLS handshake.
         io::ErrorKind::InvalidData => "tls",
         _ => "error",
     }
 }
 
-/// Until the next question to a server that is up; for ever when there is none to ask.
+/// Waits until the next probe of a server that is up; for ever without `health`.
 async fn pause_while_up(health: Option<&Health>) {
     match health {
         Some(health) => sleep(health.every).await,
@@ -169,28 +169,28 @@ async fn pause_while_up(health: Option<&Health>) {
     }
 }
 
-/// What a server says of itself.
+/// Result of a probe that could connect.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum HealthReply {
-    Well,
-    /// It takes connections, and does not answer in time.
-    Nothing,
+    Healthy,
+    /// The server accepted the connection and did not respond in time.
+    TimedOut,
 }
 
-/// Whether a server that takes a connection can be used: where a path is configured, it answers to it as expected.
-async fn ask(
+/// Probes over an open connection: if a path is configured, the response must have an expected status.
+async fn check(
     stream: impl AsyncRead + AsyncWrite + Unpin,
     health: Option<&Health>,
 ) -> io::Result<HealthReply> {
-    let Some(health) = health else { return Ok(HealthReply::Well) };
-    match timeout(health.timeout, question(stream, health)).await {
-        Ok(answered) => answered.map(|()| HealthReply::Well),
-        Err(_) => Ok(HealthReply::Nothing),
+    let Some(health) = health else { return Ok(HealthReply::Healthy) };
+    match timeout(health.timeout, request_status(stream, health)).await {
+        Ok(checked) => checked.map(|()| HealthReply::Healthy),
+        Err(_) => Ok(HealthReply::TimedOut),
     }
 }
 
-/// The request of a probe. Applications refuse what does not look like one of their clients' (Django's `ALLOWED_HOSTS`),
-/// and Galaxy what comes without X-Forwarded-For.
+/// Request of a probe. Applications refuse requests that do not look like those of their clients (Django's
+/// `ALLOWED_HOSTS`), and Galaxy refuses requests without X-Forwarded-For.
 fn request(health: &Health) -> BytesMut {
     let host = health.host.as_deref().unwrap_or("localhost");
     let mut request = BytesMut::from(format!("GET {} HTTP/1.1\r\nHost: {host}\r\n", health.path).as_bytes());
@@ -205,25 +205,25 @@ fn request(health: &Health) -> BytesMut {
     request
 }
 
-async fn question(mut stream: impl AsyncRead + AsyncWrite + Unpin, health: &Health) -> io::Result<()> {
+async fn request_status(mut stream: impl AsyncRead + AsyncWrite + Unpin, health: &Health) -> io::Result<()> {
     let path = &health.path;
     stream.write_all(&request(health)).await?;
-    let mut answer = Vec::with_capacity(STATUS_LINE);
-    while !answer.contains(&b'\n') && answer.len() < STATUS_LINE {
-        if stream.read_buf(&mut answer).await? == 0 {
+    let mut received = Vec::with_capacity(STATUS_LINE);
+    while !received.contains(&b'\n') && received.len() < STATUS_LINE {
+        if stream.read_buf(&mut received).await? == 0 {
             return Err(io::ErrorKind::UnexpectedEof.into());
         }
     }
     let mut response = httparse::Response::new(&mut []);
-    // Only the first line matters; that no room is left for fields is no error here.
-    let _ = response.parse(&answer);
+    // Only the status line matters: running out of room for headers is not an error here.
+    let _ = response.parse(&received);
     let as_expected = |code: u16| match health.expect.as_slice() {
         [] => (200..=299).contains(&code),
         expected => expected.iter().any(|status| status.as_u16() == code),
     };
     match response.code {
         Some(code) if as_expected(code) => Ok(()),
-        Some(code) => Err(io::Error::other(format!("answered {code} to {path}"))),
+        Some(code) => Err(io::Error::other(format!("health check got status {code} for {path}"))),
         None => Err(io::ErrorKind::InvalidData.into()),
     }
 }

@@ -1,4 +1,4 @@
-//! Waiting for a server: in order, for as long as `hold` says, over all attempts of a request.
+//! Waiting for a server: in order of arrival, at most `hold` over all attempts of a request.
 
 use std::{sync::Arc, time::Duration};
 
@@ -6,119 +6,124 @@ use tokio::{sync::oneshot, time::Instant};
 
 use super::{
     Lease, Server, Upstream,
-    group::{DownReason, GroupState},
-    queue::{Ticket, Waiter, Wish},
+    group::{GroupState, PickReason},
+    queue::{Preference, Ticket, Waiter},
 };
 use crate::clock;
 
-/// A request's way through an upstream, over all of its attempts.
+/// State of a request in an upstream, over all of its attempts.
 #[derive(Default)]
 pub struct Selection {
     ticket: Option<Ticket>,
-    wish: Wish,
+    preference: Preference,
     /// Whether the request has had a place on a server.
     was_placed: bool,
-    /// How long it has waited for a server so far; `None` when it never had to.
+    /// Total time spent waiting for a server; `None` if the request never waited.
     pub waited: Option<Duration>,
 }
 
 impl Selection {
-    /// It wants the server of this key (`balance = "hash:…"`).
+    /// Sets the hash key (`balance = "hash:…"`).
     pub fn wants(&mut self, key: Option<u64>) {
-        self.wish.key = key;
+        self.preference.key = key;
     }
 
-    /// Says whether the request asks for an event stream or a tunnel.
+    /// Sets whether the request is for an event stream or a tunnel.
     pub fn is_for_stream(&mut self, is_stream: bool) {
-        self.wish.is_stream = is_stream;
+        self.preference.is_stream = is_stream;
     }
 
     /// Whether this request has failed at `server`.
     pub(super) fn has_failed_at(&self, server: &Arc<Server>) -> bool {
-        self.wish.tried.iter().any(|tried| Arc::ptr_eq(tried, server))
+        self.preference.tried.iter().any(|tried| Arc::ptr_eq(tried, server))
     }
 
-    /// This request has failed at `server`: another one first from now on.
+    /// Records that the request has failed at `server`: other servers are preferred from now on.
     pub fn avoid(&mut self, server: &Arc<Server>) {
-        self.wish.tried.push(Arc::clone(server));
+        self.preference.tried.push(Arc::clone(server));
     }
 }
 
 /// Why a request got no server.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum NoServer {
-    /// It waited for as long as it may.
-    #[error("no server could be used for as long as it may be held ({})", humantime::format_duration(*.0))]
+    /// The request has waited for its whole `hold`.
+    #[error("no upstream server was available within `hold` ({})", humantime::format_duration(*.0))]
     Expired(Duration),
-    /// As many wait as may.
-    #[error("{0} requests are waiting already")]
+    /// The queue is full.
+    #[error("the queue is full: {0} requests are waiting")]
     QueueFull(usize),
-    /// A reload has taken the upstream away: the request needs another route.
+    /// A reload has removed the upstream: the request needs another route.
     #[error("the upstream is no longer configured")]
     Gone,
-    /// The process ends.
-    #[error("the proxy is stopping, and grace is over")]
+    /// The process is stopping.
+    #[error("the proxy is stopping and its grace period is over")]
     Stopping,
 }
 
 impl Upstream {
-    /// Gets a place on the best server, waiting for one if need be: for as long as `hold` over all the times that the
-    /// request waits.
+    /// Acquires a place on the best server. Waits if necessary, at most `hold` over all attempts of the request.
     ///
     /// # Errors
     ///
     /// See [`NoServer`]. Dropping the future leaves the queue.
-    pub async fn acquire(self: &Arc<Self>, turn: &mut Selection, hold: Duration) -> Result<Lease, NoServer> {
+    pub async fn acquire(
+        self: &Arc<Self>,
+        selection: &mut Selection,
+        hold: Duration,
+    ) -> Result<Lease, NoServer> {
         let started = clock::now();
-        let deadline = started + hold.saturating_sub(turn.waited.unwrap_or_default());
+        let deadline = started + hold.saturating_sub(selection.waited.unwrap_or_default());
         let (ticket, place) = {
             let mut state = self.lock();
             if state.stopping {
                 return Err(NoServer::Stopping);
             }
             if state.gone {
-                // Its number here means nothing in another queue.
-                turn.ticket = None;
+                // The ticket is meaningless in another upstream's queue.
+                selection.ticket = None;
                 return Err(NoServer::Gone);
             }
-            // Its number is that of its arrival: a connection that fails costs it no place.
-            let is_new = turn.ticket.is_none();
-            let queue = state.queue(turn.wish.is_stream);
-            let ticket = *turn.ticket.get_or_insert_with(|| queue.ticket());
+            // The ticket is drawn once, on arrival: a failed connection does not cost the request its place in the
+            // queue.
+            let is_new = selection.ticket.is_none();
+            let queue = state.queue(selection.preference.is_stream);
+            let ticket = *selection.ticket.get_or_insert_with(|| queue.ticket());
             let waiting = queue.len();
             if is_new {
                 state.budget.request(started);
             }
-            // Who waits already goes first.
+            // Requests that are waiting already go first.
             if waiting == 0
-                && let Some(lease) = self.pick(&mut state, &turn.wish, DownReason::Arrived)
+                && let Some(lease) = self.pick(&mut state, &selection.preference, PickReason::Arrived)
             {
-                turn.was_placed = true;
+                selection.was_placed = true;
                 return Ok(lease);
             }
             if hold.is_zero() {
-                let last = self.last_resort(&mut state, turn);
+                let last = self.last_resort(&mut state, selection);
                 return last.ok_or(NoServer::Expired(Duration::ZERO));
             }
-            // Who has had a place keeps the right to one.
+            // The limit of the queue does not apply to a request that has had a place before.
             if is_new && waiting >= self.settings.load().queue {
                 self.metrics.refused.inc();
                 return Err(NoServer::QueueFull(waiting));
             }
             let (sender, place) = oneshot::channel();
-            let wish = turn.wish.clone();
-            state.queue(wish.is_stream).wait(ticket, Waiter { sender, wish });
+            let preference = selection.preference.clone();
+            state.queue(preference.is_stream).wait(ticket, Waiter { sender, preference });
             (ticket, place)
         };
-        let mut waiting = QueuedRequest { upstream: self, ticket, started, turn, outcome: HoldOutcome::Left };
+        let mut waiting =
+            QueuedRequest { upstream: self, ticket, started, selection, outcome: HoldOutcome::Left };
         let (outcome, result) = match tokio::time::timeout_at(deadline, place).await {
             Ok(Ok(lease)) => {
-                waiting.turn.was_placed = true;
+                waiting.selection.was_placed = true;
                 (HoldOutcome::Served, Ok(lease))
             }
             Ok(Err(_)) if self.lock().stopping => (HoldOutcome::Expired, Err(NoServer::Stopping)),
             Ok(Err(_)) => (HoldOutcome::Gone, Err(NoServer::Gone)),
-            Err(_) => match self.last_resort(&mut self.lock(), waiting.turn) {
+            Err(_) => match self.last_resort(&mut self.lock(), waiting.selection) {
                 Some(lease) => (HoldOutcome::Served, Ok(lease)),
                 None => (HoldOutcome::Expired, Err(NoServer::Expired(hold))),
             },
@@ -129,20 +134,20 @@ impl Upstream {
 }
 
 impl Upstream {
-    /// A place on a server that is taken to be down, for a request that would be refused because all are and has tried none
-    /// itself: the server may have come back since it was asked last. One that has said itself that it cannot be used gets
-    /// nothing.
-    fn last_resort(self: &Arc<Self>, state: &mut GroupState, turn: &mut Selection) -> Option<Lease> {
-        let asked = self.settings.load().health.is_some();
-        if turn.was_placed || state.slots.iter().any(|slot| slot.server.is_usable(asked)) {
+    /// Acquires a place on a server that is marked as down, for a request that would be refused otherwise because all
+    /// servers are down, and that has tried none itself. The server may have recovered since its last probe. Servers
+    /// that failed their health check are not tried.
+    fn last_resort(self: &Arc<Self>, state: &mut GroupState, selection: &mut Selection) -> Option<Lease> {
+        let health_checks = self.settings.load().health.is_some();
+        if selection.was_placed || state.slots.iter().any(|slot| slot.server.is_usable(health_checks)) {
             return None;
         }
-        turn.was_placed = true;
-        self.pick(state, &turn.wish, DownReason::LastResort)
+        selection.was_placed = true;
+        self.pick(state, &selection.preference, PickReason::LastResort)
     }
 }
 
-/// What becomes of a request in the queue.
+/// Outcome of a request's wait.
 #[derive(Debug, Clone, Copy)]
 enum HoldOutcome {
     Served,
@@ -151,31 +156,31 @@ enum HoldOutcome {
     Gone,
 }
 
-/// A request in the queue; takes itself out, and tells what became of it, however it ends.
+/// Guard of a request in the queue. On drop it leaves the queue and records the metrics, however the wait ended.
 struct QueuedRequest<'a> {
     upstream: &'a Upstream,
     ticket: Ticket,
     started: Instant,
-    turn: &'a mut Selection,
+    selection: &'a mut Selection,
     outcome: HoldOutcome,
 }
 
 impl Drop for QueuedRequest<'_> {
     fn drop(&mut self) {
-        self.upstream.lock().queue(self.turn.wish.is_stream).leave(self.ticket);
+        self.upstream.lock().queue(self.selection.preference.is_stream).leave(self.ticket);
         let waited = self.started.elapsed();
-        *self.turn.waited.get_or_insert_default() += waited;
+        *self.selection.waited.get_or_insert_default() += waited;
         let metrics = &self.upstream.metrics;
         match self.outcome {
             HoldOutcome::Served => metrics.served.inc(),
             HoldOutcome::Expired => metrics.expired.inc(),
             HoldOutcome::Left => metrics.left.inc(),
             HoldOutcome::Gone => {
-                // It goes on waiting elsewhere, with another number, and is counted there.
-                self.turn.ticket = None;
+                // The request goes on to wait in another upstream, with a new ticket, and is counted there.
+                self.selection.ticket = None;
                 return;
             }
         }
-        metrics.seconds.observe(self.turn.waited.unwrap_or_default().as_secs_f64());
+        metrics.seconds.observe(self.selection.waited.unwrap_or_default().as_secs_f64());
     }
 }

@@ -1,4 +1,4 @@
-//! What tells a request from others, for `balance = "hash:…"`.
+//! Hash key of a request, for `balance = "hash:…"`.
 
 use super::balance;
 use crate::{
@@ -7,7 +7,7 @@ use crate::{
     message::{RawHeaders, cookies},
 };
 
-/// The key of a request; `None` when it has none, or none is asked for.
+/// Key of a request; `None` if the upstream does not use `hash` or the request has no key.
 pub(crate) fn of(balance: &Balance, request: &RawHeaders, client: &Client) -> Option<u64> {
     let Balance::Hash(key) = balance else { return None };
     match key {

@@ -1,4 +1,4 @@
-//! A request's place on a server, counted for as long as it is held.
+//! Lease: a request's place on a server, counted while it is held.
 
 use std::{fmt, sync::Arc, time::Duration};
 
@@ -8,32 +8,32 @@ use tokio::time::Instant;
 use super::{Server, ServerHealth, Upstream, report::LoadReport};
 use crate::{clock, config};
 
-/// The right to have one request on a server; gives the place back when dropped.
+/// Guard for one request on a server; releases the place on drop.
 pub struct Lease {
     upstream: Arc<Upstream>,
     settings: Arc<config::UpstreamSettings>,
     server: Arc<Server>,
     stage: Stage,
-    /// When the server was chosen.
+    /// Time at which the server was chosen.
     chosen: Instant,
-    /// All of the request has arrived: when it is connected, an answer is due.
+    /// Whether the whole request has arrived: once connected, the server owes a response.
     whole: bool,
-    /// Counted as an event stream or a tunnel, not as a request in flight.
+    /// Whether the lease counts as an event stream or tunnel instead of a request in flight.
     pub(super) is_stream: bool,
 }
 
-/// What the head of a response says.
+/// Outcome according to the head of the response.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Answered {
-    /// The server has done what it was asked.
+    /// The request succeeded.
     Well,
-    /// The server has failed (5xx).
+    /// The server failed (5xx).
     Failed,
-    /// An event stream, or a connection that becomes a tunnel: from now on the request is no load.
+    /// The response is an event stream or starts a tunnel. From now on it does not count as load.
     Stream,
 }
 
-/// What a lease counts as.
+/// Kind of place that a lease occupies.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Held {
     /// A request whose response has not begun.
@@ -44,7 +44,7 @@ pub(super) enum Held {
     Stream,
 }
 
-/// How far the request is.
+/// Progress of the request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Stage {
     Connecting,
@@ -54,7 +54,7 @@ enum Stage {
 }
 
 impl Lease {
-    /// `server` counts the request already.
+    /// Creates a lease for a request that `server` counts already.
     pub(super) fn new(
         upstream: Arc<Upstream>,
         settings: Arc<config::UpstreamSettings>,
@@ -66,13 +66,13 @@ impl Lease {
         Self { chosen: now, upstream, settings, server, stage: Stage::Connecting, whole: false, is_stream }
     }
 
-    /// There is a connection to the server.
+    /// Records that the connection to the server is open.
     pub fn connected(&mut self) {
         if self.stage == Stage::Connecting {
             let now = clock::now();
             self.server.silence().connected(now);
             if self.server.health() != ServerHealth::Up && self.settings.health.is_none() {
-                // There is nothing more that its prober could find out.
+                // The prober could find out nothing more than this.
                 self.upstream.recovered(&self.server);
             }
             self.stage = Stage::Sending;
@@ -83,7 +83,7 @@ impl Lease {
         }
     }
 
-    /// All of the request is on its way, or will be once there is a connection: the server owes an answer.
+    /// Records that the whole request is sent, or will be once connected: from now on the server owes a response.
     pub fn sent(&mut self) {
         self.whole = true;
         if self.stage == Stage::Sending {
@@ -92,8 +92,8 @@ impl Lease {
         }
     }
 
-    /// Counts the head of the response: `report` is what the server says of its load in it. Gives how long it took from
-    /// the choice on.
+    /// Records the head of the response; `report` is the server's load report in it. Returns the time since the
+    /// server was chosen.
     pub fn answered(&mut self, result: Answered, report: Option<&HeaderValue>) -> Duration {
         let now = clock::now();
         let took = now.saturating_duration_since(self.chosen);
@@ -103,28 +103,28 @@ impl Lease {
         self.connected();
         match self.stage {
             Stage::Sent => self.server.silence().answered(now),
-            _ => self.server.silence().spoke(now),
+            _ => self.server.silence().progressed(now),
         }
         self.stage = Stage::Answered;
         if let (Some(value), Some(name)) = (report, &self.settings.load_header)
             && let Some(report) = LoadReport::read(name, value, now)
         {
-            self.server.reports(report);
+            self.server.set_report(report);
         }
         self.upstream.answered(&self.server, self.is_stream, result);
         self.is_stream = result == Answered::Stream;
         took
     }
 
-    /// Counts a request that failed without a whole response, for which its server is to blame. That a stream ends with
-    /// its server is no failure.
+    /// Records a request that failed without a complete response through the server's fault. A stream that ends with
+    /// its server is not a failure.
     pub fn broke(&self) {
         if !self.is_stream {
             self.upstream.broke(&self.server);
         }
     }
 
-    /// The server has kept the request waiting for as long as it may.
+    /// Records that the read timeout has passed without a response.
     pub fn timed_out(&self) {
         self.server.silence().timed_out(clock::now());
     }
@@ -134,12 +134,12 @@ impl Lease {
         &self.server
     }
 
-    /// What the configuration said of the upstream when the server was chosen.
+    /// Configuration of the upstream at the time of the choice.
     pub fn settings(&self) -> &Arc<config::UpstreamSettings> {
         &self.settings
     }
 
-    /// The upstream that it belongs to.
+    /// The upstream of the server.
     pub fn upstream(&self) -> &Arc<Upstream> {
         &self.upstream
     }

@@ -1,8 +1,8 @@
-//! Upstreams: groups of servers, the requests on them, and the requests that wait for them.
+//! Upstreams: groups of servers, the requests in flight on them, and the requests that wait for them.
 //!
-//! Everything that changes together (the list of servers, counts, health, the queue) changes under one short
-//! lock that is never held across an await. So the choice is exact however many threads choose, no wake-up is
-//! lost, and the oldest waiting request gets the first free place.
+//! State that changes together (the list of servers, counts, health, the queue) changes under one short lock that is
+//! never held across an await. The choice is therefore exact with any number of threads, no wake-up is lost, and the
+//! oldest waiting request gets the first free place.
 
 mod balance;
 mod budget;
@@ -47,27 +47,28 @@ pub(crate) use {
     key::of as key_of,
 };
 
-/// How the servers of upstreams are spoken to under TLS, by the names of those where they are.
+/// TLS connectors by name of upstream, for upstreams that have `tls`.
 pub(crate) type Connectors = BTreeMap<String, Arc<TlsClient>>;
 
-/// Reads the authorities that a configuration names, and those of this machine where they count. Blocks.
+/// Creates the TLS connectors of a configuration. Reads the configured CA files, and the system's roots if an
+/// upstream uses them. Blocks.
 pub(crate) fn connectors(configured: &BTreeMap<String, config::UpstreamSettings>) -> Connectors {
     let under_tls = || configured.iter().filter_map(|(name, settings)| Some((name, settings.tls.as_ref()?)));
     if under_tls().any(|(_, tls)| tls.verify && tls.ca.is_none()) {
-        // They may have been updated.
+        // The system's certificates may have been updated.
         tls::read_system_roots();
     }
     under_tls().map(|(name, tls)| (name.clone(), Arc::new(TlsClient::new(tls)))).collect()
 }
 
-/// All upstreams of the process, by name. Those that stay over a reload keep what they know.
+/// Upstreams of the process, by name. An upstream that remains after a reload keeps its state.
 #[derive(Default)]
 pub struct Upstreams {
     by_name: Mutex<BTreeMap<String, Arc<Upstream>>>,
 }
 
 impl Upstreams {
-    /// Takes over a new configuration, with the connectors that were made for it: changes what stays, starts what is new.
+    /// Applies a new configuration and its TLS connectors: updates existing upstreams and starts new ones.
     pub(crate) fn apply(
         &self,
         configured: &BTreeMap<String, config::UpstreamSettings>,
@@ -84,19 +85,20 @@ impl Upstreams {
         }
     }
 
-    /// Retires what is no longer configured; those who wait there look for another route, which must be there by now.
+    /// Retires upstreams that are no longer configured. Requests that wait there look for another route, so the new
+    /// routes must be in place.
     pub fn retire_others(&self, configured: &BTreeMap<String, config::UpstreamSettings>) {
         self.by_name.lock().unwrap_or_else(PoisonError::into_inner).retain(|name, upstream| {
             let stays = configured.contains_key(name);
             if !stays {
                 upstream.retire();
             }
-            // One that comes back while requests of its are still in flight has its counts.
+            // An upstream that is configured again while requests are in flight keeps its counts.
             stays || upstream.has_retired()
         });
     }
 
-    /// Refuses all requests that wait for a server: the process ends.
+    /// Refuses all waiting requests, because the process is stopping.
     pub fn stop(&self) {
         self.by_name
             .lock()
@@ -105,22 +107,22 @@ impl Upstreams {
             .for_each(|upstream| upstream.stop());
     }
 
-    /// The upstream of that name.
+    /// Finds an upstream by name.
     pub fn find(&self, name: &str) -> Option<Arc<Upstream>> {
         self.by_name.lock().unwrap_or_else(PoisonError::into_inner).get(name).cloned()
     }
 
-    /// All of them, by name.
+    /// Lists the upstreams, by name.
     pub fn list(&self) -> Vec<Arc<Upstream>> {
         let by_name = self.by_name.lock().unwrap_or_else(PoisonError::into_inner);
         by_name.values().filter(|upstream| !upstream.is_gone()).cloned().collect()
     }
 
-    /// Has a server, or all servers of a host name, drained or resumed, in one upstream or in all that have it.
+    /// Drains or resumes a server, or all servers of a host name, in one upstream or in every upstream that has it.
     ///
     /// # Errors
     ///
-    /// When there is no such server: all that there are.
+    /// No server has that name; the error lists those that exist.
     pub fn drain(
         &self,
         wanted: &str,
@@ -142,7 +144,7 @@ impl Upstreams {
     }
 }
 
-/// A server of an upstream that was told to drain or to resume.
+/// A server that was drained or resumed.
 pub struct Drained {
     /// The upstream.
     pub upstream: Arc<Upstream>,

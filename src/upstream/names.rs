@@ -1,4 +1,5 @@
-//! Host names among the servers: looked up again whenever their records are due, each address a server of its own.
+//! DNS: host names among the servers are resolved again whenever their records expire; each address is a server of
+//! its own.
 
 use std::{
     net::{IpAddr, SocketAddr},
@@ -22,34 +23,34 @@ use tokio::{
 use super::Upstream;
 use crate::config::{self, ServerAddress};
 
-/// The least and the longest time between two lookups, whatever the records say.
-const SOONEST: Duration = Duration::from_secs(1);
-const LATEST: Duration = Duration::from_secs(300);
+/// Shortest and longest time between two lookups, whatever the TTL.
+const SHORTEST_TTL: Duration = Duration::from_secs(1);
+const LONGEST_TTL: Duration = Duration::from_secs(300);
 
-/// How long a name service may take for one question.
-const WITHIN: Duration = Duration::from_secs(3);
+/// Timeout of one DNS query.
+const QUERY_TIMEOUT: Duration = Duration::from_secs(3);
 
-/// How long the question for addresses of the other family may take.
-const OTHER_WITHIN: Duration = Duration::from_millis(500);
+/// Timeout of the query for addresses of the other family.
+const OTHER_QUERY_TIMEOUT: Duration = Duration::from_millis(500);
 
-/// The host names of one upstream.
+/// Host names of one upstream.
 #[derive(Default)]
 pub(super) struct ResolvedNames(Vec<Name>);
 
-/// A host name, and where it leads.
+/// A host name and its addresses.
 struct Name {
-    /// As in the file, with its port.
+    /// Name and port, as in the configuration.
     text: String,
-    /// One for each server.
+    /// Addresses of the first family, one for each server.
     first: Vec<IpAddr>,
     /// Addresses of the other family.
     other: Vec<IpAddr>,
-    /// None of its servers takes connections at the first family of addresses: those at the other are used too.
-    falls_back: bool,
-    /// Why there is no address.
+    /// No server accepts connections at an address of the first family, so those of the other family are used too.
+    use_other: bool,
+    /// Reason why there is no address.
     error: Option<String>,
-    /// Has it looked up again soon.
-    look: Arc<Notify>,
+    /// Wakes the task that resolves the name.
+    wake: Arc<Notify>,
     task: Option<AbortHandle>,
 }
 
@@ -61,63 +62,63 @@ impl Drop for Name {
     }
 }
 
-/// A host name that nobody follows yet.
-pub(super) struct Unfollowed {
+/// A host name whose resolving task has not been started.
+pub(super) struct NewName {
     text: String,
     host: String,
-    look: Arc<Notify>,
+    wake: Arc<Notify>,
 }
 
-/// What became of a lookup.
+/// Result of a lookup.
 #[derive(Debug)]
 pub(super) enum Lookup {
-    /// The addresses of its servers (IPv4 where there is any: a host with both kinds of address is one server), those of
-    /// the other family unless that question failed, and how long they hold.
+    /// Addresses of the first family (IPv4 where there is any: a host with both kinds of address is one server),
+    /// those of the other family unless that query failed, and their TTL.
     Found(Vec<IpAddr>, Option<Vec<IpAddr>>, Duration),
-    /// There is no such name, or it has no addresses.
-    Nowhere(String),
-    /// The name service could not be asked; what was known before holds.
+    /// The name does not exist or has no addresses.
+    NotFound(String),
+    /// The query failed; the addresses known before remain in use.
     Failed(String),
 }
 
 impl ResolvedNames {
-    /// Keeps the names that a new configuration has, and gives those that are new.
-    pub(super) fn keep(&mut self, settings: &config::UpstreamSettings) -> Vec<Unfollowed> {
+    /// Keeps the names of a new configuration, and returns those that are new.
+    pub(super) fn keep(&mut self, settings: &config::UpstreamSettings) -> Vec<NewName> {
         let configured = settings.servers.iter().filter_map(|server| match &server.address {
             ServerAddress::Name(host, _) => Some((server.address.to_string(), host.clone())),
             ServerAddress::Tcp(_) | ServerAddress::Unix(_) => None,
         });
         let configured: Vec<_> = configured.collect();
         self.0.retain(|name| configured.iter().any(|(text, _)| *text == name.text));
-        let mut unfollowed = Vec::new();
+        let mut new_names = Vec::new();
         for (text, host) in configured {
             if let Some(known) = self.find(&text) {
                 // Other name servers may be configured now.
-                known.look.notify_one();
+                known.wake.notify_one();
                 continue;
             }
-            let look = Arc::new(Notify::new());
+            let wake = Arc::new(Notify::new());
             let name = Name {
                 text: text.clone(),
                 first: Vec::new(),
                 other: Vec::new(),
-                falls_back: false,
+                use_other: false,
                 error: Some("not looked up yet".into()),
-                look: Arc::clone(&look),
+                wake: Arc::clone(&wake),
                 task: None,
             };
             self.0.push(name);
-            unfollowed.push(Unfollowed { text, host, look });
+            new_names.push(NewName { text, host, wake });
         }
-        unfollowed
+        new_names
     }
 
-    /// Takes over what was found; whether anything has changed.
+    /// Applies the result of a lookup. Returns whether anything has changed.
     pub(super) fn resolved(&mut self, name: &str, found: Lookup) -> bool {
         let Some(name) = self.0.iter_mut().find(|one| one.text == name) else { return false };
         let (first, other, error) = match found {
             Lookup::Found(first, other, _) => (first, other, None),
-            Lookup::Nowhere(why) => (Vec::new(), Some(Vec::new()), Some(why)),
+            Lookup::NotFound(why) => (Vec::new(), Some(Vec::new()), Some(why)),
             Lookup::Failed(why) => {
                 name.error = Some(why);
                 return false;
@@ -125,56 +126,60 @@ impl ResolvedNames {
         };
         name.error = error;
         let other = other.unwrap_or_else(|| name.other.clone());
-        let leads_elsewhere = name.first != first;
-        if leads_elsewhere {
+        let first_changed = name.first != first;
+        if first_changed {
             let list = first.iter().map(IpAddr::to_string).collect::<Vec<_>>().join(", ");
-            tracing::info!(name = name.text, addresses = list, "a name of servers leads elsewhere");
-            name.falls_back = false;
+            tracing::info!(name = name.text, addresses = list, "addresses of a server name have changed");
+            name.use_other = false;
         }
-        let changes = leads_elsewhere || (name.falls_back && name.other != other);
+        let changes = first_changed || (name.use_other && name.other != other);
         (name.first, name.other) = (first, other);
         changes
     }
 
-    /// Uses the other family of a name's addresses too, or no longer; whether that changes where it leads.
-    pub(super) fn fall_back(&mut self, name: &str, falls_back: bool) -> bool {
+    /// Starts or stops using the other address family of a name too. Returns whether that changes its addresses.
+    pub(super) fn fall_back(&mut self, name: &str, use_other: bool) -> bool {
         let Some(name) = self.0.iter_mut().find(|one| one.text == name) else { return false };
-        let changes = name.falls_back != falls_back && !name.other.is_empty();
-        name.falls_back = falls_back;
-        if changes && falls_back {
+        let changes = name.use_other != use_other && !name.other.is_empty();
+        name.use_other = use_other;
+        if changes && use_other {
             let list = name.other.iter().map(IpAddr::to_string).collect::<Vec<_>>().join(", ");
-            tracing::info!(name = name.text, addresses = list, "the name's other addresses are tried");
+            tracing::info!(
+                name = name.text,
+                addresses = list,
+                "no server is reachable at its first address family: trying these addresses too"
+            );
         }
         changes
     }
 
-    /// Where a name leads, as far as is known.
+    /// Current addresses of a name.
     pub(super) fn addresses(&self, name: &str) -> impl Iterator<Item = IpAddr> {
         let name = self.find(name);
         let first = name.into_iter().flat_map(|name| &name.first);
-        let other = name.filter(|name| name.falls_back).into_iter().flat_map(|name| &name.other);
+        let other = name.filter(|name| name.use_other).into_iter().flat_map(|name| &name.other);
         first.chain(other).copied()
     }
 
-    /// Whether an address is of a name's first family.
+    /// Whether an address belongs to the first family of a name.
     pub(super) fn is_first(&self, name: &str, address: IpAddr) -> bool {
         self.find(name).is_some_and(|name| name.first.contains(&address))
     }
 
-    /// Names that lead nowhere, and why.
+    /// Names without an address, and the reasons.
     pub(super) fn unresolved(&self) -> Vec<(String, String)> {
         let nowhere = self.0.iter().filter(|name| name.first.is_empty());
         nowhere.map(|name| (name.text.clone(), name.error.clone().unwrap_or_default())).collect()
     }
 
-    /// Has a name looked up again: a server of it has failed.
-    pub(super) fn look(&self, name: Option<&str>) {
+    /// Triggers another lookup of a name, because one of its servers has failed.
+    pub(super) fn look_up_again(&self, name: Option<&str>) {
         if let Some(name) = name.and_then(|name| self.find(name)) {
-            name.look.notify_one();
+            name.wake.notify_one();
         }
     }
 
-    /// Follows none any more.
+    /// Removes all names and stops their tasks.
     pub(super) fn clear(&mut self) {
         self.0.clear();
     }
@@ -183,65 +188,67 @@ impl ResolvedNames {
         self.0.iter().find(|one| one.text == name)
     }
 
-    fn followed_by(&mut self, name: &str, task: AbortHandle) {
+    fn set_task(&mut self, name: &str, task: AbortHandle) {
         match self.0.iter_mut().find(|one| one.text == name) {
             Some(name) => name.task = Some(task),
-            // It has left the list meanwhile.
+            // The name was removed meanwhile.
             None => task.abort(),
         }
     }
 }
 
-impl Unfollowed {
-    /// Looks the name up, again and again, for as long as the upstream has it.
-    pub(super) fn follow(self, upstream: &Arc<Upstream>) {
+impl NewName {
+    /// Starts the task that resolves the name repeatedly for as long as the upstream has it.
+    pub(super) fn start(self, upstream: &Arc<Upstream>) {
         let (name, weak) = (self.text.clone(), Arc::downgrade(upstream));
         let task = tokio::spawn(async move {
             while let Some(settings) = weak.upgrade().map(|upstream| upstream.settings()) {
                 let began = Instant::now();
                 let found = look_up(&self.host, settings.resolver.clone()).await;
                 let pause = match &found {
-                    Lookup::Found(.., ttl) => (*ttl).clamp(SOONEST, LATEST),
-                    Lookup::Nowhere(why) | Lookup::Failed(why) => {
-                        tracing::debug!(name = self.text, why, "a name of servers does not resolve");
-                        SOONEST
+                    Lookup::Found(.., ttl) => (*ttl).clamp(SHORTEST_TTL, LONGEST_TTL),
+                    Lookup::NotFound(why) | Lookup::Failed(why) => {
+                        tracing::debug!(name = self.text, why, "DNS: a server name does not resolve");
+                        SHORTEST_TTL
                     }
                 };
                 let Some(upstream) = weak.upgrade() else { return };
                 upstream.resolved(&self.text, found);
                 drop(upstream);
-                tokio::time::sleep_until(began + SOONEST).await;
+                tokio::time::sleep_until(began + SHORTEST_TTL).await;
                 tokio::select! {
-                    () = sleep(pause.saturating_sub(SOONEST)) => {}
-                    () = self.look.notified() => {}
+                    () = sleep(pause.saturating_sub(SHORTEST_TTL)) => {}
+                    () = self.wake.notified() => {}
                 }
             }
         });
-        upstream.lock().names.followed_by(&name, task.abort_handle());
+        upstream.lock().names.set_task(&name, task.abort_handle());
     }
 }
 
-/// Asks the name servers, or those of the system.
+/// Resolves a host name with the given name servers, or with those of the system.
 async fn look_up(host: &str, name_servers: Vec<SocketAddr>) -> Lookup {
     let host = host.to_owned();
-    // The system's files are read anew, so that a change of theirs needs no restart.
-    let (resolver, names) = match tokio::task::spawn_blocking(move || questions(&host, &name_servers)).await {
-        Ok(Ok(questions)) => questions,
-        Ok(Err(error)) => return Lookup::Failed(error.to_string()),
-        Err(panic) => return Lookup::Failed(panic.to_string()),
-    };
-    ask(&resolver, names).await
+    // The system's files are read anew, so that changes take effect without a restart.
+    let (resolver, names) =
+        match tokio::task::spawn_blocking(move || resolver_and_names(&host, &name_servers)).await {
+            Ok(Ok(prepared)) => prepared,
+            Ok(Err(error)) => return Lookup::Failed(error.to_string()),
+            Err(panic) => return Lookup::Failed(panic.to_string()),
+        };
+    resolve(&resolver, names).await
 }
 
-/// Where the first of these names leads that leads anywhere. It is nowhere only when every question was answered so:
-/// a question that fails must not cost the servers that are known.
-async fn ask(resolver: &TokioResolver, names: Vec<rr::Name>) -> Lookup {
+/// Resolves the first of `names` that has addresses. The result is `NotFound` only when every query was answered with
+/// that: a query that fails must not remove the servers that are known.
+async fn resolve(resolver: &TokioResolver, names: Vec<rr::Name>) -> Lookup {
     let mut failed = None;
     for name in names {
-        let v4 = ask_for(resolver, name.clone(), RecordType::A, WITHIN).await;
-        // Where there is IPv4 nobody waits long for what is rarely needed: some name services drop the question.
-        let within = if matches!(v4, Ok(Some(_))) { OTHER_WITHIN } else { WITHIN };
-        let v6 = ask_for(resolver, name, RecordType::AAAA, within).await;
+        let v4 = query(resolver, name.clone(), RecordType::A, QUERY_TIMEOUT).await;
+        // With IPv4 addresses at hand, do not wait long for the other family, which is rarely needed: some name
+        // servers drop the query.
+        let within = if matches!(v4, Ok(Some(_))) { OTHER_QUERY_TIMEOUT } else { QUERY_TIMEOUT };
+        let v6 = query(resolver, name, RecordType::AAAA, within).await;
         match (v4, v6) {
             (Ok(None), Ok(None)) => {}
             (Ok(Some((first, ttl))), other) => {
@@ -254,15 +261,15 @@ async fn ask(resolver: &TokioResolver, names: Vec<rr::Name>) -> Lookup {
             }
         }
     }
-    failed.map_or_else(|| Lookup::Nowhere("the name does not resolve".into()), Lookup::Failed)
+    failed.map_or_else(|| Lookup::NotFound("the name does not resolve".into()), Lookup::Failed)
 }
 
-/// The addresses of one kind that a name has, and for how long; `None` where it has none.
+/// Addresses of one kind and their TTL; `None` if the name has none.
 ///
 /// # Errors
 ///
-/// Why the name service has not said, in words.
-async fn ask_for(
+/// The reason why the query failed.
+async fn query(
     resolver: &TokioResolver,
     name: rr::Name,
     kind: RecordType,
@@ -271,19 +278,22 @@ async fn ask_for(
     let found = match timeout(within, resolver.lookup(name, kind)).await {
         Ok(Ok(found)) => found,
         Ok(Err(error)) if error.is_nx_domain() || error.is_no_records_found() => return Ok(None),
-        Ok(Err(error)) => return Err(format!("the name service fails: {error}")),
-        Err(_) => return Err("the name service does not answer".into()),
+        Ok(Err(error)) => return Err(format!("DNS query failed: {error}")),
+        Err(_) => return Err("DNS query timed out".into()),
     };
     let mut addresses: Vec<_> = found.answers().iter().filter_map(|record| record.data.ip_addr()).collect();
-    // Name servers rotate them; here their order means nothing.
+    // Name servers rotate the addresses; their order means nothing here.
     addresses.sort_unstable();
     addresses.dedup();
     let ttl = found.valid_until().saturating_duration_since(std::time::Instant::now());
     Ok((!addresses.is_empty()).then_some((addresses, ttl)))
 }
 
-/// Whom to ask, and for which names in turn.
-fn questions(host: &str, name_servers: &[SocketAddr]) -> Result<(TokioResolver, Vec<rr::Name>), NetError> {
+/// Resolver to use, and the names to try in order.
+fn resolver_and_names(
+    host: &str,
+    name_servers: &[SocketAddr],
+) -> Result<(TokioResolver, Vec<rr::Name>), NetError> {
     let (config, mut options) = if name_servers.is_empty() {
         read_system_conf()?
     } else {
@@ -302,7 +312,7 @@ fn questions(host: &str, name_servers: &[SocketAddr]) -> Result<(TokioResolver, 
     Ok((builder.with_options(options).build()?, names))
 }
 
-/// A name as it is, and with what the system's search list adds to it (resolv.conf(5)).
+/// The name itself, and the names that the system's search list derives from it (resolv.conf(5)).
 fn names(host: &rr::Name, config: &ResolverConfig, ndots: usize) -> Vec<rr::Name> {
     let mut whole = host.clone();
     whole.set_fqdn(true);

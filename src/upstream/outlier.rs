@@ -1,8 +1,8 @@
-//! Passive health check on results: a server whose share of failures is far above its peers' gets less.
+//! Passive health check on results: a server that fails far more often than its peers gets fewer requests.
 //!
-//! Failing fast looks like capacity: a server that answers 500 in a millisecond is always the least loaded. Whether
-//! failures are a server's own fault only its peers tell. When they fail as much, the cause is elsewhere (a database, a
-//! client that asks for nonsense), and nobody is blamed.
+//! Failing fast looks like spare capacity: a server that responds 500 within a millisecond is always the least
+//! loaded. Only a comparison with its peers shows whether failures are the server's own fault. If they fail as often,
+//! the cause is elsewhere (a database, a client that sends nonsense), and no server is an outlier.
 
 use std::time::Duration;
 
@@ -10,36 +10,36 @@ use http::StatusCode;
 
 use super::window::{Tally, Window};
 
-/// Results of the last 10 to 20 seconds count.
+/// Counting interval: results of the last 10 to 20 seconds count.
 const SPAN: Duration = Duration::from_secs(10);
 
-/// Results of a server before anything follows from them, and failures among them.
+/// Fewest results of a server, and fewest failures among them, before it can be an outlier.
 const LEAST: u64 = 10;
 const LEAST_FAILED: u64 = 5;
 
-/// How far above its peers' share of failures that of a server must lie.
+/// Least difference to the peers' share of failures.
 const ABOVE: f64 = 0.3;
 
-/// How often the peers' share of failures that of a server must be, beside that.
+/// Least ratio to the peers' share of failures, in addition to [`ABOVE`].
 const TIMES: f64 = 2.0;
 
-/// An outlier gets one in so many of its fair turns, which shows whether it is well again.
+/// An outlier gets one in this many of its fair turns, which shows whether it has recovered.
 pub(super) const TURNS: usize = 5;
 
-/// A window for the results of one server.
+/// Window for the results of one server.
 pub(super) const fn results() -> Window {
     Window::new(SPAN)
 }
 
-/// Whether a response says that its server has failed. 501 and 505 are about what was asked.
+/// Whether a status means that the server has failed. 501 and 505 are about the request.
 pub(crate) fn is_failure(status: StatusCode) -> bool {
     const ABOUT_THE_REQUEST: [StatusCode; 2] =
         [StatusCode::NOT_IMPLEMENTED, StatusCode::HTTP_VERSION_NOT_SUPPORTED];
     status.is_server_error() && !ABOUT_THE_REQUEST.contains(&status)
 }
 
-/// Whether a server with these results is an outlier among its `peers`. One that `was` needs no further evidence to stay
-/// one, only results that are still bad.
+/// Whether a server with these results is an outlier among its `peers`. If it `was` one, no new evidence is needed to
+/// stay one, only results that are still bad.
 pub(super) fn is_outlier(own: Tally, peers: impl Iterator<Item = Tally>, was: bool) -> bool {
     let has_evidence = own.all >= LEAST && own.marked >= LEAST_FAILED;
     let stays_one = was && own.all > 0;
@@ -48,7 +48,7 @@ pub(super) fn is_outlier(own: Tally, peers: impl Iterator<Item = Tally>, was: bo
     }
     let mut shares: Vec<_> = peers.filter(|peer| peer.all >= LEAST).map(share).collect();
     shares.sort_by(f64::total_cmp);
-    // The lower quartile: several servers may be out of order, and a few good peers show that it can be done.
+    // Lower quartile: several servers may be out of order, and a few good peers show that success is possible.
     let Some(peers) = shares.get(shares.len().saturating_sub(1) / 4) else { return false };
     share(own) > ABOVE + TIMES * peers
 }

@@ -1,4 +1,5 @@
-//! What holds whatever happens, and in whatever order: property tests on a paused clock, and many threads at once.
+//! Property tests of an upstream, on a paused clock and with many threads: counts stay exact and no request goes to a
+//! server that is out, whatever happens in whatever order.
 
 use std::{collections::HashSet, sync::Arc, time::Duration};
 
@@ -11,7 +12,7 @@ use super::{
 };
 use crate::config;
 
-/// Something that happens to an upstream; numbers choose among what there is.
+/// An event in an upstream; numbers are indices, modulo the number of items.
 #[derive(Debug, Clone)]
 enum Event {
     Arrives { hold: u64, is_stream: bool },
@@ -58,7 +59,7 @@ fn event() -> impl Strategy<Value = Event> {
 
 type Waiting = JoinHandle<(Selection, Result<Lease, NoServer>)>;
 
-/// An upstream, and everybody who is there.
+/// An upstream with its waiting and running requests.
 struct PropertyWorld {
     upstream: Arc<Upstream>,
     waiting: Vec<Waiting>,
@@ -85,7 +86,7 @@ impl PropertyWorld {
         }));
     }
 
-    /// Lets everybody go as far as possible without time passing.
+    /// Lets every task run as far as possible without time passing.
     async fn settle(&mut self) {
         for _ in 0..20 {
             tokio::task::yield_now().await;
@@ -175,7 +176,7 @@ impl PropertyWorld {
         servers.filter(|server| server.is_usable(false)).map(|server| server.label.clone()).collect()
     }
 
-    /// Requests on each server by those who hold them are what the upstream counts.
+    /// Asserts that the upstream counts exactly the leases that are held on each server.
     fn assert_counts(&self) {
         for standing in self.upstream.servers() {
             let here = self.held.iter().filter(|(_, lease)| Arc::ptr_eq(lease.server(), &standing.server));
@@ -203,7 +204,7 @@ proptest! {
                 let name = format!("{event:?}");
                 let passes = matches!(event, Event::Pass(_));
                 world.apply(event).await;
-                // A server that a reload brings may be tried until it is known to be down.
+                // A server that a reload adds may be tried until it is known to be down.
                 let between = world.usable();
                 world.settle().await;
                 let after = world.usable();
@@ -211,13 +212,14 @@ proptest! {
                     let label = &lease.server().label;
                     let known = [&before, &between, &after];
                     let was_usable = known.iter().any(|usable| usable.contains(label));
-                    // Whoever would be refused because all are out may try one.
+                    // A request that would be refused because all servers are out may try one.
                     let all_were_out = known.iter().any(|usable| usable.is_empty()) && !lease.server().is_draining();
                     assert!(passes || was_usable || all_were_out, "{label} is out: {name}");
                 }
                 world.assert_counts();
             }
-            // Past the time for which a server that has returned leaves some to others, nobody waits while there is room.
+            // After the time for which a server that has recovered leaves requests to others, no request waits while
+            // there is room.
             tokio::time::sleep(Duration::from_millis(2_100)).await;
             world.settle().await;
             if !world.upstream.lock().streams.is_empty() {
@@ -233,7 +235,7 @@ proptest! {
                         standing.server.label);
                 }
             }
-            // Everybody goes.
+            // End all requests.
             world.waiting.drain(..).for_each(|task| task.abort());
             world.settle().await;
             world.held.clear();
@@ -244,7 +246,7 @@ proptest! {
     }
 }
 
-/// Requests of every fate on several threads at once.
+/// Requests with every outcome, on several threads at once.
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn counts_return_to_zero_after_any_mix_on_many_threads() {
     let upstream = with(&list(&[0, 1, 2, 3], Some(3)));
@@ -259,10 +261,10 @@ async fn counts_return_to_zero_after_any_mix_on_many_threads() {
                 turn.is_for_stream(random.u8(0..4) == 0);
                 let patience = Duration::from_micros(random.u64(0..2_000));
                 let acquired = upstream.acquire(&mut turn, Duration::from_secs(5));
-                // Some leave while they wait.
+                // Some requests are cancelled while they wait.
                 let Ok(Ok(mut lease)) = tokio::time::timeout(patience, acquired).await else { continue };
                 {
-                    // Both numbers of the same moment.
+                    // The lock makes both numbers belong to the same moment.
                     let _still = upstream.lock();
                     assert!(lease.server().inflight() <= 3 + lease.server().streaming());
                 }

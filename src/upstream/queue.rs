@@ -7,32 +7,33 @@ use tokio::sync::oneshot;
 use super::{Lease, Server};
 use crate::config::QueueOrder;
 
-/// What a request in the queue waits with.
+/// A request in the queue.
 pub(super) struct Waiter {
     pub(super) sender: oneshot::Sender<Lease>,
-    /// What it wants of a server.
-    pub(super) wish: Wish,
+    /// Requirements of the request.
+    pub(super) preference: Preference,
 }
 
-/// What a request wants of a server.
+/// Requirements of a request for the choice of a server.
 #[derive(Debug, Clone, Default)]
-pub(super) struct Wish {
-    /// Another one than those that have failed it before.
+pub(super) struct Preference {
+    /// Servers at which the request has failed; others are preferred.
     pub(super) tried: Vec<Arc<Server>>,
-    /// The one for its key.
+    /// Hash key.
     pub(super) key: Option<u64>,
-    /// An event stream or a tunnel is asked for, which is no load and takes no place in `max_requests`.
+    /// Whether the request is for an event stream or a tunnel, which is no load and takes no place in `max_requests`.
     pub(super) is_stream: bool,
 }
 
-/// A queue by order of arrival. A request that comes back (its server turned out to be down) takes its old place.
+/// Queue in order of arrival. A request that comes back, because its server turned out to be down, takes its old
+/// place.
 #[derive(Debug)]
 pub(super) struct Queue<T> {
     waiting: VecDeque<(Ticket, T)>,
     next: u64,
 }
 
-/// The order of arrival at an upstream.
+/// Position in the order of arrival at an upstream.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct Ticket(u64);
 
@@ -43,19 +44,19 @@ impl<T> Default for Queue<T> {
 }
 
 impl<T> Queue<T> {
-    /// The next number; lower ones go first.
+    /// Draws the next ticket; lower ones go first.
     pub(super) fn ticket(&mut self) -> Ticket {
         self.next += 1;
         Ticket(self.next)
     }
 
-    /// Puts a request in its place.
+    /// Inserts a request at its place.
     pub(super) fn wait(&mut self, ticket: Ticket, waiter: T) {
         let place = self.waiting.partition_point(|(other, _)| *other < ticket);
         self.waiting.insert(place, (ticket, waiter));
     }
 
-    /// Whose turn it is.
+    /// The request that is served next.
     pub(super) fn first(&self, order: QueueOrder) -> Option<&T> {
         let first = match order {
             QueueOrder::Oldest => self.waiting.front(),
@@ -64,12 +65,12 @@ impl<T> Queue<T> {
         first.map(|(_, waiter)| waiter)
     }
 
-    /// Sends everybody away.
+    /// Removes all requests, which refuses them.
     pub(super) fn clear(&mut self) {
         self.waiting.clear();
     }
 
-    /// Takes the one whose turn it is.
+    /// Removes the request that is served next.
     pub(super) fn pop(&mut self, order: QueueOrder) -> Option<(Ticket, T)> {
         match order {
             QueueOrder::Oldest => self.waiting.pop_front(),
@@ -77,7 +78,7 @@ impl<T> Queue<T> {
         }
     }
 
-    /// Takes out a request that waits no longer; false when it is not there.
+    /// Removes a request that no longer waits. Returns false if it is not in the queue.
     pub(super) fn leave(&mut self, ticket: Ticket) -> bool {
         let found = self.waiting.binary_search_by(|(other, _)| other.cmp(&ticket));
         found.is_ok_and(|place| self.waiting.remove(place).is_some())

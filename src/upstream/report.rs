@@ -1,38 +1,39 @@
-//! What servers say of their own load in their answers: a number of requests (`X-Load: 3`), or the text form of ORCA
-//! (`endpoint-load-metrics: TEXT application_utilization=0.7`, as gRPC and Envoy know it).
+//! Load reports of servers in response headers: a number of requests (`X-Load: 3`), or the text format of ORCA
+//! (`endpoint-load-metrics: TEXT application_utilization=0.7`, as in gRPC and Envoy).
 
 use std::time::Duration;
 
 use http::{HeaderName, HeaderValue};
 use tokio::time::Instant;
 
-/// The field of ORCA's reports.
+/// Header of ORCA reports.
 const ORCA: &str = "endpoint-load-metrics";
 
-/// How long a report counts. A server that is avoided sends no further one, and must not be avoided for ever.
-const LASTS: Duration = Duration::from_secs(10);
+/// Time for which a report counts. A server that is avoided sends no further reports, and must not be avoided for
+/// ever.
+const VALID_FOR: Duration = Duration::from_secs(10);
 
-/// More than this is as good as anything, and safe to multiply.
+/// Upper bound of a reported value: larger ones make no difference, and this one is safe to multiply.
 const MOST: f64 = 1_000_000.0;
 
-/// The load that a server has told.
+/// Load reported by a server.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(super) struct LoadReport {
     at: Instant,
     load: Load,
 }
 
-/// A load in hundredths.
+/// A load, in hundredths.
 #[derive(Debug, Clone, Copy, PartialEq)]
 enum Load {
-    /// Of a request.
+    /// Hundredths of a request.
     Requests(u64),
-    /// Of what the server can do.
+    /// Hundredths of the server's capacity.
     Utilization(u64),
 }
 
 impl LoadReport {
-    /// Reads a field of an answer; `None` when it says nothing that can be understood.
+    /// Parses a header of a response; `None` if the value is not understood.
     pub(super) fn read(name: &HeaderName, value: &HeaderValue, now: Instant) -> Option<Self> {
         let text = value.to_str().ok()?.trim();
         let load = if name == ORCA {
@@ -43,10 +44,10 @@ impl LoadReport {
         load.map(|load| Self { at: now, load })
     }
 
-    /// What it adds to the requests in flight, in hundredths of a request: a server that is used to the full has as many
-    /// as it may have, if that is known.
+    /// Load to add to the requests in flight, in hundredths of a request. Full utilization counts as `max_requests`,
+    /// if that is known.
     pub(super) fn load(self, now: Instant, max_requests: Option<usize>) -> u64 {
-        if now.saturating_duration_since(self.at) >= LASTS {
+        if now.saturating_duration_since(self.at) >= VALID_FOR {
             return 0;
         }
         match self.load {
@@ -56,14 +57,14 @@ impl LoadReport {
     }
 }
 
-/// A decimal number in hundredths.
+/// Parses a decimal number into hundredths.
 fn number(text: &str) -> Option<u64> {
     let number: f64 = text.parse().ok()?;
-    // Neither negative nor too large for the type.
+    // Excludes negative values and those too large for the type.
     (0.0..=MOST).contains(&number).then(|| (number * 100.0).round() as u64)
 }
 
-/// The application's own figure if it tells one, else the processor's.
+/// The application's own utilization if reported, otherwise that of the CPU.
 fn utilization(text: &str) -> Option<u64> {
     let (form, metrics) = text.split_once(' ')?;
     if !form.eq_ignore_ascii_case("TEXT") {

@@ -1,84 +1,87 @@
-//! Whether a request that failed at a server is sent again: a pure function of what is known.
+//! Retries: a pure function that decides whether a failed request is sent again.
 
 use std::time::Duration;
 
 use http::{HeaderName, Method};
 
-/// The pause before the second try, four times as long before each further one: workers that go together take some
-/// milliseconds over it, and their sockets tell only then that they are gone.
+/// Backoff before the second try, four times as long before each further one. Workers that are stopped together take
+/// some milliseconds to exit, and their sockets refuse connections only after that.
 const PAUSE: Duration = Duration::from_millis(20);
 
-/// Pauses that grow; the rest are as long as the last of them.
+/// Number of retries for which the backoff grows; later ones wait as long as the last of them.
 const GROWING: u32 = 4;
 
-/// Connections that may fail in a row without a pause between them, one for each server of most upstreams.
+/// Consecutive failed connections that are retried without backoff: one for each server of most upstreams.
 const EAGER_CONNECTS: u32 = 4;
 
-/// Connections that may fail in a row. The queue bounds how long a request waits for a server that is down; this
-/// bounds one whose own connections fail while probes succeed.
-const CONNECTS: u32 = 1000;
+/// Most consecutive failed connections. The queue bounds how long a request waits for a server that is down; this
+/// bounds a request whose own connections fail while probes succeed.
+const MOST_CONNECTS: u32 = 1000;
 
-/// How an attempt failed.
+/// Kind of failure of an attempt.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Failure {
-    /// No connection: nothing was sent.
+    /// The connection failed: nothing was sent.
     Connect,
-    /// The connection broke before a byte of the answer.
+    /// The connection broke before the first byte of the response.
     BeforeAnswer,
-    /// The server was silent for its whole read timeout.
+    /// The read timeout passed without a byte from the server.
     Silence,
-    /// What came is not HTTP.
+    /// The response is not valid HTTP.
     Malformed,
-    /// The answer had begun.
+    /// The connection broke after the response had begun.
     WithinAnswer,
-    /// The response was whole, and its status says that another server may do better ([`after_status`]).
+    /// The response was complete, and its status is one that is retried at another server ([`after_status`]).
     Status,
 }
 
-/// What is known about a failed attempt.
+/// A failed attempt.
 #[derive(Debug, Clone, Copy)]
 pub struct Attempt<'a> {
-    /// How it failed.
+    /// Kind of failure.
     pub failure: Failure,
     /// The method of the request.
     pub method: &'a Method,
-    /// Once is as good as twice, whatever the method: the client says so (`Idempotency-Key`), or the route does.
+    /// Whether the request may be repeated whatever its method, according to the client (`Idempotency-Key`) or the
+    /// route.
     pub repeatable: bool,
-    /// Whether what was read of the body can be sent again.
+    /// Whether the replay buffer holds everything that was read of the body.
     pub replayable: bool,
     /// Whether the connection had served a request before.
     pub reused: bool,
-    /// Attempts so far on which something was sent, this one included.
+    /// Attempts so far on which something was sent, including this one.
     pub tries: u32,
-    /// Attempts that there may be in all.
+    /// Most attempts in all.
     pub most_tries: u32,
-    /// Connections that have failed in a row.
+    /// Consecutive failed connections.
     pub failed_connects: u32,
-    /// Whether the upstream's budget has a retry left.
+    /// Whether the retry budget of the upstream allows a retry.
     pub budget: bool,
 }
 
-/// The field by which a client says that its request may come twice (draft-ietf-httpapi-idempotency-key-header).
+/// Header by which a client marks a request as repeatable (draft-ietf-httpapi-idempotency-key-header).
 pub const IDEMPOTENCY_KEY: HeaderName = HeaderName::from_static("idempotency-key");
 
-/// What to do after a failed attempt.
+/// Decision after a failed attempt.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Decision {
-    /// Send it to another server.
+    /// Send the request to another server.
     Retry,
-    /// Tell the client.
+    /// Send an error response to the client.
     GiveUp,
 }
 
-/// Decides. Nothing that was sent means that nothing is sent twice. A server that has closed a connection it had kept
-/// has most likely not seen the request, and is not the worse for a second one: that needs no budget, and is no try (only
-/// first attempts go out on kept connections, so it happens once). A server that was silent or speaks nonsense may be at work on the request, and so would the next one be: that is no reason to load
-/// another.
+/// Decides whether to retry.
+///
+/// If nothing was sent, a retry sends nothing twice. A server that has closed an idle connection has most likely not
+/// seen the request, and a second attempt does no harm: it needs no budget and does not count as a try. Only first
+/// attempts use idle connections, so this happens at most once. A server that was silent or sent an invalid response
+/// may be at work on the request, and the next one would be too: another server is not loaded with it.
 pub fn decide(attempt: &Attempt<'_>) -> Decision {
     let repeatable = attempt.replayable && (attempt.method.is_idempotent() || attempt.repeatable);
     let has_tries = attempt.budget && attempt.tries < attempt.most_tries;
     match attempt.failure {
-        Failure::Connect if attempt.failed_connects < CONNECTS => Decision::Retry,
+        Failure::Connect if attempt.failed_connects < MOST_CONNECTS => Decision::Retry,
         Failure::BeforeAnswer if repeatable && (attempt.reused || has_tries) => Decision::Retry,
         Failure::Connect
         | Failure::BeforeAnswer
@@ -89,16 +92,16 @@ pub fn decide(attempt: &Attempt<'_>) -> Decision {
     }
 }
 
-/// Decides about a response whose status the configuration has tried elsewhere (`retry.on`), where `has_other` says
-/// whether another server could take the request now. The server has done what it was asked: only what changes nothing is
-/// asked again, unless the route allows every method ([`Attempt::repeatable`]).
+/// Decides whether to retry a response whose status is in `retry.on`. `has_other` says whether another server could
+/// take the request now. The server has processed the request, so only a safe method is retried, unless the request
+/// is repeatable ([`Attempt::repeatable`]).
 pub fn after_status(attempt: &Attempt<'_>, has_other: bool) -> Decision {
     let repeatable = attempt.replayable && (attempt.method.is_safe() || attempt.repeatable);
     let may = repeatable && has_other && attempt.budget && attempt.tries < attempt.most_tries;
     if may { Decision::Retry } else { Decision::GiveUp }
 }
 
-/// How long to wait before the next attempt.
+/// Backoff before the next attempt.
 pub fn pause(tries: u32, failed_connects: u32) -> Duration {
     match (tries, failed_connects) {
         (0, connects) if connects <= EAGER_CONNECTS => Duration::ZERO,
@@ -107,7 +110,8 @@ pub fn pause(tries: u32, failed_connects: u32) -> Duration {
     }
 }
 
-/// Whether a request goes out on a connection of its own, so that one the server is just closing cannot cost it.
+/// Whether the request needs a new connection, because it could not be retried if the server were just closing an
+/// idle one.
 pub fn needs_fresh_connection(method: &Method) -> bool {
     !method.is_safe()
 }
@@ -122,8 +126,8 @@ mod tests {
         const ANY: Option<bool> = None;
         const YES: Option<bool> = Some(true);
         const NO: Option<bool> = Some(false);
-        // The rows cover every cell once: what failed; may it be repeated (by its method, or because somebody says
-        // so); can its body be sent again; are tries left; a kept connection; is budget left. And the decision.
+        // The rows cover each combination once: failure; repeatable (by its method, by the client or the route); body
+        // replayable; tries left; reused connection; budget left; and the decision.
         let rows = [
             (Connect, ANY, ANY, ANY, ANY, ANY, Decision::Retry),
             (BeforeAnswer, NO, ANY, ANY, ANY, ANY, Decision::GiveUp),
@@ -144,9 +148,9 @@ mod tests {
         for (method, idempotent) in methods {
             for failure in [Connect, BeforeAnswer, Silence, Malformed, WithinAnswer] {
                 for bits in 0..32_u8 {
-                    let [said, replayable, tries_left, reused, budget] =
+                    let [marked, replayable, tries_left, reused, budget] =
                         [1, 2, 4, 8, 16].map(|bit| bits & bit != 0);
-                    let cell = [idempotent || said, replayable, tries_left, reused, budget];
+                    let cell = [idempotent || marked, replayable, tries_left, reused, budget];
                     let fits = |(row, a, b, c, d, e, _): &(Failure, _, _, _, _, _, Decision)| {
                         let wanted: [Option<bool>; 5] = [*a, *b, *c, *d, *e];
                         let same = wanted
@@ -161,7 +165,7 @@ mod tests {
                     let attempt = Attempt {
                         failure,
                         method,
-                        repeatable: said,
+                        repeatable: marked,
                         replayable,
                         reused,
                         tries: if tries_left { 3 } else { 4 },
@@ -170,7 +174,7 @@ mod tests {
                         budget,
                     };
                     assert_eq!(decide(&attempt), *decision, "{attempt:?}");
-                    let circling = Attempt { failed_connects: CONNECTS, ..attempt };
+                    let circling = Attempt { failed_connects: MOST_CONNECTS, ..attempt };
                     let ends = if failure == Connect { Decision::GiveUp } else { *decision };
                     assert_eq!(decide(&circling), ends, "connections that fail for ever come to an end");
                 }

@@ -1,4 +1,4 @@
-//! Which servers an upstream has: as the configuration lists them, and as host names among them resolve at present.
+//! Servers of an upstream: as listed in the configuration, with host names as they currently resolve.
 
 use std::{net::IpAddr, sync::Arc};
 
@@ -13,11 +13,11 @@ use super::{
 use crate::config::{self, Address, ServerAddress, UpstreamServer};
 
 impl Upstream {
-    /// Takes over what the configuration says, and lets those who wait see the new list.
+    /// Applies a new configuration, and offers the new list to waiting requests.
     pub(super) fn change(self: &Arc<Self>, settings: &config::UpstreamSettings) {
         let names = {
             let mut state = self.lock();
-            // A name that is resolved at this moment must not bring the old list back.
+            // Under the lock: a lookup that ends at this moment must not bring the old list back.
             self.settings.store(Arc::new(settings.clone()));
             state.gone = false;
             let names = state.names.keep(settings);
@@ -25,12 +25,12 @@ impl Upstream {
             names
         };
         for name in names {
-            name.follow(self);
+            name.start(self);
         }
         self.serve_waiting();
     }
 
-    /// A host name among the servers leads there now.
+    /// Applies the result of a lookup.
     pub(super) fn resolved(self: &Arc<Self>, name: &str, found: Lookup) {
         {
             let mut state = self.lock();
@@ -42,8 +42,8 @@ impl Upstream {
         self.serve_waiting();
     }
 
-    /// Takes note that a prober could not connect to a server, or could: a host name whose first family of addresses is
-    /// out is tried at the other too (an application may listen on `[::1]` alone where `localhost` leads to both).
+    /// Records whether a prober could connect. If no server at the first address family of a host name is reachable,
+    /// the other family is tried too (an application may listen on `[::1]` alone while `localhost` resolves to both).
     pub(super) fn probed(self: &Arc<Self>, server: &Arc<Server>, is_up: bool) {
         {
             let mut state = self.lock();
@@ -63,14 +63,16 @@ impl Upstream {
         self.serve_waiting();
     }
 
-    /// Makes the list anew, and has those watched that nobody watches yet: at once, while no other can take them out.
+    /// Rebuilds the list and starts the probers of new servers: under the same lock, so that no other thread removes
+    /// them in between.
     fn rebuild(self: &Arc<Self>, state: &mut GroupState, settings: &config::UpstreamSettings) {
         for server in state.rebuild(settings) {
             (self.watch)(self, &server);
         }
     }
 
-    /// The upstream is no longer configured: those who wait find another route, what is in flight ends.
+    /// Retires an upstream that is no longer configured: waiting requests look for another route, requests in flight
+    /// finish.
     pub(super) fn retire(&self) {
         let mut state = self.lock();
         state.gone = true;
@@ -81,7 +83,7 @@ impl Upstream {
         state.streams.clear();
     }
 
-    /// Refuses those who wait, and whoever comes: the process ends.
+    /// Refuses waiting and new requests, because the process is stopping.
     pub(super) fn stop(&self) {
         let mut state = self.lock();
         state.stopping = true;
@@ -89,24 +91,24 @@ impl Upstream {
         state.streams.clear();
     }
 
-    /// Whether it is configured no longer.
+    /// Whether the upstream is no longer configured.
     pub fn is_gone(&self) -> bool {
         self.lock().gone
     }
 
-    /// Whether requests are still in flight on servers that have left the list.
+    /// Whether requests are in flight on servers that were removed from the list.
     pub(super) fn has_retired(&self) -> bool {
         !self.lock().retired.is_empty()
     }
 
-    /// Host names of the file that lead nowhere at present, and why.
+    /// Configured host names without an address, and the reasons.
     pub fn unresolved(&self) -> Vec<(String, String)> {
         self.lock().names.unresolved()
     }
 }
 
 impl GroupState {
-    /// Makes the list anew; gives the servers that nobody watches yet.
+    /// Rebuilds the list. Returns the servers that have no prober yet.
     fn rebuild(&mut self, settings: &config::UpstreamSettings) -> Vec<Arc<Server>> {
         let now = Instant::now();
         let mut before = std::mem::take(&mut self.slots);
@@ -116,11 +118,11 @@ impl GroupState {
             let UpstreamServer { weight, backup, max_requests, .. } = *configured;
             for (address, name) in self.addresses(configured) {
                 if self.slots.iter().any(|slot| slot.server.address == address) {
-                    // Two names for the same place.
+                    // Two names resolve to the same address.
                     continue;
                 }
                 let host = host(&configured.address, &address);
-                // Under TLS another name is another server: what is known of the one is not true of the other.
+                // With TLS, another host name means another server: the state of the one does not hold for the other.
                 let is_same = |server: &Server| {
                     server.address == address && (settings.tls.is_none() || server.host == host)
                 };
@@ -129,10 +131,10 @@ impl GroupState {
                 let slot = match known {
                     Some(slot) => Slot { name, weight, backup, max_requests, ..slot },
                     None => {
-                        let server = self.taken_back(is_same);
+                        let server = self.take_retired(is_same);
                         let server = server.unwrap_or_else(|| Server::new(address, host));
-                        let returned = others.then_some(now);
-                        // Several proxies that start at the same time do not begin their turns at the same server.
+                        let recovered_at = others.then_some(now);
+                        // A random start keeps several proxies that start together from beginning at the same server.
                         let credit = fastrand::i64(0..i64::from(weight) * 1000);
                         Slot {
                             server,
@@ -141,7 +143,7 @@ impl GroupState {
                             backup,
                             max_requests,
                             credit,
-                            returned,
+                            recovered_at,
                             share: None,
                             results: outlier::results(),
                             passed_over: 0,
@@ -149,8 +151,8 @@ impl GroupState {
                     }
                 };
                 if slot.server.is_watched() {
-                    // What is asked of it, and how often, may have changed.
-                    slot.server.look.notify_one();
+                    // The probe, or its interval, may have changed.
+                    slot.server.wake_prober.notify_one();
                 } else {
                     fresh.push(Arc::clone(&slot.server));
                 }
@@ -161,7 +163,7 @@ impl GroupState {
         fresh
     }
 
-    /// Where an entry of the list leads, and the name it has in the file if that is a host's.
+    /// Addresses of a configured server, with its name if it is a host name.
     fn addresses(&self, configured: &UpstreamServer) -> Vec<(Address, Option<String>)> {
         match &configured.address {
             ServerAddress::Tcp(address) => vec![(Address::Tcp(*address), None)],
@@ -174,16 +176,16 @@ impl GroupState {
         }
     }
 
-    /// A server that had left with requests still on it.
-    fn taken_back(&mut self, is_it: impl Fn(&Server) -> bool) -> Option<Arc<Server>> {
-        let place = self.retired.iter().position(|server| is_it(server))?;
+    /// Takes a server that was removed while requests were in flight.
+    fn take_retired(&mut self, is_same: impl Fn(&Server) -> bool) -> Option<Arc<Server>> {
+        let place = self.retired.iter().position(|server| is_same(server))?;
         Some(self.retired.swap_remove(place))
     }
 
-    /// Takes servers out of use; those with requests on them are remembered until these are over.
+    /// Removes servers from use. Those with requests in flight are remembered until these end.
     fn retire(&mut self, servers: Vec<Arc<Server>>) {
         for server in servers {
-            server.unwatch();
+            server.stop_prober();
             if !server.is_idle() {
                 self.retired.push(server);
             }
@@ -191,7 +193,7 @@ impl GroupState {
     }
 }
 
-/// What a server is called in TLS.
+/// Server name for TLS.
 fn host(configured: &ServerAddress, address: &Address) -> String {
     match (configured, address) {
         (ServerAddress::Name(host, _), _) => host.trim_end_matches('.').to_owned(),

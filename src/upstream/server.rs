@@ -1,4 +1,4 @@
-//! One server of an upstream: what is known about it outlives reloads for as long as its address stays.
+//! Server of an upstream. Its state outlives reloads for as long as the address remains.
 
 use std::sync::{
     Arc, Mutex, MutexGuard, OnceLock, PoisonError,
@@ -14,53 +14,53 @@ use crate::{config::Address, observe::ServerMetrics};
 /// A server of an upstream.
 #[derive(Debug)]
 pub struct Server {
-    /// Where it listens; one of the addresses of a host name is a server of its own.
+    /// Address of the server; each address of a host name is a server of its own.
     pub address: Address,
-    /// [`address`](Self::address) as text, made once: its name in metrics and commands.
+    /// Text of [`address`](Self::address), formatted once: the server's name in metrics and commands.
     pub label: String,
-    /// Its name in the file without a port, or its address: what it is called in TLS.
+    /// Server name for TLS: the configured host name without its port, or the address.
     pub(crate) host: String,
-    /// What is counted of its answers, from the first on.
+    /// Metrics of the server, created on first use.
     pub(crate) metrics: OnceLock<ServerMetrics>,
-    /// The label as a number.
+    /// Hash of the label.
     pub(super) id: u64,
-    /// Requests in flight, streams not among them. Changed only under the lock of its upstream.
+    /// Requests in flight, without streams. Changed only under the lock of the upstream.
     pub(super) inflight: AtomicUsize,
-    /// Requests whose answers have begun. Changed only under the lock of its upstream.
+    /// Requests in flight whose responses have begun. Changed only under the lock of the upstream.
     pub(super) streaming: AtomicUsize,
-    /// Event streams and tunnels, open or asked for. Changed only under the lock of its upstream.
+    /// Event streams and tunnels, open or requested. Changed only under the lock of the upstream.
     pub(super) streams: AtomicUsize,
-    /// Whether its share of failures is far above its peers'. Changed only under the lock of its upstream.
+    /// Whether the server fails far more often than its peers. Changed only under the lock of the upstream.
     pub(super) outlier: AtomicBool,
-    /// Since it was up last it could not be reached, or has said that it cannot be used.
+    /// Since it was last up, the server was unreachable or failed its health check.
     pub(super) was_away: AtomicBool,
     health: AtomicU8,
-    /// Why it is failing, for people.
+    /// Reason why the server is down, for operators.
     reason: ArcSwapOption<String>,
-    /// An operator wants no new requests on it. Changed only under the lock of its upstream.
+    /// Whether an operator drains the server. Changed only under the lock of the upstream.
     pub(super) draining: AtomicBool,
-    /// Wakes its prober.
-    pub(super) look: Notify,
+    /// Wakes the prober.
+    pub(super) wake_prober: Notify,
     silence: Mutex<Silence>,
     report: Mutex<Option<LoadReport>>,
-    /// The task that asks whether it can be used.
+    /// Task of the prober.
     prober: Mutex<Option<AbortHandle>>,
 }
 
-/// Whether a server can be used, as far as is known.
+/// Health of a server, as far as is known.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[repr(u8)]
 pub enum ServerHealth {
-    /// Nothing has been heard of it: it may be tried when no other is known to be up.
+    /// Not probed yet: may be tried when no other server is known to be up.
     Unknown,
-    /// It can.
+    /// Up.
     Up,
-    /// It cannot, and is asked until it can.
+    /// Down, and probed until it recovers.
     Failing,
 }
 
 impl Server {
-    /// A server of which nothing is known.
+    /// Creates a server in state unknown.
     pub(super) fn new(address: Address, host: String) -> Arc<Self> {
         let label = address.to_string();
         Arc::new(Self {
@@ -77,47 +77,47 @@ impl Server {
             health: AtomicU8::new(ServerHealth::Unknown as u8),
             reason: ArcSwapOption::empty(),
             draining: AtomicBool::new(false),
-            look: Notify::new(),
+            wake_prober: Notify::new(),
             silence: Mutex::default(),
             report: Mutex::default(),
             prober: Mutex::default(),
         })
     }
 
-    /// Requests in flight on it.
+    /// Requests in flight.
     pub fn inflight(&self) -> usize {
         self.inflight.load(Ordering::Relaxed)
     }
 
-    /// Requests in flight whose responses have begun: only a body is still on its way.
+    /// Requests in flight whose responses have begun, so that only a body is still being transferred.
     pub fn streaming(&self) -> usize {
         self.streaming.load(Ordering::Relaxed)
     }
 
-    /// Event streams and tunnels (WebSocket), open or asked for. They are open for hours and cost next to nothing, so they
-    /// are no load and take no place in `max_requests`.
+    /// Event streams and tunnels (WebSocket), open or requested. They stay open for hours at almost no cost, so they
+    /// count neither as load nor for `max_requests`.
     pub fn streams(&self) -> usize {
         self.streams.load(Ordering::Relaxed)
     }
 
-    /// Whether nothing at all is in flight on it.
+    /// Whether nothing is in flight.
     pub(super) fn is_idle(&self) -> bool {
         self.inflight() + self.streams() == 0
     }
 
-    /// Whether its share of failures is far above its peers': it gets less than they.
+    /// Whether the server fails far more often than its peers, and therefore gets fewer requests.
     pub fn is_outlier(&self) -> bool {
         self.outlier.load(Ordering::Relaxed)
     }
 
-    /// What is in flight on it in hundredths of a request; what only streams counts `streaming_share` percent.
+    /// Load in hundredths of a request. A request that only transfers its body counts `streaming_share` percent.
     pub(super) fn load(&self, streaming_share: u32) -> u64 {
         let streaming = self.streaming();
         let busy = self.inflight().saturating_sub(streaming);
         busy as u64 * 100 + streaming as u64 * u64::from(streaming_share)
     }
 
-    /// Whether it can be used, as far as is known.
+    /// Current health.
     pub fn health(&self) -> ServerHealth {
         match self.health.load(Ordering::Relaxed) {
             up if up == ServerHealth::Up as u8 => ServerHealth::Up,
@@ -126,43 +126,44 @@ impl Server {
         }
     }
 
-    /// Takes note of its health, and gives what was known before. Only under the lock of its upstream.
-    pub(super) fn becomes(&self, health: ServerHealth, reason: Option<String>) -> ServerHealth {
+    /// Sets the health and returns the previous one. Called only under the lock of the upstream.
+    pub(super) fn set_health(&self, health: ServerHealth, reason: Option<String>) -> ServerHealth {
         let before = self.health();
         self.health.store(health as u8, Ordering::Relaxed);
         self.reason.store(reason.map(Arc::new));
         before
     }
 
-    /// Why it is failing, for people.
+    /// Reason why the server is down, for operators.
     pub fn reason(&self) -> Option<Arc<String>> {
         self.reason.load_full()
     }
 
-    /// Whether it may get requests: it can be used, as far as is known, and nobody has forbidden it. Where servers are
-    /// `asked` about their health, one that has not answered yet may be loading still.
-    pub fn is_usable(&self, asked: bool) -> bool {
+    /// Whether the server may get requests: up, as far as is known, and not draining. With health checks, a
+    /// server that has not passed one yet may still be loading.
+    pub fn is_usable(&self, health_checks: bool) -> bool {
         let well = match self.health() {
             ServerHealth::Up => true,
-            ServerHealth::Unknown => !asked,
+            ServerHealth::Unknown => !health_checks,
             ServerHealth::Failing => false,
         };
         well && !self.is_draining()
     }
 
-    /// Whether it may be back though it is taken to be down. Where servers are `asked` about their health, only one that
-    /// could not be reached: any other has said itself that it cannot be used.
-    pub(super) fn may_be_back(&self, asked: bool) -> bool {
+    /// Whether the server may have recovered although it is marked as down. With health checks, only if it
+    /// was unreachable: otherwise it failed the check itself.
+    pub(super) fn may_have_recovered(&self, health_checks: bool) -> bool {
         let was_out_of_reach = || self.reason().is_some_and(|reason| OUT_OF_REACH.contains(&reason.as_str()));
-        !self.is_draining() && (!asked || was_out_of_reach())
+        !self.is_draining() && (!health_checks || was_out_of_reach())
     }
 
-    /// Whether an operator wants no new requests on it.
+    /// Whether an operator drains the server.
     pub fn is_draining(&self) -> bool {
         self.draining.load(Ordering::Relaxed)
     }
 
-    /// Whether it owes answers and has begun none for a while: others are preferred.
+    /// Passive health check: whether the server has responses outstanding and has begun none for a while, so that
+    /// others are preferred.
     pub fn is_silent(&self, now: Instant) -> bool {
         self.silence().is_silent(now)
     }
@@ -171,12 +172,12 @@ impl Server {
         self.silence.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Takes note of what it says of its load.
-    pub(super) fn reports(&self, report: LoadReport) {
+    /// Stores a load report.
+    pub(super) fn set_report(&self, report: LoadReport) {
         *self.report() = Some(report);
     }
 
-    /// What it says of its load, in hundredths of a request; nothing when it has said nothing lately.
+    /// Reported load in hundredths of a request; 0 without a recent report.
     pub fn reported_load(&self, now: Instant, max_requests: Option<usize>) -> u64 {
         self.report().map_or(0, |report| report.load(now, max_requests))
     }
@@ -185,20 +186,20 @@ impl Server {
         self.report.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Whether a prober watches it.
+    /// Whether the server has a prober.
     pub(super) fn is_watched(&self) -> bool {
         self.prober().is_some()
     }
 
-    /// From now on this task watches it.
-    pub(super) fn watched_by(&self, prober: AbortHandle) {
+    /// Sets the prober, and stops the previous one.
+    pub(super) fn set_prober(&self, prober: AbortHandle) {
         if let Some(before) = self.prober().replace(prober) {
             before.abort();
         }
     }
 
-    /// Nobody watches it any more.
-    pub(super) fn unwatch(&self) {
+    /// Stops the prober.
+    pub(super) fn stop_prober(&self) {
         if let Some(prober) = self.prober().take() {
             prober.abort();
         }
@@ -208,7 +209,7 @@ impl Server {
         self.prober.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Its state in a word.
+    /// State in a word, for operators.
     pub fn state(&self, now: Instant) -> &'static str {
         match self.health() {
             _ if self.is_draining() => "draining",

@@ -1,43 +1,43 @@
-//! Whether a server that takes requests answers any of them.
+//! Passive health check on silence: detects a server that accepts requests and responds to none.
 //!
-//! A worker that is loading its application accepts connections and says nothing for a minute. A worker that is at
-//! work on one slow request says nothing about that one, and answers others. So a server is silent when it owes
-//! answers, or connections, and has begun none for a while: it gets new requests only when no other server can take
-//! them, and is as good as any the moment it begins an answer.
+//! A worker that is loading its application accepts connections and sends nothing for a minute. A worker that is busy
+//! with one slow request sends nothing for that one, and responds to others. A server is therefore silent when it
+//! owes responses, or connections, and has begun none for a while. A silent server gets new requests only when no
+//! other server can take them, and counts as healthy again as soon as it begins a response.
 
 use std::time::Duration;
 
 use tokio::time::Instant;
 
-/// How long a server may owe answers, or connections, and begin none before others are preferred.
-const PATIENCE: Duration = Duration::from_secs(2);
+/// Longest time that a server may owe responses, or connections, and begin none before others are preferred.
+const OVERDUE_AFTER: Duration = Duration::from_secs(2);
 
-/// How long others are preferred to a silent server. Then one more request may find out: a single slow answer must not
-/// starve a server for ever, and a server that hangs must not get many.
-const DOUBT: Duration = Duration::from_secs(10);
+/// Time for which others are preferred to a silent server. Then one more request tests it: a single slow response
+/// must not starve a server for ever, and a server that hangs must not get many requests.
+const AVOID_FOR: Duration = Duration::from_secs(10);
 
-/// What a server owes.
+/// Outstanding connections and responses of a server.
 #[derive(Debug, Default)]
 pub(super) struct Silence {
-    /// Connections that are being made.
-    connections: Owed,
-    /// Answers to requests sent whole.
-    answers: Owed,
-    /// When it was last given a request.
-    chosen: Option<Instant>,
-    /// When a request had waited for its answer as long as it may, if nothing has been heard since.
-    doubted: Option<Instant>,
+    /// Connections being established.
+    connections: Outstanding,
+    /// Responses to requests that were sent completely.
+    responses: Outstanding,
+    /// Time at which the server last got a request.
+    chosen_at: Option<Instant>,
+    /// Time at which a request timed out, if the server has sent nothing since.
+    timed_out_at: Option<Instant>,
 }
 
-/// Things that are owed.
+/// Outstanding events of one kind.
 #[derive(Debug, Default)]
-struct Owed {
+struct Outstanding {
     count: usize,
-    /// When one was last given, or the first began to be owed.
+    /// Time of the last one, or at which the first became outstanding.
     since: Option<Instant>,
 }
 
-impl Owed {
+impl Outstanding {
     fn begin(&mut self, now: Instant) {
         if self.count == 0 {
             self.since = Some(now);
@@ -45,7 +45,7 @@ impl Owed {
         self.count += 1;
     }
 
-    fn given(&mut self, now: Instant) {
+    fn completed(&mut self, now: Instant) {
         self.end();
         self.since = Some(now);
     }
@@ -55,65 +55,66 @@ impl Owed {
     }
 
     fn is_overdue(&self, now: Instant) -> bool {
-        self.count > 0 && longer_than(now, self.since, PATIENCE)
+        self.count > 0 && is_longer_than(now, self.since, OVERDUE_AFTER)
     }
 }
 
-fn longer_than(now: Instant, since: Option<Instant>, most: Duration) -> bool {
+fn is_longer_than(now: Instant, since: Option<Instant>, most: Duration) -> bool {
     since.is_some_and(|since| now.saturating_duration_since(since) > most)
 }
 
 impl Silence {
-    /// It is given a request, for which a connection is made.
+    /// The server got a request, and a connection is being established.
     pub(super) fn chosen(&mut self, now: Instant) {
-        self.chosen = Some(now);
+        self.chosen_at = Some(now);
         self.connections.begin(now);
     }
 
-    /// The connection is made.
+    /// The connection is established.
     pub(super) fn connected(&mut self, now: Instant) {
-        self.connections.given(now);
+        self.connections.completed(now);
     }
 
-    /// No connection was made.
+    /// The connection failed.
     pub(super) fn not_connected(&mut self) {
         self.connections.end();
     }
 
-    /// A request is sent, with its body: now an answer is due.
+    /// The request was sent with its body: a response is outstanding.
     pub(super) fn sent(&mut self, now: Instant) {
-        self.answers.begin(now);
+        self.responses.begin(now);
     }
 
-    /// The answer to a request that was sent whole has begun.
+    /// The response to a request that was sent completely has begun.
     pub(super) fn answered(&mut self, now: Instant) {
-        self.answers.end();
-        self.spoke(now);
+        self.responses.end();
+        self.progressed(now);
     }
 
-    /// It has said something: an answer to a request that is still being sent, or to a question about its health.
-    pub(super) fn spoke(&mut self, now: Instant) {
-        self.answers.since = Some(now);
-        self.doubted = None;
+    /// The server sent something: a response to a request that is still being sent, or to a probe.
+    pub(super) fn progressed(&mut self, now: Instant) {
+        self.responses.since = Some(now);
+        self.timed_out_at = None;
     }
 
-    /// A request, or a question about its health, has waited for its answer as long as it may.
+    /// A request, or a probe, has timed out.
     pub(super) fn timed_out(&mut self, now: Instant) {
-        self.doubted = Some(now);
+        self.timed_out_at = Some(now);
     }
 
-    /// A request that was owed an answer is given up.
+    /// A request with an outstanding response was abandoned.
     pub(super) fn given_up(&mut self) {
-        self.answers.end();
+        self.responses.end();
     }
 
-    /// Whether others are preferred.
+    /// Whether other servers are preferred.
     ///
-    /// One request is let through now and then all the same: a server at work on something slow shows by it that it
-    /// answers others.
+    /// One request is let through from time to time all the same: a server that is busy with something slow shows by
+    /// it that it responds to others.
     pub(super) fn is_silent(&self, now: Instant) -> bool {
-        let overdue = self.answers.is_overdue(now) || self.connections.is_overdue(now);
-        (self.doubted.is_some() || overdue) && !longer_than(now, self.chosen.max(self.doubted), DOUBT)
+        let overdue = self.responses.is_overdue(now) || self.connections.is_overdue(now);
+        (self.timed_out_at.is_some() || overdue)
+            && !is_longer_than(now, self.chosen_at.max(self.timed_out_at), AVOID_FOR)
     }
 }
 

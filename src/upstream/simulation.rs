@@ -1,7 +1,7 @@
-//! Deterministic simulation of queue, hold, retry, health and drain: requests, servers that stop, hang and return, and
-//! operators that drain and reload, on a paused clock, without a socket. A seed decides everything.
+//! Deterministic simulation of queue, hold, retry, health and drain, on a paused clock and without sockets: requests
+//! arrive, servers stop, hang and recover, operators drain and reload. A seed decides everything.
 //!
-//! `SEED=7` runs one seed, `SEEDS=100000` so many (`make simulate`).
+//! `SEED=7` runs one seed, `SEEDS=100000` runs that many (`make simulate`).
 
 use std::{
     collections::BTreeMap,
@@ -27,88 +27,88 @@ use super::{
 };
 use crate::{config, observe::HoldMetrics};
 
-/// Seeds that are run where nothing else is said.
+/// Default number of seeds.
 const SEEDS: u64 = 1_000;
 
-/// How long requests arrive and things happen; after that every server is well.
-const STORY: u64 = 20_000;
+/// Milliseconds during which requests arrive and events happen; after that every server is up.
+const EVENTS_END: u64 = 20_000;
 
-/// How long somebody may wait beside a server with room: a probe, and the time for which a server that has returned
-/// leaves some of those who wait to others.
-const NOTICED: Duration = Duration::from_millis(3_500);
+/// Longest time that a request may wait beside a server with room: a probe, and the time for which a server that has
+/// recovered leaves waiting requests to others.
+const LONGEST_STARVATION: Duration = Duration::from_millis(3_500);
 
 const PATHS: [&str; 4] = ["/simulated/a", "/simulated/b", "/simulated/c", "/simulated/d"];
 
-/// A server process as it is.
+/// State of a simulated server process.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct SimulatedMachine {
-    /// Changes when it dies, which cuts what was in flight.
+    /// Changes when the process dies, which cuts off what was in flight.
     life: u64,
-    /// Whether connections are taken.
+    /// Whether connections are accepted.
     listens: bool,
-    /// Whether they are taken and nothing else happens.
+    /// Whether connections are accepted and nothing else run_events.
     hangs: bool,
 }
 
-/// All processes, by the labels of their servers.
+/// Processes by label of the server.
 type Machines = Arc<BTreeMap<String, watch::Sender<SimulatedMachine>>>;
 
-/// Asks a simulated process.
+/// Probes a simulated process.
 struct Simulated(Machines);
 
 impl Probe for Simulated {
-    async fn ask(&self, upstream: &Upstream, server: &Server) -> io::Result<HealthReply> {
+    async fn probe(&self, upstream: &Upstream, server: &Server) -> io::Result<HealthReply> {
         let machine = *self.0[&server.label].borrow();
         match (machine.listens, machine.hangs, &upstream.settings().health) {
             (false, ..) => Err(io::ErrorKind::ConnectionRefused.into()),
             (true, true, Some(health)) => {
                 sleep(health.timeout).await;
-                Ok(HealthReply::Nothing)
+                Ok(HealthReply::TimedOut)
             }
-            (true, ..) => Ok(HealthReply::Well),
+            (true, ..) => Ok(HealthReply::Healthy),
         }
     }
 }
 
-/// What a request is.
+/// A simulated request.
 #[derive(Debug, Clone)]
 struct Plan {
     arrives: Duration,
     idempotent: bool,
     is_stream: bool,
     hold: Duration,
-    /// How long its server works on it.
+    /// Time that the server finishes_work on the request.
     work: Duration,
-    /// How long its response takes.
+    /// Duration of the response body.
     body: Duration,
-    /// When its client leaves.
+    /// Time after which the client leaves.
     patience: Duration,
 }
 
-/// What became of a request.
+/// Outcome of a request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Fate {
     Answered,
     /// 503: no server.
     Refused,
-    /// 502: it is not safe to send it again.
+    /// 502: a retry is not safe.
     Broken,
     Left,
 }
 
-/// One run.
+/// State of one run.
 struct World {
     upstream: Arc<Upstream>,
     machines: Machines,
-    /// How often a server has begun to work on each request.
+    /// Times that a server has begun to work on each request.
     begun: Mutex<BTreeMap<usize, usize>>,
-    /// When the last reload was.
+    /// Time of the last reload.
     reloaded: Mutex<Option<Instant>>,
 }
 
-fn list(servers: &[usize], max_requests: Option<usize>, asked: bool) -> config::UpstreamSettings {
+fn list(servers: &[usize], max_requests: Option<usize>, health_checks: bool) -> config::UpstreamSettings {
     let servers: Vec<_> = servers.iter().map(|&server| (PATHS[server], max_requests)).collect();
-    let health = asked.then(|| config::Health {
+    let health = health_checks.then(|| config::Health {
         path: "/".into(),
         host: None,
         headers: Vec::new(),
@@ -128,14 +128,14 @@ impl World {
         let watch = move |upstream: &Arc<Upstream>, server: &Arc<Server>| {
             let probe = Simulated(Arc::clone(&probed));
             let prober = tokio::spawn(health::run(Arc::downgrade(upstream), Arc::clone(server), probe));
-            server.watched_by(prober.abort_handle());
+            server.set_prober(prober.abort_handle());
         };
         let upstream = Upstream::new(first, HoldMetrics::unregistered(), Box::new(watch));
         upstream.change(first);
         Arc::new(Self { upstream, machines, begun: Mutex::default(), reloaded: Mutex::default() })
     }
 
-    /// A request from its arrival to its end.
+    /// Runs a request from its arrival to its end.
     async fn request(&self, id: usize, plan: &Plan) -> Fate {
         sleep(plan.arrives).await;
         timeout(plan.patience, self.attempts(id, plan)).await.unwrap_or(Fate::Left)
@@ -165,7 +165,7 @@ impl World {
                 lease.sent();
                 (tries, failed_connects) = (tries + 1, 0);
                 *self.begun().entry(id).or_default() += 1;
-                if !self.works(&mut machine, before.life, plan.work).await {
+                if !self.finishes_work(&mut machine, before.life, plan.work).await {
                     self.upstream.cut(&server);
                     lease.broke();
                     Failure::BeforeAnswer
@@ -196,8 +196,8 @@ impl World {
         }
     }
 
-    /// Whether a process finishes its work before it dies; while it hangs it does not go on.
-    async fn works(
+    /// Whether a process finishes its work before it dies. A process that hangs makes no progress.
+    async fn finishes_work(
         &self,
         machine: &mut watch::Receiver<SimulatedMachine>,
         life: u64,
@@ -219,11 +219,11 @@ impl World {
         }
     }
 
-    /// A server that has just been given a request had room for it.
+    /// Asserts that a server that has just been chosen had room.
     fn assert_room(&self, server: &Arc<Server>, is_stream: bool) {
-        let is_it = |standing: &&super::Standing| Arc::ptr_eq(&standing.server, server);
-        let most = self.upstream.servers().iter().find(is_it).and_then(|standing| standing.max_requests);
-        // A reload at this very moment may have lowered it.
+        let is_same = |standing: &&super::Standing| Arc::ptr_eq(&standing.server, server);
+        let most = self.upstream.servers().iter().find(is_same).and_then(|standing| standing.max_requests);
+        // A reload at this very moment may have lowered the limit.
         let reloaded = *self.reloaded.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(most) = most.filter(|_| !is_stream && reloaded != Some(Instant::now())) {
             let load = server.load(20);
@@ -242,7 +242,7 @@ impl World {
         self.machines[&format!("unix:{}", PATHS[server])].send_modify(change);
     }
 
-    /// Whether a server could take another request, and has for long enough been such that this must be known.
+    /// Whether a server could take another request.
     fn has_room(&self) -> bool {
         self.upstream.servers().iter().any(|standing| {
             let (server, machine) = (&standing.server, *self.machines[&standing.server.label].borrow());
@@ -251,8 +251,8 @@ impl World {
         })
     }
 
-    /// Looks all the time whether anybody waits beside a server with room.
-    async fn watches(&self) {
+    /// Asserts continuously that no request waits beside a server with room.
+    async fn assert_no_starvation(&self) {
         let mut since = None;
         loop {
             sleep(Duration::from_millis(250)).await;
@@ -260,16 +260,16 @@ impl World {
             let start = *since.get_or_insert_with(Instant::now);
             if !starves {
                 since = None;
-            } else if start.elapsed() > NOTICED {
+            } else if start.elapsed() > LONGEST_STARVATION {
                 panic!("{} wait beside a server with room", self.upstream.waiting());
             }
         }
     }
 }
 
-/// Stops, hangs, returns, drains and reloads servers until the story ends; then all is well.
-async fn happens(world: &World, random: &mut Rng, count: usize, asked: bool) {
-    let mut times: Vec<u64> = (0..random.usize(0..12)).map(|_| random.u64(0..STORY)).collect();
+/// Stops, hangs, restarts, drains and reloads servers; in the end every server is up.
+async fn run_events(world: &World, random: &mut Rng, count: usize, health_checks: bool) {
+    let mut times: Vec<u64> = (0..random.usize(0..12)).map(|_| random.u64(0..EVENTS_END)).collect();
     times.sort_unstable();
     let start = Instant::now();
     for time in times {
@@ -294,12 +294,12 @@ async fn happens(world: &World, random: &mut Rng, count: usize, asked: bool) {
                 world.upstream.change(&list(
                     &servers,
                     random.choice([None, Some(1), Some(3)]).flatten(),
-                    asked,
+                    health_checks,
                 ));
             }
         }
     }
-    tokio::time::sleep_until(start + Duration::from_millis(STORY)).await;
+    tokio::time::sleep_until(start + Duration::from_millis(EVENTS_END)).await;
     for server in 0..PATHS.len() {
         world.change(server, |machine| (machine.listens, machine.hangs) = (true, false));
     }
@@ -312,7 +312,7 @@ fn plan(random: &mut Rng) -> Plan {
     let milliseconds = |random: &mut Rng, most| Duration::from_millis(random.u64(0..=most));
     let most_work = random.choice([5, 200, 4_000]).expect("one of three");
     Plan {
-        arrives: milliseconds(random, STORY),
+        arrives: milliseconds(random, EVENTS_END),
         idempotent: random.bool(),
         is_stream: random.u8(0..5) == 0,
         hold: Duration::from_secs(random.choice([0, 3, 300]).expect("one of three")),
@@ -324,21 +324,23 @@ fn plan(random: &mut Rng) -> Plan {
 
 async fn run(seed: u64) {
     let mut random = Rng::with_seed(seed);
-    // What the code under test draws.
+    // Seeds the random numbers of the code under test.
     fastrand::seed(seed);
-    let (count, asked) = (random.usize(1..=PATHS.len()), random.bool());
+    let (count, health_checks) = (random.usize(1..=PATHS.len()), random.bool());
     let servers: Vec<_> = (0..count).collect();
-    let world = World::new(&list(&servers, random.choice([None, Some(1), Some(3)]).flatten(), asked));
+    let world = World::new(&list(&servers, random.choice([None, Some(1), Some(3)]).flatten(), health_checks));
     let plans: Vec<_> = (0..random.usize(1..40)).map(|_| plan(&mut random)).collect();
     let requests = plans.iter().enumerate().map(|(id, plan)| world.request(id, plan));
     let story = async {
-        // Requests and events at once; everything ends, for nobody's work or hold is endless.
-        let all = async { tokio::join!(join_all(requests), happens(&world, &mut random, count, asked)).0 };
+        // Requests and events run at once. All of it ends, because no work and no hold is endless.
+        let all = async {
+            tokio::join!(join_all(requests), run_events(&world, &mut random, count, health_checks)).0
+        };
         timeout(Duration::from_secs(1_000), all).await.expect("a request is lost: it never ends")
     };
     let fates = tokio::select! {
         fates = story => fates,
-        () = world.watches() => unreachable!("it watches for ever"),
+        () = world.assert_no_starvation() => unreachable!("it assert_no_starvation for ever"),
     };
     for (id, (plan, fate)) in plans.iter().zip(&fates).enumerate() {
         let begun = world.begun().get(&id).copied().unwrap_or_default();
@@ -346,7 +348,7 @@ async fn run(seed: u64) {
         assert!(*fate != Fate::Answered || begun >= 1, "{plan:?} is answered by nobody");
         assert!(*fate != Fate::Broken || begun >= 1, "{plan:?} has reached nobody, and is not held");
         let held_for_long = plan.hold.as_secs() == 300 && *fate == Fate::Refused;
-        assert!(!held_for_long, "{plan:?} is refused, and servers were back after {STORY} ms");
+        assert!(!held_for_long, "{plan:?} is refused, and servers were back after {EVENTS_END} ms");
     }
     assert_eq!(world.upstream.waiting(), 0);
     for standing in world.upstream.servers() {
@@ -357,7 +359,7 @@ async fn run(seed: u64) {
     world.upstream.retire();
 }
 
-/// Runs seeds on this thread; the first that fails, if one does.
+/// Runs seeds on this thread; returns the first that fails.
 fn run_all(seeds: impl Iterator<Item = u64>) -> Option<u64> {
     let mut failed = None;
     for seed in seeds {

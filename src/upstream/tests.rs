@@ -45,7 +45,7 @@ fn upstream(servers: &[(&str, Option<usize>)]) -> Arc<Upstream> {
     with(&settings(servers))
 }
 
-/// Its servers are all up, before a prober has looked.
+/// Creates an upstream whose servers are all up before a prober has run.
 pub(super) fn with(settings: &config::UpstreamSettings) -> Arc<Upstream> {
     let upstream = Upstream::new(settings, HoldMetrics::unregistered(), Box::new(health::watch));
     upstream.change(settings);
@@ -57,7 +57,7 @@ async fn acquire(upstream: &Arc<Upstream>) -> Result<Lease, NoServer> {
     upstream.acquire(&mut Selection::default(), HOLD).await
 }
 
-/// A request that waits in a task of its own, once it is in the queue.
+/// Spawns a request that waits; returns once it is in the queue.
 async fn wait(upstream: &Arc<Upstream>) -> tokio::task::JoinHandle<Result<Lease, NoServer>> {
     let before = upstream.waiting();
     let task = tokio::spawn({
@@ -234,7 +234,7 @@ async fn a_server_that_comes_and_goes_is_watched_by_one_prober() {
     let listener = tokio::net::UnixListener::bind(&path).unwrap();
     let mut asked = 0;
     let end = Instant::now() + Duration::from_secs(1);
-    // Each question is answered with a broken connection, so that it is asked again.
+    // Each probe gets a broken connection, so that another one follows.
     while let Ok(Ok(_)) = tokio::time::timeout_at(end, listener.accept()).await {
         asked += 1;
     }
@@ -298,7 +298,7 @@ async fn a_number_in_one_queue_is_none_in_another() {
     let (server_x, server_y) = (Arc::clone(&x.servers()[0].server), Arc::clone(&y.servers()[0].server));
     x.failed(&server_x, "test");
     y.failed(&server_y, "test");
-    // It waits at x, is served, its connection fails, and x is taken away.
+    // The request waits at x, is served, its connection fails, and x is removed.
     let moved = tokio::spawn({
         let x = Arc::clone(&x);
         async move {
@@ -329,7 +329,7 @@ async fn a_reload_that_asks_for_health_is_followed_at_once() {
     let listener = tokio::net::UnixListener::bind(&path).unwrap();
     let without = settings(&[(path.to_str().unwrap(), None)]);
     let upstream = with(&without);
-    // Until its prober has nothing to do.
+    // Wait until its prober is idle.
     tokio::time::sleep(Duration::from_millis(50)).await;
     let health = config::Health {
         path: "/".into(),
@@ -340,7 +340,7 @@ async fn a_reload_that_asks_for_health_is_followed_at_once() {
         timeout: Duration::from_secs(1),
     };
     upstream.change(&config::UpstreamSettings { health: Some(health), ..without });
-    // Not after the hour of `every`.
+    // Not only after the hour of `every`.
     assert!(tokio::time::timeout(Duration::from_secs(60), listener.accept()).await.is_ok(), "nobody asked");
 }
 

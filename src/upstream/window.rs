@@ -4,17 +4,17 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-/// Events of the last one to two spans, and how many of them are of special interest.
+/// Events of the last one to two spans, and the number of marked events among them.
 #[derive(Debug)]
 pub(super) struct Window {
     span: Duration,
-    /// When the present span began.
+    /// Start of the current span.
     began: Option<Instant>,
     present: Tally,
     before: Tally,
 }
 
-/// A number of events, and how many of them are of special interest.
+/// Number of events, and of marked ones among them.
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Tally {
     pub(super) all: u64,
@@ -22,7 +22,7 @@ pub(super) struct Tally {
 }
 
 impl Window {
-    /// A window of one to two `span`s, with nothing in it.
+    /// Creates an empty window of one to two `span`s.
     pub(super) const fn new(span: Duration) -> Self {
         const NOTHING: Tally = Tally { all: 0, marked: 0 };
         Self { span, began: None, present: NOTHING, before: NOTHING }

@@ -1,8 +1,8 @@
-//! CRC-32s of files, remembered from one archive to the next.
+//! Cache of CRC-32s of files, shared by all archives.
 //!
-//! Applications do not know them, so they are computed while a member is sent. An archive of members whose CRCs are all
-//! known can be asked for any part of it. A member whose sending ended early is remembered too, as far as it was read:
-//! a client that comes back for the rest costs no second reading of what it has.
+//! Applications do not provide CRCs, so they are computed while a member is sent. Once the CRCs of all members are
+//! known, any range of the archive can be served. A member whose transfer ended early is cached as far as it was
+//! read: a client that resumes does not cause it to be read again.
 
 use std::{
     collections::HashMap,
@@ -12,21 +12,21 @@ use std::{
 
 use crate::response::FileIdentity;
 
-/// Most files of a generation; two of them are kept. A hash table doubles at this number of entries (7/8 of 65,536), so
-/// both take 8 MB at most.
+/// Most files of a generation; two generations are kept. A hash table doubles at this number of entries (7/8 of
+/// 65,536), so both take 8 MB at most.
 const GENERATION: usize = 57_344;
 
-/// The CRC-32 of the first bytes of a file.
+/// CRC-32 of the first bytes of a file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Crc {
-    /// Of these.
+    /// CRC-32 of the bytes read so far.
     pub value: u32,
-    /// How many.
+    /// Number of bytes read so far.
     pub bytes: u64,
 }
 
 impl Crc {
-    /// Takes in the bytes that follow.
+    /// Adds the bytes that follow.
     pub fn update(&mut self, bytes: &[u8]) {
         let mut hasher = crc32fast::Hasher::new_with_initial_len(self.value, self.bytes);
         hasher.update(bytes);
@@ -35,7 +35,7 @@ impl Crc {
     }
 }
 
-/// The CRCs of the files that were read last: at least those of the last 57,344, and twice as many at most.
+/// CRCs of the files read most recently: at least the last 57,344, at most twice as many.
 #[derive(Debug, Default)]
 pub struct Crcs(Mutex<Generations>);
 
@@ -46,14 +46,14 @@ struct Generations {
 }
 
 impl Crcs {
-    /// As much of a file as has been read. Nothing, where nothing is known.
+    /// CRC of a file, as far as it has been read; of 0 bytes if the file is not cached.
     pub fn get(&self, file: &FileIdentity) -> Crc {
         let generations = self.lock();
         generations.young.get(file).or_else(|| generations.old.get(file)).copied().unwrap_or_default()
     }
 
-    /// Remembers what was read of a file, unless more is known. A file that was
-    /// [fresh](Identity::is_fresh) when it was opened must not come here.
+    /// Caches the CRC of what was read of a file, unless more is cached. Must not be called for a file that was
+    /// [fresh](FileIdentity::is_fresh) when it was opened.
     pub fn put(&self, file: FileIdentity, crc: Crc) {
         if crc.bytes <= self.get(&file).bytes {
             return;
@@ -66,7 +66,7 @@ impl Crcs {
     }
 
     fn lock(&self) -> MutexGuard<'_, Generations> {
-        // Nothing panics in between, and a map is whole after every step anyway.
+        // A panic cannot leave a map half changed: each step leaves it valid.
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

@@ -1,6 +1,8 @@
-//! The list of an archive's members, as an application writes it for nginx's mod_zip.
+//! List of an archive's members, in the format of nginx's mod_zip.
 //!
-//! One member a line, the lines joined by `\n` or `\r\n`, empty lines meaning nothing:
+//! One member per line; lines end with `
+//! ` or `\r
+//! `, and empty lines are ignored:
 //!
 //! ```text
 //! 1034ab38 428 /data/000/dataset_1.dat My data/first.txt
@@ -8,10 +10,10 @@
 //! 0        0   @directory My data/empty
 //! ```
 //!
-//! CRC-32 in hex or `-`, size in bytes or `-` (mod_zip insists on a size), the percent-encoded path of an internal
-//! route with or without a query, and the name, which goes to the end of the line. `+` in a path is a plus, as in every
-//! path of a URL (mod_zip takes it for a space). The same name may stand there twice: the archive then holds it twice,
-//! as mod_zip's does.
+//! The columns are the CRC-32 in hex or `-`, the size in bytes or `-` (mod_zip requires a size), the percent-encoded path
+//! of an internal route with or without a query, and the name, which extends to the end of the line. `+` in a path is a
+//! plus, as in every path of a URL (mod_zip decodes it to a space). A name may be listed twice: the archive then holds it
+//! twice, like mod_zip's.
 
 use std::{borrow::Cow, str};
 
@@ -19,101 +21,102 @@ use percent_encoding::percent_decode;
 
 use super::names::{self, Charset};
 
-/// Most members. A million names and paths are some 200 MiB, and nobody unpacks more at once.
+/// Most members. A million names and paths take some 200 MiB, and nobody unpacks more at once.
 pub const MOST_MEMBERS: usize = 1_000_000;
 
-/// Most bytes of a line: a path of 4096 bytes (Linux' longest), each of them percent-encoded, and a name as long.
+/// Most bytes of a line: a path of 4096 bytes (the longest on Linux), each of them percent-encoded, and a name of the
+/// same length.
 pub const MOST_LINE: usize = 32 * 1024;
 
-/// Most bytes of a list: [`MOST_MEMBERS`] with long names and paths. It is in memory while it is read.
+/// Most bytes of a list: [`MOST_MEMBERS`] with long names and paths. The list is held in memory while it is read.
 pub const MOST_LIST: usize = 256 * 1024 * 1024;
 
-/// In place of a path: the member is a directory.
+/// Path of a member that is a directory.
 const DIRECTORY: &[u8] = b"@directory";
 
-/// A list that has been read. The texts lie in one piece of memory, since there may be a million of them.
+/// A parsed list. Its texts share one allocation, because there may be a million members.
 #[derive(Debug, Default)]
 pub struct MemberList {
-    /// The targets and names of all members: each one's name follows its target.
+    /// Targets and names of all members; the name of each follows its target.
     pub(super) text: Vec<u8>,
     pub(super) lines: Vec<ListLine>,
 }
 
-/// A member, as listed.
+/// A member as listed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct ListLine {
-    /// Where its texts begin.
+    /// Offset of its target in [`MemberList::text`].
     pub(super) at: u32,
-    /// Bytes of its target, as it stands in the list; 0 for a directory.
+    /// Length of its target in bytes; 0 for a directory.
     pub(super) target: u16,
-    /// Bytes of its name.
+    /// Length of its name in bytes.
     pub(super) name: u16,
-    /// Its CRC-32, if the application knows it.
+    /// CRC-32, if listed.
     pub(super) crc: Option<u32>,
-    /// Its size in bytes, if the application knows it.
+    /// Size in bytes, if listed.
     pub(super) size: Option<u64>,
-    /// The number of the line, from 1.
+    /// Line number, from 1.
     pub(super) number: u32,
 }
 
 impl ListLine {
-    /// Its target, as it stands in the list.
+    /// Target, as listed.
     pub(super) fn target<'text>(&self, text: &'text [u8]) -> &'text [u8] {
         let at = self.at as usize;
         &text[at..at + usize::from(self.target)]
     }
 
-    /// Its name, made safe.
+    /// Name, made safe.
     pub(super) fn name<'text>(&self, text: &'text [u8]) -> &'text [u8] {
         let at = self.at as usize + usize::from(self.target);
         &text[at..at + usize::from(self.name)]
     }
 }
 
-/// Why a list cannot be read.
+/// Error of a list.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum BadList {
-    /// A line is not as it should be.
+    /// A line is malformed.
     #[error("line {line} of the archive's list {problem}")]
     Line {
-        /// From 1.
+        /// Line number, from 1.
         line: usize,
-        /// What is wrong with it.
+        /// Error in the line.
         problem: ListProblem,
     },
-    /// More than [`MOST_MEMBERS`].
+    /// The list has more than [`MOST_MEMBERS`] members.
     #[error("the archive's list has more than {MOST_MEMBERS} members")]
     TooMany,
-    /// More than [`MOST_LIST`].
+    /// The list has more than [`MOST_LIST`] bytes.
     #[error("the archive's list is longer than {MOST_LIST} bytes")]
     TooLong,
 }
 
-/// What is wrong with a line.
+/// Error of a line.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum ListProblem {
-    /// More than [`MOST_LINE`].
+    /// The line has more than [`MOST_LINE`] bytes.
     #[error("is longer than {MOST_LINE} bytes")]
     TooLong,
-    /// The first word.
+    /// Invalid CRC (first column).
     #[error("does not begin with a CRC-32 (up to eight hex digits) or -")]
     Crc,
-    /// The second word.
+    /// Invalid size (second column).
     #[error("has no size in bytes, or -, after the CRC-32")]
     Size,
-    /// The third word.
+    /// Invalid path (third column).
     #[error("has no path that begins with / after the size")]
     Path,
-    /// The third word, decoded.
+    /// The decoded path is not UTF-8.
     #[error("has a path that is not UTF-8 or has a NUL in it")]
     PathText,
-    /// The rest.
+    /// Invalid name (last column).
     #[error("has no name after the path, or nothing is left of it when it is made safe")]
     Name,
 }
 
 impl MemberList {
-    /// Reads a list whose names are in `charset`.
+    /// Parses a list whose names are in `charset`.
     ///
     /// # Errors
     ///
@@ -163,10 +166,10 @@ impl MemberList {
         }
         let name = self.text.len() - at - target.len();
         if name == 0 {
-            // The archive's own root need not be made.
+            // The root of the archive needs no entry.
             return if is_directory && !name_is_missing(rest) { Ok(()) } else { Err(ListProblem::Name) };
         }
-        // A line of 32 KiB gives texts of twice that at the most (Latin-1), and all lines 512 MiB.
+        // A line of 32 KiB gives at most twice as much text (Latin-1), and all lines at most 512 MiB.
         let short = |length: usize| u16::try_from(length).map_err(|_| ListProblem::TooLong);
         let line = ListLine {
             at: u32::try_from(at).map_err(|_| ListProblem::TooLong)?,
@@ -181,29 +184,29 @@ impl MemberList {
     }
 }
 
-/// Whether nothing follows the third word.
+/// Whether nothing follows the third column.
 fn name_is_missing(rest: &[u8]) -> bool {
     word(rest).1.is_empty()
 }
 
-/// The first word, and what follows it and the spaces behind it.
+/// Splits off the first word and the spaces after it.
 fn word(text: &[u8]) -> (&[u8], &[u8]) {
     let end = text.iter().position(|byte| *byte == b' ').unwrap_or(text.len());
     let (word, rest) = text.split_at(end);
     (word, rest.trim_ascii_start())
 }
 
-/// Hex digits; `Some(None)` for `-`.
+/// Parses hex digits; `Some(None)` for `-`.
 fn crc_32(word: &[u8]) -> Option<Option<u32>> {
     if word == b"-" {
         return Some(None);
     }
-    // `from_str_radix` would take a sign too.
+    // `from_str_radix` would accept a sign too.
     let is_hex = word.iter().all(u8::is_ascii_hexdigit) && word.len() <= 8;
     u32::from_str_radix(str::from_utf8(word).ok()?, 16).ok().filter(|_| is_hex).map(Some)
 }
 
-/// Digits; `Some(None)` for `-`.
+/// Parses decimal digits; `Some(None)` for `-`.
 fn bytes(word: &[u8]) -> Option<Option<u64>> {
     if word == b"-" {
         return Some(None);
@@ -212,7 +215,7 @@ fn bytes(word: &[u8]) -> Option<Option<u64>> {
     str::from_utf8(word).ok()?.parse().ok().filter(|_| is_number).map(Some)
 }
 
-/// The path of a target, decoded and without its query; `None` when it is no text.
+/// Path of a target, decoded and without its query; `None` if it is not UTF-8.
 pub(super) fn path(target: &[u8]) -> Option<Cow<'_, str>> {
     let end = target.iter().position(|byte| *byte == b'?').unwrap_or(target.len());
     percent_decode(&target[..end]).decode_utf8().ok().filter(|path| !path.contains('\0'))

@@ -1,12 +1,12 @@
-//! Archives of files: the application sends a list (`X-Archive-Files: zip`, as for nginx's mod_zip), the client gets a
-//! zip archive that is made while it is sent.
+//! Zip archives: the application sends a list of members (`X-Archive-Files: zip`, as for nginx's mod_zip), and the
+//! client gets a zip archive that is generated while it is sent.
 //!
-//! The list is read ([`list`]) and every member looked at before the first byte ([`plan()`]), so that a missing one is an
-//! answer of its own and not a broken download, and the length is known. Then the archive is walked through ([`zip`],
-//! [`walk`]) off the event loop ([`source`]), a batch of pieces ahead of what is being sent ([`stream`]).
+//! Before the first byte the list is parsed ([`list`]) and every member is checked ([`plan()`]), so that a missing
+//! one leads to an error response instead of a broken download, and the length is known. The archive is then walked
+//! ([`zip`], [`walk`]) off the event loop ([`source`]), one batch of pieces ahead of what is being sent ([`stream`]).
 //!
-//! Once begun, an archive that cannot be finished as planned ends the connection. Its directory comes last, so what the
-//! client has then is no archive.
+//! If an archive cannot be finished as planned after it has begun, the connection is closed. The central directory
+//! comes last, so the client does not take the rest for a complete archive.
 
 mod crc;
 mod list;
@@ -48,7 +48,7 @@ use stream::ArchiveStream;
 use walk::Walk;
 use zip::ZipLayout;
 
-/// Reads a list and forgets it, for cargo-fuzz.
+/// Parses a list and drops it, for cargo-fuzz.
 #[cfg(any(fuzzing, test))]
 pub fn read_list(list: &[u8]) {
     for charset in [Charset::Utf8, Charset::Latin1, Charset::Native] {
@@ -56,34 +56,34 @@ pub fn read_list(list: &[u8]) {
     }
 }
 
-/// Says where a member's bytes are: by its path, percent-decoded and without a query, or by all that is listed.
+/// Locates the bytes of a member, by its decoded path without query and by the target as listed.
 pub type Resolve = Arc<dyn Fn(&str, &str) -> Result<MemberPlace, Unresolved> + Send + Sync>;
 
-/// Where the bytes of a member are.
+/// Location of a member's bytes.
 pub enum MemberPlace {
-    /// In a file.
+    /// A file.
     File(Wanted),
-    /// An upstream sends them.
+    /// A response of an upstream.
     Remote(Box<dyn Remote>),
 }
 
-/// Something that an upstream sends.
+/// Content from an upstream.
 pub trait Remote: Send + Sync {
-    /// Asks for it. Blocks.
+    /// Sends the request. Blocks.
     ///
     /// # Errors
     ///
-    /// When it is not to be had.
+    /// The content is not available.
     fn open(&self) -> io::Result<Box<dyn Read + Send>>;
 }
 
 /// An archive, ready to be sent.
 pub struct Archive {
     table: ZipLayout,
-    /// What is known of CRCs that are not known whole, by member.
+    /// Partial CRCs, by member.
     begun: HashMap<usize, Crc>,
     etag: HeaderValue,
-    /// Members that upstreams send: they can be had once, from their start, and nobody knows what they are.
+    /// Members from upstreams. Each can be read only once and from its start, and has no validator.
     remote: BTreeSet<usize>,
     resolve: Resolve,
     crcs: Arc<Crcs>,
@@ -96,27 +96,29 @@ impl std::fmt::Debug for Archive {
 }
 
 impl Archive {
-    /// Its length in bytes.
+    /// Length in bytes.
     pub fn length(&self) -> u64 {
         self.table.length()
     }
 
-    /// A strong validator: it changes with the names, the order and the files. None for what upstreams send.
+    /// Strong validator: it changes with the names, the order and the files. `None` if a member comes from an
+    /// upstream.
     pub fn etag(&self) -> Option<&HeaderValue> {
         self.remote.is_empty().then_some(&self.etag)
     }
 
-    /// Whether it can be sent only as a whole.
+    /// Whether only the whole archive can be sent.
     pub fn is_whole_only(&self) -> bool {
         !self.remote.is_empty()
     }
 
-    /// Whether any part can be sent without reading more than that part.
+    /// Whether any range can be sent without reading anything else.
     pub fn is_rangeable(&self) -> bool {
         self.remote.is_empty() && self.table.members.iter().all(|member| member.is_known)
     }
 
-    /// Bytes of files that must be read for a span and are not in it: of members whose CRCs are wanted and not known.
+    /// Bytes of files that must be read for a span without being in it: those of members whose CRC is needed and not
+    /// known.
     pub fn unsent(&self, span: ByteSpan) -> u64 {
         let walk = Walk::new(&self.table, span);
         let unknown = self.table.members.iter().enumerate().filter(|(_, member)| !member.is_known);
@@ -130,7 +132,7 @@ impl Archive {
             .fold(0, u64::saturating_add)
     }
 
-    /// Makes the bytes of a span, which is within the archive.
+    /// Generates the bytes of a span, which must lie within the archive.
     pub fn body(self, span: ByteSpan) -> Box<dyn Pieces> {
         Box::new(ArchiveStream::new(MemberSource::new(self, span)))
     }

@@ -1,26 +1,27 @@
-//! The names of members, made safe for whoever unpacks the archive.
+//! Names of members, made safe for unpacking.
 //!
-//! Users name things, so a strange name must not keep everybody from the archive: it is changed, not refused. Empty and
-//! `.` segments (a leading `/` among them) go, `..` becomes `__`, backslashes (separators on Windows) and control
-//! characters become `_`. Colons stay: they are common in the names of data, and programs on Windows replace them.
+//! Users choose names, and a strange one must not make the whole archive unavailable: it is changed, not refused.
+//! Empty and `.` segments (including a leading `/`) are removed, `..` becomes `__`, backslashes (separators on
+//! Windows) and control characters become `_`. Colons stay: they are common in the names of data, and programs on
+//! Windows replace them.
 
 use std::str;
 
-/// What the bytes of names mean (`X-Archive-Charset`).
+/// Encoding of names (`X-Archive-Charset`).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Charset {
-    /// UTF-8, and the archive says so; a name that is not UTF-8 is kept as it is, and the archive says nothing of it.
+    /// UTF-8, and marked as such. A name that is not valid UTF-8 is kept as it is, without the mark.
     #[default]
     Utf8,
-    /// ISO 8859-1, made UTF-8.
+    /// ISO 8859-1, converted to UTF-8.
     Latin1,
-    /// Whatever the client's system takes them for: kept as they are, and the archive does not call them UTF-8.
+    /// The encoding of the client's system: names are kept as they are, without the UTF-8 mark.
     Native,
 }
 
 impl Charset {
-    /// The charset of a name (a `;` behind it is mod_zip's own way of writing it); `None` for those that are not known
-    /// here, whose names are best taken as [`Charset::Native`].
+    /// Parses the name of a charset; a `;` after it, as in mod_zip's syntax, is ignored. `None` for unknown charsets,
+    /// which are best treated as [`Charset::Native`].
     pub fn named(name: &[u8]) -> Option<Self> {
         let name = name.trim_ascii();
         let name = name.strip_suffix(b";").unwrap_or(name).trim_ascii();
@@ -32,13 +33,13 @@ impl Charset {
         }
     }
 
-    /// Whether a name of an archive must be marked as UTF-8.
+    /// Whether a name in the archive must be marked as UTF-8.
     pub(super) fn marks(self, name: &[u8]) -> bool {
         self != Self::Native && !name.is_ascii() && str::from_utf8(name).is_ok()
     }
 }
 
-/// Appends the safe form of a name to `out`, without a `/` at its end; nothing when nothing is left of it.
+/// Appends the safe form of a name to `out`, without a trailing `/`; appends nothing if nothing is left of it.
 pub(super) fn clean(name: &[u8], charset: Charset, out: &mut Vec<u8>) {
     let segments = name.split(|byte| *byte == b'/').filter(|segment| !matches!(*segment, b"" | b"."));
     for (index, segment) in segments.enumerate() {

@@ -1,4 +1,5 @@
-//! Before the first byte: every member's file is there, may be sent, and is as long as listed.
+//! Planning an archive: before the first byte, checks that every member's file exists, may be sent, and has the
+//! listed size.
 
 use std::{
     collections::{BTreeSet, HashMap},
@@ -30,45 +31,45 @@ const X_ARCHIVE_FILES: HeaderName = HeaderName::from_static("x-archive-files");
 const X_ARCHIVE_CHARSET: HeaderName = HeaderName::from_static("x-archive-charset");
 const X_ARCHIVE_MISSING: HeaderName = HeaderName::from_static("x-archive-missing");
 
-/// Members that are looked at between two looks at whether the client is still there.
+/// Members that are checked between two checks whether the client is still connected.
 const WINDOW: usize = 4_096;
 
-/// Threads that look at them: on network file systems each one waits for the server.
+/// Threads that check members in parallel: on network file systems each check waits for the server.
 const THREADS: usize = 8;
 
-/// Members that were left out and are named in the log; of the rest there is the number.
+/// Skipped members that are named in the log; the others are counted.
 const NAMED: usize = 10;
 
-/// Fewer members than this per thread are not worth it.
+/// Fewest members per thread that are worth a thread.
 const FEW: usize = 64;
 
-/// Archives planned at a time; each has a thread of the blocking pool. More than the members of one file system that
-/// hangs can hold up.
+/// Archives that are planned at a time; each takes a thread of the blocking pool. More than the members of one file
+/// system that hangs can hold up.
 static PLANS: Semaphore = Semaphore::const_new(96);
 
-/// What an archive is made of.
+/// Input for an archive.
 pub struct Order {
-    /// The application's list.
+    /// List from the application.
     pub list: Bytes,
-    /// What the bytes of its names mean.
+    /// Encoding of the names.
     pub charset: Charset,
-    /// What becomes of members that are missing.
+    /// Treatment of missing members.
     pub policy: Policy,
-    /// Which file a path means.
+    /// Locates the file of a path.
     pub resolve: Resolve,
-    /// The CRCs that are known.
+    /// Known CRCs.
     pub crcs: Arc<Crcs>,
 }
 
 impl Order {
-    /// An order by the application: its list, and the fields of its answer, `X-Archive-Charset` and
+    /// Builds an order from the application's list and its response headers `X-Archive-Charset` and
     /// `X-Archive-Missing`.
     pub fn new(list: Bytes, response: &HeaderMap, resolve: Resolve, crcs: Arc<Crcs>) -> Self {
         let charset = response.get(X_ARCHIVE_CHARSET).map_or(Charset::Utf8, |charset| {
             Charset::named(charset.as_bytes()).unwrap_or_else(|| {
                 tracing::warn!(
                     ?charset,
-                    "the charset of an archive's names is not known: they are kept as they are"
+                    "unknown charset in X-Archive-Charset: the names in the archive are kept as they are"
                 );
                 Charset::Native
             })
@@ -81,102 +82,102 @@ impl Order {
     }
 }
 
-/// Whether an answer is the list of an archive: `X-Archive-Files: zip`.
+/// Whether a response is the list of an archive: `X-Archive-Files: zip`.
 pub(crate) fn is_list(response: &impl EditHeaders) -> bool {
     response.get(&X_ARCHIVE_FILES).is_some_and(|kind| kind.eq_ignore_ascii_case(b"zip"))
 }
 
-/// What becomes of an archive when a member's file is missing, cannot be read, or has another size than listed.
+/// Treatment of a member whose file is missing, unreadable, or of another size than listed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Policy {
-    /// There is no archive: an incomplete one could be taken for complete.
+    /// No archive is sent: an incomplete one could be taken for complete.
     #[default]
     Refuse,
-    /// It is made without that member, whose name is logged (`X-Archive-Missing: skip`).
+    /// The member is left out and its name is logged (`X-Archive-Missing: skip`).
     Skip,
 }
 
-/// Why a path leads to no file.
+/// Reason why a path leads to no file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum Unresolved {
-    /// No internal route with files is there.
-    #[error("no route with files is there")]
+    /// No internal route with files matches.
+    #[error("no internal route with files matches the path")]
     NoRoute,
 }
 
-/// Why there is no archive. None of it is the client's fault, nor its business: 502.
+/// Reason why there is no archive. None of them is the client's fault, nor of interest to it: the status is 502.
 #[derive(Debug, thiserror::Error)]
 pub enum Unplanned {
-    /// The list cannot be read.
+    /// The list is malformed.
     #[error(transparent)]
     List(#[from] BadList),
     /// A member cannot be sent.
     #[error("line {line} of the archive's list: {target}: {problem}")]
     Member {
-        /// Of the list, from 1.
+        /// Line of the list, from 1.
         line: u32,
-        /// As it stands there.
+        /// Target as listed.
         target: String,
-        /// What is wrong with it.
+        /// Error of the member.
         problem: Unfit,
     },
-    /// More bytes than can be counted.
+    /// The archive is too long to be counted.
     #[error("the archive would be longer than 2^62 bytes")]
     TooLong,
-    /// Nobody waits for it any more.
-    #[error("the client left")]
+    /// The client has disconnected.
+    #[error("the client disconnected")]
     Abandoned,
-    /// A mistake of ours.
+    /// A bug in bowshock.
     #[error("planning the archive failed: {0}")]
     Panic(#[from] tokio::task::JoinError),
 }
 
 impl Unplanned {
-    /// Whether the archive could be made but for a file system that does not answer.
+    /// Whether the only obstacle is a file system that does not respond.
     pub fn is_busy(&self) -> bool {
         matches!(self, Self::Member { problem: Unfit::Missing(Missing::Busy { .. }), .. })
     }
 }
 
-/// Why a member cannot be sent.
+/// Reason why a member cannot be sent.
 #[derive(Debug, thiserror::Error)]
 pub enum Unfit {
-    /// Its path leads to no file.
+    /// The path leads to no file.
     #[error(transparent)]
     Unresolved(#[from] Unresolved),
-    /// Its file cannot be opened.
+    /// The file cannot be opened.
     #[error(transparent)]
     Missing(#[from] Missing),
-    /// It comes from an upstream, and the list does not say how many bytes.
-    #[error("the size of what an upstream sends must be listed")]
+    /// The member comes from an upstream, and the list has no size.
+    #[error("a member from an upstream needs its size in the list")]
     Unsized,
-    /// Its file is not the one that was listed.
-    #[error("the file has {real} bytes, and {listed} are listed")]
+    /// The size of the file differs from the listed one.
+    #[error("the file has {real} bytes, but the list says {listed}")]
     Size {
-        /// Of the file.
+        /// Size of the file.
         real: u64,
-        /// In the list.
+        /// Listed size.
         listed: u64,
     },
 }
 
 impl Unfit {
-    /// Whether it is this member's file alone that is wrong.
+    /// Whether only the file of this member is at fault.
     fn may_be_skipped(&self) -> bool {
         !matches!(self, Self::Unsized | Self::Missing(Missing::Busy { .. }))
     }
 }
 
-/// Reads the list and looks at all files, in the blocking pool. Ends early when the future is dropped.
+/// Parses the list and checks all files, in the blocking pool. Stops early if the future is dropped.
 ///
 /// # Errors
 ///
 /// See [`Unplanned`].
 pub async fn plan(order: Order) -> Result<Archive, Unplanned> {
-    // Dropped with this future.
+    // Dropped together with this future, which tells the threads to stop.
     let client = Arc::new(());
     let left = Arc::downgrade(&client);
-    // Never closed.
+    // The semaphore is never closed.
     let turn = PLANS.acquire().await.ok();
     let planned = spawn_blocking(move || {
         let _turn = turn;
@@ -194,23 +195,23 @@ fn plan_here(order: Order, client: &Weak<()>) -> Result<Archive, Unplanned> {
     let mut begun = HashMap::new();
     let mut remote = BTreeSet::new();
     let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
-    // Until 2106.
+    // Fits until 2106.
     let now = u32::try_from(now).unwrap_or(u32::MAX);
     let mut skipped = 0;
-    // Of the times of files that only the kernel sets: an archive of files in whose places others are is another one.
+    // Hash of the change times, which only the kernel sets: replacing files by others makes another archive.
     let mut changes = DefaultHasher::new();
     for window in lines.chunks(WINDOW) {
         if client.strong_count() == 0 {
             return Err(Unplanned::Abandoned);
         }
-        for (line, found) in window.iter().zip(look(window, &text, &resolve)) {
+        for (line, found) in window.iter().zip(check_members(window, &text, &resolve)) {
             let content = match found {
                 Ok(found) => found,
                 Err(problem) if policy == Policy::Skip && problem.may_be_skipped() => {
                     skipped += 1;
                     if skipped <= NAMED {
                         let member = String::from_utf8_lossy(line.name(&text));
-                        tracing::warn!(line = line.number, %member, "left out of an archive: {problem}");
+                        tracing::warn!(line = line.number, %member, "archive member skipped: {problem}");
                     }
                     continue;
                 }
@@ -246,36 +247,36 @@ fn plan_here(order: Order, client: &Weak<()>) -> Result<Archive, Unplanned> {
         }
     }
     if skipped > NAMED {
-        tracing::warn!(members = skipped, "left out of an archive in all");
+        tracing::warn!(members = skipped, "archive members skipped");
     }
     let table = ZipLayout::new(text, members).ok_or(Unplanned::TooLong)?;
     let etag = etag(&table, changes.finish());
     Ok(Archive { table, begun, etag, remote, resolve, crcs })
 }
 
-/// What a member is.
+/// Kind of a member.
 #[derive(Debug, Clone, Copy)]
 enum FoundMember {
     Directory,
-    /// A file, with its time in seconds since 1970.
+    /// A file, with its modification time in seconds since 1970.
     File(FileIdentity, u32),
-    /// So many bytes, which an upstream sends.
+    /// Content of an upstream, of this many bytes.
     Remote(u64),
 }
 
-/// Looks at the files of some members, several at a time.
-fn look(lines: &[ListLine], text: &[u8], resolve: &Resolve) -> Vec<Result<FoundMember, Unfit>> {
-    let look = |lines: &[ListLine]| -> Vec<_> {
+/// Checks the files of some members, several at a time.
+fn check_members(lines: &[ListLine], text: &[u8], resolve: &Resolve) -> Vec<Result<FoundMember, Unfit>> {
+    let check = |lines: &[ListLine]| -> Vec<_> {
         let mut permit = None;
-        lines.iter().map(|line| look_at(line, text, resolve, &mut permit)).collect()
+        lines.iter().map(|line| check_member(line, text, resolve, &mut permit)).collect()
     };
     if lines.len() <= FEW {
-        return look(lines);
+        return check(lines);
     }
-    let look = &look;
+    let check = &check;
     let share = lines.len().div_ceil(THREADS).max(FEW);
     thread::scope(|scope| {
-        let threads: Vec<_> = lines.chunks(share).map(|share| scope.spawn(move || look(share))).collect();
+        let threads: Vec<_> = lines.chunks(share).map(|share| scope.spawn(move || check(share))).collect();
         threads
             .into_iter()
             .flat_map(|thread| thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)))
@@ -283,8 +284,8 @@ fn look(lines: &[ListLine], text: &[u8], resolve: &Resolve) -> Vec<Result<FoundM
     })
 }
 
-/// Looks at the file of one member, with the permit for the one before it where it is of the same bulkhead.
-fn look_at(
+/// Checks the file of one member, reusing the permit of the previous one if it is of the same bulkhead.
+fn check_member(
     line: &ListLine,
     text: &[u8],
     resolve: &Resolve,
@@ -300,14 +301,14 @@ fn look_at(
     if let Some(path) = wanted.candidates.first() {
         let bulkhead = wanted.bulkhead(path);
         if permit.as_ref().is_none_or(|permit| !Arc::ptr_eq(permit.bulkhead(), &bulkhead)) {
-            // Nobody waits with a permit in hand.
+            // Release the permit before waiting for another.
             *permit = None;
             let entered = bulkhead.enter_blocking();
             *permit = Some(entered.map_err(|busy| Missing::Busy { path: path.clone(), busy })?);
         }
     }
     let located = locate(&wanted)?;
-    // Galaxy lists the directories of composite data as if they were files, with the size that stat(2) says.
+    // Galaxy lists the directories of composite data as if they were files, with the size from stat(2).
     if located.metadata.is_dir() {
         return Ok(FoundMember::Directory);
     }
@@ -318,15 +319,16 @@ fn look_at(
     }
 }
 
-/// Where a target leads.
+/// Location of a target.
 pub(super) fn place(target: &[u8], resolve: &Resolve) -> Result<MemberPlace, Unresolved> {
-    // It was text when the list was read.
+    // The list was checked to be valid text when it was parsed.
     let path = list::path(target).ok_or(Unresolved::NoRoute)?;
     resolve(&path, std::str::from_utf8(target).map_err(|_| Unresolved::NoRoute)?)
 }
 
-/// Made of everything that the archive's bytes are made of; the files stand for their content. (The hash is the standard
-/// library's, whose next version may be another one: a download that an upgrade interrupts begins anew.)
+/// `ETag` of an archive: a hash of everything that determines its bytes, where the identities of files stand for
+/// their content. (The hash is the standard library's, and may change with its version: a download that an upgrade
+/// interrupts starts anew.)
 fn etag(table: &ZipLayout, changes: u64) -> HeaderValue {
     let mut halves = [DefaultHasher::new(), DefaultHasher::new()];
     1.hash(&mut halves[1]);

@@ -1,4 +1,4 @@
-//! What the client gets: the archive, or the part of it that is asked for.
+//! Response with an archive, or with the requested range of it.
 
 use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, header};
 
@@ -16,52 +16,57 @@ use crate::{
     response::{Body, Response},
 };
 
-/// Most bytes that are read for a range and are not in it: half a second of a slow disk, before anything is sent. A
-/// client that comes back for the rest of an archive needs none, or what was lost on the way to it.
+/// Most bytes that are read for a range without being in it: half a second of a slow disk, before anything is sent. A
+/// client that resumes needs none, or only what was lost in transit.
 const MOST_UNSENT: u64 = 64 * 1024 * 1024;
 
-/// Answers with an archive, or the part of it that the client asks for. `response` has the fields of the application's
-/// answer; those that are about its list are left out.
+/// Builds the response with an archive, or with the requested range of it. `from_application` has the headers of the
+/// application's response; those about its list are left out.
 ///
-/// A range that takes too much reading (more than 64 MiB of members whose CRCs are not known, and which are not in the
-/// range) is answered with the whole archive, as are several ranges.
-pub fn answer(archive: Archive, method: &Method, request: &RawHeaders, response: &HeaderMap) -> Response {
-    let mut answer = Response { headers: kept_fields(response), ..Response::empty(StatusCode::OK) };
-    answer.headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/zip"));
-    answer.headers.extend(archive.etag().map(|etag| (header::ETAG, etag.clone())));
-    let validators = Validators::of(&mut answer.headers);
+/// A range that requires too much extra reading (more than 64 MiB of members whose CRCs are unknown and which are not
+/// in the range) gets the whole archive, and so do several ranges.
+pub fn answer(
+    archive: Archive,
+    method: &Method,
+    request: &RawHeaders,
+    from_application: &HeaderMap,
+) -> Response {
+    let mut response = Response { headers: kept_fields(from_application), ..Response::empty(StatusCode::OK) };
+    response.headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/zip"));
+    response.headers.extend(archive.etag().map(|etag| (header::ETAG, etag.clone())));
+    let validators = Validators::of(&mut response.headers);
     let conditional = matches!(*method, Method::GET | Method::HEAD);
     match if conditional { validators.weigh(request) } else { Condition::Met } {
         Condition::Met => {}
-        Condition::NotModified => return without_content(answer, StatusCode::NOT_MODIFIED),
-        Condition::Failed => return without_content(answer, StatusCode::PRECONDITION_FAILED),
+        Condition::NotModified => return without_content(response, StatusCode::NOT_MODIFIED),
+        Condition::Failed => return without_content(response, StatusCode::PRECONDITION_FAILED),
     }
     if archive.is_rangeable() {
-        answer.headers.insert(header::ACCEPT_RANGES, HeaderValue::from_static("bytes"));
+        response.headers.insert(header::ACCEPT_RANGES, HeaderValue::from_static("bytes"));
     }
     let length = archive.length();
     let ranged = *method == Method::GET && !archive.is_whole_only() && validators.range_applies(request);
     match Range::parse(request.text(header::RANGE).filter(|_| ranged), length) {
-        Range::Unsatisfiable => without_content(answer, StatusCode::RANGE_NOT_SATISFIABLE)
+        Range::Unsatisfiable => without_content(response, StatusCode::RANGE_NOT_SATISFIABLE)
             .with(header::CONTENT_RANGE, value(format!("bytes */{length}"))),
         Range::Parts(spans) => match spans[..] {
             [span] if archive.unsent(span) <= MOST_UNSENT => {
-                answer.status = StatusCode::PARTIAL_CONTENT;
-                let answer =
-                    answer.with(header::CONTENT_RANGE, value(multipart::content_range(span, length)));
-                send(answer, archive, span)
+                response.status = StatusCode::PARTIAL_CONTENT;
+                let response =
+                    response.with(header::CONTENT_RANGE, value(multipart::content_range(span, length)));
+                send(response, archive, span)
             }
-            _ => send(answer, archive, ByteSpan { start: 0, length }),
+            _ => send(response, archive, ByteSpan { start: 0, length }),
         },
-        Range::Whole => send(answer, archive, ByteSpan { start: 0, length }),
+        Range::Whole => send(response, archive, ByteSpan { start: 0, length }),
     }
 }
 
-fn send(answer: Response, archive: Archive, span: ByteSpan) -> Response {
-    answer.body(Body::Pieces { pieces: archive.body(span), length: span.length, how: How::Archive })
+fn send(response: Response, archive: Archive, span: ByteSpan) -> Response {
+    response.body(Body::Pieces { pieces: archive.body(span), length: span.length, how: How::Archive })
 }
 
-/// What is true of a list, and not of the archive.
+/// Headers that describe the list and not the archive.
 const ABOUT_THE_LIST: [HeaderName; 7] = [
     header::CONTENT_ENCODING,
     header::ACCEPT_RANGES,
@@ -72,7 +77,8 @@ const ABOUT_THE_LIST: [HeaderName; 7] = [
     HeaderName::from_static("digest"),
 ];
 
-/// Makes of the answer to HEAD, which has a list's fields and no list, one that says nothing untrue of the archive.
+/// Removes the headers that are untrue of the archive from the response to HEAD, which has the headers of a list and
+/// no list.
 pub(crate) fn forget_list(response: &mut impl EditHeaders) {
     for name in ABOUT_THE_LIST.iter().chain([&header::CONTENT_LENGTH]) {
         response.remove(name);
@@ -80,7 +86,7 @@ pub(crate) fn forget_list(response: &mut impl EditHeaders) {
     response.set(header::CONTENT_TYPE, HeaderValue::from_static("application/zip"));
 }
 
-/// Fields of the application's answer that are true of the archive too.
+/// Headers of the application's response that also apply to the archive.
 fn kept_fields(response: &HeaderMap) -> HeaderMap {
     let mut kept = accelerated::kept_fields(response);
     accelerated::drop_bad_dates(&mut kept);

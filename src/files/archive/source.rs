@@ -1,4 +1,4 @@
-//! Makes the bytes of an archive, batch by batch. Blocks on files: not for the event loop.
+//! Generates the bytes of an archive in batches. Blocks on files: not for the event loop.
 
 use std::{
     collections::VecDeque,
@@ -26,16 +26,16 @@ use crate::{
     response::{FileIdentity, Piece},
 };
 
-/// Bytes of a batch, after which it is sent; a file that the kernel sends may be more.
+/// Size of a batch in bytes; a file that the kernel sends may exceed it.
 const BATCH: u64 = 256 * 1024;
 
-/// Files opened for a batch: each one may wait for a network.
+/// Most files opened for a batch: each open may wait for a network.
 const OPENED: usize = 64;
 
-/// Bytes read for their CRC alone in one go, so that a client that has left is noticed.
+/// Bytes read for a CRC alone per batch, so that a disconnected client is noticed.
 const UNSENT: u64 = 16 * 1024 * 1024;
 
-/// An archive, and how far it has been made.
+/// An archive and the position in it.
 #[derive(Debug)]
 pub struct MemberSource {
     archive: Archive,
@@ -45,7 +45,7 @@ pub struct MemberSource {
     stream: Option<Streamed>,
 }
 
-/// A member's file that is to be opened.
+/// File of a member, to be opened.
 #[derive(Debug)]
 struct NextFile {
     member: usize,
@@ -53,7 +53,7 @@ struct NextFile {
     bulkhead: Arc<Bulkhead>,
 }
 
-/// A member that an upstream is sending.
+/// Content of a member, arriving from an upstream.
 struct Streamed {
     member: usize,
     body: Box<dyn Read + Send>,
@@ -66,26 +66,26 @@ impl std::fmt::Debug for Streamed {
     }
 }
 
-/// Some pieces of an archive.
+/// Consecutive pieces of an archive.
 #[derive(Debug, Default)]
 pub struct Batch {
-    /// In their order; none at all when there was more to be read than to be sent.
+    /// Pieces in order; empty if there was more to read than to send.
     pub pieces: VecDeque<Piece>,
-    /// Whether nothing follows.
+    /// Whether this is the last batch.
     pub is_last: bool,
-    /// The bulkhead whose permit the next batch needs.
+    /// Bulkhead whose permit the next batch needs.
     pub needs: Option<Arc<Bulkhead>>,
 }
 
-/// The file of a member.
+/// Open file of a member.
 #[derive(Debug)]
 struct OpenMember {
     member: usize,
     file: Arc<OpenFile>,
     identity: FileIdentity,
-    /// Of what has been read.
+    /// CRC of what has been read.
     crc: Crc,
-    /// Where it is to be remembered.
+    /// Cache for the CRC.
     crcs: Option<Arc<Crcs>>,
 }
 
@@ -97,11 +97,11 @@ impl Drop for OpenMember {
     }
 }
 
-/// A batch that is being made.
+/// A batch under construction.
 #[derive(Debug, Default)]
 struct Work {
     pieces: VecDeque<Piece>,
-    /// What follows them.
+    /// Bytes that follow the pieces.
     buffer: Vec<u8>,
     bytes: u64,
     opened: usize,
@@ -113,7 +113,7 @@ impl Work {
         self.bytes + (self.buffer.len() as u64) < BATCH && self.opened < OPENED && self.unsent < UNSENT
     }
 
-    /// Makes a piece of the buffer.
+    /// Turns the buffer into a piece.
     fn flush(&mut self) {
         if !self.buffer.is_empty() {
             self.bytes += self.buffer.len() as u64;
@@ -137,16 +137,17 @@ impl Work {
 }
 
 impl MemberSource {
-    /// Makes a span of an archive.
+    /// Creates a source for a span of an archive.
     pub fn new(archive: Archive, span: ByteSpan) -> Self {
         Self { walk: Walk::new(&archive.table, span), archive, next: None, open: None, stream: None }
     }
 
-    /// The next pieces, of members whose files are of the bulkhead of `permit`; without one, of records alone.
+    /// Generates the next batch from members whose files belong to the bulkhead of `permit`; without a permit, from
+    /// records alone.
     ///
     /// # Errors
     ///
-    /// A member that is no longer what it was when the archive was planned. Nothing more can be made then.
+    /// A member has changed since the archive was planned. No further batch can be generated.
     pub fn batch(&mut self, permit: Option<&Permit>) -> io::Result<Batch> {
         let mut work = Work::default();
         let mut is_last = false;
@@ -157,7 +158,7 @@ impl MemberSource {
                 break;
             };
             if let Some(member) = self.file_read_by(step) {
-                let bulkhead = self.bulkhead(member).map_err(|error| self.about(member, &error))?;
+                let bulkhead = self.bulkhead(member).map_err(|error| self.name_member(member, &error))?;
                 if !permit.is_some_and(|permit| Arc::ptr_eq(permit.bulkhead(), &bulkhead)) {
                     needs = Some(bulkhead);
                     break;
@@ -166,7 +167,7 @@ impl MemberSource {
             let made = match step {
                 WalkStep::Record(record, part) => self.record(record, part, &mut work)?,
                 WalkStep::Data(member, part) => {
-                    self.data(member, part, &mut work).map_err(|error| self.about(member, &error))?
+                    self.data(member, part, &mut work).map_err(|error| self.name_member(member, &error))?
                 }
             };
             self.walk.go(made);
@@ -175,7 +176,7 @@ impl MemberSource {
         Ok(Batch { pieces: work.pieces, is_last, needs })
     }
 
-    /// The member whose file is opened or read for a step.
+    /// Member whose file is opened or read in a step.
     fn file_read_by(&self, step: WalkStep) -> Option<usize> {
         let member = match step {
             WalkStep::Record(Record::Tail(member) | Record::Entry(member), _) => {
@@ -187,7 +188,7 @@ impl MemberSource {
         member.filter(|member| !self.archive.remote.contains(member))
     }
 
-    /// The bulkhead of a member's file.
+    /// Bulkhead of a member's file.
     fn bulkhead(&mut self, member: usize) -> io::Result<Arc<Bulkhead>> {
         if let Some(open) = self.open.as_ref().filter(|open| open.member == member) {
             return Ok(Arc::clone(open.file.bulkhead()));
@@ -201,13 +202,13 @@ impl MemberSource {
         Ok(bulkhead)
     }
 
-    /// Where the file of a member is.
+    /// Locates the file of a member.
     fn find(&self, member: usize) -> io::Result<NextFile> {
         let Archive { table, resolve, .. } = &self.archive;
         let wanted = match place(table.target(&table.members[member]), resolve).map_err(io::Error::other)? {
             MemberPlace::File(wanted) => wanted,
             MemberPlace::Remote(_) => {
-                return Err(io::Error::other("it was a file, and is an upstream's now"));
+                return Err(io::Error::other("the route changed from files to an upstream"));
             }
         };
         let path = wanted.candidates.first().map_or(Path::new("/"), PathBuf::as_path);
@@ -215,13 +216,14 @@ impl MemberSource {
         Ok(NextFile { member, wanted, bulkhead })
     }
 
-    /// Makes a record, or nothing yet if the CRC in it takes longer to find out.
+    /// Writes a record, or nothing yet if computing its CRC takes longer than one batch.
     fn record(&mut self, record: Record, part: ByteSpan, work: &mut Work) -> io::Result<u64> {
         if let Record::Tail(member) | Record::Entry(member) = record
             && !self.archive.table.members[member].is_known
         {
             let size = self.archive.table.members[member].size;
-            let is_done = self.read_unsent(member, size, work).map_err(|error| self.about(member, &error))?;
+            let is_done =
+                self.read_unsent(member, size, work).map_err(|error| self.name_member(member, &error))?;
             if !is_done {
                 return Ok(0);
             }
@@ -233,7 +235,7 @@ impl MemberSource {
         Ok(part.length)
     }
 
-    /// Makes some of a member's data; the result is how many bytes.
+    /// Adds some of a member's data; returns the number of bytes.
     fn data(&mut self, member: usize, part: ByteSpan, work: &mut Work) -> io::Result<u64> {
         if self.archive.remote.contains(&member) {
             return self.stream(member, part, work);
@@ -254,7 +256,7 @@ impl MemberSource {
         let length = part.length.min(BATCH - work.buffer.len() as u64);
         let bytes = work.read(file.get()?, ByteSpan { length, ..part })?;
         if let Some(open) = &mut self.open {
-            // A client that comes back has less than was read for it.
+            // A client that resumes has received less than was read for it.
             let is_read = (open.crc.bytes - part.start).min(length);
             open.crc.update(&bytes[is_read as usize..]);
         }
@@ -262,7 +264,7 @@ impl MemberSource {
         Ok(length)
     }
 
-    /// Takes some of what an upstream sends; the result is how many bytes.
+    /// Adds some of an upstream's content; returns the number of bytes.
     fn stream(&mut self, member: usize, part: ByteSpan, work: &mut Work) -> io::Result<u64> {
         let mut stream = match self.stream.take() {
             Some(stream) if stream.member == member => stream,
@@ -271,14 +273,14 @@ impl MemberSource {
                 let body = match place(target, &self.archive.resolve).map_err(io::Error::other)? {
                     MemberPlace::Remote(remote) => remote.open()?,
                     MemberPlace::File(_) => {
-                        return Err(io::Error::other("it was an upstream's, and is a file now"));
+                        return Err(io::Error::other("the route changed from an upstream to files"));
                     }
                 };
                 Streamed { member, body, crc: Crc::default() }
             }
         };
         if stream.crc.bytes != part.start {
-            return Err(io::Error::other("what an upstream sends can only be taken in order"));
+            return Err(io::Error::other("a member from an upstream can only be sent from its start"));
         }
         let length = part.length.min(BATCH - work.buffer.len() as u64);
         let at = work.buffer.len();
@@ -291,16 +293,16 @@ impl MemberSource {
             return Ok(length);
         }
         if stream.body.read(&mut [0])? > 0 {
-            return Err(io::Error::other("the upstream sends more than is listed"));
+            return Err(io::Error::other("the upstream sends more bytes than listed"));
         }
         if known.is_known && known.crc != stream.crc.value {
-            return Err(io::Error::other("the upstream sends something else than is listed"));
+            return Err(io::Error::other("the content from the upstream does not match the listed CRC-32"));
         }
         (known.crc, known.is_known) = (stream.crc.value, true);
         Ok(length)
     }
 
-    /// Reads a member up to a place for its CRC; false when that takes more than one go.
+    /// Reads a member up to `end` for its CRC. Returns false if that takes more than one batch.
     fn read_unsent(&mut self, member: usize, end: u64, work: &mut Work) -> io::Result<bool> {
         let file = self.open(member, work)?;
         let Some(open) = &mut self.open else { return Ok(true) };
@@ -318,7 +320,7 @@ impl MemberSource {
         Ok(true)
     }
 
-    /// Writes down the CRC of a member that has been read to its end, and is still what it was.
+    /// Stores the CRC of a member that was read to its end and has not changed.
     fn finish(&mut self, member: usize) -> io::Result<()> {
         let known = &mut self.archive.table.members[member];
         if let Some(open) = &self.open
@@ -326,19 +328,19 @@ impl MemberSource {
             && !known.is_known
         {
             if FileIdentity::of(&open.file.get()?.metadata()?).version() != known.version {
-                return Err(io::Error::other("the file changed while it was read"));
+                return Err(io::Error::other("the file changed while it was being read"));
             }
             (known.crc, known.is_known) = (open.crc.value, true);
         }
         Ok(())
     }
 
-    /// Opens the file of a member, unless it is open. It must be the one that was planned with.
+    /// Opens the file of a member, unless it is open. It must be the file that was planned.
     fn open(&mut self, member: usize, work: &mut Work) -> io::Result<Arc<OpenFile>> {
         if let Some(open) = self.open.as_ref().filter(|open| open.member == member) {
             return Ok(Arc::clone(&open.file));
         }
-        // What was read of the last one is remembered.
+        // Dropping the previous file caches what was read of it.
         self.open = None;
         work.opened += 1;
         let next = match self.next.take().filter(|next| next.member == member) {
@@ -350,21 +352,21 @@ impl MemberSource {
         let located = locate(&wanted).map_err(io::Error::other)?;
         let identity = FileIdentity::of(&located.metadata);
         if !located.metadata.is_file() || identity.version() != table.members[member].version {
-            return Err(io::Error::other("the file is no longer the one that was announced"));
+            return Err(io::Error::other("the file has changed since the archive was planned"));
         }
         let file = Arc::new(OpenFile::new(located.file, located.metadata.dev(), bulkhead));
         let crcs = (!identity.is_fresh()).then(|| Arc::clone(crcs));
         let crc = self.archive.crcs.get(&identity);
         self.open = Some(OpenMember { member, file: Arc::clone(&file), identity, crc, crcs });
-        // Another member, or another client's archive, may have had the same file.
+        // Another member, or another client's archive, may have read the same file.
         self.finish(member)?;
         Ok(file)
     }
 
-    /// An error that names the member.
-    fn about(&self, member: usize, error: &io::Error) -> io::Error {
+    /// Adds the name of the member to an error.
+    fn name_member(&self, member: usize, error: &io::Error) -> io::Error {
         let table = &self.archive.table;
         let target = String::from_utf8_lossy(table.target(&table.members[member])).into_owned();
-        io::Error::new(error.kind(), format!("a member of an archive, {target}: {error}"))
+        io::Error::new(error.kind(), format!("archive member {target}: {error}"))
     }
 }

@@ -1,4 +1,4 @@
-//! An archive on its way: while one batch is sent, the next one is made in the blocking pool.
+//! Streaming an archive: while one batch is sent, the next one is generated in the blocking pool.
 
 use std::{
     collections::VecDeque,
@@ -17,7 +17,7 @@ use crate::{
     response::{Piece, Pieces},
 };
 
-/// The pieces of an archive.
+/// Stream of an archive's pieces.
 #[derive(Debug)]
 pub(super) struct ArchiveStream {
     ready: VecDeque<Piece>,
@@ -25,9 +25,9 @@ pub(super) struct ArchiveStream {
 }
 
 enum NextPiece {
-    /// Nobody has asked yet.
+    /// Not polled yet.
     Idle(Box<MemberSource>),
-    /// A permit for the files of the next members.
+    /// Waiting for a permit for the files of the next members.
     Waiting(Pin<Box<dyn Future<Output = Permit> + Send>>, Box<MemberSource>),
     Making(JoinHandle<io::Result<(Batch, Box<MemberSource>)>>),
     Nothing,
@@ -50,8 +50,8 @@ impl fmt::Debug for NextPiece {
     }
 }
 
-/// Makes a batch, once there is a permit of the bulkhead that it needs. An archive that was begun waits for one for as
-/// long as it takes.
+/// Generates a batch once there is a permit of the bulkhead that it needs. An archive that has begun waits for the
+/// permit without a limit.
 fn make(source: Box<MemberSource>, needs: Option<Arc<Bulkhead>>) -> NextPiece {
     match needs.map(|bulkhead| bulkhead.try_enter().ok_or(bulkhead)).transpose() {
         Ok(permit) => make_with(source, permit),
@@ -87,7 +87,7 @@ impl Pieces for ArchiveStream {
                     match made.map_err(io::Error::other).flatten() {
                         Ok((batch, source)) => {
                             self.ready = batch.pieces;
-                            // Ahead of need, so that no gap appears.
+                            // Start early, to leave no gap.
                             if batch.is_last { NextPiece::Nothing } else { make(source, batch.needs) }
                         }
                         Err(error) => return Poll::Ready(Some(Err(error))),

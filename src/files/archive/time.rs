@@ -1,6 +1,6 @@
-//! Times as zip archives have them.
+//! Times in the formats of zip archives.
 
-/// MS-DOS' date and time, in UTC: two seconds apart, from 1980 on. Earlier ones become the first.
+/// MS-DOS date and time, in UTC: with a resolution of two seconds, from 1980 on. Earlier times become the first one.
 pub(super) fn dos(unix: u32) -> u32 {
     let (days, seconds) = (unix / 86_400, unix % 86_400);
     let (year, month, day) = date(days);
@@ -13,12 +13,12 @@ pub(super) fn dos(unix: u32) -> u32 {
     }
 }
 
-/// Whether a time can stand in the extra field, where it has a sign: until January 2038.
+/// Whether a time fits the extra field, which is signed: until January 2038.
 pub(super) fn fits_extra(unix: u32) -> bool {
     i32::try_from(unix).is_ok()
 }
 
-/// The date, this many days after 1970-01-01. Years are counted from March, so that leap days are last.
+/// Date this many days after 1970-01-01. Years are counted from March, so that leap days are last.
 fn date(days: u32) -> (u32, u32, u32) {
     // Days since 0000-03-01, in eras of 400 years.
     let days = days + 719_468;

@@ -1,14 +1,14 @@
-//! The way through an archive, or through a span of it, one part after the other.
+//! Position in an archive, or in a span of it: yields one part after the other.
 
 use super::zip::{Record, ZipLayout};
 use crate::files::range::ByteSpan;
 
-/// Where a span is being sent.
+/// Position in a span.
 #[derive(Debug, Clone, Copy)]
 pub struct Walk {
-    /// The next byte.
+    /// Offset of the next byte.
     at: u64,
-    /// The place after the last one.
+    /// Offset after the last byte.
     end: u64,
     place: PartPlace,
 }
@@ -16,24 +16,24 @@ pub struct Walk {
 #[derive(Debug, Clone, Copy)]
 enum PartPlace {
     Member(usize),
-    /// An entry of the directory, and where it begins.
+    /// An entry of the directory, and its offset.
     Entry(usize, u64),
 }
 
-/// What comes next.
+/// The next part.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum WalkStep {
-    /// These bytes of a record.
+    /// Span of a record.
     Record(Record, ByteSpan),
-    /// These bytes of a member's data.
+    /// Span of a member's data.
     Data(usize, ByteSpan),
 }
 
 impl Walk {
-    /// Goes through `span`, which is within the archive.
+    /// Starts at the beginning of `span`, which must lie within the archive.
     pub fn new(table: &ZipLayout, span: ByteSpan) -> Self {
         let place = if span.start < table.directory {
-            // The last one that begins before or at it.
+            // The last member that begins at or before the start.
             PartPlace::Member(table.members.partition_point(|member| member.offset <= span.start) - 1)
         } else {
             PartPlace::Entry(0, table.directory)
@@ -41,8 +41,7 @@ impl Walk {
         Self { at: span.start, end: span.end(), place }
     }
 
-    /// The part at hand, as much of it as is wanted; `None` at the end. Stays there until it is told to
-    /// [`go`](Self::go).
+    /// Current part, limited to the span; `None` at the end. Stays the same until [`go`](Self::go) is called.
     pub fn step(&mut self, table: &ZipLayout) -> Option<WalkStep> {
         if self.at == self.end {
             return None;
@@ -76,19 +75,19 @@ impl Walk {
         }
     }
 
-    /// Leaves this many bytes behind, not more than the part at hand has.
+    /// Advances by this many bytes, at most to the end of the current part.
     pub fn go(&mut self, bytes: u64) {
         self.at += bytes;
     }
 
-    /// Whether the CRC of a member will still be wanted: its tail or its entry is in the span.
+    /// Whether the CRC of a member is still needed: its tail or its entry is in the rest of the span.
     pub fn wants_crc(&self, table: &ZipLayout, index: usize) -> bool {
         let member = &table.members[index];
         let overlaps = |start: u64, end: u64| start < self.end && self.at < end;
         overlaps(member.tail(table), member.end(table)) || overlaps(table.directory, table.end)
     }
 
-    /// What is left of the part from `start` to `end`, counted from its start.
+    /// Rest of the part from `start` to `end`, relative to its start.
     fn part(&self, start: u64, end: u64) -> ByteSpan {
         ByteSpan { start: self.at - start, length: end.min(self.end) - self.at }
     }

@@ -1,77 +1,79 @@
-//! The layout of a zip archive (PKWARE's APPNOTE 6.3.10), of members that are stored as they are.
+//! Layout of a zip archive (PKWARE's APPNOTE 6.3.10) of uncompressed members.
 //!
 //! ```text
-//! head, data, tail   for each member; a tail (data descriptor) where the list gave no CRC
-//! entry              for each member: the directory
-//! end                with zip64's own before it where numbers are too large for the old one
+//! head, data, tail   for each member; a tail (data descriptor) if the list gave no CRC
+//! entry              for each member: the central directory
+//! end                preceded by that of zip64 if numbers are too large for the old one
 //! ```
 //!
-//! The layout follows from the list and the files alone and never from what is known of their CRCs at the moment: a
-//! client that comes back for the rest of an archive without saying which (`curl -C -`) must find the same bytes, and
-//! the first archive is begun when the CRCs are not yet known.
+//! The layout follows from the list and the files alone, and never from which CRCs are known at the moment: a client
+//! that resumes an archive without naming its version (`curl -C -`) must find the same bytes, and the first archive
+//! begins before the CRCs are known.
 //!
-//! Some programs that read an archive as it comes, without its directory, do not take descriptors behind stored members
-//! (Java's `ZipInputStream`). For them the list must have the CRCs, with mod_zip as with this.
+//! Some programs that read an archive as a stream, without its directory, do not accept descriptors after uncompressed
+//! members (Java's `ZipInputStream`). For them the list must contain the CRCs, with mod_zip as well as here.
 //!
-//! Nothing here reads files or keeps records: each is written when its turn comes.
+//! This module neither reads files nor stores records: each record is written when its turn comes.
 
 use super::{list::ListLine, names::Charset, time};
 
-/// Values of 32 bits from here on mean: see zip64.
+/// Marker in a field of 32 bits, for this and larger values: see zip64.
 const ZIP64: u64 = 0xFFFF_FFFF;
-/// The same for the number of members, 16 bits.
+/// Marker in the 16-bit number of members.
 const ZIP64_MEMBERS: usize = 0xFFFF;
 
-/// Longer ones are nonsense, and could not be counted when they are longer still.
+/// Limit of the length of an archive. Longer ones are absurd, and could not be counted if they were longer still.
 const MOST_BYTES: u64 = 1 << 62;
 
-/// Version 4.5 has zip64, 2.0 has directories, 1.0 has the rest.
+/// Version 4.5 is needed for zip64, 2.0 for directories, 1.0 otherwise.
 const VERSION_ZIP64: u16 = 45;
 const VERSION_DIRECTORY: u16 = 20;
 const VERSION_PLAIN: u16 = 10;
-/// Made on Unix (so that modes count), by version 4.5.
+/// Created on Unix (so that modes count), by version 4.5.
 const MADE_BY: u16 = 3 << 8 | VERSION_ZIP64;
 
-/// The CRC follows the data.
+/// Flag: the CRC follows the data.
 const FLAG_DESCRIBED: u16 = 1 << 3;
-/// The name is UTF-8.
+/// Flag: the name is UTF-8.
 const FLAG_UTF8: u16 = 1 << 11;
 
-/// Modes are the same for all: who may read a file on the server says nothing about the client's copy.
+/// Mode of every file: the permissions on the server say nothing about the client's copy.
 const MODE_FILE: u32 = 0o100_644;
 const MODE_DIRECTORY: u32 = 0o040_755;
-/// MS-DOS' own mark for directories.
+/// MS-DOS attribute of directories.
 const DOS_DIRECTORY: u32 = 0x10;
 
 /// Bytes of an extra field with a Unix time.
 const TIME_EXTRA: u64 = 9;
 
-/// A member. There may be a million of them, so it is small: 48 bytes, and its texts in [`ZipLayout::text`].
+/// A member. There may be a million of them, so it is small: 48 bytes, with its texts in [`ZipLayout::text`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Member {
-    /// Where its head is.
+    /// Offset of its head.
     pub offset: u64,
     /// Bytes of its data.
     pub size: u64,
-    /// What its file must still be when it is opened; see [`Identity::version`](crate::response::FileIdentity::version).
+    /// Version that its file must still have when it is opened; see
+    /// [`FileIdentity::version`](crate::response::FileIdentity::version).
     pub version: u64,
     text: u32,
     target: u16,
     name: u16,
-    /// Its CRC-32, once `is_known`.
+    /// CRC-32, valid if `is_known`.
     pub crc: u32,
-    /// Seconds since 1970.
+    /// Modification time in seconds since 1970.
     pub modified: u32,
     /// Whether the CRC is known.
     pub is_known: bool,
-    /// Whether a descriptor follows the data.
+    /// Whether a data descriptor follows the data.
     is_described: bool,
     is_directory: bool,
     is_utf8: bool,
 }
 
 impl Member {
-    /// A member as listed; `content` is the size in bytes, version and time of its file, `None` a directory.
+    /// Creates a member from its line; `content` is the size in bytes, version and time of its file, or `None` for a
+    /// directory.
     pub(super) fn new(
         line: &ListLine,
         name: &[u8],
@@ -79,7 +81,7 @@ impl Member {
         content: Option<(u64, u64, u32)>,
     ) -> Self {
         let (size, version, modified) = content.unwrap_or_default();
-        // What is empty has the CRC 0.
+        // Empty data has the CRC 0.
         let crc = if size == 0 { Some(0) } else { line.crc };
         Self {
             offset: 0,
@@ -97,7 +99,7 @@ impl Member {
         }
     }
 
-    /// What its records are made of, but for its name and what follows from its file: a CRC only if the list gave it.
+    /// Values that determine its records, except its name and what follows from its file; the CRC only if listed.
     pub(super) fn fixed(&self) -> (u32, u32, [bool; 3]) {
         let crc = if self.is_described { 0 } else { self.crc };
         (self.modified, crc, [self.is_described, self.is_directory, self.is_utf8])
@@ -124,7 +126,7 @@ impl Member {
         }
     }
 
-    /// The name as it is written: with a `/` at the end of a directory's, which a file may turn out to be.
+    /// Length of the name as written, including the final `/` of a directory, which a listed file may turn out to be.
     fn name_length(&self, table: &ZipLayout) -> u64 {
         table.name(self).len() as u64 + u64::from(self.lacks_slash(table))
     }
@@ -161,51 +163,51 @@ impl Member {
         46 + self.name_length(table) + self.time_extra() + self.far_extra()
     }
 
-    /// Where the data is.
+    /// Offset of the data.
     pub fn data(&self, table: &ZipLayout) -> u64 {
         self.offset + self.head_length(table)
     }
 
-    /// Where the data ends, and the tail begins.
+    /// Offset of the end of the data, where the tail begins.
     pub fn tail(&self, table: &ZipLayout) -> u64 {
         self.data(table) + self.size
     }
 
-    /// Where the next member is.
+    /// Offset of the next member.
     pub fn end(&self, table: &ZipLayout) -> u64 {
         self.tail(table) + self.tail_length()
     }
 }
 
-/// All members of an archive and their places.
+/// Members of an archive and their offsets.
 #[derive(Debug)]
 pub struct ZipLayout {
     text: Vec<u8>,
-    /// In their order.
+    /// Members in order.
     pub members: Vec<Member>,
-    /// Where the directory begins.
+    /// Offset of the central directory.
     pub directory: u64,
-    /// Where it ends.
+    /// Offset of the end of the central directory.
     pub end: u64,
 }
 
-/// A part of an archive that is written, and not copied from a file.
+/// Part of an archive that is generated and not copied from a file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Record {
-    /// What stands before a member's data.
+    /// Local file header of a member.
     Head(usize),
-    /// What stands behind it.
+    /// Data descriptor of a member.
     Tail(usize),
-    /// A member's entry in the directory.
+    /// Entry of a member in the central directory.
     Entry(usize),
-    /// The end.
+    /// End of the central directory.
     End,
 }
 
 impl ZipLayout {
-    /// Gives all members their places; `None` when the archive is longer than anything can be (2^62 bytes).
+    /// Computes the offsets of all members; `None` if the archive exceeds 2^62 bytes.
     pub fn new(text: Vec<u8>, mut members: Vec<Member>) -> Option<Self> {
-        // Directories have no file to take a time from, and must have the same one tomorrow.
+        // Directories have no file to take a time from, and their time must not change from day to day.
         let newest = members.iter().filter(|member| !member.is_directory).map(|member| member.modified).max();
         for member in members.iter_mut().filter(|member| member.is_directory) {
             member.modified = newest.unwrap_or_default();
@@ -216,7 +218,7 @@ impl ZipLayout {
         for member in &mut members {
             member.offset = offset;
             let records = member.head_length(&table) + member.tail_length();
-            // Records are below 200 KiB each, so only sizes can be too much.
+            // Records are below 200 KiB each, so only sizes can overflow.
             offset = (offset + records).checked_add(member.size).filter(|end| *end < MOST_BYTES)?;
             entries += member.entry_length(&table);
         }
@@ -226,18 +228,18 @@ impl ZipLayout {
         Some(table)
     }
 
-    /// Bytes of the whole archive.
+    /// Length of the archive in bytes.
     pub fn length(&self) -> u64 {
         self.end + self.end_length()
     }
 
-    /// A member's target, as it stands in the list.
+    /// Target of a member, as listed.
     pub fn target(&self, member: &Member) -> &[u8] {
         let at = member.text as usize;
         &self.text[at..at + usize::from(member.target)]
     }
 
-    /// A member's name, made safe.
+    /// Name of a member, made safe.
     pub fn name(&self, member: &Member) -> &[u8] {
         let at = member.text as usize + usize::from(member.target);
         &self.text[at..at + usize::from(member.name)]
@@ -251,7 +253,7 @@ impl ZipLayout {
         if self.needs_zip64() { 56 + 20 + 22 } else { 22 }
     }
 
-    /// Bytes of a record.
+    /// Length of a record in bytes.
     pub fn record_length(&self, record: Record) -> u64 {
         match record {
             Record::Head(index) => self.members[index].head_length(self),
@@ -261,7 +263,7 @@ impl ZipLayout {
         }
     }
 
-    /// Appends a record. The CRC of a tail's or entry's member must be known.
+    /// Appends a record. For a tail or an entry, the CRC of the member must be known.
     pub fn write(&self, record: Record, out: &mut Vec<u8>) {
         match record {
             Record::Head(index) => self.head(&self.members[index], out),
@@ -271,7 +273,7 @@ impl ZipLayout {
         }
     }
 
-    /// The local file header (4.3.7).
+    /// Writes the local file header (4.3.7).
     fn head(&self, member: &Member, out: &mut Vec<u8>) {
         let extra = member.time_extra() + if member.is_long() { 20 } else { 0 };
         out.extend_from_slice(b"PK\x03\x04");
@@ -282,12 +284,12 @@ impl ZipLayout {
         self.write_name(member, out);
         write_time(member, out);
         if member.is_long() {
-            // Both sizes, even though the directory has them: a reader that streams needs them here.
+            // Both sizes, although the directory has them too: a streaming reader needs them here.
             zip64_extra(out, &[member.size, member.size]);
         }
     }
 
-    /// An entry of the central directory (4.3.12).
+    /// Writes an entry of the central directory (4.3.12).
     fn entry(&self, member: &Member, out: &mut Vec<u8>) {
         out.extend_from_slice(b"PK\x01\x02");
         u16(out, MADE_BY);
@@ -311,12 +313,13 @@ impl ZipLayout {
         }
     }
 
-    /// What heads and entries have in common: method, time, CRC, sizes, length of the name.
+    /// Writes the fields that heads and entries share: method, time, CRC, sizes, length of the name.
     fn common(&self, member: &Member, crc: u32, out: &mut Vec<u8>) {
         u16(out, 0);
         u32(out, time::dos(member.modified));
         u32(out, crc);
-        // With a descriptor the standard says 0 here; the sizes are known and help who reads without the directory.
+        // With a descriptor the standard requires 0 here; the sizes are known and help readers that do not use the
+        // directory.
         u32(out, capped(member.size));
         u32(out, capped(member.size));
         u16(out, member.name_length(self) as u16);
@@ -329,12 +332,12 @@ impl ZipLayout {
         }
     }
 
-    /// The end of the central directory (4.3.14 to 4.3.16).
+    /// Writes the end of the central directory (4.3.14 to 4.3.16).
     fn write_end(&self, out: &mut Vec<u8>) {
         let (members, size) = (self.members.len(), self.end - self.directory);
         if self.needs_zip64() {
             out.extend_from_slice(b"PK\x06\x06");
-            // Bytes of this record that follow.
+            // Number of bytes of this record that follow.
             u64(out, 44);
             u16(out, MADE_BY);
             u16(out, VERSION_ZIP64);
@@ -359,7 +362,7 @@ impl ZipLayout {
     }
 }
 
-/// The data descriptor (4.3.9), with the signature that every reader expects.
+/// Writes the data descriptor (4.3.9), with the signature that every reader expects.
 fn tail(member: &Member, out: &mut Vec<u8>) {
     if !member.is_described {
         return;
@@ -375,7 +378,8 @@ fn tail(member: &Member, out: &mut Vec<u8>) {
     }
 }
 
-/// Info-ZIP's extended timestamp: UTC, where MS-DOS' time has no zone. The directory has the time of change only.
+/// Writes Info-ZIP's extended timestamp: UTC, because MS-DOS times have no zone. The directory has the modification
+/// time only.
 fn write_time(member: &Member, out: &mut Vec<u8>) {
     if member.time_extra() > 0 {
         u16(out, 0x5455);
@@ -414,7 +418,7 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
-    /// Members of these sizes, with names of one byte.
+    /// Layout of members of these sizes, with names of one byte.
     fn table(sizes: &[u64], crc: Option<u32>) -> ZipLayout {
         let line = ListLine { at: 0, target: 0, name: 1, crc, size: None, number: 1 };
         let member = |size: &u64| Member::new(&line, b"a", Charset::Utf8, Some((*size, 1, 784_111_777)));

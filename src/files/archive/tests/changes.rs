@@ -60,7 +60,7 @@ async fn a_member_that_changes_while_it_is_read_ends_the_connection() {
             Err(error) => break error,
         }
     };
-    assert!(error.to_string().contains("changed while it was read"), "{error}");
+    assert!(error.to_string().contains("changed while it was being read"), "{error}");
 }
 
 #[tokio::test]
@@ -68,14 +68,14 @@ async fn what_is_missing_is_found_before_the_first_byte() {
     let store = Store::new(&[("a", b"a")]);
     for (line, says) in [
         ("- 1 /s/none none", "line 2 of the archive's list: /s/none: no such file"),
-        ("- 2 /s/a a", "the file has 1 bytes, and 2 are listed"),
-        ("- 0 /s/a a", "the file has 1 bytes, and 0 are listed"),
+        ("- 2 /s/a a", "the file has 1 bytes, but the list says 2"),
+        ("- 0 /s/a a", "the file has 1 bytes, but the list says 0"),
         ("- 1 /s/../../etc/passwd a", "outside of"),
-        ("- 1 /elsewhere a", "/elsewhere: no route with files is there"),
+        ("- 1 /elsewhere a", "/elsewhere: no internal route with files matches the path"),
         ("- 1 /s/%2Fa%00 a", "line 2 of the archive's list has a path"),
     ] {
         let problem = plan(store.order(format!("- 1 /s/a a\n{line}\n"))).await.unwrap_err().to_string();
-        // A path that leads up is missing where nothing is there.
+        // A path with `..` is reported as missing if there is no such file.
         assert!(
             problem.contains(says) || line.contains("..") && problem.contains("no such file"),
             "{line}: {problem}"
@@ -140,7 +140,7 @@ async fn planning_ends_when_nobody_waits() {
     let resolve = Arc::clone(&order.resolve);
     let asked = Arc::new(std::sync::atomic::AtomicUsize::new(0));
     let count = Arc::clone(&asked);
-    // In the middle it waits until its client has left.
+    // In the middle, wait until the client has left.
     let (reached, mut middle) = tokio::sync::mpsc::unbounded_channel();
     let (leave, left) = std::sync::mpsc::channel();
     let left = std::sync::Mutex::new(left);
@@ -158,7 +158,7 @@ async fn planning_ends_when_nobody_waits() {
     }
     drop(planning);
     leave.send(()).unwrap();
-    // Its end drops what it asked.
+    // The end of the task drops what it asked for.
     assert_eq!(middle.recv().await, None);
     assert!(asked.load(std::sync::atomic::Ordering::Relaxed) < 20_000);
 }

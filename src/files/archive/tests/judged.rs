@@ -1,4 +1,4 @@
-//! Archives as other programs see them.
+//! Archives as read by other programs.
 
 use super::*;
 
@@ -23,7 +23,7 @@ async fn no_members() {
     let archive = store.write("").await;
     assert_eq!(fs::metadata(&archive).unwrap().len(), 22);
     let mut verdicts = verdicts(&archive);
-    // The one that has its own word for it: "zipfile is empty", a warning (1).
+    // unzip alone reports an empty archive as such: "zipfile is empty", a warning (1).
     let unzip = verdicts.remove("unzip").unwrap();
     assert!(unzip.as_ref().is_err_and(|said| said.contains("zipfile is empty")), "{unzip:?}");
     assert!(verdicts.values().all(Result::is_ok), "{verdicts:?}");
@@ -57,7 +57,7 @@ async fn names_directories_times_and_modes() {
 async fn names_that_are_not_utf_8_are_kept() {
     let store = Store::new(&[("x", b"x")]);
     let archive = store.write(b"- 1 /s/x \xfcber.txt\n").await;
-    // Python takes them for CP437.
+    // Python takes such names for CP437.
     assert!(contents(&archive)[0].starts_with("ⁿber.txt 1 0o100644"), "{:?}", contents(&archive));
     let bytes = store.bytes(b"- 1 /s/x \xfcber.txt\n").await;
     assert!(bytes.windows(8).any(|window| window == b"\xfcber.txt"));
@@ -101,7 +101,7 @@ async fn seventy_thousand_members() {
     }
     println!("made: {:?}, {} bytes, {} KiB more", begun.elapsed(), written, memory() - before);
     assert_eq!(written, span.length);
-    // Of this process, which has no other test (nextest).
+    // Memory of this process, which runs no other test (nextest).
     assert!(memory() - before < 8 * 1024, "{} KiB", memory() - before);
     let begun = std::time::Instant::now();
     accepted(&path, MEMBERS);
@@ -133,7 +133,7 @@ fn huge_store() -> Store {
     store
 }
 
-/// Looks at the structure and reads what lies behind the five GiB; reading those takes too long for every day, see
+/// Checks the structure and reads what lies behind the five GiB; reading those takes too long for every day, see
 /// [`five_gib_read_whole`].
 #[tokio::test]
 async fn five_gib() {
@@ -159,7 +159,7 @@ async fn five_gib_read_whole() {
     let store = huge_store();
     let list = format!("- 5 /s/small first\n{:x} {HUGE} /s/huge huge\n- 5 /s/small last", crc_of_zeros(HUGE));
     accepted(&store.write(list).await, 3);
-    // The CRC computed while it is sent, and the long descriptor.
+    // The CRC computed during the transfer, and the long descriptor.
     let list = format!("- 5 /s/small first\n- {HUGE} /s/huge huge\n- 5 /s/small last");
     accepted(&store.write(list).await, 3);
 }
@@ -180,7 +180,7 @@ async fn interrupted_archives_are_no_archives() {
             fs::write(&path, &whole[..length as usize]).unwrap();
             let mut verdicts = verdicts(&path);
             if whole_members.contains(&length) {
-                // It does without the directory then, and all members are there.
+                // bsdtar does without the directory here, and finds all members.
                 verdicts.remove("bsdtar");
             }
             assert!(verdicts.values().all(Result::is_err), "{length}: {verdicts:?}");

@@ -1,4 +1,4 @@
-//! Archives of real files, byte by byte and as other programs see them.
+//! Archives of real files, byte by byte and as read by other programs.
 
 mod changes;
 mod judged;
@@ -48,7 +48,7 @@ impl Store {
         self.directory.path().join(name)
     }
 
-    /// Until its files are old enough for their CRCs to be remembered.
+    /// Waits until the files are old enough for their CRCs to be cached.
     async fn settle(self) -> Self {
         tokio::time::sleep(Duration::from_millis(50)).await;
         self
@@ -97,7 +97,7 @@ impl Store {
             written += put(&mut out, &piece.unwrap());
         }
         assert_eq!(written, length);
-        // Where zeros were left out at the end.
+        // Zeros may have been left out at the end.
         assert_eq!(out.stream_position().unwrap(), length);
         path
     }
@@ -122,7 +122,7 @@ async fn collect(mut pieces: Box<dyn Pieces>) -> io::Result<Vec<u8>> {
     Ok(bytes)
 }
 
-/// Appends a piece, and holes as holes.
+/// Appends a piece; holes remain holes.
 fn put(out: &mut File, piece: &Piece) -> u64 {
     match piece {
         Piece::Bytes(bytes) => out.write_all(bytes).unwrap(),
@@ -149,7 +149,7 @@ fn crc(bytes: &[u8]) -> u32 {
     crc32fast::hash(bytes)
 }
 
-// What other programs say.
+// Script that prints what Python reads.
 
 const PYTHON: &str = "
 import sys, zipfile
@@ -158,11 +158,11 @@ assert archive.testzip() is None
 print(len(archive.infolist()))
 ";
 
-/// Each one reads every member and checks its CRC.
+/// Programs that read every member and check its CRC.
 const JUDGES: [&[&str]; 4] =
     [&["unzip", "-tqq"], &["7z", "t", "-bso0", "-bsp0"], &["python3", "-c", PYTHON], &["bsdtar", "-xOf"]];
 
-/// What a program says of an archive: its exit code and what it prints.
+/// Starts a program on an archive.
 fn ask(program: &[&str], archive: &Path) -> std::process::Child {
     let mut command = Command::new(program[0]);
     command.args(&program[1..]).arg(archive).env("LC_ALL", "C.UTF-8").stdin(Stdio::null());
@@ -171,7 +171,7 @@ fn ask(program: &[&str], archive: &Path) -> std::process::Child {
     command.spawn().unwrap_or_else(|error| panic!("{} (make tools): {error}", program[0]))
 }
 
-/// All judges at once: who finds it whole?
+/// Runs all programs at once; returns the verdict of each.
 fn verdicts(archive: &Path) -> HashMap<&'static str, Result<String, String>> {
     let asked: Vec<_> = JUDGES.iter().map(|judge| (judge[0], ask(judge, archive))).collect();
     let answered = asked.into_iter().map(|(name, child)| {
@@ -188,7 +188,7 @@ fn verdicts(archive: &Path) -> HashMap<&'static str, Result<String, String>> {
     answered.collect()
 }
 
-/// No judge finds anything wrong, and Python counts so many members.
+/// Asserts that no program finds an error, and that Python counts this many members.
 #[track_caller]
 fn accepted(archive: &Path, members: usize) {
     for (name, verdict) in verdicts(archive) {
@@ -199,7 +199,7 @@ fn accepted(archive: &Path, members: usize) {
     }
 }
 
-/// What Python says of each member, one a line: name, size, mode, time, flags, extracted bytes.
+/// Members as Python reads them, one per line: name, size, mode, time, flags, extracted bytes.
 fn contents(archive: &Path) -> Vec<String> {
     const SCRIPT: &str = "
 import sys, zipfile
@@ -213,7 +213,7 @@ for info in archive.infolist():
     String::from_utf8(output.stdout).unwrap().lines().map(str::to_owned).collect()
 }
 
-/// An upstream that sends what it was asked for.
+/// An upstream that sends back the requested target.
 struct Echo(String);
 
 impl Remote for Echo {

@@ -1,9 +1,9 @@
-//! What a client gets who comes again, asks for a part, or has a condition.
+//! Responses to resumed, range and conditional requests.
 
 use super::*;
 use crate::message::RawHeaders;
 
-/// The bytes, and how many of the pieces the kernel sends.
+/// Collects the bytes, and counts the pieces that the kernel sends.
 async fn collect_and_count(mut pieces: Box<dyn Pieces>) -> (Vec<u8>, usize) {
     let mut all = VecDeque::new();
     while let Some(piece) = next(&mut *pieces).await {
@@ -37,7 +37,7 @@ async fn an_interrupted_first_request_is_resumed_without_reading_it_again() {
     let list = "- 2000000 /s/a a\n- 2000000 /s/b b\n";
     let whole = Store { directory: store.directory, crcs: Arc::default() };
     let bytes = whole.bytes(list).await;
-    // Other CRCs: as if the first request had never been.
+    // An empty cache of CRCs, as if the first request had not happened.
     let store = Store { directory: whole.directory, crcs: Arc::default() };
     let archive = store.archive(list).await;
     let length = archive.length();
@@ -50,7 +50,7 @@ async fn an_interrupted_first_request_is_resumed_without_reading_it_again() {
     // Some of what was sent has not arrived.
     let span = ByteSpan { start: sent - 700_000, length: length - (sent - 700_000) };
     let mut archive = store.archive(list).await;
-    // The batch that was being made is thrown away when it is done.
+    // The batch under construction is dropped when it is done.
     while archive.unsent(span) > 0 {
         tokio::time::sleep(Duration::from_millis(10)).await;
         archive = store.archive(list).await;
@@ -66,7 +66,7 @@ async fn a_file_that_was_only_just_written_is_not_remembered() {
     let store = Store::new(&[]);
     for content in [b"1", b"2", b"3"] {
         fs::write(store.path("a"), content).unwrap();
-        // However long the machine takes over it, it was written this very moment.
+        // The file counts as written at this very moment, however slow the machine is.
         let file = File::options().write(true).open(store.path("a")).unwrap();
         file.set_modified(std::time::SystemTime::now() + Duration::from_secs(3600)).unwrap();
         let whole = store.bytes("- 1 /s/a a").await;
@@ -95,7 +95,7 @@ async fn an_etag_changes_with_names_files_and_order() {
     assert_ne!(store.archive(list).await.etag(), Some(&etag));
 }
 
-// What the client gets.
+// Response to a request.
 
 async fn get(store: &Store, list: &str, method: Method, request: &[(&'static str, &str)]) -> Response {
     answer(store.archive(list).await, &method, &RawHeaders::of(request), &fields(GALAXY))
@@ -177,7 +177,7 @@ async fn a_range_that_takes_too_much_reading_is_not_made() {
     File::create(store.path("a")).unwrap().set_len(SIZE).unwrap();
     let store = store.settle().await;
     let list = format!("- {SIZE} /s/a a\n- 1 /s/b b");
-    // In the data alone no CRC is wanted.
+    // A range within the data alone needs no CRC.
     let part = get(&store, &list, Method::GET, &[("range", "bytes=90000000-90000009")]).await;
     assert_eq!(body(part).await, [0; 10]);
     let late = get(&store, &list, Method::GET, &[("range", "bytes=90000000-")]).await;
