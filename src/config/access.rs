@@ -1,4 +1,4 @@
-//! `allow` and `deny` of a site or a route: who may ask, by address.
+//! `allow` and `deny` of a site or a route: access by client address.
 
 use std::net::IpAddr;
 
@@ -10,17 +10,17 @@ use super::{
     read::{Table, Value},
 };
 
-/// Who may ask, by address.
+/// Access rules of a site or a route, by client address.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Access {
-    /// Where it is present, only these.
+    /// The only networks that are admitted; `None` admits all.
     pub allow: Option<Networks>,
-    /// Not these, whatever `allow` says.
+    /// Networks that are refused, also those that `allow` admits.
     pub deny: Networks,
 }
 
 impl Access {
-    /// Whether a client with this address may ask.
+    /// Whether a client with this address is admitted.
     pub fn permits(&self, address: IpAddr) -> bool {
         !self.deny.contains(address) && self.allow.as_ref().is_none_or(|allow| allow.contains(address))
     }
@@ -51,7 +51,7 @@ static DENY: Optional<Of<Networks>> = Key {
     example: "deny = [\"198.51.100.0/24\", \"/etc/bowshock/tor-exits.txt\"]",
 };
 
-/// Reads both; one that is not there is as it is `above`.
+/// Reads both keys; an absent key is inherited from `above`.
 pub fn read(table: &mut Table<'_>, above: &Access) -> Access {
     Access {
         allow: table.optional(&ALLOW).unwrap_or_else(|| above.allow.clone()),
@@ -66,11 +66,11 @@ pub fn pairs(access: &Access) -> Pairs {
     Pairs::default().written_if(&ALLOW, allow).written_if(&DENY, deny)
 }
 
-/// `Some(None)` is everybody.
+/// Reads `allow`; `Some(None)` admits all.
 fn allow(value: Value<'_>) -> Option<Option<Networks>> {
     match value.as_str() {
         Some("all") => return Some(None),
-        // As nginx writes it, with one address or network.
+        // nginx takes a single address or network without a list.
         Some(_) => return value.wanted("a list of networks, or \"all\"", "allow = [\"10.0.0.0/8\"]"),
         None => {}
     }

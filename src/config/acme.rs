@@ -1,4 +1,4 @@
-//! `[acme]`: the authority that certificates are had from (RFC 8555); and `acme` in the `tls` of a site.
+//! `[acme]`: the certificate authority (RFC 8555); and `acme` in the `tls` of a site.
 
 use std::path::{Path, PathBuf};
 
@@ -21,7 +21,7 @@ use super::{
 /// `tls.acme`
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct AcmeSite {
-    /// Whom the CA writes to.
+    /// Mail address by which the CA reaches the account's owner.
     pub contact: String,
     /// The names of the certificate.
     pub names: Vec<String>,
@@ -30,28 +30,28 @@ pub struct AcmeSite {
 /// `[acme]`
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Acme {
-    /// The address of the CA's directory (RFC 8555 §7.1.1).
+    /// URL of the CA's directory (RFC 8555 §7.1.1).
     pub directory: String,
-    /// The folder of accounts and certificates.
+    /// Directory of accounts and certificates.
     pub store: PathBuf,
-    /// The authorities that vouch for the CA's own server, in PEM; those of the system without it.
+    /// CA certificates that verify the CA's own server, in PEM; `None` takes those of the system.
     pub ca: Option<PathBuf>,
-    /// The account that the CA knows us by from elsewhere.
+    /// External account binding.
     pub eab: Option<Eab>,
-    /// How it is shown that names lead here, in the order of trying.
+    /// Challenge types in the order of trying.
     pub challenges: Vec<Challenge>,
 }
 
 /// `acme.eab` (RFC 8555 §7.3.4)
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Eab {
-    /// What the CA calls it.
+    /// Key identifier given by the CA.
     pub id: String,
-    /// The file of its key, in base64 for URLs.
+    /// File of the MAC key, in base64url.
     pub key: PathBuf,
 }
 
-/// How it is shown that a name leads here.
+/// Challenge type: a way to prove control of a name.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Challenge {
     /// RFC 8555 §8.3
@@ -196,7 +196,7 @@ fn need_writable(value: Value<'_>, path: &Path) {
     }
 }
 
-/// Notes when the store that nobody has written down cannot be written.
+/// Notes an error when the default store cannot be written.
 pub fn check_default_store(context: &Context<'_>, store: &Path) {
     if let Err(error) = context.system.writable(store) {
         context.error_of_file(unwritable(store, &error));
@@ -213,7 +213,7 @@ fn unwritable(path: &Path, error: &std::io::Error) -> Problem {
     )
 }
 
-/// The address of a CA's directory.
+/// Reads the URL of a CA's directory.
 fn directory(value: Value<'_>) -> Option<String> {
     let text = value.string()?;
     let uri: Option<Uri> = text.parse().ok();
@@ -249,7 +249,7 @@ fn challenges(value: Value<'_>) -> Option<Vec<Challenge>> {
     Some(challenges)
 }
 
-/// What is tried, and in which order, where the file does not say: `tls-alpn-01` needs port 443.
+/// Challenge types of a file without `challenges`, in the order of trying. `tls-alpn-01` needs port 443.
 pub fn default_challenges(listen: &[Listen]) -> Vec<Challenge> {
     let is_https = |listen: &Listen| listen.tls.is_some() && listen.address.port() == Some(443);
     match listen.iter().any(is_https) {
@@ -315,7 +315,7 @@ pub fn read_site(value: Value<'_>, names: Option<&Names<'_>>) -> Option<AcmeSite
 }
 
 impl Acme {
-    /// The folder of what this CA has given.
+    /// Directory of the account and certificates of this CA.
     pub fn folder(&self) -> PathBuf {
         let uri: Option<Uri> = self.directory.parse().ok();
         let authority = uri.and_then(|uri| uri.authority().map(ToString::to_string)).unwrap_or_default();
@@ -326,7 +326,7 @@ impl Acme {
         ))
     }
 
-    /// The file of the certificate of a site, its key and those above it.
+    /// File of a site's private key and certificate chain.
     pub fn file(&self, site: &AcmeSite) -> PathBuf {
         self.folder().join(format!("{}.pem", site.names.first().map_or("none", |name| name)))
     }

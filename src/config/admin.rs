@@ -1,4 +1,4 @@
-//! `[admin]`: the socket that operators use.
+//! `[admin]`: the listener of the admin endpoints.
 
 use std::net::{Ipv4Addr, SocketAddr};
 
@@ -17,11 +17,11 @@ use super::{
 /// `[admin]`
 #[derive(Debug, Clone, PartialEq)]
 pub struct Admin {
-    /// The socket of `/metrics`, `/status.json` and `/health`.
+    /// Address of `/metrics`, `/status.json` and `/health`.
     pub listen: Address,
     /// Permission bits of a unix socket; `None` leaves them to the umask.
     pub mode: Option<u32>,
-    /// Names in `Host` that are taken beside IP addresses and `localhost`, in lower case.
+    /// Names accepted in `Host` beside IP addresses and `localhost`, in lower case.
     pub hosts: Vec<String>,
 }
 
@@ -60,7 +60,7 @@ static HOSTS: Optional<Of<Vec<String>>> = Key {
 
 const HOST_NAME: TextShape = TextShape { what: "host name", pattern: "" };
 
-/// Where operators look when the file does not say.
+/// The settings of a file without `[admin]`.
 pub fn default() -> Admin {
     Admin { listen: (LISTEN.default.0)(), mode: None, hosts: Vec::new() }
 }
@@ -85,7 +85,7 @@ pub fn show(out: &mut Out, admin: &Admin) {
     out.table("[admin]", &pairs);
 }
 
-/// Reads `admin.hosts`: names that a `Host` may have.
+/// Reads `admin.hosts`: names accepted in `Host`.
 fn hosts(value: Value<'_>) -> Option<Vec<String>> {
     let mut names = Vec::new();
     for item in value.list()? {

@@ -1,4 +1,4 @@
-//! `compress`: codings of answers.
+//! `compress`: compression of responses.
 
 use std::sync::Arc;
 
@@ -14,19 +14,19 @@ use super::{
 
 pub use crate::message::Coding;
 
-/// `compress`: which answers are sent in a coding, and in which.
+/// `compress`: which responses are compressed, and with which codings.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Compress {
     /// Codings by preference, each with its level.
     pub codings: Vec<(Coding, u32)>,
-    /// Types of content, in lower case: whole, or up to a `*` at the end.
+    /// Media types in lower case: whole, or a prefix that ends with `*`.
     pub types: Vec<String>,
-    /// Bytes; shorter content is sent as it is.
+    /// Bytes; shorter content is sent uncompressed.
     pub min_size: u64,
 }
 
 impl Default for Compress {
-    /// What takes the least time goes first: what is coded for one answer is coded once.
+    /// Codings in order of CPU time, the cheapest first, because each response is compressed anew.
     fn default() -> Self {
         Self {
             codings: vec![(Coding::Zstd, 3), (Coding::Brotli, 4), (Coding::Gzip, 5)],
@@ -36,7 +36,7 @@ impl Default for Compress {
     }
 }
 
-/// Types whose content becomes much smaller.
+/// Media types whose content compresses well.
 const COMPRESSED: [&str; 12] = [
     "text/*",
     "application/javascript",
@@ -52,7 +52,7 @@ const COMPRESSED: [&str; 12] = [
     "image/svg+xml",
 ];
 
-/// A key of sites and routes, with what holds without it.
+/// `compress` as a key of sites and routes, with its default.
 pub const fn key<D>(default: D) -> Key<Of<Option<Arc<Compress>>>, D> {
     Key {
         name: "compress",
@@ -151,7 +151,7 @@ static GZIP: Defaulted<Integer> = Key {
     example: "gzip = 6",
 };
 
-/// The keys of levels by their codings.
+/// Keys of levels, by coding.
 static LEVEL_OF: [(Coding, &Defaulted<Integer>); 3] =
     [(Coding::Zstd, &ZSTD), (Coding::Brotli, &BR), (Coding::Gzip, &GZIP)];
 
@@ -159,7 +159,7 @@ fn default_level(coding: Coding) -> u32 {
     Compress::default().codings.iter().find(|(one, _)| *one == coding).map_or(1, |(_, level)| *level)
 }
 
-/// The form of a list of codings.
+/// Form of a list of codings.
 pub fn coding_list() -> Shape {
     Shape::Words(CODING_WORDS.iter().map(|(word, _)| *word).collect()).list()
 }
@@ -168,7 +168,7 @@ pub fn coding_list() -> Shape {
 pub const CODING_WORDS: [(&str, Coding); 3] =
     [("zstd", Coding::Zstd), ("br", Coding::Brotli), ("gzip", Coding::Gzip)];
 
-/// Reads `true`, `false`, or a table of what differs from `true`.
+/// Reads `true`, `false`, or a table of differences from `true`.
 pub fn read(value: Value<'_>) -> Option<Option<Arc<Compress>>> {
     match value.as_bool() {
         Some(true) => return Some(Some(Arc::default())),
@@ -215,7 +215,7 @@ fn codings(value: Value<'_>) -> Option<Vec<(Coding, u32)>> {
     Some(items.into_iter().filter_map(coding).collect())
 }
 
-/// The levels that are written.
+/// Reads `level`: the levels given in the file.
 fn levels(value: Value<'_>) -> Option<Vec<(Coding, u32)>> {
     let mut table = value.table(&LEVELS)?;
     let mut levels = Vec::new();

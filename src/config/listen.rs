@@ -1,4 +1,4 @@
-//! `[[listen]]`: sockets, and who is believed on them.
+//! `[[listen]]`: sockets, and the peers that are trusted on them.
 
 use std::{
     fmt,
@@ -27,15 +27,15 @@ use super::{
 pub struct Listen {
     /// The socket.
     pub address: Address,
-    /// Whose forwarded headers are believed here.
+    /// Peers whose forwarded headers are trusted.
     pub trust: Trust,
     /// Permission bits of a unix socket; `None` leaves them to the umask.
     pub mode: Option<u32>,
-    /// Clients speak TLS here.
+    /// TLS on this socket.
     pub tls: Option<ListenTls>,
-    /// Trusted peers say in a PROXY header who has connected to them.
+    /// Connections begin with a PROXY header, sent by trusted peers.
     pub proxy_protocol: bool,
-    /// Of the operators' listener: [`Admin::hosts`].
+    /// On the admin listener: [`Admin::hosts`].
     pub hosts: Vec<String>,
 }
 
@@ -46,7 +46,7 @@ impl From<&Admin> for Listen {
 }
 
 impl Listen {
-    /// A listener that only has an address.
+    /// A listener with an address and defaults otherwise.
     pub fn plain(address: Address) -> Self {
         let (trust, hosts) = (Trust::default(), Vec::new());
         Self { address, trust, mode: None, tls: None, proxy_protocol: false, hosts }
@@ -81,12 +81,12 @@ impl fmt::Display for Address {
     }
 }
 
-/// Whose forwarded headers a listener believes. The default believes nobody.
+/// Peers whose forwarded headers are trusted. The default trusts nobody.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Trust {
     /// Every peer of this (unix) socket.
     pub all: bool,
-    /// Peers from these networks; also proxies to walk past in `X-Forwarded-For`.
+    /// Peers from these networks, which are also skipped as proxies in `X-Forwarded-For`.
     pub networks: Vec<IpNet>,
     /// Peers of a unix socket that run as these users.
     pub uids: Vec<u32>,
@@ -126,7 +126,7 @@ static TRUST: Optional<Shaped> = Key {
 
 static MODE: Optional<Shaped> = mode_key("address = \"unix:/run/bowshock/http.sock\"\nmode = \"0660\"");
 
-/// A key of both tables.
+/// `mode` as a key of `[[listen]]` and `[admin]`.
 pub const fn mode_key(example: &'static str) -> Optional<Shaped> {
     Key {
         name: "mode",
@@ -167,25 +167,25 @@ const NETWORK: TextShape =
     TextShape { what: "IP address or network (`\"10.0.0.0/8\"`)", pattern: "^[0-9a-fA-F.:]+(/[0-9]{1,3})?$" };
 const PERMISSIONS: TextShape = TextShape { what: "octal number in quotes", pattern: "^(0o)?[0-7]+$" };
 
-/// Where clients connect when the file does not say.
+/// The listener of a file without `[[listen]]`.
 pub fn default_listen() -> Listen {
     let address = Address::Tcp(SocketAddr::from((Ipv6Addr::UNSPECIFIED, 8080)));
     Listen::plain(address)
 }
 
-/// Those of a file without `[[listen]]` and with certificates.
+/// The listeners of a file without `[[listen]]` and with certificates.
 pub fn default_listen_tls() -> Vec<Listen> {
     let address = |port| Address::Tcp(SocketAddr::from((Ipv6Addr::UNSPECIFIED, port)));
     let tls = Some(ListenTls { own: None });
     vec![Listen::plain(address(80)), Listen { tls, ..Listen::plain(address(443)) }]
 }
 
-/// The addresses taken so far, and where.
+/// Addresses in use so far, with their places in the file.
 #[derive(Default)]
 pub struct Taken(Vec<(Address, Span)>);
 
 impl Taken {
-    /// Takes an address, or notes that somebody has it. Port 0 is a new port every time.
+    /// Records an address, or notes that another listener has it. Port 0 is a new port every time.
     fn take(&mut self, value: Value<'_>, address: &Address) {
         if matches!(address, Address::Tcp(socket) if socket.port() == 0) {
             return;
@@ -208,7 +208,7 @@ impl Taken {
         }
     }
 
-    /// Notes that a file takes the address where operators look when it does not say.
+    /// Notes a `[[listen]]` that has the default address of `[admin]`.
     pub fn check_default_admin(&self, context: &Context<'_>) {
         let Admin { listen, .. } = admin::default();
         if let Some((taken, span)) =
@@ -226,8 +226,8 @@ impl Taken {
     }
 }
 
-/// Whether the kernel does not let both be bound: an address of all, and one of them, with the same port. `0.0.0.0` and
-/// `[::]` go together, as IPv4 is left to the first then.
+/// Whether the kernel refuses to bind both: a wildcard address and one that it includes, with the same port.
+/// `0.0.0.0` and `[::]` are compatible, because `[::]` then leaves IPv4 to `0.0.0.0`.
 fn excludes(one: &Address, other: &Address) -> bool {
     let (Address::Tcp(one), Address::Tcp(other)) = (one, other) else { return false };
     let all = |address: &SocketAddr| address.ip().is_unspecified();
@@ -276,7 +276,7 @@ pub fn read(value: Value<'_>, taken: &mut Taken) -> Option<Listen> {
     Some(Listen { address: address?, trust, mode, tls, proxy_protocol, hosts })
 }
 
-/// Reads an address to listen on, which then nobody else may have.
+/// Reads an address to listen on, and records it as in use.
 pub fn socket(value: Value<'_>, taken: &mut Taken) -> Option<Address> {
     if let Some((port, 10)) = value.as_integer() {
         return value

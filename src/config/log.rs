@@ -1,4 +1,4 @@
-//! `[log]`: what is written down, and where.
+//! `[log]`: the process log and the access log.
 
 use std::path::PathBuf;
 
@@ -16,48 +16,48 @@ use super::{
 /// `[log]`
 #[derive(Debug, Clone, PartialEq)]
 pub struct Log {
-    /// The least severe message that is written.
+    /// Least severe level that is logged.
     pub level: Level,
-    /// How messages look on standard error.
+    /// Format of messages on standard error.
     pub format: LogFormat,
-    /// One line per request, or none.
+    /// The access log; `None` turns it off.
     pub access: Option<AccessLog>,
 }
 
 /// `log.level`, from most to least severe.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Level {
-    /// Only what an operator must act on.
+    /// Failures that an operator must act on.
     Error,
-    /// And what an operator should know.
+    /// Also conditions that an operator should know of.
     Warn,
-    /// And what happens in the large.
+    /// Also the events of the process as a whole.
     Info,
-    /// And what happens to single requests.
+    /// Also the events of single requests.
     Debug,
-    /// And everything else.
+    /// Also all other events.
     Trace,
 }
 
 /// `log.format`
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum LogFormat {
-    /// Lines for people.
+    /// Lines of text.
     Text,
-    /// Lines for programs.
+    /// Lines of JSON.
     Json,
 }
 
 /// `log.access`
 #[derive(Debug, Clone, PartialEq)]
 pub struct AccessLog {
-    /// Where the lines go.
+    /// Target of the lines.
     pub to: AccessTarget,
-    /// What a line looks like.
+    /// Format of a line.
     pub format: AccessFormat,
 }
 
-/// Where access log lines go.
+/// Target of the access log.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum AccessTarget {
     /// Standard output.
@@ -66,12 +66,12 @@ pub enum AccessTarget {
     File(PathBuf),
 }
 
-/// What an access log line looks like.
+/// Format of the access log.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum AccessFormat {
     /// The combined format of Apache and nginx.
     Combined,
-    /// One JSON object per line.
+    /// JSON, one object per line.
     Json,
 }
 
@@ -178,7 +178,7 @@ fn show_access(access: &Option<AccessLog>) -> String {
     Pairs::default().written(&TO, to).key(&ACCESS_FORMAT, format).braces()
 }
 
-/// `Some(None)` is off.
+/// Reads `access`; `Some(None)` is `"off"`.
 fn access(value: Value<'_>) -> Option<Option<AccessLog>> {
     if value.as_str().is_some() {
         return Some(target(value)?.map(|to| AccessLog { to, format: AccessFormat::Combined }));
@@ -191,7 +191,7 @@ fn access(value: Value<'_>) -> Option<Option<AccessLog>> {
 }
 
 fn access_format(value: Value<'_>) -> Option<AccessFormat> {
-    // A template is documented as well, and is known by its braces.
+    // A custom template is documented for a later version; its braces tell it from a mistyped word.
     match value.as_str() {
         Some(template) if template.contains('{') => value.choice(&ACCESS_FORMATS, &[template]),
         _ => value.choice(&ACCESS_FORMATS, &["timing"]),

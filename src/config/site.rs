@@ -31,17 +31,17 @@ use super::{
 pub struct SiteSettings {
     /// The first host as written, or `default`; the `site` label of metrics.
     pub name: String,
-    /// The names it answers for; empty for the default site.
+    /// Host names of the site; empty for the default site.
     pub hosts: Vec<HostPattern>,
-    /// Pages that are sent in place of the proxy's own, by the status of the error.
+    /// Error pages that replace the proxy's own, by status.
     pub errors: BTreeMap<u16, PathBuf>,
-    /// Bytes per second of all its answers together, each of which gets the same part.
+    /// Bytes per second of all responses of the site together, shared evenly among them.
     pub limit_rate: Option<u64>,
-    /// Its certificate.
+    /// Certificate.
     pub tls: Option<Tls>,
-    /// Clients are to come by HTTPS.
+    /// Redirects from HTTP to HTTPS.
     pub redirect_https: Option<RedirectHttps>,
-    /// Its routes, in the order of the file.
+    /// Routes, in the order of the file.
     pub routes: Vec<RouteSettings>,
 }
 
@@ -149,18 +149,18 @@ const HOST_EXAMPLE: &str = "host = \"galaxy.example.org\"";
 const NAME: TextShape =
     TextShape { what: "host name, `\"*.example.org\"` for all below it, or `\"~REGEX\"`", pattern: "" };
 
-/// The host names taken so far, and where.
+/// Host names in use so far, with their places in the file.
 #[derive(Default)]
 pub struct Hosts {
     names: HashMap<String, Span>,
     default: Option<Span>,
 }
 
-/// The names of one site as written, what they mean, and the places of all.
+/// Host names of one site as written, their patterns, and the places of the names of all sites.
 pub struct Names<'a> {
-    /// Those of this site.
+    /// Names of this site, with their patterns.
     pub read: Vec<(String, HostPattern)>,
-    /// Where those of all sites stand.
+    /// Places of the names of all sites.
     pub places: &'a HashMap<String, Span>,
 }
 
@@ -209,7 +209,7 @@ pub fn read(
     Some(SiteSettings { name, hosts, errors, limit_rate, tls, redirect_https, routes })
 }
 
-/// Writes a `[[site]]` and its routes. What a route takes over from its site is shown in the route.
+/// Writes a `[[site]]` and its routes. Settings that a route inherits are written in the route.
 pub fn show(out: &mut Out, site: &SiteSettings) {
     let hosts = (!site.hosts.is_empty()).then(|| strings(site.hosts.iter().map(host::written)));
     let pairs = Pairs::default()
@@ -237,7 +237,7 @@ fn show_errors(pages: &BTreeMap<u16, PathBuf>) -> String {
 }
 
 impl Hosts {
-    /// Reads `site.host`: names as written, and what they mean.
+    /// Reads `site.host`: names as written, and their patterns.
     fn read(&mut self, value: Value<'_>) -> Option<Vec<(String, HostPattern)>> {
         let items = match value.as_str() {
             Some(_) => vec![value],
@@ -281,7 +281,7 @@ impl Hosts {
 
     fn take_default(&mut self, site: Value<'_>, slip: bool) {
         match &self.default {
-            // With a slip in a key, that may well have been `host`.
+            // The misspelt key may have been `host`.
             _ if slip => {}
             Some(first) => site.error(
                 Problem::new("two sites without `host`", "also for every name that no other site has")
@@ -293,7 +293,7 @@ impl Hosts {
     }
 }
 
-/// Pages by the status of the error.
+/// Reads `errors`: pages by status.
 fn errors(value: Value<'_>) -> Option<BTreeMap<u16, PathBuf>> {
     let status = |text: &str| match text.parse() {
         Ok(status @ 400..=599_u16) => Ok(status),

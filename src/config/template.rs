@@ -1,4 +1,4 @@
-//! Text with `{captures}`: only names that will have a value.
+//! Text with `{captures}`, each of which is known to have a value.
 
 use std::{borrow::Cow, fmt};
 
@@ -14,14 +14,14 @@ pub struct Template(pub Vec<Part>);
 /// A piece of a [`Template`].
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Part {
-    /// As it stands.
+    /// Literal text.
     Text(String),
-    /// `{name}`: a capture of the route's regex, or a word the action knows.
+    /// `{name}`: a capture of the route's regex, or a name that the action defines.
     Capture(String),
 }
 
 impl Template {
-    /// Fills in the captures; a name that `lookup` does not know becomes nothing.
+    /// Fills in the captures; a name without a value in `lookup` becomes empty.
     pub fn render<'a>(&self, lookup: impl Fn(&str) -> Option<Cow<'a, str>>) -> String {
         let mut text = String::new();
         for part in &self.0 {
@@ -33,7 +33,7 @@ impl Template {
         text
     }
 
-    /// The text when there is no capture in it.
+    /// The text when it has no capture.
     pub fn literal(&self) -> Option<&str> {
         match self.0.as_slice() {
             [] => Some(""),
@@ -52,7 +52,7 @@ impl fmt::Display for Template {
     }
 }
 
-/// Reads a template whose names are `words` of the action or `captures` of the route's expression.
+/// Reads a template. Its names are `words` of the action or `captures` of the route's expression.
 pub fn template(text: &str, words: &[&str], captures: &[&str]) -> Result<Template, Problem> {
     let known: Vec<&str> = words.iter().chain(captures).copied().collect();
     let mut parts = Vec::new();

@@ -1,4 +1,4 @@
-//! `tls` of sites and listeners, and what leads clients there.
+//! `tls` of sites and listeners, and `redirect_https`.
 
 use std::{path::PathBuf, time::Duration};
 
@@ -18,22 +18,22 @@ use super::{
 /// `listen.tls`
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ListenTls {
-    /// The certificate for names that no site with one has.
+    /// Certificate for names without a certificate of their own.
     pub own: Option<Tls>,
 }
 
 /// `tls` of a site or a listener.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Tls {
-    /// The certificate and those above it, in PEM.
+    /// Certificate chain, in PEM.
     pub cert: PathBuf,
-    /// Its key, in PEM.
+    /// Private key, in PEM.
     pub key: PathBuf,
-    /// Both are one file, which may not be there yet: a CA gives what is in it.
+    /// Certificate from a CA. `cert` and `key` are then the same file, which may not exist yet.
     pub acme: Option<AcmeSite>,
-    /// The oldest version that is spoken.
+    /// Oldest version of TLS that is accepted.
     pub min_version: TlsVersion,
-    /// Whether clients show certificates of their own.
+    /// Client certificates.
     pub client: Option<ClientTls>,
 }
 
@@ -47,7 +47,7 @@ pub enum TlsVersion {
 }
 
 impl TlsVersion {
-    /// Its name, as nginx writes it in logs.
+    /// The version's name, as nginx logs it.
     pub fn name(self) -> &'static str {
         match self {
             Self::Tls12 => "TLSv1.2",
@@ -59,18 +59,18 @@ impl TlsVersion {
 /// `tls.client_ca` and `tls.client_verify`
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ClientTls {
-    /// The authorities whose certificates are good, in PEM.
+    /// CA certificates that verify client certificates, in PEM.
     pub ca: PathBuf,
-    /// Nobody gets in without one.
+    /// Whether a client without a certificate is refused.
     pub required: bool,
 }
 
 /// `site.redirect_https`
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct RedirectHttps {
-    /// For how long browsers come by HTTPS alone from now on (RFC 6797).
+    /// Time for which browsers use HTTPS only (RFC 6797).
     pub hsts: Option<Duration>,
-    /// That holds for the names below this one too.
+    /// Whether `hsts` applies to subdomains too.
     pub subdomains: bool,
 }
 
@@ -166,7 +166,7 @@ pub fn read_site(value: Value<'_>, names: &Names<'_>, authority: &Acme) -> Optio
     read(value, Some((names, authority)))
 }
 
-/// The same of a site, or of a listener, which has no names.
+/// Reads `tls` of a site, or of a listener, which has no names.
 fn read(value: Value<'_>, site: Option<(&Names<'_>, &Acme)>) -> Option<Tls> {
     if value.as_table().is_none() {
         return value
@@ -183,7 +183,7 @@ fn read(value: Value<'_>, site: Option<(&Names<'_>, &Acme)>) -> Option<Tls> {
     }
     let (cert, key) = match acme_value {
         None => (table.required(&CERT), table.required(&KEY)),
-        // Where they will be.
+        // The path that the file will have.
         Some(_) => {
             let stored = acme.as_ref().zip(site).map(|(acme, (_, authority))| authority.file(acme));
             let _ = (table.take(&CERT), table.take(&KEY));
@@ -219,7 +219,7 @@ fn read(value: Value<'_>, site: Option<(&Names<'_>, &Acme)>) -> Option<Tls> {
     Some(Tls { cert, key, acme, min_version, client })
 }
 
-/// Reads `tls` of a listener: `true`, or the certificate for names that no site has.
+/// Reads `tls` of a listener: `true`, or the certificate for names without a certificate of their own.
 pub fn read_listen(value: Value<'_>) -> Option<Option<ListenTls>> {
     match value.as_bool() {
         Some(true) => Some(Some(ListenTls { own: None })),

@@ -1,4 +1,4 @@
-//! `only` and `except` of a limit: requests by who sends them.
+//! `only` and `except` of a limit: classes of requests by their sender and method.
 
 use http::Method;
 use regex::Regex;
@@ -13,23 +13,23 @@ use crate::config::{
     route::METHOD_LIST,
 };
 
-/// `only` or `except` of a limit: requests by who sends them.
+/// `only` or `except` of a limit: a class of requests by sender and method.
 #[derive(Debug, Clone, Default)]
 pub struct Class {
-    /// From these networks.
+    /// Networks that contain the client's address.
     pub networks: Option<Networks>,
-    /// With a `User-Agent` that fits one of these.
+    /// Patterns of `User-Agent`, one of which must match.
     pub user_agents: Option<UserAgents>,
-    /// With these methods.
+    /// Methods.
     pub methods: Option<Vec<Method>>,
 }
 
-/// What a `User-Agent` may be like.
+/// Patterns of `User-Agent`.
 #[derive(Debug, Clone)]
 pub struct UserAgents {
-    /// As it stands in the configuration.
+    /// The entries as written in the configuration.
     pub written: Vec<String>,
-    /// All in one.
+    /// Alternation of all entries.
     pub regex: Regex,
 }
 
@@ -122,9 +122,9 @@ fn user_agents(value: Value<'_>) -> Option<UserAgents> {
     Some(UserAgents { written, regex })
 }
 
-/// A `"~ regex"`, a `"~* regex"`, or a word that is looked for in any case; as an expression.
+/// Reads a `"~ regex"`, a `"~* regex"`, or a word that is searched for case-insensitively, into an expression.
 fn user_agent(text: &str, regexes: &Regexes) -> Result<String, Problem> {
-    // Each for itself, so that a mistake is told where it is.
+    // Compiled one by one, so that an error is reported at its own entry.
     let regex = |source: &str, any_case| regexes.compile(source.trim_start(), any_case);
     Ok(match (text.strip_prefix("~*"), text.strip_prefix('~')) {
         (Some(source), _) => format!("(?i:{})", regex(source, true)?),

@@ -1,4 +1,4 @@
-//! `[limit.NAME]`: how much one client may ask for, and which clients that is about.
+//! `[limit.NAME]`: limits of requests per client, and the requests they apply to.
 
 mod class;
 
@@ -23,44 +23,44 @@ pub use class::{Class, UserAgents};
 /// `[limit.NAME]`
 #[derive(Debug, Clone)]
 pub struct Limit {
-    /// Its name in the file and in metrics.
+    /// Name in the file and in metrics.
     pub name: String,
-    /// What tells clients apart: the first of these that a request has.
+    /// Keys that tell clients apart; the first one that a request has is used.
     pub key: Vec<LimitKey>,
-    /// How many requests a client may send in a time.
+    /// Requests that a client may send in a period.
     pub rate: Option<Rate>,
-    /// How many more it may send at once.
+    /// Requests above the rate that are served at once.
     pub burst: u32,
-    /// How many of its requests may be in progress at once.
+    /// Requests of one client in progress at once.
     pub connections: Option<u32>,
-    /// Which requests it is about; all when it says nothing.
+    /// Requests that the limit applies to; an empty class means all.
     pub only: Class,
-    /// Which of them it is not about.
+    /// Requests that the limit does not apply to.
     pub except: Class,
-    /// Whether it is only counted what would be refused.
+    /// Counts and logs what would be refused, and refuses nothing.
     pub dry_run: bool,
-    /// How many clients are remembered at most.
+    /// Most clients that are remembered.
     pub keys: usize,
 }
 
-/// A word of `limit.key`.
+/// An entry of `limit.key`.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub enum LimitKey {
-    /// A field.
+    /// A header.
     Header(HeaderName),
     /// A parameter of the query.
     Query(String),
     /// A cookie.
     Cookie(String),
-    /// The client's address; of IPv6 the /64, for nobody has fewer addresses.
+    /// The client's address; of IPv6 the /64, because every client has at least that many addresses.
     Address,
-    /// The network that the address is in: /24 of IPv4, /48 of IPv6.
+    /// The network of the address: /24 of IPv4, /48 of IPv6.
     Network,
-    /// The same for all.
+    /// A single count for all clients.
     All,
 }
 
-/// The names of limits, in the order in which they are asked.
+/// Names of limits, in the order in which they are applied.
 pub type LimitNames = Arc<[String]>;
 
 /// The keys of `[limit.NAME]`.
@@ -163,20 +163,20 @@ const LIMIT_NAME: TextShape =
 /// The limits of a file, and which of them sites and routes use.
 #[derive(Default)]
 pub struct Limits {
-    /// Those without mistakes.
+    /// Limits without errors.
     pub read: BTreeMap<String, Limit>,
-    /// All, so that a mistake inside of one does not make it unknown too.
+    /// Names of all limits, so that an error inside one does not also make its name unknown.
     names: BTreeMap<String, (Span, Cell<bool>)>,
 }
 
 impl Limits {
-    /// Reads `[limit]`, the table of all.
+    /// Reads `[limit]`, the table of all limits.
     pub fn read(value: Value<'_>) -> Self {
         let mut limits = Self::default();
         let Some(entries) = all(value) else { return limits };
         for (key, value) in entries {
             let name = key.read(name);
-            // One that cannot have its name is told by that alone.
+            // A limit with an invalid name is reported for that alone, not also as unused.
             let used = Cell::new(name.is_none());
             limits.names.insert(key.text.into(), (key.span(), used));
             if let Some(limit) = name.and_then(|name| limit(name, value)) {
@@ -216,7 +216,7 @@ impl Limits {
         })
     }
 
-    /// Notes the limits that hold nowhere.
+    /// Warns of limits that no site or route uses.
     pub fn warn_unused(&self, context: &Context<'_>) {
         for (name, (span, _)) in self.names.iter().filter(|(_, (_, used))| !used.get()) {
             let problem =
@@ -232,7 +232,7 @@ fn all(value: Value<'_>) -> Option<Vec<(FileKey<'_>, Value<'_>)>> {
         return value.wanted("a table", "[limit.NAME]");
     }
     let entries = value.entries()?;
-    // Known keys right here: the name was left out.
+    // Known keys at this level mean that the name was left out.
     match entries.iter().find(|(key, value)| KEYS.find(key.text).is_some() && value.as_table().is_none()) {
         Some((key, _)) => {
             key.error(
@@ -302,7 +302,7 @@ fn rate(value: Value<'_>) -> Option<Rate> {
     text(units::rate)(value)
 }
 
-/// One word or a list of them.
+/// Reads `key`: one entry or a list.
 fn keys(value: Value<'_>) -> Option<Vec<LimitKey>> {
     let items = match value.as_str() {
         Some(_) => vec![value],
@@ -354,7 +354,7 @@ fn key(text: &str) -> Result<LimitKey, Problem> {
     }
 }
 
-/// How a word of `key` is written.
+/// An entry of `key` as written in a file.
 pub fn key_word(key: &LimitKey) -> String {
     match key {
         LimitKey::Header(name) => format!("header:{name}"),

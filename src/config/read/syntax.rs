@@ -1,10 +1,10 @@
-//! Where the text is no TOML: the parser's findings in words for somebody who does not know TOML.
+//! Syntax errors of TOML, in words for readers who do not know TOML.
 
 use toml::de::Error;
 
 use crate::config::diagnostic::{Problem, Span, show};
 
-/// The findings in the order of the file, one per line: what follows on the same line follows from the first.
+/// The errors in the order of the file, the first of each line only, as the others on a line follow from it.
 pub fn problems(text: &str, errors: &[Error]) -> Vec<(Option<Span>, Problem)> {
     let mut found: Vec<(Option<Span>, &str)> =
         errors.iter().map(|error| (error.span(), error.message())).collect();
@@ -68,7 +68,7 @@ fn problem(message: &str, written: &str) -> Problem {
     }
 }
 
-/// Also what comes of another program's file: then every line is one, and one is enough.
+/// A file of another program has this error on every line; the first is enough.
 fn no_toml() -> Problem {
     Problem::new("this is no TOML", "not `key = value`").help(
         "write `key = value`, `[table]` or `[[list of tables]]`; a comment starts with `#`,\n\

@@ -1,4 +1,4 @@
-//! A value with its place: string, number, list or table, or a note of what it should have been.
+//! A value with its place: string, number, list or table, or an error that names the expected type.
 
 use std::{ops::RangeInclusive, time::Duration};
 
@@ -20,11 +20,11 @@ use crate::config::{
 /// A value of the file.
 #[derive(Clone, Copy)]
 pub struct Value<'a> {
-    /// What all readers share.
+    /// State shared by the readers of the file.
     pub context: &'a Context<'a>,
-    /// The key it belongs to.
+    /// The key that the value belongs to.
     pub name: &'a str,
-    /// A value in TOML that the key may have.
+    /// A valid value of the key, in TOML.
     pub example: &'a str,
     node: &'a Spanned<DeValue<'a>>,
 }
@@ -45,17 +45,17 @@ impl<'a> Value<'a> {
         Self { example, ..self }
     }
 
-    /// The key with the value of its example, in TOML.
+    /// The key with its example, in TOML.
     pub fn example(&self) -> String {
         format!("{} = {}", self.name, self.example)
     }
 
-    /// Where it stands.
+    /// Place of the value.
     pub fn span(&self) -> Span {
         self.node.span()
     }
 
-    /// Notes that the value must be mended.
+    /// Notes an error at the value.
     pub fn error(&self, problem: Problem) {
         let span = self.context.narrow(&self.span(), self.as_str().unwrap_or_default(), &problem);
         self.context.error(span, problem);
@@ -87,7 +87,7 @@ impl<'a> Value<'a> {
         Some(items.iter().map(|node| Self { node, ..*self }).collect())
     }
 
-    /// Notes that the value is not what it should be, such as `a string`; the example is TOML.
+    /// Notes that the value is not what is expected, such as `a string`; the example is TOML.
     pub fn wanted<T>(&self, what: &str, example: &str) -> Option<T> {
         let is = match self.node.get_ref() {
             DeValue::String(_) => "a string",
@@ -103,7 +103,7 @@ impl<'a> Value<'a> {
         None
     }
 
-    /// Reads a string as something.
+    /// Parses a string of the value, and notes an error when that fails.
     pub fn parse<T>(self, text: &str, parse: impl FnOnce(&str) -> Result<T, Problem>) -> Option<T> {
         parse(text).map_err(|problem| self.error(problem)).ok()
     }
@@ -152,7 +152,7 @@ impl<'a> Value<'a> {
             .or_else(|| self.wanted("true or false, without quotes", &format!("{} = true", self.name)))
     }
 
-    /// A duration, which may be zero to turn something off.
+    /// A duration that may be zero to disable something.
     pub fn duration(self) -> Option<Duration> {
         if let Some(text @ ("off" | "none" | "no" | "never")) = self.as_str() {
             let problem = Problem::new(format!("{} is not a duration", show(text)), "a word");
@@ -169,7 +169,7 @@ impl<'a> Value<'a> {
         self.parse(self.string_like(&format!("{} = \"30s\"", self.name))?, units::duration)
     }
 
-    /// A duration for which zero makes no sense.
+    /// A duration greater than zero.
     pub fn time(self) -> Option<Duration> {
         let duration = self.any_duration()?;
         if duration.is_zero() {
@@ -198,7 +198,7 @@ impl<'a> Value<'a> {
         self.parse(self.string_like(&format!("{} = \"20%\"", self.name))?, units::share)
     }
 
-    /// One of a few words; those of `later` are documented and not built yet.
+    /// A choice of words; the words of `later` are documented and not yet implemented.
     pub fn choice<T: Clone>(self, words: &[(&str, T)], later: &[&str]) -> Option<T> {
         let names: Vec<&str> = words.iter().map(|(word, _)| *word).collect();
         let example = format!("{} = \"{}\"", self.name, names.first().copied().unwrap_or_default());
@@ -221,12 +221,12 @@ impl<'a> Value<'a> {
     }
 }
 
-/// Reads strings as something.
+/// Reader of strings, by a parser.
 pub fn text<'a, T>(parse: impl Fn(&str) -> Result<T, Problem>) -> impl Fn(Value<'a>) -> Option<T> {
     move |value| value.parse(value.string()?, &parse)
 }
 
-/// Reads integers of a range.
+/// Reader of integers in a range.
 pub fn integer<'a>(range: RangeInclusive<u32>) -> impl Fn(Value<'a>) -> Option<u32> {
     move |value| {
         let (low, high) = (range.start(), range.end());

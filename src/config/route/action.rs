@@ -1,4 +1,4 @@
-//! What a route does: exactly one action, with the modifiers that belong to it alone.
+//! Actions of routes: exactly one per route, with its own modifiers.
 
 use http::{HeaderValue, StatusCode};
 
@@ -16,7 +16,7 @@ use crate::config::{
     upstream::UpstreamTable,
 };
 
-/// What a route does; exactly one.
+/// Action of a route.
 #[derive(Debug, Clone)]
 pub enum Action {
     /// `proxy = "upstream"`: the name is a key of [`Config::upstreams`].
@@ -34,14 +34,14 @@ pub enum Action {
     Answer {
         /// The status.
         status: StatusCode,
-        /// The body; `None` takes the proxy's own page for errors and nothing otherwise.
+        /// Body; `None` is the proxy's error page for an error status, else no body.
         body: Option<String>,
         /// `Content-Type` of the body; `text/plain; charset=utf-8` when not written.
         content_type: HeaderValue,
     },
 }
 
-/// An action in the file: a group of keys that begins with its own, and how it is read.
+/// Kind of action: its group of keys, the first of which names it, and its reader.
 struct ActionKind {
     keys: Group,
     read: fn(&mut Table<'_>, Value<'_>, &Sight<'_>) -> Option<Action>,
@@ -65,9 +65,9 @@ impl ActionKind {
     }
 }
 
-/// Parts of the file that actions refer to, beside their table.
+/// Parts of the file that actions refer to, beside their own table.
 pub struct Sight<'a> {
-    /// The groups of the route's expression; `None` when the route's key is wrong, so that nothing is known about them.
+    /// Capture groups of the route's expression; `None` when the route's key is invalid, so that they are unknown.
     pub captures: Option<&'a [&'a str]>,
     /// The upstreams of the file.
     pub upstreams: &'a UpstreamTable,
@@ -127,7 +127,7 @@ fn missing(table: &Table<'_>, key: FileKey<'_>) {
     }
 }
 
-/// What is left over from a route that has no single action is told by that alone.
+/// Takes all keys, so that a route without a single action is reported for that alone.
 fn take_all(table: &mut Table<'_>) {
     for key in KINDS.iter().flat_map(|kind| kind.keys) {
         table.take(*key);

@@ -17,7 +17,7 @@ use crate::config::{
     read::{Table, Value},
 };
 
-/// The action and what belongs to it.
+/// Keys of the action.
 pub const KEYS: Group = &[&ANSWER, &BODY, &TYPE];
 
 static ANSWER: Key<Of<StatusCode>, OneOf> = Key {
@@ -48,7 +48,7 @@ static TYPE: Defaulted<Text<HeaderValue>> = Key {
     example: "answer = 200, body = \"<h1>Hello</h1>\", type = \"text/html; charset=utf-8\"",
 };
 
-/// The action.
+/// Reads the action.
 pub fn read(table: &mut Table<'_>, value: Value<'_>, _: &Sight<'_>) -> Option<Action> {
     let (body, kind) = (table.take(&BODY), table.take(&TYPE));
     let text = body.and_then(|value| BODY.kind.read(value));
@@ -77,7 +77,7 @@ pub fn pairs(status: StatusCode, body: Option<&String>, content_type: &HeaderVal
     if body.is_some() { pairs.key(&TYPE, content_type) } else { pairs }
 }
 
-/// Reads the status of an answer.
+/// Reads the status of a response.
 pub fn status(value: Value<'_>) -> Option<StatusCode> {
     let Some((number, radix)) = value.as_integer() else {
         let number = value

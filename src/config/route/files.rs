@@ -27,40 +27,40 @@ use crate::config::{
 /// `files = "/dir"` with its modifiers.
 #[derive(Debug, Clone, Default)]
 pub struct Files {
-    /// The directory that replaces the prefix (nginx's `alias`), or for exact and regex keys the file itself.
+    /// The directory that replaces the prefix (nginx's `alias`); for exact and regex keys the file itself.
     pub root: Template,
-    /// The only directories that files may come from; empty means the root alone.
+    /// The only directories that files may come from; empty means `root` alone.
     pub within: Vec<PathBuf>,
-    /// `try`: where to look when the file is not there, in this order.
+    /// `try`: further directories that are searched for the file, in this order.
     pub otherwise: Vec<Template>,
-    /// Which symlinks may be on the way to a file.
+    /// Policy for symlinks on the way to a file.
     pub symlinks: Symlinks,
-    /// Names of files that stand for the directory they are in.
+    /// Names of index files.
     pub index: Vec<String>,
-    /// Whether a directory without such a file is listed.
+    /// Whether a directory without an index file is listed.
     pub listing: bool,
-    /// Codings in which files beside a file (`.br`, `.zst`, `.gz`) hold its content, by preference.
+    /// Codings of precompressed files beside a file (`.br`, `.zst`, `.gz`), by preference.
     pub precompressed: Arc<[Coding]>,
-    /// Types of content by the end of a name, before the known ones.
+    /// Media types by file name ending, searched before the built-in ones.
     pub types: Types,
 }
 
-/// Types of content that a route knows beside the common ones, by the end of a name.
+/// Media types of a route by file name ending, beside the built-in ones.
 pub type Types = Arc<[(String, HeaderValue)]>;
 
-/// `symlinks` of a route.
+/// `symlinks` of a route: policy for symlinks on the way to a file.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash)]
 pub enum Symlinks {
-    /// Those that end where files may come from.
+    /// Symlinks that end in the root or in `within` are followed.
     #[default]
     Inside,
-    /// All, wherever they lead.
+    /// Every symlink is followed.
     Follow,
-    /// None beneath the directory that files come from.
+    /// No symlink below the root is followed.
     None,
 }
 
-/// The action and what belongs to it.
+/// Keys of the action.
 pub const KEYS: Group = &[&FILES, &WITHIN, &TRY, &INDEX, &LISTING, &PRECOMPRESSED, &TYPES, &SYMLINKS];
 
 static FILES: Key<Shaped, OneOf> = Key {
@@ -146,7 +146,7 @@ const NAME: TextShape = TextShape { what: "name of a file", pattern: "^[^/]+$" }
 /// The form of a media type.
 pub const MEDIA_TYPE: TextShape = TextShape { what: "media type", pattern: "^[^/ ;]+/[^/ ;]+" };
 
-/// The action.
+/// Reads the action.
 pub fn read(table: &mut Table<'_>, value: Value<'_>, sight: &Sight<'_>) -> Option<Action> {
     let within = table.optional(&WITHIN).unwrap_or_default();
     let symlinks = table.read(&SYMLINKS);
@@ -192,7 +192,7 @@ fn show_types(types: &Types) -> String {
     pairs.braces()
 }
 
-/// A directory or file, perhaps with captures in its name, that must be there as far as it is known.
+/// Reads a directory or file, perhaps with captures in its name. The part without captures must exist.
 fn place(value: Value<'_>, captures: Option<&[&str]>) -> Option<Template> {
     let text = value.string()?;
     let captures = captures?;
@@ -201,7 +201,7 @@ fn place(value: Value<'_>, captures: Option<&[&str]>) -> Option<Template> {
     Some(root)
 }
 
-/// One name or a list of them.
+/// Reads `index`: one name or a list.
 fn index(value: Value<'_>) -> Option<Vec<String>> {
     let name = |text: &str| match text {
         "" | "." | ".." => {
@@ -220,7 +220,7 @@ fn index(value: Value<'_>) -> Option<Vec<String>> {
     }
 }
 
-/// `true`, `false` or a list of codings.
+/// Reads `true`, `false` or a list of codings.
 fn precompressed(value: Value<'_>) -> Option<Arc<[Coding]>> {
     match value.as_bool() {
         Some(true) => return Some(Coding::ALL.into()),
@@ -252,7 +252,7 @@ fn types(value: Value<'_>) -> Option<Types> {
 fn root(text: &str, captures: &[&str]) -> Result<Template, Problem> {
     paths::shape(text, "/srv/galaxy")?;
     if text.starts_with("/{") {
-        // A request could choose any directory of the machine.
+        // Otherwise a request could choose any directory of the machine.
         return Err(Problem::new(
             format!("{} lets the request choose among all directories", show(text)),
             "a fixed directory first",
@@ -262,7 +262,7 @@ fn root(text: &str, captures: &[&str]) -> Result<Template, Problem> {
     template(paths::trimmed(text), &[], captures)
 }
 
-/// The directory that all files of a template are in, or the file when nothing varies.
+/// The directory that contains all files of a template, or the file when it has no captures.
 fn fixed_part(root: &Template) -> PathBuf {
     match (root.literal(), root.0.first()) {
         (Some(path), _) => path.into(),

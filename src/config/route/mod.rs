@@ -1,4 +1,4 @@
-//! One entry of `[site.routes]`: a key, one action, and modifiers.
+//! Routes: entries of `[site.routes]`, each with a key, one action, and modifiers.
 
 mod action;
 mod answer;
@@ -34,40 +34,40 @@ pub use answer::status;
 pub use files::{Files, Symlinks, Types};
 pub use proxy::RouteRetry;
 
-/// One entry of `[site.routes]`, with what it inherits from its site.
+/// Route: an entry of `[site.routes]`, with the settings inherited from its site.
 #[derive(Debug, Clone)]
 pub struct RouteSettings {
     /// The key as written; the `route` label of metrics.
     pub key: String,
-    /// Which paths it is for.
+    /// Pattern of the paths that the route matches.
     pub pattern: PathPattern,
-    /// What it does.
+    /// Action.
     pub action: Action,
-    /// Only reachable from inside (`X-Accel-Redirect`); clients get 404.
+    /// Reachable through internal redirects only (`X-Accel-Redirect`); clients get 404.
     pub internal: bool,
-    /// `Expires` and `Cache-Control: max-age` of its answers.
+    /// `Expires` and `Cache-Control: max-age` of the responses.
     pub expires: Option<Duration>,
-    /// Headers set on its answers: the site's, then the route's; one value per name.
+    /// Headers set on the responses, the site's included; one value per name.
     pub headers: Vec<(HeaderName, HeaderValue)>,
-    /// Longest pause of the upstream; `None` takes the upstream's own.
+    /// Longest pause between two reads from the upstream server; `None` is the upstream's setting.
     pub read_timeout: Option<Duration>,
-    /// How long its requests wait for a server; `None` takes the upstream's own.
+    /// Time that a request waits for an available upstream server; `None` is the upstream's setting.
     pub hold: Option<Duration>,
-    /// When its requests are sent again.
+    /// Retries of requests.
     pub retry: RouteRetry,
-    /// Whether its answers are sent in a coding.
+    /// Compression of responses.
     pub compress: Option<Arc<Compress>>,
-    /// What of a request's body there must be before a server is asked.
+    /// Buffering of request bodies before an upstream server is selected.
     pub buffer: Buffering,
     /// Largest request body in bytes; `None` is no limit.
     pub max_body: Option<u64>,
-    /// Who may ask.
+    /// Access rules by client address.
     pub access: Access,
-    /// The limits that hold for it.
+    /// Limits that apply to the route.
     pub limits: LimitNames,
-    /// Bytes per second of each of its answers.
+    /// Bytes per second of each response.
     pub limit_rate: Option<u64>,
-    /// Bytes that an answer may have before `limit_rate` holds.
+    /// Bytes of a response that are sent before `limit_rate` applies.
     pub limit_rate_after: u64,
     /// The only methods allowed; `None` allows all. `GET` includes `HEAD`.
     pub methods: Option<Vec<Method>>,
@@ -76,12 +76,12 @@ pub struct RouteSettings {
 /// `buffer` of a route.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub enum Buffering {
-    /// Nothing: it is passed on as it comes.
+    /// No buffering: the body is forwarded as it arrives.
     #[default]
     Off,
-    /// The whole, or as much of it as waits in memory.
+    /// The whole body, or as much of it as is kept in memory.
     Memory,
-    /// The whole, in a temporary file where it is large.
+    /// The whole body, in a temporary file when it is large.
     Disk,
 }
 
@@ -190,21 +190,22 @@ pub const METHOD_LIST: Of<Vec<Method>> = Of {
 
 const METHOD: TextShape = TextShape { what: "method in upper case", pattern: "^[^a-z]+$" };
 
-/// What routes take over from their site.
+/// Settings that routes inherit from their site.
 pub struct Inherited {
-    /// Headers set on all answers.
+    /// Headers set on responses.
     pub headers: Headers,
     /// Largest request body in bytes; `None` is no limit.
     pub max_body: Option<u64>,
-    /// Whether answers are sent in a coding.
+    /// Compression of responses.
     pub compress: Option<Arc<Compress>>,
-    /// Who may ask.
+    /// Access rules by client address.
     pub access: Access,
-    /// The limits that hold.
+    /// Limits.
     pub limits: LimitNames,
 }
 
-/// Reads a route; without a `pattern` its key was wrong, which is noted, and the rest is read for what is wrong there.
+/// Reads a route. A missing `pattern` means that its key was invalid, which is noted already; the rest is still
+/// checked.
 pub fn read(
     key: FileKey<'_>,
     pattern: Option<PathPattern>,
@@ -283,7 +284,7 @@ fn table<'a>(key: FileKey<'a>, value: Value<'a>) -> Option<Table<'a>> {
     }
 }
 
-/// What was meant by a value that is no table.
+/// Example for a value that is not a table, made of that value.
 fn example(key: FileKey<'_>, value: Value<'_>) -> String {
     let example = |action: &str| format!("{:?} = {{ {action} }}", key.text);
     match (value.as_str(), value.as_integer()) {

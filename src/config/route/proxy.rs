@@ -18,15 +18,15 @@ use crate::config::{
 /// `retry` of a route.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct RouteRetry {
-    /// Tries in all; `None` takes the upstream's own.
+    /// Attempts in all; `None` is the upstream's setting.
     pub tries: Option<u32>,
-    /// Statuses for which another server is asked; `None` takes the upstream's own.
+    /// Statuses that are retried on another server; `None` is the upstream's setting.
     pub on: Option<Vec<StatusCode>>,
-    /// Methods that are not idempotent are sent again too; bodies are kept for it.
+    /// Whether methods that are not idempotent are retried too; request bodies are kept in a replay buffer for it.
     pub any_method: bool,
 }
 
-/// The action and what belongs to it.
+/// Keys of the action.
 pub const KEYS: Group = &[&PROXY, &READ_TIMEOUT, &HOLD, &RETRY];
 
 static PROXY: Key<Shaped, OneOf> = Key {
@@ -99,12 +99,12 @@ static ON: Optional<Of<Vec<StatusCode>>> = Key {
 
 const UPSTREAM: TextShape = TextShape { what: "name of an `[upstream.NAME]`", pattern: "" };
 
-/// The action.
+/// Reads the action.
 pub fn read(_: &mut Table<'_>, value: Value<'_>, sight: &Sight<'_>) -> Option<Action> {
     text(|name| sight.upstreams.named(name))(value).map(Action::Proxy)
 }
 
-/// Settings of a route that replace those of its upstream.
+/// Settings of a route that override those of its upstream.
 pub struct Modifiers {
     /// See [`READ_TIMEOUT`].
     pub read_timeout: Option<Duration>,

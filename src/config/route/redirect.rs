@@ -17,7 +17,7 @@ use crate::config::{
     template::{Template, template},
 };
 
-/// The action and what belongs to it.
+/// Keys of the action.
 pub const KEYS: Group = &[&REDIRECT, &STATUS];
 
 static REDIRECT: Key<Shaped, OneOf> = Key {
@@ -43,10 +43,10 @@ static STATUS: Defaulted<Of<StatusCode>> = Key {
 
 const TARGET: TextShape = TextShape { what: "URL or path", pattern: "^(/|https?://)" };
 
-/// What a redirect knows beside the groups of its route.
+/// Names available in a redirect's target beside the capture groups of its route.
 const WORDS: [&str; 2] = ["path", "host"];
 
-/// The action.
+/// Reads the action.
 pub fn read(table: &mut Table<'_>, value: Value<'_>, sight: &Sight<'_>) -> Option<Action> {
     let status = table.read(&STATUS);
     let text = value.string()?;

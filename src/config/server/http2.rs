@@ -9,29 +9,29 @@ use crate::config::{
     read::{Context, Table, Value},
 };
 
-/// `[server.http2]`: what one connection may take. Counts are for ten seconds.
+/// `[server.http2]`: limits of one connection. Counts are per ten seconds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Http2 {
-    /// Requests at once (RFC 9113 §5.1.2).
+    /// Concurrent requests (RFC 9113 §5.1.2).
     pub max_concurrent_streams: u32,
-    /// Bytes of one request's body that may be on their way (§5.2).
+    /// Flow-control window of one request's body in bytes (§5.2).
     pub stream_window: u32,
-    /// The same of all of them.
+    /// Flow-control window of all request bodies of the connection in bytes (§5.2).
     pub connection_window: u32,
-    /// Bytes of a head, each field with 32 more (§6.5.2).
+    /// Bytes of a request's headers, each counted with 32 more (§6.5.2).
     pub max_header_list: u32,
-    /// Streams that the client gives up.
+    /// Streams that the client resets.
     pub max_resets: u32,
     /// PING frames.
     pub max_pings: u32,
     /// SETTINGS frames.
     pub max_settings: u32,
-    /// Frames that carry nothing, and those that say how important streams are.
+    /// Frames without content, and PRIORITY frames.
     pub max_empty_frames: u32,
 }
 
-/// The keys of `[server.http2]`. The windows are what a path of 100 ms fills at 600 Mbit/s. The counts are far above what
-/// clients do, and far below what would keep the process busy.
+/// The keys of `[server.http2]`. The default windows fill a path of 100 ms at 600 Mbit/s. The default counts are far
+/// above what clients do, and far below what would keep the process busy.
 pub static KEYS: Keys = Keys {
     title: "`[server.http2]`",
     place: "[server.http2]\n…",
@@ -49,7 +49,8 @@ pub static KEYS: Keys = Keys {
     later: &[],
 };
 
-/// From the first window of RFC 9113 §6.9.2 to what one client may reasonably make the proxy keep.
+/// Bounds of windows: from the initial window of RFC 9113 §6.9.2 to the most that one client may reasonably make the
+/// proxy buffer.
 const WINDOW: Bytes = Bytes(1 << 16, 1 << 30);
 
 static MAX_CONCURRENT_STREAMS: Defaulted<Integer> = Key {

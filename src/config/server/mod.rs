@@ -22,11 +22,11 @@ pub use http2::Http2;
 /// `[server]`
 #[derive(Debug, Clone, PartialEq)]
 pub struct ServerSettings {
-    /// Threads of the event loop; never 0 (`0` in the file means one per core and is resolved here).
+    /// Worker threads; never 0 (`0` in the file means one per core and is resolved here).
     pub threads: usize,
-    /// How long shutdown waits for requests in flight.
+    /// Time that shutdown waits for requests in progress.
     pub grace: Duration,
-    /// Where to write the process id.
+    /// File for the process id.
     pub pid_file: Option<PathBuf>,
     /// Total time for the head of a request.
     pub client_header_timeout: Duration,
@@ -34,17 +34,17 @@ pub struct ServerSettings {
     pub client_body_timeout: Duration,
     /// Longest pause between two successful writes to a client.
     pub send_timeout: Duration,
-    /// Bytes per second that a client must take or send while it is waited for, on average; 0 is no limit.
+    /// Bytes per second that a client must send or take on average while the proxy waits for it; 0 is no limit.
     pub min_rate: u64,
-    /// How long an idle connection is kept for its next request.
+    /// Time that an idle connection is kept open for its next request.
     pub keepalive_timeout: Duration,
-    /// Most client connections at once; past it new ones wait in the listen queue.
+    /// Most concurrent client connections; further ones wait in the listen queue.
     pub max_connections: usize,
-    /// Most of them from one address (of IPv6 one /64); `None` is no limit.
+    /// Most concurrent connections from one address (of IPv6 one /64); `None` is no limit.
     pub max_connections_per_address: Option<usize>,
-    /// Bytes of resident memory past which new requests are refused; `None` is no limit.
+    /// Bytes of resident memory above which new requests are refused; `None` is no limit.
     pub max_memory: Option<u64>,
-    /// Name servers that host names of servers are looked up at; empty means those of the system.
+    /// Name servers for host names of upstream servers; empty means those of the system.
     pub resolver: Vec<SocketAddr>,
     /// `[server.http2]`
     pub http2: Http2,
@@ -244,7 +244,7 @@ pub fn show(out: &mut Out, server: &ServerSettings) {
     out.table("[server.http2]", &http2::pairs(&server.http2));
 }
 
-/// What the program takes itself, and room for requests beside it.
+/// Smallest `max_memory`: the process's own memory and room for requests.
 const LEAST_MEMORY: u64 = 64 << 20;
 
 fn max_memory(value: Value<'_>) -> Option<u64> {
@@ -257,7 +257,7 @@ fn max_memory(value: Value<'_>) -> Option<u64> {
     Some(bytes)
 }
 
-/// One name server or a list of them.
+/// Reads `resolver`: one name server or a list.
 fn resolver(value: Value<'_>) -> Option<Vec<SocketAddr>> {
     let one = text(address::name_server);
     match value.as_list() {

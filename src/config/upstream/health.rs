@@ -1,4 +1,4 @@
-//! `upstream.health`: how a server is asked whether it is well.
+//! `upstream.health`: active health checks.
 
 use std::time::Duration;
 
@@ -19,17 +19,17 @@ use crate::config::{
 /// `upstream.health`
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Health {
-    /// The path that is asked for.
+    /// Path of the health check request.
     pub path: String,
-    /// `Host` of the question; `None` is `localhost`.
+    /// `Host` of the request; `None` is `localhost`.
     pub host: Option<String>,
-    /// Further headers of the question, which replace those of the same name.
+    /// Further headers of the request, which replace those of the same name.
     pub headers: Vec<(HeaderName, HeaderValue)>,
-    /// The statuses of a worker that is well; empty means any 2xx.
+    /// Statuses of a healthy server; empty means any 2xx.
     pub expect: Vec<StatusCode>,
-    /// Pause between two questions to a worker that is well.
+    /// Pause between two checks of a healthy server.
     pub every: Duration,
-    /// Time for an answer.
+    /// Time for the response.
     pub timeout: Duration,
 }
 
@@ -152,7 +152,7 @@ fn health_headers(value: Value<'_>) -> Option<headers::Headers> {
     Some(headers)
 }
 
-/// One status or a list of them.
+/// Reads `expect`: one status or a list.
 fn expect(value: Value<'_>) -> Option<Vec<StatusCode>> {
     let items = value.as_list().unwrap_or_else(|| vec![value]);
     if items.is_empty() {
@@ -162,7 +162,7 @@ fn expect(value: Value<'_>) -> Option<Vec<StatusCode>> {
     Some(items.into_iter().filter_map(status).collect())
 }
 
-/// The path goes into a request line as it is.
+/// Reads `path`. It becomes part of a request line unchanged.
 fn health_path(text: &str) -> Result<String, Problem> {
     if !text.starts_with('/') {
         return Err(Problem::new(

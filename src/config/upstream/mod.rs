@@ -1,4 +1,4 @@
-//! `[upstream.NAME]`: groups of servers.
+//! `[upstream.NAME]`: groups of upstream servers.
 
 mod balance;
 mod health;
@@ -32,51 +32,51 @@ pub use tls::UpstreamTls;
 /// `[upstream.NAME]`
 #[derive(Debug, Clone, PartialEq)]
 pub struct UpstreamSettings {
-    /// Its name in the file and in metrics.
+    /// Name in the file and in metrics.
     pub name: String,
-    /// Name servers that their host names are looked up at ([`Server::resolver`]).
+    /// Name servers for the servers' host names ([`Server::resolver`]).
     pub resolver: Vec<SocketAddr>,
-    /// Its workers; may be empty (requests then wait for a reload that brings some).
+    /// Upstream servers; may be empty (requests then wait for a reload that adds some).
     pub servers: Vec<UpstreamServer>,
-    /// They are spoken to under TLS (`protocol = "https"`).
+    /// TLS to the servers (`protocol = "https"`).
     pub tls: Option<UpstreamTls>,
-    /// Which of them gets a request.
+    /// Load balancing policy.
     pub balance: Balance,
-    /// Over how long a server that has returned gets to its whole share; zero is at once.
+    /// Time over which a server that has recovered gets to its whole share; zero is at once.
     pub slow_start: Duration,
-    /// What a request counts while only its answer's body is being sent, in percent.
+    /// Load of a request while only its response body is being sent, in percent of one request.
     pub streaming_share: u32,
-    /// The field of an answer in which a server tells its load.
+    /// Response header in which a server reports its load.
     pub load_header: Option<HeaderName>,
-    /// How long a request waits for a usable worker; zero does not wait.
+    /// Time that a request waits for an available server; zero does not wait.
     pub hold: Duration,
-    /// How many requests may wait at once.
+    /// Most requests that wait at once.
     pub queue: usize,
-    /// Who of those that wait goes first.
+    /// Order in which waiting requests are served.
     pub queue_order: QueueOrder,
-    /// When a request is sent again.
+    /// Retries of requests.
     pub retry: Retry,
-    /// How to ask a worker whether it is well; `None` asks only for a connection.
+    /// Active health check; `None` only checks that a connection can be made.
     pub health: Option<Health>,
-    /// Time for connecting to one worker.
+    /// Time for connecting to one server.
     pub connect_timeout: Duration,
-    /// Longest pause of a worker before and within its answer.
+    /// Longest pause of a server before and within its response.
     pub read_timeout: Duration,
-    /// Longest pause between two writes to a worker.
+    /// Longest pause between two writes to a server.
     pub send_timeout: Duration,
-    /// How long an idle connection to a worker is kept; zero keeps none.
+    /// Time that an idle connection to a server is kept; zero keeps none.
     pub keepalive: Duration,
-    /// Most bytes of the head of a worker's answer; a larger one is no answer.
+    /// Most bytes of a response head; a larger one is a failed response.
     pub max_response_head: usize,
 }
 
 /// `upstream.queue_order`
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub enum QueueOrder {
-    /// Who has waited longest goes first.
+    /// The request that has waited longest goes first.
     #[default]
     Oldest,
-    /// Who has come last goes first: when more comes than can be served, some are served fast rather than all late.
+    /// The request that came last goes first: under overload some requests are served fast, rather than all late.
     Newest,
 }
 
@@ -137,7 +137,7 @@ static SLOW_START: Defaulted<Of<Duration>> = Key {
 static STREAMING_SHARE: Defaulted<Of<u32>> = Key {
     name: "streaming_share",
     kind: SHARE,
-    // Such a body costs a worker little: counted whole, a few downloads would make an idle worker look busy.
+    // Sending a body costs a server little: counted whole, a few downloads would make an idle server look busy.
     default: Is(|| 20),
     about: "What a request counts while only the body of its response is being sent. Event streams and tunnels count nothing.",
     example: "streaming_share = \"50%\"",
@@ -282,15 +282,15 @@ static MAX_RESPONSE_HEAD: Defaulted<Of<usize>> = Key {
     example: "max_response_head = \"128k\"",
 };
 
-/// Words of `protocol`: whether it is spoken under TLS.
+/// Words of `protocol`, with whether it uses TLS.
 const PROTOCOLS: [(&str, bool); 2] = [("http", false), ("https", true)];
 
 /// The upstreams of a file, and which of them routes use.
 #[derive(Default)]
 pub struct UpstreamTable {
-    /// Those without mistakes.
+    /// Upstreams without errors.
     pub read: BTreeMap<String, UpstreamSettings>,
-    /// All, so that a mistake inside of one does not make it unknown too.
+    /// Names of all upstreams, so that an error inside one does not also make its name unknown.
     names: BTreeMap<String, Named>,
 }
 
@@ -301,7 +301,7 @@ struct Named {
 }
 
 impl UpstreamTable {
-    /// Reads `[upstream]`, the table of all.
+    /// Reads `[upstream]`, the table of all upstreams.
     pub fn read(value: Value<'_>, resolver: &[SocketAddr]) -> Self {
         let mut upstreams = Self::default();
         let Some(entries) = all(value) else { return upstreams };
@@ -335,7 +335,7 @@ impl UpstreamTable {
         }
         Err(match closest(text, self.names.keys().map(String::as_str)) {
             Some(near) => {
-                // Most likely meant, so it is no further mistake that nobody uses it.
+                // The name that was most likely meant, which must not be reported as unused as well.
                 self.names[near].used.set(true);
                 problem.help(format!("did you mean `{near}`?"))
             }
@@ -343,7 +343,7 @@ impl UpstreamTable {
         })
     }
 
-    /// Notes the upstreams that no route uses.
+    /// Warns of upstreams that no route uses.
     pub fn warn_unused(&self, context: &Context<'_>) {
         for (name, Named { span, .. }) in self.names.iter().filter(|(_, named)| !named.used.get()) {
             let problem = Problem::new(format!("no route uses the upstream {}", shown(name)), "never asked");
@@ -366,7 +366,7 @@ fn all(value: Value<'_>) -> Option<Vec<(FileKey<'_>, Value<'_>)>> {
         return value.wanted("a table", "[upstream.NAME]");
     }
     let entries = value.entries()?;
-    // Known keys right here: the name was left out.
+    // Known keys at this level mean that the name was left out.
     match entries.iter().find(|(key, value)| KEYS.find(key.text).is_some() && value.as_table().is_none()) {
         Some((key, _)) => {
             key.error(
@@ -454,7 +454,7 @@ fn load_header(text: &str) -> Result<HeaderName, Problem> {
     headers::name(text).map_err(|problem| problem.help("write for example `load_header = \"X-Load\"`"))
 }
 
-/// A head is read into one buffer, and one of less than this no server keeps to.
+/// Reads `max_response_head`. A head is read into one buffer, and no server keeps to less than the lower bound.
 fn head_size(value: Value<'_>) -> Option<usize> {
     const SIZES: RangeInclusive<u64> = 1024..=256 * 1024;
     let size = value.size()?;

@@ -1,4 +1,4 @@
-//! `upstream.retry`: when a request is sent again.
+//! `upstream.retry`: retries of requests.
 
 use http::StatusCode;
 
@@ -16,11 +16,11 @@ use crate::config::{
 /// `upstream.retry`
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Retry {
-    /// Tries in all once something of a request was sent; at least 1.
+    /// Attempts in all once any bytes of a request were sent; at least 1.
     pub tries: u32,
-    /// Most retries for each hundred requests.
+    /// Retries per hundred requests, at most.
     pub budget: u32,
-    /// Statuses for which another server is asked.
+    /// Statuses that are retried on another server.
     pub on: Vec<StatusCode>,
 }
 
@@ -60,10 +60,10 @@ static ON: Defaulted<Of<Vec<StatusCode>>> = Key {
     example: "on = [502, 503, 504]",
 };
 
-/// Tries of a request in all.
+/// Attempts for a request in all.
 pub const TRIES: Integer = Integer(1, 100);
 
-/// Statuses for which another server is asked.
+/// Statuses that are retried on another server.
 pub const STATUSES: Of<Vec<StatusCode>> = Of {
     shape: || Shape::Integer(400, 599).list(),
     read: statuses,

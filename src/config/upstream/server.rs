@@ -1,4 +1,4 @@
-//! `upstream.servers`: where the servers listen.
+//! `upstream.servers`: upstream servers.
 
 use std::{fmt, net::SocketAddr, path::PathBuf};
 
@@ -13,20 +13,20 @@ use crate::config::{
     read::{Value, text},
 };
 
-/// One entry of `upstream.servers`.
+/// An entry of `upstream.servers`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct UpstreamServer {
-    /// Where it listens.
+    /// Address.
     pub address: ServerAddress,
-    /// Its share of the load; at least 1.
+    /// Share of the load; at least 1.
     pub weight: u32,
-    /// Used only while no other can be connected to.
+    /// Whether the server is used only while no other can be connected to.
     pub backup: bool,
-    /// Most requests in flight on it; the rest wait.
+    /// Most requests in progress on the server; the rest wait.
     pub max_requests: Option<usize>,
 }
 
-/// Where a worker listens. Its [`Display`](fmt::Display) form is its name in metrics and commands.
+/// Address of an upstream server. Its [`Display`](fmt::Display) form is its name in metrics and commands.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum ServerAddress {
     /// An address and port.
@@ -80,7 +80,7 @@ static BACKUP: Defaulted<Of<bool>> = Key {
     example: "address = \"worker1:8080\" }, { address = \"worker2:8080\", backup = true",
 };
 
-/// Limit of one server, before that of the upstream.
+/// Limit of one server, which overrides that of the upstream.
 static MAX_REQUESTS: Optional<Integer> = Key {
     name: "max_requests",
     kind: Integer(1, u32::MAX),
@@ -99,7 +99,7 @@ pub fn shape() -> Shape {
     Shape::Either(vec![Shape::Text(SERVER), Shape::Table(&KEYS)]).list()
 }
 
-/// Reads `servers`; `max_requests` is what holds for those that say nothing of it.
+/// Reads `servers`; `max_requests` is the default of servers without one.
 pub fn servers(value: Value<'_>, max_requests: Option<usize>) -> Option<Vec<UpstreamServer>> {
     let items = value.list()?;
     if items.is_empty() {
@@ -148,7 +148,7 @@ fn server(value: Value<'_>, max_requests: Option<usize>) -> Option<UpstreamServe
     Some(UpstreamServer { address: address?, weight, backup, max_requests: own.or(max_requests) })
 }
 
-/// Writes an entry: an address, or a table where there is more to say.
+/// Writes an entry: an address, or a table when it has other settings.
 pub fn show(server: &UpstreamServer) -> String {
     let only_address = server.weight == 1 && !server.backup && server.max_requests.is_none();
     if only_address {

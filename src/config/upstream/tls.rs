@@ -1,4 +1,4 @@
-//! `upstream.tls`: how servers under TLS are known.
+//! `upstream.tls`: verification of servers over TLS.
 
 use std::path::{Path, PathBuf};
 
@@ -16,11 +16,11 @@ use crate::config::{
 /// `upstream.tls`
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct UpstreamTls {
-    /// The name that servers are asked for and must have, in place of their own.
+    /// Name for SNI and certificate verification, in place of the server's own.
     pub server_name: Option<String>,
-    /// The authorities that vouch for them, in PEM; those of the system without it.
+    /// CA certificates that verify the servers, in PEM; `None` takes those of the system.
     pub ca: Option<PathBuf>,
-    /// Whether somebody must vouch for them.
+    /// Whether certificates are verified.
     pub verify: bool,
 }
 
