@@ -251,7 +251,7 @@ impl State {
 
     async fn open_access_log(&self, config: &Config) -> Result<Option<Arc<AccessLogWriter>>, ReloadError> {
         let Some(settings) = config.log.access.clone() else { return Ok(None) };
-        let lost = self.metrics.access_log_dropped.clone();
+        let lost = self.metrics.process.access_log_dropped.clone();
         let open = move || AccessLogWriter::open(&settings, lost).map(|log| Some(Arc::new(log)));
         let opened = tokio::task::spawn_blocking(open).await;
         opened.unwrap_or_else(|panic| Err(io::Error::other(panic))).map_err(ReloadError::AccessLog)

@@ -134,54 +134,45 @@ fn parameter(request: &RequestHead, name: &str) -> Option<String> {
 fn metrics(state: &State) -> String {
     let metrics = &state.metrics;
     let _one_at_a_time = metrics.scraping.lock().unwrap_or_else(PoisonError::into_inner);
-    for gauges in [
-        &metrics.connections,
-        &metrics.upstream_inflight,
-        &metrics.upstream_streaming,
-        &metrics.upstream_streams,
-        &metrics.upstream_outlier,
-        &metrics.upstream_up,
-        &metrics.upstream_draining,
-        &metrics.held,
-        &metrics.limit_keys,
-    ] {
-        // Servers and listeners that are gone must not show for ever.
-        gauges.reset();
-    }
+    metrics.reset_gauges();
     for listener in state.listeners().into_iter().filter(|listener| listener.purpose == Purpose::Sites) {
         read_listener(metrics, &listener);
     }
     for (limit, keys) in state.limits.list() {
-        metrics.limit_keys.with_label_values(&[&limit]).set(keys as i64);
+        metrics.limits.keys.with_label_values(&[&limit]).set(keys as i64);
     }
     metrics.read_process();
-    metrics.max_memory.set(state.memory.ceiling().unwrap_or_default().cast_signed());
-    metrics.memory_full.set(state.memory.is_full().into());
+    metrics.process.max_memory.set(state.memory.ceiling().unwrap_or_default().cast_signed());
+    metrics.process.memory_full.set(state.memory.is_full().into());
     let mut there = HashSet::new();
     for upstream in state.upstreams.list() {
-        metrics.held.with_label_values(&[&upstream.name]).set(upstream.waiting() as i64);
+        metrics.upstreams.held.with_label_values(&[&upstream.name]).set(upstream.waiting() as i64);
         // Their counters go on if they come back.
         there.extend(upstream.leaving().into_iter().map(|server| (upstream.name.clone(), server)));
         for Standing { server, .. } in upstream.servers() {
             let labels = &[upstream.name.as_str(), server.label.as_str()];
             there.insert((upstream.name.clone(), server.label.clone()));
-            metrics.upstream_inflight.with_label_values(labels).set(server.inflight() as i64);
-            metrics.upstream_streaming.with_label_values(labels).set(server.streaming() as i64);
-            metrics.upstream_streams.with_label_values(labels).set(server.streams() as i64);
-            metrics.upstream_outlier.with_label_values(labels).set(server.is_outlier().into());
-            metrics.upstream_up.with_label_values(labels).set((server.health() == ServerHealth::Up).into());
-            metrics.upstream_draining.with_label_values(labels).set(server.is_draining().into());
+            metrics.upstreams.in_flight.with_label_values(labels).set(server.inflight() as i64);
+            metrics.upstreams.streaming.with_label_values(labels).set(server.streaming() as i64);
+            metrics.upstreams.streams.with_label_values(labels).set(server.streams() as i64);
+            metrics.upstreams.outlier.with_label_values(labels).set(server.is_outlier().into());
+            metrics.upstreams.up.with_label_values(labels).set((server.health() == ServerHealth::Up).into());
+            metrics.upstreams.draining.with_label_values(labels).set(server.is_draining().into());
         }
     }
-    metrics.keep_servers(|upstream, server| there.contains(&(upstream.to_owned(), server.to_owned())));
+    metrics.retain_servers(|upstream, server| there.contains(&(upstream.to_owned(), server.to_owned())));
     metrics.text()
 }
 
 fn read_listener(metrics: &Metrics, listener: &Listener) {
     let label = listener.configured.to_string();
     let (open, active) = listener.connections();
-    metrics.connections.with_label_values(&[&label, "active"]).add(active as i64);
-    metrics.connections.with_label_values(&[&label, "idle"]).add(open.saturating_sub(active) as i64);
+    metrics.listeners.connections.with_label_values(&[&label, "active"]).add(active as i64);
+    metrics
+        .listeners
+        .connections
+        .with_label_values(&[&label, "idle"])
+        .add(open.saturating_sub(active) as i64);
 }
 
 /// `/status.json`
