@@ -1,4 +1,4 @@
-//! What operators and their tools ask: `/metrics`, `/status.json`, `/health`, and `POST /reload`, `/drain`, `/resume`.
+//! Admin endpoints: `/metrics`, `/status.json`, `/health`, and `POST /reload`, `/drain`, `/resume`.
 
 use std::{
     collections::HashSet,
@@ -20,13 +20,14 @@ use crate::{
     upstream::{Drained, ServerHealth, Standing, Upstream, WaitingFor},
 };
 
-/// Must be in a request that changes something: a page in somebody's browser cannot send it elsewhere unasked.
+/// Header that requests with side effects must have. A web page in an operator's browser cannot send it to another
+/// origin.
 pub(crate) const X_BOWSHOCK: HeaderName = HeaderName::from_static("x-bowshock");
 
-/// Answers a request on the admin listener.
-pub(crate) async fn answer(state: &Arc<State>, listener: &Listener, request: &RequestHead) -> Response {
-    if let Some(answer) = refuse_host(listener, request) {
-        return answer;
+/// Responds to a request on the admin listener.
+pub(crate) async fn respond(state: &Arc<State>, listener: &Listener, request: &RequestHead) -> Response {
+    if let Some(response) = refuse_host(listener, request) {
+        return response;
     }
     match (&request.method, std::str::from_utf8(request.target.path()).unwrap_or_default()) {
         (&Method::GET | &Method::HEAD, "/health") => text(StatusCode::OK, "text/plain", "ok\n".into()),
@@ -40,7 +41,8 @@ pub(crate) async fn answer(state: &Arc<State>, listener: &Listener, request: &Re
             }
         }
         (&Method::POST, "/reload" | "/drain" | "/resume") if !request.headers.has(X_BOWSHOCK) => {
-            let sentence = format!("A request that changes something must carry the field {X_BOWSHOCK}.");
+            let sentence =
+                format!("POST requests need the header {X_BOWSHOCK}, which web pages cannot send.");
             Explanation::new(StatusCode::FORBIDDEN, sentence).answer(&request.headers)
         }
         (&Method::POST, "/reload") => reload(state).await,
@@ -49,15 +51,15 @@ pub(crate) async fn answer(state: &Arc<State>, listener: &Listener, request: &Re
         (_, "/health" | "/metrics" | "/status.json") => not_allowed(&request.headers, "GET, HEAD"),
         (_, "/reload" | "/drain" | "/resume") => not_allowed(&request.headers, "POST"),
         _ => {
-            let sentence = "There are /metrics, /status.json and /health here.";
+            let sentence = "Not found. The admin endpoints are /metrics, /status.json and /health.";
             Explanation::new(StatusCode::NOT_FOUND, sentence).answer(&request.headers)
         }
     }
 }
 
-/// Refuses a request for a name that nobody has said is ours: a page of that name, whose owner has it lead to this
-/// address once it is shown ("DNS rebinding"), could otherwise read and change what it likes from an operator's browser.
-/// Browsers do not speak to unix sockets.
+/// Refuses a request whose `Host` is neither an address nor a configured name. Otherwise a web page whose owner
+/// points its name at this address after it was loaded ("DNS rebinding") could read and change anything from an
+/// operator's browser. Browsers do not connect to unix sockets.
 fn refuse_host(listener: &Listener, request: &RequestHead) -> Option<Response> {
     let named = request.target.authority().or_else(|| request.headers.text(header::HOST));
     let name = name_of(named?);
@@ -66,7 +68,7 @@ fn refuse_host(listener: &Listener, request: &RequestHead) -> Option<Response> {
         || bare.parse::<IpAddr>().is_ok()
         || name.eq_ignore_ascii_case("localhost")
         || listener.settings().hosts.iter().any(|host| host.eq_ignore_ascii_case(name));
-    let sentence = "Only IP addresses, localhost and the names in `hosts` of [admin] are answered here.";
+    let sentence = "The Host header must have an IP address, localhost or a name in `hosts` of [admin].";
     (!is_ours).then(|| Explanation::new(StatusCode::MISDIRECTED_REQUEST, sentence).answer(&request.headers))
 }
 
@@ -76,12 +78,12 @@ fn text(status: StatusCode, kind: &'static str, body: String) -> Response {
 }
 
 fn not_allowed(request: &RawHeaders, allow: &'static str) -> Response {
-    Explanation::new(StatusCode::METHOD_NOT_ALLOWED, format!("Only {allow} can be asked here."))
+    Explanation::new(StatusCode::METHOD_NOT_ALLOWED, format!("Method not allowed. Use {allow}."))
         .answer(request)
         .with(header::ALLOW, HeaderValue::from_static(allow))
 }
 
-/// Reads the configuration again, and tells what came of it.
+/// Reloads the configuration, and reports the result.
 async fn reload(state: &Arc<State>) -> Response {
     match state.reload().await {
         Ok(later) => {
@@ -96,12 +98,15 @@ async fn reload(state: &Arc<State>) -> Response {
     }
 }
 
-/// Has servers finish what they have and get nothing new, or ends that: `?server=ADDRESS&upstream=NAME`.
+/// Drains servers or ends that: `?server=ADDRESS&upstream=NAME`.
 fn drain(state: &State, request: &RequestHead, draining: bool) -> Response {
     let (server, upstream) = (parameter(request, "server"), parameter(request, "upstream"));
     let plain = |status, body| text(status, "text/plain; charset=utf-8", body);
     let Some(server) = server else {
-        return plain(StatusCode::BAD_REQUEST, "Which server? Write ?server=ADDRESS.\n".into());
+        return plain(
+            StatusCode::BAD_REQUEST,
+            "The parameter `server` is missing: write ?server=ADDRESS.\n".into(),
+        );
     };
     match state.upstreams.drain(&server, upstream.as_deref(), draining) {
         Ok(servers) => {
@@ -117,7 +122,7 @@ fn drain(state: &State, request: &RequestHead, draining: bool) -> Response {
         Err(known) => {
             let place = upstream.map(|name| format!(" of {name}")).unwrap_or_default();
             let list = if known.is_empty() { "none".into() } else { known.join(", ") };
-            plain(StatusCode::NOT_FOUND, format!("There is no server {server}{place}. There are: {list}.\n"))
+            plain(StatusCode::NOT_FOUND, format!("Unknown server {server}{place}. Known servers: {list}.\n"))
         }
     }
 }
@@ -130,7 +135,7 @@ fn parameter(request: &RequestHead, name: &str) -> Option<String> {
     Some(percent_encoding::percent_decode_str(value).decode_utf8_lossy().into_owned())
 }
 
-/// Reads the gauges off the state, then writes all metrics.
+/// Sets the gauges from the state, then encodes the metrics.
 fn metrics(state: &State) -> String {
     let metrics = &state.metrics;
     let _one_at_a_time = metrics.scraping.lock().unwrap_or_else(PoisonError::into_inner);
