@@ -199,8 +199,8 @@ fn write_address(out: &mut BytesMut, address: IpAddr) {
 /// that is not an address.
 fn chain(request: &RawHeaders) -> Vec<IpAddr> {
     let name = X_FORWARDED_FOR;
-    let fields: Vec<&str> = request.values(&name).map(|value| text(value).unwrap_or("?")).collect();
-    let entries = fields.iter().rev().flat_map(|field| forwarded::entries(field).rev()).map(address);
+    let lists: Vec<&str> = request.values(&name).map(|value| text(value).unwrap_or("?")).collect();
+    let entries = lists.iter().rev().flat_map(|list| forwarded::entries(list).rev()).map(address);
     let mut chain: Vec<IpAddr> = entries.map_while(|address| address).collect();
     chain.reverse();
     chain

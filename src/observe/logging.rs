@@ -37,7 +37,7 @@ pub struct LogSettings {
     pub(crate) format: LogFormat,
 }
 
-/// One message on its way to the writer. The formatter writes it in a single call.
+/// Message on its way to the writer. The formatter writes it in a single call.
 struct LogLine(Arc<Writer>);
 
 impl io::Write for LogLine {

@@ -8,7 +8,7 @@ use crate::{message::RawHeaders, response::Response};
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Explanation {
     pub(crate) status: StatusCode,
-    /// One or two sentences: the error, and the remedy.
+    /// Error and remedy, in one or two sentences.
     pub(crate) sentence: String,
     /// Seconds after which the client may try again (RFC 9110 §10.2.3).
     pub(crate) retry_after: Option<u32>,
