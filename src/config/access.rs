@@ -37,8 +37,9 @@ static ALLOW: Optional<Of<Option<Networks>>> = Key {
         show: |allow| allow.as_ref().map_or_else(|| "\"all\"".into(), |networks| strings(networks.written())),
     },
     default: Unset("everybody, or those of the site"),
-    about: "The only clients that may ask; others get 403. On a route it replaces the list of the site, and `\"all\"` \
-            lifts it. The address is the client's as far as the listener trusts who tells it.",
+    about: "The only clients that are admitted; others get 403. On a route it replaces the list of the site, and \
+            `\"all\"` removes it. Behind another proxy, list that proxy in `trust`, or its address counts as the \
+            client's.",
     example: "allow = [\"10.0.0.0/8\", \"2001:db8::/32\"]",
 };
 
@@ -46,8 +47,8 @@ static DENY: Optional<Of<Networks>> = Key {
     name: "deny",
     kind: Of { shape: networks::shape, read: deny, show: |networks| strings(networks.written()) },
     default: Unset("nobody, or those of the site"),
-    about: "Clients that get 403, whatever `allow` says. On a route it replaces the list of the site, and `[]` lifts it. \
-            Files of networks are read at each reload, one network a line.",
+    about: "Clients that get 403, also those that `allow` admits. On a route it replaces the list of the site, and \
+            `[]` removes it. Files of networks are read at each reload, one network a line.",
     example: "deny = [\"198.51.100.0/24\", \"/etc/bowshock/tor-exits.txt\"]",
 };
 
@@ -71,7 +72,7 @@ fn allow(value: Value<'_>) -> Option<Option<Networks>> {
     match value.as_str() {
         Some("all") => return Some(None),
         // nginx takes a single address or network without a list.
-        Some(_) => return value.wanted("a list of networks, or \"all\"", "allow = [\"10.0.0.0/8\"]"),
+        Some(_) => return value.expected("a list of networks, or \"all\"", "allow = [\"10.0.0.0/8\"]"),
         None => {}
     }
     if value.as_list().is_some_and(|items| items.is_empty()) {
@@ -91,8 +92,8 @@ fn allow(value: Value<'_>) -> Option<Option<Networks>> {
 
 fn deny(value: Value<'_>) -> Option<Networks> {
     if value.as_str() == Some("all") {
-        let problem = Problem::new("`deny` is a list of networks", "would leave nobody");
-        value.error(problem.help("for only some networks write `allow = [\"10.0.0.0/8\"]` alone"));
+        let problem = Problem::new("`deny` is a list of networks", "would admit nobody");
+        value.error(problem.help("to admit only some networks write `allow = [\"10.0.0.0/8\"]` alone"));
         return None;
     }
     networks::read(value)

@@ -22,7 +22,7 @@ pub fn listen(text: &str) -> Result<Address, Problem> {
     if text.starts_with("fd:") {
         return Err(Problem::new(
             format!("{} is not available in this version", show(text)),
-            "planned, not built yet",
+            "planned, not implemented yet",
         )
         .help(
             "write an address and a port, or the path of a unix socket: `\"unix:/run/bowshock/http.sock\"`",
@@ -54,7 +54,7 @@ pub fn server(text: &str) -> Result<ServerAddress, Problem> {
         ServerAddress::Tcp(to) if to.ip().is_unspecified() => {
             let here = if to.is_ipv4() { "127.0.0.1" } else { "[::1]" };
             Err(Problem::new(
-                format!("{} is no address to connect to", show(text)),
+                format!("{} is not an address to connect to", show(text)),
                 "an address to listen on",
             )
             .help(format!("write `\"{here}:{}\"` for a worker on this machine", to.port())))
@@ -182,7 +182,7 @@ fn server_problem(text: &str) -> Problem {
 }
 
 fn port_zero(text: &str) -> Problem {
-    Problem::new(format!("nothing can be reached at port 0 of {}", show(text)), "must be from 1 to 65535")
+    Problem::new(format!("port 0 of {} cannot be connected to", show(text)), "must be from 1 to 65535")
 }
 
 #[cfg(test)]

@@ -29,8 +29,8 @@ pub struct Admin {
 pub static KEYS: Keys = Keys {
     title: "`[admin]`",
     place: "[admin]\n…",
-    about: "The socket of `/metrics`, `/status.json` and `/health`, and of the commands `status`, `reload`, `drain` and \
-            `resume`.",
+    about: "Listener of `/metrics`, `/status.json` and `/health`, and of the commands `status`, `reload`, `drain` \
+            and `resume`.",
     groups: &[&[&LISTEN, &MODE, &HOSTS]],
     later: &[],
 };
@@ -53,8 +53,8 @@ static HOSTS: Optional<Of<Vec<String>>> = Key {
     name: "hosts",
     kind: Of { shape: || Shape::Text(HOST_NAME).list(), read: hosts, show: |hosts| strings(hosts) },
     default: Unset("none"),
-    about: "Names in Host that are answered over TCP, beside `localhost` and IP addresses. A web page that leads a name of its \
-            own here (DNS rebinding) gets nothing.",
+    about: "Names accepted in Host over TCP, beside `localhost` and IP addresses. Other names are refused as a \
+            protection against DNS rebinding.",
     example: "hosts = [\"bowshock.example.org\"]",
 };
 

@@ -187,7 +187,7 @@ pub fn read<'a>(context: &'a Context<'a>, root: &'a DeTable<'a>) -> Config {
     match acme_value {
         None if has_acme => acme::check_default_store(context, &authority.store),
         Some(value) if !has_acme => {
-            let problem = Problem::new("no site wants a certificate of this CA", "not used");
+            let problem = Problem::new("no site uses this CA", "not used");
             context.warn(value.span(), problem.help("give a site `tls = { acme = \"admin@example.org\" }`"));
         }
         _ => {}
@@ -215,13 +215,13 @@ fn check_tls(context: &Context<'_>, sites: &[SiteSettings], listen: &[Listen]) {
     let encrypted = listen.iter().find(|listen| listen.tls.is_some());
     match (site, encrypted) {
         (Some(site), None) => {
-            let problem = format!("the site {:?} has `tls`, and no `[[listen]]` speaks it", site.name);
+            let problem = format!("the site {:?} has `tls`, but no `[[listen]]` has", site.name);
             context.error_of_file(
                 Problem::new(problem, "").help("add:\n[[listen]]\naddress = \"[::]:443\"\ntls = true"),
             );
         }
         (None, Some(listen)) if listen.tls.as_ref().is_some_and(|tls| tls.own.is_none()) => {
-            let problem = format!("`{}` speaks TLS, and there is no certificate", listen.address);
+            let problem = format!("`{}` has `tls`, but no site has a certificate", listen.address);
             context.error_of_file(Problem::new(problem, "").help(
                 "give a site `tls = { cert = \"/etc/ssl/galaxy/fullchain.pem\", key = \"/etc/ssl/galaxy/privkey.pem\" }`",
             ));
@@ -230,8 +230,8 @@ fn check_tls(context: &Context<'_>, sites: &[SiteSettings], listen: &[Listen]) {
             if redirected.is_some() && !listen.iter().any(|listen| listen.trust != Trust::default()) =>
         {
             context.error_of_file(
-                Problem::new("`redirect_https` leads nowhere: nothing speaks TLS", "")
-                    .help("give a site `tls`, or `trust` the proxy in front that does, on its listener"),
+                Problem::new("`redirect_https` needs a listener with `tls`", "")
+                    .help("give a site `tls`, or list the proxy in front that terminates TLS in `trust` of the listener"),
             );
         }
         _ => {}
@@ -250,6 +250,6 @@ fn several<'a>(table: &mut Table<'a>, key: &'static dyn Described) -> Option<Vec
     match value.as_list() {
         Some(values) if values.is_empty() => None,
         Some(values) => Some(values),
-        None => value.wanted("a list of tables", &format!("[[{name}]]")).or(Some(Vec::new())),
+        None => value.expected("a list of tables", &format!("[[{name}]]")).or(Some(Vec::new())),
     }
 }

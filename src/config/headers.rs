@@ -49,9 +49,10 @@ pub fn read(value: Value<'_>) -> Option<Headers> {
         let name = key.read(|text| {
             let name = name(text)?;
             match headers.iter().any(|(other, _)| *other == name) {
-                true => {
-                    Err(Problem::new(format!("the header `{text}` stands here twice"), "names know no case"))
-                }
+                true => Err(Problem::new(
+                    format!("the header `{text}` is listed twice"),
+                    "header names ignore case",
+                )),
                 false => Ok(name),
             }
         });
@@ -96,9 +97,7 @@ pub fn name(text: &str) -> Result<HeaderName, Problem> {
     };
     if FRAMING.contains(&name.as_str()) {
         let title = format!("the header `{text}` is set by the proxy itself");
-        return Err(
-            Problem::new(title, "tells where an answer ends or a connection goes on").help("take it out")
-        );
+        return Err(Problem::new(title, "controls the framing or the connection").help("remove it"));
     }
     Ok(name)
 }

@@ -56,7 +56,7 @@ fn problem(text: &str, name: &str) -> Problem {
         Problem::new(format!("{} is not a host name", show(text)), "not a name, `*.suffix` or `~regex`");
     if ["_", "*", "", "default"].contains(&name) {
         return Problem { label: "the default site has no `host`".into(), ..problem }
-            .help("leave out `host`: such a site answers for every name that no other site has");
+            .help("leave out `host`: such a site serves every name that no other site has");
     }
     if let Some(suffix) = name.strip_prefix('.').filter(|suffix| is_name(suffix)) {
         return problem.help(format!("write `[\"{suffix}\", \"*.{suffix}\"]`"));

@@ -96,8 +96,8 @@ pub struct Trust {
 pub static KEYS: Keys = Keys {
     title: "`[[listen]]`",
     place: "[[listen]]\n…",
-    about: "A socket that clients connect to. Without any the proxy listens on `[::]:8080`, and where a site has `tls`, on \
-            `[::]:80` and `[::]:443`. `[::]` takes IPv4 too.",
+    about: "A socket that clients connect to. Without `[[listen]]` the proxy listens on `[::]:8080`, or when a site \
+            has `tls`, on `[::]:80` and `[::]:443`. `[::]` includes IPv4.",
     groups: &[&[&ADDRESS, &TRUST, &MODE, &TLS, &PROXY_PROTOCOL]],
     later: &[],
 };
@@ -119,8 +119,8 @@ static TRUST: Optional<Shaped> = Key {
         ])
     }),
     default: Unset("nobody"),
-    about: "Peers whose X-Forwarded-*, Forwarded, REMOTE_USER and PROXY headers are believed; from others they are dropped. \
-            On a unix socket also user ids, or `\"all\"` for every process that may connect.",
+    about: "Peers whose X-Forwarded-*, Forwarded, REMOTE_USER and PROXY headers are trusted. From other peers these \
+            headers are removed. On a unix socket also user ids, or `\"all\"` for every process that may connect.",
     example: "address = \"[::]:8080\"\ntrust = [\"10.0.0.0/8\"]",
 };
 
@@ -145,7 +145,8 @@ static TLS: Defaulted<Of<Option<ListenTls>>> = Key {
         show: tls::show_listen,
     },
     default: Is(|| None),
-    about: "TLS with the certificates of the sites. A table is a certificate for names that no site has one for.",
+    about: "TLS with the certificates of the sites. A table gives the certificate for names without one of their \
+            own.",
     example: "address = \"[::]:443\"\ntls = true",
 };
 
@@ -190,19 +191,19 @@ impl Taken {
         if matches!(address, Address::Tcp(socket) if socket.port() == 0) {
             return;
         }
-        match self.0.iter().find(|(taken, _)| taken == address || excludes(taken, address)) {
+        match self.0.iter().find(|(taken, _)| taken == address || conflicts_with(taken, address)) {
             Some((taken, first)) if taken == address => value.error(
-                Problem::new(format!("`{address}` is listened on twice"), "again here")
+                Problem::new(format!("`{address}` is used by two listeners"), "again here")
                     .also(first.clone(), "first here")
-                    .help("give one of them another port or path, or take it out"),
+                    .help("give one of them another port or path, or remove it"),
             ),
             Some((taken, first)) => value.error(
                 Problem::new(
                     format!("`{address}` and `{taken}` cannot both be listened on"),
-                    "one of them takes the clients of the other",
+                    "the addresses overlap",
                 )
                 .also(first.clone(), "the other one")
-                .help("give one of them another port, or take it out"),
+                .help("give one of them another port, or remove it"),
             ),
             None => self.0.push((address.clone(), value.span())),
         }
@@ -212,11 +213,11 @@ impl Taken {
     pub fn check_default_admin(&self, context: &Context<'_>) {
         let Admin { listen, .. } = admin::default();
         if let Some((taken, span)) =
-            self.0.iter().find(|(taken, _)| *taken == listen || excludes(taken, &listen))
+            self.0.iter().find(|(taken, _)| *taken == listen || conflicts_with(taken, &listen))
         {
             let problem = Problem::new(
                 format!("`{taken}` and `{listen}`, the default of `[admin]`, cannot both be listened on"),
-                "operators look there",
+                "the default of `[admin]`",
             );
             context.error(
                 span.clone(),
@@ -228,7 +229,7 @@ impl Taken {
 
 /// Whether the kernel refuses to bind both: a wildcard address and one that it includes, with the same port.
 /// `0.0.0.0` and `[::]` are compatible, because `[::]` then leaves IPv4 to `0.0.0.0`.
-fn excludes(one: &Address, other: &Address) -> bool {
+fn conflicts_with(one: &Address, other: &Address) -> bool {
     let (Address::Tcp(one), Address::Tcp(other)) = (one, other) else { return false };
     let all = |address: &SocketAddr| address.ip().is_unspecified();
     let plain = |address: &SocketAddr| address.ip().to_canonical();
@@ -260,7 +261,7 @@ pub fn show_mode(mode: u32) -> String {
 /// Reads one `[[listen]]`.
 pub fn read(value: Value<'_>, taken: &mut Taken) -> Option<Listen> {
     let mut table = value.table(&KEYS)?;
-    let address = table.demand(&ADDRESS).and_then(|value| socket(value, taken));
+    let address = table.take_required(&ADDRESS).and_then(|value| socket(value, taken));
     let unix = address.as_ref().is_none_or(|address| matches!(address, Address::Unix(_)));
     let trust = table.take(&TRUST).and_then(|value| trust(value, unix)).unwrap_or_default();
     let mode = mode(table.take(&MODE), unix);
@@ -268,8 +269,8 @@ pub fn read(value: Value<'_>, taken: &mut Taken) -> Option<Listen> {
     let announced = table.take(&PROXY_PROTOCOL);
     let proxy_protocol = announced.and_then(Value::boolean).unwrap_or_else(PROXY_PROTOCOL.default.0);
     if let Some(value) = announced.filter(|_| proxy_protocol && trust == Trust::default()) {
-        let problem = Problem::new("`proxy_protocol` without `trust`", "nobody is believed here");
-        value.error(problem.help("list the balancers in front: `trust = [\"10.0.0.0/8\"]`"));
+        let problem = Problem::new("`proxy_protocol` without `trust`", "no peer is trusted here");
+        value.error(problem.help("list the load balancers in front: `trust = [\"10.0.0.0/8\"]`"));
     }
     table.finish();
     let hosts = Vec::new();
@@ -280,7 +281,7 @@ pub fn read(value: Value<'_>, taken: &mut Taken) -> Option<Listen> {
 pub fn socket(value: Value<'_>, taken: &mut Taken) -> Option<Address> {
     if let Some((port, 10)) = value.as_integer() {
         return value
-            .wanted("an IP address with a port, in quotes", &format!("{} = \"[::]:{port}\"", value.name));
+            .expected("an IP address with a port, in quotes", &format!("{} = \"[::]:{port}\"", value.name));
     }
     let address = address_only(value)?;
     taken.take(value, &address);
@@ -320,7 +321,7 @@ fn trust(value: Value<'_>, unix: bool) -> Option<Trust> {
         } else {
             let problem = Problem::new(
                 "user ids can only be trusted on a unix socket",
-                "who connects over TCP is not known",
+                "the user of a TCP peer is unknown",
             );
             item.error(problem.help("list the networks of the proxies in front: `trust = [\"10.0.0.0/8\"]`"));
         }
@@ -344,7 +345,7 @@ fn network(value: Value<'_>) -> Option<IpNet> {
     };
     if network.trunc() != network {
         let problem = Problem::new(
-            format!("`{network}` has bits set past its prefix"),
+            format!("`{network}` has bits set beyond its prefix"),
             format!("read as `{}`", network.trunc()),
         );
         value.context.warn(
@@ -365,7 +366,7 @@ pub fn mode(value: Option<Value<'_>>, unix: bool) -> Option<u32> {
     if !unix {
         let problem =
             Problem::new("`mode` is only possible on a unix socket", "a TCP port has no permissions");
-        value.error(problem.help("take it out"));
+        value.error(problem.help("remove it"));
         return None;
     }
     let digits = match (value.as_str(), value.as_integer()) {
@@ -376,7 +377,7 @@ pub fn mode(value: Option<Value<'_>>, unix: bool) -> Option<u32> {
             value.error(problem.help(format!("write `mode = \"0{}\"`", digits.trim_start_matches('0'))));
             return None;
         }
-        _ => return value.wanted("an octal number in quotes", "mode = \"0660\""),
+        _ => return value.expected("an octal number in quotes", "mode = \"0660\""),
     };
     let octal = !digits.is_empty() && digits.bytes().all(|digit| matches!(digit, b'0'..=b'7'));
     let mode = u32::from_str_radix(digits, 8).ok().filter(|mode| octal && *mode <= 0o777);

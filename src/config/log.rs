@@ -94,7 +94,7 @@ static LEVEL: Defaulted<Words<Level>> = Key {
         ("trace", Level::Trace),
     ]),
     default: Is(|| Level::Info),
-    about: "The least severe messages that are written. `\"debug\"` tells what happens to single requests.",
+    about: "Least severe level that is logged. `\"debug\"` logs the steps of single requests.",
     example: "level = \"debug\"",
 };
 
@@ -114,8 +114,8 @@ static ACCESS: Defaulted<Of<Option<AccessLog>>> = Key {
         show: show_access,
     },
     default: Is(|| None),
-    about: "The access log, one line a request: a file, which is appended to, `\"stdout\"` or `\"off\"`. SIGUSR1 \
-            and a reload open the file anew.",
+    about: "The access log, one line a request: a file, which is appended to, `\"stdout\"` or `\"off\"`. SIGUSR1 and \
+            a reload reopen the file.",
     example: "access = \"/var/log/bowshock/access.log\"",
 };
 
@@ -132,7 +132,7 @@ static TO: Required<Shaped> = Key {
     name: "to",
     kind: Shaped(|| Shape::Text(TARGET)),
     default: Needed,
-    about: "Where the lines go: a file, `\"stdout\"` or `\"off\"`.",
+    about: "Target of the lines: a file, `\"stdout\"` or `\"off\"`.",
     example: "to = \"/var/log/bowshock/access.log\"",
 };
 
@@ -144,7 +144,7 @@ static ACCESS_FORMAT: Defaulted<Of<AccessFormat>> = Key {
         show: |format| word(&ACCESS_FORMATS, format),
     },
     default: Is(|| AccessFormat::Combined),
-    about: "`\"combined\"` is the format of nginx and Apache with that name; `\"json\"` has more in it.",
+    about: "`\"combined\"` is the format of nginx and Apache with that name. `\"json\"` has more fields.",
     example: "to = \"stdout\", format = \"json\"",
 };
 
@@ -184,7 +184,7 @@ fn access(value: Value<'_>) -> Option<Option<AccessLog>> {
         return Some(target(value)?.map(|to| AccessLog { to, format: AccessFormat::Combined }));
     }
     let mut table = value.table(&ACCESS_KEYS)?;
-    let to = table.demand(&TO).and_then(target);
+    let to = table.take_required(&TO).and_then(target);
     let format = table.read(&ACCESS_FORMAT);
     table.finish();
     Some(to?.map(|to| AccessLog { to, format }))
@@ -212,9 +212,9 @@ fn target(value: Value<'_>) -> Option<Option<AccessTarget>> {
             value.choice(&[("stdout", ()), ("off", ())], &["syslog:"]).map(|()| None)
         }
         _ => {
-            let title = format!("{} is no place for the access log", diagnostic::show(text));
+            let title = format!("{} is not a target for the access log", diagnostic::show(text));
             value.error(
-                Problem::new(title, "not known").help(format!(
+                Problem::new(title, "unknown").help(format!(
                     "write `\"off\"`, `\"stdout\"` or a whole path such as `{}`",
                     value.example
                 )),

@@ -165,7 +165,7 @@ fn not_utf8(name: &str, error: &std::string::FromUtf8Error) -> Report {
     let context = Context::new(&text, &AnyMachine);
     context.error(
         at..at + char::REPLACEMENT_CHARACTER.len_utf8(),
-        diagnostic::Problem::new("the file is not UTF-8", "this is no character")
+        diagnostic::Problem::new("the file is not UTF-8", "invalid byte")
             .help(format!("`iconv -f latin1 -t utf-8 {name}` turns an old encoding into UTF-8")),
     );
     Report::new(name, &text, context.into_found())

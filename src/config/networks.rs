@@ -165,7 +165,7 @@ fn network(value: Value<'_>, text: &str) -> Option<IpNet> {
     };
     if network.trunc() != network {
         let problem = Problem::new(
-            format!("`{network}` has bits set past its prefix"),
+            format!("`{network}` has bits set beyond its prefix"),
             format!("read as `{}`", network.trunc()),
         );
         let (whole, one) = (network.trunc(), network.addr());
@@ -191,7 +191,7 @@ fn file(value: Value<'_>, path: &Path) -> Arc<[IpNet]> {
         Ok(text) => lines(value, path, &text).into(),
         Err(error) if error.kind() == io::ErrorKind::InvalidData => {
             let shown = show(&path.to_string_lossy());
-            let problem = Problem::new(format!("{shown} cannot be used: {error}"), "no list of networks");
+            let problem = Problem::new(format!("{shown} cannot be used: {error}"), "not a list of networks");
             value.error(problem.help("it must be a file of text with one network a line"));
             Arc::default()
         }
@@ -226,7 +226,7 @@ fn lines(value: Value<'_>, path: &Path, text: &str) -> Vec<IpNet> {
         }
     }
     if wrong > MOST_LINES {
-        let title = format!("{}: {} more lines are no networks", path.display(), wrong - MOST_LINES);
+        let title = format!("{}: {} more lines are not networks", path.display(), wrong - MOST_LINES);
         value.error(Problem::new(title, "in this file"));
     }
     networks

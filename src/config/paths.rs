@@ -26,7 +26,7 @@ pub fn shape(text: &str, home: &str) -> Result<(), Problem> {
     if text.split('/').any(|segment| segment == "..") {
         return Err(Problem::new(
             format!("the path {} has `..` in it", show(text)),
-            "say where it really is",
+            "write the path without `..`",
         ));
     }
     if text.contains('\0') {
@@ -84,10 +84,10 @@ pub fn unusable(value: Value<'_>, path: &Path, error: &io::Error) {
             .help(format!("create it, mount it, or correct the path: `ls -ld {}`", path.display())),
         io::ErrorKind::NotADirectory => {
             Problem::new(format!("{shown} is not a directory"), "must be a directory")
-                .help("name the directory that it is in")
+                .help("write the directory that contains it")
         }
         io::ErrorKind::PermissionDenied => Problem::new(
-            format!("{shown} may not be looked at by this user"),
+            format!("{shown} is not accessible to this user"),
             "permission denied",
         )
         .help(format!(

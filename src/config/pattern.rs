@@ -94,10 +94,10 @@ fn compile(source: &str, any_case: bool) -> Result<Regex, Problem> {
         let problem = Problem::new(format!("{} is not a regular expression", show(source)), reason);
         if reason.starts_with("look-around") {
             problem.help(
-                "match what is wanted instead, or give what is not wanted its own route before this one",
+                "look-around is not supported: match the wanted paths, or put the others into a route of their own before this one",
             )
         } else if reason.starts_with("backreferences") {
-            problem.help("a backslash before a number repeats a group, which is not possible here")
+            problem.help("a backslash before a number repeats a group, which is not supported")
         } else {
             problem.help(
                 "the syntax is that of https://docs.rs/regex; in TOML, single quotes leave backslashes alone",
@@ -126,7 +126,7 @@ fn prefix(text: &str, before_regex: bool) -> Result<PathPattern, Problem> {
 fn plain(path: &str) -> Result<(), Problem> {
     let title = |what: &str| format!("the path {} {what}", show(path));
     if path.starts_with('@') {
-        return Err(Problem::new(title("is a named location of nginx"), "no such thing here"));
+        return Err(Problem::new(title("is a named location of nginx"), "not supported"));
     }
     if !path.starts_with('/') {
         return Err(Problem::new(title("does not start with `/`"), "must start with `/`").help(
@@ -187,7 +187,7 @@ mod tests {
             ("/static/*", "`\"/static\"`"),
             ("/x?y=1", "`\"/x\"`"),
             ("/a%20b", "the character itself"),
-            ("~ (?=x)", "its own route"),
+            ("~ (?=x)", "of their own"),
             ("~ (", "single quotes"),
         ] {
             let problem = path(bad).unwrap_err();

@@ -49,8 +49,8 @@ pub struct SiteSettings {
 pub static KEYS: Keys = Keys {
     title: "`[[site]]`",
     place: "[[site]]\n…",
-    about: "Host names and their routes. What a site says of headers, bodies, compression, clients and limits holds for its \
-            routes, unless they say something else.",
+    about: "Host names and their routes. Settings of a site for headers, bodies, compression, clients and limits \
+            apply to its routes, unless a route has its own.",
     groups: &[
         &[&HOST, &ROUTES, &HEADERS, &ERRORS, &MAX_BODY, &LIMIT_RATE],
         access::KEYS,
@@ -63,7 +63,8 @@ static HOST: Optional<Shaped> = Key {
     name: "host",
     kind: Shaped(|| Shape::one_or_more(|| Shape::Text(NAME))),
     default: Unset("every name that no other site has"),
-    about: "Names in Host that the site is for. An exact name goes before `*.`, and that before an expression.",
+    about: "Names in Host that the site serves. An exact name takes precedence over `*.`, and that over a regular \
+            expression.",
     example: "host = [\"galaxy.example.org\", \"*.galaxy.example.org\"]",
 };
 
@@ -71,8 +72,9 @@ static ROUTES: Required<Shaped> = Key {
     name: "routes",
     kind: Shaped(|| Shape::Table(&route::KEYS).by("PATH")),
     default: Needed,
-    about: "Routes by path, in nginx's location words with its precedence: `\"/prefix\"` (of whole segments), \
-            `\"= /exact\"`, `\"^~ /prefix\"` (no expression is tried then), `\"~ regex\"`, and `\"~* regex\"` in any case.",
+    about: "Routes by path, in the syntax of nginx's `location` and with its precedence: `\"/prefix\"` (of whole \
+            segments), `\"= /exact\"`, `\"^~ /prefix\"` (before regular expressions), `\"~ regex\"`, and `\"~* \
+            regex\"` in any case.",
     example: "routes = { \"/\" = { answer = 204 } }",
 };
 
@@ -80,7 +82,8 @@ static HEADERS: Optional<Of<Headers>> = Key {
     name: "headers",
     kind: headers::KIND,
     default: Unset("none"),
-    about: "Headers that are set on every response, errors too. A route adds its own, and replaces those of the same name.",
+    about: "Headers that are set on every response, errors included. A route adds its own, and replaces those of the \
+            same name.",
     example: "headers = { X-Frame-Options = \"SAMEORIGIN\" }",
 };
 
@@ -100,8 +103,8 @@ static MAX_BODY: Defaulted<Of<Option<u64>>> = Key {
     name: "max_body",
     kind: SIZE,
     default: Is(|| Some(1 << 30)),
-    about: "Largest request body (nginx's `client_max_body_size`); a larger one gets 413. Resumable uploads come in pieces, \
-            each of which counts for itself.",
+    about: "Largest request body in bytes (nginx's `client_max_body_size`). A larger one gets 413. Resumable uploads \
+            arrive in pieces, and each piece is checked by itself.",
     example: "max_body = \"10g\"",
 };
 
@@ -117,7 +120,7 @@ static LIMITS: Optional<Shaped> = Key {
     name: "limits",
     kind: Shaped(limit::names_shape),
     default: Unset("none"),
-    about: "Names of `[limit.NAME]` that requests must pass, each of them.",
+    about: "Names of `[limit.NAME]` that apply to requests, all of them.",
     example: "limits = [\"api\"]",
 };
 
@@ -137,8 +140,8 @@ static REDIRECT_HTTPS: Defaulted<Of<Option<RedirectHttps>>> = Key {
         show: tls::show_redirect,
     },
     default: Is(|| None),
-    about: "Requests over HTTP are redirected to HTTPS; a table adds HSTS. A proxy in front that `trust` names says by \
-            X-Forwarded-Proto what the client used.",
+    about: "Requests over HTTP are redirected to HTTPS; a table adds HSTS. Behind another proxy that is listed in \
+            `trust`, its X-Forwarded-Proto says what the client used.",
     example: "host = \"galaxy.example.org\"\ntls = { acme = \"admin@example.org\" }\nredirect_https = { hsts = \"365d\" }",
 };
 
@@ -198,7 +201,7 @@ pub fn read(
         Some(value) => routes(value, &inherited, upstreams, limits),
         None if slip => Vec::new(),
         None => {
-            let problem = Problem::new("a site without routes answers nothing", "needs `[site.routes]`");
+            let problem = Problem::new("a site without routes serves nothing", "needs `[site.routes]`");
             value.error(problem.help("add below it:\n[site.routes]\n\"/\" = { proxy = \"galaxy\" }"));
             Vec::new()
         }
@@ -242,13 +245,13 @@ impl Hosts {
         let items = match value.as_str() {
             Some(_) => vec![value],
             None => {
-                value.as_list().or_else(|| value.wanted("a string or a list of strings", HOST_EXAMPLE))?
+                value.as_list().or_else(|| value.expected("a string or a list of strings", HOST_EXAMPLE))?
             }
         };
         if items.is_empty() {
-            let problem = Problem::new("`host` names no host", "empty");
+            let problem = Problem::new("`host` lists no name", "empty");
             value.error(problem.help(format!(
-                "write for example `{HOST_EXAMPLE}`, or take it out: the default site has none"
+                "write for example `{HOST_EXAMPLE}`, or remove it: the default site has none"
             )));
         }
         let mut names = Vec::new();
@@ -264,11 +267,11 @@ impl Hosts {
             match self.names.entry(name.clone()) {
                 Entry::Occupied(first) => item.error(
                     Problem::new(
-                        format!("the host {} stands here twice", diagnostic::show(&name)),
+                        format!("the host {} is listed twice", diagnostic::show(&name)),
                         "again here",
                     )
                     .also(first.get().clone(), "first here")
-                    .help("take one of them out, or put the routes of both into one site"),
+                    .help("remove one of them, or put the routes of both into one site"),
                 ),
                 Entry::Vacant(free) => {
                     free.insert(item.span());
@@ -325,7 +328,7 @@ fn routes(
 ) -> Vec<RouteSettings> {
     let Some(entries) = value.entries() else { return Vec::new() };
     if entries.is_empty() {
-        let problem = Problem::new("a site without routes answers nothing", "empty");
+        let problem = Problem::new("a site without routes serves nothing", "empty");
         value.error(problem.help("write for example `\"/\" = { proxy = \"galaxy\" }`"));
     }
     let regexes = &value.context.regexes;
@@ -341,7 +344,7 @@ fn routes(
                         "again here",
                     )
                     .also(first.get().clone(), "first here")
-                    .help("take one of them out"),
+                    .help("remove one of them"),
                 ),
                 Entry::Vacant(free) => {
                     free.insert(key.span());

@@ -63,7 +63,7 @@ pub fn template(text: &str, words: &[&str], captures: &[&str]) -> Result<Templat
         let close = from.find('}').filter(|_| from.starts_with('{'));
         let Some(close) = close else {
             return Err(Problem::new(
-                format!("{} has a brace without its partner", show(text)),
+                format!("{} has an unmatched brace", show(text)),
                 "braces enclose a name",
             )
             .at(offset + open..offset + open + 1)
@@ -76,8 +76,8 @@ pub fn template(text: &str, words: &[&str], captures: &[&str]) -> Result<Templat
         }
         if words.contains(&name) && captures.contains(&name) {
             return Err(Problem::new(
-                format!("{} may mean two things", show(name)),
-                "a word of its own, and a group of the route",
+                format!("{} is ambiguous", show(name)),
+                "a built-in name, and a capture group of the route",
             )
             .at(offset + open..offset + open + close + 1)
             .help(format!("give the group another name: `(?<{name}2>…)`")));
@@ -95,7 +95,7 @@ pub fn template(text: &str, words: &[&str], captures: &[&str]) -> Result<Templat
 }
 
 fn unknown(name: &str, known: &[&str], captures: &[&str]) -> Problem {
-    let problem = Problem::new(format!("nothing is called {} here", show(name)), "not known");
+    let problem = Problem::new(format!("{} is not defined here", show(name)), "unknown");
     if name.bytes().all(|byte| byte.is_ascii_digit()) && !name.is_empty() {
         return problem.help("groups are used by name: write `(?<name>…)` in the route and `{name}` here");
     }

@@ -42,7 +42,7 @@ pub fn size(text: &str) -> Result<Option<u64>, Problem> {
         None => match guess(text, &SIZES, long_size) {
             Some(0) => return Err(no_limit(text)),
             Some(meant) => format!("write `{:?}`", show_size(Some(meant))),
-            None => "write for example `\"512k\"` or `\"1g\"`, or `\"none\"` to lift the limit".into(),
+            None => "write for example `\"512k\"` or `\"1g\"`, or `\"none\"` for no limit".into(),
         },
     };
     let problem = Problem::new(format!("{} is not a size", show(text)), "a number with a unit, no spaces");
@@ -83,7 +83,8 @@ pub fn rate(text: &str) -> Result<Rate, Problem> {
     });
     let problem = |label: &str| Problem::new(format!("{} is not a rate", show(text)), label);
     match count {
-        Some((0, _)) => Err(problem("nothing would pass").help("for that write `answer = 403` in a route")),
+        Some((0, _)) => Err(problem("every request would be refused")
+            .help("to refuse all requests write `answer = 403` in a route")),
         Some((requests, unit)) if requests <= 1_000_000 => Ok(Rate { requests, unit }),
         Some(_) => Err(problem("at most a million")),
         None => {
@@ -141,7 +142,7 @@ pub fn show_size(size: Option<u64>) -> String {
 
 fn no_limit(text: &str) -> Problem {
     Problem::new(format!("{} would refuse every body", show(text)), "nothing fits in this")
-        .help("write `\"none\"` to lift the limit")
+        .help("write `\"none\"` for no limit")
 }
 
 fn milliseconds(mut left: u64) -> String {

@@ -27,7 +27,7 @@ impl std::fmt::Display for UnknownKey {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         let word = show(&self.word);
         if let Some(instead) = instead_of_nginx(&self.word) {
-            return write!(f, "{word} is a word of nginx: write {instead}");
+            return write!(f, "{word} is a directive of nginx: write {instead}");
         }
         if tree::tables().iter().any(|place| place.keys.later.contains(&self.word.as_str())) {
             return write!(f, "{word} is not available in this version");

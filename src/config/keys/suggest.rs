@@ -20,8 +20,8 @@ const NGINX: [(&str, &str); 29] = [
     ("limit_req_zone", "`key` and `rate` in `[limit.NAME]`"),
     ("location", "`\"/path\" = { … }` in `[site.routes]`"),
     ("max_conns", "`max_requests`"),
-    ("max_fails", "nothing: a worker that fails is probed and used again as soon as it answers"),
-    ("fail_timeout", "nothing: a worker that fails is probed and used again as soon as it answers"),
+    ("max_fails", "nothing: a failed server is checked and used again as soon as it responds"),
+    ("fail_timeout", "nothing: a failed server is checked and used again as soon as it responds"),
     ("pid", "`pid_file` in `[server]`"),
     ("proxy_connect_timeout", "`connect_timeout` in `[upstream.NAME]`"),
     ("proxy_pass", "`proxy = \"NAME\"` in a route, with the servers in `[upstream.NAME]`"),
@@ -71,7 +71,7 @@ pub fn instead_of_nginx(word: &str) -> Option<&'static str> {
 pub fn unknown_key(key: &str, keys: &Keys) -> Problem {
     let title = format!("unknown key {} in {}", show(key), keys.title);
     if let Some(instead) = instead_of_nginx(key) {
-        return Problem::new(title, "a word of nginx").help(format!("write {instead}"));
+        return Problem::new(title, "a directive of nginx").help(format!("write {instead}"));
     }
     let elsewhere: Vec<&str> = tree::tables()
         .iter()
@@ -84,16 +84,14 @@ pub fn unknown_key(key: &str, keys: &Keys) -> Problem {
     let near = closest(key, names.iter().chain(keys.later).copied());
     let elsewhere = format!("`{key}` is a key of {}", elsewhere.join(" and of "));
     match (near, somewhere) {
-        (Some(near), false) => Problem::new(title, "not known").help(format!("did you mean `{near}`?")),
+        (Some(near), false) => Problem::new(title, "unknown").help(format!("did you mean `{near}`?")),
         (Some(near), true) => {
             Problem::new(title, "not here").help(format!("did you mean `{near}`? {elsewhere}"))
         }
         (None, true) => Problem::new(title, "not here").help(elsewhere),
-        (None, false) => Problem::new(title, "not known").help(format!(
-            "the keys of {} are {}",
-            keys.title,
-            all_of(&names)
-        )),
+        (None, false) => {
+            Problem::new(title, "unknown").help(format!("the keys of {} are {}", keys.title, all_of(&names)))
+        }
     }
 }
 

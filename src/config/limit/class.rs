@@ -41,7 +41,7 @@ pub const KIND: Of<Class> =
 static KEYS: Keys = Keys {
     title: "`only` or `except` of `[limit.NAME]`",
     place: "[limit.api]\nkey = \"address\"\nrate = \"8r/s\"\nonly = { … }",
-    about: "Requests by who sends them.",
+    about: "Requests by client address, User-Agent and method.",
     groups: &[&[&NETWORKS, &USER_AGENTS, &METHODS]],
     later: &[],
 };
@@ -50,7 +50,7 @@ static NETWORKS: Optional<Of<Networks>> = Key {
     name: "networks",
     kind: Of { shape: networks::shape, read: networks::read, show: |networks| strings(networks.written()) },
     default: Unset("any"),
-    about: "Networks that the client's address is in.",
+    about: "Networks that contain the address of the client.",
     example: "networks = [\"10.0.0.0/8\"]",
 };
 
@@ -62,7 +62,7 @@ static USER_AGENTS: Optional<Of<UserAgents>> = Key {
         show: |agents| strings(&agents.written),
     },
     default: Unset("any"),
-    about: "User-Agent headers, one of which must fit. `\"~ ^$\"` is a request without the header.",
+    about: "Patterns of User-Agent, one of which must match. `\"~ ^$\"` is a request without the header.",
     example: "user_agents = [\"~* bot|crawler\"]",
 };
 
@@ -88,7 +88,7 @@ pub fn pairs(class: &Class) -> Pairs {
 fn class(value: Value<'_>) -> Option<Class> {
     let mut table = value.table(&KEYS)?;
     if KEYS.iter().all(|key| !table.has(key)) && table.unknown().next().is_none() {
-        let problem = Problem::new(format!("`{}` says nothing", value.name), "empty");
+        let problem = Problem::new(format!("`{}` has no conditions", value.name), "empty");
         value.error(
             problem.help(format!("write for example `{} = {{ {} }}`", value.name, USER_AGENTS.example)),
         );
@@ -105,7 +105,7 @@ fn class(value: Value<'_>) -> Option<Class> {
 fn user_agents(value: Value<'_>) -> Option<UserAgents> {
     let items = value.list()?;
     if items.is_empty() {
-        let problem = Problem::new("`user_agents` names none", "empty");
+        let problem = Problem::new("`user_agents` lists no pattern", "empty");
         value.error(problem.help(format!("write for example `{}`", value.example())));
         return None;
     }
@@ -130,7 +130,7 @@ fn user_agent(text: &str, regexes: &Regexes) -> Result<String, Problem> {
         (Some(source), _) => format!("(?i:{})", regex(source, true)?),
         (None, Some(source)) => format!("(?:{})", regex(source, false)?),
         (None, None) if text.trim().is_empty() => {
-            let problem = Problem::new("an empty word is in every `User-Agent`", "says nothing");
+            let problem = Problem::new("an empty word matches every `User-Agent`", "matches everything");
             return Err(problem.help("for requests that send none write `\"~ ^$\"`"));
         }
         (None, None) => format!("(?i:{})", regex::escape(text)),

@@ -65,18 +65,18 @@ pub struct Table<'a> {
     /// Place of the table: its header, or its braces.
     pub span: Span,
     keys: &'static Keys,
-    left: Vec<(FileKey<'a>, Value<'a>)>,
+    remaining: Vec<(FileKey<'a>, Value<'a>)>,
 }
 
 impl<'a> Table<'a> {
     /// A table that may hold `keys`.
     pub fn new(context: &'a Context<'a>, table: &'a DeTable<'a>, span: Span, keys: &'static Keys) -> Self {
-        Self { context, span, keys, left: entries(context, table, "") }
+        Self { context, span, keys, remaining: entries(context, table, "") }
     }
 
     /// A table that is absent from the file: so is every key.
     pub fn absent(context: &'a Context<'a>, keys: &'static Keys) -> Self {
-        Self { context, span: 0..0, keys, left: Vec::new() }
+        Self { context, span: 0..0, keys, remaining: Vec::new() }
     }
 
     /// Takes the value of a key out of the table.
@@ -91,8 +91,8 @@ impl<'a> Table<'a> {
             key.name(),
             self.keys.title
         );
-        let place = self.left.iter().position(|(left, _)| left.text == key.name())?;
-        Some(self.left.remove(place).1.like(key.example_value()))
+        let place = self.remaining.iter().position(|(taken, _)| taken.text == key.name())?;
+        Some(self.remaining.remove(place).1.with_example(key.example_value()))
     }
 
     /// Reads a key that has a default.
@@ -115,16 +115,16 @@ impl<'a> Table<'a> {
         K: Reads,
         Key<K, D>: Described,
     {
-        self.demand(key).and_then(|value| key.kind.read(value))
+        self.take_required(key).and_then(|value| key.kind.read(value))
     }
 
     /// Takes the value of a key that must be present, and notes an error when it is not.
-    pub fn demand(&mut self, key: &'static dyn Described) -> Option<Value<'a>> {
+    pub fn take_required(&mut self, key: &'static dyn Described) -> Option<Value<'a>> {
         let value = self.take(key);
         // A misspelt key is reported by `finish`; a second error would confuse.
         if value.is_none() && self.unknown().next().is_none() {
             let name = key.name();
-            let problem = Problem::new(format!("{} needs `{name}`", self.keys.title), "not in here");
+            let problem = Problem::new(format!("{} needs `{name}`", self.keys.title), "missing here");
             let help = format!("add `{name} = {}`", key.example_value());
             self.context.error(self.span.clone(), problem.help(help));
         }
@@ -133,7 +133,7 @@ impl<'a> Table<'a> {
 
     /// Place of a key in the file, if it has not been taken.
     pub fn place_of(&self, key: &dyn Described) -> Option<FileKey<'a>> {
-        self.left.iter().map(|(left, _)| *left).find(|left| left.text == key.name())
+        self.remaining.iter().map(|(key, _)| *key).find(|present| present.text == key.name())
     }
 
     /// Whether a key is present and has not been taken.
@@ -142,26 +142,26 @@ impl<'a> Table<'a> {
     }
 
     /// The given keys that are present and have not been taken, in the order of the file.
-    pub fn which(&self, keys: &[&'static dyn Described]) -> Vec<FileKey<'a>> {
-        let listed = |left: &FileKey<'_>| keys.iter().any(|key| key.name() == left.text);
-        self.left.iter().map(|(left, _)| *left).filter(listed).collect()
+    pub fn present(&self, keys: &[&'static dyn Described]) -> Vec<FileKey<'a>> {
+        let listed = |present: &FileKey<'_>| keys.iter().any(|key| key.name() == present.text);
+        self.remaining.iter().map(|(key, _)| *key).filter(listed).collect()
     }
 
     /// Keys unknown both to this version and to the documented later ones.
     pub fn unknown(&self) -> impl Iterator<Item = &FileKey<'a>> {
         let known = |text| self.keys.find(text).is_some() || self.keys.later.contains(&text);
-        self.left.iter().map(|(key, _)| key).filter(move |key| !known(key.text))
+        self.remaining.iter().map(|(key, _)| key).filter(move |key| !known(key.text))
     }
 
     /// Notes every key that has not been taken.
     pub fn finish(self) {
-        for (key, _) in &self.left {
+        for (key, _) in &self.remaining {
             key.error(if self.keys.later.contains(&key.text) {
                 Problem::new(
                     format!("`{}` is not available in this version", key.text),
-                    "planned, not built yet",
+                    "planned, not implemented yet",
                 )
-                .help("take it out")
+                .help("remove it")
             } else {
                 unknown_key(key.text, self.keys)
             });

@@ -26,7 +26,7 @@ use super::{
     upstream::UpstreamTable,
 };
 
-use action::Sight;
+use action::ActionScope;
 use proxy::Modifiers;
 
 pub use action::Action;
@@ -89,7 +89,7 @@ pub enum Buffering {
 pub static KEYS: Keys = Keys {
     title: "a route",
     place: "[site.routes]\n\"/\" = { … }",
-    about: "What is done with the requests for a path: exactly one of `proxy`, `files`, `redirect` and `answer`, with \
+    about: "Handling of the requests for a path: exactly one of `proxy`, `files`, `redirect` and `answer`, with \
             modifiers.",
     groups: &[
         proxy::KEYS,
@@ -124,8 +124,8 @@ static HEADERS: Optional<Of<Headers>> = Key {
     name: "headers",
     kind: headers::KIND,
     default: Unset("those of the site"),
-    about: "Headers that are set on the responses, errors too, beside those of the site, of which they replace those of the \
-            same name.",
+    about: "Headers that are set on the responses, errors included. They are added to those of the site, and replace \
+            those of the same name.",
     example: "headers = { X-Frame-Options = \"DENY\" }",
 };
 
@@ -133,9 +133,9 @@ static BUFFER: Defaulted<Words<Buffering>> = Key {
     name: "buffer",
     kind: Words(&[("off", Buffering::Off), ("memory", Buffering::Memory), ("disk", Buffering::Disk)]),
     default: Is(Buffering::default),
-    about: "What of a request body must be there before a server is asked: nothing, up to 1 MiB in memory, or all of it, in \
-            memory up to 256 KiB and then in a temporary file. With `\"disk\"` a slow client keeps no server waiting (nginx's \
-            `proxy_request_buffering`).",
+    about: "Buffering of request bodies before a server is selected: none, up to 1 MiB in memory, or the whole body, \
+            in memory up to 256 KiB and then in a temporary file. With `\"disk\"` a slow client occupies no server \
+            (nginx's `proxy_request_buffering`).",
     example: "buffer = \"disk\"",
 };
 
@@ -145,7 +145,7 @@ static MAX_BODY: Optional<Of<Option<u64>>> = Key {
     name: "max_body",
     kind: SIZE,
     default: Unset("that of the site"),
-    about: "Largest request body; a larger one gets 413.",
+    about: "Largest request body in bytes. A larger one gets 413.",
     example: "max_body = \"none\"",
 };
 
@@ -153,15 +153,15 @@ static LIMIT_RATE: Optional<Of<Option<u64>>> = Key {
     name: "limit_rate",
     kind: SIZE,
     default: Unset("no limit"),
-    about: "Bytes per second of each response. X-Accel-Limit-Rate of the application goes before it.",
+    about: "Bytes per second of each response. X-Accel-Limit-Rate of the application takes precedence.",
     example: "files = \"/data\", limit_rate = \"5m\"",
 };
 
 static LIMIT_RATE_AFTER: Optional<Of<Option<u64>>> = Key {
     name: "limit_rate_after",
     kind: SIZE,
-    default: Unset("`limit_rate` holds from the first byte"),
-    about: "Bytes of a response that are sent at full rate before `limit_rate` holds.",
+    default: Unset("`limit_rate` applies from the first byte"),
+    about: "Bytes of a response that are sent at full rate before `limit_rate` applies.",
     example: "files = \"/data\", limit_rate = \"5m\", limit_rate_after = \"100m\"",
 };
 
@@ -169,7 +169,7 @@ static LIMIT: Optional<Shaped> = Key {
     name: "limit",
     kind: Shaped(limit::names_shape),
     default: Unset("`limits` of the site"),
-    about: "Names of `[limit.NAME]` that requests must pass, in place of the site's; `\"none\"` lifts them.",
+    about: "Names of `[limit.NAME]` that apply to requests, in place of those of the site. `\"none\"` removes them.",
     example: "limit = [\"api\"]",
 };
 
@@ -216,7 +216,7 @@ pub fn read(
 ) -> Option<RouteSettings> {
     let mut table = table(key, value)?;
     let captures = pattern.as_ref().map(pattern::captures);
-    let action = action::read(&mut table, key, &Sight { captures: captures.as_deref(), upstreams });
+    let action = action::read(&mut table, key, &ActionScope { captures: captures.as_deref(), upstreams });
     let internal = table.read(&INTERNAL);
     let expires = table.optional(&EXPIRES);
     let own_headers = table.optional(&HEADERS).unwrap_or_default();
@@ -280,7 +280,7 @@ pub fn pairs(route: &RouteSettings) -> Pairs {
 fn table<'a>(key: FileKey<'a>, value: Value<'a>) -> Option<Table<'a>> {
     match value.as_table() {
         Some(table) => Some(Table::new(value.context, table, value.span(), &KEYS)),
-        None => value.wanted("a table", &example(key, value)),
+        None => value.expected("a table", &example(key, value)),
     }
 }
 
@@ -320,7 +320,7 @@ fn methods(value: Value<'_>) -> Option<Vec<Method>> {
     if items.is_empty() {
         let problem = Problem::new("`methods` allows none", "empty");
         value.error(
-            problem.help(format!("write for example `{}`, or take it out to allow all", value.example())),
+            problem.help(format!("write for example `{}`, or remove it to allow all", value.example())),
         );
     }
     let mut methods = Vec::new();

@@ -57,7 +57,7 @@ static MAX_CONCURRENT_STREAMS: Defaulted<Integer> = Key {
     name: "max_concurrent_streams",
     kind: Integer(1, 10_000),
     default: Is(|| 100),
-    about: "Requests at once on one connection. Browsers expect 100.",
+    about: "Most concurrent requests on one connection. Browsers expect 100.",
     example: "max_concurrent_streams = 200",
 };
 
@@ -65,8 +65,8 @@ static STREAM_WINDOW: Defaulted<Bytes> = Key {
     name: "stream_window",
     kind: WINDOW,
     default: Is(|| 8 << 20),
-    about: "Bytes of one request body that may be on their way. Raise it for fast uploads over long distances: rate \
-            times round-trip time.",
+    about: "Flow-control window of one request body in bytes. Raise it for fast uploads over long distances, to the \
+            rate times the round-trip time.",
     example: "stream_window = \"16m\"",
 };
 
@@ -74,7 +74,7 @@ static CONNECTION_WINDOW: Defaulted<Bytes> = Key {
     name: "connection_window",
     kind: WINDOW,
     default: Is(|| 16 << 20),
-    about: "Bytes of all request bodies of one connection that may be on their way.",
+    about: "Flow-control window of all request bodies of one connection in bytes.",
     example: "connection_window = \"32m\"",
 };
 
@@ -82,7 +82,7 @@ static MAX_HEADER_LIST: Defaulted<Bytes> = Key {
     name: "max_header_list",
     kind: Bytes(1 << 10, 1 << 20),
     default: Is(|| 64 << 10),
-    about: "Bytes of the headers of a request, each counted with 32 more (RFC 9113 §6.5.2). A larger one gets 431.",
+    about: "Largest headers of a request in bytes, each counted with 32 more (RFC 9113 §6.5.2). Larger ones get 431.",
     example: "max_header_list = \"128k\"",
 };
 
@@ -90,7 +90,7 @@ static MAX_RESETS: Defaulted<Integer> = Key {
     name: "max_resets",
     kind: Integer(1, u32::MAX),
     default: Is(|| 200),
-    about: "Streams that a client may reset in ten seconds (rapid reset, CVE-2023-44487).",
+    about: "Most streams that a client resets in ten seconds (rapid reset, CVE-2023-44487).",
     example: "max_resets = 500",
 };
 
@@ -98,7 +98,7 @@ static MAX_PINGS: Defaulted<Integer> = Key {
     name: "max_pings",
     kind: Integer(1, u32::MAX),
     default: Is(|| 50),
-    about: "PING frames in ten seconds.",
+    about: "Most PING frames in ten seconds.",
     example: "max_pings = 100",
 };
 
@@ -106,7 +106,7 @@ static MAX_SETTINGS: Defaulted<Integer> = Key {
     name: "max_settings",
     kind: Integer(1, u32::MAX),
     default: Is(|| 20),
-    about: "SETTINGS frames in ten seconds.",
+    about: "Most SETTINGS frames in ten seconds.",
     example: "max_settings = 50",
 };
 
@@ -114,7 +114,7 @@ static MAX_EMPTY_FRAMES: Defaulted<Integer> = Key {
     name: "max_empty_frames",
     kind: Integer(1, u32::MAX),
     default: Is(|| 200),
-    about: "Frames without content, and PRIORITY frames, in ten seconds.",
+    about: "Most frames without content, and PRIORITY frames, in ten seconds.",
     example: "max_empty_frames = 500",
 };
 

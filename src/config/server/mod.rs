@@ -85,8 +85,8 @@ static GRACE: Defaulted<Of<Duration>> = Key {
     name: "grace",
     kind: DURATION,
     default: Is(|| Duration::from_secs(30)),
-    about: "Time that a shutdown waits for requests in progress and for tunnels. What is not done by then is cut \
-            off. Raise it where long downloads should survive a restart of the proxy.",
+    about: "Time that a shutdown waits for requests in progress and for tunnels. Connections that are still open \
+            then are closed. Raise it to let long downloads finish when the proxy is restarted.",
     example: "grace = \"5m\"",
 };
 
@@ -136,8 +136,8 @@ static KEEPALIVE_TIMEOUT: Defaulted<Of<Duration>> = Key {
     name: "keepalive_timeout",
     kind: DURATION,
     default: Is(|| Duration::from_secs(75)),
-    about: "Time that an idle client connection is kept for its next request. `\"0s\"` closes each connection \
-            after one response. Behind a proxy, make it longer than the idle time of that proxy.",
+    about: "Time that an idle client connection is kept open for its next request. `\"0s\"` closes each connection \
+            after one response. Behind another proxy, make it longer than the idle timeout of that proxy.",
     example: "keepalive_timeout = \"2m\"",
 };
 
@@ -145,8 +145,8 @@ static MAX_CONNECTIONS: Defaulted<Integer> = Key {
     name: "max_connections",
     kind: Integer(1, u32::MAX),
     default: Is(|| 16_384),
-    about: "Client connections at once, over all listeners. Further ones wait in the listen queue. The limit of open \
-            files (`LimitNOFILE` in systemd) must allow them. A change takes effect at a restart.",
+    about: "Most client connections at once, over all listeners. Further ones wait in the listen queue. The limit of \
+            open files (`LimitNOFILE` in systemd) must allow them. A change takes effect at a restart.",
     example: "max_connections = 50000",
 };
 
@@ -154,8 +154,8 @@ static MAX_CONNECTIONS_PER_ADDRESS: Optional<Integer> = Key {
     name: "max_connections_per_address",
     kind: Integer(1, u32::MAX),
     default: Unset("no limit"),
-    about: "Client connections at once from one address (from one /64 of IPv6). Further ones are closed at once. \
-            Peers that the listener trusts are exempt.",
+    about: "Most client connections at once from one address (from one /64 of IPv6). Further ones are closed at \
+            once. Peers that the listener trusts are exempt.",
     example: "max_connections_per_address = 500",
 };
 
@@ -163,8 +163,8 @@ static MAX_MEMORY: Optional<Of<u64>> = Key {
     name: "max_memory",
     kind: Of { shape: || SIZE.shape(), read: max_memory, show: |bytes| quote(&show_size(Some(*bytes))) },
     default: Unset("no limit"),
-    about: "Resident memory past which new requests get 503; those in progress go on. At least `\"64m\"`. Set it below \
-            what the machine or the container allows.",
+    about: "Resident memory above which new requests get 503. Requests in progress continue. At least `\"64m\"`. Set \
+            it below what the machine or the container allows.",
     example: "max_memory = \"4g\"",
 };
 
@@ -176,7 +176,7 @@ static RESOLVER: Optional<Of<Vec<SocketAddr>>> = Key {
         show: |servers| strings(servers.iter().map(ToString::to_string)),
     },
     default: Unset("those of the system"),
-    about: "DNS servers that host names of upstream servers are looked up at. The port is 53 unless it is given.",
+    about: "DNS servers that resolve the host names of upstream servers. The default port is 53.",
     example: "resolver = \"127.0.0.1:53\"",
 };
 
@@ -250,7 +250,7 @@ const LEAST_MEMORY: u64 = 64 << 20;
 fn max_memory(value: Value<'_>) -> Option<u64> {
     let bytes = value.size()??;
     if bytes < LEAST_MEMORY {
-        let problem = Problem::new("`max_memory` is too little to serve with", "must be `64m` or more");
+        let problem = Problem::new("`max_memory` is too small", "must be `64m` or more");
         value.error(problem.help("write for example `max_memory = \"1g\"`"));
         return None;
     }

@@ -74,7 +74,7 @@ fn balance(value: Value<'_>) -> Option<Balance> {
 
 fn hash_key(text: &str) -> Result<HashKey, Problem> {
     let unknown = |label: &str| {
-        Problem::new(format!("{} is nothing that a request could be told by", show(text)), label)
+        Problem::new(format!("{} is not a key of requests", show(text)), label)
             .help("write `hash:address`, `hash:cookie:NAME` or `hash:header:NAME`")
     };
     match text.split_once(':') {
@@ -84,6 +84,6 @@ fn hash_key(text: &str) -> Result<HashKey, Problem> {
             Err(_) => Err(unknown("not the name of a cookie")),
         },
         Some(("header", name)) => headers::name(name).map(HashKey::Header),
-        _ => Err(unknown("not known")),
+        _ => Err(unknown("unknown")),
     }
 }

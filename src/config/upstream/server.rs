@@ -60,7 +60,8 @@ static ADDRESS: Required<kind::Text<ServerAddress>> = Key {
     name: "address",
     kind: kind::Text { form: SERVER, parse: address::server, show: ToString::to_string },
     default: Needed,
-    about: "Where it listens. A host name is looked up again when its records are due; each of its addresses is a server.",
+    about: "Address of the server. A host name is resolved again when its DNS records expire. Each of its addresses \
+            is a server.",
     example: "address = \"unix:/run/galaxy/gunicorn.sock\"",
 };
 
@@ -68,7 +69,7 @@ static WEIGHT: Defaulted<Integer> = Key {
     name: "weight",
     kind: Integer(1, 1000),
     default: Is(|| 1),
-    about: "Its share of the requests, beside those of the others.",
+    about: "Share of the requests, in proportion to the weights of the other servers.",
     example: "address = \"worker1:8080\", weight = 2",
 };
 
@@ -76,7 +77,8 @@ static BACKUP: Defaulted<Of<bool>> = Key {
     name: "backup",
     kind: BOOLEAN,
     default: Is(|| false),
-    about: "The server is used only while no other can be connected to. At least one must not be a backup.",
+    about: "The server gets requests only while no other server can be connected to. At least one server must not be \
+            a backup.",
     example: "address = \"worker1:8080\" }, { address = \"worker2:8080\", backup = true",
 };
 
@@ -85,7 +87,7 @@ static MAX_REQUESTS: Optional<Integer> = Key {
     name: "max_requests",
     kind: Integer(1, u32::MAX),
     default: Unset("`max_requests` of the upstream"),
-    about: "Requests in progress on this server, at most.",
+    about: "Most requests in progress on this server.",
     example: "address = \"worker1:8080\", max_requests = 4",
 };
 
@@ -103,7 +105,8 @@ pub fn shape() -> Shape {
 pub fn servers(value: Value<'_>, max_requests: Option<usize>) -> Option<Vec<UpstreamServer>> {
     let items = value.list()?;
     if items.is_empty() {
-        let problem = Problem::new("an upstream without servers", "every request waits here");
+        let problem =
+            Problem::new("an upstream without servers", "requests wait until a reload adds servers");
         value.context.warn(value.span(), problem.help(format!("write for example `{}`", value.example())));
     }
     let mut servers: Vec<(UpstreamServer, Span)> = Vec::new();
@@ -115,7 +118,7 @@ pub fn servers(value: Value<'_>, max_requests: Option<usize>) -> Option<Vec<Upst
         };
         match servers.iter().find(|(other, _)| other.address == server.address) {
             Some((_, first)) => item.error(
-                Problem::new(format!("the server `{}` stands here twice", server.address), "again here")
+                Problem::new(format!("the server `{}` is listed twice", server.address), "again here")
                     .also(first.clone(), "first here")
                     .help(format!(
                         "for a larger share write `{{ address = \"{}\", weight = 2 }}`",
@@ -127,8 +130,8 @@ pub fn servers(value: Value<'_>, max_requests: Option<usize>) -> Option<Vec<Upst
     }
     if whole && !servers.is_empty() && servers.iter().all(|(server, _)| server.backup) {
         value.error(
-            Problem::new("every server is a backup", "there is nothing they could stand in for")
-                .help("take `backup = true` from at least one of them"),
+            Problem::new("every server is a backup", "no server that they could replace")
+                .help("remove `backup = true` from at least one of them"),
         );
     }
     Some(servers.into_iter().map(|(server, _)| server).collect())
