@@ -43,8 +43,8 @@ impl ForwardedClaims {
     /// Reads the entries written by the first of `hops` trusted proxies, the nearest of which is the peer.
     pub(super) fn read(request: &RawHeaders, forwarded: &[Element], hops: usize) -> Self {
         let mut claims = Self::default();
-        let told = |name| pick(request, name, hops);
-        for value in told(&PROTO).into_iter().chain(SYNONYMS.iter().filter_map(told)) {
+        let entry = |name| pick(request, name, hops);
+        for value in entry(&PROTO).into_iter().chain(SYNONYMS.iter().filter_map(entry)) {
             let read = scheme(value);
             if read.is_none() {
                 warn_once(&UNKNOWN_SCHEME, || format!("a trusted peer names an unknown scheme: {value:?}"));
@@ -55,9 +55,9 @@ impl ForwardedClaims {
         claims.port = pick(request, &PORT, hops).and_then(port);
 
         // A later proxy may give what the one that saw the client left out.
-        let ours = &forwarded[forwarded.len().saturating_sub(hops)..];
-        let https = ours.iter().find_map(|element| element.https);
-        let host = ours.iter().find_map(|element| element.host.as_ref());
+        let trusted = &forwarded[forwarded.len().saturating_sub(hops)..];
+        let https = trusted.iter().find_map(|element| element.https);
+        let host = trusted.iter().find_map(|element| element.host.as_ref());
         let differs = claims.https.is_some() && https.is_some() && claims.https != https
             || host.is_some_and(|host| claims.host.as_ref().is_some_and(|other| other != host));
         if differs {
@@ -65,7 +65,7 @@ impl ForwardedClaims {
         }
         claims.https = claims.https.or(https);
         claims.host = claims.host.or_else(|| host.cloned());
-        let contradicts = |name| told(name).is_some_and(|value| scheme(value) != claims.https);
+        let contradicts = |name| entry(name).is_some_and(|value| scheme(value) != claims.https);
         claims.is_contradicted = SYNONYMS.iter().any(contradicts);
         claims
     }

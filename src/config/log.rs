@@ -191,7 +191,7 @@ fn access(value: Value<'_>) -> Option<Option<AccessLog>> {
 }
 
 fn access_format(value: Value<'_>) -> Option<AccessFormat> {
-    // A custom template is documented for a later version; its braces tell it from a mistyped word.
+    // A custom template is documented for a later version; its braces distinguish it from a mistyped word.
     match value.as_str() {
         Some(template) if template.contains('{') => value.choice(&ACCESS_FORMATS, &[template]),
         _ => value.choice(&ACCESS_FORMATS, &["timing"]),

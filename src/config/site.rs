@@ -176,11 +176,11 @@ pub fn read(
     authority: &Acme,
 ) -> Option<SiteSettings> {
     let mut table = value.table(&KEYS)?;
-    let slip = table.unknown().next().is_some();
+    let has_unknown_key = table.unknown().next().is_some();
     let names = match table.take(&HOST) {
         Some(value) => hosts.read(value)?,
         None => {
-            hosts.take_default(value, slip);
+            hosts.take_default(value, has_unknown_key);
             Vec::new()
         }
     };
@@ -199,7 +199,7 @@ pub fn read(
     let redirect_https = table.read(&REDIRECT_HTTPS);
     let routes = match table.take(&ROUTES) {
         Some(value) => routes(value, &inherited, upstreams, limits),
-        None if slip => Vec::new(),
+        None if has_unknown_key => Vec::new(),
         None => {
             let problem = Problem::new("a site without routes serves nothing", "needs `[site.routes]`");
             value.error(problem.help("add below it:\n[site.routes]\n\"/\" = { proxy = \"galaxy\" }"));
@@ -282,10 +282,10 @@ impl Hosts {
         Some(names)
     }
 
-    fn take_default(&mut self, site: Value<'_>, slip: bool) {
+    fn take_default(&mut self, site: Value<'_>, has_unknown_key: bool) {
         match &self.default {
             // The misspelt key may have been `host`.
-            _ if slip => {}
+            _ if has_unknown_key => {}
             Some(first) => site.error(
                 Problem::new("two sites without `host`", "also for every name that no other site has")
                     .also(first.clone(), "the default site")

@@ -84,7 +84,7 @@ fn content(kind: &str, text: &str) -> http::Result<Response<Full<Bytes>>> {
 
 /// Reads `?s=2.5`; the default is a tenth of a second.
 fn seconds(query: Option<&str>) -> f64 {
-    let said =
+    let seconds =
         query.and_then(|query| query.strip_prefix("s=")).and_then(|seconds| seconds.parse::<f64>().ok());
-    said.filter(|seconds| seconds.is_finite()).unwrap_or(0.1).clamp(0.0, SLOWEST)
+    seconds.filter(|seconds| seconds.is_finite()).unwrap_or(0.1).clamp(0.0, SLOWEST)
 }

@@ -70,13 +70,13 @@ pub fn other_readings(raw: &[u8], normalized: &str) -> Vec<String> {
         return Vec::new();
     }
     let either = [true, false];
-    let ways = either.into_iter().flat_map(|decodes_slash| {
-        [Dots::Kept, Dots::Literal, Dots::Encoded]
-            .into_iter()
-            .flat_map(move |dots| either.map(|merges_slashes| Way { decodes_slash, dots, merges_slashes }))
+    let variants = either.into_iter().flat_map(|decodes_slash| {
+        [Dots::Kept, Dots::Literal, Dots::Encoded].into_iter().flat_map(move |dots| {
+            either.map(|merges_slashes| PathProcessing { decodes_slash, dots, merges_slashes })
+        })
     });
     let mut readings = Vec::new();
-    for reading in ways.map(|way| way.read(raw)) {
+    for reading in variants.map(|variant| variant.apply(raw)) {
         if !readings.contains(&reading) && reading != normalized {
             readings.push(reading);
         }
@@ -84,9 +84,9 @@ pub fn other_readings(raw: &[u8], normalized: &str) -> Vec<String> {
     readings
 }
 
-/// Way in which a server reads a path.
+/// Variant of path processing in servers.
 #[derive(Clone, Copy)]
-struct Way {
+struct PathProcessing {
     /// Whether `%2F` separates segments as `/` does.
     decodes_slash: bool,
     dots: Dots,
@@ -104,16 +104,16 @@ enum Dots {
     Encoded,
 }
 
-impl Way {
-    fn read(self, raw: &[u8]) -> String {
+impl PathProcessing {
+    fn apply(self, raw: &[u8]) -> String {
         let separated = if self.decodes_slash { separate(raw) } else { Cow::Borrowed(raw) };
         let mut segments: Vec<Cow<'_, str>> = Vec::new();
         let mut is_directory = false;
         for segment in separated.split(|byte| *byte == b'/').skip(1) {
             let decoded = if self.decodes_slash { decode(segment) } else { decode_but_slashes(segment) };
-            let told = if self.dots == Dots::Literal { segment } else { decoded.as_bytes() };
+            let compared = if self.dots == Dots::Literal { segment } else { decoded.as_bytes() };
             is_directory = false;
-            match told {
+            match compared {
                 b"" if self.merges_slashes => is_directory = true,
                 b"." if self.dots != Dots::Kept => is_directory = true,
                 b".." if self.dots != Dots::Kept => {

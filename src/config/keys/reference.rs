@@ -7,9 +7,9 @@ const INTRODUCTION: &str = "\
 
 # Keys of the configuration
 
-Every table of the file (TOML 1.0), and every key in it. `bowshock help KEY` tells the same in a terminal, `bowshock print`
-writes a configuration with all defaults, and editors get it from the JSON Schema that `bowshock schema` prints.
-An unknown key is an error, never ignored.
+Every table of the file (TOML 1.0), and every key in it. `bowshock help KEY` prints the same in a terminal, `bowshock print`
+the effective configuration with all defaults, and `bowshock schema` a JSON Schema for editors. An unknown key is an error,
+never ignored.
 ";
 
 /// Columns of a line, as in the other pages.

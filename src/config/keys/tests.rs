@@ -44,7 +44,7 @@ fn every_key() -> impl Iterator<Item = (&'static Keys, &'static dyn Described)> 
     tree::tables().into_iter().flat_map(|place| place.keys.iter().map(move |key| (place.keys, key)))
 }
 
-/// Also fails for a key that is described but never read, because the reader of its table does not know it then.
+/// Also fails for a key that is described but never read, as it is then reported as unknown.
 #[test]
 fn every_example_is_a_good_configuration() {
     let mut wrong = String::new();

@@ -85,7 +85,7 @@ impl Metrics {
         self.upstreams.retry(upstream, reason);
     }
 
-    /// Removes the counters of servers that `is_present` does not know.
+    /// Removes the counters of servers that are not present.
     pub(crate) fn retain_servers(&self, is_present: impl Fn(&str, &str) -> bool) {
         self.upstreams.retain_servers(is_present);
     }

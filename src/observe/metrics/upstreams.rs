@@ -149,7 +149,7 @@ impl UpstreamFamilies {
         }
     }
 
-    /// Removes the series of servers that `is_present` does not know: their names would add up over the months.
+    /// Removes the series of servers that are not present: they would accumulate over the months.
     pub(super) fn retain_servers(&self, is_present: impl Fn(&str, &str) -> bool) {
         retain(&self.responses, &["upstream", "server", "code"], &is_present);
         retain(&self.response_time, &["upstream", "server"], &is_present);
