@@ -356,7 +356,7 @@ async fn requests_in_progress_count_on_over_a_reload() {
 async fn check_and_print_show_limits() {
     let app = app().await;
     let proxy = limited(FIVE, "\"api\"", &app).start().await;
-    assert!(proxy.succeed("check").contains("is good"));
+    assert!(proxy.succeed("check").contains("is valid"));
     let printed = proxy.succeed("print");
     for line in ["[limit.api]", "rate = \"1r/h\"", "burst = 4", "limit = [\"api\"]"] {
         assert!(printed.contains(line), "{line} is missing in\n{printed}");

@@ -251,7 +251,7 @@ async fn no_signal_but_those_to_stop_ends_it() {
         assert!(Command::new("kill").args([real_time, &pid]).status().unwrap().success());
         proxy.get("/").await.expect(200);
     }
-    proxy.process().logged("SIGUSR2 has no meaning here").await;
+    proxy.process().logged("SIGUSR2 is ignored").await;
     proxy.signal(Signal::TERM);
     assert!(proxy.process().exited(SOON).await.success());
 }

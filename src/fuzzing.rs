@@ -1,4 +1,4 @@
-//! What cargo-fuzz calls with bytes of its own invention: must not panic, and must hold what is asserted.
+//! Targets for cargo-fuzz: must not panic on any input, and must hold their assertions.
 
 #![allow(clippy::expect_used, clippy::missing_panics_doc, reason = "a finding is a panic")]
 
@@ -21,7 +21,7 @@ use crate::{
     route::{PathMatch, normalize},
 };
 
-/// No path leads above the directory that it is looked for in.
+/// Asserts that no path leads out of its directory.
 pub fn path(bytes: &[u8]) {
     let Ok(text) = std::str::from_utf8(bytes) else { return };
     let Ok(path) = normalize(text) else { return };
@@ -41,7 +41,7 @@ pub fn path(bytes: &[u8]) {
     }
 }
 
-/// Parts are within the whole, and no byte is sent twice.
+/// Asserts that ranges are inside the file, and that no byte is sent twice.
 pub fn range(bytes: &[u8]) {
     let Some((size, value)) = bytes.split_first_chunk() else { return };
     let (size, value) = (u64::from_le_bytes(*size), text(value));
@@ -51,17 +51,18 @@ pub fn range(bytes: &[u8]) {
     assert!(spans.windows(2).all(|pair| pair[0].end() <= pair[1].start), "{spans:?}");
 }
 
-/// A list is read, or refused.
+/// Parses a list of archive members.
 pub fn archive_list(bytes: &[u8]) {
     archive::read_list(bytes);
 }
 
-/// A head that is taken is read the same again, however it comes, and nothing in it ends a line.
+/// Asserts that an accepted head is parsed the same again, however its bytes arrive, and that nothing in it contains
+/// a line end.
 pub fn request_head(bytes: &[u8]) {
     let Ok(Some((request, length))) = read_request(bytes, 0) else { return };
     assert!(length <= bytes.len());
     same(&request, request.head.headers.bytes());
-    // It may come in two parts, and more may come behind it.
+    // The head may arrive in two parts, with further bytes behind it.
     let cut = usize::from(bytes[length - 1].wrapping_add(bytes[length / 2])) % length;
     assert!(read_request(&bytes[..cut], 0).is_ok_and(|part| part.is_none()), "taken before its end");
     let (again, end) = read_request(bytes, cut).expect("taken before").expect("whole");
@@ -77,7 +78,7 @@ pub fn request_head(bytes: &[u8]) {
     assert_eq!(is_chunked, matches!(request.body, BodyFraming::Chunked(_)));
 }
 
-/// Whether a head is read from its own text as it was, and has no ends of lines, no zeros and no folds in its parts.
+/// Whether a head is parsed the same from its own text, and has no line ends, NUL bytes or folded lines in its parts.
 fn same(request: &Request, text: &[u8]) {
     let (again, length) = read_request(text, 0).expect("it was taken").expect("it is whole");
     assert_eq!(length, text.len());
@@ -95,7 +96,7 @@ fn same(request: &Request, text: &[u8]) {
     assert!(text.split(|byte| *byte == b'\n').all(|line| line.is_empty() || line.ends_with(b"\r")));
 }
 
-/// A PROXY header is taken from its first byte to its last, and not one more.
+/// Asserts that a PROXY header is consumed from its first byte to its last, and not one more.
 pub fn proxy_header(bytes: &[u8]) {
     let read = |bytes: &[u8]| {
         let mut rest = bytes;
@@ -123,7 +124,7 @@ pub fn proxy_header(bytes: &[u8]) {
     }
 }
 
-/// Who asks is the nearest address that nobody who is trusted has vouched for, and nobody else.
+/// Asserts that the client's address is the nearest one that is not trusted.
 pub fn forwarded(bytes: &[u8]) {
     let Some(([how, a, b, last], text)) = bytes.split_first_chunk() else { return };
     let networks: Vec<IpNet> =
@@ -149,7 +150,7 @@ pub fn forwarded(bytes: &[u8]) {
         request.append(name, value);
     }
     let client = Client::from_parts(peer, &trust, Arrival::default(), &RawHeaders::from(&request));
-    // Without X-Forwarded-For, Forwarded is walked in the same way.
+    // Without `X-Forwarded-For`, `Forwarded` is evaluated in the same way.
     if request.contains_key("x-forwarded-for") || !request.contains_key(header::FORWARDED) {
         assert_eq!(client.address, believed(peer, &trust, &request));
     }
@@ -167,7 +168,7 @@ pub fn forwarded(bytes: &[u8]) {
     assert_eq!(told.and_then(|told| told.parse().ok()), Some(client.address));
 }
 
-/// The same as slowly as it can be said: each word is taken while whoever gives it is trusted.
+/// Slow reference implementation: each entry is accepted while the one that wrote it is trusted.
 fn believed(peer: PeerAddress, trust: &Trust, request: &HeaderMap) -> IpAddr {
     let is_near = |address: &IpAddr| trust.networks.iter().any(|network| network.contains(address));
     let (mut client, mut goes_on) = match peer {
@@ -193,7 +194,7 @@ fn believed(peer: PeerAddress, trust: &Trust, request: &HeaderMap) -> IpAddr {
     client
 }
 
-/// What a stream of HTTP/2 asks for is the same as text of HTTP/1.1, and nothing else is there.
+/// Asserts that a request over HTTP/2 is the same as its text in HTTP/1.1, with nothing added.
 pub fn http2_downgrade(bytes: &[u8]) {
     let Some((how, text)) = bytes.split_first() else { return };
     let mut lines = text.split(|byte| *byte == b'\n');
@@ -221,7 +222,7 @@ pub fn http2_downgrade(bytes: &[u8]) {
         assert_eq!(taken[header::HOST], authority.as_str());
     }
     assert!(!(taken.contains_key(header::CONTENT_LENGTH) && taken.contains_key(header::TRANSFER_ENCODING)));
-    // Ours are those of the connection; all others go on as they came.
+    // Headers of the connection are set by the proxy; all others are forwarded unchanged.
     for name in taken.keys().filter(|name| !parts.headers.contains_key(*name)) {
         let ours =
             ["host", "content-length", "transfer-encoding", "connection", "upgrade", "sec-websocket-key"];
@@ -236,7 +237,7 @@ pub fn http2_downgrade(bytes: &[u8]) {
     }
 }
 
-/// Header blocks of HTTP/2 are the same however their bytes arrive, and `h2` gets them in a form that it can take.
+/// Asserts that header blocks of HTTP/2 are the same however their bytes arrive, and that `h2` accepts their form.
 pub fn http2_frames(bytes: &[u8]) {
     let Some((piece, mut rest)) = bytes.split_first() else { return };
     let mut frames = Vec::new();
@@ -253,7 +254,7 @@ pub fn http2_frames(bytes: &[u8]) {
         let (payload, more) = tail.split_at(usize::from(*high) << 8 | usize::from(*low));
         out = more;
         if *kind == 9 || (*kind == 1 && (flags & 4 == 0 || flags & 0x28 != 0 || stream % 2 == 0)) {
-            // The connection ends over it.
+            // The connection is closed for it.
             return;
         }
         if *kind == 1 {
@@ -262,7 +263,7 @@ pub fn http2_frames(bytes: &[u8]) {
     }
 }
 
-/// A block that refers to no other, with fields that are no larger than they may be.
+/// A block without references to others, with fields within the size limit.
 fn plain_block(block: &[u8]) {
     let fields = fields(block).expect("it is whole and refers to nothing");
     let size: usize = fields.iter().map(|(name, value)| name.len() + value.len() + 32).sum();
@@ -289,7 +290,7 @@ mod tests {
 
     use super::*;
 
-    /// What cargo-fuzz has found worth keeping: inputs that take new ways through the code.
+    /// Replays the inputs that cargo-fuzz found to reach new code.
     fn replay(target: &str, call: fn(&[u8])) {
         let corpus = Path::new(env!("CARGO_MANIFEST_DIR")).join("fuzz/corpus").join(target);
         let mut inputs = 0;

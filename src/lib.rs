@@ -1,29 +1,37 @@
-//! bowshock: the front door of a Galaxy server.
+//! bowshock: a reverse proxy for Galaxy servers.
 //!
-//! The map of the house, in the order of a request's life:
+//! The modules, in the order in which a request meets them:
 //!
-//! - [`config`]: the file as typed, checked into types that cannot be wrong
-//! - [`listen`]: sockets, connections, heads, and the transport under a request
-//! - [`tls`]: certificates, and what connections agree on
-//! - [`acme`]: certificates that a CA gives
-//! - [`client`]: who asks
-//! - [`route`]: from host and path to a route
-//! - [`gate`]: what may answer before the route's action
-//! - [`handler`]: the way of a request through all of these
-//! - [`upstream`]: workers: balance, hold, health, retry
-//! - [`files`]: static files, accelerated downloads, archives
-//! - [`answer`]: answers that the proxy makes itself
-//! - [`compress`]: codings of answers
-//! - [`observe`]: metrics, logs, status
-//! - [`http1`]: HTTP/1.1 spoken by ourselves: answers, attempts at servers, bodies both ways
-//! - [`upgrade`]: handshakes of WebSockets and the tunnels that they open, by pingora, whose types are only there
-//! - [`bulkhead`]: bounds on the work that blocks on files
-//! - [`clock`]: the time
-//! - [`notify`]: messages to the service manager
-//! - [`state`]: all that lives as long as the process, and how a reload takes effect in it
-//! - [`server`]: start, signals, stop
-//! - [`demo`]: the embedded application
 //! - [`cli`]: the command line
+//! - [`server`]: the process: start, signals, shutdown
+//! - [`state`]: the state of the process, and how a reload takes effect
+//! - [`config`]: the configuration: a file as typed, checked into types whose values are valid
+//! - [`machine`]: the machine that a configuration is checked against: its files, certificates and cores
+//! - [`listen`]: sockets, limits of connections, worker threads
+//! - [`tls`]: certificates, and TLS sessions with clients
+//! - [`acme`]: certificates from a CA (RFC 8555)
+//! - [`downstream`]: client connections: PROXY header, TLS, HTTP/1.1 and HTTP/2, up to the transport of a request
+//! - [`service`]: dispatch of requests to sites, to the admin endpoints, or to the engine for WebSockets
+//! - [`client`]: the client's address, scheme, host and port
+//! - [`exchange`]: one request from its head to its end: admission, action, retries, response, access log
+//! - [`site`]: sites and routes with everything a request needs of them
+//! - [`route`]: lookup of a route by host and path
+//! - [`limits`]: limits of requests per client, and of memory
+//! - [`upstream`]: upstream servers: load balancing, holds, health checks, retries, connections
+//! - [`upgrade`]: handshakes of WebSockets and their tunnels, by pingora, whose types are used there only
+//! - [`files`]: static files, internal redirects, archives
+//! - [`response`]: responses made by the proxy: bodies and error pages
+//! - [`compress`]: compression of responses
+//! - [`message`]: HTTP messages: heads, headers and body framing
+//! - [`net`]: sockets, buffers, idle timeouts and minimum rates of connections
+//! - [`observe`]: metrics, the access log, the process log
+//! - [`admin`]: the admin endpoints
+//! - [`bulkhead`]: bounds on blocking file operations, per root and mount point
+//! - [`clock`]: the time, read once each time a task wakes
+//! - [`notify`]: messages to the service manager
+//! - [`demo`]: the embedded application of `bowshock demo`
+//!
+//! Imports go one way only: `integration/layers.rs` has the order and fails when a module imports one above it.
 
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used, reason = "a test fails by panicking"))]
 

@@ -2,8 +2,8 @@
 
 use std::process::ExitCode;
 
-/// Answers are made of many small allocations on several threads; glibc's allocator takes up to twice the time over
-/// them and keeps what it freed.
+/// Responses are made of many small allocations on several threads. glibc's allocator takes up to twice the time for
+/// them and does not return freed memory.
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 

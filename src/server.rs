@@ -1,4 +1,4 @@
-//! The process: start, signals, stop.
+//! The process: start, signals, shutdown.
 
 use std::{fs, io, ops::RangeInclusive, path::PathBuf, sync::Arc, time::Duration};
 
@@ -20,28 +20,28 @@ use crate::{
     state::{ReloadError, State},
 };
 
-/// Why the proxy could not start.
+/// Error that keeps the proxy from starting.
 #[derive(Debug, thiserror::Error)]
 pub enum StartError {
-    /// The configuration is bad or unreadable.
+    /// The configuration is invalid or unreadable.
     #[error(transparent)]
     Config(#[from] LoadError),
-    /// It cannot take effect.
+    /// The configuration cannot be applied.
     #[error(transparent)]
     Effect(#[from] ReloadError),
-    /// The system refuses something that every program needs.
+    /// The system refuses a resource that the process needs.
     #[error("cannot start: {0}")]
     System(#[from] io::Error),
 }
 
-/// Runs the proxy until it is told to stop.
+/// Runs the proxy until a signal stops it.
 ///
 /// # Errors
 ///
 /// See [`StartError`].
 pub fn run(path: ConfigPath) -> Result<(), StartError> {
     let runtime = runtime()?;
-    // Before anything that takes time: whoever asks for a reload now gets one when there is something to reload.
+    // Installed before anything slow: a reload requested meanwhile then happens once there is something to reload.
     let signals = Signals::new(&runtime)?;
     let loaded = machine::load(&path.0)?;
     let log = start_logging(&loaded.config.log)?;
@@ -51,7 +51,7 @@ pub fn run(path: ConfigPath) -> Result<(), StartError> {
     run_on(runtime, signals, path, &loaded.config, log, || ())
 }
 
-/// Runs the proxy with a configuration that is there already; calls `ready` once it accepts.
+/// Runs the proxy with a loaded configuration; calls `ready` once it accepts connections.
 ///
 /// # Errors
 ///
@@ -67,7 +67,8 @@ pub fn run_with(
     run_on(runtime, signals, source, config, log, ready)
 }
 
-/// What concerns all connections; they are served by threads of their own.
+/// Runtime of the main thread, for work that concerns the whole process; connections are served on threads of their
+/// own.
 fn runtime() -> io::Result<Runtime> {
     tokio::runtime::Builder::new_current_thread().enable_all().build()
 }
@@ -82,7 +83,7 @@ fn run_on(
 ) -> Result<(), StartError> {
     let last_messages = log.clone();
     let result = runtime.block_on(serve(signals, source, config, log, ready));
-    // What is still in flight had its time.
+    // Requests still in progress have had their time.
     runtime.shutdown_background();
     if let Some(log) = last_messages {
         log.finish();
@@ -90,7 +91,7 @@ fn run_on(
     result
 }
 
-/// Raises the soft limit of open files to the hard one, and says when that is too low: a proxied request takes two.
+/// Raises the soft limit of open files to the hard one, and warns when that is too low: a proxied request takes two.
 fn raise_open_files(config: &Config) {
     use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
     let limit = getrlimit(Resource::Nofile);
@@ -101,9 +102,9 @@ fn raise_open_files(config: &Config) {
     let enough = 2 * config.server.max_connections as u64 + 64;
     if let Some(most) = getrlimit(Resource::Nofile).current.filter(|most| *most < enough) {
         tracing::warn!(
-            "no more than {most} files may be open, and max_connections = {} may need {enough}: raise the limit \
-             (LimitNOFILE= in the systemd unit) or lower max_connections; until then clients' connections take three \
-             quarters of them at most",
+            "the limit of open files is {most}, and max_connections = {} may need {enough}: raise the limit \
+             (LimitNOFILE= in the systemd unit) or lower max_connections; until then client connections take three \
+             quarters of it at most",
             config.server.max_connections
         );
     }
@@ -117,29 +118,28 @@ async fn serve(
     ready: impl FnOnce(),
 ) -> Result<(), StartError> {
     raise_open_files(config);
-    // Until now it could be stopped by the system: there was nothing in flight.
+    // Until now the default action of these signals was right: no request was in progress.
     let mut stop_signals = StopSignals::new()?;
     for (name, signal) in signals.others.drain(..) {
-        tokio::spawn(disregard(name, signal));
+        tokio::spawn(ignore_signal(name, signal));
     }
     let state = Arc::new(State::new(source, &config.server, log));
     tokio::spawn(limits::watch(Arc::clone(&state.memory)));
     let workers = Arc::new(WorkerThreads::start(config.server.threads)?);
+    let connect = downstream::connect(service::service(&state));
     tokio::select! {
-        opened = state.open(config, downstream::connect(service::service(&state)), service::noted(&state), workers) => {
-            opened?;
-        }
-        // Files of it may be where nothing answers.
+        opened = state.open(config, connect, service::record_refused(&state), workers) => opened?,
+        // The configuration may name files on a file system that hangs.
         () = stop_signals.recv() => return Ok(()),
     }
     let _pid_file = config.server.pid_file.as_ref().map(PidFile::write).transpose()?;
-    state.tell_reload(None);
+    state.report_reload(None);
     ready();
     loop {
         tokio::select! {
             _ = signals.reload.recv() => {
-                // In a task of its own: a file system that hangs must not keep us from being stopped. The result is
-                // told in the log, in metrics and in the status.
+                // Spawned, because a file system that hangs must not delay shutdown. The result is in the log, in
+                // metrics and in the status.
                 let state = Arc::clone(&state);
                 tokio::spawn(async move { state.reload().await });
             }
@@ -151,46 +151,48 @@ async fn serve(
     Ok(())
 }
 
-/// How long the end waits for requests that were held to be refused.
-const LAST_RESPONSES: Duration = Duration::from_millis(500);
+/// Time that shutdown waits for the refusals of waiting requests to be sent.
+const REFUSALS_TIMEOUT: Duration = Duration::from_millis(500);
 
-/// How long the end waits for the access log.
-const LAST_LINES: Duration = Duration::from_secs(1);
+/// Time that shutdown waits for the access log.
+const ACCESS_LOG_TIMEOUT: Duration = Duration::from_secs(1);
 
-/// Lets what is in flight end, for as long as `grace` says or until told again.
-async fn stop(state: &State, again: &mut StopSignals) {
+/// Waits for requests in progress, until `grace` expires or a second signal arrives.
+async fn stop(state: &State, stop_signals: &mut StopSignals) {
     let grace = state.settings().grace;
     notify(&[NotifyState::Stopping]);
-    tracing::info!(?grace, "stopping: requests in flight are finished");
+    tracing::info!(?grace, "stopping: waiting for requests in progress");
     let why = tokio::select! {
         () = state.close() => None,
-        () = tokio::time::sleep(grace) => Some("grace is over"),
-        () = again.recv() => Some("told again"),
+        () = tokio::time::sleep(grace) => Some("`grace` has expired"),
+        () = stop_signals.recv() => Some("a second signal arrived"),
     };
     if let Some(why) = why {
-        // Held requests have not reached a server: they are told so, and may come again.
+        // Waiting requests have not reached a server: they are refused, and clients may retry them.
         state.upstreams.stop();
-        let _ = tokio::time::timeout(LAST_RESPONSES, state.close()).await;
-        tracing::warn!("stopped with requests still in flight: {why}");
+        let _ = tokio::time::timeout(REFUSALS_TIMEOUT, state.close()).await;
+        tracing::warn!("stopped with requests still in progress: {why}");
     } else {
         tracing::info!("stopped");
     }
     state.finish_listeners();
     tokio::select! {
         () = state.finish_logs() => {}
-        () = tokio::time::sleep(LAST_LINES) => tracing::warn!("the access log takes nothing: its last lines are lost"),
+        () = tokio::time::sleep(ACCESS_LOG_TIMEOUT) => {
+            tracing::warn!("the access log does not accept data: its last lines are lost");
+        }
     }
 }
 
-/// Signals that do not end the process.
+/// Handlers of signals that do not end the process.
 struct Signals {
     reload: Signal,
     reopen: Signal,
-    /// Those that mean something to other servers, or come of limits and timers, and would end or stop this one.
+    /// Signals that other servers use, or that limits and timers raise; unhandled they would end or stop the process.
     others: Vec<(&'static str, Signal)>,
 }
 
-/// Signals that have no meaning here.
+/// Ignored signals.
 const OTHERS: [(&str, Kind); 12] = [
     ("SIGUSR2", Kind::USR2),
     ("SIGALRM", Kind::ALARM),
@@ -206,12 +208,12 @@ const OTHERS: [(&str, Kind); 12] = [
     ("SIGSTKFLT", Kind::STKFLT),
 ];
 
-/// The real-time signals that C libraries leave to programs (musl keeps the first of them).
+/// Real-time signals that C libraries leave to programs (musl keeps the first of them).
 const REAL_TIME: RangeInclusive<i32> = 34..=64;
 
 impl Signals {
     fn new(runtime: &Runtime) -> io::Result<Self> {
-        let _here = runtime.enter();
+        let _guard = runtime.enter();
         let named =
             OTHERS.into_iter().map(|(name, kind)| Ok((name, signal(SignalKind::from_raw(kind.as_raw()))?)));
         let real_time = REAL_TIME.filter_map(|number| signal(SignalKind::from_raw(number)).ok());
@@ -224,13 +226,13 @@ impl Signals {
     }
 }
 
-/// Tells of a signal that has no meaning here.
-async fn disregard(name: &'static str, mut signal: Signal) {
+/// Logs an ignored signal.
+async fn ignore_signal(name: &'static str, mut signal: Signal) {
     let rarely = Rarely::new(3);
     while signal.recv().await.is_some() {
-        // Windows are resized all the time.
+        // Terminals are resized all the time.
         if name != "SIGWINCH" && rarely.tell().is_some() {
-            tracing::warn!("{name} has no meaning here: nothing is done");
+            tracing::warn!("{name} is ignored");
         }
     }
 }
@@ -250,7 +252,7 @@ impl StopSignals {
         })
     }
 
-    /// Waits for one of them.
+    /// Waits for one of the signals.
     async fn recv(&mut self) {
         tokio::select! {
             _ = self.terminate.recv() => {}
@@ -260,7 +262,7 @@ impl StopSignals {
     }
 }
 
-/// A file with the process id in it, removed at the end.
+/// File with the process id, removed at the end.
 struct PidFile(PathBuf);
 
 impl PidFile {
@@ -269,7 +271,7 @@ impl PidFile {
         Ok(Self(path.clone()))
     }
 
-    /// Whether nobody else, such as another instance, has written its own id.
+    /// Whether the file still has this process's id, and not that of another instance.
     fn is_ours(&self) -> io::Result<bool> {
         Ok(fs::read_to_string(&self.0)?.trim() == std::process::id().to_string())
     }

@@ -1,4 +1,4 @@
-//! Who serves the requests of a connection: sites, operators' pages, or the handshake of a WebSocket.
+//! Dispatch of a connection's requests: to sites, to the admin endpoints, or to the engine for a WebSocket handshake.
 
 use std::sync::Arc;
 
@@ -17,13 +17,13 @@ pub(crate) fn service(state: &Arc<State>) -> Serve {
     let service = Arc::new(Service { state: Arc::clone(state), upgrades: Engine::new(Arc::clone(state)) });
     Arc::new(move |transport, request| {
         let service = Arc::clone(&service);
-        // Boxed, so that a parked connection does not keep the room that a request needs.
+        // Boxed, so that an idle connection does not keep the memory that a request needs.
         Box::pin(async move { service.serve(transport, request).await })
     })
 }
 
-/// Records requests that were refused before they were read.
-pub(crate) fn noted(state: &Arc<State>) -> Noted {
+/// Records requests that were refused before they were parsed.
+pub(crate) fn record_refused(state: &Arc<State>) -> Noted {
     let state = Arc::clone(state);
     Arc::new(move |refused| exchange::record_refused(&state, refused))
 }
@@ -37,7 +37,7 @@ impl Service {
     /// Serves a request, and returns the connection if it may be used again.
     async fn serve(&self, transport: Box<Transport>, request: Box<Request>) -> Option<Box<Transport>> {
         match transport.peer.listener.purpose {
-            Purpose::Admin => Box::pin(self.administer(transport, request)).await,
+            Purpose::Admin => Box::pin(self.serve_admin(transport, request)).await,
             Purpose::Sites => match exchange::serve(&self.state, transport, request).await {
                 Outcome::Done(transport) => transport,
                 Outcome::Handshake(transport, request, exchange) => {
@@ -47,9 +47,9 @@ impl Service {
         }
     }
 
-    /// Responds to an operator.
-    async fn administer(&self, transport: Box<Transport>, request: Box<Request>) -> Option<Box<Transport>> {
-        let answer = admin::answer(&self.state, &transport.peer.listener, &request.head).await;
-        exchange::respond(&self.state, transport, &request, answer).await
+    /// Serves a request to the admin listener.
+    async fn serve_admin(&self, transport: Box<Transport>, request: Box<Request>) -> Option<Box<Transport>> {
+        let response = admin::respond(&self.state, &transport.peer.listener, &request.head).await;
+        exchange::respond(&self.state, transport, &request, response).await
     }
 }

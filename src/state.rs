@@ -1,4 +1,4 @@
-//! All that lives as long as the process, and how a new configuration takes effect in it.
+//! State of the process, and how a new configuration takes effect.
 
 use std::{
     io,
@@ -23,38 +23,38 @@ use crate::{
     upstream::{self, Upstreams},
 };
 
-/// All that lives as long as the process.
+/// State with the lifetime of the process.
 pub struct State {
     source: ConfigPath,
     table: ArcSwap<SiteTable>,
     settings: ArcSwap<config::ServerSettings>,
-    /// The settings that the process was started with, some of which stay.
+    /// Settings at the start of the process, some of which cannot change.
     started: config::ServerSettings,
-    /// Groups of workers.
+    /// Upstreams by name.
     pub(crate) upstreams: Upstreams,
-    /// How often clients may ask.
+    /// Limits by name.
     pub(crate) limits: Limiters,
-    /// How much memory may be used.
+    /// Memory limit.
     pub(crate) memory: Arc<Memory>,
-    /// Counters.
+    /// Metrics.
     pub(crate) metrics: Arc<Metrics>,
     access_log: ArcSwapOption<AccessLogWriter>,
     listeners: OnceLock<Arc<Listeners>>,
     log: Option<LogSettings>,
     crcs: Arc<archive::Crcs>,
-    /// Why the last reload did not take effect.
+    /// Error of the last reload.
     last_error: ArcSwapOption<ReloadError>,
-    /// Reloads go one after the other.
+    /// Serializes reloads.
     reloading: tokio::sync::Mutex<()>,
 }
 
-/// Why a configuration did not take effect; the one before it goes on.
+/// Error that keeps a configuration from taking effect; the previous one stays in effect.
 #[derive(Debug, thiserror::Error)]
 pub enum ReloadError {
-    /// It is bad or unreadable.
+    /// The configuration is invalid or unreadable.
     #[error(transparent)]
     Config(#[from] LoadError),
-    /// Its listeners cannot be had.
+    /// A listener cannot be opened.
     #[error(transparent)]
     Listen(#[from] ListenError),
     /// The access log cannot be opened.
@@ -63,7 +63,7 @@ pub enum ReloadError {
 }
 
 impl State {
-    /// A process that serves nothing yet; [`open`](Self::open) has the configuration take effect.
+    /// A process without a configuration in effect; [`open`](Self::open) applies the first one.
     pub(crate) fn new(
         source: ConfigPath,
         settings: &config::ServerSettings,
@@ -87,12 +87,12 @@ impl State {
         }
     }
 
-    /// Has `config` take effect for the first time; `connect` serves the connections to its listeners
-    /// on `workers`, `noted` records what is refused of them unread.
+    /// Applies the first configuration. `connect` serves the connections to its listeners on `workers`; `noted`
+    /// records requests that are refused before they are parsed.
     ///
     /// # Errors
     ///
-    /// When an address cannot be listened on, or the access log not be opened.
+    /// When a listener or the access log cannot be opened.
     pub(crate) async fn open(
         self: &Arc<Self>,
         config: &Config,
@@ -102,7 +102,7 @@ impl State {
     ) -> Result<(), ReloadError> {
         let listeners = Listeners::new(&config.server, connect, noted, workers, Arc::clone(&self.metrics));
         self.listeners.get_or_init(|| Arc::new(listeners));
-        self.take_over(config).await?;
+        self.apply(config).await?;
         if let Some(listeners) = self.listeners.get() {
             let certificates = listeners.certificates();
             tokio::spawn(Arc::clone(certificates).watch());
@@ -111,41 +111,41 @@ impl State {
         Ok(())
     }
 
-    /// Stops accepting clients, and gives the future of the last of them leaving.
+    /// Stops accepting connections, and waits until the last one is closed.
     pub(crate) async fn close(&self) {
         if let Some(listeners) = self.listeners.get() {
             listeners.close().await;
         }
     }
 
-    /// The answer for a CA that looks whether a name leads here.
+    /// The response to a CA's HTTP-01 challenge (RFC 8555 §8.3).
     pub(crate) fn challenge(&self, request: &RequestHead) -> Option<Response> {
         self.listeners.get()?.certificates().challenges().answer(request)
     }
 
-    /// Closes what is left at the end.
+    /// Closes the remaining connections at the end.
     pub(crate) fn finish_listeners(&self) {
         if let Some(listeners) = self.listeners.get() {
             listeners.finish();
         }
     }
 
-    /// Opens the access log again under its name.
+    /// Reopens the access log by its name.
     pub(crate) fn reopen_logs(&self) {
         if let Some(log) = &*self.access_log.load() {
             log.reopen();
         }
     }
 
-    /// Waits until the access log is written; nothing is logged after it.
+    /// Waits until the access log is written; nothing is logged after that.
     pub(crate) async fn finish_logs(&self) {
         if let Some(log) = self.access_log.swap(None).and_then(Arc::into_inner) {
-            // A pipe that nobody reads, or a dead disk, blocks for ever; a thread of its own can be left behind.
+            // A pipe that is not read, or a dead disk, blocks for ever. A thread of its own can be left behind.
             let _ = tokio::task::spawn_blocking(move || log.finish()).await;
         }
     }
 
-    /// The CRCs of files that were in archives.
+    /// Cached CRCs of files that were in archives.
     pub(crate) fn crcs(&self) -> &Arc<archive::Crcs> {
         &self.crcs
     }
@@ -160,17 +160,17 @@ impl State {
         self.settings.load_full()
     }
 
-    /// Threads of the event loop.
+    /// Number of worker threads.
     pub(crate) fn threads(&self) -> usize {
         self.started.threads
     }
 
-    /// The listeners that accept now.
+    /// The listeners that accept connections.
     pub(crate) fn listeners(&self) -> Vec<Arc<Listener>> {
         self.listeners.get().map(|listeners| listeners.list()).unwrap_or_default()
     }
 
-    /// Why the last reload did not take effect.
+    /// Error of the last reload.
     pub(crate) fn last_error(&self) -> Option<Arc<ReloadError>> {
         self.last_error.load_full()
     }
@@ -192,13 +192,11 @@ impl State {
         }
     }
 
-    /// Reads the configuration again and takes it over, or keeps the one in effect and tells why.
+    /// Reloads the configuration. On success returns the settings that take effect after a restart only.
     ///
     /// # Errors
     ///
-    /// See [`ReloadError`]; nothing has changed then.
-    ///
-    /// The result is what takes effect after a restart only.
+    /// See [`ReloadError`]; the previous configuration then stays in effect.
     pub(crate) async fn reload(self: &Arc<Self>) -> Result<Vec<&'static str>, Arc<ReloadError>> {
         let _one_at_a_time = self.reloading.lock().await;
         notify(&[
@@ -206,7 +204,7 @@ impl State {
             NotifyState::monotonic_usec_now().unwrap_or(NotifyState::Reloading),
         ]);
         let result = match self.read().await {
-            Ok(config) => self.take_over(&config).await.map(|()| self.waits_for_restart(&config)),
+            Ok(config) => self.apply(&config).await.map(|()| self.restart_settings(&config)),
             Err(error) => Err(error.into()),
         };
         let (later, error) = match result {
@@ -217,15 +215,15 @@ impl State {
             tracing::warn!("the new `{setting}` takes effect after a restart");
         }
         self.last_error.store(error.clone());
-        self.tell_reload(error.as_deref());
+        self.report_reload(error.as_deref());
         match error {
             None => Ok(later),
             Some(error) => Err(error),
         }
     }
 
-    /// Settings of a new configuration that the process cannot change while it runs.
-    fn waits_for_restart(&self, config: &Config) -> Vec<&'static str> {
+    /// Changed settings that take effect after a restart only.
+    fn restart_settings(&self, config: &Config) -> Vec<&'static str> {
         let (old, new) = (&self.started, &config.server);
         let format = self.log.as_ref().is_some_and(|log| log.format != config.log.format);
         let all = [
@@ -251,21 +249,21 @@ impl State {
 
     async fn open_access_log(&self, config: &Config) -> Result<Option<Arc<AccessLogWriter>>, ReloadError> {
         let Some(settings) = config.log.access.clone() else { return Ok(None) };
-        let lost = self.metrics.access_log_dropped.clone();
+        let lost = self.metrics.process.access_log_dropped.clone();
         let open = move || AccessLogWriter::open(&settings, lost).map(|log| Some(Arc::new(log)));
         let opened = tokio::task::spawn_blocking(open).await;
         opened.unwrap_or_else(|panic| Err(io::Error::other(panic))).map_err(ReloadError::AccessLog)
     }
 
-    async fn take_over(self: &Arc<Self>, config: &Config) -> Result<(), ReloadError> {
-        // What can fail goes first.
+    async fn apply(self: &Arc<Self>, config: &Config) -> Result<(), ReloadError> {
+        // Steps that can fail come first.
         let unchanged = match (&*self.access_log.load(), &config.log.access) {
-            (Some(log), Some(wanted)) => log.is(wanted),
+            (Some(log), Some(settings)) => log.is(settings),
             (None, None) => true,
             (Some(_), None) | (None, Some(_)) => false,
         };
         if unchanged {
-            // It may have been moved away.
+            // Reopened, because logrotate may have moved it away.
             self.reopen_logs();
         }
         let access_log = if unchanged { None } else { Some(self.open_access_log(config).await?) };
@@ -293,8 +291,8 @@ impl State {
         Ok(())
     }
 
-    /// Tells whoever wants to know what came of a start or a reload.
-    pub(crate) fn tell_reload(&self, error: Option<&ReloadError>) {
+    /// Reports the result of a start or a reload to the log, metrics and the service manager.
+    pub(crate) fn report_reload(&self, error: Option<&ReloadError>) {
         match error {
             None => {
                 self.metrics.reloaded(true);
@@ -304,11 +302,11 @@ impl State {
             Some(error) => {
                 self.metrics.reloaded(false);
                 tracing::error!(
-                    "the new configuration does not take effect; the one before goes on:\n{error}"
+                    "the new configuration is rejected, the previous one stays in effect:\n{error}"
                 );
                 notify(&[
                     NotifyState::Ready,
-                    NotifyState::Status("serving; the last reload was refused, see the log"),
+                    NotifyState::Status("serving; the last reload failed, see the log"),
                 ]);
             }
         }

@@ -1,4 +1,4 @@
-//! What operators and their tools ask: `/metrics`, `/status.json`, `/health`, and `POST /reload`, `/drain`, `/resume`.
+//! Admin endpoints: `/metrics`, `/status.json`, `/health`, and `POST /reload`, `/drain`, `/resume`.
 
 use std::{
     collections::HashSet,
@@ -20,13 +20,14 @@ use crate::{
     upstream::{Drained, ServerHealth, Standing, Upstream, WaitingFor},
 };
 
-/// Must be in a request that changes something: a page in somebody's browser cannot send it elsewhere unasked.
+/// Header that requests with side effects must have. A web page in an operator's browser cannot send it to another
+/// origin.
 pub(crate) const X_BOWSHOCK: HeaderName = HeaderName::from_static("x-bowshock");
 
-/// Answers a request on the admin listener.
-pub(crate) async fn answer(state: &Arc<State>, listener: &Listener, request: &RequestHead) -> Response {
-    if let Some(answer) = refuse_host(listener, request) {
-        return answer;
+/// Responds to a request on the admin listener.
+pub(crate) async fn respond(state: &Arc<State>, listener: &Listener, request: &RequestHead) -> Response {
+    if let Some(response) = refuse_host(listener, request) {
+        return response;
     }
     match (&request.method, std::str::from_utf8(request.target.path()).unwrap_or_default()) {
         (&Method::GET | &Method::HEAD, "/health") => text(StatusCode::OK, "text/plain", "ok\n".into()),
@@ -40,7 +41,8 @@ pub(crate) async fn answer(state: &Arc<State>, listener: &Listener, request: &Re
             }
         }
         (&Method::POST, "/reload" | "/drain" | "/resume") if !request.headers.has(X_BOWSHOCK) => {
-            let sentence = format!("A request that changes something must carry the field {X_BOWSHOCK}.");
+            let sentence =
+                format!("POST requests need the header {X_BOWSHOCK}, which web pages cannot send.");
             Explanation::new(StatusCode::FORBIDDEN, sentence).answer(&request.headers)
         }
         (&Method::POST, "/reload") => reload(state).await,
@@ -49,15 +51,15 @@ pub(crate) async fn answer(state: &Arc<State>, listener: &Listener, request: &Re
         (_, "/health" | "/metrics" | "/status.json") => not_allowed(&request.headers, "GET, HEAD"),
         (_, "/reload" | "/drain" | "/resume") => not_allowed(&request.headers, "POST"),
         _ => {
-            let sentence = "There are /metrics, /status.json and /health here.";
+            let sentence = "Not found. The admin endpoints are /metrics, /status.json and /health.";
             Explanation::new(StatusCode::NOT_FOUND, sentence).answer(&request.headers)
         }
     }
 }
 
-/// Refuses a request for a name that nobody has said is ours: a page of that name, whose owner has it lead to this
-/// address once it is shown ("DNS rebinding"), could otherwise read and change what it likes from an operator's browser.
-/// Browsers do not speak to unix sockets.
+/// Refuses a request whose `Host` is neither an address nor a configured name. Otherwise a web page whose owner
+/// points its name at this address after it was loaded ("DNS rebinding") could read and change anything from an
+/// operator's browser. Browsers do not connect to unix sockets.
 fn refuse_host(listener: &Listener, request: &RequestHead) -> Option<Response> {
     let named = request.target.authority().or_else(|| request.headers.text(header::HOST));
     let name = name_of(named?);
@@ -66,7 +68,7 @@ fn refuse_host(listener: &Listener, request: &RequestHead) -> Option<Response> {
         || bare.parse::<IpAddr>().is_ok()
         || name.eq_ignore_ascii_case("localhost")
         || listener.settings().hosts.iter().any(|host| host.eq_ignore_ascii_case(name));
-    let sentence = "Only IP addresses, localhost and the names in `hosts` of [admin] are answered here.";
+    let sentence = "The Host header must have an IP address, localhost or a name in `hosts` of [admin].";
     (!is_ours).then(|| Explanation::new(StatusCode::MISDIRECTED_REQUEST, sentence).answer(&request.headers))
 }
 
@@ -76,12 +78,12 @@ fn text(status: StatusCode, kind: &'static str, body: String) -> Response {
 }
 
 fn not_allowed(request: &RawHeaders, allow: &'static str) -> Response {
-    Explanation::new(StatusCode::METHOD_NOT_ALLOWED, format!("Only {allow} can be asked here."))
+    Explanation::new(StatusCode::METHOD_NOT_ALLOWED, format!("Method not allowed. Use {allow}."))
         .answer(request)
         .with(header::ALLOW, HeaderValue::from_static(allow))
 }
 
-/// Reads the configuration again, and tells what came of it.
+/// Reloads the configuration, and reports the result.
 async fn reload(state: &Arc<State>) -> Response {
     match state.reload().await {
         Ok(later) => {
@@ -96,12 +98,15 @@ async fn reload(state: &Arc<State>) -> Response {
     }
 }
 
-/// Has servers finish what they have and get nothing new, or ends that: `?server=ADDRESS&upstream=NAME`.
+/// Drains servers or ends that: `?server=ADDRESS&upstream=NAME`.
 fn drain(state: &State, request: &RequestHead, draining: bool) -> Response {
     let (server, upstream) = (parameter(request, "server"), parameter(request, "upstream"));
     let plain = |status, body| text(status, "text/plain; charset=utf-8", body);
     let Some(server) = server else {
-        return plain(StatusCode::BAD_REQUEST, "Which server? Write ?server=ADDRESS.\n".into());
+        return plain(
+            StatusCode::BAD_REQUEST,
+            "The parameter `server` is missing: write ?server=ADDRESS.\n".into(),
+        );
     };
     match state.upstreams.drain(&server, upstream.as_deref(), draining) {
         Ok(servers) => {
@@ -117,7 +122,7 @@ fn drain(state: &State, request: &RequestHead, draining: bool) -> Response {
         Err(known) => {
             let place = upstream.map(|name| format!(" of {name}")).unwrap_or_default();
             let list = if known.is_empty() { "none".into() } else { known.join(", ") };
-            plain(StatusCode::NOT_FOUND, format!("There is no server {server}{place}. There are: {list}.\n"))
+            plain(StatusCode::NOT_FOUND, format!("Unknown server {server}{place}. Known servers: {list}.\n"))
         }
     }
 }
@@ -130,58 +135,49 @@ fn parameter(request: &RequestHead, name: &str) -> Option<String> {
     Some(percent_encoding::percent_decode_str(value).decode_utf8_lossy().into_owned())
 }
 
-/// Reads the gauges off the state, then writes all metrics.
+/// Sets the gauges from the state, then encodes the metrics.
 fn metrics(state: &State) -> String {
     let metrics = &state.metrics;
     let _one_at_a_time = metrics.scraping.lock().unwrap_or_else(PoisonError::into_inner);
-    for gauges in [
-        &metrics.connections,
-        &metrics.upstream_inflight,
-        &metrics.upstream_streaming,
-        &metrics.upstream_streams,
-        &metrics.upstream_outlier,
-        &metrics.upstream_up,
-        &metrics.upstream_draining,
-        &metrics.held,
-        &metrics.limit_keys,
-    ] {
-        // Servers and listeners that are gone must not show for ever.
-        gauges.reset();
-    }
+    metrics.reset_gauges();
     for listener in state.listeners().into_iter().filter(|listener| listener.purpose == Purpose::Sites) {
         read_listener(metrics, &listener);
     }
     for (limit, keys) in state.limits.list() {
-        metrics.limit_keys.with_label_values(&[&limit]).set(keys as i64);
+        metrics.limits.keys.with_label_values(&[&limit]).set(keys as i64);
     }
     metrics.read_process();
-    metrics.max_memory.set(state.memory.ceiling().unwrap_or_default().cast_signed());
-    metrics.memory_full.set(state.memory.is_full().into());
+    metrics.process.max_memory.set(state.memory.ceiling().unwrap_or_default().cast_signed());
+    metrics.process.memory_full.set(state.memory.is_full().into());
     let mut there = HashSet::new();
     for upstream in state.upstreams.list() {
-        metrics.held.with_label_values(&[&upstream.name]).set(upstream.waiting() as i64);
+        metrics.upstreams.held.with_label_values(&[&upstream.name]).set(upstream.waiting() as i64);
         // Their counters go on if they come back.
         there.extend(upstream.leaving().into_iter().map(|server| (upstream.name.clone(), server)));
         for Standing { server, .. } in upstream.servers() {
             let labels = &[upstream.name.as_str(), server.label.as_str()];
             there.insert((upstream.name.clone(), server.label.clone()));
-            metrics.upstream_inflight.with_label_values(labels).set(server.inflight() as i64);
-            metrics.upstream_streaming.with_label_values(labels).set(server.streaming() as i64);
-            metrics.upstream_streams.with_label_values(labels).set(server.streams() as i64);
-            metrics.upstream_outlier.with_label_values(labels).set(server.is_outlier().into());
-            metrics.upstream_up.with_label_values(labels).set((server.health() == ServerHealth::Up).into());
-            metrics.upstream_draining.with_label_values(labels).set(server.is_draining().into());
+            metrics.upstreams.in_flight.with_label_values(labels).set(server.inflight() as i64);
+            metrics.upstreams.streaming.with_label_values(labels).set(server.streaming() as i64);
+            metrics.upstreams.streams.with_label_values(labels).set(server.streams() as i64);
+            metrics.upstreams.outlier.with_label_values(labels).set(server.is_outlier().into());
+            metrics.upstreams.up.with_label_values(labels).set((server.health() == ServerHealth::Up).into());
+            metrics.upstreams.draining.with_label_values(labels).set(server.is_draining().into());
         }
     }
-    metrics.keep_servers(|upstream, server| there.contains(&(upstream.to_owned(), server.to_owned())));
+    metrics.retain_servers(|upstream, server| there.contains(&(upstream.to_owned(), server.to_owned())));
     metrics.text()
 }
 
 fn read_listener(metrics: &Metrics, listener: &Listener) {
     let label = listener.configured.to_string();
     let (open, active) = listener.connections();
-    metrics.connections.with_label_values(&[&label, "active"]).add(active as i64);
-    metrics.connections.with_label_values(&[&label, "idle"]).add(open.saturating_sub(active) as i64);
+    metrics.listeners.connections.with_label_values(&[&label, "active"]).add(active as i64);
+    metrics
+        .listeners
+        .connections
+        .with_label_values(&[&label, "idle"])
+        .add(open.saturating_sub(active) as i64);
 }
 
 /// `/status.json`

@@ -1,4 +1,4 @@
-//! A configuration as large as one gets: many sites, each with routes of all kinds and workers of its own.
+//! Large configuration: many sites, each with routes of every kind and workers of its own.
 
 use std::fmt::Write as _;
 
@@ -22,22 +22,22 @@ pub fn text(sites: usize, routes: usize) -> String {
     text
 }
 
-/// The name of a site.
+/// Host name of a site.
 pub fn host(site: usize) -> String {
     format!("galaxy{site}.example.org")
 }
 
-/// A route of a large configuration.
+/// Route of the large configuration.
 pub struct Sample {
-    /// Its key in the file.
+    /// Key in the file.
     pub key: String,
-    /// A path that leads to it.
+    /// Path that matches the route.
     pub path: String,
     action: String,
 }
 
 impl Sample {
-    /// The route with this number of this site: the first is for everything, and one of ten is a regex.
+    /// The route `number` of a site. The first one matches every path, and one of ten is a regex.
     pub fn new(site: usize, number: usize) -> Self {
         let (key, path, action) = match number % 10 {
             0 if number == 0 => ("/".into(), "/histories/list".into(), format!("proxy = \"galaxy{site}\"")),

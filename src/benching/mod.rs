@@ -1,5 +1,5 @@
-//! What `benches/micro` measures: single steps of a request's way, and what a reload does, each through the program's
-//! own values.
+//! Operations measured by `benches/micro`: single steps of a request, and the steps of a reload, each with the
+//! program's own values.
 
 #![expect(clippy::unwrap_used, reason = "a measurement fails by panicking")]
 
@@ -35,15 +35,15 @@ use crate::{
 
 pub use crate::listen::Peer;
 
-/// A process with a configuration in effect, which nobody connects to.
+/// Process with a configuration in effect and no clients.
 pub struct Process {
     state: Arc<State>,
-    /// Runs only inside of calls that need it, so that nothing else is measured beside them.
+    /// Runs only inside calls that need it, so that nothing else runs beside a measurement.
     runtime: Runtime,
 }
 
 impl Process {
-    /// Has the configuration of a file take effect.
+    /// Applies the configuration in a file.
     pub fn start(path: &Path) -> Self {
         let config = load(path);
         let state = Arc::new(State::new(ConfigPath(path.into()), &config.server, None));
@@ -53,7 +53,7 @@ impl Process {
         process
     }
 
-    /// Has another configuration take its place.
+    /// Applies another configuration.
     pub fn apply(&self, config: &Config) {
         let workers = Arc::new(WorkerThreads::start(0).unwrap());
         self.runtime
@@ -61,12 +61,12 @@ impl Process {
             .unwrap();
     }
 
-    /// Takes the sites and routes as each request does.
+    /// The sites and routes in effect, loaded as for each request.
     pub fn sites(&self) -> Sites {
         Sites(self.state.table())
     }
 
-    /// An upstream whose servers are all up.
+    /// Upstream whose servers are all up.
     pub fn upstream(&self, name: &str) -> Arc<Upstream> {
         let upstream = self.state.upstreams.find(name).unwrap();
         let all_up =
@@ -79,7 +79,7 @@ impl Process {
         upstream
     }
 
-    /// Somebody who has connected to the listener with this place in the configuration.
+    /// Peer of a connection to the listener with this index.
     pub fn peer(&self, listener: usize, from: SocketAddr) -> Peer {
         let listeners = self.state.listeners().into_iter();
         let listener = listeners.filter(|listener| listener.purpose == Purpose::Sites).nth(listener).unwrap();
@@ -102,7 +102,7 @@ impl Sites {
         assert!(black_box(self.0.find(host, &path)).is_some_and(|matched| matched.route.is_some()));
     }
 
-    /// An answer with these fields from the route of a path.
+    /// Response with these headers from the route of a path.
     pub fn answer(&self, path: &str, fields: HeaderMap) -> Answer {
         let (route, _) = self.0.find("", path).unwrap().route.unwrap();
         let mut answer = response::Response::empty(StatusCode::OK);
@@ -111,7 +111,7 @@ impl Sites {
     }
 }
 
-/// An answer, and the route that it comes from.
+/// Response and its route.
 pub struct Answer {
     route: Arc<Route>,
     answer: response::Response,
@@ -119,8 +119,8 @@ pub struct Answer {
 }
 
 impl Answer {
-    /// Adds what the route adds, and writes the head, as is done for each file that is sent. The fields are the same
-    /// however often that is done.
+    /// Adds the route's headers and writes the head, as for each file that is sent. Repetition does not change the
+    /// headers.
     pub fn write_head(&mut self) {
         apply_route_headers(&mut self.answer.headers, StatusCode::OK, &self.route.settings);
         self.out.clear();
@@ -129,24 +129,24 @@ impl Answer {
     }
 }
 
-/// Reads the head of a request that has just arrived.
+/// Parses the head of a request.
 pub fn read_head(head: &[u8]) {
     assert!(matches!(black_box(read_request(head, 0)), Ok(Some(_))));
 }
 
-/// Takes a place on the best server, and gives it back.
+/// Selects the best server, and releases it.
 pub fn pick(upstream: &Arc<Upstream>) {
     let mut turn = Selection::default();
     let lease = upstream.acquire(&mut turn, Duration::from_secs(300)).now_or_never().unwrap();
     black_box(lease.unwrap());
 }
 
-/// Reads the value of `Range` for a file of this size.
+/// Parses the value of `Range` for a file of this size.
 pub fn range(value: &str, size: u64) {
     assert!(matches!(black_box(Range::parse(Some(value), size)), Range::Parts(_)));
 }
 
-/// A request for an upstream, and who asks it.
+/// Request to an upstream, and its client.
 pub struct Forwarded {
     client: Client,
     request: Request,
@@ -154,18 +154,18 @@ pub struct Forwarded {
 }
 
 impl Forwarded {
-    /// The peer asks with this head.
+    /// A request with this head from `peer`.
     pub fn new(peer: &Peer, head: &str) -> Self {
         let (request, _) = read_request(head.as_bytes(), 0).unwrap().unwrap();
         Self { client: Client::identify(peer, &request.head.headers), request, out: BytesMut::new() }
     }
 
-    /// Finds out who asks.
+    /// Identifies the client.
     pub fn identify(&self, peer: &Peer) {
         black_box(Client::identify(peer, &self.request.head.headers));
     }
 
-    /// Writes the fields for the upstream, with who asks among them.
+    /// Sets the headers that identify the client.
     pub fn forward(&mut self) {
         let mut fields = HeaderEdits::new(&self.request.head.headers);
         self.client.forward(&mut fields);

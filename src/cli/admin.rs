@@ -1,4 +1,4 @@
-//! Asking the running proxy through its admin listener.
+//! Client of the admin listener.
 
 use std::{
     io::{self, Read, Write},
@@ -11,18 +11,18 @@ use std::{
 use super::{REFUSED, UNREACHABLE};
 use crate::{admin::X_BOWSHOCK, config::Address};
 
-/// A reload may wait for another one, and that one for a slow disk.
-const PATIENCE: Duration = Duration::from_secs(30);
+/// Time for a response. A reload may wait for another one, and that one for a slow disk.
+const TIMEOUT: Duration = Duration::from_secs(30);
 
-/// Fields of an answer that are looked at; there are fewer.
-const FIELDS: usize = 32;
+/// Most headers of a response; the admin listener sends fewer.
+const MAX_HEADERS: usize = 32;
 
-/// Has the running proxy read its configuration again.
+/// Reloads the configuration of the running proxy.
 pub(super) fn reload(admin: &Address) -> ExitCode {
     change(admin, "/reload")
 }
 
-/// Has the running proxy do something, and says what came of it.
+/// Sends a POST request to the running proxy, and prints the result.
 pub(super) fn change(admin: &Address, path: &str) -> ExitCode {
     match ask(admin, "POST", path) {
         Ok((200, body)) => {
@@ -37,46 +37,51 @@ pub(super) fn change(admin: &Address, path: &str) -> ExitCode {
     }
 }
 
-/// Says that nobody answers.
+/// Reports that the admin listener cannot be reached.
 pub(super) fn unreachable(admin: &Address, error: &io::Error) -> ExitCode {
     eprintln!(
-        "bowshock: no proxy answers on {admin}: {error}.\n\
-         Is it running, and with this configuration? Its [admin] listen says where it is asked."
+        "bowshock: cannot reach the admin listener at {admin}: {error}.\n\
+         Is the proxy running with this configuration? The address is `listen` of [admin]."
     );
     ExitCode::from(UNREACHABLE)
 }
 
-/// The status and body of the answer.
+/// Sends a request, and returns the status and body of the response.
 pub(super) fn ask(admin: &Address, method: &str, path: &str) -> io::Result<(u16, String)> {
     match admin {
         Address::Tcp(address) => {
-            let stream = TcpStream::connect_timeout(address, PATIENCE)?;
-            stream.set_read_timeout(Some(PATIENCE))?;
-            talk(stream, method, path)
+            let stream = TcpStream::connect_timeout(address, TIMEOUT)?;
+            stream.set_read_timeout(Some(TIMEOUT))?;
+            exchange(stream, method, path)
         }
         Address::Unix(socket) => {
             let stream = UnixStream::connect(socket)?;
-            stream.set_read_timeout(Some(PATIENCE))?;
-            talk(stream, method, path)
+            stream.set_read_timeout(Some(TIMEOUT))?;
+            exchange(stream, method, path)
         }
     }
 }
 
-fn talk(mut stream: impl Read + Write, method: &str, path: &str) -> io::Result<(u16, String)> {
+fn exchange(mut stream: impl Read + Write, method: &str, path: &str) -> io::Result<(u16, String)> {
     let request = format!(
         "{method} {path} HTTP/1.1\r\nHost: localhost\r\n{X_BOWSHOCK}: cli\r\nContent-Length: 0\r\n\
          Connection: close\r\n\r\n"
     );
     stream.write_all(request.as_bytes())?;
-    let mut answer = Vec::new();
-    stream.read_to_end(&mut answer)?;
-    let mut fields = [httparse::EMPTY_HEADER; FIELDS];
-    let mut head = httparse::Response::new(&mut fields);
-    let nonsense = || io::Error::new(io::ErrorKind::InvalidData, "what answers there is no bowshock");
-    match head.parse(&answer).map_err(|_| nonsense())? {
+    let mut response = Vec::new();
+    stream.read_to_end(&mut response)?;
+    let mut headers = [httparse::EMPTY_HEADER; MAX_HEADERS];
+    let mut head = httparse::Response::new(&mut headers);
+    let malformed = || {
+        io::Error::new(
+            io::ErrorKind::InvalidData,
+            "the response is not HTTP/1.1: is this the admin listener of bowshock?",
+        )
+    };
+    match head.parse(&response).map_err(|_| malformed())? {
         httparse::Status::Complete(end) => {
-            Ok((head.code.ok_or_else(nonsense)?, String::from_utf8_lossy(&answer[end..]).into_owned()))
+            Ok((head.code.ok_or_else(malformed)?, String::from_utf8_lossy(&response[end..]).into_owned()))
         }
-        httparse::Status::Partial => Err(nonsense()),
+        httparse::Status::Partial => Err(malformed()),
     }
 }

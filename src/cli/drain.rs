@@ -8,34 +8,34 @@ use serde_json::Value;
 use super::{admin, pause, status};
 use crate::config::Address;
 
-/// Between two looks at what is still in flight.
-const LOOK: Duration = Duration::from_millis(250);
+/// Pause between two queries of the requests in progress.
+const INTERVAL: Duration = Duration::from_millis(250);
 
-/// Gives a server no new requests; with `wait`, returns when it has finished those it has.
+/// Drains a server; with `wait`, returns when its requests are finished.
 pub(super) fn drain(admin: &Address, server: &str, upstream: Option<&str>, wait: bool) -> ExitCode {
-    let done = admin::change(admin, &path("/drain", server, upstream));
-    if !wait || done != ExitCode::SUCCESS {
-        return done;
+    let result = admin::change(admin, &path("/drain", server, upstream));
+    if !wait || result != ExitCode::SUCCESS {
+        return result;
     }
-    let shows = std::io::stderr().is_terminal();
+    let shows_progress = std::io::stderr().is_terminal();
     loop {
         let status = match status::fetch(admin) {
             Ok(status) => status,
             Err(code) => return code,
         };
         let left = inflight(&status, server, upstream);
-        if shows {
+        if shows_progress {
             eprint!("\r{left} in flight \x1b[K{}", if left == 0 { "\n" } else { "" });
         }
         if left == 0 {
             println!("Nothing is in flight on {server}.");
             return ExitCode::SUCCESS;
         }
-        pause(LOOK);
+        pause(INTERVAL);
     }
 }
 
-/// Gives a drained server requests again.
+/// Ends the drain of a server.
 pub(super) fn resume(admin: &Address, server: &str, upstream: Option<&str>) -> ExitCode {
     admin::change(admin, &path("/resume", server, upstream))
 }
@@ -46,11 +46,11 @@ fn path(action: &str, server: &str, upstream: Option<&str>) -> String {
     format!("{action}?server={}{within}", quoted(server))
 }
 
-/// Requests in flight on a server, or on all of a host name.
+/// Requests in progress on a server, or on all servers of a host name.
 fn inflight(status: &Value, server: &str, upstream: Option<&str>) -> u64 {
     let upstreams = status::list(status, "upstreams");
     let within = upstreams.filter(|one| upstream.is_none_or(|name| one["name"] == name));
     let servers = within.flat_map(|upstream| status::list(upstream, "servers"));
-    let meant = servers.filter(|one| one["address"] == server || one["name"] == server);
-    meant.filter_map(|server| server["inflight"].as_u64()).sum()
+    let selected = servers.filter(|one| one["address"] == server || one["name"] == server);
+    selected.filter_map(|server| server["inflight"].as_u64()).sum()
 }

@@ -21,8 +21,7 @@ use crate::{
     server::{self, StartError},
 };
 
-/// The front door of a Galaxy server: a reverse proxy and load balancer that keeps clients waiting instead of
-/// failing while workers restart.
+/// Reverse proxy and load balancer for Galaxy servers: while workers restart, requests wait instead of failing.
 #[derive(Parser)]
 #[command(name = "bowshock", version, max_term_width = 100, after_help = EXAMPLES, disable_help_subcommand = true)]
 struct Cli {
@@ -32,36 +31,36 @@ struct Cli {
 
 const EXAMPLES: &str = "\
 Examples:
-  bowshock demo                         see it work, no file needed
-  bowshock check -c bowshock.toml       is this configuration good?
-  bowshock run -c bowshock.toml         serve until told to stop
-  bowshock status --watch               who waits where, once a second
-  bowshock drain unix:/run/g0.sock      no new requests there
+  bowshock demo                         try it, no file needed
+  bowshock check -c bowshock.toml       check a configuration
+  bowshock run -c bowshock.toml         run in the foreground
+  bowshock status --watch               state of servers and queues, once a second
+  bowshock drain unix:/run/g0.sock      no new requests to this server
   bowshock help hold                    what a key of the configuration does
 
-Exit codes: 0 good, 1 refused (a bad configuration, a proxy that cannot start, a server that is not there),
-2 unreadable or unreachable.
-Signals of `run`: HUP reload, USR1 reopen logs, TERM, INT and QUIT finish and stop; a second one stops now.";
+Exit codes: 0 success; 1 an invalid configuration, a proxy that cannot start, or an unknown server;
+2 a file that cannot be read, or a proxy that cannot be reached.
+Signals of `run`: HUP reload; USR1 reopen logs; TERM, INT and QUIT graceful shutdown, a second one stops now.";
 
 #[derive(Subcommand)]
 enum Command {
-    /// Serve in the foreground until told to stop
+    /// Run the proxy in the foreground
     #[command(after_help = "Example:\n  bowshock run -c /etc/bowshock/bowshock.toml")]
     Run(File),
-    /// Show it at work: an embedded application with four workers, and the proxy in front
+    /// Run a demo: an embedded application with four workers, and the proxy in front
     #[command(after_help = "Examples:\n  bowshock demo\n  bowshock demo --listen 127.0.0.1:9000")]
     Demo {
-        /// Where the demo listens.
+        /// Address of the demo.
         #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:8080")]
         listen: std::net::SocketAddr,
     },
-    /// Say whether a configuration is good, and if not, where and what to write instead
+    /// Check a configuration: report each error with its place and a suggestion
     #[command(after_help = "Example:\n  bowshock check -c bowshock.toml && systemctl reload bowshock")]
     Check(File),
-    /// Print the configuration with everything that is not written in it
+    /// Print the effective configuration, with all defaults
     #[command(after_help = "Example:\n  bowshock print -c bowshock.toml | less")]
     Print(File),
-    /// Tell about a command, or about a key or a table of the configuration
+    /// Describe a command, or a key or a table of the configuration
     #[command(
         after_help = "Examples:\n  bowshock help run\n  bowshock help hold\n  bowshock help upstream.hold\n  \
         bowshock help upstream"
@@ -80,24 +79,24 @@ enum Command {
         and as the first line of bowshock.toml:\n  \
         #:schema /etc/bowshock/schema.json")]
     Schema,
-    /// Have the running proxy read its configuration again, and tell what came of it
+    /// Reload the configuration of the running proxy, and report the result
     #[command(after_help = "Example:\n  bowshock reload -c /etc/bowshock/bowshock.toml")]
     Reload(File),
-    /// Show the servers of the running proxy: who is up, who is busy, who waits
+    /// Show the servers of the running proxy: their state and load, and waiting requests
     #[command(after_help = "Examples:\n  bowshock status\n  bowshock status --watch\n  \
         bowshock status --json | jq .upstreams")]
     Status {
         #[command(flatten)]
         file: File,
-        /// Print what `/status.json` says.
+        /// Print `/status.json`.
         #[arg(long, conflicts_with = "watch")]
         json: bool,
-        /// Show it again every second until told to stop.
+        /// Update every second until interrupted.
         #[arg(long)]
         watch: bool,
     },
-    /// Give a server no new requests; it finishes those it has
-    #[command(after_help = "Example, a worker restarted with nothing in flight on it:\n  \
+    /// Drain a server: it gets no new requests and finishes those in progress
+    #[command(after_help = "Example, restart a worker without requests in progress:\n  \
         bowshock drain unix:/run/galaxy/gunicorn0.sock --wait\n  \
         systemctl restart galaxy-gunicorn@0\n  \
         bowshock resume unix:/run/galaxy/gunicorn0.sock\n\n\
@@ -105,11 +104,11 @@ enum Command {
     Drain {
         #[command(flatten)]
         server: ServerArgs,
-        /// Wait until nothing is in flight on it.
+        /// Wait until no request is in progress on the server.
         #[arg(long)]
         wait: bool,
     },
-    /// Give a drained server requests again
+    /// Send requests to a drained server again
     #[command(after_help = "Example:\n  bowshock resume unix:/run/galaxy/gunicorn0.sock")]
     Resume {
         #[command(flatten)]
@@ -119,10 +118,10 @@ enum Command {
 
 #[derive(Args)]
 struct ServerArgs {
-    /// Its address as `bowshock status` shows it, or a host name with its port for all its addresses
+    /// Address as shown by `bowshock status`, or a host name with its port for all its addresses
     #[arg(value_name = "SERVER")]
     address: String,
-    /// Only in this upstream [default: in all that have it].
+    /// Only in this upstream [default: in all that have the server].
     #[arg(long, value_name = "NAME")]
     upstream: Option<String>,
     #[command(flatten)]
@@ -131,7 +130,7 @@ struct ServerArgs {
 
 #[derive(Args)]
 struct File {
-    /// The configuration [default: bowshock.toml here, else /etc/bowshock/bowshock.toml]
+    /// Configuration file [default: bowshock.toml in this directory, else /etc/bowshock/bowshock.toml]
     #[arg(short, long = "config", value_name = "FILE")]
     config: Option<PathBuf>,
 }
@@ -142,18 +141,18 @@ impl File {
     }
 }
 
-/// A configuration or a start was refused.
+/// Exit code for an invalid configuration, a start that failed, or an unknown server.
 const REFUSED: u8 = 1;
-/// A file could not be read, or a running proxy not be reached.
+/// Exit code for a file that cannot be read, or a proxy that cannot be reached.
 const UNREACHABLE: u8 = 2;
 
-/// Does what the command line says.
+/// Parses the command line and runs the command.
 pub fn main() -> ExitCode {
     match Cli::parse().command {
         Command::Run(file) => started(server::run(file.path())),
         Command::Demo { listen } => started(demo::run(listen)),
         Command::Check(file) => with_config(&file.path().0, |path, _| {
-            println!("{} is good.", path.display());
+            println!("{} is valid.", path.display());
             ExitCode::SUCCESS
         }),
         Command::Print(file) => with_config(&file.path().0, |_, config| output(&config::print(config))),
@@ -177,7 +176,7 @@ pub fn main() -> ExitCode {
     }
 }
 
-/// Writes a long text. A reader that has seen enough, such as `head`, is no error.
+/// Writes a long text. A reader that closes the pipe early, such as `head`, is not an error.
 fn output(text: &str) -> ExitCode {
     match std::io::stdout().lock().write_all(text.as_bytes()) {
         Err(error) if error.kind() != std::io::ErrorKind::BrokenPipe => {
@@ -188,7 +187,7 @@ fn output(text: &str) -> ExitCode {
     }
 }
 
-/// Waits between two looks at the running proxy.
+/// Waits between two queries of the running proxy.
 #[expect(clippy::disallowed_methods, reason = "no event loop runs in these commands")]
 fn pause(time: std::time::Duration) {
     std::thread::sleep(time);

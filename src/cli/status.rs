@@ -23,10 +23,10 @@ pub(super) fn show(admin: &Address, json: bool) -> ExitCode {
     }
 }
 
-/// Between two looks.
-const LOOK: Duration = Duration::from_secs(1);
+/// Pause between two updates.
+const INTERVAL: Duration = Duration::from_secs(1);
 
-/// Prints the status again and again, until interrupted or the proxy is gone.
+/// Prints the status repeatedly, until interrupted or the proxy is gone.
 pub(super) fn watch(admin: &Address) -> ExitCode {
     let on_terminal = std::io::stdout().is_terminal();
     loop {
@@ -34,13 +34,13 @@ pub(super) fn watch(admin: &Address) -> ExitCode {
             Ok(status) => table(&status),
             Err(code) => return code,
         };
-        // On a terminal each look takes the place of the one before; elsewhere they follow each other.
+        // On a terminal each status replaces the one before.
         let shown = if on_terminal { format!("\x1b[H\x1b[2J{text}") } else { text + "\n" };
         if write!(std::io::stdout(), "{shown}").and_then(|()| std::io::stdout().flush()).is_err() {
-            // Nobody reads any more.
+            // The reader has closed the pipe.
             return ExitCode::SUCCESS;
         }
-        pause(LOOK);
+        pause(INTERVAL);
     }
 }
 
@@ -48,22 +48,22 @@ fn body(admin: &Address) -> Result<String, ExitCode> {
     match admin::ask(admin, "GET", "/status.json") {
         Ok((200, body)) => Ok(body),
         Ok((code, body)) => {
-            eprintln!("bowshock: the proxy answers {code}: {body}");
+            eprintln!("bowshock: the admin listener returned {code}: {body}");
             Err(ExitCode::from(UNREACHABLE))
         }
         Err(error) => Err(admin::unreachable(admin, &error)),
     }
 }
 
-/// What the running proxy says of itself; when it says nothing that can be read, that is told, and the exit code given.
+/// Status of the running proxy. An error is printed, and its exit code returned.
 pub(super) fn fetch(admin: &Address) -> Result<Value, ExitCode> {
     serde_json::from_str(&body(admin)?).map_err(|error| {
-        eprintln!("bowshock: the proxy's answer cannot be read: {error}");
+        eprintln!("bowshock: cannot parse the response of the admin listener: {error}");
         ExitCode::from(UNREACHABLE)
     })
 }
 
-/// One line per server, columns aligned.
+/// Formats one line per server, with aligned columns.
 fn table(status: &Value) -> String {
     let mut notes = String::new();
     let mut rows =
@@ -97,9 +97,7 @@ fn table(status: &Value) -> String {
             &format!("listening on {address}: {open} connections, {} active\n", text(listener, "active"));
     }
     if let Some(error) = status["config"]["error"].as_str() {
-        table += &format!(
-            "\nthe last reload was refused, and the configuration before it is in effect:\n{error}\n"
-        );
+        table += &format!("\nthe last reload failed, the previous configuration stays in effect:\n{error}\n");
     }
     if !notes.is_empty() {
         notes.insert(0, '\n');
@@ -107,14 +105,14 @@ fn table(status: &Value) -> String {
     table + "\n" + &aligned(&rows) + &notes
 }
 
-/// What an operator may want to do about a queue.
+/// Advice on the queue of an upstream.
 fn hint(upstream: &Value) -> Option<String> {
     let (name, waiting) = (text(upstream, "name"), text(upstream, "waiting"));
     match upstream["waiting_for"].as_str()? {
-        "servers" => Some(format!("{waiting} wait at {name} because no server can be used\n")),
+        "servers" => Some(format!("{waiting} requests wait at {name} because no server is available\n")),
         _ => Some(format!(
-            "{waiting} wait at {name} because every server has as many requests as max_requests allows: if workers \
-             have slots left, it is too low\n"
+            "{waiting} requests wait at {name} because every server has as many requests as max_requests allows: if \
+             workers have free slots, raise it\n"
         )),
     }
 }
@@ -170,8 +168,8 @@ mod tests {
              galaxy    unix:/run/gunicorn0.sock  up       4/4        7        1       2\n\
              galaxy    unix:/b                   failing  0          7        1       2\n\
              \n\
-             2 wait at galaxy because every server has as many requests as max_requests allows: if workers have slots \
-             left, it is too low\n\
+             2 requests wait at galaxy because every server has as many requests as max_requests allows: if workers \
+             have free slots, raise it\n\
              unix:/b of galaxy is failing: refused\n"
         );
     }

@@ -1,8 +1,8 @@
-//! Scheme, host and port as a trusted peer tells them: `X-Forwarded-*` and the names that others use for the same, and
-//! `Forwarded` (RFC 7239).
+//! Scheme, host and port as forwarded by a trusted peer: `X-Forwarded-*` with its synonyms, and `Forwarded` (RFC
+//! 7239).
 //!
-//! Each of these may be a list with an entry for each proxy on the way. As with addresses, only entries that were written
-//! by trusted proxies count.
+//! Each of these may be a list with an entry for each proxy on the way. As with addresses, only entries written by
+//! trusted proxies count.
 
 use std::{
     borrow::Cow,
@@ -19,7 +19,7 @@ static PROTO: HeaderName = X_FORWARDED_PROTO;
 static HOST: HeaderName = X_FORWARDED_HOST;
 static PORT: HeaderName = X_FORWARDED_PORT;
 
-/// Fields that tell the client's scheme beside `X-Forwarded-Proto`, the better known first.
+/// Headers for the client's scheme beside `X-Forwarded-Proto`, the better known first.
 pub(super) static SYNONYMS: [HeaderName; 5] = [
     HeaderName::from_static("x-forwarded-scheme"),
     HeaderName::from_static("x-forwarded-protocol"),
@@ -28,56 +28,57 @@ pub(super) static SYNONYMS: [HeaderName; 5] = [
     HeaderName::from_static("front-end-https"),
 ];
 
-/// What a trusted peer says of how the client came.
+/// Scheme, host and port of the client's request, as a trusted peer forwards them.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(super) struct ForwardedClaims {
     pub(super) https: Option<bool>,
-    /// A name or address, and perhaps a port.
+    /// Name or address, with an optional port.
     pub(super) host: Option<String>,
     pub(super) port: Option<u16>,
-    /// One of [`SYNONYMS`] says something else than `https` does.
+    /// Whether one of [`SYNONYMS`] contradicts `https`.
     pub(super) is_contradicted: bool,
 }
 
 impl ForwardedClaims {
-    /// Reads the entries that were written at the first of `hops` trusted proxies, the nearest of which is the peer.
+    /// Reads the entries written by the first of `hops` trusted proxies, the nearest of which is the peer.
     pub(super) fn read(request: &RawHeaders, forwarded: &[Element], hops: usize) -> Self {
-        let mut said = Self::default();
-        let told = |name| pick(request, name, hops);
-        for value in told(&PROTO).into_iter().chain(SYNONYMS.iter().filter_map(told)) {
+        let mut claims = Self::default();
+        let entry = |name| pick(request, name, hops);
+        for value in entry(&PROTO).into_iter().chain(SYNONYMS.iter().filter_map(entry)) {
             let read = scheme(value);
             if read.is_none() {
-                tell_once(&UNKNOWN_SCHEME, || format!("a trusted peer names an unknown scheme: {value:?}"));
+                warn_once(&UNKNOWN_SCHEME, || format!("a trusted peer names an unknown scheme: {value:?}"));
             }
-            said.https = said.https.or(read);
+            claims.https = claims.https.or(read);
         }
-        said.host = pick(request, &HOST, hops).map(str::to_owned);
-        said.port = pick(request, &PORT, hops).and_then(port);
+        claims.host = pick(request, &HOST, hops).map(str::to_owned);
+        claims.port = pick(request, &PORT, hops).and_then(port);
 
-        // What the proxy that saw the client has not said, one behind it may have.
-        let ours = &forwarded[forwarded.len().saturating_sub(hops)..];
-        let https = ours.iter().find_map(|element| element.https);
-        let host = ours.iter().find_map(|element| element.host.as_ref());
-        let differs = said.https.is_some() && https.is_some() && said.https != https
-            || host.is_some_and(|host| said.host.as_ref().is_some_and(|said| said != host));
+        // A later proxy may give what the one that saw the client left out.
+        let trusted = &forwarded[forwarded.len().saturating_sub(hops)..];
+        let https = trusted.iter().find_map(|element| element.https);
+        let host = trusted.iter().find_map(|element| element.host.as_ref());
+        let differs = claims.https.is_some() && https.is_some() && claims.https != https
+            || host.is_some_and(|host| claims.host.as_ref().is_some_and(|other| other != host));
         if differs {
-            disagree();
+            warn_disagreement();
         }
-        said.https = said.https.or(https);
-        said.host = said.host.or_else(|| host.cloned());
-        let contradicts = |name| told(name).is_some_and(|value| scheme(value) != said.https);
-        said.is_contradicted = SYNONYMS.iter().any(contradicts);
-        said
+        claims.https = claims.https.or(https);
+        claims.host = claims.host.or_else(|| host.cloned());
+        let contradicts = |name| entry(name).is_some_and(|value| scheme(value) != claims.https);
+        claims.is_contradicted = SYNONYMS.iter().any(contradicts);
+        claims
     }
 
-    /// The port that the client has connected to, as far as this tells it: with a host and no port, the scheme's.
+    /// The port that the client connected to, as far as it is known: a host without a port means the scheme's
+    /// default.
     pub(super) fn port(&self, https: bool) -> Option<u16> {
         let of_host = || self.host.as_ref().map(|host| port_of(host).unwrap_or_else(|| usual_port(https)));
         self.port.or_else(of_host)
     }
 }
 
-/// The entry of the first of so many proxies, or of the first of all where there are fewer.
+/// The entry of the first of `hops` proxies, or the first entry when there are fewer.
 fn pick<'r>(request: &'r RawHeaders, name: &'r HeaderName, hops: usize) -> Option<&'r str> {
     let values = || request.values(name).filter_map(text).flat_map(entries);
     let (mut last, mut count) = (None, 0_usize);
@@ -85,11 +86,11 @@ fn pick<'r>(request: &'r RawHeaders, name: &'r HeaderName, hops: usize) -> Optio
         count += 1;
         last = Some(value);
     }
-    // Nearly always there is one.
+    // Nearly always there is a single entry.
     if count > 1 { values().nth(count.saturating_sub(hops)) } else { last }
 }
 
-/// The entries of a list, without quotes; empty ones do not count (RFC 9110 §5.6.1.2).
+/// The entries of a list, without quotes; empty ones are skipped (RFC 9110 §5.6.1.2).
 pub(super) fn entries(list: &str) -> impl DoubleEndedIterator<Item = &str> {
     list.split(',').map(|entry| bare(entry.trim())).filter(|entry| !entry.is_empty())
 }
@@ -98,7 +99,8 @@ fn bare(entry: &str) -> &str {
     entry.strip_prefix('"').and_then(|rest| rest.strip_suffix('"')).unwrap_or(entry)
 }
 
-/// Whether a scheme, or a word on TLS in the fields that tell no more, means HTTPS; `None` for any other word.
+/// Whether a scheme, or a value of a header that only says whether TLS was used, means HTTPS; `None` for any other
+/// value.
 fn scheme(value: &str) -> Option<bool> {
     let is = |words: &[&str]| words.iter().any(|word| value.eq_ignore_ascii_case(word));
     match value {
@@ -113,7 +115,7 @@ fn port(text: &str) -> Option<u16> {
     text.parse().ok().filter(|port| is_number && *port > 0)
 }
 
-/// The port in a `Host`.
+/// The port in a `Host` header.
 pub(super) fn port_of(host: &str) -> Option<u16> {
     let after = host.rfind(']').map_or(host, |end| &host[end..]);
     after.rsplit_once(':').and_then(|(_, digits)| port(digits))
@@ -123,16 +125,16 @@ pub(super) fn usual_port(https: bool) -> u16 {
     if https { 443 } else { 80 }
 }
 
-/// What one proxy says in `Forwarded`.
+/// Element of `Forwarded`, written by one proxy.
 #[derive(Debug, Default, Clone, PartialEq, Eq)]
 pub(super) struct Element {
-    /// Who has connected to it; none where it hides that (RFC 7239 §6).
+    /// Address of the client of that proxy; `None` when the proxy hides it (RFC 7239 §6).
     pub(super) address: Option<IpAddr>,
     pub(super) https: Option<bool>,
     pub(super) host: Option<String>,
 }
 
-/// The elements of `Forwarded`, the nearest last; none when it cannot be read.
+/// The elements of `Forwarded`, the nearest last; empty when the header is malformed.
 pub(super) fn elements(request: &RawHeaders) -> Vec<Element> {
     if !request.has(header::FORWARDED) {
         return Vec::new();
@@ -142,7 +144,7 @@ pub(super) fn elements(request: &RawHeaders) -> Vec<Element> {
         match text(value).and_then(read_elements) {
             Some(more) => elements.extend(more),
             None => {
-                tell_once(&UNREADABLE, || "a trusted peer sends a Forwarded that cannot be read".into());
+                warn_once(&UNREADABLE, || "a trusted peer sends a Forwarded that cannot be read".into());
                 return Vec::new();
             }
         }
@@ -171,7 +173,7 @@ fn read_elements(line: &str) -> Option<Vec<Element>> {
                 "proto" => {
                     read.https = scheme(&value);
                     if read.https.is_none() {
-                        tell_once(&UNKNOWN_SCHEME, || {
+                        warn_once(&UNKNOWN_SCHEME, || {
                             format!("a trusted peer names an unknown scheme: {value:?}")
                         });
                     }
@@ -180,7 +182,7 @@ fn read_elements(line: &str) -> Option<Vec<Element>> {
                 _ => {}
             }
         }
-        // Empty elements of a list do not count (RFC 9110 §5.6.1.2).
+        // Empty elements of a list are skipped (RFC 9110 §5.6.1.2).
         if !seen.is_empty() {
             elements.push(read);
         }
@@ -188,7 +190,7 @@ fn read_elements(line: &str) -> Option<Vec<Element>> {
     Some(elements)
 }
 
-/// The parts between separators that are not quoted, without the spaces around them; `None` where a quote stays open.
+/// Splits at separators outside quotes, and trims spaces; `None` when a quote is not closed.
 fn split(text: &str, separator: char) -> Option<Vec<&str>> {
     let (mut parts, mut start, mut quoted, mut escaped) = (Vec::new(), 0, false, false);
     for (at, char) in text.char_indices() {
@@ -207,7 +209,7 @@ fn split(text: &str, separator: char) -> Option<Vec<&str>> {
     (!quoted).then_some(parts)
 }
 
-/// A token as it is, a quoted string without its quotes (RFC 9110 §5.6.4).
+/// A token unchanged, a quoted string without its quotes (RFC 9110 §5.6.4).
 fn unquote(value: &str) -> Option<Cow<'_, str>> {
     let Some(rest) = value.strip_prefix('"') else {
         return (!value.contains('"')).then(|| value.into());
@@ -227,7 +229,7 @@ fn unquote(value: &str) -> Option<Cow<'_, str>> {
     Some(unquoted.into())
 }
 
-/// The address of a node: `192.0.2.1`, `192.0.2.1:47011`, `[2001:db8::1]:_port`; none for `unknown` and `_hidden`.
+/// The address of a node: `192.0.2.1`, `192.0.2.1:47011`, `[2001:db8::1]:_port`; `None` for `unknown` and `_hidden`.
 fn node(node: &str) -> Option<IpAddr> {
     let without_hidden_port = node.rfind(":_").map_or(node, |end| &node[..end]);
     address(without_hidden_port)
@@ -237,17 +239,17 @@ static UNKNOWN_SCHEME: AtomicBool = AtomicBool::new(false);
 static UNREADABLE: AtomicBool = AtomicBool::new(false);
 static DISAGREEMENT: AtomicBool = AtomicBool::new(false);
 
-/// Logs that both forms were sent and say different things.
-pub(super) fn disagree() {
-    tell_once(&DISAGREEMENT, || {
-        "a trusted peer sends Forwarded and X-Forwarded-* that disagree: X-Forwarded-* is believed".into()
+/// Warns that both forms were sent and disagree.
+pub(super) fn warn_disagreement() {
+    warn_once(&DISAGREEMENT, || {
+        "a trusted peer sends Forwarded and X-Forwarded-* that disagree: X-Forwarded-* is used".into()
     });
 }
 
-/// Logs what is wrong with a peer's configuration, and so with each of its requests.
-fn tell_once(told: &AtomicBool, what: impl FnOnce() -> String) {
-    if !told.swap(true, Ordering::Relaxed) {
-        tracing::warn!("{} (told once)", what());
+/// Logs an error in a peer's configuration once, as each of its requests has it.
+fn warn_once(logged: &AtomicBool, message: impl FnOnce() -> String) {
+    if !logged.swap(true, Ordering::Relaxed) {
+        tracing::warn!("{} (logged once)", message());
     }
 }
 

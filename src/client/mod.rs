@@ -1,5 +1,5 @@
-//! Who asks: the address, scheme, host and port of a client, from what the kernel says and, where the listener
-//! trusts its peer, from what the peer says.
+//! Client identity: address, scheme, host and port, from the connection and, where the listener trusts its peer, from
+//! forwarded headers.
 
 mod forwarded;
 
@@ -25,50 +25,50 @@ const X_FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-host")
 const X_FORWARDED_PORT: HeaderName = HeaderName::from_static("x-forwarded-port");
 const X_REAL_IP: HeaderName = HeaderName::from_static("x-real-ip");
 
-/// Fields by which an application is told who asks; believed only from a trusted peer. All `X-Forwarded-*`
-/// fields belong to them too, and those that tell the scheme.
-const SPOKEN_FOR: [&[u8]; 3] = [b"x-real-ip", b"remote-user", b"gx-secret"];
+/// Headers that identify the client to an application; kept only from a trusted peer. All `X-Forwarded-*` headers
+/// belong to them too, and those with the scheme.
+const IDENTITY_HEADERS: [&[u8]; 3] = [b"x-real-ip", b"remote-user", b"gx-secret"];
 
-/// A field that means nothing in HTTP and that CGI hands over as `HTTP_PROXY`, by which many libraries choose where to
-/// send what they ask for ("httpoxy", CVE-2016-5385).
+/// `Proxy` has no meaning in HTTP, but CGI passes it on as `HTTP_PROXY`, the variable by which many libraries choose
+/// a proxy for their own requests ("httpoxy", CVE-2016-5385).
 const PROXY: &[u8] = b"proxy";
 
-/// Who asks.
+/// Client of a request.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Client {
-    /// The client's address, as far as it can be believed.
+    /// The client's address, as far as it can be trusted.
     pub address: IpAddr,
-    /// Proxies between the client and us, nearest last; all trusted.
+    /// Proxies between the client and this one, the nearest last; all trusted.
     via: Vec<IpAddr>,
-    /// Whether the peer's word is taken.
+    /// Whether the peer's forwarded headers are trusted.
     trusted: bool,
-    /// Whether the client spoke TLS.
+    /// Whether the client used TLS.
     pub https: bool,
-    /// The host that a trusted peer says was asked for.
+    /// The host of the client's request, as forwarded by a trusted peer.
     host: Option<HeaderValue>,
-    /// The port that the client has connected to, here or at the first trusted proxy.
+    /// The port that the client connected to, here or at the first trusted proxy.
     port: u16,
-    /// A trusted peer names several schemes.
+    /// Whether a trusted peer forwarded contradictory schemes.
     is_contradicted: bool,
 }
 
-/// What is known of a connection without its peer's word.
+/// Properties of a connection that do not depend on forwarded headers.
 #[derive(Debug, Default, Clone, Copy)]
 pub(crate) struct Arrival {
-    /// TLS is spoken on it.
+    /// Whether the connection uses TLS.
     pub(crate) https: bool,
-    /// The port that its client has connected to, as a PROXY header tells it.
+    /// The port that the client connected to, from a PROXY header.
     pub(crate) port: Option<u16>,
 }
 
 impl Client {
-    /// Reads who asks from the peer and the head of its request.
+    /// Identifies the client by the peer and the head of its request.
     pub(crate) fn identify(peer: &Peer, request: &RawHeaders) -> Self {
         let connection = Arrival { https: peer.tls.is_some(), port: peer.announced_port };
         Self::from_parts(peer.address, &peer.listener.settings().trust, connection, request)
     }
 
-    /// One whose address is all that is known.
+    /// A client with an address and defaults otherwise.
     #[cfg(test)]
     pub(crate) fn at(address: IpAddr) -> Self {
         let peer = PeerAddress::Tcp((address, 0).into());
@@ -82,10 +82,10 @@ impl Client {
         request: &RawHeaders,
     ) -> Self {
         let trusted = peer.is_trusted(trust);
-        let (address, via, said) = if trusted {
+        let (address, via, claims) = if trusted {
             let elements = forwarded::elements(request);
             let (address, via) = through(peer, &trust.networks, request, &elements);
-            // The peer itself is on the way, whoever it speaks for.
+            // The peer itself is a proxy on the way, whatever headers it forwards.
             let hops = match peer {
                 PeerAddress::Tcp(_) => via.len().max(1),
                 PeerAddress::Unix { .. } => via.len() + 1,
@@ -95,27 +95,29 @@ impl Client {
             let address = peer.ip().unwrap_or(IpAddr::V4(Ipv4Addr::LOCALHOST));
             (address, Vec::new(), ForwardedClaims::default())
         };
-        let https = said.https.unwrap_or(connection.https);
+        let https = claims.https.unwrap_or(connection.https);
         let of_host = || request.text(header::HOST).and_then(forwarded::port_of);
-        let port = said.port(https).or(connection.port).or_else(of_host);
+        let port = claims.port(https).or(connection.port).or_else(of_host);
         Self {
             address,
             via,
             trusted,
             https,
             port: port.unwrap_or_else(|| forwarded::usual_port(https)),
-            is_contradicted: said.is_contradicted,
-            host: said.host.and_then(|host| HeaderValue::try_from(host).ok()),
+            is_contradicted: claims.is_contradicted,
+            host: claims.host.and_then(|host| HeaderValue::try_from(host).ok()),
         }
     }
 
-    /// Puts into the request for the upstream who asks, in place of anything else that says so.
+    /// Sets the headers that identify the client in the request to the upstream, in place of any others with that
+    /// meaning.
     ///
-    /// Names with anything but letters, digits and hyphens go in any case, as in nginx: CGI and WSGI make `_` of all
-    /// of it, so that `X_Forwarded_For`, `x.forwarded.for` and `content!length` become names that mean something.
+    /// Names with characters other than letters, digits and hyphens are always removed, as in nginx: CGI and WSGI
+    /// turn those characters into `_`, so that `X_Forwarded_For`, `x.forwarded.for` and `content!length` would become
+    /// names with a meaning.
     pub(crate) fn forward(&self, request: &mut impl EditHeaders) {
-        request.remove_if(|name| self.must_go(name));
-        // The client first, then the proxies that it came through.
+        request.remove_if(|name| self.is_stripped(name));
+        // The client first, then the proxies on the way.
         request.write(X_FORWARDED_FOR, |out| {
             write_address(out, self.address);
             for proxy in &self.via {
@@ -133,7 +135,7 @@ impl Client {
         request.write(X_FORWARDED_PORT, |out| write_number(out, self.port.into()));
     }
 
-    /// Whether the peer's word is taken.
+    /// Whether the peer's forwarded headers are trusted.
     pub fn is_trusted(&self) -> bool {
         self.trusted
     }
@@ -143,11 +145,11 @@ impl Client {
         if self.https { "https" } else { "http" }
     }
 
-    fn must_go(&self, name: &[u8]) -> bool {
+    fn is_stripped(&self, name: &[u8]) -> bool {
         if !name.iter().all(|byte| byte.is_ascii_alphanumeric() || *byte == b'-') {
             return true;
         }
-        // Most names begin with another letter.
+        // Quick test: most names begin with another letter.
         if !matches!(name, [b'f' | b'F' | b'g' | b'G' | b'p' | b'P' | b'r' | b'R' | b'x' | b'X', ..]) {
             return false;
         }
@@ -155,22 +157,23 @@ impl Client {
             return true;
         }
         let is_one_of = |names: &[HeaderName]| {
-            names.iter().any(|spoken| name.eq_ignore_ascii_case(spoken.as_str().as_bytes()))
+            names.iter().any(|other| name.eq_ignore_ascii_case(other.as_str().as_bytes()))
         };
         if self.trusted {
-            // It may speak for its users (REMOTE_USER from its login); who the client is we say ourselves.
+            // A trusted peer may name its users (`REMOTE_USER` from its login); the client's address is always set
+            // here.
             return self.is_contradicted && is_one_of(&forwarded::SYNONYMS);
         }
         starts_with(name, b"x-forwarded-")
             || is_one_of(&forwarded::SYNONYMS)
-            || SPOKEN_FOR.iter().any(|spoken| name.eq_ignore_ascii_case(spoken))
+            || IDENTITY_HEADERS.iter().any(|other| name.eq_ignore_ascii_case(other))
     }
 }
 
-/// Every request has one written, nearly always IPv4: without the machinery of formatting, at a tenth of its cost.
+/// Avoids `fmt` for IPv4, at a tenth of its cost: an address is written for every request, and is nearly always IPv4.
 fn write_address(out: &mut BytesMut, address: IpAddr) {
     let IpAddr::V4(address) = address else {
-        // Fails only for want of memory.
+        // Fails only without memory.
         let _ = fmt::Write::write_fmt(out, format_args!("{address}"));
         return;
     };
@@ -192,17 +195,18 @@ fn write_address(out: &mut BytesMut, address: IpAddr) {
     out.extend_from_slice(&text[..length - 1]);
 }
 
-/// The addresses of all `X-Forwarded-For` fields, the nearest last. What is no address ends it, from the right.
+/// The addresses of all `X-Forwarded-For` headers, the nearest last. Reading from the right stops at the first entry
+/// that is not an address.
 fn chain(request: &RawHeaders) -> Vec<IpAddr> {
     let name = X_FORWARDED_FOR;
-    let fields: Vec<&str> = request.values(&name).map(|value| text(value).unwrap_or("?")).collect();
-    let entries = fields.iter().rev().flat_map(|field| forwarded::entries(field).rev()).map(address);
+    let lists: Vec<&str> = request.values(&name).map(|value| text(value).unwrap_or("?")).collect();
+    let entries = lists.iter().rev().flat_map(|list| forwarded::entries(list).rev()).map(address);
     let mut chain: Vec<IpAddr> = entries.map_while(|address| address).collect();
     chain.reverse();
     chain
 }
 
-/// `192.0.2.1`, `2001:db8::1`, and both with a port, as some proxies write them.
+/// Reads `192.0.2.1`, `2001:db8::1`, and both with a port, as some proxies write them.
 fn address(entry: &str) -> Option<IpAddr> {
     let bracketed = entry.strip_prefix('[').and_then(|rest| rest.strip_suffix(']'));
     let address = bracketed.unwrap_or(entry).parse().ok();
@@ -211,12 +215,13 @@ fn address(entry: &str) -> Option<IpAddr> {
         .map(|address| address.to_canonical())
 }
 
-/// The address of a peer that speaks for nobody else. Who trusts what it says would have to read that first.
+/// The address of a peer whose forwarded headers are not trusted; `None` for a trusted peer, because its request
+/// would have to be read first.
 pub(crate) fn stranger(peer: &Peer) -> Option<IpAddr> {
     peer.address.ip().filter(|_| !peer.address.is_trusted(&peer.listener.settings().trust))
 }
 
-/// The client, and the trusted proxies that it came through, by X-Forwarded-For or else by Forwarded.
+/// The client, and the trusted proxies on the way, by `X-Forwarded-For` or else by `Forwarded`.
 fn through(
     peer: PeerAddress,
     networks: &[IpNet],
@@ -234,15 +239,15 @@ fn through(
     }
     let found = walk(peer, chain(request), networks);
     if !elements.is_empty() && by_forwarded().0 != found.0 {
-        forwarded::disagree();
+        forwarded::warn_disagreement();
     }
     found
 }
 
-/// Walks the chain from the right past trusted proxies: the first address that is not one is the client.
+/// Walks the chain from the right past trusted proxies: the first address that is not trusted is the client.
 ///
-/// Peers trusted by their socket (`all`, uids) vouch for the nearest entry only; entries further left are
-/// believed when the entry to their right is in a trusted network.
+/// Peers trusted by their socket (`all`, uids) vouch for the nearest entry only. Entries further left are trusted
+/// when the entry to their right is in a trusted network.
 fn walk(peer: PeerAddress, mut route: Vec<IpAddr>, networks: &[IpNet]) -> (IpAddr, Vec<IpAddr>) {
     route.extend(peer.ip());
     let client = route.iter().rposition(|address| !includes(networks, *address)).unwrap_or(0);
@@ -277,14 +282,14 @@ mod tests {
         request
     }
 
-    /// What a trusted peer's request becomes.
+    /// Headers of a trusted peer's request, as forwarded to the upstream.
     fn forward(request: &mut HeaderMap) {
         let lines = RawHeaders::from(&*request);
         Client::from_parts(tcp("10.0.0.1"), &networks(&["10.0.0.0/8"]), Arrival::default(), &lines)
             .forward(request);
     }
 
-    /// What the upstream gets of X-Forwarded-For.
+    /// `X-Forwarded-For` as forwarded to the upstream.
     fn forwarded(peer: PeerAddress, trust: &Trust, chain: &[&str]) -> String {
         let fields: Vec<_> = chain.iter().map(|value| ("x-forwarded-for", *value)).collect();
         let mut request = request(&fields);

@@ -1,4 +1,4 @@
-//! `allow` and `deny` of a site or a route: who may ask, by address.
+//! `allow` and `deny` of a site or a route: access by client address.
 
 use std::net::IpAddr;
 
@@ -10,17 +10,17 @@ use super::{
     read::{Table, Value},
 };
 
-/// Who may ask, by address.
+/// Access rules of a site or a route, by client address.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Access {
-    /// Where it is present, only these.
+    /// The only networks that are admitted; `None` admits all.
     pub allow: Option<Networks>,
-    /// Not these, whatever `allow` says.
+    /// Networks that are refused, also those that `allow` admits.
     pub deny: Networks,
 }
 
 impl Access {
-    /// Whether a client with this address may ask.
+    /// Whether a client with this address is admitted.
     pub fn permits(&self, address: IpAddr) -> bool {
         !self.deny.contains(address) && self.allow.as_ref().is_none_or(|allow| allow.contains(address))
     }
@@ -37,8 +37,9 @@ static ALLOW: Optional<Of<Option<Networks>>> = Key {
         show: |allow| allow.as_ref().map_or_else(|| "\"all\"".into(), |networks| strings(networks.written())),
     },
     default: Unset("everybody, or those of the site"),
-    about: "The only clients that may ask; others get 403. On a route it replaces the list of the site, and `\"all\"` \
-            lifts it. The address is the client's as far as the listener trusts who tells it.",
+    about: "The only clients that are admitted; others get 403. On a route it replaces the list of the site, and \
+            `\"all\"` removes it. Behind another proxy, list that proxy in `trust`, or its address counts as the \
+            client's.",
     example: "allow = [\"10.0.0.0/8\", \"2001:db8::/32\"]",
 };
 
@@ -46,12 +47,12 @@ static DENY: Optional<Of<Networks>> = Key {
     name: "deny",
     kind: Of { shape: networks::shape, read: deny, show: |networks| strings(networks.written()) },
     default: Unset("nobody, or those of the site"),
-    about: "Clients that get 403, whatever `allow` says. On a route it replaces the list of the site, and `[]` lifts it. \
-            Files of networks are read at each reload, one network a line.",
+    about: "Clients that get 403, also those that `allow` admits. On a route it replaces the list of the site, and \
+            `[]` removes it. Files of networks are read at each reload, one network a line.",
     example: "deny = [\"198.51.100.0/24\", \"/etc/bowshock/tor-exits.txt\"]",
 };
 
-/// Reads both; one that is not there is as it is `above`.
+/// Reads both keys; an absent key is inherited from `above`.
 pub fn read(table: &mut Table<'_>, above: &Access) -> Access {
     Access {
         allow: table.optional(&ALLOW).unwrap_or_else(|| above.allow.clone()),
@@ -66,12 +67,12 @@ pub fn pairs(access: &Access) -> Pairs {
     Pairs::default().written_if(&ALLOW, allow).written_if(&DENY, deny)
 }
 
-/// `Some(None)` is everybody.
+/// Reads `allow`; `Some(None)` admits all.
 fn allow(value: Value<'_>) -> Option<Option<Networks>> {
     match value.as_str() {
         Some("all") => return Some(None),
-        // As nginx writes it, with one address or network.
-        Some(_) => return value.wanted("a list of networks, or \"all\"", "allow = [\"10.0.0.0/8\"]"),
+        // nginx takes a single address or network without a list.
+        Some(_) => return value.expected("a list of networks, or \"all\"", "allow = [\"10.0.0.0/8\"]"),
         None => {}
     }
     if value.as_list().is_some_and(|items| items.is_empty()) {
@@ -91,8 +92,8 @@ fn allow(value: Value<'_>) -> Option<Option<Networks>> {
 
 fn deny(value: Value<'_>) -> Option<Networks> {
     if value.as_str() == Some("all") {
-        let problem = Problem::new("`deny` is a list of networks", "would leave nobody");
-        value.error(problem.help("for only some networks write `allow = [\"10.0.0.0/8\"]` alone"));
+        let problem = Problem::new("`deny` is a list of networks", "would admit nobody");
+        value.error(problem.help("to admit only some networks write `allow = [\"10.0.0.0/8\"]` alone"));
         return None;
     }
     networks::read(value)

@@ -1,4 +1,4 @@
-//! `[acme]`: the authority that certificates are had from (RFC 8555); and `acme` in the `tls` of a site.
+//! `[acme]`: the certificate authority (RFC 8555); and `acme` in the `tls` of a site.
 
 use std::path::{Path, PathBuf};
 
@@ -21,7 +21,7 @@ use super::{
 /// `tls.acme`
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct AcmeSite {
-    /// Whom the CA writes to.
+    /// Mail address by which the CA reaches the account's owner.
     pub contact: String,
     /// The names of the certificate.
     pub names: Vec<String>,
@@ -30,28 +30,28 @@ pub struct AcmeSite {
 /// `[acme]`
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Acme {
-    /// The address of the CA's directory (RFC 8555 §7.1.1).
+    /// URL of the CA's directory (RFC 8555 §7.1.1).
     pub directory: String,
-    /// The folder of accounts and certificates.
+    /// Directory of accounts and certificates.
     pub store: PathBuf,
-    /// The authorities that vouch for the CA's own server, in PEM; those of the system without it.
+    /// CA certificates that verify the CA's own server, in PEM; `None` takes those of the system.
     pub ca: Option<PathBuf>,
-    /// The account that the CA knows us by from elsewhere.
+    /// External account binding.
     pub eab: Option<Eab>,
-    /// How it is shown that names lead here, in the order of trying.
+    /// Challenge types in the order of trying.
     pub challenges: Vec<Challenge>,
 }
 
 /// `acme.eab` (RFC 8555 §7.3.4)
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Eab {
-    /// What the CA calls it.
+    /// Key identifier given by the CA.
     pub id: String,
-    /// The file of its key, in base64 for URLs.
+    /// File of the MAC key, in base64url.
     pub key: PathBuf,
 }
 
-/// How it is shown that a name leads here.
+/// Challenge type: a way to prove control of a name.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Challenge {
     /// RFC 8555 §8.3
@@ -88,7 +88,7 @@ static STORE: Defaulted<kind::Path> = Key {
     name: "store",
     kind: kind::Path { home: "/var/lib/bowshock", check: need_writable },
     default: Is(|| "/var/lib/bowshock/acme".into()),
-    about: "Directory of accounts and certificates. Keep it: the CA counts orders.",
+    about: "Directory of accounts and certificates. Keep it: a CA limits the number of certificates that it issues.",
     example: "store = \"/srv/bowshock/acme\"",
 };
 
@@ -96,7 +96,7 @@ static CA: Optional<kind::Path> = Key {
     name: "ca",
     kind: kind::Path { home: "/etc/ssl", check: paths::need_authorities },
     default: Unset("those of the system"),
-    about: "Authorities (PEM) that vouch for the CA's own server, where the system does not know them.",
+    about: "CA certificates (PEM) that verify the CA's own server, when the system does not have them.",
     example: "ca = \"/etc/ssl/our-authority.pem\"",
 };
 
@@ -104,7 +104,7 @@ static EAB: Optional<Of<Eab>> = Key {
     name: "eab",
     kind: Of { shape: || Shape::Table(&EAB_KEYS), read: eab, show: |eab| eab_pairs(eab).braces() },
     default: Unset("none"),
-    about: "External account binding, where the CA wants one (RFC 8555 §7.3.4).",
+    about: "External account binding, when the CA requires one (RFC 8555 §7.3.4).",
     example: "eab = { id = \"kid-1\", key = \"/etc/bowshock/eab.key\" }",
 };
 
@@ -116,7 +116,7 @@ static CHALLENGES: Optional<Of<Vec<Challenge>>> = Key {
         show: |challenges| list(challenges.iter().map(|one| word(&CHALLENGE_WORDS, one))),
     },
     default: Unset("both; `\"tls-alpn-01\"` first where something listens on port 443"),
-    about: "Ways to prove that the names lead here, in the order of trying. `\"tls-alpn-01\"` needs port 443, \
+    about: "Challenges that prove control of the names, in the order of trying. `\"tls-alpn-01\"` needs port 443, \
             `\"http-01\"` port 80.",
     example: "challenges = [\"http-01\"]",
 };
@@ -134,7 +134,7 @@ static EAB_ID: Required<Of<String>> = Key {
     name: "id",
     kind: kind::STRING,
     default: Needed,
-    about: "Name of the key, as the CA gave it.",
+    about: "Key identifier, as given by the CA.",
     example: "key = \"/etc/bowshock/eab.key\", id = \"kid-1\"",
 };
 
@@ -142,7 +142,7 @@ static EAB_KEY: Required<kind::Path> = Key {
     name: "key",
     kind: kind::Path { home: "/etc/bowshock", check: paths::need_something },
     default: Needed,
-    about: "File of the key, in base64 for URLs, as the CA gave it.",
+    about: "File of the MAC key in base64url, as given by the CA.",
     example: "id = \"kid-1\", key = \"/etc/bowshock/eab.key\"",
 };
 
@@ -196,7 +196,7 @@ fn need_writable(value: Value<'_>, path: &Path) {
     }
 }
 
-/// Notes when the store that nobody has written down cannot be written.
+/// Notes an error when the default store cannot be written.
 pub fn check_default_store(context: &Context<'_>, store: &Path) {
     if let Err(error) = context.system.writable(store) {
         context.error_of_file(unwritable(store, &error));
@@ -213,7 +213,7 @@ fn unwritable(path: &Path, error: &std::io::Error) -> Problem {
     )
 }
 
-/// The address of a CA's directory.
+/// Reads the URL of a CA's directory.
 fn directory(value: Value<'_>) -> Option<String> {
     let text = value.string()?;
     let uri: Option<Uri> = text.parse().ok();
@@ -233,7 +233,7 @@ fn challenges(value: Value<'_>) -> Option<Vec<Challenge>> {
     let mut challenges = Vec::new();
     for item in value.list()? {
         if item.as_str() == Some("dns-01") {
-            let problem = Problem::new("`dns-01` is not offered", "bowshock changes no names");
+            let problem = Problem::new("`dns-01` is not supported", "bowshock changes no DNS records");
             item.error(problem.help("write `\"http-01\"`, `\"tls-alpn-01\"` or both"));
             return None;
         }
@@ -243,13 +243,13 @@ fn challenges(value: Value<'_>) -> Option<Vec<Challenge>> {
         }
     }
     if challenges.is_empty() {
-        let problem = Problem::new("`challenges` names none", "no CA would give a certificate");
-        value.error(problem.help("take it out: both are tried"));
+        let problem = Problem::new("`challenges` lists no challenge", "no CA would issue a certificate");
+        value.error(problem.help("remove it: both are tried"));
     }
     Some(challenges)
 }
 
-/// What is tried, and in which order, where the file does not say: `tls-alpn-01` needs port 443.
+/// Challenge types of a file without `challenges`, in the order of trying. `tls-alpn-01` needs port 443.
 pub fn default_challenges(listen: &[Listen]) -> Vec<Challenge> {
     let is_https = |listen: &Listen| listen.tls.is_some() && listen.address.port() == Some(443);
     match listen.iter().any(is_https) {
@@ -267,20 +267,19 @@ pub fn read_site(value: Value<'_>, names: Option<&Names<'_>>) -> Option<AcmeSite
         || contact.contains(|c: char| c.is_whitespace() || c.is_control() || "/,<>\"\\?".contains(c))
     {
         let problem = Problem::new(
-            format!("{} is no address for mail", diagnostic::show(text)),
-            "whom does the CA write to?",
+            format!("{} is not a mail address", diagnostic::show(text)),
+            "the CA needs a mail address",
         );
         value.error(problem.help(format!("write for example `{CONTACT}`")));
         return None;
     }
     let Some(names) = names else {
-        let problem = Problem::new("a listener has no names that a CA could look at", "only on a site");
+        let problem = Problem::new("`acme` on a listener has no host names", "only on a site");
         value.error(problem.help("write `tls = true` here, and `acme` in the `tls` of a site"));
         return None;
     };
     if names.read.is_empty() {
-        let problem =
-            Problem::new("a site without `host` has no names that a CA could look at", "for which names?");
+        let problem = Problem::new("`acme` needs the `host` of the site", "no names for the certificate");
         value.error(problem.help("give the site its names: `host = \"galaxy.example.org\"`"));
         return None;
     }
@@ -290,18 +289,18 @@ pub fn read_site(value: Value<'_>, names: Option<&Names<'_>>) -> Option<AcmeSite
             HostPattern::Exact(name)
                 if name.parse::<std::net::Ipv4Addr>().is_ok() || name.starts_with('[') =>
             {
-                "an address, not a name"
+                "an IP address, not a name"
             }
             HostPattern::Exact(name) => {
                 exact.push(name.clone());
                 continue;
             }
-            HostPattern::Suffix(_) => "a wildcard needs DNS-01, which is not offered",
-            HostPattern::Regex(_) => "stands for names that nobody can list",
+            HostPattern::Suffix(_) => "a wildcard needs DNS-01, which is not supported",
+            HostPattern::Regex(_) => "matches names that cannot be listed",
         };
         let problem = Problem::new(
-            format!("no certificate can be had by ACME for {}", diagnostic::show(written)),
-            "not for all names of this site",
+            format!("no CA issues a certificate by ACME for {}", diagnostic::show(written)),
+            "not possible for all names of this site",
         );
         let problem = match names.places.get(written) {
             Some(place) => problem.also(place.clone(), why),
@@ -315,7 +314,7 @@ pub fn read_site(value: Value<'_>, names: Option<&Names<'_>>) -> Option<AcmeSite
 }
 
 impl Acme {
-    /// The folder of what this CA has given.
+    /// Directory of the account and certificates of this CA.
     pub fn folder(&self) -> PathBuf {
         let uri: Option<Uri> = self.directory.parse().ok();
         let authority = uri.and_then(|uri| uri.authority().map(ToString::to_string)).unwrap_or_default();
@@ -326,7 +325,7 @@ impl Acme {
         ))
     }
 
-    /// The file of the certificate of a site, its key and those above it.
+    /// File of a site's private key and certificate chain.
     pub fn file(&self, site: &AcmeSite) -> PathBuf {
         self.folder().join(format!("{}.pem", site.names.first().map_or("none", |name| name)))
     }

@@ -1,4 +1,4 @@
-//! Addresses: of sockets to listen on, and of workers.
+//! Addresses of listening sockets, upstream servers and name servers.
 
 use std::{
     net::{IpAddr, Ipv6Addr, SocketAddr},
@@ -22,7 +22,7 @@ pub fn listen(text: &str) -> Result<Address, Problem> {
     if text.starts_with("fd:") {
         return Err(Problem::new(
             format!("{} is not available in this version", show(text)),
-            "planned, not built yet",
+            "planned, not implemented yet",
         )
         .help(
             "write an address and a port, or the path of a unix socket: `\"unix:/run/bowshock/http.sock\"`",
@@ -31,7 +31,7 @@ pub fn listen(text: &str) -> Result<Address, Problem> {
     text.parse().map(Address::Tcp).map_err(|_| listen_problem(text))
 }
 
-/// Reads the address of a worker: `"unix:/run/gunicorn.sock"`, `"127.0.0.1:8080"`, `"worker1:8080"`.
+/// Reads the address of an upstream server: `"unix:/run/gunicorn.sock"`, `"127.0.0.1:8080"`, `"worker1:8080"`.
 pub fn server(text: &str) -> Result<ServerAddress, Problem> {
     if let Some(path) = text.strip_prefix("unix:") {
         return unix(text, path).map(ServerAddress::Unix);
@@ -39,7 +39,7 @@ pub fn server(text: &str) -> Result<ServerAddress, Problem> {
     let address = match text.parse() {
         Ok(address) => ServerAddress::Tcp(address),
         Err(_) => match text.rsplit_once(':') {
-            // A name that ends with a dot is whole: no search list is applied (RFC 1034 §3.1).
+            // A name that ends with a dot is fully qualified: no search list is applied (RFC 1034 §3.1).
             Some((host, port)) if is_name(host.strip_suffix('.').unwrap_or(host)) => {
                 let port = port.parse().map_err(|_| server_problem(text))?;
                 ServerAddress::Name(host.to_ascii_lowercase(), port)
@@ -50,11 +50,11 @@ pub fn server(text: &str) -> Result<ServerAddress, Problem> {
     match &address {
         ServerAddress::Tcp(to) if to.port() == 0 => Err(port_zero(text)),
         ServerAddress::Name(_, 0) => Err(port_zero(text)),
-        // What connects to these reaches this machine by luck of the kernel, elsewhere it fails.
+        // Linux happens to connect to the unspecified address as to this machine; elsewhere it fails.
         ServerAddress::Tcp(to) if to.ip().is_unspecified() => {
             let here = if to.is_ipv4() { "127.0.0.1" } else { "[::1]" };
             Err(Problem::new(
-                format!("{} is no address to connect to", show(text)),
+                format!("{} is not an address to connect to", show(text)),
                 "an address to listen on",
             )
             .help(format!("write `\"{here}:{}\"` for a worker on this machine", to.port())))
@@ -63,7 +63,7 @@ pub fn server(text: &str) -> Result<ServerAddress, Problem> {
     }
 }
 
-/// Reads the address of a name server, `"10.0.0.2"` or `"127.0.0.1:8600"`; the port of DNS is 53.
+/// Reads the address of a name server, `"10.0.0.2"` or `"127.0.0.1:8600"`; the default port is that of DNS, 53.
 pub fn name_server(text: &str) -> Result<SocketAddr, Problem> {
     const DNS: u16 = 53;
     let bare = || text.trim_matches(['[', ']']).parse::<IpAddr>().map(|ip| SocketAddr::new(ip, DNS));
@@ -73,13 +73,13 @@ pub fn name_server(text: &str) -> Result<SocketAddr, Problem> {
     })
 }
 
-/// Whether it is a host name as DNS or `/etc/hosts` may know one.
+/// Whether `host` is a host name as DNS or `/etc/hosts` may contain it.
 pub fn is_name(host: &str) -> bool {
     let label = |label: &str| {
         (1..=63).contains(&label.len())
             && label.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-' || byte == b'_')
     };
-    // All digits and dots is a slip in an IP address, and is never a name.
+    // Digits and dots alone are a mistyped IP address, never a name.
     host.len() <= 253 && host.split('.').all(label) && host.bytes().any(|byte| byte.is_ascii_alphabetic())
 }
 
@@ -182,7 +182,7 @@ fn server_problem(text: &str) -> Problem {
 }
 
 fn port_zero(text: &str) -> Problem {
-    Problem::new(format!("nothing can be reached at port 0 of {}", show(text)), "must be from 1 to 65535")
+    Problem::new(format!("port 0 of {} cannot be connected to", show(text)), "must be from 1 to 65535")
 }
 
 #[cfg(test)]

@@ -1,4 +1,4 @@
-//! `[admin]`: the socket that operators use.
+//! `[admin]`: the listener of the admin endpoints.
 
 use std::net::{Ipv4Addr, SocketAddr};
 
@@ -17,11 +17,11 @@ use super::{
 /// `[admin]`
 #[derive(Debug, Clone, PartialEq)]
 pub struct Admin {
-    /// The socket of `/metrics`, `/status.json` and `/health`.
+    /// Address of `/metrics`, `/status.json` and `/health`.
     pub listen: Address,
     /// Permission bits of a unix socket; `None` leaves them to the umask.
     pub mode: Option<u32>,
-    /// Names in `Host` that are taken beside IP addresses and `localhost`, in lower case.
+    /// Names accepted in `Host` beside IP addresses and `localhost`, in lower case.
     pub hosts: Vec<String>,
 }
 
@@ -29,8 +29,8 @@ pub struct Admin {
 pub static KEYS: Keys = Keys {
     title: "`[admin]`",
     place: "[admin]\n…",
-    about: "The socket of `/metrics`, `/status.json` and `/health`, and of the commands `status`, `reload`, `drain` and \
-            `resume`.",
+    about: "Listener of `/metrics`, `/status.json` and `/health`, and of the commands `status`, `reload`, `drain` \
+            and `resume`.",
     groups: &[&[&LISTEN, &MODE, &HOSTS]],
     later: &[],
 };
@@ -53,14 +53,14 @@ static HOSTS: Optional<Of<Vec<String>>> = Key {
     name: "hosts",
     kind: Of { shape: || Shape::Text(HOST_NAME).list(), read: hosts, show: |hosts| strings(hosts) },
     default: Unset("none"),
-    about: "Names in Host that are answered over TCP, beside `localhost` and IP addresses. A web page that leads a name of its \
-            own here (DNS rebinding) gets nothing.",
+    about: "Names accepted in Host over TCP, beside `localhost` and IP addresses. Other names are refused as a \
+            protection against DNS rebinding.",
     example: "hosts = [\"bowshock.example.org\"]",
 };
 
 const HOST_NAME: TextShape = TextShape { what: "host name", pattern: "" };
 
-/// Where operators look when the file does not say.
+/// The settings of a file without `[admin]`.
 pub fn default() -> Admin {
     Admin { listen: (LISTEN.default.0)(), mode: None, hosts: Vec::new() }
 }
@@ -85,7 +85,7 @@ pub fn show(out: &mut Out, admin: &Admin) {
     out.table("[admin]", &pairs);
 }
 
-/// Reads `admin.hosts`: names that a `Host` may have.
+/// Reads `admin.hosts`: names accepted in `Host`.
 fn hosts(value: Value<'_>) -> Option<Vec<String>> {
     let mut names = Vec::new();
     for item in value.list()? {

@@ -1,4 +1,4 @@
-//! `compress`: codings of answers.
+//! `compress`: compression of responses.
 
 use std::sync::Arc;
 
@@ -14,19 +14,19 @@ use super::{
 
 pub use crate::message::Coding;
 
-/// `compress`: which answers are sent in a coding, and in which.
+/// `compress`: which responses are compressed, and with which codings.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Compress {
     /// Codings by preference, each with its level.
     pub codings: Vec<(Coding, u32)>,
-    /// Types of content, in lower case: whole, or up to a `*` at the end.
+    /// Media types in lower case: whole, or a prefix that ends with `*`.
     pub types: Vec<String>,
-    /// Bytes; shorter content is sent as it is.
+    /// Bytes; shorter content is sent uncompressed.
     pub min_size: u64,
 }
 
 impl Default for Compress {
-    /// What takes the least time goes first: what is coded for one answer is coded once.
+    /// Codings in order of CPU time, the cheapest first, because each response is compressed anew.
     fn default() -> Self {
         Self {
             codings: vec![(Coding::Zstd, 3), (Coding::Brotli, 4), (Coding::Gzip, 5)],
@@ -36,7 +36,7 @@ impl Default for Compress {
     }
 }
 
-/// Types whose content becomes much smaller.
+/// Media types whose content compresses well.
 const COMPRESSED: [&str; 12] = [
     "text/*",
     "application/javascript",
@@ -52,7 +52,7 @@ const COMPRESSED: [&str; 12] = [
     "image/svg+xml",
 ];
 
-/// A key of sites and routes, with what holds without it.
+/// `compress` as a key of sites and routes, with its default.
 pub const fn key<D>(default: D) -> Key<Of<Option<Arc<Compress>>>, D> {
     Key {
         name: "compress",
@@ -64,9 +64,9 @@ pub const fn key<D>(default: D) -> Key<Of<Option<Arc<Compress>>>, D> {
             },
         },
         default,
-        about: "Responses with text, JSON, JavaScript and the like are sent in the coding that the client likes best. Never \
-                compressed are parts of files, event streams, and what has a coding or `no-transform` already. `true` is \
-                the table with its defaults.",
+        about: "Compresses text, JSON, JavaScript and similar responses in the coding that the client prefers. \
+                Partial content, event streams, and responses with Content-Encoding or Cache-Control: no-transform \
+                are not compressed. `true` is the table with its defaults.",
         example: "compress = true",
     }
 }
@@ -75,7 +75,7 @@ pub const fn key<D>(default: D) -> Key<Of<Option<Arc<Compress>>>, D> {
 static KEYS: Keys = Keys {
     title: "`compress`",
     place: "[[site]]\ncompress = { … }",
-    about: "Compression of responses in detail.",
+    about: "Settings of response compression.",
     groups: &[&[&CODINGS, &LEVEL, &TYPES, &MIN_SIZE]],
     later: &[],
 };
@@ -88,7 +88,7 @@ static CODINGS: Defaulted<Of<Vec<(Coding, u32)>>> = Key {
         show: |codings| strings(codings.iter().map(|(coding, _)| coding.name())),
     },
     default: Is(|| Compress::default().codings),
-    about: "Codings that are offered. The first one is used where the client likes several equally.",
+    about: "Codings offered to clients. Among codings that a client accepts equally, the first one is used.",
     example: "codings = [\"zstd\", \"gzip\"]",
 };
 
@@ -96,7 +96,7 @@ static LEVEL: Optional<Of<Vec<(Coding, u32)>>> = Key {
     name: "level",
     kind: Of { shape: || Shape::Table(&LEVELS), read: levels, show: |levels| show_levels(levels) },
     default: Unset("the defaults of its keys"),
-    about: "Levels of codings. A higher one takes more time and saves bytes.",
+    about: "Compression level of each coding. A higher level takes more time and saves bytes.",
     example: "level = { gzip = 6 }",
 };
 
@@ -104,7 +104,7 @@ static TYPES: Defaulted<Of<Vec<String>>> = Key {
     name: "types",
     kind: Of { shape: || Shape::Text(TYPE).list(), read: types, show: |types| strings(types) },
     default: Is(|| Compress::default().types),
-    about: "Media types that are compressed. `*` stands at the end of a type only.",
+    about: "Media types that are compressed. `*` is allowed at the end of a type only.",
     example: "types = [\"text/*\", \"application/json\"]",
 };
 
@@ -112,7 +112,7 @@ static MIN_SIZE: Defaulted<Of<Option<u64>>> = Key {
     name: "min_size",
     kind: SIZE,
     default: Is(|| Some(Compress::default().min_size)),
-    about: "Responses that are known to be shorter are sent as they are.",
+    about: "Smallest response in bytes that is compressed. Responses of unknown length are compressed too.",
     example: "min_size = \"4k\"",
 };
 
@@ -122,7 +122,7 @@ const TYPE: TextShape = TextShape { what: "media type", pattern: "^[^/*; ]+/[^*;
 static LEVELS: Keys = Keys {
     title: "`level` of `compress`",
     place: "[[site]]\ncompress = { level = { … } }",
-    about: "The level of each coding.",
+    about: "Compression level of each coding.",
     groups: &[&[&ZSTD, &BR, &GZIP]],
     later: &[],
 };
@@ -131,7 +131,7 @@ static ZSTD: Defaulted<Integer> = Key {
     name: "zstd",
     kind: Integer(1, 19),
     default: Is(|| default_level(Coding::Zstd)),
-    about: "Level of zstd.",
+    about: "Compression level of zstd.",
     example: "zstd = 6",
 };
 
@@ -139,7 +139,7 @@ static BR: Defaulted<Integer> = Key {
     name: "br",
     kind: Integer(1, 11),
     default: Is(|| default_level(Coding::Brotli)),
-    about: "Level of brotli.",
+    about: "Compression level of brotli.",
     example: "br = 5",
 };
 
@@ -147,11 +147,11 @@ static GZIP: Defaulted<Integer> = Key {
     name: "gzip",
     kind: Integer(1, 9),
     default: Is(|| default_level(Coding::Gzip)),
-    about: "Level of gzip.",
+    about: "Compression level of gzip.",
     example: "gzip = 6",
 };
 
-/// The keys of levels by their codings.
+/// Keys of levels, by coding.
 static LEVEL_OF: [(Coding, &Defaulted<Integer>); 3] =
     [(Coding::Zstd, &ZSTD), (Coding::Brotli, &BR), (Coding::Gzip, &GZIP)];
 
@@ -159,7 +159,7 @@ fn default_level(coding: Coding) -> u32 {
     Compress::default().codings.iter().find(|(one, _)| *one == coding).map_or(1, |(_, level)| *level)
 }
 
-/// The form of a list of codings.
+/// Form of a list of codings.
 pub fn coding_list() -> Shape {
     Shape::Words(CODING_WORDS.iter().map(|(word, _)| *word).collect()).list()
 }
@@ -168,13 +168,13 @@ pub fn coding_list() -> Shape {
 pub const CODING_WORDS: [(&str, Coding); 3] =
     [("zstd", Coding::Zstd), ("br", Coding::Brotli), ("gzip", Coding::Gzip)];
 
-/// Reads `true`, `false`, or a table of what differs from `true`.
+/// Reads `true`, `false`, or a table of differences from `true`.
 pub fn read(value: Value<'_>) -> Option<Option<Arc<Compress>>> {
     match value.as_bool() {
         Some(true) => return Some(Some(Arc::default())),
         Some(false) => return Some(None),
         None if value.as_table().is_none() => {
-            return value.wanted("`true`, `false` or a table", "compress = true");
+            return value.expected("`true`, `false` or a table", "compress = true");
         }
         None => {}
     }
@@ -207,15 +207,15 @@ fn show_levels(levels: &[(Coding, u32)]) -> String {
 fn codings(value: Value<'_>) -> Option<Vec<(Coding, u32)>> {
     let items = value.list()?;
     if items.is_empty() {
-        let problem = Problem::new("`codings` names no coding", "empty");
-        value.error(problem.help("write `compress = false` where nothing is to be compressed"));
+        let problem = Problem::new("`codings` lists no coding", "empty");
+        value.error(problem.help("write `compress = false` to disable compression"));
     }
     let coding =
         |item: Value<'_>| item.choice(&CODING_WORDS, &[]).map(|coding| (coding, default_level(coding)));
     Some(items.into_iter().filter_map(coding).collect())
 }
 
-/// The levels that are written.
+/// Reads `level`: the levels given in the file.
 fn levels(value: Value<'_>) -> Option<Vec<(Coding, u32)>> {
     let mut table = value.table(&LEVELS)?;
     let mut levels = Vec::new();
@@ -235,8 +235,7 @@ fn types(value: Value<'_>) -> Option<Vec<String>> {
             text.split_once('/').is_some_and(|(family, kind)| !family.is_empty() && !kind.is_empty());
         let bare = text.strip_suffix('*').unwrap_or(text);
         if !is_type || bare.contains(['*', ';', ' ']) {
-            let problem =
-                Problem::new(format!("{} is not a type of content", show(text)), "needs `family/kind`");
+            let problem = Problem::new(format!("{} is not a media type", show(text)), "needs `type/subtype`");
             item.error(problem.help(format!("write for example `{}`", value.example())));
             return None;
         }

@@ -1,4 +1,4 @@
-//! What is wrong with a file, where, and what to write instead; drawn the way rustc draws it.
+//! Diagnostics: an error or warning, its place in the file, and a suggestion, drawn as rustc draws them.
 
 use std::{fmt, ops::Range};
 
@@ -7,31 +7,31 @@ use annotate_snippets::{AnnotationKind, Group, Level, Origin, Renderer, Snippet,
 /// Bytes of the file.
 pub type Span = Range<usize>;
 
-/// More than anybody reads in one sitting; the rest is only counted.
+/// Most diagnostics that are drawn, more than anybody reads at once; the rest is only counted.
 const MOST_SHOWN: usize = 50;
 
-/// What is wrong with a value, before it is known where the value stands.
+/// Fault of a value, before its place in the file is known.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Problem {
-    /// One line that stands alone.
+    /// Summary in one line, clear without the source line.
     pub title: String,
-    /// What is said beside the caret.
+    /// Text beside the caret.
     pub label: String,
-    /// What to write instead.
+    /// Suggestion of text to write instead.
     pub help: Option<String>,
-    /// The bytes of the string that are at fault; all of it when `None`.
+    /// Bytes of the string that are at fault; `None` means all of it.
     pub at: Option<Range<usize>>,
-    /// Another place in the file that has to do with it, and why.
+    /// Another place in the file that is related, with the reason.
     pub also: Option<Box<(Span, String)>>,
 }
 
 impl Problem {
-    /// A problem with its title, and what is said beside the caret.
+    /// A problem with its title and the text beside the caret.
     pub fn new(title: impl Into<String>, label: impl Into<String>) -> Self {
         Self { title: title.into(), label: label.into(), help: None, at: None, also: None }
     }
 
-    /// Says what to write instead.
+    /// Adds a suggestion.
     pub fn help(mut self, help: impl Into<String>) -> Self {
         self.help = Some(help.into());
         self
@@ -43,14 +43,14 @@ impl Problem {
         self
     }
 
-    /// Points at a second place.
+    /// Adds a related place.
     pub fn also(mut self, span: Span, why: impl Into<String>) -> Self {
         self.also = Some(Box::new((span, why.into())));
         self
     }
 }
 
-/// Text of the file within a message: in backticks, short, and without control characters.
+/// Quotes text of the file within a message: in backticks, short, and without control characters.
 pub fn show(text: &str) -> String {
     let clean: String = text.chars().take(60).flat_map(char::escape_debug).collect();
     let more = if text.chars().nth(60).is_some() { "…" } else { "" };
@@ -86,29 +86,29 @@ fn plain(words: &[String], by: &str) -> String {
     }
 }
 
-/// Whether a configuration with this in it may take effect.
+/// Severity of a diagnostic: whether the configuration may take effect.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Severity {
-    /// It may not.
+    /// The configuration may not take effect.
     Error,
-    /// It may, but somebody should look.
+    /// The configuration may take effect.
     Warning,
 }
 
 /// A problem at its place.
 #[derive(Debug, Clone)]
 pub struct Diagnostic {
-    /// How bad it is.
+    /// Severity.
     pub severity: Severity,
-    /// Where; `None` is about the file as a whole.
+    /// Place in the file; `None` is about the file as a whole.
     pub span: Option<Span>,
-    /// What.
+    /// Fault at that place.
     pub problem: Problem,
 }
 
-/// Everything found in one file, in the order of the file.
+/// Errors and warnings of one file, in the order of the file.
 ///
-/// [`Display`](fmt::Display) draws it without colours; [`Report::render`] with or without.
+/// [`Display`](fmt::Display) draws them without colours; [`Report::render`] with or without.
 #[derive(Debug, Clone)]
 pub struct Report {
     name: String,
@@ -117,23 +117,23 @@ pub struct Report {
 }
 
 impl Report {
-    /// A report about the file `name` that reads `text`.
+    /// A report about the file `name` with the content `text`.
     pub(super) fn new(name: &str, text: &str, mut found: Vec<Diagnostic>) -> Self {
         found.sort_by_key(|one| one.span.as_ref().map_or(0, |span| span.start));
         Self { name: name.into(), text: text.into(), found }
     }
 
-    /// How many errors it holds.
+    /// Number of errors.
     pub fn errors(&self) -> usize {
         self.count(Severity::Error)
     }
 
-    /// How many warnings it holds.
+    /// Number of warnings.
     pub fn warnings(&self) -> usize {
         self.count(Severity::Warning)
     }
 
-    /// Draws all of it: title, file:line:column, the line, a caret, help; at the end how many there are.
+    /// Draws each diagnostic: title, file:line:column, the line, a caret, help. The last line counts them.
     pub fn render(&self, color: bool) -> String {
         let renderer = if color { Renderer::styled() } else { Renderer::plain() };
         let renderer = renderer.decor_style(DecorStyle::Ascii);
@@ -179,8 +179,8 @@ impl Report {
         group
     }
 
-    /// The renderer panics on spans outside of the text or inside of a character, so none gets there. What is
-    /// about several lines (a whole table) is shown at its first.
+    /// Limits a span to the text and to whole characters, as the renderer panics on others. A span of several lines
+    /// (a whole table) is shown at its first line.
     fn within(&self, span: &Span) -> Span {
         let mut start = span.start.min(self.text.len());
         while !self.text.is_char_boundary(start) {

@@ -21,33 +21,34 @@ use super::{
     upstream::{self, UpstreamSettings, UpstreamTable},
 };
 
-/// A whole configuration that may take effect.
+/// A checked configuration.
 #[derive(Debug, Clone)]
 pub struct Config {
     /// Settings of the process.
     pub server: ServerSettings,
-    /// Where operators look.
+    /// The listener of the admin endpoints.
     pub admin: Admin,
-    /// Where certificates are had from, when a site wants them.
+    /// The certificate authority; `None` when no site uses one.
     pub acme: Option<Acme>,
-    /// What is written down, and where.
+    /// Levels, formats and targets of logs.
     pub log: Log,
     /// Sockets that clients connect to; never empty.
     pub listen: Vec<Listen>,
-    /// Limits by name. Every name that a site or a route uses is here.
+    /// Limits by name, among them every name that a site or a route uses.
     pub limits: BTreeMap<String, Limit>,
-    /// Sites in the order of the file; the first one without `host` answers for unknown names.
+    /// Sites in the order of the file; the first one without `host` is the default site.
     pub sites: Vec<SiteSettings>,
-    /// Groups of workers by name. Every name that a route uses is here.
+    /// Upstreams by name, among them every name that a route uses.
     pub upstreams: BTreeMap<String, UpstreamSettings>,
 }
 
-/// A configuration file, as told on the command line or found.
+/// Path of the configuration file, from the command line or the default.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ConfigPath(pub PathBuf);
 
 impl ConfigPath {
-    /// `bowshock.toml` in the current directory when it exists, else `/etc/bowshock/bowshock.toml`.
+    /// Takes the given path, else `bowshock.toml` in the current directory when it exists, else
+    /// `/etc/bowshock/bowshock.toml`.
     pub fn find(given: Option<PathBuf>) -> Self {
         let here = Path::new("bowshock.toml");
         Self(given.unwrap_or_else(|| {
@@ -129,7 +130,7 @@ static UPSTREAM: Optional<Shaped> = Key {
     example: "[upstream.galaxy]\nservers = [\"unix:/run/galaxy/gunicorn.sock\"]",
 };
 
-/// What is enough for a Galaxy server.
+/// The smallest file for a Galaxy server.
 const EXAMPLE: &str = r#"a file that is enough:
 [[site]]
 host = "galaxy.example.org"
@@ -140,7 +141,7 @@ host = "galaxy.example.org"
 [upstream.galaxy]
 servers = ["unix:/run/galaxy/gunicorn.sock"]"#;
 
-/// Reads the file. What comes back may take effect only when nothing was noted as an error.
+/// Reads the file. The result may take effect only when no error was noted.
 pub fn read<'a>(context: &'a Context<'a>, root: &'a DeTable<'a>) -> Config {
     let mut table = Table::new(context, root, 0..0, &TOP);
     let server = server::read(context, table.take(&SERVER));
@@ -156,7 +157,7 @@ pub fn read<'a>(context: &'a Context<'a>, root: &'a DeTable<'a>) -> Config {
     if admin.is_none() && !has_admin {
         taken.check_default_admin(context);
     }
-    // Before the sites, because routes name them.
+    // Read before the sites, because routes name upstreams.
     let upstreams = table.take(&UPSTREAM);
     let upstreams = upstreams.map(|value| UpstreamTable::read(value, &server.resolver)).unwrap_or_default();
     let limits = table.take(&LIMIT).map(Limits::read).unwrap_or_default();
@@ -186,7 +187,7 @@ pub fn read<'a>(context: &'a Context<'a>, root: &'a DeTable<'a>) -> Config {
     match acme_value {
         None if has_acme => acme::check_default_store(context, &authority.store),
         Some(value) if !has_acme => {
-            let problem = Problem::new("no site wants a certificate of this CA", "not used");
+            let problem = Problem::new("no site uses this CA", "not used");
             context.warn(value.span(), problem.help("give a site `tls = { acme = \"admin@example.org\" }`"));
         }
         _ => {}
@@ -207,20 +208,20 @@ pub fn read<'a>(context: &'a Context<'a>, root: &'a DeTable<'a>) -> Config {
     }
 }
 
-/// Certificates want a listener that shows them, and the other way round.
+/// Checks that `tls` of sites and `tls` of listeners come together.
 fn check_tls(context: &Context<'_>, sites: &[SiteSettings], listen: &[Listen]) {
     let site = sites.iter().find(|site| site.tls.is_some());
     let redirected = sites.iter().find(|site| site.redirect_https.is_some());
     let encrypted = listen.iter().find(|listen| listen.tls.is_some());
     match (site, encrypted) {
         (Some(site), None) => {
-            let problem = format!("the site {:?} has `tls`, and no `[[listen]]` speaks it", site.name);
+            let problem = format!("the site {:?} has `tls`, but no `[[listen]]` has", site.name);
             context.error_of_file(
                 Problem::new(problem, "").help("add:\n[[listen]]\naddress = \"[::]:443\"\ntls = true"),
             );
         }
         (None, Some(listen)) if listen.tls.as_ref().is_some_and(|tls| tls.own.is_none()) => {
-            let problem = format!("`{}` speaks TLS, and there is no certificate", listen.address);
+            let problem = format!("`{}` has `tls`, but no site has a certificate", listen.address);
             context.error_of_file(Problem::new(problem, "").help(
                 "give a site `tls = { cert = \"/etc/ssl/galaxy/fullchain.pem\", key = \"/etc/ssl/galaxy/privkey.pem\" }`",
             ));
@@ -229,8 +230,8 @@ fn check_tls(context: &Context<'_>, sites: &[SiteSettings], listen: &[Listen]) {
             if redirected.is_some() && !listen.iter().any(|listen| listen.trust != Trust::default()) =>
         {
             context.error_of_file(
-                Problem::new("`redirect_https` leads nowhere: nothing speaks TLS", "")
-                    .help("give a site `tls`, or `trust` the proxy in front that does, on its listener"),
+                Problem::new("`redirect_https` needs a listener with `tls`", "")
+                    .help("give a site `tls`, or list the proxy in front that terminates TLS in `trust` of the listener"),
             );
         }
         _ => {}
@@ -249,6 +250,6 @@ fn several<'a>(table: &mut Table<'a>, key: &'static dyn Described) -> Option<Vec
     match value.as_list() {
         Some(values) if values.is_empty() => None,
         Some(values) => Some(values),
-        None => value.wanted("a list of tables", &format!("[[{name}]]")).or(Some(Vec::new())),
+        None => value.expected("a list of tables", &format!("[[{name}]]")).or(Some(Vec::new())),
     }
 }

@@ -1,4 +1,4 @@
-//! `headers`: what is set on answers.
+//! `headers`: headers set on responses.
 
 use http::{HeaderName, HeaderValue};
 
@@ -29,7 +29,8 @@ pub fn pairs(headers: &Headers) -> Pairs {
 
 const EXAMPLE: &str = "headers = { X-Frame-Options = \"SAMEORIGIN\" }";
 
-/// Those that say where an answer ends or how the connection goes on; a wrong one breaks the next answer.
+/// Headers that frame the response or control the connection. A wrong one corrupts the next response of the
+/// connection.
 const FRAMING: [&str; 8] = [
     "connection",
     "content-length",
@@ -48,9 +49,10 @@ pub fn read(value: Value<'_>) -> Option<Headers> {
         let name = key.read(|text| {
             let name = name(text)?;
             match headers.iter().any(|(other, _)| *other == name) {
-                true => {
-                    Err(Problem::new(format!("the header `{text}` stands here twice"), "names know no case"))
-                }
+                true => Err(Problem::new(
+                    format!("the header `{text}` is listed twice"),
+                    "header names ignore case",
+                )),
                 false => Ok(name),
             }
         });
@@ -60,7 +62,7 @@ pub fn read(value: Value<'_>) -> Option<Headers> {
     Some(headers)
 }
 
-/// The headers of a route: its site's, those of the same name replaced by its own.
+/// Merges the headers of a route into those of its site; a route's header replaces the site's of the same name.
 pub fn merge(outer: &Headers, inner: Headers) -> Headers {
     let mut merged: Headers =
         outer.iter().filter(|(name, _)| inner.iter().all(|(other, _)| other != name)).cloned().collect();
@@ -77,7 +79,7 @@ pub fn content(text: &str) -> Result<HeaderValue, Problem> {
         )
         .help(format!("write `{:?}`", text.trim())));
     }
-    // The type allows more than ASCII, but programs read those bytes in more than one way.
+    // `HeaderValue` allows more than ASCII, but programs differ in how they read those bytes.
     HeaderValue::from_str(text).ok().filter(|_| text.is_ascii()).ok_or_else(|| {
         Problem::new(
             format!("{} cannot be the value of a header", show(text)),
@@ -86,7 +88,7 @@ pub fn content(text: &str) -> Result<HeaderValue, Problem> {
     })
 }
 
-/// Reads the name of a header that does not say where an answer ends.
+/// Reads the name of a header that does not frame the response.
 pub fn name(text: &str) -> Result<HeaderName, Problem> {
     let Ok(name) = HeaderName::from_bytes(text.as_bytes()) else {
         let problem =
@@ -95,9 +97,7 @@ pub fn name(text: &str) -> Result<HeaderName, Problem> {
     };
     if FRAMING.contains(&name.as_str()) {
         let title = format!("the header `{text}` is set by the proxy itself");
-        return Err(
-            Problem::new(title, "tells where an answer ends or a connection goes on").help("take it out")
-        );
+        return Err(Problem::new(title, "controls the framing or the connection").help("remove it"));
     }
     Ok(name)
 }

@@ -8,7 +8,7 @@ use super::{
     pattern::Regexes,
 };
 
-/// The pattern as it is written in a file.
+/// The pattern as written in a file.
 pub fn written(pattern: &HostPattern) -> String {
     match pattern {
         HostPattern::Exact(name) => name.clone(),
@@ -17,7 +17,7 @@ pub fn written(pattern: &HostPattern) -> String {
     }
 }
 
-/// One entry of `site.host`.
+/// Pattern of host names: an entry of `site.host`.
 #[derive(Debug, Clone)]
 pub enum HostPattern {
     /// `galaxy.example.org`, in lower case.
@@ -42,7 +42,7 @@ pub fn host(text: &str, regexes: &Regexes) -> Result<HostPattern, Problem> {
     if is_name(&name) || is_ip(&name) { Ok(HostPattern::Exact(name)) } else { Err(problem(text, &name)) }
 }
 
-/// An address as it stands in a URL: IPv6 in brackets.
+/// Whether `name` is an IP address as in a URL: IPv6 in brackets.
 fn is_ip(name: &str) -> bool {
     let inner = name.strip_prefix('[').and_then(|rest| rest.strip_suffix(']'));
     match inner {
@@ -56,7 +56,7 @@ fn problem(text: &str, name: &str) -> Problem {
         Problem::new(format!("{} is not a host name", show(text)), "not a name, `*.suffix` or `~regex`");
     if ["_", "*", "", "default"].contains(&name) {
         return Problem { label: "the default site has no `host`".into(), ..problem }
-            .help("leave out `host`: such a site answers for every name that no other site has");
+            .help("leave out `host`: such a site serves every name that no other site has");
     }
     if let Some(suffix) = name.strip_prefix('.').filter(|suffix| is_name(suffix)) {
         return problem.help(format!("write `[\"{suffix}\", \"*.{suffix}\"]`"));

@@ -1,4 +1,4 @@
-//! `[[listen]]`: sockets, and who is believed on them.
+//! `[[listen]]`: sockets, and the peers that are trusted on them.
 
 use std::{
     fmt,
@@ -27,15 +27,15 @@ use super::{
 pub struct Listen {
     /// The socket.
     pub address: Address,
-    /// Whose forwarded headers are believed here.
+    /// Peers whose forwarded headers are trusted.
     pub trust: Trust,
     /// Permission bits of a unix socket; `None` leaves them to the umask.
     pub mode: Option<u32>,
-    /// Clients speak TLS here.
+    /// TLS on this socket.
     pub tls: Option<ListenTls>,
-    /// Trusted peers say in a PROXY header who has connected to them.
+    /// Connections begin with a PROXY header, sent by trusted peers.
     pub proxy_protocol: bool,
-    /// Of the operators' listener: [`Admin::hosts`].
+    /// On the admin listener: [`Admin::hosts`].
     pub hosts: Vec<String>,
 }
 
@@ -46,7 +46,7 @@ impl From<&Admin> for Listen {
 }
 
 impl Listen {
-    /// A listener that only has an address.
+    /// A listener with an address and defaults otherwise.
     pub fn plain(address: Address) -> Self {
         let (trust, hosts) = (Trust::default(), Vec::new());
         Self { address, trust, mode: None, tls: None, proxy_protocol: false, hosts }
@@ -81,12 +81,12 @@ impl fmt::Display for Address {
     }
 }
 
-/// Whose forwarded headers a listener believes. The default believes nobody.
+/// Peers whose forwarded headers are trusted. The default trusts nobody.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Trust {
     /// Every peer of this (unix) socket.
     pub all: bool,
-    /// Peers from these networks; also proxies to walk past in `X-Forwarded-For`.
+    /// Peers from these networks, which are also skipped as proxies in `X-Forwarded-For`.
     pub networks: Vec<IpNet>,
     /// Peers of a unix socket that run as these users.
     pub uids: Vec<u32>,
@@ -96,8 +96,8 @@ pub struct Trust {
 pub static KEYS: Keys = Keys {
     title: "`[[listen]]`",
     place: "[[listen]]\n…",
-    about: "A socket that clients connect to. Without any the proxy listens on `[::]:8080`, and where a site has `tls`, on \
-            `[::]:80` and `[::]:443`. `[::]` takes IPv4 too.",
+    about: "A socket that clients connect to. Without `[[listen]]` the proxy listens on `[::]:8080`, or when a site \
+            has `tls`, on `[::]:80` and `[::]:443`. `[::]` includes IPv4.",
     groups: &[&[&ADDRESS, &TRUST, &MODE, &TLS, &PROXY_PROTOCOL]],
     later: &[],
 };
@@ -119,14 +119,14 @@ static TRUST: Optional<Shaped> = Key {
         ])
     }),
     default: Unset("nobody"),
-    about: "Peers whose X-Forwarded-*, Forwarded, REMOTE_USER and PROXY headers are believed; from others they are dropped. \
-            On a unix socket also user ids, or `\"all\"` for every process that may connect.",
+    about: "Peers whose X-Forwarded-*, Forwarded, REMOTE_USER and PROXY headers are trusted. From other peers these \
+            headers are removed. On a unix socket also user ids, or `\"all\"` for every process that may connect.",
     example: "address = \"[::]:8080\"\ntrust = [\"10.0.0.0/8\"]",
 };
 
 static MODE: Optional<Shaped> = mode_key("address = \"unix:/run/bowshock/http.sock\"\nmode = \"0660\"");
 
-/// A key of both tables.
+/// `mode` as a key of `[[listen]]` and `[admin]`.
 pub const fn mode_key(example: &'static str) -> Optional<Shaped> {
     Key {
         name: "mode",
@@ -145,7 +145,8 @@ static TLS: Defaulted<Of<Option<ListenTls>>> = Key {
         show: tls::show_listen,
     },
     default: Is(|| None),
-    about: "TLS with the certificates of the sites. A table is a certificate for names that no site has one for.",
+    about: "TLS with the certificates of the sites. A table gives the certificate for names without one of their \
+            own.",
     example: "address = \"[::]:443\"\ntls = true",
 };
 
@@ -167,56 +168,56 @@ const NETWORK: TextShape =
     TextShape { what: "IP address or network (`\"10.0.0.0/8\"`)", pattern: "^[0-9a-fA-F.:]+(/[0-9]{1,3})?$" };
 const PERMISSIONS: TextShape = TextShape { what: "octal number in quotes", pattern: "^(0o)?[0-7]+$" };
 
-/// Where clients connect when the file does not say.
+/// The listener of a file without `[[listen]]`.
 pub fn default_listen() -> Listen {
     let address = Address::Tcp(SocketAddr::from((Ipv6Addr::UNSPECIFIED, 8080)));
     Listen::plain(address)
 }
 
-/// Those of a file without `[[listen]]` and with certificates.
+/// The listeners of a file without `[[listen]]` and with certificates.
 pub fn default_listen_tls() -> Vec<Listen> {
     let address = |port| Address::Tcp(SocketAddr::from((Ipv6Addr::UNSPECIFIED, port)));
     let tls = Some(ListenTls { own: None });
     vec![Listen::plain(address(80)), Listen { tls, ..Listen::plain(address(443)) }]
 }
 
-/// The addresses taken so far, and where.
+/// Addresses in use so far, with their places in the file.
 #[derive(Default)]
 pub struct Taken(Vec<(Address, Span)>);
 
 impl Taken {
-    /// Takes an address, or notes that somebody has it. Port 0 is a new port every time.
+    /// Records an address, or notes that another listener has it. Port 0 is a new port every time.
     fn take(&mut self, value: Value<'_>, address: &Address) {
         if matches!(address, Address::Tcp(socket) if socket.port() == 0) {
             return;
         }
-        match self.0.iter().find(|(taken, _)| taken == address || excludes(taken, address)) {
+        match self.0.iter().find(|(taken, _)| taken == address || conflicts_with(taken, address)) {
             Some((taken, first)) if taken == address => value.error(
-                Problem::new(format!("`{address}` is listened on twice"), "again here")
+                Problem::new(format!("`{address}` is used by two listeners"), "again here")
                     .also(first.clone(), "first here")
-                    .help("give one of them another port or path, or take it out"),
+                    .help("give one of them another port or path, or remove it"),
             ),
             Some((taken, first)) => value.error(
                 Problem::new(
                     format!("`{address}` and `{taken}` cannot both be listened on"),
-                    "one of them takes the clients of the other",
+                    "the addresses overlap",
                 )
                 .also(first.clone(), "the other one")
-                .help("give one of them another port, or take it out"),
+                .help("give one of them another port, or remove it"),
             ),
             None => self.0.push((address.clone(), value.span())),
         }
     }
 
-    /// Notes that a file takes the address where operators look when it does not say.
+    /// Notes a `[[listen]]` that has the default address of `[admin]`.
     pub fn check_default_admin(&self, context: &Context<'_>) {
         let Admin { listen, .. } = admin::default();
         if let Some((taken, span)) =
-            self.0.iter().find(|(taken, _)| *taken == listen || excludes(taken, &listen))
+            self.0.iter().find(|(taken, _)| *taken == listen || conflicts_with(taken, &listen))
         {
             let problem = Problem::new(
                 format!("`{taken}` and `{listen}`, the default of `[admin]`, cannot both be listened on"),
-                "operators look there",
+                "the default of `[admin]`",
             );
             context.error(
                 span.clone(),
@@ -226,9 +227,9 @@ impl Taken {
     }
 }
 
-/// Whether the kernel does not let both be bound: an address of all, and one of them, with the same port. `0.0.0.0` and
-/// `[::]` go together, as IPv4 is left to the first then.
-fn excludes(one: &Address, other: &Address) -> bool {
+/// Whether the kernel refuses to bind both: a wildcard address and one that it includes, with the same port.
+/// `0.0.0.0` and `[::]` are compatible, because `[::]` then leaves IPv4 to `0.0.0.0`.
+fn conflicts_with(one: &Address, other: &Address) -> bool {
     let (Address::Tcp(one), Address::Tcp(other)) = (one, other) else { return false };
     let all = |address: &SocketAddr| address.ip().is_unspecified();
     let plain = |address: &SocketAddr| address.ip().to_canonical();
@@ -260,7 +261,7 @@ pub fn show_mode(mode: u32) -> String {
 /// Reads one `[[listen]]`.
 pub fn read(value: Value<'_>, taken: &mut Taken) -> Option<Listen> {
     let mut table = value.table(&KEYS)?;
-    let address = table.demand(&ADDRESS).and_then(|value| socket(value, taken));
+    let address = table.take_required(&ADDRESS).and_then(|value| socket(value, taken));
     let unix = address.as_ref().is_none_or(|address| matches!(address, Address::Unix(_)));
     let trust = table.take(&TRUST).and_then(|value| trust(value, unix)).unwrap_or_default();
     let mode = mode(table.take(&MODE), unix);
@@ -268,19 +269,19 @@ pub fn read(value: Value<'_>, taken: &mut Taken) -> Option<Listen> {
     let announced = table.take(&PROXY_PROTOCOL);
     let proxy_protocol = announced.and_then(Value::boolean).unwrap_or_else(PROXY_PROTOCOL.default.0);
     if let Some(value) = announced.filter(|_| proxy_protocol && trust == Trust::default()) {
-        let problem = Problem::new("`proxy_protocol` without `trust`", "nobody is believed here");
-        value.error(problem.help("list the balancers in front: `trust = [\"10.0.0.0/8\"]`"));
+        let problem = Problem::new("`proxy_protocol` without `trust`", "no peer is trusted here");
+        value.error(problem.help("list the load balancers in front: `trust = [\"10.0.0.0/8\"]`"));
     }
     table.finish();
     let hosts = Vec::new();
     Some(Listen { address: address?, trust, mode, tls, proxy_protocol, hosts })
 }
 
-/// Reads an address to listen on, which then nobody else may have.
+/// Reads an address to listen on, and records it as in use.
 pub fn socket(value: Value<'_>, taken: &mut Taken) -> Option<Address> {
     if let Some((port, 10)) = value.as_integer() {
         return value
-            .wanted("an IP address with a port, in quotes", &format!("{} = \"[::]:{port}\"", value.name));
+            .expected("an IP address with a port, in quotes", &format!("{} = \"[::]:{port}\"", value.name));
     }
     let address = address_only(value)?;
     taken.take(value, &address);
@@ -320,7 +321,7 @@ fn trust(value: Value<'_>, unix: bool) -> Option<Trust> {
         } else {
             let problem = Problem::new(
                 "user ids can only be trusted on a unix socket",
-                "who connects over TCP is not known",
+                "the user of a TCP peer is unknown",
             );
             item.error(problem.help("list the networks of the proxies in front: `trust = [\"10.0.0.0/8\"]`"));
         }
@@ -344,7 +345,7 @@ fn network(value: Value<'_>) -> Option<IpNet> {
     };
     if network.trunc() != network {
         let problem = Problem::new(
-            format!("`{network}` has bits set past its prefix"),
+            format!("`{network}` has bits set beyond its prefix"),
             format!("read as `{}`", network.trunc()),
         );
         value.context.warn(
@@ -365,7 +366,7 @@ pub fn mode(value: Option<Value<'_>>, unix: bool) -> Option<u32> {
     if !unix {
         let problem =
             Problem::new("`mode` is only possible on a unix socket", "a TCP port has no permissions");
-        value.error(problem.help("take it out"));
+        value.error(problem.help("remove it"));
         return None;
     }
     let digits = match (value.as_str(), value.as_integer()) {
@@ -376,7 +377,7 @@ pub fn mode(value: Option<Value<'_>>, unix: bool) -> Option<u32> {
             value.error(problem.help(format!("write `mode = \"0{}\"`", digits.trim_start_matches('0'))));
             return None;
         }
-        _ => return value.wanted("an octal number in quotes", "mode = \"0660\""),
+        _ => return value.expected("an octal number in quotes", "mode = \"0660\""),
     };
     let octal = !digits.is_empty() && digits.bytes().all(|digit| matches!(digit, b'0'..=b'7'));
     let mode = u32::from_str_radix(digits, 8).ok().filter(|mode| octal && *mode <= 0o777);

@@ -1,4 +1,4 @@
-//! `[log]`: what is written down, and where.
+//! `[log]`: the process log and the access log.
 
 use std::path::PathBuf;
 
@@ -16,48 +16,48 @@ use super::{
 /// `[log]`
 #[derive(Debug, Clone, PartialEq)]
 pub struct Log {
-    /// The least severe message that is written.
+    /// Least severe level that is logged.
     pub level: Level,
-    /// How messages look on standard error.
+    /// Format of messages on standard error.
     pub format: LogFormat,
-    /// One line per request, or none.
+    /// The access log; `None` turns it off.
     pub access: Option<AccessLog>,
 }
 
 /// `log.level`, from most to least severe.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Level {
-    /// Only what an operator must act on.
+    /// Failures that an operator must act on.
     Error,
-    /// And what an operator should know.
+    /// Also conditions that an operator should know of.
     Warn,
-    /// And what happens in the large.
+    /// Also the events of the process as a whole.
     Info,
-    /// And what happens to single requests.
+    /// Also the events of single requests.
     Debug,
-    /// And everything else.
+    /// Also all other events.
     Trace,
 }
 
 /// `log.format`
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum LogFormat {
-    /// Lines for people.
+    /// Lines of text.
     Text,
-    /// Lines for programs.
+    /// Lines of JSON.
     Json,
 }
 
 /// `log.access`
 #[derive(Debug, Clone, PartialEq)]
 pub struct AccessLog {
-    /// Where the lines go.
+    /// Target of the lines.
     pub to: AccessTarget,
-    /// What a line looks like.
+    /// Format of a line.
     pub format: AccessFormat,
 }
 
-/// Where access log lines go.
+/// Target of the access log.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum AccessTarget {
     /// Standard output.
@@ -66,12 +66,12 @@ pub enum AccessTarget {
     File(PathBuf),
 }
 
-/// What an access log line looks like.
+/// Format of the access log.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum AccessFormat {
     /// The combined format of Apache and nginx.
     Combined,
-    /// One JSON object per line.
+    /// JSON, one object per line.
     Json,
 }
 
@@ -94,7 +94,7 @@ static LEVEL: Defaulted<Words<Level>> = Key {
         ("trace", Level::Trace),
     ]),
     default: Is(|| Level::Info),
-    about: "The least severe messages that are written. `\"debug\"` tells what happens to single requests.",
+    about: "Least severe level that is logged. `\"debug\"` logs the steps of single requests.",
     example: "level = \"debug\"",
 };
 
@@ -114,8 +114,8 @@ static ACCESS: Defaulted<Of<Option<AccessLog>>> = Key {
         show: show_access,
     },
     default: Is(|| None),
-    about: "The access log, one line a request: a file, which is appended to, `\"stdout\"` or `\"off\"`. SIGUSR1 \
-            and a reload open the file anew.",
+    about: "The access log, one line a request: a file, which is appended to, `\"stdout\"` or `\"off\"`. SIGUSR1 and \
+            a reload reopen the file.",
     example: "access = \"/var/log/bowshock/access.log\"",
 };
 
@@ -132,7 +132,7 @@ static TO: Required<Shaped> = Key {
     name: "to",
     kind: Shaped(|| Shape::Text(TARGET)),
     default: Needed,
-    about: "Where the lines go: a file, `\"stdout\"` or `\"off\"`.",
+    about: "Target of the lines: a file, `\"stdout\"` or `\"off\"`.",
     example: "to = \"/var/log/bowshock/access.log\"",
 };
 
@@ -144,7 +144,7 @@ static ACCESS_FORMAT: Defaulted<Of<AccessFormat>> = Key {
         show: |format| word(&ACCESS_FORMATS, format),
     },
     default: Is(|| AccessFormat::Combined),
-    about: "`\"combined\"` is the format of nginx and Apache with that name; `\"json\"` has more in it.",
+    about: "`\"combined\"` is the format of nginx and Apache with that name. `\"json\"` has more fields.",
     example: "to = \"stdout\", format = \"json\"",
 };
 
@@ -178,20 +178,20 @@ fn show_access(access: &Option<AccessLog>) -> String {
     Pairs::default().written(&TO, to).key(&ACCESS_FORMAT, format).braces()
 }
 
-/// `Some(None)` is off.
+/// Reads `access`; `Some(None)` is `"off"`.
 fn access(value: Value<'_>) -> Option<Option<AccessLog>> {
     if value.as_str().is_some() {
         return Some(target(value)?.map(|to| AccessLog { to, format: AccessFormat::Combined }));
     }
     let mut table = value.table(&ACCESS_KEYS)?;
-    let to = table.demand(&TO).and_then(target);
+    let to = table.take_required(&TO).and_then(target);
     let format = table.read(&ACCESS_FORMAT);
     table.finish();
     Some(to?.map(|to| AccessLog { to, format }))
 }
 
 fn access_format(value: Value<'_>) -> Option<AccessFormat> {
-    // A template is documented as well, and is known by its braces.
+    // A custom template is documented for a later version; its braces distinguish it from a mistyped word.
     match value.as_str() {
         Some(template) if template.contains('{') => value.choice(&ACCESS_FORMATS, &[template]),
         _ => value.choice(&ACCESS_FORMATS, &["timing"]),
@@ -212,9 +212,9 @@ fn target(value: Value<'_>) -> Option<Option<AccessTarget>> {
             value.choice(&[("stdout", ()), ("off", ())], &["syslog:"]).map(|()| None)
         }
         _ => {
-            let title = format!("{} is no place for the access log", diagnostic::show(text));
+            let title = format!("{} is not a target for the access log", diagnostic::show(text));
             value.error(
-                Problem::new(title, "not known").help(format!(
+                Problem::new(title, "unknown").help(format!(
                     "write `\"off\"`, `\"stdout\"` or a whole path such as `{}`",
                     value.example
                 )),

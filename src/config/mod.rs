@@ -1,14 +1,14 @@
-//! The configuration: a file as typed, checked into types that cannot be wrong.
+//! The configuration: a file as typed, checked into types whose values are valid.
 //!
 //! ```text
-//! keys        the description of a key, and all that is told from it: help, reference, JSON Schema, suggestions
+//! keys        descriptions of keys, and what is made from them: help, reference, JSON Schema, suggestions
 //! file        the whole file, and a module per table: types, keys, reading and printing together
 //!             server, admin, log, listen, acme, limit, site, route, upstream; tls, compress, headers, access, networks
-//! print       what the tables have in common when a configuration is written down again
-//! read        values with their places, and a note of everything that is wrong
-//! units, address, host, pattern, template, paths     what stands inside of strings
-//! diagnostic  what is wrong, where, and what to write instead
-//! system      what is asked of the machine
+//! print       the effective configuration in TOML
+//! read        values with their places in the file, and the collected errors
+//! units, address, host, pattern, template, paths     the syntax of strings
+//! diagnostic  errors with their place and a suggestion
+//! system      queries about the machine's files
 //! ```
 
 mod access;
@@ -74,24 +74,24 @@ pub use upstream::{
 /// A configuration that may take effect.
 #[derive(Debug, Clone)]
 pub struct Loaded {
-    /// What the file says, with all defaults.
+    /// The configuration, with all defaults.
     pub config: Config,
-    /// What somebody should look at, if anything.
+    /// Warnings of the file.
     pub warnings: Option<Report>,
 }
 
-/// Why a file may not take effect.
+/// Error that keeps a file from taking effect.
 #[derive(Debug, thiserror::Error)]
 pub enum LoadError {
-    /// It cannot be read.
+    /// The file cannot be read.
     #[error("cannot read {path}: {source}\n{}", advice(source))]
     Unreadable {
         /// The file.
         path: String,
-        /// What the system says.
+        /// Error of the system.
         source: io::Error,
     },
-    /// It can be read, and there are mistakes in it.
+    /// The file has errors.
     #[error("{0}")]
     Bad(Report),
 }
@@ -105,7 +105,7 @@ impl LoadError {
         }
     }
 
-    /// Draws it, as [`Report::render`] does.
+    /// Draws the error, as [`Report::render`] does.
     pub fn render(&self, color: bool) -> String {
         match self {
             Self::Bad(report) => report.render(color),
@@ -114,10 +114,11 @@ impl LoadError {
     }
 }
 
-/// Reads and checks a file, together with the files and directories that it names on a machine.
+/// Reads and checks a file, together with the files and directories on this machine that it names.
 ///
 /// # Errors
-/// When the file cannot be read, or holds mistakes: then all of them.
+///
+/// When the file cannot be read, or contains errors: then all of them.
 pub fn load(path: &Path, system: &dyn System) -> Result<Loaded, LoadError> {
     let name = path.display().to_string();
     let bytes = fs::read(path).map_err(|source| LoadError::Unreadable { path: name.clone(), source })?;
@@ -128,10 +129,11 @@ pub fn load(path: &Path, system: &dyn System) -> Result<Loaded, LoadError> {
     parse_on(&name, &text, system).map_err(LoadError::Bad)
 }
 
-/// Checks the text of a file called `name`, believing that everything it names is there.
+/// Checks the text of a file called `name`, assuming that every file it names exists.
 ///
 /// # Errors
-/// When there are mistakes in it: all of them.
+///
+/// When the text contains errors: all of them.
 pub fn parse(name: &str, text: &str) -> Result<Loaded, Report> {
     parse_on(name, text, &AnyMachine)
 }
@@ -139,8 +141,9 @@ pub fn parse(name: &str, text: &str) -> Result<Loaded, Report> {
 /// Checks the text of a file called `name` against a machine.
 ///
 /// # Errors
-/// When there are mistakes in it: all of them. While the text is no TOML, only that is told, for what follows
-/// from a missing quote would be guesses.
+///
+/// When the text contains errors: all of them. While it is not valid TOML only the syntax errors are returned,
+/// because after a missing quote the rest would be guesses.
 pub fn parse_on(name: &str, text: &str, system: &dyn System) -> Result<Loaded, Report> {
     let context = Context::new(text, system);
     let (root, errors) = DeTable::parse_recoverable(text);
@@ -157,12 +160,12 @@ pub fn parse_on(name: &str, text: &str, system: &dyn System) -> Result<Loaded, R
 
 fn not_utf8(name: &str, error: &std::string::FromUtf8Error) -> Report {
     let at = error.utf8_error().valid_up_to();
-    // Up to the fault the bytes stay as they are, so the place does too.
+    // Bytes before the invalid one are unchanged, so its line and column are right.
     let text = String::from_utf8_lossy(error.as_bytes());
     let context = Context::new(&text, &AnyMachine);
     context.error(
         at..at + char::REPLACEMENT_CHARACTER.len_utf8(),
-        diagnostic::Problem::new("the file is not UTF-8", "this is no character")
+        diagnostic::Problem::new("the file is not UTF-8", "invalid byte")
             .help(format!("`iconv -f latin1 -t utf-8 {name}` turns an old encoding into UTF-8")),
     );
     Report::new(name, &text, context.into_found())

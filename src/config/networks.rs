@@ -1,4 +1,4 @@
-//! Lists of networks: written in place, or in files that others keep up to date.
+//! Lists of networks: written in place, or in files that other programs keep up to date.
 
 use std::{
     cell::RefCell,
@@ -18,13 +18,13 @@ use super::{
     read::Value,
 };
 
-/// Networks that an address may be in.
+/// List of networks, for lookup by address.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Networks(Arc<List>);
 
 #[derive(Debug, Default, PartialEq, Eq)]
 struct List {
-    /// The entries as they stand in the configuration.
+    /// The entries as written in the configuration.
     written: Vec<Entry>,
     /// First and last addresses of ranges that neither touch nor overlap, in order.
     v4: Vec<(u32, u32)>,
@@ -35,7 +35,7 @@ struct List {
 #[derive(Debug, Clone, PartialEq, Eq)]
 enum Entry {
     Network(IpNet),
-    /// One network a line.
+    /// A file with one network a line.
     File(PathBuf),
 }
 
@@ -55,14 +55,14 @@ impl Networks {
             match (network.network().to_canonical(), network.broadcast().to_canonical()) {
                 (IpAddr::V4(first), IpAddr::V4(last)) => v4.push((u32::from(first), u32::from(last))),
                 (IpAddr::V6(first), IpAddr::V6(last)) => v6.push((u128::from(first), u128::from(last))),
-                // Larger than what is IPv4 within IPv6: no client has such an address there.
+                // Shorter than the IPv4-mapped prefix: no client has such an address.
                 (IpAddr::V4(_), IpAddr::V6(_)) | (IpAddr::V6(_), IpAddr::V4(_)) => {}
             }
         }
         Self(Arc::new(List { written, v4: joined(v4), v6: joined(v6) }))
     }
 
-    /// Whether an address is in one of them.
+    /// Whether an address is in one of the networks.
     pub fn contains(&self, address: IpAddr) -> bool {
         match address.to_canonical() {
             IpAddr::V4(address) => within(&self.0.v4, u32::from(address)),
@@ -70,18 +70,18 @@ impl Networks {
         }
     }
 
-    /// Whether no address is.
+    /// Whether the list contains no network.
     pub fn is_empty(&self) -> bool {
         self.0.v4.is_empty() && self.0.v6.is_empty()
     }
 
-    /// The entries as they stand in the configuration.
+    /// The entries as written in the configuration.
     pub fn written(&self) -> impl Iterator<Item = String> {
         self.0.written.iter().map(Entry::to_string)
     }
 }
 
-/// Ranges in order, those that touch as one: very long lists are searched in a few steps.
+/// Sorts ranges and merges those that touch, so that very long lists are searched in a few steps.
 fn joined<T: Copy + Ord + Next>(mut ranges: Vec<(T, T)>) -> Vec<(T, T)> {
     ranges.sort_unstable();
     let mut joined: Vec<(T, T)> = Vec::with_capacity(ranges.len());
@@ -116,11 +116,11 @@ impl Next for u128 {
     }
 }
 
-/// Files of networks that were read for one configuration: many sites may name the same one.
+/// Files of networks read for one configuration, cached because many sites may name the same file.
 #[derive(Default)]
 pub struct NetworkFiles(RefCell<HashMap<PathBuf, Arc<[IpNet]>>>);
 
-/// Wrong lines of a file that are told; the rest is only counted.
+/// Most wrong lines of a file that are reported; the rest is only counted.
 const MOST_LINES: usize = 5;
 
 /// The form of a list of networks.
@@ -165,7 +165,7 @@ fn network(value: Value<'_>, text: &str) -> Option<IpNet> {
     };
     if network.trunc() != network {
         let problem = Problem::new(
-            format!("`{network}` has bits set past its prefix"),
+            format!("`{network}` has bits set beyond its prefix"),
             format!("read as `{}`", network.trunc()),
         );
         let (whole, one) = (network.trunc(), network.addr());
@@ -181,7 +181,7 @@ fn parse(text: &str) -> Option<IpNet> {
     text.parse::<IpNet>().ok().or_else(|| text.parse::<IpAddr>().ok().map(IpNet::from))
 }
 
-/// The networks of a file, noting what is wrong in it.
+/// The networks of a file. Wrong lines are noted.
 fn file(value: Value<'_>, path: &Path) -> Arc<[IpNet]> {
     let files = &value.context.networks;
     if let Some(known) = files.0.borrow().get(path) {
@@ -191,7 +191,7 @@ fn file(value: Value<'_>, path: &Path) -> Arc<[IpNet]> {
         Ok(text) => lines(value, path, &text).into(),
         Err(error) if error.kind() == io::ErrorKind::InvalidData => {
             let shown = show(&path.to_string_lossy());
-            let problem = Problem::new(format!("{shown} cannot be used: {error}"), "no list of networks");
+            let problem = Problem::new(format!("{shown} cannot be used: {error}"), "not a list of networks");
             value.error(problem.help("it must be a file of text with one network a line"));
             Arc::default()
         }
@@ -204,7 +204,7 @@ fn file(value: Value<'_>, path: &Path) -> Arc<[IpNet]> {
     networks
 }
 
-/// One network a line; `#` and `;` begin comments, as in the lists that are published.
+/// Reads one network a line; `#` and `;` begin comments, as in published blocklists.
 fn lines(value: Value<'_>, path: &Path, text: &str) -> Vec<IpNet> {
     let (mut networks, mut wrong) = (Vec::new(), 0);
     for (number, line) in text.lines().enumerate() {
@@ -226,7 +226,7 @@ fn lines(value: Value<'_>, path: &Path, text: &str) -> Vec<IpNet> {
         }
     }
     if wrong > MOST_LINES {
-        let title = format!("{}: {} more lines are no networks", path.display(), wrong - MOST_LINES);
+        let title = format!("{}: {} more lines are not networks", path.display(), wrong - MOST_LINES);
         value.error(Problem::new(title, "in this file"));
     }
     networks

@@ -1,4 +1,4 @@
-//! Files and directories that a configuration names; those that must be there are looked for.
+//! Paths that a configuration names, and checks that they exist.
 
 use std::{
     io,
@@ -10,13 +10,13 @@ use super::{
     read::Value,
 };
 
-/// Reads an absolute path without `..`; a relative one was perhaps meant below `home`.
+/// Reads an absolute path without `..`; a relative one is reported with a suggestion below `home`.
 pub fn absolute(text: &str, home: &str) -> Result<PathBuf, Problem> {
     shape(text, home)?;
     Ok(trimmed(text).into())
 }
 
-/// Refuses what is not an absolute path, also with `{names}` in it.
+/// Refuses a path that is not absolute, also with `{names}` in it.
 pub fn shape(text: &str, home: &str) -> Result<(), Problem> {
     if !text.starts_with('/') {
         let bare = text.trim_start_matches("./").trim_start_matches("~/");
@@ -26,7 +26,7 @@ pub fn shape(text: &str, home: &str) -> Result<(), Problem> {
     if text.split('/').any(|segment| segment == "..") {
         return Err(Problem::new(
             format!("the path {} has `..` in it", show(text)),
-            "say where it really is",
+            "write the path without `..`",
         ));
     }
     if text.contains('\0') {
@@ -38,7 +38,7 @@ pub fn shape(text: &str, home: &str) -> Result<(), Problem> {
     Ok(())
 }
 
-/// A path without the slashes at its end, which mean nothing.
+/// A path without trailing slashes, which have no meaning.
 pub fn trimmed(text: &str) -> &str {
     match text.trim_end_matches('/') {
         "" => "/",
@@ -46,24 +46,24 @@ pub fn trimmed(text: &str) -> &str {
     }
 }
 
-/// Notes when no directory is at `path`.
+/// Notes an error when `path` is not a directory.
 pub fn need_directory(value: Value<'_>, path: &Path) {
     need(value, path, value.context.system.directory(path));
 }
 
-/// Notes when nothing is at `path`.
+/// Notes an error when `path` does not exist.
 pub fn need_something(value: Value<'_>, path: &Path) {
     need(value, path, value.context.system.exists(path));
 }
 
-/// Notes when the certificates of authorities at `path` cannot be used.
+/// Notes an error when the CA certificates at `path` cannot be used.
 pub fn need_authorities(value: Value<'_>, path: &Path) {
     if let Err(reason) = value.context.system.authorities(path) {
         value.error(Problem::new(reason, "cannot be used"));
     }
 }
 
-/// Notes when a file cannot be made at `path` because there is no directory for it.
+/// Notes an error when the directory of `path` does not exist, so that no file can be created there.
 pub fn need_parent(value: Value<'_>, path: &Path) {
     if let Some(parent) = path.parent() {
         need_directory(value, parent);
@@ -76,7 +76,7 @@ fn need(value: Value<'_>, path: &Path, answer: io::Result<()>) {
     }
 }
 
-/// Notes that what is at `path` cannot be used, and why.
+/// Notes that `path` cannot be used, and why.
 pub fn unusable(value: Value<'_>, path: &Path, error: &io::Error) {
     let shown = show(&path.to_string_lossy());
     value.error(match error.kind() {
@@ -84,10 +84,10 @@ pub fn unusable(value: Value<'_>, path: &Path, error: &io::Error) {
             .help(format!("create it, mount it, or correct the path: `ls -ld {}`", path.display())),
         io::ErrorKind::NotADirectory => {
             Problem::new(format!("{shown} is not a directory"), "must be a directory")
-                .help("name the directory that it is in")
+                .help("write the directory that contains it")
         }
         io::ErrorKind::PermissionDenied => Problem::new(
-            format!("{shown} may not be looked at by this user"),
+            format!("{shown} is not accessible to this user"),
             "permission denied",
         )
         .help(format!(

@@ -1,4 +1,4 @@
-//! The keys of routes, by nginx's location words.
+//! Keys of routes, in the syntax of nginx's `location`.
 
 use std::{cell::RefCell, collections::HashMap};
 
@@ -6,7 +6,7 @@ use regex::{Regex, RegexBuilder};
 
 use super::diagnostic::{Problem, show};
 
-/// The key of a route, by nginx's location words.
+/// Key of a route, in the syntax of nginx's `location`.
 #[derive(Debug, Clone)]
 pub enum PathPattern {
     /// `"= /exact"`
@@ -27,7 +27,7 @@ pub fn path(key: &str, regexes: &Regexes) -> Result<PathPattern, Problem> {
     for (word, make) in WORDS {
         let Some(rest) = key.strip_prefix(word) else { continue };
         let text = rest.trim_start_matches(' ');
-        // Before everything else, because `= static` lacks a slash, not a space.
+        // Tested first, because `= static` lacks a slash, not a space.
         if text.len() == rest.len() {
             return Err(Problem::new(format!("{} has no space after `{word}`", show(key)), "")
                 .help(format!("write `\"{word} {text}\"`")));
@@ -51,17 +51,17 @@ const WORDS: [(&str, Make); 4] = [
     ("=", |text, _| plain(text).map(|()| PathPattern::Exact(text.into()))),
 ];
 
-/// What two routes of a site may not have in common.
+/// Identity of a pattern: two routes of a site must not have the same one.
 pub fn identity(pattern: &PathPattern, key: &str) -> String {
     match pattern {
         PathPattern::Exact(path) => format!("= {path}"),
-        // `^~` changes what happens beside it, not which paths it is for.
+        // `^~` changes the order of the search, not which paths match.
         PathPattern::Prefix { path, .. } => path.clone(),
         PathPattern::Regex(regex) => format!("{} {regex}", if key.starts_with("~*") { "~*" } else { "~" }),
     }
 }
 
-/// The names of the groups of a route's expression.
+/// Names of the capture groups of a route's expression.
 pub fn captures(pattern: &PathPattern) -> Vec<&str> {
     match pattern {
         PathPattern::Regex(regex) => regex.capture_names().flatten().collect(),
@@ -69,13 +69,13 @@ pub fn captures(pattern: &PathPattern) -> Vec<&str> {
     }
 }
 
-/// The expressions of a file. Many sites have the same ones, and to compile one takes as long as to read twenty routes,
-/// and tens of kilobytes; so that is done once for each.
+/// Compiled expressions of one file, cached because many sites have the same ones. Compiling one takes as long as
+/// reading twenty routes, and tens of kilobytes.
 #[derive(Default)]
 pub struct Regexes(RefCell<HashMap<(String, bool), Regex>>);
 
 impl Regexes {
-    /// Compiles an expression, with the reason in one line when that fails.
+    /// Compiles an expression; the error is one line.
     pub fn compile(&self, source: &str, any_case: bool) -> Result<Regex, Problem> {
         let key = (source.to_owned(), any_case);
         if let Some(known) = self.0.borrow().get(&key) {
@@ -94,10 +94,10 @@ fn compile(source: &str, any_case: bool) -> Result<Regex, Problem> {
         let problem = Problem::new(format!("{} is not a regular expression", show(source)), reason);
         if reason.starts_with("look-around") {
             problem.help(
-                "match what is wanted instead, or give what is not wanted its own route before this one",
+                "look-around is not supported: match the wanted paths, or put the others into a route of their own before this one",
             )
         } else if reason.starts_with("backreferences") {
-            problem.help("a backslash before a number repeats a group, which is not possible here")
+            problem.help("a backslash before a number repeats a group, which is not supported")
         } else {
             problem.help(
                 "the syntax is that of https://docs.rs/regex; in TOML, single quotes leave backslashes alone",
@@ -122,11 +122,11 @@ fn prefix(text: &str, before_regex: bool) -> Result<PathPattern, Problem> {
     Ok(PathPattern::Prefix { path, before_regex })
 }
 
-/// A path that a request can have after decoding.
+/// Checks that a request can have this path after decoding.
 fn plain(path: &str) -> Result<(), Problem> {
     let title = |what: &str| format!("the path {} {what}", show(path));
     if path.starts_with('@') {
-        return Err(Problem::new(title("is a named location of nginx"), "no such thing here"));
+        return Err(Problem::new(title("is a named location of nginx"), "not supported"));
     }
     if !path.starts_with('/') {
         return Err(Problem::new(title("does not start with `/`"), "must start with `/`").help(
@@ -187,7 +187,7 @@ mod tests {
             ("/static/*", "`\"/static\"`"),
             ("/x?y=1", "`\"/x\"`"),
             ("/a%20b", "the character itself"),
-            ("~ (?=x)", "its own route"),
+            ("~ (?=x)", "of their own"),
             ("~ (", "single quotes"),
         ] {
             let problem = path(bad).unwrap_err();

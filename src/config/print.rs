@@ -1,5 +1,5 @@
-//! A configuration written down again: everything that is in effect, defaults included, as a file that reads
-//! the same. Each table is shown by the module that reads it; here is what they have in common.
+//! The effective configuration in TOML, defaults included, as a file that reads the same. Each table is written by
+//! the module that reads it; this module has the common parts.
 
 use std::fmt::Display;
 
@@ -26,7 +26,7 @@ pub fn print(config: &Config) -> String {
     out.0
 }
 
-/// The text written so far.
+/// Text written so far.
 #[derive(Default)]
 pub struct Out(String);
 
@@ -76,7 +76,7 @@ impl Pairs {
         self.named(key.name(), format!("{value}"))
     }
 
-    /// Adds a key whose value is already TOML, where there is one.
+    /// Adds a key whose value is already TOML, when it has one.
     pub fn written_if(self, key: &dyn Described, value: Option<impl Display>) -> Self {
         match value {
             Some(value) => self.written(key, value),
@@ -90,18 +90,18 @@ impl Pairs {
         self
     }
 
-    /// Adds all of another table.
+    /// Adds the pairs of another table.
     pub fn and(mut self, other: Self) -> Self {
         self.0.extend(other.0);
         self
     }
 
-    /// Checks that there is no pair.
+    /// Whether there is no pair.
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()
     }
 
-    /// The table in braces; nothing where there is nothing to show.
+    /// The table in braces; `None` when it is empty.
     pub fn braces_if_any(&self) -> Option<String> {
         (!self.is_empty()).then(|| self.braces())
     }
@@ -153,7 +153,7 @@ pub fn word<T: PartialEq>(words: &[(&'static str, T)], value: &T) -> String {
     words.iter().find(|(_, one)| one == value).map_or_else(String::new, |(word, _)| quote(word))
 }
 
-/// A part of a table's header: bare, or in quotes where it has a dot.
+/// A part of a table's header: bare, or quoted when it has a dot.
 pub fn bare_or_quoted(name: &str) -> String {
     if name.contains('.') { quote(name) } else { name.into() }
 }

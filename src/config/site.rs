@@ -31,17 +31,17 @@ use super::{
 pub struct SiteSettings {
     /// The first host as written, or `default`; the `site` label of metrics.
     pub name: String,
-    /// The names it answers for; empty for the default site.
+    /// Host names of the site; empty for the default site.
     pub hosts: Vec<HostPattern>,
-    /// Pages that are sent in place of the proxy's own, by the status of the error.
+    /// Error pages that replace the proxy's own, by status.
     pub errors: BTreeMap<u16, PathBuf>,
-    /// Bytes per second of all its answers together, each of which gets the same part.
+    /// Bytes per second of all responses of the site together, shared evenly among them.
     pub limit_rate: Option<u64>,
-    /// Its certificate.
+    /// Certificate.
     pub tls: Option<Tls>,
-    /// Clients are to come by HTTPS.
+    /// Redirects from HTTP to HTTPS.
     pub redirect_https: Option<RedirectHttps>,
-    /// Its routes, in the order of the file.
+    /// Routes, in the order of the file.
     pub routes: Vec<RouteSettings>,
 }
 
@@ -49,8 +49,8 @@ pub struct SiteSettings {
 pub static KEYS: Keys = Keys {
     title: "`[[site]]`",
     place: "[[site]]\n…",
-    about: "Host names and their routes. What a site says of headers, bodies, compression, clients and limits holds for its \
-            routes, unless they say something else.",
+    about: "Host names and their routes. Settings of a site for headers, bodies, compression, clients and limits \
+            apply to its routes, unless a route has its own.",
     groups: &[
         &[&HOST, &ROUTES, &HEADERS, &ERRORS, &MAX_BODY, &LIMIT_RATE],
         access::KEYS,
@@ -63,7 +63,8 @@ static HOST: Optional<Shaped> = Key {
     name: "host",
     kind: Shaped(|| Shape::one_or_more(|| Shape::Text(NAME))),
     default: Unset("every name that no other site has"),
-    about: "Names in Host that the site is for. An exact name goes before `*.`, and that before an expression.",
+    about: "Names in Host that the site serves. An exact name takes precedence over `*.`, and that over a regular \
+            expression.",
     example: "host = [\"galaxy.example.org\", \"*.galaxy.example.org\"]",
 };
 
@@ -71,8 +72,9 @@ static ROUTES: Required<Shaped> = Key {
     name: "routes",
     kind: Shaped(|| Shape::Table(&route::KEYS).by("PATH")),
     default: Needed,
-    about: "Routes by path, in nginx's location words with its precedence: `\"/prefix\"` (of whole segments), \
-            `\"= /exact\"`, `\"^~ /prefix\"` (no expression is tried then), `\"~ regex\"`, and `\"~* regex\"` in any case.",
+    about: "Routes by path, in the syntax of nginx's `location` and with its precedence: `\"/prefix\"` (of whole \
+            segments), `\"= /exact\"`, `\"^~ /prefix\"` (before regular expressions), `\"~ regex\"`, and `\"~* \
+            regex\"` in any case.",
     example: "routes = { \"/\" = { answer = 204 } }",
 };
 
@@ -80,7 +82,8 @@ static HEADERS: Optional<Of<Headers>> = Key {
     name: "headers",
     kind: headers::KIND,
     default: Unset("none"),
-    about: "Headers that are set on every response, errors too. A route adds its own, and replaces those of the same name.",
+    about: "Headers that are set on every response, errors included. A route adds its own, and replaces those of the \
+            same name.",
     example: "headers = { X-Frame-Options = \"SAMEORIGIN\" }",
 };
 
@@ -100,8 +103,8 @@ static MAX_BODY: Defaulted<Of<Option<u64>>> = Key {
     name: "max_body",
     kind: SIZE,
     default: Is(|| Some(1 << 30)),
-    about: "Largest request body (nginx's `client_max_body_size`); a larger one gets 413. Resumable uploads come in pieces, \
-            each of which counts for itself.",
+    about: "Largest request body in bytes (nginx's `client_max_body_size`). A larger one gets 413. Resumable uploads \
+            arrive in pieces, and each piece is checked by itself.",
     example: "max_body = \"10g\"",
 };
 
@@ -117,7 +120,7 @@ static LIMITS: Optional<Shaped> = Key {
     name: "limits",
     kind: Shaped(limit::names_shape),
     default: Unset("none"),
-    about: "Names of `[limit.NAME]` that requests must pass, each of them.",
+    about: "Names of `[limit.NAME]` that apply to requests, all of them.",
     example: "limits = [\"api\"]",
 };
 
@@ -137,8 +140,8 @@ static REDIRECT_HTTPS: Defaulted<Of<Option<RedirectHttps>>> = Key {
         show: tls::show_redirect,
     },
     default: Is(|| None),
-    about: "Requests over HTTP are redirected to HTTPS; a table adds HSTS. A proxy in front that `trust` names says by \
-            X-Forwarded-Proto what the client used.",
+    about: "Requests over HTTP are redirected to HTTPS; a table adds HSTS. Behind another proxy that is listed in \
+            `trust`, its X-Forwarded-Proto says what the client used.",
     example: "host = \"galaxy.example.org\"\ntls = { acme = \"admin@example.org\" }\nredirect_https = { hsts = \"365d\" }",
 };
 
@@ -149,18 +152,18 @@ const HOST_EXAMPLE: &str = "host = \"galaxy.example.org\"";
 const NAME: TextShape =
     TextShape { what: "host name, `\"*.example.org\"` for all below it, or `\"~REGEX\"`", pattern: "" };
 
-/// The host names taken so far, and where.
+/// Host names in use so far, with their places in the file.
 #[derive(Default)]
 pub struct Hosts {
     names: HashMap<String, Span>,
     default: Option<Span>,
 }
 
-/// The names of one site as written, what they mean, and the places of all.
+/// Host names of one site as written, their patterns, and the places of the names of all sites.
 pub struct Names<'a> {
-    /// Those of this site.
+    /// Names of this site, with their patterns.
     pub read: Vec<(String, HostPattern)>,
-    /// Where those of all sites stand.
+    /// Places of the names of all sites.
     pub places: &'a HashMap<String, Span>,
 }
 
@@ -173,11 +176,11 @@ pub fn read(
     authority: &Acme,
 ) -> Option<SiteSettings> {
     let mut table = value.table(&KEYS)?;
-    let slip = table.unknown().next().is_some();
+    let has_unknown_key = table.unknown().next().is_some();
     let names = match table.take(&HOST) {
         Some(value) => hosts.read(value)?,
         None => {
-            hosts.take_default(value, slip);
+            hosts.take_default(value, has_unknown_key);
             Vec::new()
         }
     };
@@ -196,9 +199,9 @@ pub fn read(
     let redirect_https = table.read(&REDIRECT_HTTPS);
     let routes = match table.take(&ROUTES) {
         Some(value) => routes(value, &inherited, upstreams, limits),
-        None if slip => Vec::new(),
+        None if has_unknown_key => Vec::new(),
         None => {
-            let problem = Problem::new("a site without routes answers nothing", "needs `[site.routes]`");
+            let problem = Problem::new("a site without routes serves nothing", "needs `[site.routes]`");
             value.error(problem.help("add below it:\n[site.routes]\n\"/\" = { proxy = \"galaxy\" }"));
             Vec::new()
         }
@@ -209,7 +212,7 @@ pub fn read(
     Some(SiteSettings { name, hosts, errors, limit_rate, tls, redirect_https, routes })
 }
 
-/// Writes a `[[site]]` and its routes. What a route takes over from its site is shown in the route.
+/// Writes a `[[site]]` and its routes. Settings that a route inherits are written in the route.
 pub fn show(out: &mut Out, site: &SiteSettings) {
     let hosts = (!site.hosts.is_empty()).then(|| strings(site.hosts.iter().map(host::written)));
     let pairs = Pairs::default()
@@ -237,18 +240,18 @@ fn show_errors(pages: &BTreeMap<u16, PathBuf>) -> String {
 }
 
 impl Hosts {
-    /// Reads `site.host`: names as written, and what they mean.
+    /// Reads `site.host`: names as written, and their patterns.
     fn read(&mut self, value: Value<'_>) -> Option<Vec<(String, HostPattern)>> {
         let items = match value.as_str() {
             Some(_) => vec![value],
             None => {
-                value.as_list().or_else(|| value.wanted("a string or a list of strings", HOST_EXAMPLE))?
+                value.as_list().or_else(|| value.expected("a string or a list of strings", HOST_EXAMPLE))?
             }
         };
         if items.is_empty() {
-            let problem = Problem::new("`host` names no host", "empty");
+            let problem = Problem::new("`host` lists no name", "empty");
             value.error(problem.help(format!(
-                "write for example `{HOST_EXAMPLE}`, or take it out: the default site has none"
+                "write for example `{HOST_EXAMPLE}`, or remove it: the default site has none"
             )));
         }
         let mut names = Vec::new();
@@ -264,11 +267,11 @@ impl Hosts {
             match self.names.entry(name.clone()) {
                 Entry::Occupied(first) => item.error(
                     Problem::new(
-                        format!("the host {} stands here twice", diagnostic::show(&name)),
+                        format!("the host {} is listed twice", diagnostic::show(&name)),
                         "again here",
                     )
                     .also(first.get().clone(), "first here")
-                    .help("take one of them out, or put the routes of both into one site"),
+                    .help("remove one of them, or put the routes of both into one site"),
                 ),
                 Entry::Vacant(free) => {
                     free.insert(item.span());
@@ -279,10 +282,10 @@ impl Hosts {
         Some(names)
     }
 
-    fn take_default(&mut self, site: Value<'_>, slip: bool) {
+    fn take_default(&mut self, site: Value<'_>, has_unknown_key: bool) {
         match &self.default {
-            // With a slip in a key, that may well have been `host`.
-            _ if slip => {}
+            // The misspelt key may have been `host`.
+            _ if has_unknown_key => {}
             Some(first) => site.error(
                 Problem::new("two sites without `host`", "also for every name that no other site has")
                     .also(first.clone(), "the default site")
@@ -293,7 +296,7 @@ impl Hosts {
     }
 }
 
-/// Pages by the status of the error.
+/// Reads `errors`: pages by status.
 fn errors(value: Value<'_>) -> Option<BTreeMap<u16, PathBuf>> {
     let status = |text: &str| match text.parse() {
         Ok(status @ 400..=599_u16) => Ok(status),
@@ -325,7 +328,7 @@ fn routes(
 ) -> Vec<RouteSettings> {
     let Some(entries) = value.entries() else { return Vec::new() };
     if entries.is_empty() {
-        let problem = Problem::new("a site without routes answers nothing", "empty");
+        let problem = Problem::new("a site without routes serves nothing", "empty");
         value.error(problem.help("write for example `\"/\" = { proxy = \"galaxy\" }`"));
     }
     let regexes = &value.context.regexes;
@@ -341,7 +344,7 @@ fn routes(
                         "again here",
                     )
                     .also(first.get().clone(), "first here")
-                    .help("take one of them out"),
+                    .help("remove one of them"),
                 ),
                 Entry::Vacant(free) => {
                     free.insert(key.span());

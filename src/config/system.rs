@@ -1,61 +1,67 @@
-//! What the checker asks the machine about what a file names.
+//! Queries of the configuration checker about the files that a configuration names.
 
 use std::{io, path::Path};
 
 /// The machine that a configuration is checked against.
 pub trait System {
-    /// Whether something is at `path`, symlinks followed.
+    /// Checks that `path` exists, following symlinks.
     ///
     /// # Errors
-    /// What the machine says when nothing is there or it may not be looked at.
+    ///
+    /// The system's error when it does not exist or cannot be accessed.
     fn exists(&self, path: &Path) -> io::Result<()>;
 
-    /// Whether a directory is at `path`, symlinks followed.
+    /// Checks that `path` is a directory, following symlinks.
     ///
     /// # Errors
-    /// As [`System::exists`], and [`io::ErrorKind::NotADirectory`].
+    ///
+    /// Those of [`System::exists`], and [`io::ErrorKind::NotADirectory`].
     fn directory(&self, path: &Path) -> io::Result<()>;
 
-    /// Whether files can be written into a folder at `path`, which is made when it is needed.
+    /// Checks that files can be written into the directory at `path`, which is created if missing.
     ///
     /// # Errors
-    /// What the machine says.
+    ///
+    /// The system's error.
     fn writable(&self, path: &Path) -> io::Result<()> {
         let _ = path;
         Ok(())
     }
 
-    /// Whether the certificate at `cert` can be used with the key at `key`.
+    /// Checks that the certificate at `cert` and the key at `key` can be used together.
     ///
     /// # Errors
-    /// Why not, as a sentence.
+    ///
+    /// The reason as a sentence.
     fn certificate(&self, cert: &Path, key: &Path) -> Result<(), String> {
         let _ = (cert, key);
         Ok(())
     }
 
-    /// Whether the certificates of authorities at `path` can be used.
+    /// Checks that the CA certificates at `path` can be used.
     ///
     /// # Errors
-    /// Why not, as a sentence.
+    ///
+    /// The reason as a sentence.
     fn authorities(&self, path: &Path) -> Result<(), String> {
         let _ = path;
         Ok(())
     }
 
-    /// The text of the file at `path`.
+    /// Reads the text file at `path`.
     ///
     /// # Errors
-    /// As [`System::exists`], and [`io::ErrorKind::InvalidData`] when it is no file of text, or far too long for one.
+    ///
+    /// Those of [`System::exists`], and [`io::ErrorKind::InvalidData`] when the file is not text, or far too long.
     fn read(&self, path: &Path) -> io::Result<String>;
 
-    /// How many cores there are for `threads = 0`; never 0.
+    /// Number of cores, for `threads = 0`; never 0.
     fn cores(&self) -> usize {
         std::thread::available_parallelism().map_or(1, usize::from)
     }
 }
 
-/// A machine that has every file: checks what is written and nothing else.
+/// A machine where every file exists: checks the text of the configuration only.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct AnyMachine;
 

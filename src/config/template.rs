@@ -1,4 +1,4 @@
-//! Text with `{captures}`: only names that will have a value.
+//! Text with `{captures}`, each of which is known to have a value.
 
 use std::{borrow::Cow, fmt};
 
@@ -14,14 +14,14 @@ pub struct Template(pub Vec<Part>);
 /// A piece of a [`Template`].
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Part {
-    /// As it stands.
+    /// Literal text.
     Text(String),
-    /// `{name}`: a capture of the route's regex, or a word the action knows.
+    /// `{name}`: a capture of the route's regex, or a name that the action defines.
     Capture(String),
 }
 
 impl Template {
-    /// Fills in the captures; a name that `lookup` does not know becomes nothing.
+    /// Fills in the captures; a name without a value in `lookup` becomes empty.
     pub fn render<'a>(&self, lookup: impl Fn(&str) -> Option<Cow<'a, str>>) -> String {
         let mut text = String::new();
         for part in &self.0 {
@@ -33,7 +33,7 @@ impl Template {
         text
     }
 
-    /// The text when there is no capture in it.
+    /// The text when it has no capture.
     pub fn literal(&self) -> Option<&str> {
         match self.0.as_slice() {
             [] => Some(""),
@@ -52,7 +52,7 @@ impl fmt::Display for Template {
     }
 }
 
-/// Reads a template whose names are `words` of the action or `captures` of the route's expression.
+/// Reads a template. Its names are `words` of the action or `captures` of the route's expression.
 pub fn template(text: &str, words: &[&str], captures: &[&str]) -> Result<Template, Problem> {
     let known: Vec<&str> = words.iter().chain(captures).copied().collect();
     let mut parts = Vec::new();
@@ -63,7 +63,7 @@ pub fn template(text: &str, words: &[&str], captures: &[&str]) -> Result<Templat
         let close = from.find('}').filter(|_| from.starts_with('{'));
         let Some(close) = close else {
             return Err(Problem::new(
-                format!("{} has a brace without its partner", show(text)),
+                format!("{} has an unmatched brace", show(text)),
                 "braces enclose a name",
             )
             .at(offset + open..offset + open + 1)
@@ -76,8 +76,8 @@ pub fn template(text: &str, words: &[&str], captures: &[&str]) -> Result<Templat
         }
         if words.contains(&name) && captures.contains(&name) {
             return Err(Problem::new(
-                format!("{} may mean two things", show(name)),
-                "a word of its own, and a group of the route",
+                format!("{} is ambiguous", show(name)),
+                "a built-in name, and a capture group of the route",
             )
             .at(offset + open..offset + open + close + 1)
             .help(format!("give the group another name: `(?<{name}2>…)`")));
@@ -95,7 +95,7 @@ pub fn template(text: &str, words: &[&str], captures: &[&str]) -> Result<Templat
 }
 
 fn unknown(name: &str, known: &[&str], captures: &[&str]) -> Problem {
-    let problem = Problem::new(format!("nothing is called {} here", show(name)), "not known");
+    let problem = Problem::new(format!("{} is not defined here", show(name)), "unknown");
     if name.bytes().all(|byte| byte.is_ascii_digit()) && !name.is_empty() {
         return problem.help("groups are used by name: write `(?<name>…)` in the route and `{name}` here");
     }

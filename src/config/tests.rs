@@ -1,4 +1,4 @@
-//! Golden files: an input, a line of dashes, and what comes of it. `BLESS=1` writes what comes of it now.
+//! Golden files: an input, a line of dashes, and the expected result. `BLESS=1` writes the current result.
 
 use std::{fmt::Write as _, fs, io, path::Path};
 
@@ -51,7 +51,7 @@ pub(super) fn parse_here(text: &str) -> Result<Loaded, Report> {
     parse_on("bowshock.toml", text, &TestMachine)
 }
 
-/// The report, or the warnings, or what is in effect.
+/// The error report, or the warnings, or the effective configuration.
 fn outcome(input: &str) -> String {
     let shown = match parse_here(input) {
         Err(report) => report.to_string(),
@@ -76,7 +76,7 @@ pub(super) fn golden() -> Vec<(String, String, String)> {
     files.iter().map(read).collect()
 }
 
-/// Lines that stay, go (`-`) and come (`+`), without those that stay at both ends.
+/// Lines that stay, go (`-`) and come (`+`), without the common lines at both ends.
 pub(super) fn diff(expected: &str, found: &str) -> String {
     let (old, new): (Vec<_>, Vec<_>) = (expected.lines().collect(), found.lines().collect());
     let same = old.iter().zip(&new).take_while(|(old, new)| old == new).count();
@@ -155,7 +155,7 @@ fn very_many_mistakes_are_counted_and_not_all_drawn() {
     assert!(report.to_string().contains("(450 more are not shown)"));
 }
 
-/// Whatever the text is, there is an answer that can be drawn, and what is good can be printed and read.
+/// Checks that any text gives a result that can be drawn, and that a valid one can be printed and read again.
 fn survives(text: &str) {
     match parse_here(text) {
         Err(report) => assert!(report.errors() > 0 && !report.render(true).is_empty()),

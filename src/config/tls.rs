@@ -1,4 +1,4 @@
-//! `tls` of sites and listeners, and what leads clients there.
+//! `tls` of sites and listeners, and `redirect_https`.
 
 use std::{path::PathBuf, time::Duration};
 
@@ -18,22 +18,22 @@ use super::{
 /// `listen.tls`
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ListenTls {
-    /// The certificate for names that no site with one has.
+    /// Certificate for names without a certificate of their own.
     pub own: Option<Tls>,
 }
 
 /// `tls` of a site or a listener.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Tls {
-    /// The certificate and those above it, in PEM.
+    /// Certificate chain, in PEM.
     pub cert: PathBuf,
-    /// Its key, in PEM.
+    /// Private key, in PEM.
     pub key: PathBuf,
-    /// Both are one file, which may not be there yet: a CA gives what is in it.
+    /// Certificate from a CA. `cert` and `key` are then the same file, which may not exist yet.
     pub acme: Option<AcmeSite>,
-    /// The oldest version that is spoken.
+    /// Oldest version of TLS that is accepted.
     pub min_version: TlsVersion,
-    /// Whether clients show certificates of their own.
+    /// Client certificates.
     pub client: Option<ClientTls>,
 }
 
@@ -47,7 +47,7 @@ pub enum TlsVersion {
 }
 
 impl TlsVersion {
-    /// Its name, as nginx writes it in logs.
+    /// The version's name, as nginx logs it.
     pub fn name(self) -> &'static str {
         match self {
             Self::Tls12 => "TLSv1.2",
@@ -59,18 +59,18 @@ impl TlsVersion {
 /// `tls.client_ca` and `tls.client_verify`
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ClientTls {
-    /// The authorities whose certificates are good, in PEM.
+    /// CA certificates that verify client certificates, in PEM.
     pub ca: PathBuf,
-    /// Nobody gets in without one.
+    /// Whether a client without a certificate is refused.
     pub required: bool,
 }
 
 /// `site.redirect_https`
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct RedirectHttps {
-    /// For how long browsers come by HTTPS alone from now on (RFC 6797).
+    /// Time for which browsers use HTTPS only (RFC 6797).
     pub hsts: Option<Duration>,
-    /// That holds for the names below this one too.
+    /// Whether `hsts` applies to subdomains too.
     pub subdomains: bool,
 }
 
@@ -78,8 +78,8 @@ pub struct RedirectHttps {
 pub static KEYS: Keys = Keys {
     title: "`tls`",
     place: "[[site]]\nhost = \"galaxy.example.org\"\ntls = { … }",
-    about: "The certificate of a site or a listener: from files, or from a CA that speaks ACME. Files are read again when they \
-            change.",
+    about: "The certificate of a site or a listener: from files, or from a CA by ACME. Files are read again when \
+            they change.",
     groups: &[&[&CERT, &KEY, &ACME, &MIN_VERSION, &CLIENT_CA, &CLIENT_VERIFY]],
     later: &[],
 };
@@ -90,7 +90,7 @@ static CERT: Optional<kind::Path> = Key {
     name: "cert",
     kind: FILE,
     default: Unset("required, unless there is `acme`"),
-    about: "File of the certificate and those above it, in PEM (`fullchain.pem`).",
+    about: "File of the certificate chain in PEM (`fullchain.pem`).",
     example: "key = \"/etc/ssl/galaxy/privkey.pem\", cert = \"/etc/ssl/galaxy/fullchain.pem\"",
 };
 
@@ -106,8 +106,8 @@ static ACME: Optional<Shaped> = Key {
     name: "acme",
     kind: Shaped(|| Shape::Text(TextShape { what: "mail address", pattern: "^[^@]+@[^@]+$" })),
     default: Unset("the certificate comes from files"),
-    about: "Mail address for the CA of `[acme]` (Let's Encrypt by default), which then gives a certificate for the exact names \
-            of the site. By this you agree to its terms. On sites only.",
+    about: "Mail address of the account at the CA of `[acme]` (Let's Encrypt by default), which issues a certificate \
+            for the exact names of the site. Using it means agreeing to the terms of the CA. On sites only.",
     example: "acme = \"admin@example.org\"",
 };
 
@@ -115,7 +115,7 @@ static MIN_VERSION: Defaulted<Words<TlsVersion>> = Key {
     name: "min_version",
     kind: Words(&[("1.2", TlsVersion::Tls12), ("1.3", TlsVersion::Tls13)]),
     default: Is(|| TlsVersion::Tls12),
-    about: "Oldest version of TLS.",
+    about: "Oldest version of TLS that is accepted.",
     example: "acme = \"admin@example.org\", min_version = \"1.3\"",
 };
 
@@ -123,7 +123,7 @@ static CLIENT_CA: Optional<kind::Path> = Key {
     name: "client_ca",
     kind: FILE,
     default: Unset("clients are not asked for certificates"),
-    about: "Authorities (PEM) of client certificates.",
+    about: "CA certificates (PEM) that verify client certificates.",
     example: "acme = \"admin@example.org\", client_ca = \"/etc/ssl/galaxy/clients.pem\"",
 };
 
@@ -148,8 +148,8 @@ static HSTS: Optional<Of<Duration>> = Key {
     name: "hsts",
     kind: DURATION,
     default: Unset("no header"),
-    about: "Time for which browsers use HTTPS alone from then on (Strict-Transport-Security, RFC 6797). Begin with a short \
-            one; it cannot be taken back.",
+    about: "Time for which browsers use HTTPS only (Strict-Transport-Security, RFC 6797). Start with a short time, \
+            as it cannot be revoked.",
     example: "hsts = \"365d\"",
 };
 
@@ -157,7 +157,7 @@ static SUBDOMAINS: Defaulted<Of<bool>> = Key {
     name: "subdomains",
     kind: BOOLEAN,
     default: Is(|| false),
-    about: "Whether HSTS holds for the names below this one too.",
+    about: "Whether HSTS applies to subdomains too.",
     example: "hsts = \"365d\", subdomains = true",
 };
 
@@ -166,24 +166,24 @@ pub fn read_site(value: Value<'_>, names: &Names<'_>, authority: &Acme) -> Optio
     read(value, Some((names, authority)))
 }
 
-/// The same of a site, or of a listener, which has no names.
+/// Reads `tls` of a site, or of a listener, which has no names.
 fn read(value: Value<'_>, site: Option<(&Names<'_>, &Acme)>) -> Option<Tls> {
     if value.as_table().is_none() {
         return value
-            .wanted("a table with a certificate and its key", &format!("tls = {{ {} }}", KEY.example));
+            .expected("a table with a certificate and its key", &format!("tls = {{ {} }}", KEY.example));
     }
     let mut table = value.table(&KEYS)?;
-    let beside = table.which(&[&CERT, &KEY]);
+    let beside = table.present(&[&CERT, &KEY]);
     let acme_value = table.take(&ACME);
     let acme = acme_value.and_then(|value| acme::read_site(value, site.map(|(names, _)| names)));
     if let (Some(value), Some(key)) = (acme_value, beside.first()) {
         let problem =
             Problem::new(format!("`acme` beside `{}`", key.text), "the certificate comes from a CA");
-        value.error(problem.also(key.span(), "and from a file").help("take one of them out"));
+        value.error(problem.also(key.span(), "and from a file").help("remove one of them"));
     }
     let (cert, key) = match acme_value {
         None => (table.required(&CERT), table.required(&KEY)),
-        // Where they will be.
+        // The path that the file will have.
         Some(_) => {
             let stored = acme.as_ref().zip(site).map(|(acme, (_, authority))| authority.file(acme));
             let _ = (table.take(&CERT), table.take(&KEY));
@@ -197,7 +197,7 @@ fn read(value: Value<'_>, site: Option<(&Names<'_>, &Acme)>) -> Option<Tls> {
     let required = verify.and_then(|value| CLIENT_VERIFY.kind.read(value));
     if let (None, Some(verify)) = (ca_value, verify) {
         let problem =
-            Problem::new("`client_verify` without `client_ca`", "nobody says which certificates are good");
+            Problem::new("`client_verify` without `client_ca`", "no CA certificates to verify with");
         verify.error(problem.help("add `client_ca = \"/etc/ssl/galaxy/clients.pem\"`"));
     }
     table.finish();
@@ -219,13 +219,13 @@ fn read(value: Value<'_>, site: Option<(&Names<'_>, &Acme)>) -> Option<Tls> {
     Some(Tls { cert, key, acme, min_version, client })
 }
 
-/// Reads `tls` of a listener: `true`, or the certificate for names that no site has.
+/// Reads `tls` of a listener: `true`, or the certificate for names without a certificate of their own.
 pub fn read_listen(value: Value<'_>) -> Option<Option<ListenTls>> {
     match value.as_bool() {
         Some(true) => Some(Some(ListenTls { own: None })),
         Some(false) => Some(None),
         None if value.as_table().is_some() => read(value, None).map(|own| Some(ListenTls { own: Some(own) })),
-        None => value.wanted("`true`, or a table with a certificate and its key", "tls = true"),
+        None => value.expected("`true`, or a table with a certificate and its key", "tls = true"),
     }
 }
 
@@ -237,7 +237,7 @@ pub fn read_redirect(value: Value<'_>) -> Option<Option<RedirectHttps>> {
         None => {}
     }
     if value.as_table().is_none() {
-        return value.wanted("`true`, or a table", "redirect_https = { hsts = \"365d\" }");
+        return value.expected("`true`, or a table", "redirect_https = { hsts = \"365d\" }");
     }
     let mut table = value.table(&REDIRECT_KEYS)?;
     let redirect = RedirectHttps { hsts: table.optional(&HSTS), subdomains: table.read(&SUBDOMAINS) };

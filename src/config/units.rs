@@ -4,14 +4,14 @@ use std::time::Duration;
 
 use super::diagnostic::{Problem, show};
 
-/// Milliseconds, largest first.
+/// Units of durations in milliseconds, largest first.
 const DURATIONS: [(&str, u64); 5] =
     [("d", 86_400_000), ("h", 3_600_000), ("m", 60_000), ("s", 1_000), ("ms", 1)];
 
-/// Bytes, largest first.
+/// Units of sizes in bytes, largest first.
 const SIZES: [(&str, u64); 5] = [("t", 1 << 40), ("g", 1 << 30), ("m", 1 << 20), ("k", 1 << 10), ("b", 1)];
 
-/// Ten years. Adding it to any clock is safe, and nobody means more.
+/// Longest duration: ten years, which can safely be added to any clock.
 const LONGEST: u64 = 3650 * 86_400_000;
 
 /// Reads `"10m"`, `"500ms"`, `"1h30m"`.
@@ -31,7 +31,7 @@ pub fn duration(text: &str) -> Result<Duration, Problem> {
     }
 }
 
-/// Reads `"512k"`, `"1g"`: bytes, a k being 1024 of them; `"none"` is no limit.
+/// Reads `"512k"`, `"1g"`: bytes, with a k of 1024; `"none"` is no limit.
 pub fn size(text: &str) -> Result<Option<u64>, Problem> {
     if text == "none" {
         return Ok(None);
@@ -42,7 +42,7 @@ pub fn size(text: &str) -> Result<Option<u64>, Problem> {
         None => match guess(text, &SIZES, long_size) {
             Some(0) => return Err(no_limit(text)),
             Some(meant) => format!("write `{:?}`", show_size(Some(meant))),
-            None => "write for example `\"512k\"` or `\"1g\"`, or `\"none\"` to lift the limit".into(),
+            None => "write for example `\"512k\"` or `\"1g\"`, or `\"none\"` for no limit".into(),
         },
     };
     let problem = Problem::new(format!("{} is not a size", show(text)), "a number with a unit, no spaces");
@@ -64,13 +64,13 @@ pub fn share(text: &str) -> Result<u32, Problem> {
         }
     });
     Err(match meant.map(f64::round) {
-        // Whole and small: nothing is lost.
+        // A small whole number: the cast loses nothing.
         Some(meant @ 0.0..=100.0) => problem.help(format!("write `\"{}%\"`", meant as u32)),
         _ => problem.help("write for example `\"20%\"`"),
     })
 }
 
-/// What a rate counts by, in nanoseconds.
+/// Periods of rates in nanoseconds.
 const PERIODS: [(&str, u64); 3] =
     [("r/s", 1_000_000_000), ("r/m", 60_000_000_000), ("r/h", 3_600_000_000_000)];
 
@@ -83,7 +83,8 @@ pub fn rate(text: &str) -> Result<Rate, Problem> {
     });
     let problem = |label: &str| Problem::new(format!("{} is not a rate", show(text)), label);
     match count {
-        Some((0, _)) => Err(problem("nothing would pass").help("for that write `answer = 403` in a route")),
+        Some((0, _)) => Err(problem("every request would be refused")
+            .help("to refuse all requests write `answer = 403` in a route")),
         Some((requests, unit)) if requests <= 1_000_000 => Ok(Rate { requests, unit }),
         Some(_) => Err(problem("at most a million")),
         None => {
@@ -103,12 +104,12 @@ pub fn rate(text: &str) -> Result<Rate, Problem> {
     }
 }
 
-/// Requests in a time.
+/// Rate: requests in a period.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Rate {
-    /// So many, at least one,
+    /// Number of requests, at least one.
     requests: u32,
-    /// in this.
+    /// Period, a word of [`PERIODS`].
     unit: &'static str,
 }
 
@@ -126,12 +127,12 @@ impl std::fmt::Display for Rate {
     }
 }
 
-/// The shortest way to write a duration; whole milliseconds, as every duration of a file is.
+/// The shortest form of a duration in whole milliseconds, as every duration of a file is.
 pub fn show_duration(duration: Duration) -> String {
     milliseconds(u64::try_from(duration.as_millis()).unwrap_or(u64::MAX))
 }
 
-/// The shortest way to write a size.
+/// The shortest form of a size.
 pub fn show_size(size: Option<u64>) -> String {
     let Some(bytes) = size else { return "none".into() };
     let (unit, factor) =
@@ -141,7 +142,7 @@ pub fn show_size(size: Option<u64>) -> String {
 
 fn no_limit(text: &str) -> Problem {
     Problem::new(format!("{} would refuse every body", show(text)), "nothing fits in this")
-        .help("write `\"none\"` to lift the limit")
+        .help("write `\"none\"` for no limit")
 }
 
 fn milliseconds(mut left: u64) -> String {
@@ -158,7 +159,7 @@ fn milliseconds(mut left: u64) -> String {
     text
 }
 
-/// Adds up `1h30m`; units must become smaller, so that a slip such as `1m30m` is seen.
+/// Adds up `1h30m`; units must decrease, so that a slip such as `1m30m` is found.
 fn sum(text: &str, units: &[(&str, u64)]) -> Option<u64> {
     let (mut rest, mut units, mut total) = (text, units, 0_u64);
     while !rest.is_empty() {
@@ -171,7 +172,7 @@ fn sum(text: &str, units: &[(&str, u64)]) -> Option<u64> {
     (!text.is_empty()).then_some(total)
 }
 
-/// What a number with spaces, a fraction, a long word or no unit was meant to be.
+/// Guesses the meaning of a number with spaces, a fraction, a long unit or no unit.
 fn guess(text: &str, units: &[(&str, u64)], word: fn(&str) -> Option<&'static str>) -> Option<u64> {
     let text: String = text.chars().filter(|c| !c.is_whitespace()).collect::<String>().to_ascii_lowercase();
     let end = text.find(|c: char| !c.is_ascii_digit() && c != '.').unwrap_or(text.len());

@@ -1,4 +1,4 @@
-//! The demo's application: a few addresses of different slowness.
+//! The demo's application: a few paths of different slowness.
 
 use std::{sync::Arc, time::Duration};
 
@@ -13,10 +13,10 @@ use super::workers::DemoWorkers;
 
 const PAGE: &str = include_str!("page.html");
 
-/// Longest answer that can be asked for.
+/// Longest delay that can be requested, in seconds.
 const SLOWEST: f64 = 30.0;
 
-/// One worker's view of the application.
+/// The application as seen by one worker.
 pub(super) struct App {
     worker: usize,
     workers: Arc<DemoWorkers>,
@@ -31,26 +31,26 @@ impl App {
     pub(super) async fn serve(self: Arc<Self>, stream: UnixStream) {
         let service = service_fn(|request| {
             let app = Arc::clone(&self);
-            async move { app.answer(&request).await }
+            async move { app.respond(&request).await }
         });
         if let Err(error) = http1::Builder::new().serve_connection(TokioIo::new(stream), service).await {
-            tracing::debug!(%error, "a connection to a worker of the demo broke off");
+            tracing::debug!(%error, "a connection to a demo worker failed");
         }
     }
 
-    async fn answer(&self, request: &Request<impl Sized>) -> http::Result<Response<Full<Bytes>>> {
+    async fn respond(&self, request: &Request<impl Sized>) -> http::Result<Response<Full<Bytes>>> {
         match (request.method().as_str(), request.uri().path()) {
             ("GET" | "HEAD", "/") => content("text/html; charset=utf-8", PAGE),
             (_, "/fast") => self.after(0.005).await,
             (_, "/slow") => self.after(seconds(request.uri().query())).await,
             ("GET" | "HEAD", "/whoami") => {
-                let fields: serde_json::Map<_, _> = request
+                let headers: serde_json::Map<_, _> = request
                     .headers()
                     .iter()
                     .map(|(name, value)| (name.to_string(), String::from_utf8_lossy(value.as_bytes()).into()))
                     .collect();
-                let answer = serde_json::json!({ "worker": self.worker, "request": fields });
-                content("application/json", &format!("{answer:#}\n"))
+                let body = serde_json::json!({ "worker": self.worker, "request": headers });
+                content("application/json", &format!("{body:#}\n"))
             }
             ("GET" | "HEAD", "/dataset") => Response::builder()
                 .header("X-Accel-Redirect", format!("/_x_accel_redirect{}", self.workers.dataset().display()))
@@ -82,9 +82,9 @@ fn content(kind: &str, text: &str) -> http::Result<Response<Full<Bytes>>> {
         .body(Full::from(text.to_owned()))
 }
 
-/// `?s=2.5`; a tenth of a second when nothing useful is said.
+/// Reads `?s=2.5`; the default is a tenth of a second.
 fn seconds(query: Option<&str>) -> f64 {
-    let said =
+    let seconds =
         query.and_then(|query| query.strip_prefix("s=")).and_then(|seconds| seconds.parse::<f64>().ok());
-    said.filter(|seconds| seconds.is_finite()).unwrap_or(0.1).clamp(0.0, SLOWEST)
+    seconds.filter(|seconds| seconds.is_finite()).unwrap_or(0.1).clamp(0.0, SLOWEST)
 }

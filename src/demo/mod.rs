@@ -25,17 +25,17 @@ const CONFIG: &str = include_str!("demo.toml");
 const STYLE: &str = include_str!("style.css");
 const SCRIPT: &str = include_str!("pulse.js");
 
-/// Bytes of the dataset that can be downloaded.
+/// Bytes of the dataset for downloads.
 const DATASET: usize = 64 * 1024 * 1024;
 
-/// Runs the demo until it is told to stop.
+/// Runs the demo until interrupted.
 ///
 /// # Errors
 ///
-/// When an address is taken, or a temporary folder cannot be written.
+/// When an address is in use, or the temporary directory cannot be written.
 pub(crate) fn run(listen: SocketAddr) -> Result<(), StartError> {
     let folder = tempfile::Builder::new().prefix("bowshock-demo-").tempdir()?;
-    furnish(folder.path())?;
+    write_files(folder.path())?;
     let admin = free_neighbour(listen)?;
     let text = CONFIG
         .replace("@FOLDER@", &folder.path().display().to_string())
@@ -52,20 +52,20 @@ pub(crate) fn run(listen: SocketAddr) -> Result<(), StartError> {
         if let Err(error) = workers.start() {
             tracing::error!(%error, "the demo's workers cannot start");
         }
-        tell(listen, admin, &file);
+        print_instructions(listen, admin, &file);
     };
     server::run_with(source, &config, log, ready)
 }
 
-/// The address of the admin listener: the next port, so that several demos can run at once, or else any.
+/// Address of the admin listener: the next port, so that several demos can run at once, else any free port.
 fn free_neighbour(listen: SocketAddr) -> io::Result<SocketAddr> {
     let next = SocketAddr::new(listen.ip(), listen.port().wrapping_add(1));
     let free = TcpListener::bind(next).or_else(|_| TcpListener::bind(SocketAddr::new(listen.ip(), 0)))?;
     free.local_addr()
 }
 
-/// Writes what the demo serves.
-fn furnish(folder: &Path) -> io::Result<()> {
+/// Writes the files of the demo.
+fn write_files(folder: &Path) -> io::Result<()> {
     fs::create_dir(folder.join("static"))?;
     fs::write(folder.join("static/style.css"), STYLE)?;
     fs::write(folder.join("static/pulse.js"), SCRIPT)?;
@@ -85,8 +85,8 @@ fn furnish(folder: &Path) -> io::Result<()> {
     dataset.flush()
 }
 
-/// Says what to try.
-fn tell(listen: SocketAddr, admin: SocketAddr, file: &Path) {
+/// Prints what to try.
+fn print_instructions(listen: SocketAddr, admin: SocketAddr, file: &Path) {
     let file = file.display();
     println!(
         "\

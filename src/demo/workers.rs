@@ -1,4 +1,4 @@
-//! The demo's workers: each a listener on its own unix socket, which goes away and comes back.
+//! The demo's workers: each a listener on its own unix socket, which stops and starts again.
 
 use std::{
     fs, io,
@@ -15,16 +15,16 @@ use tokio::{
 
 use super::app::App;
 
-/// How many there are.
+/// Number of workers.
 const WORKERS: usize = 4;
 
-/// How long a restarting worker is away: Galaxy takes a minute or more, a demo has less patience.
+/// Downtime of a restarting worker. Galaxy takes a minute or more; a demo must not.
 const AWAY: Duration = Duration::from_secs(5);
 
 /// Pause before workers stop.
 const SOON: Duration = Duration::from_millis(100);
 
-/// All workers of the demo.
+/// Workers of the demo.
 pub(super) struct DemoWorkers {
     folder: PathBuf,
     running: Mutex<Vec<JoinHandle<()>>>,
@@ -35,22 +35,22 @@ impl DemoWorkers {
         Self { folder: folder.into(), running: Mutex::default() }
     }
 
-    /// Starts all of them.
+    /// Starts the workers.
     pub(super) fn start(self: &Arc<Self>) -> io::Result<()> {
         let started: io::Result<Vec<_>> = (0..WORKERS).map(|number| self.start_one(number)).collect();
         *self.running.lock().unwrap_or_else(PoisonError::into_inner) = started?;
         Ok(())
     }
 
-    /// Stops all of them, and starts them again after a while.
+    /// Stops the workers, and starts them again after a while.
     pub(super) async fn restart(self: Arc<Self>) {
-        // The request that asked for it is answered first.
+        // Responds to the request for the restart first.
         sleep(SOON).await;
         for worker in self.running.lock().unwrap_or_else(PoisonError::into_inner).drain(..) {
             worker.abort();
         }
         for number in 0..WORKERS {
-            // As a worker that stops does: its socket is gone.
+            // A worker that stops removes its socket.
             let _ = fs::remove_file(self.socket(number));
         }
         sleep(AWAY).await;
@@ -59,7 +59,7 @@ impl DemoWorkers {
         }
     }
 
-    /// The dataset that is downloaded.
+    /// Path of the dataset.
     pub(super) fn dataset(&self) -> PathBuf {
         self.folder.join("datasets/reads.fastq")
     }
@@ -75,7 +75,7 @@ impl DemoWorkers {
     }
 }
 
-/// Serves connections until aborted; then all of them break off, as when a worker is killed.
+/// Serves connections until aborted. Open ones are then cut off, as when a worker is killed.
 async fn accept(listener: UnixListener, app: Arc<App>) {
     let mut connections = JoinSet::new();
     while let Ok((stream, _)) = listener.accept().await {

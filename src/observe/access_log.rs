@@ -1,4 +1,4 @@
-//! One line per request, written by a thread of its own so that a slow disk delays no request.
+//! Access log: one line per request, written by a thread of its own so that a slow disk delays no request.
 
 use std::{
     borrow::Cow,
@@ -13,19 +13,19 @@ use prometheus::IntCounter;
 use super::writer::{LogTarget, Options, Writer};
 use crate::config::{AccessFormat, AccessLog as Settings, AccessTarget, TlsVersion};
 
-/// Bytes of lines that may wait to be written; past it they are dropped and counted.
+/// Bytes of lines that may wait to be written; further lines are dropped and counted.
 const WAITING: usize = 8 << 20;
 
-/// Lines are written together, at the latest after this time.
+/// Longest time for which lines are collected before they are written together.
 const FLUSH_AFTER: Duration = Duration::from_millis(200);
 
-/// Most bytes of a field that a client chooses which are told, as of what is refused unread.
-const MOST_OF_FIELD: usize = 1024;
+/// Most bytes that are logged of a value chosen by the client, such as a header.
+const MAX_VALUE: usize = 1024;
 
-/// The same of a request's target.
-const MOST_OF_TARGET: usize = 4096;
+/// Most bytes that are logged of a request's target.
+const MAX_TARGET: usize = 4096;
 
-/// A request that is over, as the log tells it.
+/// Finished request, as logged.
 #[derive(Debug)]
 pub struct AccessLogEntry<'a> {
     pub time: SystemTime,
@@ -55,18 +55,18 @@ pub enum RequestLine<'a> {
         target: &'a str,
         version: Version,
     },
-    /// What came of it, which was refused unread.
+    /// First bytes of a request that was refused because it could not be parsed.
     Unread(&'a [u8]),
 }
 
-/// An open access log. Dropping it has its thread write what is left and close it.
+/// Open access log. Dropping it lets its thread write the remaining lines and close it.
 pub struct AccessLogWriter {
     settings: Settings,
     writer: Writer,
 }
 
 impl AccessLogWriter {
-    /// Opens the log and starts its thread; `lost` counts the lines that are lost.
+    /// Opens the log and starts its thread; `lost` counts dropped lines.
     ///
     /// # Errors
     ///
@@ -81,12 +81,12 @@ impl AccessLogWriter {
         Ok(Self { settings: settings.clone(), writer: Writer::start(target, options)? })
     }
 
-    /// Waits until everything is written. Blocks.
+    /// Waits until every line is written. Blocks.
     pub fn finish(self) {
         self.writer.finish();
     }
 
-    /// Whether it is as the configuration wants it.
+    /// Whether the log has these settings.
     pub fn is(&self, settings: &Settings) -> bool {
         self.settings == *settings
     }
@@ -100,16 +100,16 @@ impl AccessLogWriter {
         self.writer.push(line.into_bytes());
     }
 
-    /// Opens the file again under its name (after logrotate has moved it away).
+    /// Reopens the file by its name (after logrotate has moved it away).
     pub fn reopen(&self) {
         self.writer.reopen();
     }
 }
 
-/// The combined format of Apache and nginx.
+/// Formats a line in the combined format of Apache and nginx.
 fn combined(entry: &AccessLogEntry<'_>) -> String {
     let client = entry.client.map_or_else(|| "-".to_owned(), |client| client.to_string());
-    let field = |value: Option<&'_ [u8]>| Escaped(start(value.unwrap_or(b"-"), MOST_OF_FIELD)).to_string();
+    let field = |value: Option<&'_ [u8]>| Escaped(start(value.unwrap_or(b"-"), MAX_VALUE)).to_string();
     format!(
         "{} - - [{}] \"{}\" {} {} \"{}\" \"{}\"\n",
         client,
@@ -122,13 +122,13 @@ fn combined(entry: &AccessLogEntry<'_>) -> String {
     )
 }
 
-/// As it was sent; what could not be read has only letters, digits and signs of ASCII left.
+/// The line as sent, escaped to printable ASCII.
 impl fmt::Display for RequestLine<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Read { method, target, version } => {
-                let method = Escaped(start(method.as_str().as_bytes(), MOST_OF_FIELD));
-                let target = Escaped(start(target.as_bytes(), MOST_OF_TARGET));
+                let method = Escaped(start(method.as_str().as_bytes(), MAX_VALUE));
+                let target = Escaped(start(target.as_bytes(), MAX_TARGET));
                 write!(f, "{method} {target} {version:?}")
             }
             Self::Unread([]) => f.write_str("-"),
@@ -137,7 +137,7 @@ impl fmt::Display for RequestLine<'_> {
     }
 }
 
-/// As nginx: what could end a field or a line, and what is not ASCII, is written as `\xHH`.
+/// Escapes as nginx does: bytes that could end a field or a line, and bytes outside ASCII, are written as `\xHH`.
 struct Escaped<'a>(&'a [u8]);
 
 impl fmt::Display for Escaped<'_> {
@@ -146,7 +146,7 @@ impl fmt::Display for Escaped<'_> {
         while !rest.is_empty() {
             let is_plain = |byte: &u8| matches!(byte, b' '..=b'~') && !matches!(byte, b'"' | b'\\');
             let plain = rest.iter().take_while(|byte| is_plain(byte)).count();
-            // ASCII.
+            // Plain bytes are ASCII, and so valid UTF-8.
             f.write_str(std::str::from_utf8(&rest[..plain]).unwrap_or_default())?;
             if let Some(byte) = rest.get(plain) {
                 write!(f, "\\x{byte:02X}")?;
@@ -157,12 +157,12 @@ impl fmt::Display for Escaped<'_> {
     }
 }
 
-/// As much of the start of a value as is told.
+/// The first `most` bytes of a value.
 fn start(value: &[u8], most: usize) -> &[u8] {
     &value[..value.len().min(most)]
 }
 
-/// The same as text; what is not UTF-8 is replaced.
+/// The first `most` bytes of a value as text; invalid UTF-8 is replaced.
 fn text(value: &[u8], most: usize) -> Cow<'_, str> {
     String::from_utf8_lossy(start(value, most))
 }
@@ -171,8 +171,8 @@ fn json(entry: &AccessLogEntry<'_>) -> String {
     let seconds = |duration: Duration| (duration.as_secs_f64() * 1e6).round() / 1e6;
     let (read, unread) = match entry.line {
         RequestLine::Read { method, target, version } => {
-            let method = text(method.as_str().as_bytes(), MOST_OF_FIELD);
-            (Some((method, text(target.as_bytes(), MOST_OF_TARGET), format!("{version:?}"))), None)
+            let method = text(method.as_str().as_bytes(), MAX_VALUE);
+            (Some((method, text(target.as_bytes(), MAX_TARGET), format!("{version:?}"))), None)
         }
         RequestLine::Unread(_) => (None, Some(entry.line.to_string())),
     };
@@ -180,15 +180,15 @@ fn json(entry: &AccessLogEntry<'_>) -> String {
         "time": humantime::format_rfc3339_millis(entry.time).to_string(),
         "client": entry.client,
         "method": read.as_ref().map(|(method, ..)| method),
-        "host": text(entry.host.as_bytes(), MOST_OF_FIELD),
+        "host": text(entry.host.as_bytes(), MAX_VALUE),
         "target": read.as_ref().map(|(_, target, _)| target),
         "protocol": read.as_ref().map(|(.., version)| version),
         "tls": entry.tls.map(|(version, _)| version.name()),
         "cipher": entry.tls.map(|(_, cipher)| cipher),
         "status": entry.status,
         "bytes": entry.bytes,
-        "referer": entry.referer.map(|value| text(value, MOST_OF_FIELD)),
-        "user_agent": entry.user_agent.map(|value| text(value, MOST_OF_FIELD)),
+        "referer": entry.referer.map(|value| text(value, MAX_VALUE)),
+        "user_agent": entry.user_agent.map(|value| text(value, MAX_VALUE)),
         "request_id": entry.request_id,
         "site": entry.site,
         "route": entry.route,
@@ -204,7 +204,7 @@ fn json(entry: &AccessLogEntry<'_>) -> String {
     line.to_string() + "\n"
 }
 
-/// `01/May/2026:08:49:37 +0000`, from the parts of `Fri, 01 May 2026 08:49:37 GMT`.
+/// Formats `01/May/2026:08:49:37 +0000`, from the parts of `Fri, 01 May 2026 08:49:37 GMT`.
 fn common_log_time(time: SystemTime) -> String {
     let date = httpdate::fmt_http_date(time);
     let (day, month, year, clock) = (&date[5..7], &date[8..11], &date[12..16], &date[17..25]);

@@ -1,4 +1,4 @@
-//! The proxy's own log, on standard error; its level follows the configuration while running.
+//! Process log on standard error. Its level follows the configuration at run time.
 
 use std::{
     backtrace::Backtrace,
@@ -15,10 +15,10 @@ use tracing_subscriber::{
 use super::writer::{LogTarget, Options, Writer};
 use crate::config::{Level, Log, LogFormat};
 
-/// Bytes of messages that may wait for whoever reads standard error; past it they are lost and counted.
+/// Bytes of messages that may wait for the reader of standard error; further ones are lost and counted.
 const WAITING: usize = 1 << 20;
 
-/// How long the end waits for the last messages to be written.
+/// Time that shutdown waits for the last messages to be written.
 const LAST_MESSAGES: Duration = Duration::from_secs(1);
 
 /// Messages that were lost.
@@ -28,16 +28,16 @@ pub(super) static DROPPED: LazyLock<IntCounter> = LazyLock::new(|| {
     IntCounter::new("bowshock_log_dropped_total", help).expect("a valid metric")
 });
 
-/// A started log, whose level can be changed.
+/// Handle of the started log, to change its level.
 #[derive(Clone)]
 pub struct LogSettings {
     filter: reload::Handle<EnvFilter, tracing_subscriber::Registry>,
     writer: Arc<Writer>,
-    /// How messages are written, from the start to the end.
+    /// Format of messages, fixed at the start.
     pub(crate) format: LogFormat,
 }
 
-/// One message on its way to the writer; the formatter writes it in one go.
+/// Message on its way to the writer. The formatter writes it in a single call.
 struct LogLine(Arc<Writer>);
 
 impl io::Write for LogLine {
@@ -51,11 +51,11 @@ impl io::Write for LogLine {
     }
 }
 
-/// Starts logging for the process; `None` when something else logs already (tests).
+/// Starts the log of the process; `None` when a logger is already installed (tests).
 ///
 /// # Errors
 ///
-/// When there can be no thread for it.
+/// When its thread cannot be started.
 pub(crate) fn start(log: &Log) -> io::Result<Option<LogSettings>> {
     let options = Options {
         name: "process log",
@@ -73,7 +73,7 @@ pub(crate) fn start(log: &Log) -> io::Result<Option<LogSettings>> {
         LogFormat::Json => lines.json().flatten_event(true).boxed(),
     };
     let started = tracing_subscriber::registry().with(filter).with(lines).try_init();
-    // The standard library's own message would wait for whoever reads standard error.
+    // The default panic hook would block on the reader of standard error.
     std::panic::set_hook(Box::new(|panic| {
         let backtrace = Backtrace::capture();
         tracing::error!("{panic}\n{backtrace}");
@@ -82,12 +82,12 @@ pub(crate) fn start(log: &Log) -> io::Result<Option<LogSettings>> {
 }
 
 impl LogSettings {
-    /// Waits for a moment until the last messages are written. Blocks.
+    /// Waits a short time for the last messages to be written. Blocks.
     pub(crate) fn finish(&self) {
         self.writer.flush(LAST_MESSAGES);
     }
 
-    /// Takes over the level of a new configuration.
+    /// Applies the level of a new configuration.
     pub(crate) fn change(&self, log: &Log) {
         if let Err(error) = self.filter.reload(filter(log.level)) {
             tracing::warn!(%error, "cannot change the log level");
@@ -95,8 +95,8 @@ impl LogSettings {
     }
 }
 
-/// Our own messages at the given level. Those of pingora are for its developers: its errors repeat what the access log
-/// and our messages tell, so they show from `debug` on.
+/// Filter for a level. Messages of pingora are for its developers: its errors repeat the access log and the messages
+/// of this crate, so they are logged from `debug` on.
 fn filter(level: Level) -> EnvFilter {
     let directives = match level {
         Level::Error => "off,bowshock=error",

@@ -1,4 +1,4 @@
-//! What an operator sees: metrics, the access log, request ids, status.
+//! Observability: metrics, the access log, and the process log.
 
 mod access_log;
 mod logging;

@@ -1,4 +1,4 @@
-//! Messages that clients or traffic can cause, so that they do not fill the log.
+//! Rate limit for log messages that clients or traffic can cause, so that they do not fill the log.
 
 use std::{
     mem,
@@ -8,41 +8,41 @@ use std::{
 
 use tokio::time::Instant;
 
-/// How long nothing more is logged once it was much.
+/// Period of the limit.
 const EVERY: Duration = Duration::from_secs(60);
 
-/// Limits the messages of one kind: at most `burst` a minute are logged, and the next one after it tells how many were
-/// left out.
+/// Limits the messages of one kind: at most `burst` per minute are logged, and the next one after that has the number
+/// of those that were suppressed.
 #[derive(Debug)]
 pub(crate) struct Rarely {
     burst: u32,
-    told: Mutex<Told>,
+    window: Mutex<Window>,
 }
 
 #[derive(Debug)]
-struct Told {
+struct Window {
     since: Option<Instant>,
     count: u32,
-    left_out: u64,
+    suppressed: u64,
 }
 
 impl Rarely {
     pub(crate) const fn new(burst: u32) -> Self {
-        Self { burst, told: Mutex::new(Told { since: None, count: 0, left_out: 0 }) }
+        Self { burst, window: Mutex::new(Window { since: None, count: 0, suppressed: 0 }) }
     }
 
-    /// Whether a message is to be logged, and how many have been left out since the last one.
+    /// Counts a message. `Some` when it should be logged, with the number of messages suppressed since the last one.
     pub(crate) fn tell(&self) -> Option<u64> {
-        let mut told = self.told.lock().unwrap_or_else(PoisonError::into_inner);
-        if told.since.is_none_or(|since| since.elapsed() >= EVERY) {
-            (told.since, told.count) = (Some(Instant::now()), 0);
+        let mut window = self.window.lock().unwrap_or_else(PoisonError::into_inner);
+        if window.since.is_none_or(|since| since.elapsed() >= EVERY) {
+            (window.since, window.count) = (Some(Instant::now()), 0);
         }
-        if told.count == self.burst {
-            told.left_out += 1;
+        if window.count == self.burst {
+            window.suppressed += 1;
             return None;
         }
-        told.count += 1;
-        Some(mem::take(&mut told.left_out))
+        window.count += 1;
+        Some(mem::take(&mut window.suppressed))
     }
 }
 

@@ -1,5 +1,5 @@
-//! Logs are written by threads of their own, so that a disk that is slow, full or dead, or a reader that stalls, delays
-//! no request.
+//! Log writer with a thread of its own, so that a disk that is slow, full or dead, or a reader that stalls, delays no
+//! request.
 
 use std::{
     fs::{File, OpenOptions},
@@ -27,31 +27,31 @@ use rustix::{
 
 use super::Rarely;
 
-/// What a line costs beside its bytes.
+/// Memory of a waiting line beside its bytes.
 const OVERHEAD: usize = 64;
 
-/// Bytes that are written together at most.
+/// Most bytes that are written together.
 const BATCH: usize = 64 * 1024;
 
-/// How long the thread sleeps when there is nothing to flush.
+/// Sleep of the thread when nothing waits to be flushed.
 const IDLE: Duration = Duration::from_secs(3600);
 
-/// Where lines go.
+/// Target of the lines.
 #[derive(Debug)]
 pub(super) enum LogTarget {
     Stdout,
     Stderr,
-    /// A file that is opened again by its name when it has been moved away.
+    /// A file that is reopened by its name after it was moved away.
     File(PathBuf, File),
 }
 
 impl LogTarget {
-    /// Opens a file to append to it. Blocks on the file system, and not on a named pipe: its reader may come later.
+    /// Opens a file for appending. Blocks on the file system, but not on a named pipe, whose reader may come later.
     pub(super) fn file(path: &Path) -> io::Result<Self> {
         let mut options = OpenOptions::new();
         options.append(true).create(true).custom_flags(OFlags::NONBLOCK.bits().cast_signed());
         let opened = match options.open(path) {
-            // A pipe that nobody reads. Opened both ways it keeps lines for whoever comes.
+            // A pipe without a reader. Opened for reading too, it keeps lines for a later reader.
             Err(error) if Errno::from_io_error(&error) == Some(Errno::NXIO) => options.read(true).open(path),
             opened => opened,
         };
@@ -65,15 +65,15 @@ impl LogTarget {
         Ok(())
     }
 
-    /// Writes some of `bytes`, past the locks and buffers of the standard library.
+    /// Writes a part of `bytes`, without the locks and buffers of the standard library.
     fn write(&self, bytes: &[u8]) -> Result<usize, Errno> {
         self.with_fd(|fd| rustix::io::write(fd, bytes))
     }
 
-    /// Waits for a terminal or a pipe that somebody else has set not to block.
+    /// Waits for a terminal or a pipe that another process has set to non-blocking mode.
     fn wait(&self) -> Result<(), Errno> {
         match self.with_fd(|fd| poll(&mut [PollFd::from_borrowed_fd(fd, PollFlags::OUT)], None)) {
-            // A signal: whoever waits writes again, and comes back.
+            // `EINTR`: the caller writes again, and waits again if need be.
             Ok(_) | Err(Errno::INTR) => Ok(()),
             Err(error) => Err(error),
         }
@@ -88,21 +88,21 @@ impl LogTarget {
     }
 }
 
-/// How a log is written.
+/// Settings of a log.
 pub(super) struct Options {
-    /// What messages and the thread call it.
+    /// Name in messages and of the thread.
     pub(super) name: &'static str,
-    /// Bytes that may wait to be written; past it lines are lost and counted.
+    /// Bytes that may wait to be written; further lines are lost and counted.
     pub(super) most: usize,
-    /// Lines are written together, at the latest after this time.
+    /// Longest time for which lines are collected before they are written together.
     pub(super) flush_after: Duration,
-    /// Lines that were lost.
+    /// Counter of lost lines.
     pub(super) lost: IntCounter,
-    /// Its trouble cannot be told while it lasts, as it is the log that would tell it.
+    /// Whether it is the process log, which cannot report its own failures.
     pub(super) is_own: bool,
 }
 
-/// Writes lines. Dropping it has the thread write what is left.
+/// Handle that queues lines for the thread. Dropping it lets the thread write the remaining lines.
 pub(super) struct Writer {
     shared: Arc<WriterState>,
     messages: Sender<WriterMessage>,
@@ -113,9 +113,9 @@ struct WriterState {
     options: Options,
     /// Bytes of lines that wait for the thread.
     waiting: AtomicUsize,
-    /// Lines lost since that was last told.
+    /// Lines lost since the loss was last logged.
     lost: AtomicU64,
-    full: Rarely,
+    full_limit: Rarely,
 }
 
 enum WriterMessage {
@@ -128,15 +128,15 @@ impl Writer {
     /// Starts the thread.
     pub(super) fn start(target: LogTarget, options: Options) -> io::Result<Self> {
         let (messages, receiver) = channel();
-        let (waiting, lost, full) = (AtomicUsize::new(0), AtomicU64::new(0), Rarely::new(1));
-        let shared = Arc::new(WriterState { options, waiting, lost, full });
+        let (waiting, lost, full_limit) = (AtomicUsize::new(0), AtomicU64::new(0), Rarely::new(1));
+        let shared = Arc::new(WriterState { options, waiting, lost, full_limit });
         let output = Output {
             target,
             pending: Vec::new(),
             is_mid_line: false,
-            trouble: None,
-            told: Rarely::new(1),
-            told_end: Rarely::new(1),
+            error: None,
+            failure_limit: Rarely::new(1),
+            recovery_limit: Rarely::new(1),
             shared: Arc::clone(&shared),
         };
         let thread = std::thread::Builder::new().name(shared.options.name.replace(' ', "-"));
@@ -144,69 +144,69 @@ impl Writer {
         Ok(Self { shared, messages, thread })
     }
 
-    /// Has a line written, which ends with a newline. It is lost when too many bytes wait.
+    /// Queues a line, which ends with a newline. It is lost when too many bytes wait.
     pub(super) fn push(&self, line: Vec<u8>) {
         let shared = &self.shared;
         let size = line.capacity() + OVERHEAD;
         if shared.waiting.fetch_add(size, Ordering::Relaxed) + size <= shared.options.most {
-            // The thread lives as long as this.
+            // Cannot fail: the thread lives as long as `self`.
             let _ = self.messages.send(WriterMessage::Line(line));
             return;
         }
         shared.waiting.fetch_sub(size, Ordering::Relaxed);
-        shared.lose(1);
-        if !shared.options.is_own && shared.full.tell().is_some() {
+        shared.count_lost(1);
+        if !shared.options.is_own && shared.full_limit.tell().is_some() {
             let lost = shared.lost.load(Ordering::Relaxed);
             tracing::error!(
                 lost,
-                "the {} takes nothing, or less than there is: lines are lost",
+                "the {} is too slow or does not accept data: lines are lost",
                 shared.options.name
             );
         }
     }
 
-    /// Opens the file again under its name (after logrotate has moved it away).
+    /// Reopens the file by its name (after logrotate has moved it away).
     pub(super) fn reopen(&self) {
         let _ = self.messages.send(WriterMessage::Reopen);
     }
 
-    /// Waits until what was pushed before is written, but no longer than this. Blocks.
+    /// Waits until every line queued before is written, at most for `limit`. Blocks.
     pub(super) fn flush(&self, limit: Duration) {
         let (done, is_done) = sync_channel(1);
         let _ = self.messages.send(WriterMessage::Flush(done));
         let _ = is_done.recv_timeout(limit);
     }
 
-    /// Waits until everything is written. Blocks.
+    /// Waits until every line is written. Blocks.
     pub(super) fn finish(self) {
         drop(self.messages);
         if self.thread.join().is_err() {
-            tracing::error!("the thread of the {} has failed", self.shared.options.name);
+            tracing::error!("the thread of the {} panicked", self.shared.options.name);
         }
     }
 }
 
 impl WriterState {
-    fn lose(&self, lines: u64) {
+    fn count_lost(&self, lines: u64) {
         self.options.lost.inc_by(lines);
         self.lost.fetch_add(lines, Ordering::Relaxed);
     }
 }
 
-/// The thread's side.
+/// State of the thread.
 struct Output {
     target: LogTarget,
     pending: Vec<u8>,
-    /// A part of the first line that is pending has been written.
+    /// Whether a part of the first pending line has been written.
     is_mid_line: bool,
-    trouble: Option<io::Error>,
-    told: Rarely,
-    told_end: Rarely,
+    error: Option<io::Error>,
+    failure_limit: Rarely,
+    recovery_limit: Rarely,
     shared: Arc<WriterState>,
 }
 
 fn run(mut output: Output, messages: &Receiver<WriterMessage>) {
-    // When what is pending must be written.
+    // Time by which pending lines must be written.
     let mut due: Option<Instant> = None;
     loop {
         let wait = due.map_or(IDLE, |due| due.saturating_duration_since(Instant::now()));
@@ -222,7 +222,7 @@ fn run(mut output: Output, messages: &Receiver<WriterMessage>) {
             Ok(WriterMessage::Reopen) => output.reopen(),
             Ok(WriterMessage::Flush(done)) => {
                 output.flush();
-                // Nobody may wait for it any more.
+                // The caller may have stopped waiting.
                 let _ = done.try_send(());
             }
             Err(RecvTimeoutError::Timeout) => {
@@ -235,7 +235,7 @@ fn run(mut output: Output, messages: &Receiver<WriterMessage>) {
 }
 
 impl Output {
-    /// Writes what is pending. Where that fails, whole lines are lost, so that what is written is lines.
+    /// Writes the pending lines. On failure whole lines are dropped, so that no partial line is left in the file.
     fn flush(&mut self) {
         let had_any = !self.pending.is_empty();
         let mut written = 0;
@@ -261,16 +261,16 @@ impl Output {
         };
         self.pending.drain(..written);
         match result {
-            Ok(()) if had_any => self.works(),
+            Ok(()) if had_any => self.on_success(),
             Ok(()) => {}
-            Err(error) => self.fails(error.into()),
+            Err(error) => self.on_failure(error.into()),
         }
     }
 
     fn reopen(&mut self) {
         self.flush();
         match self.target.reopen() {
-            // The rest of a line that was cut belongs to the old file.
+            // The rest of a partly written line belongs to the old file.
             Ok(()) if self.is_mid_line => {
                 self.pending.clear();
                 self.is_mid_line = false;
@@ -278,39 +278,39 @@ impl Output {
             Ok(()) => {}
             Err(error) => {
                 let name = self.shared.options.name;
-                tracing::error!(%error, "cannot open the {name} again; it goes on in the file before");
+                tracing::error!(%error, "cannot reopen the {name}; writing goes on to the old file");
             }
         }
     }
 
-    /// Loses all that is pending but the rest of a line that is partly written.
-    fn fails(&mut self, error: io::Error) {
+    /// Drops the pending lines, except the rest of a partly written one.
+    fn on_failure(&mut self, error: io::Error) {
         let end_of_line = || memchr::memchr(b'\n', &self.pending).map_or(self.pending.len(), |end| end + 1);
         let kept = if self.is_mid_line { end_of_line() } else { 0 };
         let lines = memchr::memchr_iter(b'\n', &self.pending[kept..]).count();
         self.pending.truncate(kept);
-        self.shared.lose(lines as u64);
+        self.shared.count_lost(lines as u64);
         let name = self.shared.options.name;
-        if !self.shared.options.is_own && self.told.tell().is_some() {
+        if !self.shared.options.is_own && self.failure_limit.tell().is_some() {
             let lost = self.shared.lost.load(Ordering::Relaxed);
             tracing::error!(%error, lost, "cannot write the {name}; its lines are lost until it can be written again");
         }
-        self.trouble = Some(error);
+        self.error = Some(error);
     }
 
-    fn works(&mut self) {
+    fn on_success(&mut self) {
         let name = self.shared.options.name;
-        if self.trouble.is_none() && self.shared.lost.load(Ordering::Relaxed) == 0 {
+        if self.error.is_none() && self.shared.lost.load(Ordering::Relaxed) == 0 {
             return;
         }
-        // While there is a queue more may be lost.
+        // While many lines wait, more may be lost.
         let is_behind = self.shared.waiting.load(Ordering::Relaxed) > self.shared.options.most / 2;
-        if is_behind || self.told_end.tell().is_none() {
+        if is_behind || self.recovery_limit.tell().is_none() {
             return;
         }
-        self.trouble = None;
+        self.error = None;
         let lost = self.shared.lost.swap(0, Ordering::Relaxed);
-        tracing::warn!(lost, "the {name} is written again; lines of it were lost");
+        tracing::warn!(lost, "the {name} is written again; lines were lost");
     }
 }
 
@@ -349,7 +349,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("pipe");
         rustix::fs::mknodat(rustix::fs::CWD, &path, rustix::fs::FileType::Fifo, 0o600.into(), 0).unwrap();
-        // Opened both ways it waits for nobody.
+        // Opened for both, it has a reader at once.
         let pipe = File::options().read(true).write(true).open(&path).unwrap();
         let options = options(1 << 20);
         let lost = options.lost.clone();
@@ -368,14 +368,14 @@ mod tests {
             target: LogTarget::Stdout,
             pending: pending.to_vec(),
             is_mid_line,
-            trouble: None,
-            told: Rarely::new(1),
-            told_end: Rarely::new(1),
+            error: None,
+            failure_limit: Rarely::new(1),
+            recovery_limit: Rarely::new(1),
             shared: Arc::new(WriterState {
                 options: options(1),
                 waiting: AtomicUsize::new(0),
                 lost: AtomicU64::new(0),
-                full: Rarely::new(1),
+                full_limit: Rarely::new(1),
             }),
         };
         for (pending, is_mid_line, kept, lost) in [
@@ -384,7 +384,7 @@ mod tests {
             (b"rest\n", true, b"rest\n", 0),
         ] {
             let mut output = output(pending, is_mid_line);
-            output.fails(Errno::NOSPC.into());
+            output.on_failure(Errno::NOSPC.into());
             assert_eq!((&output.pending[..], output.shared.options.lost.get()), (kept, lost));
         }
     }

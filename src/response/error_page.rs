@@ -1,16 +1,16 @@
-//! What a client reads when the proxy itself has to refuse: a sentence, as a page or as JSON.
+//! Error pages of the proxy: a sentence for the client, as HTML or as JSON.
 
 use http::{HeaderValue, StatusCode, header};
 
 use crate::{message::RawHeaders, response::Response};
 
-/// Why a request was not served, told so that a person understands.
+/// Explanation of a refused request, for the client.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Explanation {
     pub(crate) status: StatusCode,
-    /// One or two sentences: what happened, and what to do.
+    /// Error and remedy, in one or two sentences.
     pub(crate) sentence: String,
-    /// Seconds after which trying again makes sense (RFC 9110 §10.2.3).
+    /// Seconds after which the client may try again (RFC 9110 §10.2.3).
     pub(crate) retry_after: Option<u32>,
 }
 
@@ -24,9 +24,9 @@ impl Explanation {
         self
     }
 
-    /// The answer, in the form that the client prefers: Galaxy's API clients read `err_msg`, people a page.
+    /// Response in the form that the client prefers: Galaxy's API clients read `err_msg`, browsers show a page.
     pub(crate) fn answer(&self, request: &RawHeaders) -> Response {
-        let mut answer = if prefers_json(request) {
+        let mut response = if prefers_json(request) {
             let code = self.status.as_u16();
             Response::json(self.status, &serde_json::json!({ "err_code": code, "err_msg": self.sentence }))
         } else {
@@ -34,26 +34,26 @@ impl Explanation {
             let page = Response::text(self.status, html, page(self.status, &self.sentence));
             Response { is_page: true, ..page }
         };
-        answer.headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+        response.headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
         if let Some(seconds) = self.retry_after {
-            answer.headers.insert(header::RETRY_AFTER, seconds.into());
+            response.headers.insert(header::RETRY_AFTER, seconds.into());
         }
-        answer
+        response
     }
 }
 
-/// A whole answer as bytes, for a head that could not be read: page, no keep-alive.
+/// Complete response as bytes, for a request whose head could not be parsed: a page, without keep-alive.
 pub(crate) fn bare(status: StatusCode, sentence: &str) -> (Vec<u8>, usize) {
     let page = page(status, sentence);
     let length = page.len();
-    let answer = format!(
+    let response = format!(
         "HTTP/1.1 {status}\r\nContent-Type: text/html; charset=utf-8\r\nContent-Length: {length}\r\n\
          Connection: close\r\n\r\n{page}"
     );
-    (answer.into_bytes(), length)
+    (response.into_bytes(), length)
 }
 
-/// Whether JSON stands before HTML in `Accept`. API clients name it; browsers name HTML first.
+/// Whether `Accept` has JSON before HTML. API clients ask for JSON; browsers list HTML first.
 pub(crate) fn prefers_json(request: &RawHeaders) -> bool {
     let accept = request.text(header::ACCEPT).unwrap_or_default();
     let place = |kind: &str| accept.find(kind).unwrap_or(usize::MAX);
@@ -74,7 +74,7 @@ fn page(status: StatusCode, sentence: &str) -> String {
     )
 }
 
-/// Text that can stand in a page.
+/// Escapes text for HTML.
 pub(crate) fn escape(text: &str) -> String {
     text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;").replace('"', "&quot;")
 }
@@ -86,8 +86,8 @@ mod tests {
 
     fn body(accept: &str) -> String {
         let request = RawHeaders::of(&[("accept", accept)]);
-        let answer = Explanation::new(StatusCode::NOT_FOUND, "No <such> page.").answer(&request);
-        let Body::Bytes(bytes) = answer.body else { panic!("no body") };
+        let response = Explanation::new(StatusCode::NOT_FOUND, "No <such> page.").answer(&request);
+        let Body::Bytes(bytes) = response.body else { panic!("no body") };
         String::from_utf8(bytes.to_vec()).unwrap()
     }
 

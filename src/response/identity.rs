@@ -1,4 +1,4 @@
-//! Which file an open one is, and which version of it.
+//! Identity of open files, and of versions of their content.
 
 use std::{
     fs::Metadata,
@@ -10,19 +10,20 @@ use std::{
 use http::HeaderValue;
 use rustix::fs::{Statx, StatxTimestamp};
 
-/// A file that changed this recently may change again without a new time: kernels tick every 10 ms or faster.
+/// A file modified this recently may change again without a new time: kernels tick every 10 ms or faster.
 const FRESH: Duration = Duration::from_millis(20);
 
-/// By what a file is told from others and from itself before a change.
+/// Properties that tell a file from other files, and from its own earlier versions.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct FileIdentity {
     device: u64,
     inode: u64,
-    /// Its size in bytes.
+    /// Size in bytes.
     pub size: u64,
-    /// Nanoseconds since 1970.
+    /// Modification time in nanoseconds since 1970.
     modified: i64,
-    /// The same of the time that nobody can set: it tells of a write after which the other was set back.
+    /// Status change time in nanoseconds since 1970. No program can set it: it reveals a write after which the
+    /// modification time was reset.
     changed: i64,
 }
 
@@ -40,7 +41,7 @@ impl FileIdentity {
         }
     }
 
-    /// The same of a file as it is now, from what the kernel knows of it; `device` is not asked.
+    /// The identity of a file at present, from `statx`; `device` is passed because it is not queried.
     pub fn of_statx(now: &Statx, device: u64) -> Self {
         let time = |time: &StatxTimestamp| {
             time.tv_sec.saturating_mul(1_000_000_000).saturating_add(i64::from(time.tv_nsec))
@@ -49,26 +50,26 @@ impl FileIdentity {
         Self { device, inode: now.stx_ino, size: now.stx_size, modified, changed }
     }
 
-    /// Strong: it changes with every write that the file system can tell apart (RFC 9110 §8.8.1), also one that kept
-    /// size and time. Numbers of inodes are nobody's business, so they are hashed. (The hash is the standard library's,
-    /// whose next version may be another one: clients fetch a file anew after such an upgrade.)
+    /// Strong entity tag: it changes with every write that the file system can tell apart (RFC 9110 §8.8.1), also one
+    /// that kept size and time. Inode numbers must not be disclosed, so they are hashed. (The hash is that of the
+    /// standard library, which may differ in a later version: clients then fetch a file anew after an upgrade.)
     pub fn etag(&self) -> Option<HeaderValue> {
         let mut hasher = DefaultHasher::new();
         (self.inode, self.changed).hash(&mut hasher);
         HeaderValue::try_from(format!("\"{:x}-{:x}-{:x}\"", self.modified, self.size, hasher.finish())).ok()
     }
 
-    /// The file system that it is in.
+    /// Device number of the file system.
     pub fn device(&self) -> u64 {
         self.device
     }
 
-    /// When its metadata changed.
+    /// Status change time in nanoseconds since 1970.
     pub fn changed(&self) -> i64 {
         self.changed
     }
 
-    /// When its content changed, in nanoseconds since 1970.
+    /// Modification time in nanoseconds since 1970.
     pub fn modified(&self) -> i64 {
         self.modified
     }
@@ -78,20 +79,20 @@ impl FileIdentity {
         Self { device: 1, inode, size: 9, modified: 1, changed: 1 }
     }
 
-    /// What stands for this version of the content: another owner or another mount does not change it.
+    /// Identifies this version of the content, regardless of owner and mount.
     pub fn version(&self) -> u64 {
         let mut hasher = DefaultHasher::new();
         (self.inode, self.size, self.modified).hash(&mut hasher);
         hasher.finish()
     }
 
-    /// When the content changed, in whole seconds since 1970, as far as 32 bits can say.
+    /// Modification time in whole seconds since 1970, limited to 32 bits.
     pub fn modified_seconds(&self) -> u32 {
         u32::try_from(self.modified.max(0) / 1_000_000_000).unwrap_or(u32::MAX)
     }
 
-    /// Whether it may change within the same tick of the clock of its file system: what is read of it now must not be
-    /// remembered.
+    /// Whether the file may change again within the same tick of its file system's clock: data read now must not be
+    /// cached.
     pub fn is_fresh(&self) -> bool {
         let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().saturating_sub(FRESH);
         i128::from(self.changed.max(self.modified)) > now.as_nanos().cast_signed()
@@ -105,7 +106,7 @@ mod tests {
     #[test]
     fn what_was_only_just_written_is_fresh() {
         let now = || SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_nanos() as i64;
-        // A busy machine may let more time pass in between, but not each time.
+        // A busy machine may be slow between the two steps, but not each time.
         let is_once = |is_fresh: &dyn Fn() -> bool| (0..10_000).any(|_| is_fresh());
         assert!(is_once(&|| FileIdentity { changed: now(), ..FileIdentity::sample(1) }.is_fresh()));
         assert!(is_once(&|| FileIdentity { modified: now(), ..FileIdentity::sample(1) }.is_fresh()));

@@ -1,4 +1,4 @@
-//! Answers that the proxy makes itself: their heads, bodies and error pages.
+//! Responses made by the proxy itself: heads, bodies and error pages.
 
 mod error_page;
 mod identity;
@@ -19,41 +19,41 @@ pub(crate) use {
     route_headers::apply_route_headers,
 };
 
-/// An answer that needs no upstream.
+/// Response that needs no upstream.
 #[derive(Debug)]
 pub struct Response {
     /// The status.
     pub status: StatusCode,
-    /// The fields; `Content-Length`, `Date` and `Connection` are set when it is sent.
+    /// Headers; `Content-Length`, `Date` and `Connection` are set when it is sent.
     pub headers: HeaderMap,
-    /// It is a page of ours that tells a person of an error.
+    /// Whether it is an error page of the proxy.
     pub is_page: bool,
-    /// The version of the file that the whole body is, if it is one that can be told apart from others.
+    /// Version of the file that the whole body consists of, if it has a reliable identity.
     pub file: Option<Arc<FileIdentity>>,
-    /// What follows the head. For `HEAD` and 304 only its length is told or nothing at all.
+    /// Body. For `HEAD` and 304 it is not sent; at most its length is.
     pub body: Body,
 }
 
-/// The body of an [`Response`].
+/// Body of a [`Response`].
 #[derive(Debug)]
 pub enum Body {
-    /// Nothing, with `Content-Length: 0` where a length is due.
+    /// No body, with `Content-Length: 0` where a length is required.
     Empty,
     /// Bytes in memory.
     Bytes(Bytes),
-    /// Pieces that are made while they are sent.
+    /// Pieces that are produced while the body is sent.
     Pieces {
-        /// What makes them.
+        /// Producer of the pieces.
         pieces: Box<dyn Pieces>,
-        /// Bytes in all.
+        /// Total bytes.
         length: u64,
-        /// How they are sent, for the metrics.
+        /// Kind of body, for metrics.
         how: How,
     },
 }
 
 impl Body {
-    /// One piece.
+    /// A body of a single piece.
     pub fn piece(piece: Piece) -> Self {
         match piece {
             Piece::Bytes(bytes) => Self::Bytes(bytes),
@@ -63,7 +63,7 @@ impl Body {
         }
     }
 
-    /// Its length in bytes.
+    /// Length in bytes.
     pub fn length(&self) -> u64 {
         match self {
             Self::Empty => 0,
@@ -74,22 +74,22 @@ impl Body {
 }
 
 impl Response {
-    /// An answer without a body.
+    /// A response without a body.
     pub fn empty(status: StatusCode) -> Self {
         Self { status, headers: HeaderMap::new(), is_page: false, file: None, body: Body::Empty }
     }
 
-    /// An answer with text in it.
+    /// A response with text.
     pub fn text(status: StatusCode, content_type: HeaderValue, body: impl Into<Bytes>) -> Self {
         Self::empty(status).with(header::CONTENT_TYPE, content_type).body(Body::Bytes(body.into()))
     }
 
-    /// JSON.
+    /// A response with JSON.
     pub fn json(status: StatusCode, value: &serde_json::Value) -> Self {
         Self::text(status, HeaderValue::from_static("application/json"), value.to_string() + "\n")
     }
 
-    /// A redirect; a target that cannot stand in a header is the site's mistake.
+    /// A redirect. A target that is not a valid header value is an error of the site's configuration.
     pub fn redirect(status: StatusCode, target: &str) -> Self {
         match HeaderValue::from_str(target) {
             Ok(target) => Self::empty(status).with(header::LOCATION, target),
@@ -97,7 +97,7 @@ impl Response {
         }
     }
 
-    /// Sets a field.
+    /// Sets a header.
     pub fn with(mut self, name: HeaderName, value: HeaderValue) -> Self {
         self.headers.insert(name, value);
         self

@@ -1,4 +1,4 @@
-//! Bodies that are made while they are sent: of bytes and ranges of files, one after the other.
+//! Bodies produced while they are sent: sequences of byte buffers and ranges of files.
 
 use std::{
     collections::VecDeque,
@@ -16,19 +16,19 @@ use crate::bulkhead::OpenFile;
 pub enum Piece {
     /// Bytes in memory.
     Bytes(Bytes),
-    /// A range of a file, sent by the kernel.
+    /// A range of a file, sent by the kernel (`sendfile`).
     File {
         /// The open file.
         file: Arc<OpenFile>,
-        /// Where it starts.
+        /// Offset of the range in bytes.
         offset: u64,
-        /// Bytes.
+        /// Length of the range in bytes.
         length: u64,
     },
 }
 
 impl Piece {
-    /// Its length in bytes.
+    /// Length in bytes.
     pub fn length(&self) -> u64 {
         match self {
             Self::Bytes(bytes) => bytes.len() as u64,
@@ -37,11 +37,11 @@ impl Piece {
     }
 }
 
-/// Gives the pieces of a body in their order, as many bytes in all as was promised.
+/// Producer of the pieces of a body, in their order. Their total length is the announced one.
 ///
-/// An error ends the connection: a part must not be taken for the whole.
+/// An error closes the connection, so that the client does not take a part for the whole.
 pub trait Pieces: Send + fmt::Debug {
-    /// The next piece; `None` at the end. Must not block: what waits for a disk does so elsewhere.
+    /// The next piece; `None` at the end. Must not block: disks are read on other threads.
     fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<Option<io::Result<Piece>>>;
 }
 

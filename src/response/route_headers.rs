@@ -1,4 +1,4 @@
-//! Fields that a route adds to its answers, whoever made them.
+//! Headers that a route adds to its responses, those of the upstream and those of the proxy.
 
 use std::time::{Duration, SystemTime};
 
@@ -11,22 +11,26 @@ use crate::{
 
 /// Adds the route's `expires` and `headers`.
 ///
-/// `headers` go on every answer, errors included (a CORS field that is missing from a 404 hides the 404 from the
-/// page that asked); `expires` only where there is something to keep.
-pub(crate) fn apply_route_headers(answer: &mut impl EditHeaders, status: StatusCode, route: &RouteSettings) {
+/// `headers` are set on every response, errors included (a CORS header missing from a 404 hides the 404 from the page
+/// that made the request). `expires` is set only on responses that can be cached.
+pub(crate) fn apply_route_headers(
+    response: &mut impl EditHeaders,
+    status: StatusCode,
+    route: &RouteSettings,
+) {
     if let Some(expires) = route.expires.filter(|_| status.is_success() || status == StatusCode::NOT_MODIFIED)
     {
-        expire(answer, expires, SystemTime::now());
+        expire(response, expires, SystemTime::now());
     }
     for (name, value) in &route.headers {
-        answer.set(name.clone(), value.clone());
+        response.set(name.clone(), value.clone());
     }
 }
 
-fn expire(answer: &mut impl EditHeaders, expires: Duration, now: SystemTime) {
+fn expire(response: &mut impl EditHeaders, expires: Duration, now: SystemTime) {
     let seconds = expires.as_secs();
     if let Ok(max_age) = HeaderValue::from_str(&format!("max-age={seconds}")) {
-        answer.set(header::CACHE_CONTROL, max_age);
+        response.set(header::CACHE_CONTROL, max_age);
     }
-    answer.set(header::EXPIRES, http_date(now + expires));
+    response.set(header::EXPIRES, http_date(now + expires));
 }

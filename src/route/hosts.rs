@@ -1,4 +1,5 @@
-//! From the name in `Host` to a site: exact, the longest `*.suffix`, regexes in order, else the default site.
+//! Host lookup: from the name in `Host` to a site. Exact names go first, then the longest `*.suffix`, regexes in
+//! order, and the default site.
 
 use std::borrow::Cow;
 
@@ -7,7 +8,7 @@ use regex::Regex;
 use super::Map;
 use crate::config::HostPattern;
 
-/// The names of all sites, arranged for lookup; sites are told by their place in the list.
+/// Names of all sites, arranged for lookup. Sites are identified by their index.
 #[derive(Debug, Default)]
 pub struct HostMap {
     exact: Map<usize>,
@@ -39,7 +40,7 @@ impl HostMap {
         hosts
     }
 
-    /// The site for the value of a `Host` field.
+    /// Index of the site for the value of a `Host` header.
     pub fn find(&self, host: &str) -> Option<usize> {
         let name = lower_case(name_of(host));
         if let Some(site) = self.exact.get(&*name) {
@@ -57,7 +58,7 @@ impl HostMap {
     }
 }
 
-/// Browsers send names in lower case.
+/// Usually borrows, as browsers send names in lower case.
 fn lower_case(name: &str) -> Cow<'_, str> {
     if name.bytes().any(|byte| byte.is_ascii_uppercase()) {
         name.to_ascii_lowercase().into()
@@ -66,7 +67,7 @@ fn lower_case(name: &str) -> Cow<'_, str> {
     }
 }
 
-/// The name without a port and without the dot that ends a full name.
+/// The name in a `Host` header without the port and without the final dot of a fully qualified name.
 pub(crate) fn name_of(host: &str) -> &str {
     let end = match host.strip_prefix('[').and_then(|rest| rest.find(']')) {
         Some(bracket) => bracket + 2,

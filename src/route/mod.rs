@@ -1,5 +1,5 @@
-//! From host and path to a route, by nginx's rules: exact, longest prefix, then regexes in the order of the file
-//! unless the prefix says `^~`.
+//! Route lookup by host and path, with nginx's precedence: exact, longest prefix, then regexes in the order of the
+//! file unless the prefix says `^~`.
 
 mod hosts;
 mod path;
@@ -15,11 +15,11 @@ pub use path::{BadPath, normalize};
 
 use crate::config::PathPattern;
 
-/// What is looked up for each request by its host or path. The keys are of the configuration, so no client can choose
-/// them to collide, which is what the slower hasher of the standard library is for.
+/// Lookup table by host or path. Its keys come from the configuration, so no client can choose them to collide, which
+/// the slower hasher of the standard library protects from.
 type Map<T> = HashMap<String, T, foldhash::fast::RandomState>;
 
-/// The routes of one site, arranged for lookup; routes are told by their place in the list.
+/// Routes of one site, arranged for lookup. Routes are identified by their index.
 #[derive(Debug, Default)]
 pub struct Routes {
     exact: Map<usize>,
@@ -33,28 +33,28 @@ struct Prefix {
     before_regex: bool,
 }
 
-/// A route that was found, and what its pattern left or captured of the path.
+/// Route found for a path, with the remainder or captures of the path.
 #[derive(Debug)]
 pub struct RouteMatch<'p> {
-    /// Its place in the list.
+    /// Index of the route.
     pub route: usize,
-    /// How it was found.
+    /// Kind of match.
     pub by: PathMatch<'p>,
 }
 
-/// How a route was found.
+/// Kind of match.
 #[derive(Debug)]
 pub enum PathMatch<'p> {
     /// The whole path.
     Exact,
-    /// A prefix; this follows it, with its leading slash or empty.
+    /// A prefix; the rest of the path, with its leading slash or empty.
     Prefix(&'p str),
-    /// A regex with these captures.
+    /// A regex, with its captures.
     Regex(regex::Captures<'p>),
 }
 
 impl Routes {
-    /// Arranges `patterns`; the place of each is its number.
+    /// Arranges `patterns`, whose indices identify the routes.
     pub fn new<'a>(patterns: impl IntoIterator<Item = &'a PathPattern>) -> Self {
         let mut routes = Self::default();
         for (route, pattern) in patterns.into_iter().enumerate() {
@@ -79,7 +79,7 @@ impl Routes {
         }
         let prefix = self.longest_prefix(path);
         if !prefix.is_some_and(|(prefix, _)| prefix.before_regex) {
-            // Most regexes do not match; to find out takes less than to capture.
+            // Most regexes do not match, and `is_match` is cheaper than `captures`.
             let matched = self.regexes.iter().find(|(regex, _)| regex.is_match(path));
             if let Some((regex, route)) = matched
                 && let Some(captures) = regex.captures(path)
@@ -90,7 +90,7 @@ impl Routes {
         prefix.map(|(prefix, rest)| RouteMatch { route: prefix.route, by: PathMatch::Prefix(rest) })
     }
 
-    /// Tries the path and all it is under, from the longest: one lookup per segment, however many routes.
+    /// Looks up the path and each of its parents, longest first: one lookup per segment, however many routes.
     fn longest_prefix<'p>(&self, path: &'p str) -> Option<(&Prefix, &'p str)> {
         let mut end = path.len();
         loop {

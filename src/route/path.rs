@@ -1,31 +1,31 @@
-//! The path that routes are matched against: decoded, with empty and dot segments resolved, as nginx does.
+//! Path normalization for route lookup: decoded, with empty and dot segments resolved, as nginx does.
 //!
-//! The upstream gets the path as the client sent it; only routing and files use this form, so that no spelling
-//! (`/%5fx_accel_redirect`, `//static/../x`) goes around a route. Where a server could read the path as sent in a way
-//! that leads to another route ([`other_readings`]), the request is refused.
+//! The upstream gets the path as the client sent it. Only route lookup and files use the normalized form, so that no
+//! spelling (`/%5fx_accel_redirect`, `//static/../x`) evades a route. When a server could read the path as sent in a
+//! way that leads to another route ([`other_readings`]), the request is refused.
 
 use std::borrow::Cow;
 
-/// Why a path cannot be routed; the client gets 400.
+/// Error for a path without a route; the client gets 400.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum BadPath {
-    /// It leads above the root.
+    /// Path above the root.
     #[error("The path leads above the root.")]
     AboveRoot,
-    /// It holds a NUL byte, which no file name can.
+    /// Path with a NUL byte, which no file name can contain.
     #[error("The path holds a NUL byte.")]
     Nul,
-    /// It does not start with `/`.
+    /// Path that does not start with `/`.
     #[error("The path does not start with a slash.")]
     Relative,
-    /// Servers may read it as the path of another route.
+    /// Path that servers may read as that of another route.
     #[error("The path has dot segments, empty segments or encoded slashes that may lead elsewhere.")]
     Ambiguous,
 }
 
-/// Brings the path of a request target (no query) into the form that routes are matched against.
+/// Normalizes the path of a request target (without the query) for route lookup.
 ///
-/// Bytes that are not UTF-8 become U+FFFD: they can be routed by a prefix, and name no file.
+/// Bytes that are not UTF-8 become U+FFFD: such a path can match a prefix, and names no file.
 ///
 /// # Errors
 ///
@@ -52,15 +52,15 @@ pub fn normalize<P: AsRef<[u8]> + ?Sized>(raw: &P) -> Result<Cow<'_, str>, BadPa
             segment => segments.push(segment),
         }
     }
-    // A directory stays one: "/a/", "/a/." and "/a/b/.." all end with a slash.
+    // A path to a directory keeps its slash: "/a/", "/a/." and "/a/b/.." all end with one.
     let is_directory = segments.is_empty() || matches!(decoded.rsplit('/').next(), Some("" | "." | ".."));
     Ok(Cow::Owned(join(&segments, is_directory)))
 }
 
-/// Paths that a server may take `raw` for, decoded, other than the normalized one: with dot segments left alone or
-/// resolved before they are decoded, with empty segments kept (RFC 3986 §5.2.4), with `%2F` as a part of a segment.
+/// Decoded paths that a server may read `raw` as, other than the normalized one: with dot segments kept or resolved
+/// before decoding, with empty segments kept (RFC 3986 §5.2.4), or with `%2F` as part of a segment.
 ///
-/// Empty where nothing but plain escapes sets `raw` apart from the normalized path, as for nearly every request.
+/// Empty when `raw` differs from the normalized path in plain escapes only, as for nearly every request.
 pub fn other_readings(raw: &[u8], normalized: &str) -> Vec<String> {
     if raw == normalized.as_bytes() {
         return Vec::new();
@@ -70,13 +70,13 @@ pub fn other_readings(raw: &[u8], normalized: &str) -> Vec<String> {
         return Vec::new();
     }
     let either = [true, false];
-    let ways = either.into_iter().flat_map(|decodes_slash| {
-        [Dots::Kept, Dots::Literal, Dots::Encoded]
-            .into_iter()
-            .flat_map(move |dots| either.map(|merges_slashes| Way { decodes_slash, dots, merges_slashes }))
+    let variants = either.into_iter().flat_map(|decodes_slash| {
+        [Dots::Kept, Dots::Literal, Dots::Encoded].into_iter().flat_map(move |dots| {
+            either.map(|merges_slashes| PathProcessing { decodes_slash, dots, merges_slashes })
+        })
     });
     let mut readings = Vec::new();
-    for reading in ways.map(|way| way.read(raw)) {
+    for reading in variants.map(|variant| variant.apply(raw)) {
         if !readings.contains(&reading) && reading != normalized {
             readings.push(reading);
         }
@@ -84,40 +84,40 @@ pub fn other_readings(raw: &[u8], normalized: &str) -> Vec<String> {
     readings
 }
 
-/// How a server reads a path.
+/// Variant of path processing in servers.
 #[derive(Clone, Copy)]
-struct Way {
-    /// `%2F` separates segments as `/` does.
+struct PathProcessing {
+    /// Whether `%2F` separates segments as `/` does.
     decodes_slash: bool,
     dots: Dots,
-    /// Empty segments are dropped.
+    /// Whether empty segments are dropped.
     merges_slashes: bool,
 }
 
-/// Which dot segments a server resolves.
+/// Dot segments that a server resolves.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Dots {
     Kept,
-    /// Those written as dots.
+    /// Segments written as literal dots.
     Literal,
-    /// `%2E` too.
+    /// Also segments written with `%2E`.
     Encoded,
 }
 
-impl Way {
-    fn read(self, raw: &[u8]) -> String {
+impl PathProcessing {
+    fn apply(self, raw: &[u8]) -> String {
         let separated = if self.decodes_slash { separate(raw) } else { Cow::Borrowed(raw) };
         let mut segments: Vec<Cow<'_, str>> = Vec::new();
         let mut is_directory = false;
         for segment in separated.split(|byte| *byte == b'/').skip(1) {
             let decoded = if self.decodes_slash { decode(segment) } else { decode_but_slashes(segment) };
-            let told = if self.dots == Dots::Literal { segment } else { decoded.as_bytes() };
+            let compared = if self.dots == Dots::Literal { segment } else { decoded.as_bytes() };
             is_directory = false;
-            match told {
+            match compared {
                 b"" if self.merges_slashes => is_directory = true,
                 b"." if self.dots != Dots::Kept => is_directory = true,
                 b".." if self.dots != Dots::Kept => {
-                    // Above the root is the root (RFC 3986 §5.2.4).
+                    // A `..` at the root stays there (RFC 3986 §5.2.4).
                     segments.pop();
                     is_directory = true;
                 }
@@ -128,7 +128,7 @@ impl Way {
     }
 }
 
-/// `raw` with its encoded slashes as slashes.
+/// `raw` with encoded slashes replaced by slashes.
 fn separate(raw: &[u8]) -> Cow<'_, [u8]> {
     if !raw.windows(3).any(is_encoded_slash) {
         return raw.into();
@@ -153,7 +153,7 @@ fn decode(raw: &[u8]) -> Cow<'_, str> {
     }
 }
 
-/// The same, with `%2F` as it stands.
+/// Decodes a segment, but keeps `%2F`.
 fn decode_but_slashes(segment: &[u8]) -> Cow<'_, str> {
     if !segment.windows(3).any(is_encoded_slash) {
         return decode(segment);
@@ -185,7 +185,7 @@ fn join(segments: &[impl AsRef<str>], is_directory: bool) -> String {
     path
 }
 
-/// Whether there is nothing to resolve, which is nearly always so.
+/// Whether nothing needs resolving, the usual case.
 fn is_plain(path: &str) -> bool {
     let mut pairs = path.as_bytes().windows(2);
     !pairs.any(|pair| matches!(pair, b"//" | b"/."))
@@ -228,7 +228,7 @@ mod tests {
         assert_eq!(normalize("*"), Err(BadPath::Relative));
     }
 
-    /// All that servers may take a path for, the normalized one first.
+    /// Every path that servers may read `raw` as, the normalized one first.
     fn readings(raw: &str) -> Vec<String> {
         let path = normalize(raw).unwrap();
         let others = other_readings(raw.as_bytes(), &path);
@@ -248,9 +248,9 @@ mod tests {
             ("/a%2Fb", "/a%2Fb"),
             ("//a", "//a"),
             ("/a//../b", "/a/b"),
-            // Who resolves dots first and decodes slashes then.
+            // Dot segments resolved first, slashes decoded after that.
             ("/a/b%2Fc/../../d", "/d"),
-            // Who resolves only those that are written as dots.
+            // Literal dot segments only.
             ("/a/../b/%2e%2e/a", "/b/../a"),
             ("/a/./b", "/a/./b"),
             ("/a/.", "/a/."),

@@ -1,4 +1,4 @@
-//! What a site asks of the connection: HTTPS, and certificates of clients.
+//! Connection requirements of a site: HTTPS, a TLS version, and client certificates.
 
 use http::{Method, StatusCode, header};
 
@@ -11,16 +11,16 @@ use crate::{
     tls::TlsSession,
 };
 
-/// What a site asks of connections.
+/// Connection requirements of a site.
 #[derive(Debug, Default)]
 pub(crate) struct HttpsPolicy {
-    /// Clients are to come by HTTPS.
+    /// Redirect from HTTP to HTTPS.
     redirect: Option<RedirectHttps>,
-    /// The port they come to there.
+    /// Port of the HTTPS listener.
     port: Option<u16>,
-    /// They speak no older version.
+    /// Oldest version of TLS that is accepted.
     min_version: Option<TlsVersion>,
-    /// They show certificates of their own.
+    /// Client certificates.
     client: Option<ClientTls>,
 }
 
@@ -35,11 +35,11 @@ impl HttpsPolicy {
         }
     }
 
-    /// Refuses what came by a connection that will not do, or leads it to one that does.
+    /// Refuses a request whose connection does not meet the requirements, or redirects it to HTTPS.
     pub(crate) fn redirect_to_https(
         &self,
         client: &Client,
-        facts: Option<&TlsSession>,
+        tls_session: Option<&TlsSession>,
         host: &str,
         request: &RequestHead,
     ) -> Option<Response> {
@@ -49,39 +49,38 @@ impl HttpsPolicy {
             if name_of(host).is_empty() {
                 return explain(
                     StatusCode::BAD_REQUEST,
-                    "This site is had by HTTPS, and the request names no host.",
+                    "This site is served over HTTPS only, and the request has no Host header to redirect by.",
                 );
             }
-            return Some(self.lead(host, request));
+            return Some(self.https_redirect(host, request));
         }
-        // The name in the handshake may have been that of another site, which has asked for something else.
-        let elsewhere = || {
+        // The server name of the handshake may have been that of another site with other requirements.
+        let misdirected = || {
             explain(
                 StatusCode::MISDIRECTED_REQUEST,
-                "This connection was made for another site, which asks for less.",
+                "This TLS session was made for another site with weaker requirements. Open a new connection for this one.",
             )
         };
-        let is_old = facts.is_some_and(|facts| facts.version == TlsVersion::Tls12);
+        let is_old = tls_session.is_some_and(|session| session.version == TlsVersion::Tls12);
         if is_old && self.min_version == Some(TlsVersion::Tls13) {
-            return elsewhere();
+            return misdirected();
         }
-        let wanted = self.client.as_ref()?;
-        match facts {
-            Some(facts) if facts.client.as_deref() == Some(wanted) => None,
-            Some(_) => elsewhere(),
-            None if wanted.required => explain(
-                StatusCode::FORBIDDEN,
-                "This site is only for clients that show a certificate, by HTTPS.",
-            ),
+        let required = self.client.as_ref()?;
+        match tls_session {
+            Some(session) if session.client.as_deref() == Some(required) => None,
+            Some(_) => misdirected(),
+            None if required.required => {
+                explain(StatusCode::FORBIDDEN, "This site requires HTTPS and a client certificate.")
+            }
             None => None,
         }
     }
 
-    /// The same address by HTTPS.
-    fn lead(&self, host: &str, request: &RequestHead) -> Response {
+    /// Redirect to the same URL over HTTPS.
+    fn https_redirect(&self, host: &str, request: &RequestHead) -> Response {
         let status = match request.method {
             Method::GET | Method::HEAD => StatusCode::MOVED_PERMANENTLY,
-            // The method and the body are to stay what they are (RFC 9110 §15.4.9).
+            // Keeps the method and the body (RFC 9110 §15.4.9).
             _ => StatusCode::PERMANENT_REDIRECT,
         };
         let port = self
@@ -94,8 +93,8 @@ impl HttpsPolicy {
         Response::redirect(status, &format!("https://{}{port}{slash}{target}", name_of(host)))
     }
 
-    /// Tells browsers to come by HTTPS alone from now on (RFC 6797 §7.2: only where they have).
-    pub(crate) fn add_hsts(&self, answer: &mut impl EditHeaders, client: Option<&Client>) {
+    /// Adds `Strict-Transport-Security` to responses over HTTPS (RFC 6797 §7.2: over HTTP it must not be sent).
+    pub(crate) fn add_hsts(&self, response: &mut impl EditHeaders, client: Option<&Client>) {
         let Some(redirect) = self.redirect.as_ref().filter(|_| client.is_some_and(|client| client.https))
         else {
             return;
@@ -108,8 +107,8 @@ impl HttpsPolicy {
                 out.extend_from_slice(b"; includeSubDomains");
             }
         });
-        if answer.get(&header::STRICT_TRANSPORT_SECURITY).is_none() {
-            answer.set(header::STRICT_TRANSPORT_SECURITY, text);
+        if response.get(&header::STRICT_TRANSPORT_SECURITY).is_none() {
+            response.set(header::STRICT_TRANSPORT_SECURITY, text);
         }
     }
 }

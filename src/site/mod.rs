@@ -1,4 +1,5 @@
-//! Everything a request needs of the configuration, in one immutable value that a reload replaces.
+//! Sites and routes with everything a request needs of the configuration, in one immutable value that a reload
+//! replaces.
 
 mod https;
 
@@ -23,67 +24,67 @@ use crate::{
 
 pub(crate) use https::HttpsPolicy;
 
-/// All sites and their routes, ready for lookup.
+/// Sites and their routes, arranged for lookup.
 #[derive(Default)]
 pub struct SiteTable {
     hosts: HostMap,
     sites: Vec<Routing>,
-    /// Files that were asked for a moment ago; a new table begins with none.
+    /// Cache of opened files; a new table begins with an empty one.
     pub files: Arc<files::Cache>,
 }
 
-/// A site, and its routes by their numbers.
+/// A site and the lookup table of its routes.
 struct Routing {
     site: Arc<Site>,
     routes: Routes,
     table: Vec<Arc<Route>>,
 }
 
-/// What all routes of a site have in common.
+/// Settings shared by all routes of a site.
 pub struct Site {
-    /// Its name in logs and metrics.
+    /// Name in logs and metrics.
     pub name: String,
-    /// Its pages for errors.
+    /// Error pages of the site.
     pub errors: ErrorPages,
-    /// What it asks of connections.
+    /// Connection requirements.
     pub(crate) https: HttpsPolicy,
 }
 
-/// A site's own pages for errors.
+/// Error pages of a site.
 pub struct ErrorPages {
     pages: BTreeMap<u16, PathBuf>,
-    /// Where files are found open.
+    /// Cache of opened files.
     pub files: Arc<files::Cache>,
-    /// Whoever opens one has it: a file system that hangs keeps one thread for ever, and not all of them.
+    /// Held while a page is opened, so that a file system that hangs blocks one thread for ever, not all of them.
     pub turn: Arc<Mutex<()>>,
-    /// The last try to open one came to nothing.
+    /// Whether the last attempt to open a page failed.
     pub trouble: AtomicBool,
 }
 
 impl ErrorPages {
-    /// The page for this status.
+    /// Path of the page for this status.
     pub fn page(&self, status: StatusCode) -> Option<&Path> {
         self.pages.get(&status.as_u16()).map(PathBuf::as_path)
     }
 }
 
-/// A route with the upstream it names.
+/// Route with its upstream, limits and metrics.
 pub struct Route {
-    /// The site that it is one of.
+    /// The site of the route.
     pub site: Arc<Site>,
-    /// What the configuration says.
+    /// Settings from the configuration.
     pub settings: config::RouteSettings,
-    /// For `proxy`: where to.
+    /// Upstream of a `proxy` route.
     pub upstream: Option<Arc<Upstream>>,
-    /// The limits that hold for it.
+    /// Limits that apply to the route.
     pub limits: Vec<Arc<Limiter>>,
-    /// What it counts, from the first request on.
+    /// Metrics, from the first request on.
     pub metrics: OnceLock<RouteMetrics>,
-    /// The rate that all answers of its site share.
+    /// Rate shared by all responses of the site.
     pub shared_rate: Option<Arc<SharedRate>>,
 }
 
-/// What was found for a request.
+/// Result of a lookup.
 pub struct Matched<'t, 'p> {
     /// The site.
     pub site: &'t Arc<Site>,
@@ -92,7 +93,7 @@ pub struct Matched<'t, 'p> {
 }
 
 impl SiteTable {
-    /// Arranges the sites of `config`; `upstreams` and `limits` have taken over the same configuration already.
+    /// Arranges the sites of `config`. `upstreams` and `limits` must have applied the same configuration already.
     pub fn new(config: &Config, upstreams: &Upstreams, limits: &Limiters) -> Self {
         let files: Arc<files::Cache> = Arc::default();
         let encrypted = config.listen.iter().filter(|listen| listen.tls.is_some());
@@ -131,7 +132,7 @@ impl SiteTable {
         }
     }
 
-    /// The routes with files that only the application can use, of the site for a `Host`.
+    /// Internal routes with files, of the site for a `Host`.
     pub fn internal_files(&self, host: &str) -> impl Iterator<Item = &config::Files> {
         let site = self.hosts.find(host).map(|place| &self.sites[place]);
         site.into_iter().flat_map(|site| &site.table).filter_map(|route| match &route.settings.action {
@@ -140,15 +141,15 @@ impl SiteTable {
         })
     }
 
-    /// The site for a `Host`, and its route for a normalized path; `None` when no site answers for the host.
+    /// The site for a `Host`, and its route for a normalized path; `None` when no site has the host.
     pub fn find<'p>(&self, host: &str, path: &'p str) -> Option<Matched<'_, 'p>> {
         let site = &self.sites[self.hosts.find(host)?];
         let found = site.routes.find(path);
         Some(Matched { site: &site.site, route: found.map(|found| (&site.table[found.route], found.by)) })
     }
 
-    /// Whether the servers of `route`, which was found for the normalized `path`, may take the path as sent for one of
-    /// another route, and so serve what that route's `allow`, `limit` or `methods` would have refused.
+    /// Whether the servers of `route`, found for the normalized `path`, may read the path as sent as that of another
+    /// route, and so bypass that route's `allow`, `limit` or `methods`.
     pub fn is_misread<P: AsRef<[u8]> + ?Sized>(
         &self,
         host: &str,
@@ -202,7 +203,7 @@ mod tests {
         }
     }
 
-    /// Two open routes, two closed ones, one of them within an open one.
+    /// Two open routes and two closed ones, one of them below an open one.
     const GUARDED: &str = r#"
 [[site]]
 [site.routes]
@@ -215,7 +216,7 @@ mod tests {
 servers = ["127.0.0.1:1"]
 "#;
 
-    /// The route of a path for a client; `None` where it is refused.
+    /// Key of the route for a path; `None` when the request is refused.
     fn routed(table: &SiteTable, raw: &str) -> Option<String> {
         let path = normalize(raw).ok()?;
         let (route, _) = table.find("", &path)?.route?;
@@ -261,7 +262,7 @@ servers = ["127.0.0.1:1"]
     }
 
     proptest::proptest! {
-        /// Whatever a server makes of a path that is passed on, it is on the route whose rules were kept to.
+        /// A path that is forwarded leads to the matched route in every way of reading it.
         #[test]
         fn no_reading_of_a_path_leads_around_a_route(
             raw in "(/|//|%2[fF]|/\\.|/\\.\\.|/%2[eE]%2e|/\\.%2e|/admin|/open|/closed|/by|/a|/x|%61){1,9}"

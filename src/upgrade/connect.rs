@@ -1,12 +1,12 @@
-//! Connections to servers for the engine, on each of which one request is answered.
+//! Connections to upstream servers for the engine (pingora), one request each.
 //!
-//! What a server answers is checked here as strictly as in our own exchange ([`CheckedResponse`]), before the engine (0.9.1) sees
-//! it: that takes bare line feeds and conflicting lengths, and heads of up to 1 MiB.
+//! The server's response is checked here as strictly as in our own exchange ([`CheckedResponse`]) before the engine
+//! (0.9.1) parses it: the engine accepts bare line feeds, conflicting lengths, and heads of up to 1 MiB.
 //!
-//! The engine sends a request and reads its answer in one loop that takes whichever is ready. When a 101 is
-//! there before the loop has seen the end of the (empty) request body, that end is taken for the end of the tunnel, and
-//! the connection closes. So the first reads for a request that asks for an upgrade are put off for a moment, in which the
-//! end of the request, which is ready from the start, is seen.
+//! The engine sends a request and reads its response in one loop that takes whichever is ready. When a 101 arrives
+//! before the loop has seen the end of the (empty) request body, the engine takes that end for the end of the tunnel
+//! and closes the connection. So the first reads of the response to an upgrade request are delayed for a moment, in
+//! which the loop sees the end of the request, which is ready from the start.
 
 use std::{
     fmt, io,
@@ -35,23 +35,23 @@ use crate::{
     upstream::{self, Lease, Server, Upstream},
 };
 
-/// Reads that are put off, each for one turn of the loop. One is enough unless the runtime makes the loop yield.
-const PUT_OFF: u8 = 3;
+/// Delayed reads, each for one turn of the loop. One is enough unless the runtime makes the loop yield.
+const DELAYED_READS: u8 = 3;
 
-/// Read at once while a head comes.
+/// Bytes read at once while a head arrives.
 const HEAD_READ: usize = 16 * 1024;
 
-/// Connects to a server for one request.
+/// Creates the connector for one request.
 pub(super) fn connector(lease: &Lease) -> Arc<dyn Connect + Send + Sync> {
     let (upstream, server) = (Arc::clone(lease.upstream()), Arc::clone(lease.server()));
     Arc::new(CheckedConnector { upstream, server, max_head: lease.settings().max_response_head })
 }
 
-/// Connects as we do ourselves.
+/// Connects in the same way as our own exchange.
 struct CheckedConnector {
     upstream: Arc<Upstream>,
     server: Arc<Server>,
-    /// Most bytes of the head of its response.
+    /// Most bytes of the head of the response.
     max_head: usize,
 }
 
@@ -79,32 +79,32 @@ impl fmt::Debug for CheckedConnector {
     }
 }
 
-/// A stream on which one answer comes.
+/// Stream that carries one checked response.
 #[derive(Debug)]
 struct Checked<S> {
     stream: S,
-    put_off: u8,
-    answer: CheckedResponse,
-    /// Read, and not yet looked at, or not yet enough.
+    delayed: u8,
+    response: CheckedResponse,
+    /// Bytes that were read and have not been checked, or are not yet complete.
     received: BytesMut,
-    /// Read and good.
+    /// Bytes that were checked and have not been handed to the engine.
     good: BytesMut,
 }
 
 impl<S> Checked<S> {
     fn new(stream: S, max_head: usize) -> Self {
-        let answer = CheckedResponse { max_head, at: ResponsePhase::ResponseHead, interim: 0 };
-        Self { stream, put_off: PUT_OFF, answer, received: BytesMut::new(), good: BytesMut::new() }
+        let response = CheckedResponse { max_head, at: ResponsePhase::ResponseHead, interim: 0 };
+        Self { stream, delayed: DELAYED_READS, response, received: BytesMut::new(), good: BytesMut::new() }
     }
 }
 
-/// The answer of a server as it comes.
+/// Checker of a server's response.
 #[derive(Debug)]
 struct CheckedResponse {
-    /// Most bytes of its head.
+    /// Most bytes of a head.
     max_head: usize,
     at: ResponsePhase,
-    /// Interim answers so far.
+    /// Interim responses so far.
     interim: u32,
 }
 
@@ -116,11 +116,11 @@ enum ResponsePhase {
 }
 
 impl CheckedResponse {
-    /// How many of the bytes that have come may be handed out; 0 when more must come first.
+    /// Number of the received bytes that may be handed to the engine; 0 when more must arrive first.
     ///
     /// # Errors
     ///
-    /// What two programs could read in two ways.
+    /// When the response is ambiguous: two programs could read it in different ways.
     fn take(&mut self, bytes: &[u8]) -> io::Result<usize> {
         let malformed = |error: &dyn std::error::Error| {
             tracing::warn!("{error}");
@@ -147,7 +147,7 @@ impl CheckedResponse {
         }
     }
 
-    /// Whether the connection may end here.
+    /// Whether the response is complete, so that the connection may end.
     fn is_done(&self) -> bool {
         matches!(&self.at, ResponsePhase::Body(framing) if framing.is_done())
     }
@@ -156,8 +156,8 @@ impl CheckedResponse {
 impl<S: AsyncRead + Unpin> AsyncRead for Checked<S> {
     fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, out: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         let this = self.get_mut();
-        if this.put_off > 0 {
-            this.put_off -= 1;
+        if this.delayed > 0 {
+            this.delayed -= 1;
             cx.waker().wake_by_ref();
             return Poll::Pending;
         }
@@ -167,18 +167,18 @@ impl<S: AsyncRead + Unpin> AsyncRead for Checked<S> {
                 out.put_slice(&part);
                 return Poll::Ready(Ok(()));
             }
-            if this.answer.is_done() {
-                // More than the answer is nobody's.
+            if this.response.is_done() {
+                // Bytes after the response are discarded.
                 return Poll::Ready(Ok(()));
             }
             if !this.received.is_empty() {
-                let good = this.answer.take(&this.received)?;
+                let good = this.response.take(&this.received)?;
                 this.good = this.received.split_to(good);
                 if good > 0 {
                     continue;
                 }
             }
-            if !matches!(this.answer.at, ResponsePhase::ResponseHead) {
+            if !matches!(this.response.at, ResponsePhase::ResponseHead) {
                 return this.poll_body(cx, out);
             }
             let mut buffer = Buffer::take();
@@ -193,14 +193,14 @@ impl<S: AsyncRead + Unpin> AsyncRead for Checked<S> {
 }
 
 impl<S: AsyncRead + Unpin> Checked<S> {
-    /// Reads without a copy.
+    /// Reads the body into the engine's buffer without a copy.
     fn poll_body(&mut self, cx: &mut Context<'_>, out: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         let start = out.filled().len();
         ready!(Pin::new(&mut self.stream).poll_read(cx, out))?;
-        let came = &out.filled()[start..];
-        if !came.is_empty() {
-            let good = self.answer.take(came)?;
-            self.received.extend_from_slice(&came[good..]);
+        let arrived = &out.filled()[start..];
+        if !arrived.is_empty() {
+            let good = self.response.take(arrived)?;
+            self.received.extend_from_slice(&arrived[good..]);
             out.set_filled(start + good);
         }
         Poll::Ready(Ok(()))
@@ -225,7 +225,7 @@ impl<S> VirtualSocket for Checked<S>
 where
     S: AsyncRead + AsyncWrite + Unpin + Send + Sync + fmt::Debug,
 {
-    /// What the engine sets is set already.
+    /// Does nothing: the socket options are set already.
     fn set_socket_option(&self, _option: VirtualSockOpt) -> io::Result<()> {
         Ok(())
     }

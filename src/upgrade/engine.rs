@@ -1,4 +1,4 @@
-//! The engine, started for one request at a time.
+//! The engine (pingora), run for one request at a time.
 
 use std::{cell::RefCell, sync::Arc};
 
@@ -18,34 +18,34 @@ use crate::{
 };
 
 tokio::task_local! {
-    /// The exchange of the request that the engine is given. It makes a context of its own for each request, and leaves
-    /// no other way to hand it one.
-    static HANDED: RefCell<Option<RequestContext>>;
+    /// Context of the request that is passed to the engine. The engine creates a context of its own for each request,
+    /// and offers no other way to pass it one.
+    static PASSED: RefCell<Option<RequestContext>>;
 }
 
-/// The exchange of the request that was handed over.
-pub(super) fn handed_over() -> RequestContext {
-    HANDED.try_with(RefCell::take).ok().flatten().unwrap_or_else(RequestContext::new)
+/// Takes the context of the passed request.
+pub(super) fn passed_context() -> RequestContext {
+    PASSED.try_with(RefCell::take).ok().flatten().unwrap_or_else(RequestContext::new)
 }
 
-/// Sets what holds for every session.
-pub(super) fn prepare(state: &State, session: &mut Session, asked: &RequestHead) {
+/// Applies the settings of every session.
+pub(super) fn prepare(state: &State, session: &mut Session, request: &RequestHead) {
     let settings = state.settings();
     session.set_read_timeout(Some(settings.client_body_timeout));
     session.set_total_drain_timeout(Some(settings.client_body_timeout));
     let keeps_alive = with_transport(session, |transport| transport.keeps_alive()).unwrap_or(false);
-    if !is_persistent(asked) || !keeps_alive {
-        // The engine looks at one field named Connection only.
+    if !is_persistent(request) || !keeps_alive {
+        // The engine looks at a single `Connection` header only.
         session.set_keepalive(None);
     }
 }
 
-/// What was asked.
-pub(super) fn asked(exchange: &RequestContext) -> Arc<RequestHead> {
+/// Head of the request.
+pub(super) fn request_head(exchange: &RequestContext) -> Arc<RequestHead> {
     exchange.asked.clone().unwrap_or_default()
 }
 
-/// The engine.
+/// The engine (pingora) with its configuration.
 pub(crate) struct Engine {
     proxy: Arc<HttpProxy<Proxy>>,
     never_stops: watch::Receiver<bool>,
@@ -53,16 +53,16 @@ pub(crate) struct Engine {
 
 impl Engine {
     pub(crate) fn new(state: Arc<State>) -> Self {
-        // Our own policy bounds the tries; the engine's limit must not cut a hold short.
+        // Our own retry policy bounds the attempts; the engine's limit must not end a hold early.
         let settings =
             ServerConf { max_retries: usize::MAX, threads: state.threads(), ..ServerConf::default() };
         let proxy = Arc::new(HttpProxy::new(Proxy { state }, Arc::new(settings)));
-        // The engine's way of stopping closes connections that are idle in it; ours are idle outside.
+        // The engine's shutdown closes connections that are idle in it; our idle connections are kept outside of it.
         let (_, never_stops) = watch::channel(false);
         Self { proxy, never_stops }
     }
 
-    /// Has a server of its route's upstream answer a handshake; gives the connection back when it may be used again.
+    /// Forwards a handshake to an upstream server; returns the connection when it may be used again.
     pub(crate) async fn serve(
         &self,
         mut connection: Box<Transport>,
@@ -72,9 +72,9 @@ impl Engine {
         connection.hand_over(&request);
         exchange.asked = Some(Arc::new(request.head));
         let session = ServerSession::new_http1(Box::new(ClientStream::new(connection)));
-        let serving = Arc::clone(&self.proxy);
-        let serving = async move { serving.process_new_http(session, &self.never_stops).await };
-        let (stream, _) = HANDED.scope(RefCell::new(Some(exchange)), serving).await?.consume();
+        let proxy = Arc::clone(&self.proxy);
+        let serving = async move { proxy.process_new_http(session, &self.never_stops).await };
+        let (stream, _) = PASSED.scope(RefCell::new(Some(exchange)), serving).await?.consume();
         stream.into_any().downcast::<ClientStream>().ok()?.into_transport()
     }
 }

@@ -1,4 +1,4 @@
-//! What went wrong, whose fault it is, whether to try again, and what to tell the client.
+//! Failures of handshakes: their cause, whether another server is tried, and the response to the client.
 
 use std::io;
 
@@ -6,7 +6,7 @@ use http::StatusCode;
 use pingora_error::{Error, ErrorSource, ErrorType};
 use pingora_proxy::{FailToProxy, Session};
 
-use super::{engine::asked, io::with_transport, send};
+use super::{engine::request_head, io::with_transport, send};
 use crate::{
     downstream::Transport,
     exchange::{self, NoConnection, RequestContext},
@@ -18,20 +18,20 @@ use crate::{
     },
 };
 
-/// Carries an [`Explanation`] through the engine to [`explain`].
+/// Error that carries an [`Explanation`] through the engine to [`explain`].
 #[derive(Debug, thiserror::Error)]
 #[error("{}", .0.sentence)]
 struct ClientExplanation(Explanation);
 
-/// An error that tells the client `explanation`.
+/// An error that makes [`explain`] send `explanation` to the client.
 pub(super) fn refused(explanation: Explanation) -> Box<Error> {
     let mut error = Error::new_down(ErrorType::HTTPStatus(explanation.status.as_u16()));
     error.cause = Some(Box::new(ClientExplanation(explanation)));
     error
 }
 
-/// A server could not be connected to.
-pub(super) fn at_connect(
+/// Handles a failed connection to a server.
+pub(super) fn on_connect_error(
     metrics: &Metrics,
     exchange: &mut RequestContext,
     mut error: Box<Error>,
@@ -39,22 +39,22 @@ pub(super) fn at_connect(
     let system = error.root_cause().downcast_ref::<io::Error>();
     let failure =
         NoConnection { reason: connect_reason(&error), ours: system.is_some_and(upstream::is_our_own_want) };
-    let decision = exchange::connection_failed(metrics, &asked(exchange), true, failure, exchange);
+    let decision = exchange::connection_failed(metrics, &request_head(exchange), true, failure, exchange);
     error.set_retry(decision == Decision::Retry);
     error
 }
 
-/// Carries the request from one server to another one (`retry.on`).
+/// Error that moves the request to another server (`retry.on`).
 #[derive(Debug, thiserror::Error)]
-#[error("another server is asked")]
-struct Elsewhere;
+#[error("the request moves to another server")]
+struct MovedToAnotherServer;
 
-/// The request goes to another server.
-pub(super) fn elsewhere() -> Box<Error> {
-    Error::because(ErrorType::InternalError, "tried elsewhere", Elsewhere)
+/// An error that moves the request to another server.
+pub(super) fn move_to_another_server() -> Box<Error> {
+    Error::because(ErrorType::InternalError, "retrying on another server", MovedToAnotherServer)
 }
 
-/// A few words for the log and the `reason` label.
+/// Short reason for the log and the `reason` label.
 fn connect_reason(error: &Error) -> &'static str {
     match error.root_etype() {
         ErrorType::ConnectTimedout => "timeout",
@@ -64,13 +64,13 @@ fn connect_reason(error: &Error) -> &'static str {
     }
 }
 
-/// The exchange with a server broke off. Decides whether another one gets the request.
-pub(super) fn while_proxying(
+/// Handles an exchange with a server that broke off, and decides whether the request is retried.
+pub(super) fn on_exchange_error(
     metrics: &Metrics,
     exchange: &mut RequestContext,
     mut error: Box<Error>,
 ) -> Box<Error> {
-    if error.cause.as_ref().is_some_and(|cause| cause.is::<Elsewhere>()) {
+    if error.cause.as_ref().is_some_and(|cause| cause.is::<MovedToAnotherServer>()) {
         error.set_retry(true);
         return error;
     }
@@ -78,12 +78,13 @@ pub(super) fn while_proxying(
     if *error.esource() != ErrorSource::Upstream {
         return error;
     }
-    let decision = exchange::exchange_failed(metrics, &asked(exchange), true, classify(&error), exchange);
+    let decision =
+        exchange::exchange_failed(metrics, &request_head(exchange), true, classify(&error), exchange);
     error.set_retry(decision == Decision::Retry);
     error
 }
 
-/// How an attempt has failed in the eyes of our policy.
+/// Kind of failure, as our retry policy classifies it.
 fn classify(error: &Error) -> Failure {
     match error.etype() {
         _ if io_kind(error) == Some(io::ErrorKind::InvalidData) => Failure::Malformed,
@@ -97,8 +98,8 @@ fn classify(error: &Error) -> Failure {
     }
 }
 
-/// Tells the client, unless its answer has begun: then the connection ends, so that a part is not taken for the
-/// whole.
+/// Sends an error response, unless the response has begun: then the connection is closed, so that the client does not
+/// take a part for the whole.
 pub(super) async fn explain(
     session: &mut Session,
     error: &Error,
@@ -107,30 +108,30 @@ pub(super) async fn explain(
     let explanation = explanation(error);
     exchange.lease = None;
     session.set_keepalive(None);
-    let begun = send::has_begun(session);
-    let Some(explanation) = explanation.filter(|_| !begun) else {
+    let has_begun = send::has_begun(session);
+    let Some(explanation) = explanation.filter(|_| !has_begun) else {
         return FailToProxy { error_code: 0, can_reuse_downstream: false };
     };
-    // Fails only where there is no connection any more.
+    // Fails only without a connection.
     let _ = with_transport(session, Transport::close_unannounced);
     let code = explanation.status.as_u16();
-    let answer = exchange::finish(explanation.answer(&asked(exchange).headers), exchange);
-    if let Err(error) = send::answer(session, answer, exchange).await {
-        tracing::debug!(%error, "the client did not take the explanation");
+    let response = exchange::finish(explanation.answer(&request_head(exchange).headers), exchange);
+    if let Err(error) = send::respond(session, response, exchange).await {
+        tracing::debug!(%error, "cannot send the error response to the client");
     }
     FailToProxy { error_code: code, can_reuse_downstream: false }
 }
 
-/// What our transport, or our connection to a server, says is wrong: `TimedOut` when it has lost its patience,
-/// `InvalidData` when what comes is not HTTP.
+/// Kind of the I/O error from our transport or our connection to a server: `TimedOut` after a timeout, `InvalidData`
+/// for malformed HTTP.
 fn io_kind(error: &Error) -> Option<io::ErrorKind> {
     error.root_cause().downcast_ref::<io::Error>().map(io::Error::kind)
 }
 
-/// What to say; `None` when there is nobody to tell.
+/// Explanation for the client; `None` when the client has left.
 fn explanation(error: &Error) -> Option<Explanation> {
-    if let Some(told) = error.cause.as_ref().and_then(|cause| cause.downcast_ref::<ClientExplanation>()) {
-        return Some(told.0.clone());
+    if let Some(refusal) = error.cause.as_ref().and_then(|cause| cause.downcast_ref::<ClientExplanation>()) {
+        return Some(refusal.0.clone());
     }
     Some(match (error.esource(), error.etype()) {
         (_, ErrorType::HTTPStatus(code)) => {

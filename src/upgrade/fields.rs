@@ -1,4 +1,4 @@
-//! Fields of pingora's heads, which keep the spelling of names beside a map.
+//! Header access for pingora's heads, which keep the spelling of names beside a map.
 
 use std::borrow::Cow;
 
@@ -19,12 +19,12 @@ macro_rules! engine_head {
             }
 
             fn set(&mut self, name: HeaderName, value: HeaderValue) {
-                // Fails only for a name that is none, which this type excludes.
+                // Fails only for an invalid name, which `HeaderName` excludes.
                 let _ = self.insert_header(name, value);
             }
 
             fn add(&mut self, name: HeaderName, value: HeaderValue) {
-                // As above.
+                // See `set`.
                 let _ = self.append_header(name, value);
             }
 

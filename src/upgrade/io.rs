@@ -1,4 +1,4 @@
-//! A client's connection as pingora holds it while it serves a handshake and its tunnel.
+//! Client connections as pingora streams, during a handshake and its tunnel.
 
 use std::{
     io,
@@ -18,8 +18,8 @@ use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt, ReadBuf};
 
 use crate::downstream::Transport;
 
-/// A transport that pingora reads from and writes to. Its callbacks get at it through a shared session, hence the lock,
-/// which nobody else ever waits for.
+/// Transport that pingora reads from and writes to. Its callbacks reach it through a shared session, hence the lock,
+/// which is never contended.
 #[derive(Debug)]
 pub(super) struct ClientStream(Mutex<Option<Box<Transport>>>);
 
@@ -43,7 +43,7 @@ impl ClientStream {
     }
 }
 
-/// Calls `use_transport` with the client's connection under a session.
+/// Calls `use_transport` with the client's connection of a session.
 pub(super) fn with_transport<T>(
     session: &Session,
     use_transport: impl FnOnce(&mut Transport) -> T,
@@ -52,13 +52,13 @@ pub(super) fn with_transport<T>(
     transport.as_deref_mut().map(use_transport).or_err(ErrorType::InternalError, "the connection is in use")
 }
 
-/// Takes the client's connection out of a session that is not read or written meanwhile; [`put_back`] ends that.
+/// Takes the client's connection out of a session that is not read or written meanwhile, until [`put_back`].
 pub(super) fn take(session: &Session) -> Result<Box<Transport>> {
     let mut transport = ClientStream::of(session)?.0.lock().unwrap_or_else(PoisonError::into_inner);
     transport.take().or_err(ErrorType::InternalError, "the connection is in use")
 }
 
-/// Returns what [`take`] has taken.
+/// Returns the connection taken by [`take`].
 pub(super) fn put_back(session: &Session, transport: Box<Transport>) -> Result<()> {
     *ClientStream::of(session)?.0.lock().unwrap_or_else(PoisonError::into_inner) = Some(transport);
     Ok(())
@@ -88,13 +88,13 @@ impl AsyncWrite for ClientStream {
 impl Shutdown for ClientStream {
     async fn shutdown(&mut self) {
         if let Err(error) = self.flush().await {
-            tracing::debug!(%error, "the client did not take the end of its response");
+            tracing::debug!(%error, "cannot finish the response to the client");
         }
     }
 }
 
 impl UniqueID for ClientStream {
-    /// Nothing of pingora looks a connection up by it.
+    /// Not used: pingora looks up no connection by it.
     fn id(&self) -> UniqueIDType {
         -1
     }
@@ -104,7 +104,7 @@ impl Ssl for ClientStream {}
 
 impl Peek for ClientStream {}
 
-// Pingora copies these into every request; who the peer is we tell it ourselves, through the transport.
+// Pingora copies these into every request; the peer is known from the transport instead.
 
 impl GetTimingDigest for ClientStream {
     fn get_timing_digest(&self) -> Vec<Option<TimingDigest>> {

@@ -1,7 +1,7 @@
-//! Connections that switch protocols: the handshake of a WebSocket, and the tunnel that it opens, by pingora.
+//! Protocol upgrades: the handshake of a WebSocket and its tunnel, by pingora.
 //!
-//! Each callback translates between pingora's types and ours and calls the module that knows; nothing is decided here. No
-//! other module knows pingora's types.
+//! Each callback translates between pingora's types and ours and calls another module, which decides. Pingora's types
+//! are used in this module only.
 
 mod connect;
 mod engine;
@@ -27,7 +27,7 @@ use crate::{
 };
 pub(crate) use engine::Engine;
 
-/// The application that the engine calls.
+/// Callbacks of the engine.
 struct Proxy {
     state: Arc<State>,
 }
@@ -37,16 +37,16 @@ impl ProxyHttp for Proxy {
     type CTX = RequestContext;
 
     fn new_ctx(&self) -> RequestContext {
-        engine::handed_over()
+        engine::passed_context()
     }
 
-    /// What needs no server has been answered already.
+    /// Applies session settings. Requests that need no upstream server never reach the engine.
     async fn request_filter(&self, session: &mut Session, exchange: &mut RequestContext) -> Result<bool> {
-        engine::prepare(&self.state, session, &engine::asked(exchange));
+        engine::prepare(&self.state, session, &engine::request_head(exchange));
         Ok(false)
     }
 
-    /// Gets the request a place on a server, waiting for one if need be.
+    /// Selects an upstream server, waiting for one if need be.
     async fn upstream_peer(
         &self,
         session: &mut Session,
@@ -55,7 +55,7 @@ impl ProxyHttp for Proxy {
         peer::choose(&self.state, session, exchange).await
     }
 
-    /// Notes the end of the request.
+    /// Records the end of the request.
     async fn request_body_filter(
         &self,
         _session: &mut Session,
@@ -69,7 +69,7 @@ impl ProxyHttp for Proxy {
         Ok(())
     }
 
-    /// Tells the server who asks.
+    /// Sets the headers that identify the client.
     async fn upstream_request_filter(
         &self,
         _session: &mut Session,
@@ -79,7 +79,7 @@ impl ProxyHttp for Proxy {
         if let (Some(client), Some(lease)) = (&exchange.client, &exchange.lease) {
             upstream::prepare(
                 request,
-                &engine::asked(exchange),
+                &engine::request_head(exchange),
                 client,
                 &exchange.id,
                 &lease.upstream().name,
@@ -106,7 +106,7 @@ impl ProxyHttp for Proxy {
         Ok(())
     }
 
-    /// Takes the head of a server's response.
+    /// Handles the head of the server's response.
     async fn upstream_response_filter(
         &self,
         session: &mut Session,
@@ -116,7 +116,7 @@ impl ProxyHttp for Proxy {
         response::receive(&self.state, session, response, exchange).await
     }
 
-    /// The server has done its part: its place is free, however long the client takes over the rest.
+    /// Releases the server at the end of its response, however long the client takes to read the rest.
     fn upstream_response_body_filter(
         &self,
         _session: &mut Session,
@@ -130,7 +130,7 @@ impl ProxyHttp for Proxy {
         Ok(None)
     }
 
-    /// Takes out what clients must not see, adds what the route adds.
+    /// Removes headers that clients must not see, and adds those of the route.
     async fn response_filter(
         &self,
         session: &mut Session,
@@ -141,7 +141,7 @@ impl ProxyHttp for Proxy {
         Ok(())
     }
 
-    /// No connection: another server, for every method.
+    /// Handles a failed connection, after which every method may be retried.
     fn fail_to_connect(
         &self,
         _session: &mut Session,
@@ -149,10 +149,10 @@ impl ProxyHttp for Proxy {
         exchange: &mut RequestContext,
         error: Box<Error>,
     ) -> Box<Error> {
-        failure::at_connect(&self.state.metrics, exchange, error)
+        failure::on_connect_error(&self.state.metrics, exchange, error)
     }
 
-    /// A connection that broke: again where that is safe.
+    /// Handles a broken connection; the request is retried when that is safe.
     fn error_while_proxy(
         &self,
         _peer: &HttpPeer,
@@ -161,10 +161,10 @@ impl ProxyHttp for Proxy {
         exchange: &mut RequestContext,
         _reused: bool,
     ) -> Box<Error> {
-        failure::while_proxying(&self.state.metrics, exchange, error)
+        failure::on_exchange_error(&self.state.metrics, exchange, error)
     }
 
-    /// Tells the client what went wrong, if it can still be told.
+    /// Sends an error response, if the response has not begun.
     async fn fail_to_proxy(
         &self,
         session: &mut Session,
@@ -174,16 +174,16 @@ impl ProxyHttp for Proxy {
         failure::explain(session, error, exchange).await
     }
 
-    /// The request is over, one way or another.
+    /// Records the request when it is over.
     async fn logging(&self, session: &mut Session, error: Option<&Error>, exchange: &mut RequestContext) {
         exchange.lease = None;
-        exchange::record(&self.state, &engine::asked(exchange), send::sent(session, error), exchange);
+        exchange::record(&self.state, &engine::request_head(exchange), send::sent(session, error), exchange);
     }
 
-    // What these would log is in the access log and in our own messages.
+    // The engine's messages would repeat the access log and our own messages.
 
     fn suppress_error_log(&self, _session: &Session, _exchange: &RequestContext, error: &Error) -> bool {
-        tracing::debug!(%error, "request failed");
+        tracing::debug!(%error, "the handshake failed");
         true
     }
 
@@ -194,7 +194,7 @@ impl ProxyHttp for Proxy {
         error: &Error,
         _context: ProxyWarnLogContext,
     ) -> bool {
-        tracing::debug!(%error, "trying again");
+        tracing::debug!(%error, "retrying the handshake");
         true
     }
 }

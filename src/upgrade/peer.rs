@@ -1,4 +1,4 @@
-//! Choosing a server for a request, and telling the engine how to reach it.
+//! Server selection for a request, and the connection settings for the engine.
 
 use std::time::Duration;
 
@@ -8,7 +8,7 @@ use pingora_proxy::Session;
 
 use super::{
     connect,
-    engine::asked,
+    engine::request_head,
     failure,
     io::{put_back, take},
 };
@@ -18,19 +18,19 @@ use crate::{
     state::State,
 };
 
-/// Gets a place on a server of the route's upstream, waiting for one if need be.
+/// Selects a server of the route's upstream, waiting for one if need be.
 pub(super) async fn choose(
     state: &State,
     session: &mut Session,
     exchange: &mut RequestContext,
 ) -> Result<Box<HttpPeer>> {
-    // An attempt that failed leaves its place to others.
+    // Releases the server of a failed attempt.
     exchange.lease = None;
-    let request = asked(exchange);
+    let request = request_head(exchange);
     let mut transport = take(session)?;
-    let place = select_server(state, &mut transport, &request, exchange).await;
+    let selected = select_server(state, &mut transport, &request, exchange).await;
     put_back(session, transport)?;
-    match place {
+    match selected {
         Ok(()) => peer_for(exchange),
         Err(exchange::Error::ClientLeft) => Err(Error::new_down(ErrorType::ConnectionClosed)),
         Err(exchange::Error::Refused(explanation)) => Err(failure::refused(explanation)),
@@ -40,9 +40,9 @@ pub(super) async fn choose(
     }
 }
 
-/// How the engine reaches the server.
+/// Connection settings for the selected server.
 fn peer_for(exchange: &RequestContext) -> Result<Box<HttpPeer>> {
-    let lease = exchange.lease.as_ref().or_err(ErrorType::InternalError, "no place on a server")?;
+    let lease = exchange.lease.as_ref().or_err(ErrorType::InternalError, "no server is selected")?;
     let mut peer = match &lease.server().address {
         Address::Tcp(address) => HttpPeer::new(address, false, String::new()),
         Address::Unix(path) => {
@@ -54,10 +54,11 @@ fn peer_for(exchange: &RequestContext) -> Result<Box<HttpPeer>> {
     peer.options.connection_timeout = Some(settings.connect_timeout);
     peer.options.read_timeout = Some(exchange::read_timeout(exchange));
     peer.options.write_timeout = Some(settings.send_timeout);
-    // The engine would refuse requests whose Connection names what it protects; we drop the names and keep the rest.
+    // By default the engine refuses requests whose `Connection` names headers that it protects; our policy removes
+    // those names and keeps the request.
     peer.options.http_upstream_request_policy.strip_connection_nominated = false;
     peer.options.custom_l4 = Some(connect::connector(lease));
-    // A key that no other connection has: none is found, and this one is not kept for others.
+    // A unique key: no pooled connection matches, and this connection is not pooled.
     peer.group_key = fastrand::u64(1..);
     peer.options.idle_timeout = Some(Duration::ZERO);
     Ok(Box::new(peer))

@@ -1,4 +1,4 @@
-//! A server's response to a handshake on its way to the client.
+//! Responses to handshakes, on their way from the server to the client.
 
 use http::{StatusCode, Version};
 use pingora_error::Result;
@@ -6,7 +6,7 @@ use pingora_http::ResponseHeader;
 use pingora_proxy::Session;
 
 use super::{
-    engine::asked,
+    engine::request_head,
     failure,
     io::{put_back, take, with_transport},
     send,
@@ -20,7 +20,7 @@ use crate::{
     state::State,
 };
 
-/// Takes the head of a server's response.
+/// Handles the head of a server's response.
 pub(super) async fn receive(
     state: &State,
     session: &mut Session,
@@ -34,29 +34,29 @@ pub(super) async fn receive(
     if accelerated::target(response).is_some() || archive::is_list(response) {
         tracing::error!(
             request_id = %exchange.id,
-            "the application answers the handshake of a WebSocket with a file, a path or a list of members: 502"
+            "the application responds to the handshake of a WebSocket with X-Accel-Redirect, X-Sendfile or X-Archive-Files: 502"
         );
-        let told = "The application's answer leads nowhere.";
-        return Err(failure::refused(Explanation::new(StatusCode::BAD_GATEWAY, told)));
+        let sentence = "The application's answer leads nowhere.";
+        return Err(failure::refused(Explanation::new(StatusCode::BAD_GATEWAY, sentence)));
     }
-    let request = asked(exchange);
+    let request = request_head(exchange);
     let mut transport = take(session)?;
-    let becomes = receive_head(state, &mut transport, &request, false, (status, response), exchange).await;
+    let verdict = receive_head(state, &mut transport, &request, false, (status, response), exchange).await;
     put_back(session, transport)?;
     if status == StatusCode::SWITCHING_PROTOCOLS {
         with_transport(session, Transport::become_tunnel)?;
         session.set_read_timeout(Some(exchange::read_timeout(exchange)));
     }
-    match becomes {
+    match verdict {
         Verdict::PassOn => Ok(()),
-        Verdict::Elsewhere => Err(failure::elsewhere()),
+        Verdict::Elsewhere => Err(failure::move_to_another_server()),
         Verdict::Refuse(explanation) => Err(failure::refused(explanation)),
-        // What leads to these was refused above.
+        // Responses that lead to these were refused above.
         Verdict::Instead(_) | Verdict::List => Err(failure::refused(exchange::internal())),
     }
 }
 
-/// Takes out of the head what clients must not see, adds what the route adds.
+/// Removes headers that clients must not see, and adds those of the route.
 pub(super) fn pass_on(session: &mut Session, response: &mut ResponseHeader, exchange: &RequestContext) {
     if send::has_begun(session) {
         return;
@@ -69,7 +69,7 @@ pub(super) fn pass_on(session: &mut Session, response: &mut ResponseHeader, exch
         return exchange::hide(response);
     }
     send::close_if_stopping(session);
-    // Ours, not the server's (RFC 9110 §2.5).
+    // The version is that of this proxy, not the server's (RFC 9110 §2.5).
     response.set_version(Version::HTTP_11);
     exchange::pass_on(response.status, response, exchange);
 }

@@ -1,4 +1,4 @@
-//! Telling the client why there is no other response, and recording what was sent.
+//! Error responses to the client, and the record of the sent response.
 
 use http::{StatusCode, header};
 use pingora_error::{Error, ErrorSource, Result};
@@ -13,27 +13,27 @@ use crate::{
     response::{Body, Response},
 };
 
-/// Whether the client has got the head of its response, or the connection has become a tunnel: then nothing else may be
+/// Whether the head of the response has been sent, or the connection has become a tunnel: then nothing else may be
 /// written to it.
 pub(super) fn has_begun(session: &Session) -> bool {
     session.response_written().is_some_and(|written| !is_interim(written.status))
 }
 
-/// Sends an answer that is in memory, as explanations are.
-pub(super) async fn answer(
+/// Sends a response from memory, such as an error page.
+pub(super) async fn respond(
     session: &mut Session,
-    answer: Response,
+    response: Response,
     exchange: &mut RequestContext,
 ) -> Result<()> {
     close_if_stopping(session);
     exchange.how = How::Memory;
-    let mut head = ResponseHeader::build(answer.status, Some(answer.headers.len() + 3))?;
-    for (name, value) in &answer.headers {
+    let mut head = ResponseHeader::build(response.status, Some(response.headers.len() + 3))?;
+    for (name, value) in &response.headers {
         head.append_header(name, value)?;
     }
-    head.insert_header(header::CONTENT_LENGTH, answer.body.length())?;
+    head.insert_header(header::CONTENT_LENGTH, response.body.length())?;
     let head = Box::new(head);
-    match answer.body {
+    match response.body {
         Body::Bytes(bytes) if !bytes.is_empty() => {
             session.write_response_header(head, false).await?;
             session.write_response_body(Some(bytes), true).await
@@ -42,21 +42,19 @@ pub(super) async fn answer(
     }
 }
 
-/// Tells the client not to send another request on a connection whose listener is closing. Must come before the head
-/// of the response.
+/// Closes the connection after this response when its listener is closing. Must be called before the head is sent.
 pub(super) fn close_if_stopping(session: &mut Session) {
-    if with_transport(session, |transport| transport.peer.listener.is_closing()).is_ok_and(|closing| closing)
-    {
+    if with_transport(session, |transport| transport.peer.listener.is_closing()).unwrap_or(false) {
         session.set_keepalive(None);
     }
 }
 
-/// What the client got by the engine.
+/// The response that the client got, for the record.
 pub(super) fn sent(session: &Session, error: Option<&Error>) -> Sent {
     Sent { status: status(session, error), bytes: session.body_bytes_sent() as u64 }
 }
 
-/// The status that the client got.
+/// Status of the response that the client got.
 fn status(session: &Session, error: Option<&Error>) -> StatusCode {
     let written = session.response_written().map(|written| written.status);
     let left = error.is_some_and(|error| *error.esource() == ErrorSource::Downstream);

@@ -1,4 +1,4 @@
-//! `bowshock help KEY`: a key or a table in words, for a terminal.
+//! `bowshock help KEY`: the description of a key or a table, for a terminal.
 
 use super::{
     Absent, Described, Keys,
@@ -27,7 +27,7 @@ impl std::fmt::Display for UnknownKey {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         let word = show(&self.word);
         if let Some(instead) = instead_of_nginx(&self.word) {
-            return write!(f, "{word} is a word of nginx: write {instead}");
+            return write!(f, "{word} is a directive of nginx: write {instead}");
         }
         if tree::tables().iter().any(|place| place.keys.later.contains(&self.word.as_str())) {
             return write!(f, "{word} is not available in this version");
@@ -41,11 +41,12 @@ impl std::fmt::Display for UnknownKey {
 
 impl std::error::Error for UnknownKey {}
 
-/// Tells about a key (`hold`), a key of one table (`upstream.hold`) or the keys of a table (`upstream`,
+/// Describes a key (`hold`), a key of one table (`upstream.hold`) or the keys of a table (`upstream`,
 /// `[upstream.NAME]`).
 ///
 /// # Errors
-/// When there is no such key: the nearest names.
+///
+/// When there is no such key. The error lists the nearest names.
 pub fn help(word: &str) -> Result<String, UnknownKey> {
     let path = plain(word);
     let (table, name) = path.rsplit_once('.').unwrap_or(("", &path));
@@ -72,14 +73,14 @@ pub fn help(word: &str) -> Result<String, UnknownKey> {
     if parts.is_empty() { Err(unknown(word, name)) } else { Ok(parts.join("\n")) }
 }
 
-/// A word without what is no part of a path: `[upstream.NAME]` is `upstream`, `[[site]]` is `site`.
+/// Strips everything but the path from a word: `[upstream.NAME]` is `upstream`, `[[site]]` is `site`.
 fn plain(word: &str) -> String {
     let word = word.replace(['[', ']', '`', '"', ' '], "");
     let segments = word.split('.').filter(|segment| *segment != "NAME" && !segment.is_empty());
     segments.collect::<Vec<_>>().join(".")
 }
 
-/// Checks that a table may stand at a path with this end.
+/// Checks that one of the table's paths ends with `end`.
 fn ends_with(place: &Place, end: &str) -> bool {
     let fits = |path: &String| path == end || path.ends_with(&format!(".{end}"));
     end.is_empty() || tree::slug(place.keys) == end || place.paths.iter().any(fits)
@@ -97,7 +98,7 @@ fn unknown(word: &str, name: &str) -> UnknownKey {
     UnknownKey { word: word.into(), near: suggested }
 }
 
-/// A key with all that is said of it; nothing of a table at the top of the file, whose keys follow.
+/// Full description of a key; `None` for a table at the top of the file, as its keys are listed anyway.
 fn key_help(key: &dyn Described, tables: &[&'static Keys]) -> Option<String> {
     let first = tables.first().filter(|keys| !std::ptr::eq(**keys, &TOP))?;
     let titles: Vec<String> = tables.iter().map(|keys| title(keys)).collect();
@@ -115,7 +116,7 @@ fn key_help(key: &dyn Described, tables: &[&'static Keys]) -> Option<String> {
     Some(text)
 }
 
-/// The title of a table without what is only for Markdown.
+/// The title of a table without Markdown.
 fn title(keys: &Keys) -> String {
     keys.title.replace('`', "")
 }
@@ -128,7 +129,7 @@ fn table_help(keys: &Keys) -> String {
     let width = keys.iter().map(|key| key.name().len()).max().unwrap_or_default();
     for key in keys.iter() {
         let first = key.about().split(". ").next().unwrap_or_default().trim_end_matches('.');
-        // The first sentence, as much of it as fits.
+        // As much of the first sentence as fits.
         let line = format!("    {:width$}  {first}", key.name());
         text.push_str(&cut(&line));
         text.push('\n');
@@ -144,12 +145,12 @@ fn cut(line: &str) -> String {
     short.rsplit_once(' ').map_or(short.as_str(), |(before, _)| before).to_owned() + " …"
 }
 
-/// Words in lines, the first one after `start`, the others after `indent`.
+/// Wraps words to [`WIDTH`]: the first line begins with `start`, the others with `indent`.
 fn wrapped(words: &str, start: &str, indent: &str) -> String {
     wrap(words, start, indent, WIDTH)
 }
 
-/// Words in lines of so many columns, the first one after `start`, the others after `indent`.
+/// Wraps words to `width` columns: the first line begins with `start`, the others with `indent`.
 pub(super) fn wrap(words: &str, start: &str, indent: &str, width: usize) -> String {
     let (mut text, mut line) = (String::new(), start.trim_end().to_owned());
     let mut gap = start.len() - line.len();

@@ -1,4 +1,4 @@
-//! Kinds of values: how they are read from a file, and written down again.
+//! Kinds of values: their form, and how they are read and written.
 
 use std::{
     path::{Path as FilePath, PathBuf},
@@ -16,14 +16,14 @@ use crate::config::{
     units::{show_duration, show_size},
 };
 
-/// A kind of values, by their form. One that is no more than this is read by hand, where reading needs more than the
-/// value.
+/// Kind of values, by form. Values of a kind without [`Reads`] are read by the code of the table, where reading needs
+/// more than the value.
 pub trait Kind {
     /// The form of its values.
     fn shape(&self) -> Shape;
 }
 
-/// A kind that knows how its values are read and written.
+/// Kind with a reader and a writer for its values.
 pub trait Reads: Kind {
     /// The type of a value that was read.
     type Value;
@@ -31,11 +31,11 @@ pub trait Reads: Kind {
     /// Reads a value, or notes what is wrong with it.
     fn read(&self, value: Value<'_>) -> Option<Self::Value>;
 
-    /// The value in TOML; what reads the same.
+    /// Writes the value in TOML that reads the same.
     fn show(&self, value: &Self::Value) -> String;
 }
 
-/// A form alone: the table's own code reads and writes the value.
+/// Form without a reader: the code of the table reads and writes the value.
 pub struct Shaped(pub fn() -> Shape);
 
 impl Kind for Shaped {
@@ -44,7 +44,7 @@ impl Kind for Shaped {
     }
 }
 
-/// A kind by three functions.
+/// Kind given by three functions.
 pub struct Of<T> {
     /// The form.
     pub shape: fn() -> Shape,
@@ -72,7 +72,7 @@ impl<T> Reads for Of<T> {
     }
 }
 
-/// A string that is read as something else.
+/// Kind of strings that are parsed into `T`.
 pub struct Text<T> {
     /// The form of the string.
     pub form: Form,
@@ -100,7 +100,7 @@ impl<T> Reads for Text<T> {
     }
 }
 
-/// A choice of words, each with its value.
+/// Kind of words, each with its value.
 pub struct Words<T: 'static>(pub &'static [(&'static str, T)]);
 
 impl<T> Kind for Words<T> {
@@ -121,12 +121,11 @@ impl<T: Clone + PartialEq> Reads for Words<T> {
     }
 }
 
-/// The absolute path of something. `home` is where a relative path was perhaps meant to be; `check` notes what the
-/// machine lacks.
+/// Kind of absolute paths.
 pub struct Path {
-    /// A directory, for messages.
+    /// Directory that is suggested for a relative path.
     pub home: &'static str,
-    /// Looks at the machine.
+    /// Checks the path on the machine and notes what is missing.
     pub check: fn(Value<'_>, &FilePath),
 }
 
@@ -162,7 +161,7 @@ pub const STRING: Of<String> = Of {
     show: |text| quote(text),
 };
 
-/// A duration that may be zero, which turns something off.
+/// A duration that may be zero to disable something.
 pub const DURATION: Of<Duration> = Of {
     shape: || Shape::Text(shape::DURATION),
     read: |value| value.duration(),

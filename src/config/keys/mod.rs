@@ -1,11 +1,11 @@
-//! The description of keys: one per key, beside the code that reads it.
+//! Descriptions of keys, one per key, beside the code that reads it.
 //!
-//! A table of the configuration is a [`Keys`], a key in it a [`Key`]: name, kind of value, default, meaning and example.
-//! All that anybody is told about a key comes from there:
+//! A table of the configuration is a [`Keys`], a key in it a [`Key`]: name, kind of value, default, meaning and
+//! example. Help, reference, schema and suggestions are made from it:
 //!
 //! ```text
 //! kind        kinds of values: how they are read and written
-//! shape       the form of a value, for people and for programs
+//! shape       the form of a value, in words and as JSON Schema
 //! suggest     "unknown key …, did you mean …"
 //! tree        the tables of a file, and where each may stand
 //! help        `bowshock help KEY`
@@ -32,25 +32,25 @@ pub use schema::schema;
 pub use shape::{Shape, TextShape};
 pub use suggest::{closest, unknown_key};
 
-/// A key of a table. `K` is its kind of value, `D` its default: [`Is`], [`Unset`], [`Needed`] or [`OneOf`].
+/// Key of a table. `K` is the kind of its value, `D` its default: [`Is`], [`Unset`], [`Needed`] or [`OneOf`].
 pub struct Key<K, D = Unset> {
     /// The name in the file.
     pub name: &'static str,
-    /// The kind of its values: how they are read and written.
+    /// Kind of its value.
     pub kind: K,
     /// The default, in words or as a value.
     pub default: D,
-    /// The effect, the unit and when to change it, in one to three sentences for somebody who knows nginx.
+    /// Effect, unit and when to change it, in one to three sentences for a reader who knows nginx.
     pub about: &'static str,
     /// Pairs of the table in TOML, this key last: one a line, or with commas in a table that is written in braces.
     pub example: &'static str,
 }
 
-/// A key with a value where the file has none.
+/// Key with a default value.
 pub type Defaulted<K> = Key<K, Is<<K as Reads>::Value>>;
-/// A key that may be absent.
+/// Key that may be absent.
 pub type Optional<K> = Key<K, Unset>;
-/// A key without which its table is refused.
+/// Key that its table requires.
 pub type Required<K> = Key<K, Needed>;
 
 /// Default value: used, printed and documented.
@@ -70,11 +70,11 @@ pub struct OneOf;
 pub enum Absent {
     /// A value, in TOML.
     Value(String),
-    /// In words.
+    /// No value, described in words.
     Words(&'static str),
-    /// The table is refused.
+    /// Error: the table requires the key.
     Refused,
-    /// The table is refused unless it has another key with this default.
+    /// Error, unless the table has another key with this default.
     RefusedWithoutAnother,
 }
 
@@ -123,11 +123,11 @@ impl<K> Default<K> for OneOf {
     }
 }
 
-/// A key of any kind, for whoever wants to tell about it.
+/// Key of any kind: its description.
 pub trait Described: Sync {
     /// See [`Key::name`].
     fn name(&self) -> &'static str;
-    /// The form of its values.
+    /// Form of its value.
     fn shape(&self) -> Shape;
     /// See [`Key::default`].
     fn absent(&self) -> Absent;
@@ -167,7 +167,7 @@ impl dyn Described + '_ {
     }
 }
 
-/// Keys that belong together: those of a table, or some that several tables have.
+/// Keys that belong together: a table's own, or some that several tables share.
 pub type Group = &'static [&'static dyn Described];
 
 /// A table of the file.
@@ -180,7 +180,7 @@ pub struct Keys {
     pub about: &'static str,
     /// The keys in the order of the reference.
     pub groups: &'static [Group],
-    /// Keys that are documented and not built yet: refused, never ignored.
+    /// Keys that are documented and not yet implemented: refused, never ignored.
     pub later: &'static [&'static str],
 }
 

@@ -7,15 +7,15 @@ const INTRODUCTION: &str = "\
 
 # Keys of the configuration
 
-Every table of the file (TOML 1.0), and every key in it. `bowshock help KEY` tells the same in a terminal, `bowshock print`
-writes a configuration with all defaults, and editors get it from the JSON Schema that `bowshock schema` prints.
-An unknown key is an error, never ignored.
+Every table of the file (TOML 1.0), and every key in it. `bowshock help KEY` prints the same in a terminal, `bowshock print`
+the effective configuration with all defaults, and `bowshock schema` a JSON Schema for editors. An unknown key is an error,
+never ignored.
 ";
 
 /// Columns of a line, as in the other pages.
 const WIDTH: usize = 120;
 
-/// The page.
+/// Writes the page.
 pub fn reference() -> String {
     let mut page = INTRODUCTION.to_owned();
     for place in tree::tables().iter().filter(|place| place.paths.iter().all(|path| !path.is_empty())) {
@@ -56,7 +56,7 @@ fn entry(keys: &Keys, key: &dyn Described) -> String {
     )
 }
 
-/// Inline where it is a line, without what stands above it.
+/// Formats an example: inline when it is one line, without the piece of file around it.
 fn example(keys: &Keys, key: &dyn Described) -> String {
     let whole = keys.example(key);
     let above = keys.place.rfind('\n').map_or(0, |end| end + 1);

@@ -4,7 +4,7 @@ use serde_json::{Map, Value as Json, json};
 
 use super::{Absent, Described, Keys, tree};
 
-/// The schema of a file. What it accepts is not always good: `bowshock check` knows more.
+/// JSON Schema of a file. It accepts some files that `bowshock check` refuses.
 pub fn schema() -> Json {
     let mut tables = tree::tables().into_iter().map(|place| place.keys);
     let Some(top) = tables.next() else { return Json::Null };
@@ -48,7 +48,7 @@ fn property(key: &dyn Described) -> Json {
     property
 }
 
-/// A value of TOML in JSON.
+/// Converts a TOML value to JSON.
 fn json_of(value: &str) -> Option<Json> {
     let table: toml::Table = format!("value = {value}").parse().ok()?;
     serde_json::to_value(table.get("value")?).ok()

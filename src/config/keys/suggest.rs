@@ -4,7 +4,7 @@ use crate::config::diagnostic::{Problem, all_of, show};
 
 use super::{Keys, tree};
 
-/// Words of nginx, and what to write for them here.
+/// Directives of nginx, and what to write instead.
 const NGINX: [(&str, &str); 29] = [
     ("access_log", "`access` in `[log]`"),
     ("add_header", "`headers = { Name = \"value\" }`"),
@@ -20,8 +20,8 @@ const NGINX: [(&str, &str); 29] = [
     ("limit_req_zone", "`key` and `rate` in `[limit.NAME]`"),
     ("location", "`\"/path\" = { … }` in `[site.routes]`"),
     ("max_conns", "`max_requests`"),
-    ("max_fails", "nothing: a worker that fails is probed and used again as soon as it answers"),
-    ("fail_timeout", "nothing: a worker that fails is probed and used again as soon as it answers"),
+    ("max_fails", "nothing: a failed server is checked and used again as soon as it responds"),
+    ("fail_timeout", "nothing: a failed server is checked and used again as soon as it responds"),
     ("pid", "`pid_file` in `[server]`"),
     ("proxy_connect_timeout", "`connect_timeout` in `[upstream.NAME]`"),
     ("proxy_pass", "`proxy = \"NAME\"` in a route, with the servers in `[upstream.NAME]`"),
@@ -37,14 +37,14 @@ const NGINX: [(&str, &str); 29] = [
     ("worker_processes", "`threads` in `[server]`"),
 ];
 
-/// The word of `known` that `word` is a slip of.
+/// The word of `known` that `word` is most likely a misspelling of.
 pub fn closest<'a>(word: &str, known: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
     near(word, known).first().copied()
 }
 
-/// The words of `known` that `word` may be a slip of, the nearest first.
+/// The words of `known` that `word` may be a misspelling of, the nearest first.
 pub fn near<'a>(word: &str, known: impl IntoIterator<Item = &'a str>) -> Vec<&'a str> {
-    // A very long word is no slip, and comparing it would take long.
+    // A very long word is no misspelling, and comparing it would be slow.
     if word.len() > 64 {
         return Vec::new();
     }
@@ -62,16 +62,16 @@ pub fn near<'a>(word: &str, known: impl IntoIterator<Item = &'a str>) -> Vec<&'a
     near.into_iter().map(|(_, known)| known).collect()
 }
 
-/// Replacement for a word of nginx.
+/// Replacement for a directive of nginx.
 pub fn instead_of_nginx(word: &str) -> Option<&'static str> {
     NGINX.iter().find(|(nginx, _)| *nginx == word).map(|(_, instead)| *instead)
 }
 
-/// Says that `key` is not one of `keys`, and what it may have been meant to be.
+/// Reports that `key` is none of `keys`, with a suggestion.
 pub fn unknown_key(key: &str, keys: &Keys) -> Problem {
     let title = format!("unknown key {} in {}", show(key), keys.title);
     if let Some(instead) = instead_of_nginx(key) {
-        return Problem::new(title, "a word of nginx").help(format!("write {instead}"));
+        return Problem::new(title, "a directive of nginx").help(format!("write {instead}"));
     }
     let elsewhere: Vec<&str> = tree::tables()
         .iter()
@@ -84,16 +84,14 @@ pub fn unknown_key(key: &str, keys: &Keys) -> Problem {
     let near = closest(key, names.iter().chain(keys.later).copied());
     let elsewhere = format!("`{key}` is a key of {}", elsewhere.join(" and of "));
     match (near, somewhere) {
-        (Some(near), false) => Problem::new(title, "not known").help(format!("did you mean `{near}`?")),
+        (Some(near), false) => Problem::new(title, "unknown").help(format!("did you mean `{near}`?")),
         (Some(near), true) => {
             Problem::new(title, "not here").help(format!("did you mean `{near}`? {elsewhere}"))
         }
         (None, true) => Problem::new(title, "not here").help(elsewhere),
-        (None, false) => Problem::new(title, "not known").help(format!(
-            "the keys of {} are {}",
-            keys.title,
-            all_of(&names)
-        )),
+        (None, false) => {
+            Problem::new(title, "unknown").help(format!("the keys of {} are {}", keys.title, all_of(&names)))
+        }
     }
 }
 

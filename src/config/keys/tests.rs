@@ -9,7 +9,7 @@ use crate::config::{
     tests::{diff, golden, parse_here},
 };
 
-/// An example as a whole file: with the keys that its table needs, a site, and what it names.
+/// Completes an example to a whole file: with the required keys of its table, a site, and the tables it refers to.
 fn completed(keys: &Keys, key: &dyn Described) -> String {
     let mut example = key.example().to_owned();
     let in_braces = keys.place.contains('{');
@@ -44,7 +44,7 @@ fn every_key() -> impl Iterator<Item = (&'static Keys, &'static dyn Described)> 
     tree::tables().into_iter().flat_map(|place| place.keys.iter().map(move |key| (place.keys, key)))
 }
 
-/// Fails for a key that is described and never read, as it is then unknown to the reader of its table.
+/// Also fails for a key that is described but never read, as it is then reported as unknown.
 #[test]
 fn every_example_is_a_good_configuration() {
     let mut wrong = String::new();
@@ -83,7 +83,7 @@ fn every_key_is_listed_once_and_described_in_sentences() {
     assert_eq!(slugs.len(), tables.len(), "two tables have one name: {slugs:?}");
 }
 
-/// The keys of a value that has this form.
+/// Collects the keys of a value of this form.
 fn keys_in(shape: &Shape, value: &toml::Value, found: &mut BTreeSet<(&'static str, &'static str)>) {
     match (shape, value) {
         (Shape::Table(keys), toml::Value::Table(table)) => {
@@ -106,7 +106,7 @@ fn keys_in(shape: &Shape, value: &toml::Value, found: &mut BTreeSet<(&'static st
     }
 }
 
-/// Keys that `print` does not show at their place, as what they say is shown where it takes effect.
+/// Keys that `print` shows elsewhere, at the place where they take effect.
 const ELSEWHERE: [(&str, &str); 7] = [
     ("`[[site]]`", "headers"),
     ("`[[site]]`", "max_body"),
@@ -157,7 +157,7 @@ impl Validator {
     }
 }
 
-/// Files that are good, with their names: examples, pages of the documentation, golden files and what they print.
+/// Valid files with their names: examples, pages of the documentation, golden files and their printed form.
 fn good_files() -> Vec<(String, String)> {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
     let read = |folder: &str, end: &str| -> Vec<(String, String)> {

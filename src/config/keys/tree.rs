@@ -11,7 +11,7 @@ pub struct Place {
     pub paths: Vec<String>,
 }
 
-/// All tables, each once, in the order of the reference.
+/// Every table once, in the order of the reference.
 pub fn tables() -> Vec<Place> {
     let mut places = Vec::new();
     visit(&TOP, "", &mut places);
@@ -35,7 +35,7 @@ fn joined(path: &str, key: &str) -> String {
     if path.is_empty() { key.into() } else { format!("{path}.{key}") }
 }
 
-/// A name of the table that no other has: its title without what is no word.
+/// Unique name of the table: letters of its title.
 pub fn slug(keys: &Keys) -> String {
     let words = keys.title.replace("a route", "route");
     let words = words.split(|c: char| !c.is_ascii_alphanumeric() && c != '_').filter(|word| !word.is_empty());

@@ -1,4 +1,4 @@
-//! `only` and `except` of a limit: requests by who sends them.
+//! `only` and `except` of a limit: classes of requests by their sender and method.
 
 use http::Method;
 use regex::Regex;
@@ -13,23 +13,23 @@ use crate::config::{
     route::METHOD_LIST,
 };
 
-/// `only` or `except` of a limit: requests by who sends them.
+/// `only` or `except` of a limit: a class of requests by sender and method.
 #[derive(Debug, Clone, Default)]
 pub struct Class {
-    /// From these networks.
+    /// Networks that contain the client's address.
     pub networks: Option<Networks>,
-    /// With a `User-Agent` that fits one of these.
+    /// Patterns of `User-Agent`, one of which must match.
     pub user_agents: Option<UserAgents>,
-    /// With these methods.
+    /// Methods.
     pub methods: Option<Vec<Method>>,
 }
 
-/// What a `User-Agent` may be like.
+/// Patterns of `User-Agent`.
 #[derive(Debug, Clone)]
 pub struct UserAgents {
-    /// As it stands in the configuration.
+    /// The entries as written in the configuration.
     pub written: Vec<String>,
-    /// All in one.
+    /// Alternation of all entries.
     pub regex: Regex,
 }
 
@@ -41,7 +41,7 @@ pub const KIND: Of<Class> =
 static KEYS: Keys = Keys {
     title: "`only` or `except` of `[limit.NAME]`",
     place: "[limit.api]\nkey = \"address\"\nrate = \"8r/s\"\nonly = { … }",
-    about: "Requests by who sends them.",
+    about: "Requests by client address, User-Agent and method.",
     groups: &[&[&NETWORKS, &USER_AGENTS, &METHODS]],
     later: &[],
 };
@@ -50,7 +50,7 @@ static NETWORKS: Optional<Of<Networks>> = Key {
     name: "networks",
     kind: Of { shape: networks::shape, read: networks::read, show: |networks| strings(networks.written()) },
     default: Unset("any"),
-    about: "Networks that the client's address is in.",
+    about: "Networks that contain the address of the client.",
     example: "networks = [\"10.0.0.0/8\"]",
 };
 
@@ -62,7 +62,7 @@ static USER_AGENTS: Optional<Of<UserAgents>> = Key {
         show: |agents| strings(&agents.written),
     },
     default: Unset("any"),
-    about: "User-Agent headers, one of which must fit. `\"~ ^$\"` is a request without the header.",
+    about: "Patterns of User-Agent, one of which must match. `\"~ ^$\"` is a request without the header.",
     example: "user_agents = [\"~* bot|crawler\"]",
 };
 
@@ -88,7 +88,7 @@ pub fn pairs(class: &Class) -> Pairs {
 fn class(value: Value<'_>) -> Option<Class> {
     let mut table = value.table(&KEYS)?;
     if KEYS.iter().all(|key| !table.has(key)) && table.unknown().next().is_none() {
-        let problem = Problem::new(format!("`{}` says nothing", value.name), "empty");
+        let problem = Problem::new(format!("`{}` has no conditions", value.name), "empty");
         value.error(
             problem.help(format!("write for example `{} = {{ {} }}`", value.name, USER_AGENTS.example)),
         );
@@ -105,7 +105,7 @@ fn class(value: Value<'_>) -> Option<Class> {
 fn user_agents(value: Value<'_>) -> Option<UserAgents> {
     let items = value.list()?;
     if items.is_empty() {
-        let problem = Problem::new("`user_agents` names none", "empty");
+        let problem = Problem::new("`user_agents` lists no pattern", "empty");
         value.error(problem.help(format!("write for example `{}`", value.example())));
         return None;
     }
@@ -122,15 +122,15 @@ fn user_agents(value: Value<'_>) -> Option<UserAgents> {
     Some(UserAgents { written, regex })
 }
 
-/// A `"~ regex"`, a `"~* regex"`, or a word that is looked for in any case; as an expression.
+/// Reads a `"~ regex"`, a `"~* regex"`, or a word that is searched for case-insensitively, into an expression.
 fn user_agent(text: &str, regexes: &Regexes) -> Result<String, Problem> {
-    // Each for itself, so that a mistake is told where it is.
+    // Compiled one by one, so that an error is reported at its own entry.
     let regex = |source: &str, any_case| regexes.compile(source.trim_start(), any_case);
     Ok(match (text.strip_prefix("~*"), text.strip_prefix('~')) {
         (Some(source), _) => format!("(?i:{})", regex(source, true)?),
         (None, Some(source)) => format!("(?:{})", regex(source, false)?),
         (None, None) if text.trim().is_empty() => {
-            let problem = Problem::new("an empty word is in every `User-Agent`", "says nothing");
+            let problem = Problem::new("an empty word matches every `User-Agent`", "matches everything");
             return Err(problem.help("for requests that send none write `\"~ ^$\"`"));
         }
         (None, None) => format!("(?i:{})", regex::escape(text)),

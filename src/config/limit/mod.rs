@@ -1,4 +1,4 @@
-//! `[limit.NAME]`: how much one client may ask for, and which clients that is about.
+//! `[limit.NAME]`: limits of requests per client, and the requests they apply to.
 
 mod class;
 
@@ -23,52 +23,52 @@ pub use class::{Class, UserAgents};
 /// `[limit.NAME]`
 #[derive(Debug, Clone)]
 pub struct Limit {
-    /// Its name in the file and in metrics.
+    /// Name in the file and in metrics.
     pub name: String,
-    /// What tells clients apart: the first of these that a request has.
+    /// Keys that tell clients apart; the first one that a request has is used.
     pub key: Vec<LimitKey>,
-    /// How many requests a client may send in a time.
+    /// Requests that a client may send in a period.
     pub rate: Option<Rate>,
-    /// How many more it may send at once.
+    /// Requests above the rate that are served at once.
     pub burst: u32,
-    /// How many of its requests may be in progress at once.
+    /// Requests of one client in progress at once.
     pub connections: Option<u32>,
-    /// Which requests it is about; all when it says nothing.
+    /// Requests that the limit applies to; an empty class means all.
     pub only: Class,
-    /// Which of them it is not about.
+    /// Requests that the limit does not apply to.
     pub except: Class,
-    /// Whether it is only counted what would be refused.
+    /// Counts and logs what would be refused, and refuses nothing.
     pub dry_run: bool,
-    /// How many clients are remembered at most.
+    /// Most clients that are remembered.
     pub keys: usize,
 }
 
-/// A word of `limit.key`.
+/// An entry of `limit.key`.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub enum LimitKey {
-    /// A field.
+    /// A header.
     Header(HeaderName),
     /// A parameter of the query.
     Query(String),
     /// A cookie.
     Cookie(String),
-    /// The client's address; of IPv6 the /64, for nobody has fewer addresses.
+    /// The client's address; of IPv6 the /64, because every client has at least that many addresses.
     Address,
-    /// The network that the address is in: /24 of IPv4, /48 of IPv6.
+    /// The network of the address: /24 of IPv4, /48 of IPv6.
     Network,
-    /// The same for all.
+    /// A single count for all clients.
     All,
 }
 
-/// The names of limits, in the order in which they are asked.
+/// Names of limits, in the order in which they are applied.
 pub type LimitNames = Arc<[String]>;
 
 /// The keys of `[limit.NAME]`.
 pub static KEYS: Keys = Keys {
     title: "`[limit.NAME]`",
     place: "[limit.api]\n…",
-    about: "A limit on the requests of each client, used by name in `limits` of a site and `limit` of a route. What it \
-            refuses gets 429 with Retry-After before an upstream server is asked.",
+    about: "A limit on the requests of each client, used by name in `limits` of a site and `limit` of a route. \
+            Requests above it get 429 with Retry-After before an upstream server is selected.",
     groups: &[&[&KEY, &RATE, &BURST, &CONNECTIONS, &ONLY, &EXCEPT, &DRY_RUN, &REMEMBERED]],
     later: &[],
 };
@@ -81,9 +81,9 @@ static KEY: Required<Of<Vec<LimitKey>>> = Key {
         show: |keys| strings(keys.iter().map(key_word)),
     },
     default: Needed,
-    about: "What tells clients apart: the first of these that a request has. `address` is a /64 in IPv6, `network` a /24, \
-            in IPv6 a /48; `all` is one count for everybody. Values are not checked, so add a second limit by `address` \
-            against clients that invent a key for each request.",
+    about: "Key that tells clients apart: the first of these that a request has. `address` is a /64 in IPv6, \
+            `network` a /24, in IPv6 a /48. `all` is one count for all clients. Values are not verified, so add a \
+            second limit by `address` against clients that invent a key for each request.",
     example: "rate = \"8r/s\"\nkey = [\"header:x-api-key\", \"cookie:galaxysession\", \"address\"]",
 };
 
@@ -91,7 +91,7 @@ static RATE: Optional<Of<Rate>> = Key {
     name: "rate",
     kind: Of { shape: || Shape::Text(RATE_FORM), read: rate, show: |rate| quote(&rate.to_string()) },
     default: Unset("no limit"),
-    about: "Requests of one client in a second, minute or hour. It needs this or `connections`.",
+    about: "Requests of one client in a second, minute or hour. A limit needs `rate` or `connections`.",
     example: "key = \"address\"\nrate = \"8r/s\"",
 };
 
@@ -115,7 +115,7 @@ static ONLY: Optional<Of<Class>> = Key {
     name: "only",
     kind: class::KIND,
     default: Unset("all requests"),
-    about: "Requests that the limit is about: those that fit each of the lists.",
+    about: "Requests that the limit applies to: those that match every list.",
     example: "key = \"all\"\nrate = \"1r/s\"\nonly = { user_agents = [\"~* bot|crawl|spider\"] }",
 };
 
@@ -123,7 +123,7 @@ static EXCEPT: Optional<Of<Class>> = Key {
     name: "except",
     kind: class::KIND,
     default: Unset("none"),
-    about: "Requests that the limit is not about: those that fit one of the lists.",
+    about: "Requests that the limit does not apply to: those that match any list.",
     example: "key = \"address\"\nrate = \"8r/s\"\nexcept = { networks = [\"10.0.0.0/8\"] }",
 };
 
@@ -131,7 +131,7 @@ static DRY_RUN: Defaulted<Of<bool>> = Key {
     name: "dry_run",
     kind: BOOLEAN,
     default: Is(|| false),
-    about: "Counts and logs what would be refused, and refuses nothing. Start with this: \
+    about: "Counts and logs the requests that would be refused, and refuses none. Start with it, and look at \
             `bowshock_limited_requests_dry_run_total`.",
     example: "key = \"address\"\nrate = \"8r/s\"\ndry_run = true",
 };
@@ -140,7 +140,7 @@ static REMEMBERED: Defaulted<Integer> = Key {
     name: "keys",
     kind: Integer(100, 10_000_000),
     default: Is(|| 100_000),
-    about: "Clients that are remembered at most, each in about 64 bytes. When more come, the least active are forgotten.",
+    about: "Most clients that are remembered, each in about 64 bytes. Beyond that the least active are forgotten.",
     example: "key = \"address\"\nrate = \"8r/s\"\nkeys = 1000000",
 };
 
@@ -163,20 +163,20 @@ const LIMIT_NAME: TextShape =
 /// The limits of a file, and which of them sites and routes use.
 #[derive(Default)]
 pub struct Limits {
-    /// Those without mistakes.
+    /// Limits without errors.
     pub read: BTreeMap<String, Limit>,
-    /// All, so that a mistake inside of one does not make it unknown too.
+    /// Names of all limits, so that an error inside one does not also make its name unknown.
     names: BTreeMap<String, (Span, Cell<bool>)>,
 }
 
 impl Limits {
-    /// Reads `[limit]`, the table of all.
+    /// Reads `[limit]`, the table of all limits.
     pub fn read(value: Value<'_>) -> Self {
         let mut limits = Self::default();
         let Some(entries) = all(value) else { return limits };
         for (key, value) in entries {
             let name = key.read(name);
-            // One that cannot have its name is told by that alone.
+            // A limit with an invalid name is reported for that alone, not also as unused.
             let used = Cell::new(name.is_none());
             limits.names.insert(key.text.into(), (key.span(), used));
             if let Some(limit) = name.and_then(|name| limit(name, value)) {
@@ -206,7 +206,7 @@ impl Limits {
             used.set(true);
             return Ok(name.into());
         }
-        let problem = Problem::new(format!("there is no limit {}", diagnostic::show(name)), "not known");
+        let problem = Problem::new(format!("there is no limit {}", diagnostic::show(name)), "unknown");
         Err(match closest(name, self.names.keys().map(String::as_str)) {
             Some(near) => {
                 self.names[near].1.set(true);
@@ -216,12 +216,12 @@ impl Limits {
         })
     }
 
-    /// Notes the limits that hold nowhere.
+    /// Warns of limits that no site or route uses.
     pub fn warn_unused(&self, context: &Context<'_>) {
         for (name, (span, _)) in self.names.iter().filter(|(_, (_, used))| !used.get()) {
             let problem =
-                Problem::new(format!("nothing uses the limit {}", diagnostic::show(name)), "holds nowhere");
-            let help = format!("use it in a site: `limits = [\"{name}\"]`, or take it out");
+                Problem::new(format!("nothing uses the limit {}", diagnostic::show(name)), "not used");
+            let help = format!("use it in a site: `limits = [\"{name}\"]`, or remove it");
             context.warn(span.clone(), problem.help(help));
         }
     }
@@ -229,10 +229,10 @@ impl Limits {
 
 fn all(value: Value<'_>) -> Option<Vec<(FileKey<'_>, Value<'_>)>> {
     if value.as_table().is_none() {
-        return value.wanted("a table", "[limit.NAME]");
+        return value.expected("a table", "[limit.NAME]");
     }
     let entries = value.entries()?;
-    // Known keys right here: the name was left out.
+    // Known keys at this level mean that the name was left out.
     match entries.iter().find(|(key, value)| KEYS.find(key.text).is_some() && value.as_table().is_none()) {
         Some((key, _)) => {
             key.error(
@@ -263,8 +263,8 @@ fn limit(name: String, value: Value<'_>) -> Option<Limit> {
         value.error(problem.help("add for example `rate = \"8r/s\"`, or `connections = 20`"));
     }
     if let (Some(burst), false) = (table.place_of(&BURST), has_rate) {
-        let problem = Problem::new("`burst` is what may come above `rate`, and there is none", "of nothing");
-        burst.error(problem.help("add for example `rate = \"8r/s\"`, or take it out"));
+        let problem = Problem::new("`burst` needs `rate`", "no effect without `rate`");
+        burst.error(problem.help("add for example `rate = \"8r/s\"`, or remove it"));
     }
     let limit = Limit {
         name,
@@ -297,21 +297,21 @@ pub fn show(out: &mut Out, limit: &Limit) {
 
 fn rate(value: Value<'_>) -> Option<Rate> {
     if let Some((number, 10)) = value.as_integer() {
-        return value.wanted("a string with a unit", &format!("rate = \"{number}r/s\""));
+        return value.expected("a string with a unit", &format!("rate = \"{number}r/s\""));
     }
     text(units::rate)(value)
 }
 
-/// One word or a list of them.
+/// Reads `key`: one entry or a list.
 fn keys(value: Value<'_>) -> Option<Vec<LimitKey>> {
     let items = match value.as_str() {
         Some(_) => vec![value],
         None => value.list()?,
     };
     if items.is_empty() {
-        let problem = Problem::new("`key` has nothing that tells clients apart", "empty");
+        let problem = Problem::new("`key` lists nothing", "empty");
         value.error(problem.help(format!(
-            "write for example `{}`, or `key = \"all\"` for one count of all",
+            "write for example `{}`, or `key = \"all\"` for one count of all clients",
             value.example()
         )));
     }
@@ -322,11 +322,11 @@ fn keys(value: Value<'_>) -> Option<Vec<LimitKey>> {
             keys.last().filter(|last| matches!(last, LimitKey::Address | LimitKey::Network | LimitKey::All));
         if let Some(last) = last {
             let problem = Problem::new(
-                format!("`{}` is never looked at", key_word(&key)),
+                format!("`{}` is never used", key_word(&key)),
                 format!("every request has `{}`", key_word(last)),
             );
             item.error(problem.help(
-                "take it out, or put it first; for one limit beside another write a second `[limit.NAME]`",
+                "remove it, or put it first; for one limit beside another write a second `[limit.NAME]`",
             ));
         }
         keys.push(key);
@@ -336,7 +336,7 @@ fn keys(value: Value<'_>) -> Option<Vec<LimitKey>> {
 
 fn key(text: &str) -> Result<LimitKey, Problem> {
     let unknown = |label: &str| {
-        Problem::new(format!("{} is nothing that clients could be told by", diagnostic::show(text)), label)
+        Problem::new(format!("{} is not a key of clients", diagnostic::show(text)), label)
             .help("write `header:NAME`, `query:NAME`, `cookie:NAME`, `address`, `network` or `all`")
     };
     match text.split_once(':') {
@@ -350,11 +350,11 @@ fn key(text: &str) -> Result<LimitKey, Problem> {
             Ok(LimitKey::Cookie(name.into()))
         }
         Some(("cookie", _)) => Err(unknown("not the name of a cookie")),
-        _ => Err(unknown("not known")),
+        _ => Err(unknown("unknown")),
     }
 }
 
-/// How a word of `key` is written.
+/// An entry of `key` as written in a file.
 pub fn key_word(key: &LimitKey) -> String {
     match key {
         LimitKey::Header(name) => format!("header:{name}"),

@@ -1,5 +1,5 @@
-//! A small reader over the file as typed: values know where they stand, and what is wrong with them is
-//! collected, so that every mistake of a file is told at once.
+//! A reader of TOML values with their places in the file. Errors are collected, so that all of them are reported at
+//! once.
 
 mod syntax;
 mod table;
@@ -17,15 +17,15 @@ use super::{
 pub use table::{FileKey, Table};
 pub use value::{Value, integer, text};
 
-/// What every reader of a part of the file shares.
+/// State shared by the readers of one file.
 pub struct Context<'a> {
     /// The file.
     pub text: &'a str,
-    /// The machine it is for.
+    /// The machine that the file is checked against.
     pub system: &'a dyn System,
-    /// Its regular expressions.
+    /// Regular expressions of the file.
     pub regexes: Regexes,
-    /// The files of networks that it names.
+    /// Files of networks that the file names.
     pub networks: NetworkFiles,
     found: RefCell<Vec<Diagnostic>>,
 }
@@ -42,29 +42,29 @@ impl<'a> Context<'a> {
         }
     }
 
-    /// Notes what must be mended.
+    /// Notes an error.
     pub fn error(&self, span: Span, problem: Problem) {
         self.note(Severity::Error, Some(span), problem);
     }
 
-    /// Notes what should be looked at.
+    /// Notes a warning.
     pub fn warn(&self, span: Span, problem: Problem) {
         self.note(Severity::Warning, Some(span), problem);
     }
 
-    /// Notes where the text is no TOML.
+    /// Notes syntax errors of TOML.
     pub fn syntax_errors(&self, errors: &[toml::de::Error]) {
         for (span, problem) in syntax::problems(self.text, errors) {
             self.note(Severity::Error, span, problem);
         }
     }
 
-    /// Notes what is wrong with the file as a whole.
+    /// Notes an error about the file as a whole.
     pub fn error_of_file(&self, problem: Problem) {
         self.note(Severity::Error, None, problem);
     }
 
-    /// All that was noted.
+    /// The noted errors and warnings.
     pub fn into_found(self) -> Vec<Diagnostic> {
         self.found.into_inner()
     }
@@ -73,8 +73,8 @@ impl<'a> Context<'a> {
         self.found.borrow_mut().push(Diagnostic { severity, span, problem });
     }
 
-    /// Narrows the span of a string to what is at fault inside of it, when the string stands in the file
-    /// as it is: quoted, without escapes.
+    /// Narrows the span of a string to the fault inside it, when the string in the file is literal: quoted, without
+    /// escapes.
     fn narrow(&self, span: &Span, content: &str, problem: &Problem) -> Span {
         let written = self.text.get(span.clone()).unwrap_or_default();
         let plain = ['"', '\''].iter().any(|quote| {

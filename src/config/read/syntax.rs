@@ -1,10 +1,10 @@
-//! Where the text is no TOML: the parser's findings in words for somebody who does not know TOML.
+//! Syntax errors of TOML, in words for readers who do not know TOML.
 
 use toml::de::Error;
 
 use crate::config::diagnostic::{Problem, Span, show};
 
-/// The findings in the order of the file, one per line: what follows on the same line follows from the first.
+/// The errors in the order of the file, the first of each line only, as the others on a line follow from it.
 pub fn problems(text: &str, errors: &[Error]) -> Vec<(Option<Span>, Problem)> {
     let mut found: Vec<(Option<Span>, &str)> =
         errors.iter().map(|error| (error.span(), error.message())).collect();
@@ -37,22 +37,25 @@ fn problem(message: &str, written: &str) -> Problem {
             Problem::new(format!("{} must be in quotes", show(written)), "no quotes")
                 .help(format!("write `{written:?}`"))
         }
-        "duplicate key" => Problem::new(format!("{} stands here twice", show(written)), "again here")
-            .help("take one of them out, or put what is below both into one table"),
+        "duplicate key" => Problem::new(format!("{} is defined twice", show(written)), "again here")
+            .help("remove one of them, or put what is below both into one table"),
         "invalid basic string" | "invalid literal string" => {
             Problem::new("a string without its closing quote", "ends here without a quote")
         }
         "missing escaped value" | "invalid escape sequence" => {
-            Problem::new("a backslash that means nothing", "starts an escape in double quotes").help(
+            Problem::new("an invalid escape sequence", "a backslash starts an escape in double quotes").help(
                 "write regular expressions in single quotes, which leave backslashes alone: `'~ ^/\\d+$'`",
             )
         }
         "key with no value" | "invalid key-value pair" | "invalid unquoted key" => no_toml(),
-        "invalid boolean" => Problem::new(format!("{} is no value", show(written)), "no number, no quotes")
-            .help(match written.to_ascii_lowercase().as_str() {
-                word @ ("true" | "false") => format!("write `{word}`"),
-                _ => format!("write a number, `true` or `false`, or a string in quotes: `{written:?}`"),
-            }),
+        "invalid boolean" => {
+            Problem::new(format!("{} is not a value", show(written)), "no number, no quotes").help(
+                match written.to_ascii_lowercase().as_str() {
+                    word @ ("true" | "false") => format!("write `{word}`"),
+                    _ => format!("write a number, `true` or `false`, or a string in quotes: `{written:?}`"),
+                },
+            )
+        }
         "missing comma between array elements" | "unclosed array" => {
             Problem::new("a list is not closed", "`]` or a comma is missing before this")
         }
@@ -64,13 +67,13 @@ fn problem(message: &str, written: &str) -> Problem {
         "unclosed table" | "unclosed array table" => {
             Problem::new("a table's header is not closed", message_tail(message))
         }
-        _ => Problem::new(format!("this is no TOML: {message}"), "here"),
+        _ => Problem::new(format!("this is not TOML: {message}"), "here"),
     }
 }
 
-/// Also what comes of another program's file: then every line is one, and one is enough.
+/// A file of another program has this error on every line; the first is enough.
 fn no_toml() -> Problem {
-    Problem::new("this is no TOML", "not `key = value`").help(
+    Problem::new("this is not TOML", "not `key = value`").help(
         "write `key = value`, `[table]` or `[[list of tables]]`; a comment starts with `#`,\n\
          and a key stands in quotes when there is more in it than letters, digits, `_` and `-`",
     )

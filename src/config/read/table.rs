@@ -1,4 +1,4 @@
-//! A table whose keys are taken one by one; what is left at the end is a mistake.
+//! A table whose keys are taken one by one. Keys left at the end are unknown, and errors.
 
 use toml::de::DeTable;
 
@@ -8,10 +8,10 @@ use crate::config::{
     keys::{Defaulted, Described, Key, Keys, Optional, Reads, unknown_key},
 };
 
-/// A key that the file chose: a route, an upstream's or a header's name.
+/// A key that the file chose: the name of a route, an upstream or a header.
 #[derive(Clone, Copy)]
 pub struct FileKey<'a> {
-    /// Its text.
+    /// Text of the key.
     pub text: &'a str,
     start: usize,
     end: usize,
@@ -19,18 +19,18 @@ pub struct FileKey<'a> {
 }
 
 impl FileKey<'_> {
-    /// Where it stands.
+    /// Place of the key.
     pub fn span(&self) -> Span {
         self.start..self.end
     }
 
-    /// Notes that the key must be mended.
+    /// Notes an error at the key.
     pub fn error(&self, problem: Problem) {
         let span = self.context.narrow(&self.span(), self.text, &problem);
         self.context.error(span, problem);
     }
 
-    /// Reads the key as something, noting what is wrong.
+    /// Parses the key, and notes an error when that fails.
     pub fn read<T>(&self, parse: impl FnOnce(&str) -> Result<T, Problem>) -> Option<T> {
         parse(self.text).map_err(|problem| self.error(problem)).ok()
     }
@@ -58,31 +58,32 @@ pub fn entries<'a>(
 }
 
 /// A table with a fixed set of keys.
-#[must_use = "`finish` complains about keys that are not known"]
+#[must_use = "`finish` reports unknown keys"]
 pub struct Table<'a> {
-    /// What all readers share.
+    /// State shared by the readers of the file.
     pub context: &'a Context<'a>,
-    /// Where it stands: its header, or its braces.
+    /// Place of the table: its header, or its braces.
     pub span: Span,
     keys: &'static Keys,
-    left: Vec<(FileKey<'a>, Value<'a>)>,
+    remaining: Vec<(FileKey<'a>, Value<'a>)>,
 }
 
 impl<'a> Table<'a> {
     /// A table that may hold `keys`.
     pub fn new(context: &'a Context<'a>, table: &'a DeTable<'a>, span: Span, keys: &'static Keys) -> Self {
-        Self { context, span, keys, left: entries(context, table, "") }
+        Self { context, span, keys, remaining: entries(context, table, "") }
     }
 
-    /// A table that the file does not have: every key is absent.
+    /// A table that is absent from the file: so is every key.
     pub fn absent(context: &'a Context<'a>, keys: &'static Keys) -> Self {
-        Self { context, span: 0..0, keys, left: Vec::new() }
+        Self { context, span: 0..0, keys, remaining: Vec::new() }
     }
 
-    /// The value of a key, which is then no longer here.
+    /// Takes the value of a key out of the table.
     ///
     /// # Panics
-    /// In builds with debug assertions, when the key is not listed among those of this table.
+    ///
+    /// With debug assertions, when `key` is not listed among the keys of this table.
     pub fn take(&mut self, key: &'static dyn Described) -> Option<Value<'a>> {
         debug_assert!(
             self.keys.iter().any(|listed| std::ptr::addr_eq(listed, key)),
@@ -90,8 +91,8 @@ impl<'a> Table<'a> {
             key.name(),
             self.keys.title
         );
-        let place = self.left.iter().position(|(left, _)| left.text == key.name())?;
-        Some(self.left.remove(place).1.like(key.example_value()))
+        let place = self.remaining.iter().position(|(taken, _)| taken.text == key.name())?;
+        Some(self.remaining.remove(place).1.with_example(key.example_value()))
     }
 
     /// Reads a key that has a default.
@@ -103,64 +104,64 @@ impl<'a> Table<'a> {
         self.take(key).and_then(|value| key.kind.read(value)).unwrap_or_else(key.default.0)
     }
 
-    /// Reads a key that may be absent; `None` when it is, or cannot be used (which is noted).
+    /// Reads a key that may be absent; `None` when it is, or when its value is wrong (which is noted).
     pub fn optional<K: Reads + Sync>(&mut self, key: &'static Optional<K>) -> Option<K::Value> {
         self.take(key).and_then(|value| key.kind.read(value))
     }
 
-    /// Reads a key that must be here, and notes when it is not.
+    /// Reads a key that must be present, and notes an error when it is not.
     pub fn required<K, D>(&mut self, key: &'static Key<K, D>) -> Option<K::Value>
     where
         K: Reads,
         Key<K, D>: Described,
     {
-        self.demand(key).and_then(|value| key.kind.read(value))
+        self.take_required(key).and_then(|value| key.kind.read(value))
     }
 
-    /// The value of a key that must be here; notes when it is not.
-    pub fn demand(&mut self, key: &'static dyn Described) -> Option<Value<'a>> {
+    /// Takes the value of a key that must be present, and notes an error when it is not.
+    pub fn take_required(&mut self, key: &'static dyn Described) -> Option<Value<'a>> {
         let value = self.take(key);
-        // A slip in the key is told by `finish`; twice would confuse.
+        // A misspelt key is reported by `finish`; a second error would confuse.
         if value.is_none() && self.unknown().next().is_none() {
             let name = key.name();
-            let problem = Problem::new(format!("{} needs `{name}`", self.keys.title), "not in here");
+            let problem = Problem::new(format!("{} needs `{name}`", self.keys.title), "missing here");
             let help = format!("add `{name} = {}`", key.example_value());
             self.context.error(self.span.clone(), problem.help(help));
         }
         value
     }
 
-    /// Where a key stands in the file, if it is still here.
+    /// Place of a key in the file, if it has not been taken.
     pub fn place_of(&self, key: &dyn Described) -> Option<FileKey<'a>> {
-        self.left.iter().map(|(left, _)| *left).find(|left| left.text == key.name())
+        self.remaining.iter().map(|(key, _)| *key).find(|present| present.text == key.name())
     }
 
-    /// Whether a key is still here.
+    /// Whether a key is present and has not been taken.
     pub fn has(&self, key: &dyn Described) -> bool {
         self.place_of(key).is_some()
     }
 
-    /// Those of some keys that are still here, in the order of the file.
-    pub fn which(&self, keys: &[&'static dyn Described]) -> Vec<FileKey<'a>> {
-        let listed = |left: &FileKey<'_>| keys.iter().any(|key| key.name() == left.text);
-        self.left.iter().map(|(left, _)| *left).filter(listed).collect()
+    /// The given keys that are present and have not been taken, in the order of the file.
+    pub fn present(&self, keys: &[&'static dyn Described]) -> Vec<FileKey<'a>> {
+        let listed = |present: &FileKey<'_>| keys.iter().any(|key| key.name() == present.text);
+        self.remaining.iter().map(|(key, _)| *key).filter(listed).collect()
     }
 
-    /// Keys that neither this nor a documented later version knows.
+    /// Keys unknown both to this version and to the documented later ones.
     pub fn unknown(&self) -> impl Iterator<Item = &FileKey<'a>> {
         let known = |text| self.keys.find(text).is_some() || self.keys.later.contains(&text);
-        self.left.iter().map(|(key, _)| key).filter(move |key| !known(key.text))
+        self.remaining.iter().map(|(key, _)| key).filter(move |key| !known(key.text))
     }
 
-    /// Notes every key that nobody took.
+    /// Notes every key that has not been taken.
     pub fn finish(self) {
-        for (key, _) in &self.left {
+        for (key, _) in &self.remaining {
             key.error(if self.keys.later.contains(&key.text) {
                 Problem::new(
                     format!("`{}` is not available in this version", key.text),
-                    "planned, not built yet",
+                    "planned, not implemented yet",
                 )
-                .help("take it out")
+                .help("remove it")
             } else {
                 unknown_key(key.text, self.keys)
             });

@@ -1,4 +1,4 @@
-//! A value with its place: string, number, list or table, or a note of what it should have been.
+//! A value with its place: string, number, list or table, or an error that names the expected type.
 
 use std::{ops::RangeInclusive, time::Duration};
 
@@ -20,11 +20,11 @@ use crate::config::{
 /// A value of the file.
 #[derive(Clone, Copy)]
 pub struct Value<'a> {
-    /// What all readers share.
+    /// State shared by the readers of the file.
     pub context: &'a Context<'a>,
-    /// The key it belongs to.
+    /// The key that the value belongs to.
     pub name: &'a str,
-    /// A value in TOML that the key may have.
+    /// A valid value of the key, in TOML.
     pub example: &'a str,
     node: &'a Spanned<DeValue<'a>>,
 }
@@ -41,21 +41,21 @@ impl<'a> Value<'a> {
     }
 
     /// The value with another example.
-    pub fn like(self, example: &'a str) -> Self {
+    pub fn with_example(self, example: &'a str) -> Self {
         Self { example, ..self }
     }
 
-    /// The key with the value of its example, in TOML.
+    /// The key with its example, in TOML.
     pub fn example(&self) -> String {
         format!("{} = {}", self.name, self.example)
     }
 
-    /// Where it stands.
+    /// Place of the value.
     pub fn span(&self) -> Span {
         self.node.span()
     }
 
-    /// Notes that the value must be mended.
+    /// Notes an error at the value.
     pub fn error(&self, problem: Problem) {
         let span = self.context.narrow(&self.span(), self.as_str().unwrap_or_default(), &problem);
         self.context.error(span, problem);
@@ -87,8 +87,8 @@ impl<'a> Value<'a> {
         Some(items.iter().map(|node| Self { node, ..*self }).collect())
     }
 
-    /// Notes that the value is not what it should be, such as `a string`; the example is TOML.
-    pub fn wanted<T>(&self, what: &str, example: &str) -> Option<T> {
+    /// Notes that the value is not what is expected, such as `a string`; the example is TOML.
+    pub fn expected<T>(&self, what: &str, example: &str) -> Option<T> {
         let is = match self.node.get_ref() {
             DeValue::String(_) => "a string",
             DeValue::Integer(_) => "an integer",
@@ -103,7 +103,7 @@ impl<'a> Value<'a> {
         None
     }
 
-    /// Reads a string as something.
+    /// Parses a string of the value, and notes an error when that fails.
     pub fn parse<T>(self, text: &str, parse: impl FnOnce(&str) -> Result<T, Problem>) -> Option<T> {
         parse(text).map_err(|problem| self.error(problem)).ok()
     }
@@ -112,8 +112,8 @@ impl<'a> Value<'a> {
     pub fn table(self, keys: &'static Keys) -> Option<Table<'a>> {
         match self.as_table() {
             Some(table) => Some(Table::new(self.context, table, self.span(), keys)),
-            None if self.example.is_empty() => self.wanted("a table", keys.header()),
-            None => self.wanted("a table", &self.example()),
+            None if self.example.is_empty() => self.expected("a table", keys.header()),
+            None => self.expected("a table", &self.example()),
         }
     }
 
@@ -121,15 +121,15 @@ impl<'a> Value<'a> {
     pub fn entries(self) -> Option<Vec<(FileKey<'a>, Self)>> {
         match self.as_table() {
             Some(table) => Some(entries(self.context, table, self.example)),
-            None => self.wanted("a table", &self.example()),
+            None => self.expected("a table", &self.example()),
         }
     }
 
     /// A list.
     pub fn list(self) -> Option<Vec<Self>> {
         self.as_list().or_else(|| match self.as_str() {
-            Some(text) => self.wanted("a list", &format!("{} = [{text:?}]", self.name)),
-            None => self.wanted("a list", &self.example()),
+            Some(text) => self.expected("a list", &format!("{} = [{text:?}]", self.name)),
+            None => self.expected("a list", &self.example()),
         })
     }
 
@@ -141,18 +141,18 @@ impl<'a> Value<'a> {
     /// Any string; the example is TOML.
     pub fn string_like(self, example: &str) -> Option<&'a str> {
         self.as_str().or_else(|| match self.as_integer() {
-            Some((number, _)) => self.wanted("a string", &format!("{} = \"{number}\"", self.name)),
-            None => self.wanted("a string", example),
+            Some((number, _)) => self.expected("a string", &format!("{} = \"{number}\"", self.name)),
+            None => self.expected("a string", example),
         })
     }
 
     /// `true` or `false`.
     pub fn boolean(self) -> Option<bool> {
         self.as_bool()
-            .or_else(|| self.wanted("true or false, without quotes", &format!("{} = true", self.name)))
+            .or_else(|| self.expected("true or false, without quotes", &format!("{} = true", self.name)))
     }
 
-    /// A duration, which may be zero to turn something off.
+    /// A duration that may be zero to disable something.
     pub fn duration(self) -> Option<Duration> {
         if let Some(text @ ("off" | "none" | "no" | "never")) = self.as_str() {
             let problem = Problem::new(format!("{} is not a duration", show(text)), "a word");
@@ -164,16 +164,16 @@ impl<'a> Value<'a> {
 
     fn any_duration(self) -> Option<Duration> {
         if let Some((number, 10)) = self.as_integer() {
-            return self.wanted("a string with a unit", &format!("{} = \"{number}s\"", self.name));
+            return self.expected("a string with a unit", &format!("{} = \"{number}s\"", self.name));
         }
         self.parse(self.string_like(&format!("{} = \"30s\"", self.name))?, units::duration)
     }
 
-    /// A duration for which zero makes no sense.
+    /// A duration greater than zero.
     pub fn time(self) -> Option<Duration> {
         let duration = self.any_duration()?;
         if duration.is_zero() {
-            let problem = Problem::new(format!("`{}` must not be zero", self.name), "nothing is that fast");
+            let problem = Problem::new(format!("`{}` must not be zero", self.name), "must be more than zero");
             self.error(problem.help(format!("write for example `{} = \"30s\"`", self.name)));
             return None;
         }
@@ -185,7 +185,7 @@ impl<'a> Value<'a> {
         if let Some((number, 10)) = self.as_integer() {
             let number = number.parse().ok().filter(|number| *number > 0);
             let size = number.map_or_else(|| "1g".into(), |number| units::show_size(Some(number)));
-            return self.wanted("a string with a unit", &format!("{} = {size:?}", self.name));
+            return self.expected("a string with a unit", &format!("{} = {size:?}", self.name));
         }
         self.parse(self.string_like(&format!("{} = \"1g\"", self.name))?, units::size)
     }
@@ -193,12 +193,12 @@ impl<'a> Value<'a> {
     /// A share in percent.
     pub fn share(self) -> Option<u32> {
         if let Some((number, 10)) = self.as_integer() {
-            return self.wanted("a string with `%`", &format!("{} = \"{number}%\"", self.name));
+            return self.expected("a string with `%`", &format!("{} = \"{number}%\"", self.name));
         }
         self.parse(self.string_like(&format!("{} = \"20%\"", self.name))?, units::share)
     }
 
-    /// One of a few words; those of `later` are documented and not built yet.
+    /// A choice of words; the words of `later` are documented and not yet implemented.
     pub fn choice<T: Clone>(self, words: &[(&str, T)], later: &[&str]) -> Option<T> {
         let names: Vec<&str> = words.iter().map(|(word, _)| *word).collect();
         let example = format!("{} = \"{}\"", self.name, names.first().copied().unwrap_or_default());
@@ -209,10 +209,10 @@ impl<'a> Value<'a> {
         let here = |word: &str| *word == *text || (word.ends_with(':') && text.starts_with(word));
         self.error(if later.iter().any(|word| here(word)) {
             let title = format!("`{}` = {} is not available in this version", self.name, show(text));
-            Problem::new(title, "planned, not built yet").help(format!("write {}", one_of(&names)))
+            Problem::new(title, "planned, not implemented yet").help(format!("write {}", one_of(&names)))
         } else {
             let title = format!("{} is not a value of `{}`", show(text), self.name);
-            Problem::new(title, "not known").help(match closest(text, names.iter().copied()) {
+            Problem::new(title, "unknown").help(match closest(text, names.iter().copied()) {
                 Some(near) => format!("did you mean `{near}`?"),
                 None => format!("write {}", one_of(&names)),
             })
@@ -221,12 +221,12 @@ impl<'a> Value<'a> {
     }
 }
 
-/// Reads strings as something.
+/// Reader of strings, by a parser.
 pub fn text<'a, T>(parse: impl Fn(&str) -> Result<T, Problem>) -> impl Fn(Value<'a>) -> Option<T> {
     move |value| value.parse(value.string()?, &parse)
 }
 
-/// Reads integers of a range.
+/// Reader of integers in a range.
 pub fn integer<'a>(range: RangeInclusive<u32>) -> impl Fn(Value<'a>) -> Option<u32> {
     move |value| {
         let (low, high) = (range.start(), range.end());
@@ -235,7 +235,7 @@ pub fn integer<'a>(range: RangeInclusive<u32>) -> impl Fn(Value<'a>) -> Option<u
                 Some(number) if range.contains(&number) => number,
                 _ => 4.clamp(*low, *high),
             };
-            return value.wanted("an integer, without quotes", &format!("{} = {example}", value.name));
+            return value.expected("an integer, without quotes", &format!("{} = {example}", value.name));
         };
         match u32::from_str_radix(number, radix) {
             Ok(number) if range.contains(&number) => Some(number),

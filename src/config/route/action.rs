@@ -1,4 +1,4 @@
-//! What a route does: exactly one action, with the modifiers that belong to it alone.
+//! Actions of routes: exactly one per route, with its own modifiers.
 
 use http::{HeaderValue, StatusCode};
 
@@ -16,7 +16,7 @@ use crate::config::{
     upstream::UpstreamTable,
 };
 
-/// What a route does; exactly one.
+/// Action of a route.
 #[derive(Debug, Clone)]
 pub enum Action {
     /// `proxy = "upstream"`: the name is a key of [`Config::upstreams`].
@@ -34,17 +34,17 @@ pub enum Action {
     Answer {
         /// The status.
         status: StatusCode,
-        /// The body; `None` takes the proxy's own page for errors and nothing otherwise.
+        /// Body; `None` is the proxy's error page for an error status, else no body.
         body: Option<String>,
         /// `Content-Type` of the body; `text/plain; charset=utf-8` when not written.
         content_type: HeaderValue,
     },
 }
 
-/// An action in the file: a group of keys that begins with its own, and how it is read.
+/// Kind of action: its group of keys, the first of which names it, and its reader.
 struct ActionKind {
     keys: Group,
-    read: fn(&mut Table<'_>, Value<'_>, &Sight<'_>) -> Option<Action>,
+    read: fn(&mut Table<'_>, Value<'_>, &ActionScope<'_>) -> Option<Action>,
 }
 
 /// The actions.
@@ -65,18 +65,18 @@ impl ActionKind {
     }
 }
 
-/// Parts of the file that actions refer to, beside their table.
-pub struct Sight<'a> {
-    /// The groups of the route's expression; `None` when the route's key is wrong, so that nothing is known about them.
+/// Parts of the file that actions refer to, beside their own table.
+pub struct ActionScope<'a> {
+    /// Capture groups of the route's expression; `None` when the route's key is invalid, so that they are unknown.
     pub captures: Option<&'a [&'a str]>,
     /// The upstreams of the file.
     pub upstreams: &'a UpstreamTable,
 }
 
 /// Reads the action of the route `key`.
-pub fn read(table: &mut Table<'_>, key: FileKey<'_>, sight: &Sight<'_>) -> Option<Action> {
+pub fn read(table: &mut Table<'_>, key: FileKey<'_>, scope: &ActionScope<'_>) -> Option<Action> {
     let actions = KINDS.each_ref().map(ActionKind::key);
-    let kind = match table.which(&actions).as_slice() {
+    let kind = match table.present(&actions).as_slice() {
         [only] => KINDS.iter().find(|kind| kind.key().name() == only.text)?,
         [] => {
             missing(table, key);
@@ -99,7 +99,7 @@ pub fn read(table: &mut Table<'_>, key: FileKey<'_>, sight: &Sight<'_>) -> Optio
     };
     refuse_foreign(table, kind);
     let value = table.take(kind.key())?;
-    (kind.read)(table, value, sight)
+    (kind.read)(table, value, scope)
 }
 
 /// The keys with their values.
@@ -119,7 +119,7 @@ fn names() -> [&'static str; KINDS.len()] {
 fn missing(table: &Table<'_>, key: FileKey<'_>) {
     // An unknown key is most likely the action, misspelt or in nginx's words.
     if table.unknown().next().is_none() {
-        let title = format!("the route {} does nothing", show(key.text));
+        let title = format!("the route {} has no action", show(key.text));
         key.error(
             Problem::new(title, format!("needs exactly one of {}", one_of(&names())))
                 .help("write for example `{ proxy = \"galaxy\" }`"),
@@ -127,7 +127,7 @@ fn missing(table: &Table<'_>, key: FileKey<'_>) {
     }
 }
 
-/// What is left over from a route that has no single action is told by that alone.
+/// Takes all keys, so that a route without a single action is reported for that alone.
 fn take_all(table: &mut Table<'_>) {
     for key in KINDS.iter().flat_map(|kind| kind.keys) {
         table.take(*key);
@@ -144,8 +144,8 @@ fn refuse_foreign(table: &mut Table<'_>, kind: &ActionKind) {
             let title = format!("`{name}` belongs to `{owner}`, and this route has `{action}`");
             let help = match (name, action) {
                 ("status", "answer") => "`answer` is the status: write `answer = 404`".into(),
-                ("read_timeout", _) => "take it out; what clients are waited for is in `[server]`".into(),
-                _ => format!("take it out, or make it a route with `{owner}`"),
+                ("read_timeout", _) => "remove it; timeouts of clients are in `[server]`".into(),
+                _ => format!("remove it, or make it a route with `{owner}`"),
             };
             key.error(Problem::new(title, "has no meaning here").help(help));
             table.take(*modifier);

@@ -3,7 +3,7 @@
 use http::{HeaderValue, StatusCode};
 
 use super::{
-    action::{Action, Sight},
+    action::{Action, ActionScope},
     files::MEDIA_TYPE,
 };
 use crate::config::{
@@ -17,7 +17,7 @@ use crate::config::{
     read::{Table, Value},
 };
 
-/// The action and what belongs to it.
+/// Keys of the action.
 pub const KEYS: Group = &[&ANSWER, &BODY, &TYPE];
 
 static ANSWER: Key<Of<StatusCode>, OneOf> = Key {
@@ -48,24 +48,25 @@ static TYPE: Defaulted<Text<HeaderValue>> = Key {
     example: "answer = 200, body = \"<h1>Hello</h1>\", type = \"text/html; charset=utf-8\"",
 };
 
-/// The action.
-pub fn read(table: &mut Table<'_>, value: Value<'_>, _: &Sight<'_>) -> Option<Action> {
+/// Reads the action.
+pub fn read(table: &mut Table<'_>, value: Value<'_>, _: &ActionScope<'_>) -> Option<Action> {
     let (body, kind) = (table.take(&BODY), table.take(&TYPE));
     let text = body.and_then(|value| BODY.kind.read(value));
     if let (Some(kind), None) = (kind, body) {
-        let problem = Problem::new("`type` is the type of `body`, and there is none", "nothing to describe");
-        kind.error(problem.help("add `body = \"…\"`, or take it out"));
+        let problem = Problem::new("`type` needs `body`", "no body to describe");
+        kind.error(problem.help("add `body = \"…\"`, or remove it"));
     }
     let content_type = kind.and_then(|value| TYPE.kind.read(value)).unwrap_or_else(TYPE.default.0);
     let status = status(value)?;
     if matches!(status.as_u16(), 301..=303 | 307 | 308) {
-        let problem = Problem::new(format!("an answer {} needs a target", status.as_u16()), "a redirect");
+        let problem =
+            Problem::new(format!("a response with status {} needs a target", status.as_u16()), "a redirect");
         value.error(problem.help(format!("write `redirect = \"https://…\", status = {}`", status.as_u16())));
     }
     if let (Some(body), 204 | 205 | 304) = (body, status.as_u16()) {
         body.error(
-            Problem::new(format!("an answer {} has no body", status.as_u16()), "cannot be sent")
-                .help("take it out, or write `answer = 200`"),
+            Problem::new(format!("a response with status {} has no body", status.as_u16()), "cannot be sent")
+                .help("remove it, or write `answer = 200`"),
         );
     }
     Some(Action::Answer { status, body: text, content_type })
@@ -77,20 +78,20 @@ pub fn pairs(status: StatusCode, body: Option<&String>, content_type: &HeaderVal
     if body.is_some() { pairs.key(&TYPE, content_type) } else { pairs }
 }
 
-/// Reads the status of an answer.
+/// Reads the status of a response.
 pub fn status(value: Value<'_>) -> Option<StatusCode> {
     let Some((number, radix)) = value.as_integer() else {
         let number = value
             .as_str()
             .filter(|text| text.len() == 3 && text.parse::<u16>().is_ok())
             .unwrap_or(if value.name == "expect" { "200" } else { "404" });
-        return value.wanted("a status without quotes", &format!("{} = {number}", value.name));
+        return value.expected("a status without quotes", &format!("{} = {number}", value.name));
     };
     let number = u16::from_str_radix(number, radix).ok().filter(|number| (200..600).contains(number));
     let status = number.and_then(|number| StatusCode::from_u16(number).ok());
     if status.is_none() {
         value.error(
-            Problem::new("this is not the status of an answer", "must be from 200 to 599")
+            Problem::new("this is not the status of a response", "must be from 200 to 599")
                 .help(format!("write for example `{} = 404`", value.name)),
         );
     }

@@ -8,7 +8,7 @@ use std::{
 use http::HeaderValue;
 
 use super::{
-    action::{Action, Sight},
+    action::{Action, ActionScope},
     answer::content_type,
 };
 use crate::config::{
@@ -27,40 +27,40 @@ use crate::config::{
 /// `files = "/dir"` with its modifiers.
 #[derive(Debug, Clone, Default)]
 pub struct Files {
-    /// The directory that replaces the prefix (nginx's `alias`), or for exact and regex keys the file itself.
+    /// The directory that replaces the prefix (nginx's `alias`); for exact and regex keys the file itself.
     pub root: Template,
-    /// The only directories that files may come from; empty means the root alone.
+    /// The only directories that files may come from; empty means `root` alone.
     pub within: Vec<PathBuf>,
-    /// `try`: where to look when the file is not there, in this order.
+    /// `try`: further directories that are searched for the file, in this order.
     pub otherwise: Vec<Template>,
-    /// Which symlinks may be on the way to a file.
+    /// Policy for symlinks on the way to a file.
     pub symlinks: Symlinks,
-    /// Names of files that stand for the directory they are in.
+    /// Names of index files.
     pub index: Vec<String>,
-    /// Whether a directory without such a file is listed.
+    /// Whether a directory without an index file is listed.
     pub listing: bool,
-    /// Codings in which files beside a file (`.br`, `.zst`, `.gz`) hold its content, by preference.
+    /// Codings of precompressed files beside a file (`.br`, `.zst`, `.gz`), by preference.
     pub precompressed: Arc<[Coding]>,
-    /// Types of content by the end of a name, before the known ones.
+    /// Media types by file name ending, searched before the built-in ones.
     pub types: Types,
 }
 
-/// Types of content that a route knows beside the common ones, by the end of a name.
+/// Media types of a route by file name ending, beside the built-in ones.
 pub type Types = Arc<[(String, HeaderValue)]>;
 
-/// `symlinks` of a route.
+/// `symlinks` of a route: policy for symlinks on the way to a file.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash)]
 pub enum Symlinks {
-    /// Those that end where files may come from.
+    /// Symlinks that end in the root or in `within` are followed.
     #[default]
     Inside,
-    /// All, wherever they lead.
+    /// Every symlink is followed.
     Follow,
-    /// None beneath the directory that files come from.
+    /// No symlink below the root is followed.
     None,
 }
 
-/// The action and what belongs to it.
+/// Keys of the action.
 pub const KEYS: Group = &[&FILES, &WITHIN, &TRY, &INDEX, &LISTING, &PRECOMPRESSED, &TYPES, &SYMLINKS];
 
 static FILES: Key<Shaped, OneOf> = Key {
@@ -68,7 +68,8 @@ static FILES: Key<Shaped, OneOf> = Key {
     kind: Shaped(|| Shape::Text(FILE)),
     default: OneOf,
     about: "Files of a directory, which replaces the prefix of the route (nginx's `alias`); for exact routes and \
-            expressions the file itself. Captures of the expression stand in braces. Hidden files are not served.",
+            expressions the file itself. Captures of the expression are written in braces. Hidden files are not \
+            served.",
     example: "files = \"/srv/galaxy/server/static\"",
 };
 
@@ -89,7 +90,7 @@ static TRY: Optional<Shaped> = Key {
     name: "try",
     kind: Shaped(|| Shape::Text(FILE).list()),
     default: Unset("nowhere else"),
-    about: "Further directories where a file that is not there is looked for, in this order.",
+    about: "Further directories that are searched, in this order, for files missing from `files`.",
     example: "files = \"/srv/galaxy/server/static\", try = [\"/srv/galaxy/custom/static\"]",
 };
 
@@ -101,7 +102,7 @@ static INDEX: Optional<Of<Vec<String>>> = Key {
         show: |names| strings(names),
     },
     default: Unset("none"),
-    about: "Names of files that are sent for the directory they are in; the first one that is there.",
+    about: "Names of index files, which are sent for their directory. The first existing one is used.",
     example: "files = \"/srv/galaxy/docs\", index = \"index.html\"",
 };
 
@@ -129,8 +130,8 @@ static PRECOMPRESSED: Defaulted<Of<Arc<[Coding]>>> = Key {
 static TYPES: Optional<Of<Types>> = Key {
     name: "types",
     kind: Of { shape: || Shape::Text(MEDIA_TYPE).by("ENDING"), read: types, show: show_types },
-    default: Unset("the common ones, and Galaxy's"),
-    about: "Content-Type by the ending of a name, before the common ones.",
+    default: Unset("the built-in ones"),
+    about: "Media types by file name ending, searched before the built-in ones.",
     example: "files = \"/data\", types = { bam = \"application/octet-stream\" }",
 };
 
@@ -138,16 +139,17 @@ static SYMLINKS: Defaulted<Words<Symlinks>> = Key {
     name: "symlinks",
     kind: Words(&[("inside", Symlinks::Inside), ("follow", Symlinks::Follow), ("none", Symlinks::None)]),
     default: Is(Symlinks::default),
-    about: "Symlinks on the way to a file: those that end where files may come from, all, or none.",
+    about: "Symlinks that are followed on the way to a file: those that end inside of `files` or `within`, all, or \
+            none.",
     example: "files = \"/data\", symlinks = \"follow\"",
 };
 
-const NAME: TextShape = TextShape { what: "name of a file", pattern: "^[^/]+$" };
+const NAME: TextShape = TextShape { what: "file name", pattern: "^[^/]+$" };
 /// The form of a media type.
 pub const MEDIA_TYPE: TextShape = TextShape { what: "media type", pattern: "^[^/ ;]+/[^/ ;]+" };
 
-/// The action.
-pub fn read(table: &mut Table<'_>, value: Value<'_>, sight: &Sight<'_>) -> Option<Action> {
+/// Reads the action.
+pub fn read(table: &mut Table<'_>, value: Value<'_>, scope: &ActionScope<'_>) -> Option<Action> {
     let within = table.optional(&WITHIN).unwrap_or_default();
     let symlinks = table.read(&SYMLINKS);
     let index = table.optional(&INDEX).unwrap_or_default();
@@ -156,10 +158,10 @@ pub fn read(table: &mut Table<'_>, value: Value<'_>, sight: &Sight<'_>) -> Optio
     let types = table.optional(&TYPES).unwrap_or_default();
     let places = |value: Value<'_>| {
         let items = value.list()?;
-        Some(items.into_iter().filter_map(|item| place(item, sight.captures)).collect())
+        Some(items.into_iter().filter_map(|item| place(item, scope.captures)).collect())
     };
     let otherwise = table.take(&TRY).and_then(places).unwrap_or_default();
-    let root = place(value, sight.captures)?;
+    let root = place(value, scope.captures)?;
     Some(Action::Files(Files { root, within, otherwise, symlinks, index, listing, precompressed, types }))
 }
 
@@ -192,7 +194,7 @@ fn show_types(types: &Types) -> String {
     pairs.braces()
 }
 
-/// A directory or file, perhaps with captures in its name, that must be there as far as it is known.
+/// Reads a directory or file, perhaps with captures in its name. The part without captures must exist.
 fn place(value: Value<'_>, captures: Option<&[&str]>) -> Option<Template> {
     let text = value.string()?;
     let captures = captures?;
@@ -201,15 +203,15 @@ fn place(value: Value<'_>, captures: Option<&[&str]>) -> Option<Template> {
     Some(root)
 }
 
-/// One name or a list of them.
+/// Reads `index`: one name or a list.
 fn index(value: Value<'_>) -> Option<Vec<String>> {
     let name = |text: &str| match text {
         "" | "." | ".." => {
-            Err(Problem::new(format!("{} names no file", show(text)), "not the name of a file"))
+            Err(Problem::new(format!("{} is not the name of a file", show(text)), "no file can have it"))
         }
         _ if text.contains('/') => {
-            Err(Problem::new(format!("{} is a path", show(text)), "a name, in each directory")
-                .help("take out the slash"))
+            Err(Problem::new(format!("{} is a path", show(text)), "must be a file name")
+                .help("remove the slash"))
         }
         _ => Ok(text.to_owned()),
     };
@@ -220,21 +222,21 @@ fn index(value: Value<'_>) -> Option<Vec<String>> {
     }
 }
 
-/// `true`, `false` or a list of codings.
+/// Reads `true`, `false` or a list of codings.
 fn precompressed(value: Value<'_>) -> Option<Arc<[Coding]>> {
     match value.as_bool() {
         Some(true) => return Some(Coding::ALL.into()),
         Some(false) => return Some(Arc::default()),
         None if value.as_list().is_none() => {
             return value
-                .wanted("`true`, `false` or a list of codings", "precompressed = [\"br\", \"gzip\"]");
+                .expected("`true`, `false` or a list of codings", "precompressed = [\"br\", \"gzip\"]");
         }
         None => {}
     }
     let items = value.list()?;
     if items.is_empty() {
-        let problem = Problem::new("`precompressed` names no coding", "empty");
-        value.error(problem.help("write `precompressed = false` where files are sent as they are"));
+        let problem = Problem::new("`precompressed` lists no coding", "empty");
+        value.error(problem.help("write `precompressed = false` to disable it"));
     }
     let coding = |item: Value<'_>| item.choice(&CODING_WORDS, &[]);
     Some(items.into_iter().filter_map(coding).collect())
@@ -252,7 +254,7 @@ fn types(value: Value<'_>) -> Option<Types> {
 fn root(text: &str, captures: &[&str]) -> Result<Template, Problem> {
     paths::shape(text, "/srv/galaxy")?;
     if text.starts_with("/{") {
-        // A request could choose any directory of the machine.
+        // Otherwise a request could choose any directory of the machine.
         return Err(Problem::new(
             format!("{} lets the request choose among all directories", show(text)),
             "a fixed directory first",
@@ -262,7 +264,7 @@ fn root(text: &str, captures: &[&str]) -> Result<Template, Problem> {
     template(paths::trimmed(text), &[], captures)
 }
 
-/// The directory that all files of a template are in, or the file when nothing varies.
+/// The directory that contains all files of a template, or the file when it has no captures.
 fn fixed_part(root: &Template) -> PathBuf {
     match (root.literal(), root.0.first()) {
         (Some(path), _) => path.into(),
@@ -277,7 +279,7 @@ fn fixed_part(root: &Template) -> PathBuf {
 fn within(value: Value<'_>) -> Option<Vec<PathBuf>> {
     let items = value.list()?;
     if items.is_empty() {
-        let problem = Problem::new("`within` names no directory", "empty");
+        let problem = Problem::new("`within` lists no directory", "empty");
         value.error(problem.help("write for example `within = [\"/srv/galaxy/var\"]`"));
     }
     let read = |item: Value<'_>| {

@@ -1,4 +1,4 @@
-//! One entry of `[site.routes]`: a key, one action, and modifiers.
+//! Routes: entries of `[site.routes]`, each with a key, one action, and modifiers.
 
 mod action;
 mod answer;
@@ -26,7 +26,7 @@ use super::{
     upstream::UpstreamTable,
 };
 
-use action::Sight;
+use action::ActionScope;
 use proxy::Modifiers;
 
 pub use action::Action;
@@ -34,40 +34,40 @@ pub use answer::status;
 pub use files::{Files, Symlinks, Types};
 pub use proxy::RouteRetry;
 
-/// One entry of `[site.routes]`, with what it inherits from its site.
+/// Route: an entry of `[site.routes]`, with the settings inherited from its site.
 #[derive(Debug, Clone)]
 pub struct RouteSettings {
     /// The key as written; the `route` label of metrics.
     pub key: String,
-    /// Which paths it is for.
+    /// Pattern of the paths that the route matches.
     pub pattern: PathPattern,
-    /// What it does.
+    /// Action.
     pub action: Action,
-    /// Only reachable from inside (`X-Accel-Redirect`); clients get 404.
+    /// Reachable through internal redirects only (`X-Accel-Redirect`); clients get 404.
     pub internal: bool,
-    /// `Expires` and `Cache-Control: max-age` of its answers.
+    /// `Expires` and `Cache-Control: max-age` of the responses.
     pub expires: Option<Duration>,
-    /// Headers set on its answers: the site's, then the route's; one value per name.
+    /// Headers set on the responses, the site's included; one value per name.
     pub headers: Vec<(HeaderName, HeaderValue)>,
-    /// Longest pause of the upstream; `None` takes the upstream's own.
+    /// Longest pause between two reads from the upstream server; `None` is the upstream's setting.
     pub read_timeout: Option<Duration>,
-    /// How long its requests wait for a server; `None` takes the upstream's own.
+    /// Time that a request waits for an available upstream server; `None` is the upstream's setting.
     pub hold: Option<Duration>,
-    /// When its requests are sent again.
+    /// Retries of requests.
     pub retry: RouteRetry,
-    /// Whether its answers are sent in a coding.
+    /// Compression of responses.
     pub compress: Option<Arc<Compress>>,
-    /// What of a request's body there must be before a server is asked.
+    /// Buffering of request bodies before an upstream server is selected.
     pub buffer: Buffering,
     /// Largest request body in bytes; `None` is no limit.
     pub max_body: Option<u64>,
-    /// Who may ask.
+    /// Access rules by client address.
     pub access: Access,
-    /// The limits that hold for it.
+    /// Limits that apply to the route.
     pub limits: LimitNames,
-    /// Bytes per second of each of its answers.
+    /// Bytes per second of each response.
     pub limit_rate: Option<u64>,
-    /// Bytes that an answer may have before `limit_rate` holds.
+    /// Bytes of a response that are sent before `limit_rate` applies.
     pub limit_rate_after: u64,
     /// The only methods allowed; `None` allows all. `GET` includes `HEAD`.
     pub methods: Option<Vec<Method>>,
@@ -76,12 +76,12 @@ pub struct RouteSettings {
 /// `buffer` of a route.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub enum Buffering {
-    /// Nothing: it is passed on as it comes.
+    /// No buffering: the body is forwarded as it arrives.
     #[default]
     Off,
-    /// The whole, or as much of it as waits in memory.
+    /// The whole body, or as much of it as is kept in memory.
     Memory,
-    /// The whole, in a temporary file where it is large.
+    /// The whole body, in a temporary file when it is large.
     Disk,
 }
 
@@ -89,7 +89,7 @@ pub enum Buffering {
 pub static KEYS: Keys = Keys {
     title: "a route",
     place: "[site.routes]\n\"/\" = { … }",
-    about: "What is done with the requests for a path: exactly one of `proxy`, `files`, `redirect` and `answer`, with \
+    about: "Handling of the requests for a path: exactly one of `proxy`, `files`, `redirect` and `answer`, with \
             modifiers.",
     groups: &[
         proxy::KEYS,
@@ -124,8 +124,8 @@ static HEADERS: Optional<Of<Headers>> = Key {
     name: "headers",
     kind: headers::KIND,
     default: Unset("those of the site"),
-    about: "Headers that are set on the responses, errors too, beside those of the site, of which they replace those of the \
-            same name.",
+    about: "Headers that are set on the responses, errors included. They are added to those of the site, and replace \
+            those of the same name.",
     example: "headers = { X-Frame-Options = \"DENY\" }",
 };
 
@@ -133,9 +133,9 @@ static BUFFER: Defaulted<Words<Buffering>> = Key {
     name: "buffer",
     kind: Words(&[("off", Buffering::Off), ("memory", Buffering::Memory), ("disk", Buffering::Disk)]),
     default: Is(Buffering::default),
-    about: "What of a request body must be there before a server is asked: nothing, up to 1 MiB in memory, or all of it, in \
-            memory up to 256 KiB and then in a temporary file. With `\"disk\"` a slow client keeps no server waiting (nginx's \
-            `proxy_request_buffering`).",
+    about: "Buffering of request bodies before a server is selected: none, up to 1 MiB in memory, or the whole body, \
+            in memory up to 256 KiB and then in a temporary file. With `\"disk\"` a slow client occupies no server \
+            (nginx's `proxy_request_buffering`).",
     example: "buffer = \"disk\"",
 };
 
@@ -145,7 +145,7 @@ static MAX_BODY: Optional<Of<Option<u64>>> = Key {
     name: "max_body",
     kind: SIZE,
     default: Unset("that of the site"),
-    about: "Largest request body; a larger one gets 413.",
+    about: "Largest request body in bytes. A larger one gets 413.",
     example: "max_body = \"none\"",
 };
 
@@ -153,15 +153,15 @@ static LIMIT_RATE: Optional<Of<Option<u64>>> = Key {
     name: "limit_rate",
     kind: SIZE,
     default: Unset("no limit"),
-    about: "Bytes per second of each response. X-Accel-Limit-Rate of the application goes before it.",
+    about: "Bytes per second of each response. X-Accel-Limit-Rate of the application takes precedence.",
     example: "files = \"/data\", limit_rate = \"5m\"",
 };
 
 static LIMIT_RATE_AFTER: Optional<Of<Option<u64>>> = Key {
     name: "limit_rate_after",
     kind: SIZE,
-    default: Unset("`limit_rate` holds from the first byte"),
-    about: "Bytes of a response that are sent at full rate before `limit_rate` holds.",
+    default: Unset("`limit_rate` applies from the first byte"),
+    about: "Bytes of a response that are sent at full rate before `limit_rate` applies.",
     example: "files = \"/data\", limit_rate = \"5m\", limit_rate_after = \"100m\"",
 };
 
@@ -169,7 +169,7 @@ static LIMIT: Optional<Shaped> = Key {
     name: "limit",
     kind: Shaped(limit::names_shape),
     default: Unset("`limits` of the site"),
-    about: "Names of `[limit.NAME]` that requests must pass, in place of the site's; `\"none\"` lifts them.",
+    about: "Names of `[limit.NAME]` that apply to requests, in place of those of the site. `\"none\"` removes them.",
     example: "limit = [\"api\"]",
 };
 
@@ -190,21 +190,22 @@ pub const METHOD_LIST: Of<Vec<Method>> = Of {
 
 const METHOD: TextShape = TextShape { what: "method in upper case", pattern: "^[^a-z]+$" };
 
-/// What routes take over from their site.
+/// Settings that routes inherit from their site.
 pub struct Inherited {
-    /// Headers set on all answers.
+    /// Headers set on responses.
     pub headers: Headers,
     /// Largest request body in bytes; `None` is no limit.
     pub max_body: Option<u64>,
-    /// Whether answers are sent in a coding.
+    /// Compression of responses.
     pub compress: Option<Arc<Compress>>,
-    /// Who may ask.
+    /// Access rules by client address.
     pub access: Access,
-    /// The limits that hold.
+    /// Limits.
     pub limits: LimitNames,
 }
 
-/// Reads a route; without a `pattern` its key was wrong, which is noted, and the rest is read for what is wrong there.
+/// Reads a route. A missing `pattern` means that its key was invalid, which is noted already; the rest is still
+/// checked.
 pub fn read(
     key: FileKey<'_>,
     pattern: Option<PathPattern>,
@@ -215,7 +216,7 @@ pub fn read(
 ) -> Option<RouteSettings> {
     let mut table = table(key, value)?;
     let captures = pattern.as_ref().map(pattern::captures);
-    let action = action::read(&mut table, key, &Sight { captures: captures.as_deref(), upstreams });
+    let action = action::read(&mut table, key, &ActionScope { captures: captures.as_deref(), upstreams });
     let internal = table.read(&INTERNAL);
     let expires = table.optional(&EXPIRES);
     let own_headers = table.optional(&HEADERS).unwrap_or_default();
@@ -279,11 +280,11 @@ pub fn pairs(route: &RouteSettings) -> Pairs {
 fn table<'a>(key: FileKey<'a>, value: Value<'a>) -> Option<Table<'a>> {
     match value.as_table() {
         Some(table) => Some(Table::new(value.context, table, value.span(), &KEYS)),
-        None => value.wanted("a table", &example(key, value)),
+        None => value.expected("a table", &example(key, value)),
     }
 }
 
-/// What was meant by a value that is no table.
+/// Example for a value that is not a table, made of that value.
 fn example(key: FileKey<'_>, value: Value<'_>) -> String {
     let example = |action: &str| format!("{:?} = {{ {action} }}", key.text);
     match (value.as_str(), value.as_integer()) {
@@ -319,7 +320,7 @@ fn methods(value: Value<'_>) -> Option<Vec<Method>> {
     if items.is_empty() {
         let problem = Problem::new("`methods` allows none", "empty");
         value.error(
-            problem.help(format!("write for example `{}`, or take it out to allow all", value.example())),
+            problem.help(format!("write for example `{}`, or remove it to allow all", value.example())),
         );
     }
     let mut methods = Vec::new();

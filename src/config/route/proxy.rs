@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use http::StatusCode;
 
-use super::action::{Action, Sight};
+use super::action::{Action, ActionScope};
 use crate::config::{
     keys::{
         Defaulted, Group, Is, Key, Keys, OneOf, Optional, Shape, TextShape, Unset,
@@ -18,22 +18,22 @@ use crate::config::{
 /// `retry` of a route.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct RouteRetry {
-    /// Tries in all; `None` takes the upstream's own.
+    /// Attempts in all; `None` is the upstream's setting.
     pub tries: Option<u32>,
-    /// Statuses for which another server is asked; `None` takes the upstream's own.
+    /// Statuses that are retried on another server; `None` is the upstream's setting.
     pub on: Option<Vec<StatusCode>>,
-    /// Methods that are not idempotent are sent again too; bodies are kept for it.
+    /// Whether methods that are not idempotent are retried too; request bodies are kept in a replay buffer for it.
     pub any_method: bool,
 }
 
-/// The action and what belongs to it.
+/// Keys of the action.
 pub const KEYS: Group = &[&PROXY, &READ_TIMEOUT, &HOLD, &RETRY];
 
 static PROXY: Key<Shaped, OneOf> = Key {
     name: "proxy",
     kind: Shaped(|| Shape::Text(UPSTREAM)),
     default: OneOf,
-    about: "Requests are passed to this `[upstream.NAME]`.",
+    about: "Upstream that requests are forwarded to: the NAME of an `[upstream.NAME]`.",
     example: "proxy = \"galaxy\"",
 };
 
@@ -41,8 +41,8 @@ static READ_TIMEOUT: Optional<Of<Duration>> = Key {
     name: "read_timeout",
     kind: TIME,
     default: Unset("that of the upstream"),
-    about: "Longest pause of a server before and within its response, in place of the upstream's. Raise it for requests that \
-            take long.",
+    about: "Longest pause of a server before or within its response, in place of the upstream's. Raise it for \
+            requests that take long.",
     example: "read_timeout = \"20m\"",
 };
 
@@ -58,7 +58,7 @@ static RETRY: Optional<Of<RouteRetry>> = Key {
     name: "retry",
     kind: Of { shape: || Shape::Table(&RETRY_KEYS), read: retry, show: |retry| retry_pairs(retry).braces() },
     default: Unset("that of the upstream"),
-    about: "When requests are sent again, in place of what the upstream says.",
+    about: "Retries of requests, in place of the upstream's.",
     example: "retry = { unsafe = true }",
 };
 
@@ -66,7 +66,7 @@ static RETRY: Optional<Of<RouteRetry>> = Key {
 static RETRY_KEYS: Keys = Keys {
     title: "`retry` of a route",
     place: "[site.routes]\n\"/\" = { proxy = \"galaxy\", retry = { … } }",
-    about: "When requests of a route are sent again.",
+    about: "Retries of the requests of a route.",
     groups: &[&[&RETRY_TRIES, &UNSAFE, &ON]],
     later: &[],
 };
@@ -75,7 +75,7 @@ static RETRY_TRIES: Optional<Integer> = Key {
     name: "tries",
     kind: TRIES,
     default: Unset("that of the upstream"),
-    about: "Tries in all once something of a request was sent.",
+    about: "Attempts in all for a request of which any bytes were sent.",
     example: "tries = 2",
 };
 
@@ -83,8 +83,8 @@ static UNSAFE: Defaulted<Of<bool>> = Key {
     name: "unsafe",
     kind: BOOLEAN,
     default: Is(|| false),
-    about: "Requests of every method are sent again, POST too. Bodies are kept for it, in memory up to 256 KiB, then in a \
-            file. Only where the application bears to get a request twice.",
+    about: "Retries requests of every method, POST too. Bodies are kept for it, in memory up to 256 KiB, then in a \
+            file. Use it only when the application tolerates receiving a request twice.",
     example: "unsafe = true",
 };
 
@@ -92,19 +92,19 @@ static ON: Optional<Of<Vec<StatusCode>>> = Key {
     name: "on",
     kind: STATUSES,
     default: Unset("those of the upstream"),
-    about: "Statuses from 400 to 599 in place of which another server is asked, if one has room: for GET, HEAD and OPTIONS, \
-            for other methods with `unsafe`.",
+    about: "Statuses from 400 to 599 that are retried on another server, if one is free: for GET, HEAD and OPTIONS, \
+            and with `unsafe` for other methods.",
     example: "on = [502, 503, 504]",
 };
 
 const UPSTREAM: TextShape = TextShape { what: "name of an `[upstream.NAME]`", pattern: "" };
 
-/// The action.
-pub fn read(_: &mut Table<'_>, value: Value<'_>, sight: &Sight<'_>) -> Option<Action> {
-    text(|name| sight.upstreams.named(name))(value).map(Action::Proxy)
+/// Reads the action.
+pub fn read(_: &mut Table<'_>, value: Value<'_>, scope: &ActionScope<'_>) -> Option<Action> {
+    text(|name| scope.upstreams.named(name))(value).map(Action::Proxy)
 }
 
-/// Settings of a route that replace those of its upstream.
+/// Settings of a route that override those of its upstream.
 pub struct Modifiers {
     /// See [`READ_TIMEOUT`].
     pub read_timeout: Option<Duration>,

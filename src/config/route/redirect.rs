@@ -3,7 +3,7 @@
 use http::StatusCode;
 
 use super::{
-    action::{Action, Sight},
+    action::{Action, ActionScope},
     answer::status,
 };
 use crate::config::{
@@ -17,15 +17,15 @@ use crate::config::{
     template::{Template, template},
 };
 
-/// The action and what belongs to it.
+/// Keys of the action.
 pub const KEYS: Group = &[&REDIRECT, &STATUS];
 
 static REDIRECT: Key<Shaped, OneOf> = Key {
     name: "redirect",
     kind: Shaped(|| Shape::Text(TARGET)),
     default: OneOf,
-    about: "A redirect to this URL or path. `{path}` is the path with its query as the client sent them, `{host}` the \
-            host; captures of the expression stand in braces too.",
+    about: "A redirect to this URL or path. `{path}` is the path with its query as the client sent them, `{host}` \
+            the host. Captures of the expression are written in braces too.",
     example: "redirect = \"https://galaxy.example.org{path}\"",
 };
 
@@ -43,14 +43,14 @@ static STATUS: Defaulted<Of<StatusCode>> = Key {
 
 const TARGET: TextShape = TextShape { what: "URL or path", pattern: "^(/|https?://)" };
 
-/// What a redirect knows beside the groups of its route.
+/// Names available in a redirect's target beside the capture groups of its route.
 const WORDS: [&str; 2] = ["path", "host"];
 
-/// The action.
-pub fn read(table: &mut Table<'_>, value: Value<'_>, sight: &Sight<'_>) -> Option<Action> {
+/// Reads the action.
+pub fn read(table: &mut Table<'_>, value: Value<'_>, scope: &ActionScope<'_>) -> Option<Action> {
     let status = table.read(&STATUS);
     let text = value.string()?;
-    let captures = sight.captures?;
+    let captures = scope.captures?;
     let to = value.parse(text, |text| target(text, captures))?;
     Some(Action::Redirect { to, status })
 }
@@ -91,6 +91,6 @@ fn target(text: &str, captures: &[&str]) -> Result<Template, Problem> {
 fn redirect_status(value: Value<'_>) -> Option<StatusCode> {
     match value.as_integer() {
         Some(("301" | "302" | "303" | "307" | "308", 10)) => status(value),
-        _ => value.wanted("301, 302, 303, 307 or 308", "status = 301"),
+        _ => value.expected("301, 302, 303, 307 or 308", "status = 301"),
     }
 }

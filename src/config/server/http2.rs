@@ -9,29 +9,29 @@ use crate::config::{
     read::{Context, Table, Value},
 };
 
-/// `[server.http2]`: what one connection may take. Counts are for ten seconds.
+/// `[server.http2]`: limits of one connection. Counts are per ten seconds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Http2 {
-    /// Requests at once (RFC 9113 §5.1.2).
+    /// Concurrent requests (RFC 9113 §5.1.2).
     pub max_concurrent_streams: u32,
-    /// Bytes of one request's body that may be on their way (§5.2).
+    /// Flow-control window of one request's body in bytes (§5.2).
     pub stream_window: u32,
-    /// The same of all of them.
+    /// Flow-control window of all request bodies of the connection in bytes (§5.2).
     pub connection_window: u32,
-    /// Bytes of a head, each field with 32 more (§6.5.2).
+    /// Bytes of a request's headers, each counted with 32 more (§6.5.2).
     pub max_header_list: u32,
-    /// Streams that the client gives up.
+    /// Streams that the client resets.
     pub max_resets: u32,
     /// PING frames.
     pub max_pings: u32,
     /// SETTINGS frames.
     pub max_settings: u32,
-    /// Frames that carry nothing, and those that say how important streams are.
+    /// Frames without content, and PRIORITY frames.
     pub max_empty_frames: u32,
 }
 
-/// The keys of `[server.http2]`. The windows are what a path of 100 ms fills at 600 Mbit/s. The counts are far above what
-/// clients do, and far below what would keep the process busy.
+/// The keys of `[server.http2]`. The default windows fill a path of 100 ms at 600 Mbit/s. The default counts are far
+/// above what clients do, and far below what would keep the process busy.
 pub static KEYS: Keys = Keys {
     title: "`[server.http2]`",
     place: "[server.http2]\n…",
@@ -49,14 +49,15 @@ pub static KEYS: Keys = Keys {
     later: &[],
 };
 
-/// From the first window of RFC 9113 §6.9.2 to what one client may reasonably make the proxy keep.
+/// Bounds of windows: from the initial window of RFC 9113 §6.9.2 to the most that one client may reasonably make the
+/// proxy buffer.
 const WINDOW: Bytes = Bytes(1 << 16, 1 << 30);
 
 static MAX_CONCURRENT_STREAMS: Defaulted<Integer> = Key {
     name: "max_concurrent_streams",
     kind: Integer(1, 10_000),
     default: Is(|| 100),
-    about: "Requests at once on one connection. Browsers expect 100.",
+    about: "Most concurrent requests on one connection. Browsers expect 100.",
     example: "max_concurrent_streams = 200",
 };
 
@@ -64,8 +65,8 @@ static STREAM_WINDOW: Defaulted<Bytes> = Key {
     name: "stream_window",
     kind: WINDOW,
     default: Is(|| 8 << 20),
-    about: "Bytes of one request body that may be on their way. Raise it for fast uploads over long distances: rate \
-            times round-trip time.",
+    about: "Flow-control window of one request body in bytes. Raise it for fast uploads over long distances, to the \
+            rate times the round-trip time.",
     example: "stream_window = \"16m\"",
 };
 
@@ -73,7 +74,7 @@ static CONNECTION_WINDOW: Defaulted<Bytes> = Key {
     name: "connection_window",
     kind: WINDOW,
     default: Is(|| 16 << 20),
-    about: "Bytes of all request bodies of one connection that may be on their way.",
+    about: "Flow-control window of all request bodies of one connection in bytes.",
     example: "connection_window = \"32m\"",
 };
 
@@ -81,7 +82,7 @@ static MAX_HEADER_LIST: Defaulted<Bytes> = Key {
     name: "max_header_list",
     kind: Bytes(1 << 10, 1 << 20),
     default: Is(|| 64 << 10),
-    about: "Bytes of the headers of a request, each counted with 32 more (RFC 9113 §6.5.2). A larger one gets 431.",
+    about: "Largest headers of a request in bytes, each counted with 32 more (RFC 9113 §6.5.2). Larger ones get 431.",
     example: "max_header_list = \"128k\"",
 };
 
@@ -89,7 +90,7 @@ static MAX_RESETS: Defaulted<Integer> = Key {
     name: "max_resets",
     kind: Integer(1, u32::MAX),
     default: Is(|| 200),
-    about: "Streams that a client may reset in ten seconds (rapid reset, CVE-2023-44487).",
+    about: "Most streams that a client resets in ten seconds (rapid reset, CVE-2023-44487).",
     example: "max_resets = 500",
 };
 
@@ -97,7 +98,7 @@ static MAX_PINGS: Defaulted<Integer> = Key {
     name: "max_pings",
     kind: Integer(1, u32::MAX),
     default: Is(|| 50),
-    about: "PING frames in ten seconds.",
+    about: "Most PING frames in ten seconds.",
     example: "max_pings = 100",
 };
 
@@ -105,7 +106,7 @@ static MAX_SETTINGS: Defaulted<Integer> = Key {
     name: "max_settings",
     kind: Integer(1, u32::MAX),
     default: Is(|| 20),
-    about: "SETTINGS frames in ten seconds.",
+    about: "Most SETTINGS frames in ten seconds.",
     example: "max_settings = 50",
 };
 
@@ -113,7 +114,7 @@ static MAX_EMPTY_FRAMES: Defaulted<Integer> = Key {
     name: "max_empty_frames",
     kind: Integer(1, u32::MAX),
     default: Is(|| 200),
-    about: "Frames without content, and PRIORITY frames, in ten seconds.",
+    about: "Most frames without content, and PRIORITY frames, in ten seconds.",
     example: "max_empty_frames = 500",
 };
 

@@ -22,11 +22,11 @@ pub use http2::Http2;
 /// `[server]`
 #[derive(Debug, Clone, PartialEq)]
 pub struct ServerSettings {
-    /// Threads of the event loop; never 0 (`0` in the file means one per core and is resolved here).
+    /// Worker threads; never 0 (`0` in the file means one per core and is resolved here).
     pub threads: usize,
-    /// How long shutdown waits for requests in flight.
+    /// Time that shutdown waits for requests in progress.
     pub grace: Duration,
-    /// Where to write the process id.
+    /// File for the process id.
     pub pid_file: Option<PathBuf>,
     /// Total time for the head of a request.
     pub client_header_timeout: Duration,
@@ -34,17 +34,17 @@ pub struct ServerSettings {
     pub client_body_timeout: Duration,
     /// Longest pause between two successful writes to a client.
     pub send_timeout: Duration,
-    /// Bytes per second that a client must take or send while it is waited for, on average; 0 is no limit.
+    /// Bytes per second that a client must send or take on average while the proxy waits for it; 0 is no limit.
     pub min_rate: u64,
-    /// How long an idle connection is kept for its next request.
+    /// Time that an idle connection is kept open for its next request.
     pub keepalive_timeout: Duration,
-    /// Most client connections at once; past it new ones wait in the listen queue.
+    /// Most concurrent client connections; further ones wait in the listen queue.
     pub max_connections: usize,
-    /// Most of them from one address (of IPv6 one /64); `None` is no limit.
+    /// Most concurrent connections from one address (of IPv6 one /64); `None` is no limit.
     pub max_connections_per_address: Option<usize>,
-    /// Bytes of resident memory past which new requests are refused; `None` is no limit.
+    /// Bytes of resident memory above which new requests are refused; `None` is no limit.
     pub max_memory: Option<u64>,
-    /// Name servers that host names of servers are looked up at; empty means those of the system.
+    /// Name servers for host names of upstream servers; empty means those of the system.
     pub resolver: Vec<SocketAddr>,
     /// `[server.http2]`
     pub http2: Http2,
@@ -85,8 +85,8 @@ static GRACE: Defaulted<Of<Duration>> = Key {
     name: "grace",
     kind: DURATION,
     default: Is(|| Duration::from_secs(30)),
-    about: "Time that a shutdown waits for requests in progress and for tunnels. What is not done by then is cut \
-            off. Raise it where long downloads should survive a restart of the proxy.",
+    about: "Time that a shutdown waits for requests in progress and for tunnels. Connections that are still open \
+            then are closed. Raise it to let long downloads finish when the proxy is restarted.",
     example: "grace = \"5m\"",
 };
 
@@ -136,8 +136,8 @@ static KEEPALIVE_TIMEOUT: Defaulted<Of<Duration>> = Key {
     name: "keepalive_timeout",
     kind: DURATION,
     default: Is(|| Duration::from_secs(75)),
-    about: "Time that an idle client connection is kept for its next request. `\"0s\"` closes each connection \
-            after one response. Behind a proxy, make it longer than the idle time of that proxy.",
+    about: "Time that an idle client connection is kept open for its next request. `\"0s\"` closes each connection \
+            after one response. Behind another proxy, make it longer than the idle timeout of that proxy.",
     example: "keepalive_timeout = \"2m\"",
 };
 
@@ -145,8 +145,8 @@ static MAX_CONNECTIONS: Defaulted<Integer> = Key {
     name: "max_connections",
     kind: Integer(1, u32::MAX),
     default: Is(|| 16_384),
-    about: "Client connections at once, over all listeners. Further ones wait in the listen queue. The limit of open \
-            files (`LimitNOFILE` in systemd) must allow them. A change takes effect at a restart.",
+    about: "Most client connections at once, over all listeners. Further ones wait in the listen queue. The limit of \
+            open files (`LimitNOFILE` in systemd) must allow them. A change takes effect at a restart.",
     example: "max_connections = 50000",
 };
 
@@ -154,8 +154,8 @@ static MAX_CONNECTIONS_PER_ADDRESS: Optional<Integer> = Key {
     name: "max_connections_per_address",
     kind: Integer(1, u32::MAX),
     default: Unset("no limit"),
-    about: "Client connections at once from one address (from one /64 of IPv6). Further ones are closed at once. \
-            Peers that the listener trusts are exempt.",
+    about: "Most client connections at once from one address (from one /64 of IPv6). Further ones are closed at \
+            once. Peers that the listener trusts are exempt.",
     example: "max_connections_per_address = 500",
 };
 
@@ -163,8 +163,8 @@ static MAX_MEMORY: Optional<Of<u64>> = Key {
     name: "max_memory",
     kind: Of { shape: || SIZE.shape(), read: max_memory, show: |bytes| quote(&show_size(Some(*bytes))) },
     default: Unset("no limit"),
-    about: "Resident memory past which new requests get 503; those in progress go on. At least `\"64m\"`. Set it below \
-            what the machine or the container allows.",
+    about: "Resident memory above which new requests get 503. Requests in progress continue. At least `\"64m\"`. Set \
+            it below what the machine or the container allows.",
     example: "max_memory = \"4g\"",
 };
 
@@ -176,7 +176,7 @@ static RESOLVER: Optional<Of<Vec<SocketAddr>>> = Key {
         show: |servers| strings(servers.iter().map(ToString::to_string)),
     },
     default: Unset("those of the system"),
-    about: "DNS servers that host names of upstream servers are looked up at. The port is 53 unless it is given.",
+    about: "DNS servers that resolve the host names of upstream servers. The default port is 53.",
     example: "resolver = \"127.0.0.1:53\"",
 };
 
@@ -244,20 +244,20 @@ pub fn show(out: &mut Out, server: &ServerSettings) {
     out.table("[server.http2]", &http2::pairs(&server.http2));
 }
 
-/// What the program takes itself, and room for requests beside it.
+/// Smallest `max_memory`: the process's own memory and room for requests.
 const LEAST_MEMORY: u64 = 64 << 20;
 
 fn max_memory(value: Value<'_>) -> Option<u64> {
     let bytes = value.size()??;
     if bytes < LEAST_MEMORY {
-        let problem = Problem::new("`max_memory` is too little to serve with", "must be `64m` or more");
+        let problem = Problem::new("`max_memory` is too small", "must be `64m` or more");
         value.error(problem.help("write for example `max_memory = \"1g\"`"));
         return None;
     }
     Some(bytes)
 }
 
-/// One name server or a list of them.
+/// Reads `resolver`: one name server or a list.
 fn resolver(value: Value<'_>) -> Option<Vec<SocketAddr>> {
     let one = text(address::name_server);
     match value.as_list() {

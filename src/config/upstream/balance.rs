@@ -1,4 +1,4 @@
-//! `upstream.balance`: which server gets a request.
+//! `upstream.balance`: the load balancing policy.
 
 use http::HeaderName;
 
@@ -16,24 +16,24 @@ use crate::config::{
 /// `upstream.balance`
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Balance {
-    /// The server with the fewest requests in flight for its weight.
+    /// The server with the fewest requests in progress, relative to its weight.
     LeastConn,
-    /// One after the other, by weight.
+    /// Each server in turn, by weight.
     RoundRobin,
-    /// The less loaded of two taken at random by weight.
+    /// The less loaded of two servers taken at random by weight.
     Random,
-    /// The same server for the same key, for as long as it is there.
+    /// Consistent hashing: requests with the same key go to the same server as long as it is present.
     Hash(HashKey),
 }
 
-/// What `balance = "hash:KEY"` looks at. A request without it goes to the least loaded server.
+/// Key of `balance = "hash:KEY"`. A request without it goes to the least loaded server.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum HashKey {
     /// The client's address.
     Address,
     /// A cookie.
     Cookie(String),
-    /// A field.
+    /// A header.
     Header(HeaderName),
 }
 
@@ -52,7 +52,7 @@ const HASH: TextShape = TextShape {
 const BALANCES: [(&str, Balance); 3] =
     [("least_conn", Balance::LeastConn), ("round_robin", Balance::RoundRobin), ("random", Balance::Random)];
 
-/// How a way of balancing is written.
+/// The policy as written in a file.
 fn balance_word(balance: &Balance) -> String {
     match balance {
         Balance::Hash(HashKey::Address) => "hash:address".into(),
@@ -74,7 +74,7 @@ fn balance(value: Value<'_>) -> Option<Balance> {
 
 fn hash_key(text: &str) -> Result<HashKey, Problem> {
     let unknown = |label: &str| {
-        Problem::new(format!("{} is nothing that a request could be told by", show(text)), label)
+        Problem::new(format!("{} is not a key of requests", show(text)), label)
             .help("write `hash:address`, `hash:cookie:NAME` or `hash:header:NAME`")
     };
     match text.split_once(':') {
@@ -84,6 +84,6 @@ fn hash_key(text: &str) -> Result<HashKey, Problem> {
             Err(_) => Err(unknown("not the name of a cookie")),
         },
         Some(("header", name)) => headers::name(name).map(HashKey::Header),
-        _ => Err(unknown("not known")),
+        _ => Err(unknown("unknown")),
     }
 }

@@ -1,4 +1,4 @@
-//! `upstream.health`: how a server is asked whether it is well.
+//! `upstream.health`: active health checks.
 
 use std::time::Duration;
 
@@ -19,17 +19,17 @@ use crate::config::{
 /// `upstream.health`
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Health {
-    /// The path that is asked for.
+    /// Path of the health check request.
     pub path: String,
-    /// `Host` of the question; `None` is `localhost`.
+    /// `Host` of the request; `None` is `localhost`.
     pub host: Option<String>,
-    /// Further headers of the question, which replace those of the same name.
+    /// Further headers of the request, which replace those of the same name.
     pub headers: Vec<(HeaderName, HeaderValue)>,
-    /// The statuses of a worker that is well; empty means any 2xx.
+    /// Statuses of a healthy server; empty means any 2xx.
     pub expect: Vec<StatusCode>,
-    /// Pause between two questions to a worker that is well.
+    /// Pause between two checks of a healthy server.
     pub every: Duration,
-    /// Time for an answer.
+    /// Time for the response.
     pub timeout: Duration,
 }
 
@@ -37,7 +37,8 @@ pub struct Health {
 pub static KEYS: Keys = Keys {
     title: "`health` of `[upstream.NAME]`",
     place: "[upstream.galaxy]\nservers = [\"unix:/run/galaxy/gunicorn.sock\"]\nhealth = { … }",
-    about: "A request that each server is asked again and again. One that does not answer as expected gets no requests.",
+    about: "Active health checks: a request that is sent to each server at intervals. A server without the expected \
+            response gets no requests.",
     groups: &[&[&PATH, &HOST, &HEADERS, &EVERY, &TIMEOUT, &EXPECT]],
     later: &[],
 };
@@ -50,7 +51,7 @@ static PATH: Required<kind::Text<String>> = Key {
         show: String::clone,
     },
     default: Needed,
-    about: "Path that is asked for. It should cost the application little.",
+    about: "Path of the request. It should be cheap for the application.",
     example: "path = \"/api/version\"",
 };
 
@@ -78,7 +79,7 @@ static EVERY: Defaulted<Of<Duration>> = Key {
     name: "every",
     kind: TIME,
     default: Is(|| Duration::from_secs(5)),
-    about: "Pause between two requests to a server that is well. One that failed is asked ten times a second.",
+    about: "Pause between two checks of a healthy server. A failed server is checked ten times a second.",
     example: "path = \"/\", every = \"10s\"",
 };
 
@@ -86,7 +87,7 @@ static TIMEOUT: Defaulted<Of<Duration>> = Key {
     name: "timeout",
     kind: TIME,
     default: Is(|| Duration::from_secs(2)),
-    about: "Time for a response.",
+    about: "Time for the response.",
     example: "path = \"/\", timeout = \"5s\"",
 };
 
@@ -98,14 +99,14 @@ static EXPECT: Optional<Of<Vec<StatusCode>>> = Key {
         show: |statuses| list(statuses.iter().map(|status| status.as_u16().to_string())),
     },
     default: Unset("any 2xx"),
-    about: "Statuses of a server that is well.",
+    about: "Statuses of a healthy server.",
     example: "path = \"/\", expect = [200, 204]",
 };
 
 /// Reads `health`.
 pub fn read(value: Value<'_>) -> Option<Health> {
     if let Some(path) = value.as_str() {
-        return value.wanted("a table", &format!("health = {{ path = {path:?} }}"));
+        return value.expected("a table", &format!("health = {{ path = {path:?} }}"));
     }
     let mut table = value.table(&KEYS)?;
     let path = table.required(&PATH);
@@ -152,17 +153,17 @@ fn health_headers(value: Value<'_>) -> Option<headers::Headers> {
     Some(headers)
 }
 
-/// One status or a list of them.
+/// Reads `expect`: one status or a list.
 fn expect(value: Value<'_>) -> Option<Vec<StatusCode>> {
     let items = value.as_list().unwrap_or_else(|| vec![value]);
     if items.is_empty() {
-        let problem = Problem::new("`expect` names no status", "no worker would ever be well");
-        value.error(problem.help("write for example `expect = [200, 204]`, or take it out for any 2xx"));
+        let problem = Problem::new("`expect` lists no status", "no server would ever be healthy");
+        value.error(problem.help("write for example `expect = [200, 204]`, or remove it for any 2xx"));
     }
     Some(items.into_iter().filter_map(status).collect())
 }
 
-/// The path goes into a request line as it is.
+/// Reads `path`. It becomes part of a request line unchanged.
 fn health_path(text: &str) -> Result<String, Problem> {
     if !text.starts_with('/') {
         return Err(Problem::new(

@@ -1,4 +1,4 @@
-//! `[upstream.NAME]`: groups of servers.
+//! `[upstream.NAME]`: groups of upstream servers.
 
 mod balance;
 mod health;
@@ -32,51 +32,51 @@ pub use tls::UpstreamTls;
 /// `[upstream.NAME]`
 #[derive(Debug, Clone, PartialEq)]
 pub struct UpstreamSettings {
-    /// Its name in the file and in metrics.
+    /// Name in the file and in metrics.
     pub name: String,
-    /// Name servers that their host names are looked up at ([`Server::resolver`]).
+    /// Name servers for the servers' host names ([`Server::resolver`]).
     pub resolver: Vec<SocketAddr>,
-    /// Its workers; may be empty (requests then wait for a reload that brings some).
+    /// Upstream servers; may be empty (requests then wait for a reload that adds some).
     pub servers: Vec<UpstreamServer>,
-    /// They are spoken to under TLS (`protocol = "https"`).
+    /// TLS to the servers (`protocol = "https"`).
     pub tls: Option<UpstreamTls>,
-    /// Which of them gets a request.
+    /// Load balancing policy.
     pub balance: Balance,
-    /// Over how long a server that has returned gets to its whole share; zero is at once.
+    /// Time over which a server that has recovered gets to its whole share; zero is at once.
     pub slow_start: Duration,
-    /// What a request counts while only its answer's body is being sent, in percent.
+    /// Load of a request while only its response body is being sent, in percent of one request.
     pub streaming_share: u32,
-    /// The field of an answer in which a server tells its load.
+    /// Response header in which a server reports its load.
     pub load_header: Option<HeaderName>,
-    /// How long a request waits for a usable worker; zero does not wait.
+    /// Time that a request waits for an available server; zero does not wait.
     pub hold: Duration,
-    /// How many requests may wait at once.
+    /// Most requests that wait at once.
     pub queue: usize,
-    /// Who of those that wait goes first.
+    /// Order in which waiting requests are served.
     pub queue_order: QueueOrder,
-    /// When a request is sent again.
+    /// Retries of requests.
     pub retry: Retry,
-    /// How to ask a worker whether it is well; `None` asks only for a connection.
+    /// Active health check; `None` only checks that a connection can be made.
     pub health: Option<Health>,
-    /// Time for connecting to one worker.
+    /// Time for connecting to one server.
     pub connect_timeout: Duration,
-    /// Longest pause of a worker before and within its answer.
+    /// Longest pause of a server before and within its response.
     pub read_timeout: Duration,
-    /// Longest pause between two writes to a worker.
+    /// Longest pause between two writes to a server.
     pub send_timeout: Duration,
-    /// How long an idle connection to a worker is kept; zero keeps none.
+    /// Time that an idle connection to a server is kept; zero keeps none.
     pub keepalive: Duration,
-    /// Most bytes of the head of a worker's answer; a larger one is no answer.
+    /// Most bytes of a response head; a larger one is a failed response.
     pub max_response_head: usize,
 }
 
 /// `upstream.queue_order`
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub enum QueueOrder {
-    /// Who has waited longest goes first.
+    /// The request that has waited longest goes first.
     #[default]
     Oldest,
-    /// Who has come last goes first: when more comes than can be served, some are served fast rather than all late.
+    /// The request that came last goes first: under overload some requests are served fast, rather than all late.
     Newest,
 }
 
@@ -84,7 +84,7 @@ pub enum QueueOrder {
 pub static KEYS: Keys = Keys {
     title: "`[upstream.NAME]`",
     place: "[upstream.galaxy]\n…",
-    about: "Servers of one application, and how requests are spread over them.",
+    about: "Servers of one application, and how requests are distributed among them.",
     groups: &[&[
         &SERVERS,
         &BALANCE,
@@ -112,7 +112,7 @@ static SERVERS: Required<Shaped> = Key {
     name: "servers",
     kind: Shaped(server::shape),
     default: Needed,
-    about: "The servers. With an empty list requests wait for a reload that brings some.",
+    about: "The servers. With an empty list, requests wait until a reload adds some.",
     example: "servers = [\"unix:/run/galaxy/gunicorn.sock\"]",
 };
 
@@ -120,9 +120,9 @@ static BALANCE: Defaulted<Of<Balance>> = Key {
     name: "balance",
     kind: balance::KIND,
     default: Is(|| Balance::LeastConn),
-    about: "Which server gets a request: the one with the fewest requests in progress for its weight, the next by turns, the \
-            less loaded of two taken at random, or the same for the same key. With a hash, when a server goes only its own keys \
-            move.",
+    about: "Load balancing: the server with the fewest requests in progress relative to its weight, each server in \
+            turn, the less loaded of two random servers, or the same server for the same key. With a hash, only the \
+            keys of a server that is removed move to others.",
     example: "balance = \"hash:cookie:galaxysession\"",
 };
 
@@ -130,16 +130,17 @@ static SLOW_START: Defaulted<Of<Duration>> = Key {
     name: "slow_start",
     kind: DURATION,
     default: Is(Duration::default),
-    about: "Time over which a server that has returned gets to its whole share. `\"0s\"` is at once.",
+    about: "Time in which a server that has recovered reaches its full share of requests. `\"0s\"` is at once.",
     example: "slow_start = \"30s\"",
 };
 
 static STREAMING_SHARE: Defaulted<Of<u32>> = Key {
     name: "streaming_share",
     kind: SHARE,
-    // Such a body costs a worker little: counted whole, a few downloads would make an idle worker look busy.
+    // Sending a body costs a server little: counted whole, a few downloads would make an idle server look busy.
     default: Is(|| 20),
-    about: "What a request counts while only the body of its response is being sent. Event streams and tunnels count nothing.",
+    about: "Load of a request while only its response body is being sent, in percent of a request. Event streams and \
+            tunnels count as nothing.",
     example: "streaming_share = \"50%\"",
 };
 
@@ -151,8 +152,9 @@ static LOAD_HEADER: Optional<kind::Text<HeaderName>> = Key {
         show: |name| name.as_str().to_owned(),
     },
     default: Unset("none"),
-    about: "Response header in which a server tells its load: a number of requests, or ORCA's `endpoint-load-metrics` in text \
-            form. It is added to the count for 10 s. Clients do not see it. For several proxies before the same servers.",
+    about: "Response header in which a server reports its load: a number of requests, or ORCA's \
+            `endpoint-load-metrics` in text form. The load is added to the number of requests in progress for 10 s. \
+            The header is removed from responses to clients. Useful when several proxies share the servers.",
     example: "load_header = \"X-Load\"",
 };
 
@@ -164,7 +166,7 @@ static PROTOCOL: Defaulted<Of<bool>> = Key {
         show: |tls| word(&PROTOCOLS, tls),
     },
     default: Is(|| false),
-    about: "HTTP/1.1, in plain or under TLS.",
+    about: "HTTP/1.1, without or with TLS.",
     example: "protocol = \"https\"",
 };
 
@@ -172,7 +174,7 @@ static TLS: Optional<Of<UpstreamTls>> = Key {
     name: "tls",
     kind: Of { shape: || Shape::Table(&tls::KEYS), read: tls::read, show: |tls| tls::pairs(tls).braces() },
     default: Unset("the defaults of its keys"),
-    about: "How servers with `protocol = \"https\"` are verified.",
+    about: "Verification of servers with `protocol = \"https\"`.",
     example: "protocol = \"https\"\ntls = { ca = \"/etc/ssl/galaxy/workers.pem\" }",
 };
 
@@ -180,8 +182,8 @@ static HOLD: Defaulted<Of<Duration>> = Key {
     name: "hold",
     kind: DURATION,
     default: Is(|| Duration::from_secs(300)),
-    about: "Time that a request waits while no server can be used, as during a restart, before it gets 503. `\"0s\"` does not \
-            wait. Make it longer than a restart of the application takes.",
+    about: "Time that a request waits while no server is available, as during a restart, before it gets 503. \
+            `\"0s\"` does not wait. Make it longer than a restart of the application takes.",
     example: "hold = \"10m\"",
 };
 
@@ -189,7 +191,7 @@ static QUEUE: Defaulted<Integer> = Key {
     name: "queue",
     kind: Integer(0, u32::MAX),
     default: Is(|| 10_000),
-    about: "Requests that may wait at once. Further ones get 503.",
+    about: "Most requests that wait at once. Further ones get 503.",
     example: "queue = 1000",
 };
 
@@ -197,8 +199,8 @@ static QUEUE_ORDER: Defaulted<Words<QueueOrder>> = Key {
     name: "queue_order",
     kind: Words(&[("oldest", QueueOrder::Oldest), ("newest", QueueOrder::Newest)]),
     default: Is(QueueOrder::default),
-    about: "Which waiting request goes first. With `\"newest\"`, when more comes than can be served, some are served fast \
-            rather than all late.",
+    about: "Order of waiting requests. With `\"newest\"`, some requests are still served fast under overload, rather than \
+            all of them late.",
     example: "queue_order = \"newest\"",
 };
 
@@ -210,7 +212,7 @@ static RETRY: Optional<Of<Retry>> = Key {
         show: |retry| retry::pairs(retry).braces(),
     },
     default: Unset("the defaults of its keys"),
-    about: "When a request is sent to another server.",
+    about: "Retries of requests on another server.",
     example: "retry = { tries = 2, budget = \"10%\" }",
 };
 
@@ -218,9 +220,9 @@ static MAX_REQUESTS: Optional<Integer> = Key {
     name: "max_requests",
     kind: Integer(1, u32::MAX),
     default: Unset("no limit"),
-    about: "Requests in progress on each server (nginx's `max_conns`); the rest wait in one queue for the first that is free. \
-            Set it to the threads that a server has (gunicorn's gthread: workers times threads). An async server has no \
-            such number.",
+    about: "Most requests in progress on each server (nginx's `max_conns`). Further ones wait in one queue for the \
+            first free server. Set it to the number of threads of a server (gunicorn's gthread: workers times \
+            threads). Async servers need no limit.",
     example: "max_requests = 4",
 };
 
@@ -231,8 +233,8 @@ static HEALTH: Optional<Of<Health>> = Key {
         read: health::read,
         show: |health| health::pairs(health).braces(),
     },
-    default: Unset("a server that takes connections is well"),
-    about: "A request that each server is asked again and again, to know whether it is well.",
+    default: Unset("a server that accepts connections is healthy"),
+    about: "Active health checks of each server.",
     example: "health = { path = \"/api/version\" }",
 };
 
@@ -248,8 +250,9 @@ static READ_TIMEOUT: Defaulted<Of<Duration>> = Key {
     name: "read_timeout",
     kind: TIME,
     default: Is(|| Duration::from_secs(180)),
-    about: "Longest pause of a server before and within its response (nginx's `proxy_read_timeout`). Before it the client gets \
-            504, within it the client's connection is closed. Raise it on routes with long computations.",
+    about: "Longest pause of a server before or within its response (nginx's `proxy_read_timeout`). Before the \
+            response the client gets 504, within it the client's connection is closed. Raise it on routes with long \
+            computations.",
     example: "read_timeout = \"10m\"",
 };
 
@@ -265,8 +268,8 @@ static KEEPALIVE: Defaulted<Of<Duration>> = Key {
     name: "keepalive",
     kind: DURATION,
     default: Is(|| Duration::from_secs(1)),
-    about: "Time that an idle connection to a server is kept; `\"0s\"` keeps none. It must be less than the server's own \
-            (gunicorn's is 2 s).",
+    about: "Time that an idle connection to a server is kept open. `\"0s\"` keeps none. It must be shorter than the \
+            server's own timeout (gunicorn's is 2 s).",
     example: "keepalive = \"30s\"",
 };
 
@@ -278,19 +281,19 @@ static MAX_RESPONSE_HEAD: Defaulted<Of<usize>> = Key {
         show: |size| quote(&show_size(Some(*size as u64))),
     },
     default: Is(|| 64 << 10),
-    about: "Bytes of the head of a response, from `\"1k\"` to `\"256k\"`. A larger one is a 502.",
+    about: "Largest head of a response in bytes, from `\"1k\"` to `\"256k\"`. A larger one gives 502.",
     example: "max_response_head = \"128k\"",
 };
 
-/// Words of `protocol`: whether it is spoken under TLS.
+/// Words of `protocol`, with whether it uses TLS.
 const PROTOCOLS: [(&str, bool); 2] = [("http", false), ("https", true)];
 
 /// The upstreams of a file, and which of them routes use.
 #[derive(Default)]
 pub struct UpstreamTable {
-    /// Those without mistakes.
+    /// Upstreams without errors.
     pub read: BTreeMap<String, UpstreamSettings>,
-    /// All, so that a mistake inside of one does not make it unknown too.
+    /// Names of all upstreams, so that an error inside one does not also make its name unknown.
     names: BTreeMap<String, Named>,
 }
 
@@ -301,7 +304,7 @@ struct Named {
 }
 
 impl UpstreamTable {
-    /// Reads `[upstream]`, the table of all.
+    /// Reads `[upstream]`, the table of all upstreams.
     pub fn read(value: Value<'_>, resolver: &[SocketAddr]) -> Self {
         let mut upstreams = Self::default();
         let Some(entries) = all(value) else { return upstreams };
@@ -322,7 +325,7 @@ impl UpstreamTable {
             named.used.set(true);
             return Ok(text.into());
         }
-        let problem = Problem::new(format!("there is no upstream {}", shown(text)), "not known");
+        let problem = Problem::new(format!("there is no upstream {}", shown(text)), "unknown");
         if let Some(host) = text.strip_prefix("http://").map(|rest| rest.trim_end_matches('/')) {
             return Err(Problem { label: "the name of an upstream, not a URL".into(), ..problem }.help(
                 format!("write `proxy = \"NAME\"`, and in `[upstream.NAME]` `servers = [\"{host}\"]`"),
@@ -335,7 +338,7 @@ impl UpstreamTable {
         }
         Err(match closest(text, self.names.keys().map(String::as_str)) {
             Some(near) => {
-                // Most likely meant, so it is no further mistake that nobody uses it.
+                // The name that was most likely meant, which must not be reported as unused as well.
                 self.names[near].used.set(true);
                 problem.help(format!("did you mean `{near}`?"))
             }
@@ -343,11 +346,11 @@ impl UpstreamTable {
         })
     }
 
-    /// Notes the upstreams that no route uses.
+    /// Warns of upstreams that no route uses.
     pub fn warn_unused(&self, context: &Context<'_>) {
         for (name, Named { span, .. }) in self.names.iter().filter(|(_, named)| !named.used.get()) {
-            let problem = Problem::new(format!("no route uses the upstream {}", shown(name)), "never asked");
-            let help = format!("use it in a route: `\"/\" = {{ proxy = \"{name}\" }}`, or take it out");
+            let problem = Problem::new(format!("no route uses the upstream {}", shown(name)), "not used");
+            let help = format!("use it in a route: `\"/\" = {{ proxy = \"{name}\" }}`, or remove it");
             context.warn(span.clone(), problem.help(help));
         }
     }
@@ -363,10 +366,10 @@ fn quoted(name: &str) -> &str {
 
 fn all(value: Value<'_>) -> Option<Vec<(FileKey<'_>, Value<'_>)>> {
     if value.as_table().is_none() {
-        return value.wanted("a table", "[upstream.NAME]");
+        return value.expected("a table", "[upstream.NAME]");
     }
     let entries = value.entries()?;
-    // Known keys right here: the name was left out.
+    // Known keys at this level mean that the name was left out.
     match entries.iter().find(|(key, value)| KEYS.find(key.text).is_some() && value.as_table().is_none()) {
         Some((key, _)) => {
             key.error(
@@ -394,14 +397,14 @@ fn upstream(name: &str, value: Value<'_>) -> Option<UpstreamSettings> {
     let mut table = value.table(&KEYS)?;
     let context = table.context;
     let max_requests = table.optional(&MAX_REQUESTS).map(|most| most as usize);
-    let servers = table.demand(&SERVERS).and_then(|value| server::servers(value, max_requests));
+    let servers = table.take_required(&SERVERS).and_then(|value| server::servers(value, max_requests));
     let balance = table.read(&BALANCE);
     let https = table.read(&PROTOCOL);
     let tls_value = table.take(&TLS);
     let tls = tls_value.and_then(tls::read);
     if let Some(value) = tls_value.filter(|_| !https) {
-        let problem = Problem::new("`tls` of servers that are spoken to in plain HTTP", "means nothing");
-        value.error(problem.help("write `protocol = \"https\"` beside it, or take it out"));
+        let problem = Problem::new("`tls` needs `protocol = \"https\"`", "no effect on plain HTTP");
+        value.error(problem.help("write `protocol = \"https\"` beside it, or remove it"));
     }
     let upstream = UpstreamSettings {
         name: name.into(),
@@ -454,13 +457,13 @@ fn load_header(text: &str) -> Result<HeaderName, Problem> {
     headers::name(text).map_err(|problem| problem.help("write for example `load_header = \"X-Load\"`"))
 }
 
-/// A head is read into one buffer, and one of less than this no server keeps to.
+/// Reads `max_response_head`. A head is read into one buffer, and no server keeps to less than the lower bound.
 fn head_size(value: Value<'_>) -> Option<usize> {
     const SIZES: RangeInclusive<u64> = 1024..=256 * 1024;
     let size = value.size()?;
     let fits = size.filter(|size| SIZES.contains(size)).and_then(|size| usize::try_from(size).ok());
     if fits.is_none() {
-        let problem = Problem::new("no head of an answer has this size", "from \"1k\" to \"256k\"");
+        let problem = Problem::new("`max_response_head` is out of range", "from \"1k\" to \"256k\"");
         value.error(problem.help("write for example `max_response_head = \"64k\"`"));
     }
     fits

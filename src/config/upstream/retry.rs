@@ -1,4 +1,4 @@
-//! `upstream.retry`: when a request is sent again.
+//! `upstream.retry`: retries of requests.
 
 use http::StatusCode;
 
@@ -16,11 +16,11 @@ use crate::config::{
 /// `upstream.retry`
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Retry {
-    /// Tries in all once something of a request was sent; at least 1.
+    /// Attempts in all once any bytes of a request were sent; at least 1.
     pub tries: u32,
-    /// Most retries for each hundred requests.
+    /// Retries per hundred requests, at most.
     pub budget: u32,
-    /// Statuses for which another server is asked.
+    /// Statuses that are retried on another server.
     pub on: Vec<StatusCode>,
 }
 
@@ -28,8 +28,8 @@ pub struct Retry {
 pub static KEYS: Keys = Keys {
     title: "`retry` of `[upstream.NAME]`",
     place: "[upstream.galaxy]\nservers = [\"unix:/run/galaxy/gunicorn.sock\"]\nretry = { … }",
-    about: "When a request is sent to another server: always when a server cannot be reached, and for idempotent requests when \
-            one dies before a byte of its response.",
+    about: "Retries of requests on another server: of all methods when a server cannot be connected to, and of \
+            idempotent methods when a server fails before the first byte of its response.",
     groups: &[&[&TRIES_KEY, &BUDGET, &ON]],
     later: &[],
 };
@@ -38,7 +38,7 @@ static TRIES_KEY: Defaulted<Integer> = Key {
     name: "tries",
     kind: TRIES,
     default: Is(|| 4),
-    about: "Tries in all once something of a request was sent.",
+    about: "Attempts in all for a request of which any bytes were sent.",
     example: "tries = 2",
 };
 
@@ -46,8 +46,8 @@ static BUDGET: Defaulted<Of<u32>> = Key {
     name: "budget",
     kind: SHARE,
     default: Is(|| 20),
-    about: "Retries for each hundred requests, at most; a hundred in five to ten seconds are always allowed. It keeps retries \
-            from adding to an overload.",
+    about: "Most retries in percent of requests. A hundred in five to ten seconds are always allowed. It keeps \
+            retries from adding to an overload.",
     example: "budget = \"10%\"",
 };
 
@@ -55,15 +55,15 @@ static ON: Defaulted<Of<Vec<StatusCode>>> = Key {
     name: "on",
     kind: STATUSES,
     default: Is(Vec::new),
-    about: "Statuses from 400 to 599 in place of which another server is asked, if one has room. Only for GET, HEAD and \
-            OPTIONS, unless a route says `retry = { unsafe = true }`.",
+    about: "Statuses from 400 to 599 that are retried on another server, if one is free. Only for GET, HEAD and \
+            OPTIONS, unless a route has `retry = { unsafe = true }`.",
     example: "on = [502, 503, 504]",
 };
 
-/// Tries of a request in all.
+/// Attempts for a request in all.
 pub const TRIES: Integer = Integer(1, 100);
 
-/// Statuses for which another server is asked.
+/// Statuses that are retried on another server.
 pub const STATUSES: Of<Vec<StatusCode>> = Of {
     shape: || Shape::Integer(400, 599).list(),
     read: statuses,
@@ -96,7 +96,10 @@ fn statuses(value: Value<'_>) -> Option<Vec<StatusCode>> {
         let status = status(item)?;
         let is_error = status.is_client_error() || status.is_server_error();
         if !is_error {
-            let problem = Problem::new(format!("{} is no error", status.as_u16()), "must be from 400 to 599");
+            let problem = Problem::new(
+                format!("{} is not an error status", status.as_u16()),
+                "must be from 400 to 599",
+            );
             item.error(problem.help("write for example `on = [502, 503, 504]`"));
         }
         is_error.then_some(status)

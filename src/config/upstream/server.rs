@@ -1,4 +1,4 @@
-//! `upstream.servers`: where the servers listen.
+//! `upstream.servers`: upstream servers.
 
 use std::{fmt, net::SocketAddr, path::PathBuf};
 
@@ -13,20 +13,20 @@ use crate::config::{
     read::{Value, text},
 };
 
-/// One entry of `upstream.servers`.
+/// An entry of `upstream.servers`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct UpstreamServer {
-    /// Where it listens.
+    /// Address.
     pub address: ServerAddress,
-    /// Its share of the load; at least 1.
+    /// Share of the load; at least 1.
     pub weight: u32,
-    /// Used only while no other can be connected to.
+    /// Whether the server is used only while no other can be connected to.
     pub backup: bool,
-    /// Most requests in flight on it; the rest wait.
+    /// Most requests in progress on the server; the rest wait.
     pub max_requests: Option<usize>,
 }
 
-/// Where a worker listens. Its [`Display`](fmt::Display) form is its name in metrics and commands.
+/// Address of an upstream server. Its [`Display`](fmt::Display) form is its name in metrics and commands.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum ServerAddress {
     /// An address and port.
@@ -60,7 +60,8 @@ static ADDRESS: Required<kind::Text<ServerAddress>> = Key {
     name: "address",
     kind: kind::Text { form: SERVER, parse: address::server, show: ToString::to_string },
     default: Needed,
-    about: "Where it listens. A host name is looked up again when its records are due; each of its addresses is a server.",
+    about: "Address of the server. A host name is resolved again when its DNS records expire. Each of its addresses \
+            is a server.",
     example: "address = \"unix:/run/galaxy/gunicorn.sock\"",
 };
 
@@ -68,7 +69,7 @@ static WEIGHT: Defaulted<Integer> = Key {
     name: "weight",
     kind: Integer(1, 1000),
     default: Is(|| 1),
-    about: "Its share of the requests, beside those of the others.",
+    about: "Share of the requests, in proportion to the weights of the other servers.",
     example: "address = \"worker1:8080\", weight = 2",
 };
 
@@ -76,16 +77,17 @@ static BACKUP: Defaulted<Of<bool>> = Key {
     name: "backup",
     kind: BOOLEAN,
     default: Is(|| false),
-    about: "The server is used only while no other can be connected to. At least one must not be a backup.",
+    about: "The server gets requests only while no other server can be connected to. At least one server must not be \
+            a backup.",
     example: "address = \"worker1:8080\" }, { address = \"worker2:8080\", backup = true",
 };
 
-/// Limit of one server, before that of the upstream.
+/// Limit of one server, which overrides that of the upstream.
 static MAX_REQUESTS: Optional<Integer> = Key {
     name: "max_requests",
     kind: Integer(1, u32::MAX),
     default: Unset("`max_requests` of the upstream"),
-    about: "Requests in progress on this server, at most.",
+    about: "Most requests in progress on this server.",
     example: "address = \"worker1:8080\", max_requests = 4",
 };
 
@@ -99,11 +101,12 @@ pub fn shape() -> Shape {
     Shape::Either(vec![Shape::Text(SERVER), Shape::Table(&KEYS)]).list()
 }
 
-/// Reads `servers`; `max_requests` is what holds for those that say nothing of it.
+/// Reads `servers`; `max_requests` is the default of servers without one.
 pub fn servers(value: Value<'_>, max_requests: Option<usize>) -> Option<Vec<UpstreamServer>> {
     let items = value.list()?;
     if items.is_empty() {
-        let problem = Problem::new("an upstream without servers", "every request waits here");
+        let problem =
+            Problem::new("an upstream without servers", "requests wait until a reload adds servers");
         value.context.warn(value.span(), problem.help(format!("write for example `{}`", value.example())));
     }
     let mut servers: Vec<(UpstreamServer, Span)> = Vec::new();
@@ -115,7 +118,7 @@ pub fn servers(value: Value<'_>, max_requests: Option<usize>) -> Option<Vec<Upst
         };
         match servers.iter().find(|(other, _)| other.address == server.address) {
             Some((_, first)) => item.error(
-                Problem::new(format!("the server `{}` stands here twice", server.address), "again here")
+                Problem::new(format!("the server `{}` is listed twice", server.address), "again here")
                     .also(first.clone(), "first here")
                     .help(format!(
                         "for a larger share write `{{ address = \"{}\", weight = 2 }}`",
@@ -127,8 +130,8 @@ pub fn servers(value: Value<'_>, max_requests: Option<usize>) -> Option<Vec<Upst
     }
     if whole && !servers.is_empty() && servers.iter().all(|(server, _)| server.backup) {
         value.error(
-            Problem::new("every server is a backup", "there is nothing they could stand in for")
-                .help("take `backup = true` from at least one of them"),
+            Problem::new("every server is a backup", "no server that they could replace")
+                .help("remove `backup = true` from at least one of them"),
         );
     }
     Some(servers.into_iter().map(|(server, _)| server).collect())
@@ -148,7 +151,7 @@ fn server(value: Value<'_>, max_requests: Option<usize>) -> Option<UpstreamServe
     Some(UpstreamServer { address: address?, weight, backup, max_requests: own.or(max_requests) })
 }
 
-/// Writes an entry: an address, or a table where there is more to say.
+/// Writes an entry: an address, or a table when it has other settings.
 pub fn show(server: &UpstreamServer) -> String {
     let only_address = server.weight == 1 && !server.backup && server.max_requests.is_none();
     if only_address {

@@ -1,4 +1,4 @@
-//! `upstream.tls`: how servers under TLS are known.
+//! `upstream.tls`: verification of servers over TLS.
 
 use std::path::{Path, PathBuf};
 
@@ -16,11 +16,11 @@ use crate::config::{
 /// `upstream.tls`
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct UpstreamTls {
-    /// The name that servers are asked for and must have, in place of their own.
+    /// Name for SNI and certificate verification, in place of the server's own.
     pub server_name: Option<String>,
-    /// The authorities that vouch for them, in PEM; those of the system without it.
+    /// CA certificates that verify the servers, in PEM; `None` takes those of the system.
     pub ca: Option<PathBuf>,
-    /// Whether somebody must vouch for them.
+    /// Whether certificates are verified.
     pub verify: bool,
 }
 
@@ -28,7 +28,7 @@ pub struct UpstreamTls {
 pub static KEYS: Keys = Keys {
     title: "`tls` of `[upstream.NAME]`",
     place: "[upstream.galaxy]\nservers = [\"worker1.example.org:443\"]\nprotocol = \"https\"\ntls = { … }",
-    about: "How servers with `protocol = \"https\"` are verified.",
+    about: "Verification of servers with `protocol = \"https\"`.",
     groups: &[&[&SERVER_NAME, &CA, &VERIFY]],
     later: &[],
 };
@@ -41,7 +41,7 @@ static SERVER_NAME: Optional<Of<String>> = Key {
         show: |name| quote(name),
     },
     default: Unset("that of its address"),
-    about: "Name that servers are asked for (SNI) and that their certificates must have.",
+    about: "Name for SNI, which the certificates of the servers must have.",
     example: "server_name = \"galaxy.example.org\"",
 };
 
@@ -49,7 +49,7 @@ static CA: Optional<kind::Path> = Key {
     name: "ca",
     kind: kind::Path { home: "/etc/ssl/galaxy", check: need_authorities },
     default: Unset("those of the system"),
-    about: "Authorities (PEM) that vouch for the servers, or a self-signed certificate of a server itself.",
+    about: "CA certificates (PEM) that verify the servers, or the self-signed certificate of a server.",
     example: "ca = \"/etc/ssl/galaxy/workers.pem\"",
 };
 
@@ -57,7 +57,8 @@ static VERIFY: Defaulted<Of<bool>> = Key {
     name: "verify",
     kind: BOOLEAN,
     default: Is(|| true),
-    about: "Whether certificates of servers are verified. Without it anybody on the way can read and change requests.",
+    about: "Whether the certificates of the servers are verified. Without verification anybody on the network path \
+            can read and change requests.",
     example: "verify = false",
 };
 
@@ -98,7 +99,7 @@ fn server_name(value: Value<'_>) -> Option<String> {
     let name = value.string()?;
     if rustls::pki_types::ServerName::try_from(name).is_err() {
         value.error(Problem::new(
-            format!("{name:?} is not the name of a server"),
+            format!("{name:?} is not a name for SNI"),
             "a name or an address, without a port",
         ));
         return None;
