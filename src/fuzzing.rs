@@ -12,7 +12,7 @@ use http::{HeaderMap, HeaderName, HeaderValue, Method, Uri, Version, header};
 use ipnet::IpNet;
 
 use crate::{
-    client::{Arrival, Client},
+    client::{Client, ConnectionInfo},
     config::{Files, Part, Template, Trust},
     downstream::{downgrade, fields, read_proxy_header, rewritten},
     files::{self, archive, range::Range},
@@ -149,7 +149,7 @@ pub fn forwarded(bytes: &[u8]) {
         let Ok(value) = HeaderValue::from_bytes(value.unwrap_or(line)) else { continue };
         request.append(name, value);
     }
-    let client = Client::from_parts(peer, &trust, Arrival::default(), &RawHeaders::from(&request));
+    let client = Client::from_parts(peer, &trust, ConnectionInfo::default(), &RawHeaders::from(&request));
     // Without `X-Forwarded-For`, `Forwarded` is evaluated in the same way.
     if request.contains_key("x-forwarded-for") || !request.contains_key(header::FORWARDED) {
         assert_eq!(client.address, believed(peer, &trust, &request));

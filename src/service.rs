@@ -6,7 +6,7 @@ use crate::{
     admin,
     downstream::{Serve, Transport},
     exchange::{self, Outcome},
-    listen::{Noted, Purpose},
+    listen::{OnRefused, Purpose},
     message::Request,
     state::State,
     upgrade::Engine,
@@ -23,7 +23,7 @@ pub(crate) fn service(state: &Arc<State>) -> Serve {
 }
 
 /// Records requests that were refused before they were parsed.
-pub(crate) fn record_refused(state: &Arc<State>) -> Noted {
+pub(crate) fn record_refused(state: &Arc<State>) -> OnRefused {
     let state = Arc::clone(state);
     Arc::new(move |refused| exchange::record_refused(&state, refused))
 }

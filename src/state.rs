@@ -13,7 +13,7 @@ use crate::{
     config::{self, Config, ConfigPath, LoadError},
     files::archive,
     limits::{Limiters, Memory},
-    listen::{Connect, ListenError, Listener, Listeners, Noted, WorkerThreads},
+    listen::{Connect, ListenError, Listener, Listeners, OnRefused, WorkerThreads},
     machine,
     message::RequestHead,
     notify::notify,
@@ -97,7 +97,7 @@ impl State {
         self: &Arc<Self>,
         config: &Config,
         connect: Connect,
-        noted: Noted,
+        noted: OnRefused,
         workers: Arc<WorkerThreads>,
     ) -> Result<(), ReloadError> {
         let listeners = Listeners::new(&config.server, connect, noted, workers, Arc::clone(&self.metrics));

@@ -15,7 +15,7 @@ use crate::{
     message::{RawHeaders, RequestHead},
     observe::Metrics,
     response::{Explanation, Response},
-    route::name_of,
+    route::host_without_port,
     state::State,
     upstream::{Drained, ServerHealth, Standing, Upstream, WaitingFor},
 };
@@ -62,7 +62,7 @@ pub(crate) async fn respond(state: &Arc<State>, listener: &Listener, request: &R
 /// operator's browser. Browsers do not connect to unix sockets.
 fn refuse_host(listener: &Listener, request: &RequestHead) -> Option<Response> {
     let named = request.target.authority().or_else(|| request.headers.text(header::HOST));
-    let name = name_of(named?);
+    let name = host_without_port(named?);
     let bare = name.strip_prefix('[').and_then(|rest| rest.strip_suffix(']')).unwrap_or(name);
     let is_ours = matches!(listener.address, Address::Unix(_))
         || bare.parse::<IpAddr>().is_ok()

@@ -89,20 +89,20 @@ pub struct Bulkhead {
 /// There is no permit: the file system does not return from earlier calls.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("the file system does not respond")]
-pub struct Busy;
+pub struct BulkheadFull;
 
 /// Guard for blocking one thread; returned on drop.
 #[derive(Debug)]
-pub struct Permit(Arc<Bulkhead>);
+pub struct BulkheadPermit(Arc<Bulkhead>);
 
-impl Permit {
+impl BulkheadPermit {
     /// Bulkhead of the permit.
     pub fn bulkhead(&self) -> &Arc<Bulkhead> {
         &self.0
     }
 }
 
-impl Drop for Permit {
+impl Drop for BulkheadPermit {
     fn drop(&mut self) {
         {
             let mut all_used = lock(&self.0.all_used);
@@ -152,7 +152,7 @@ impl Bulkhead {
     }
 
     /// Takes a permit if one is free.
-    pub fn try_enter(self: &Arc<Self>) -> Option<Permit> {
+    pub fn try_enter(self: &Arc<Self>) -> Option<BulkheadPermit> {
         {
             let mut all_used = lock(&self.all_used);
             let used = self.used.load(Ordering::Relaxed);
@@ -165,15 +165,15 @@ impl Bulkhead {
             self.used.store(used + 1, Ordering::Relaxed);
         }
         *lock(&self.changed) = Instant::now();
-        Some(Permit(Arc::clone(self)))
+        Some(BulkheadPermit(Arc::clone(self)))
     }
 
     /// Waits for a permit for a short time, or not at all if the file system seems to hang.
     ///
     /// # Errors
     ///
-    /// See [`Busy`].
-    pub async fn enter(self: &Arc<Self>) -> Result<Permit, Busy> {
+    /// See [`BulkheadFull`].
+    pub async fn enter(self: &Arc<Self>) -> Result<BulkheadPermit, BulkheadFull> {
         if let Some(permit) = self.try_enter() {
             return Ok(permit);
         }
@@ -187,8 +187,8 @@ impl Bulkhead {
     ///
     /// # Errors
     ///
-    /// See [`Busy`].
-    pub fn enter_blocking(self: &Arc<Self>) -> Result<Permit, Busy> {
+    /// See [`BulkheadFull`].
+    pub fn enter_blocking(self: &Arc<Self>) -> Result<BulkheadPermit, BulkheadFull> {
         const TURN: Duration = Duration::from_millis(5);
         let start = Instant::now();
         loop {
@@ -203,7 +203,7 @@ impl Bulkhead {
     }
 
     /// Waits for a permit without a limit.
-    pub async fn wait(self: &Arc<Self>) -> Permit {
+    pub async fn wait(self: &Arc<Self>) -> BulkheadPermit {
         let _waiting = WaitingPermit::new(&self.waiting);
         loop {
             let freed = self.freed.notified();
@@ -225,7 +225,7 @@ impl Bulkhead {
         lock(&self.changed).elapsed() > PATIENCE
     }
 
-    fn refuse(&self) -> Busy {
+    fn refuse(&self) -> BulkheadFull {
         REFUSED.fetch_add(1, Ordering::Relaxed);
         let mut last_logged = lock(&self.last_logged);
         if last_logged.is_none_or(|last_logged| last_logged.elapsed() > LOG_EVERY) {
@@ -237,7 +237,7 @@ impl Bulkhead {
                 "the file system does not respond; requests for its files get 503 until it does"
             );
         }
-        Busy
+        BulkheadFull
     }
 }
 
@@ -254,7 +254,7 @@ mod tests {
         all.of(Path::new(root), &Path::new(mount).into())
     }
 
-    fn fill(bulkhead: &Arc<Bulkhead>) -> Vec<Permit> {
+    fn fill(bulkhead: &Arc<Bulkhead>) -> Vec<BulkheadPermit> {
         std::iter::from_fn(|| bulkhead.try_enter()).collect()
     }
 
@@ -290,11 +290,11 @@ mod tests {
         let bulkhead = place(&all, "/", "/");
         let held = fill(&bulkhead);
         let start = Instant::now();
-        assert_eq!(bulkhead.enter().await.unwrap_err(), Busy);
+        assert_eq!(bulkhead.enter().await.unwrap_err(), BulkheadFull);
         assert_eq!(start.elapsed(), PATIENCE);
         tokio::time::sleep(Duration::from_millis(1)).await;
         let start = Instant::now();
-        assert_eq!(bulkhead.enter().await.unwrap_err(), Busy);
+        assert_eq!(bulkhead.enter().await.unwrap_err(), BulkheadFull);
         assert_eq!(start.elapsed(), Duration::ZERO, "nothing returns");
         assert!(bulkhead.is_under_pressure());
         drop(held);

@@ -54,7 +54,7 @@ pub struct Client {
 
 /// Properties of a connection that do not depend on forwarded headers.
 #[derive(Debug, Default, Clone, Copy)]
-pub(crate) struct Arrival {
+pub(crate) struct ConnectionInfo {
     /// Whether the connection uses TLS.
     pub(crate) https: bool,
     /// The port that the client connected to, from a PROXY header.
@@ -64,7 +64,7 @@ pub(crate) struct Arrival {
 impl Client {
     /// Identifies the client by the peer and the head of its request.
     pub(crate) fn identify(peer: &Peer, request: &RawHeaders) -> Self {
-        let connection = Arrival { https: peer.tls.is_some(), port: peer.announced_port };
+        let connection = ConnectionInfo { https: peer.tls.is_some(), port: peer.announced_port };
         Self::from_parts(peer.address, &peer.listener.settings().trust, connection, request)
     }
 
@@ -72,13 +72,13 @@ impl Client {
     #[cfg(test)]
     pub(crate) fn at(address: IpAddr) -> Self {
         let peer = PeerAddress::Tcp((address, 0).into());
-        Self::from_parts(peer, &Trust::default(), Arrival::default(), &RawHeaders::default())
+        Self::from_parts(peer, &Trust::default(), ConnectionInfo::default(), &RawHeaders::default())
     }
 
     pub(crate) fn from_parts(
         peer: PeerAddress,
         trust: &Trust,
-        connection: Arrival,
+        connection: ConnectionInfo,
         request: &RawHeaders,
     ) -> Self {
         let trusted = peer.is_trusted(trust);
@@ -285,7 +285,7 @@ mod tests {
     /// Headers of a trusted peer's request, as forwarded to the upstream.
     fn forward(request: &mut HeaderMap) {
         let lines = RawHeaders::from(&*request);
-        Client::from_parts(tcp("10.0.0.1"), &networks(&["10.0.0.0/8"]), Arrival::default(), &lines)
+        Client::from_parts(tcp("10.0.0.1"), &networks(&["10.0.0.0/8"]), ConnectionInfo::default(), &lines)
             .forward(request);
     }
 
@@ -293,7 +293,7 @@ mod tests {
     fn forwarded(peer: PeerAddress, trust: &Trust, chain: &[&str]) -> String {
         let fields: Vec<_> = chain.iter().map(|value| ("x-forwarded-for", *value)).collect();
         let mut request = request(&fields);
-        Client::from_parts(peer, trust, Arrival::default(), &RawHeaders::from(&request))
+        Client::from_parts(peer, trust, ConnectionInfo::default(), &RawHeaders::from(&request))
             .forward(&mut request);
         request[X_FORWARDED_FOR].to_str().unwrap().to_owned()
     }
@@ -362,7 +362,7 @@ mod tests {
             ("Accept", "*/*"),
         ];
         let mut request = request(&fields);
-        let connection = Arrival { https: false, port: Some(8080) };
+        let connection = ConnectionInfo { https: false, port: Some(8080) };
         Client::from_parts(tcp("192.0.2.1"), &Trust::default(), connection, &RawHeaders::from(&request))
             .forward(&mut request);
         let mut left: Vec<_> =

@@ -263,7 +263,7 @@ async fn refuse(mut transport: Box<Transport>, refusal: Refusal) {
     tracing::debug!(peer = %transport.peer, status = refusal.status.as_u16(), "{}", refusal.sentence);
     transport.peer.listener.metrics.refused(refusal.status);
     let line = first_line(&transport.received).to_vec();
-    let (answer, body) = response::bare(refusal.status, refusal.sentence);
+    let (answer, body) = response::error_bytes(refusal.status, refusal.sentence);
     let farewell = async {
         transport.write_all(&answer).await?;
         transport.flush().await

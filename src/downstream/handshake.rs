@@ -7,7 +7,7 @@ use tokio::time::timeout;
 use crate::{
     downstream::proxy_header,
     listen::{AddressCounts, ConnectionGuard, ConnectionSettings, Listener, Peer, PeerAddress},
-    net::{Raw, Socket},
+    net::{RawSocket, Socket},
     response, tls,
 };
 
@@ -34,7 +34,7 @@ pub(crate) fn is_due(listener: &Listener) -> bool {
 ///
 /// What the client has done wrong.
 pub(crate) async fn greet(
-    mut raw: Raw,
+    mut raw: RawSocket,
     mut address: PeerAddress,
     place: &mut ConnectionGuard,
     limits: &ConnectionSettings,
@@ -81,9 +81,9 @@ pub(crate) async fn greet(
 }
 
 /// Tells a client that speaks without TLS what to do, as far as it takes that at once.
-fn refuse_plain(raw: &Raw) -> io::Error {
+fn refuse_plain(raw: &RawSocket) -> io::Error {
     let sentence = "This port speaks HTTPS. Write https:// in place of http://.";
-    let (response, _) = response::bare(http::StatusCode::BAD_REQUEST, sentence);
+    let (response, _) = response::error_bytes(http::StatusCode::BAD_REQUEST, sentence);
     // What it has sent is read, or the end would be a reset and cost it the response.
     let _ = rustix::net::recv(raw, &mut [0; 4096][..], rustix::net::RecvFlags::DONTWAIT);
     let _ = rustix::net::send(

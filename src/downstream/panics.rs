@@ -18,7 +18,7 @@ use crate::{
         AcceptedSocket, ConnectionGuard, ConnectionSettings, Listener, Peer, PeerAddress, Purpose,
         ReservedFds,
     },
-    net::{Raw, Socket},
+    net::{RawSocket, Socket},
     observe::Metrics,
 };
 
@@ -91,7 +91,7 @@ impl TestSite {
 
     async fn connect_h2(&self) -> SendRequest<Bytes> {
         let (client, server) = Self::pair();
-        let socket = Socket::Plain(Raw::Unix(tokio::net::UnixStream::from_std(server).unwrap()));
+        let socket = Socket::Plain(RawSocket::Unix(tokio::net::UnixStream::from_std(server).unwrap()));
         let (address, listener) = (PeerAddress::Unix { uid: 0 }, Arc::clone(&self.listener));
         let greeted = Handshaken {
             socket,

@@ -5,7 +5,7 @@ use http::StatusCode;
 use crate::{
     exchange::{
         Error, Exchange,
-        failure::{self, NoConnection},
+        failure::{self, ConnectFailure},
         record::Sent,
         request_body::RequestBody,
         response_head::{self, Verdict},
@@ -79,14 +79,14 @@ impl Exchange<'_> {
         );
         match verdict.await {
             Verdict::PassOn => self.relay(server, request_body, &head, framing, fields).await,
-            Verdict::Instead(response) => {
+            Verdict::Replace(response) => {
                 self.skip_body(server, &request_body, &head, framing);
                 Ok(self.respond(response).await)
             }
-            Verdict::List => {
+            Verdict::Archive => {
                 Box::pin(self.send_archive(server, &request_body, &head, framing, &fields)).await
             }
-            Verdict::Elsewhere => {
+            Verdict::RetryElsewhere => {
                 self.skip_body(server, &request_body, &head, framing);
                 Err(Error::Retry)
             }
@@ -137,7 +137,7 @@ impl Exchange<'_> {
             Ok(mut connection) => {
                 tracing::debug!(request_id = %self.context.id, server = lease.server().label, reused, "connected");
                 if shares {
-                    connection.may_be_kept_for(keepalive);
+                    connection.allow_reuse(keepalive);
                 }
                 self.context.tries += 1;
                 self.context.failed_connects = 0;
@@ -150,8 +150,10 @@ impl Exchange<'_> {
             Err(error) => {
                 let server = &lease.server().label;
                 tracing::debug!(request_id = %self.context.id, server, %error, "cannot connect");
-                let reason =
-                    NoConnection { reason: upstream::why(&error), ours: upstream::is_our_own_want(&error) };
+                let reason = ConnectFailure {
+                    reason: upstream::error_label(&error),
+                    ours: upstream::is_local_shortage(&error),
+                };
                 let (metrics, request) = (&self.state.metrics, &self.request.head);
                 let replayable = self.transport.is_replayable();
                 match failure::connection_failed(metrics, request, replayable, reason, self.context) {

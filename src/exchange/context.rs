@@ -11,9 +11,9 @@ use tokio::time::Instant;
 use crate::{
     client::Client,
     clock,
-    limits::InProgress,
+    limits::InProgressGuard,
     message::{RawHeaders, RequestHead, RequestId},
-    observe::How,
+    observe::BodySource,
     site::{Route, Site},
     tls::TlsSession,
     upstream::{Lease, Selection, Server, Upstream, retry},
@@ -32,15 +32,15 @@ pub struct RequestContext {
     /// TLS session of the connection, if any.
     pub(crate) tls: Option<Arc<TlsSession>>,
     /// The request head, where pingora serves the request: it has heads of its own.
-    pub(crate) asked: Option<Arc<RequestHead>>,
+    pub(crate) pingora_request: Option<Arc<RequestHead>>,
     /// The site it is for, where that has no route for it.
     pub(crate) site: Option<Arc<Site>>,
     /// The route it takes.
     pub(crate) route: Option<Arc<Route>>,
     /// Guards that count it as in progress in its limits.
-    pub(crate) in_progress: Vec<InProgress>,
+    pub(crate) in_progress: Vec<InProgressGuard>,
     /// State of the selection of a server.
-    pub(crate) turn: Selection,
+    pub(crate) selection: Selection,
     /// Lease of a place on a server, while there is one.
     pub(crate) lease: Option<Lease>,
     /// From choosing the server to the head of its response.
@@ -52,9 +52,9 @@ pub struct RequestContext {
     /// Connections that failed in a row.
     pub(crate) failed_connects: u32,
     /// Whether the head of a response has come from the server.
-    pub(crate) answered: bool,
+    pub(crate) has_response: bool,
     /// Source of the response body, for the metrics.
-    pub(crate) how: How,
+    pub(crate) how: BodySource,
     /// Whether the connection to the server had served a request before.
     pub(crate) reused: bool,
     /// Target of an internal redirect, which is asked for in place of the client's.
@@ -76,18 +76,18 @@ impl RequestContext {
             id: RequestId::random(),
             client: None,
             tls: None,
-            asked: None,
+            pingora_request: None,
             site: None,
             route: None,
             in_progress: Vec::new(),
-            turn: Selection::default(),
+            selection: Selection::default(),
             lease: None,
             upstream_took: None,
             tries: 0,
             was_stale: false,
             failed_connects: 0,
-            answered: false,
-            how: How::Memory,
+            has_response: false,
+            how: BodySource::Memory,
             reused: false,
             redirect: None,
             carried: Vec::new(),

@@ -17,12 +17,12 @@ use moka::sync::Cache;
 use tokio::task::spawn_blocking;
 
 use crate::{
-    bulkhead::Busy,
+    bulkhead::BulkheadFull,
     compress,
     config::{Action, Compress},
     exchange::serve_files::busy,
     message::{Coding, RequestHead},
-    observe::How,
+    observe::BodySource,
     response::{Body, FileIdentity, Piece, Pieces, Response},
     site::Route,
 };
@@ -72,7 +72,7 @@ pub(crate) async fn coded(
     settings: &Compress,
     request: &RequestHead,
 ) -> Response {
-    let is_file = matches!(response.body, Body::Pieces { how: How::Sendfile, .. });
+    let is_file = matches!(response.body, Body::Pieces { how: BodySource::Sendfile, .. });
     let length = response.body.length();
     if !(is_file || matches!(response.body, Body::Bytes(_))) || length > MOST {
         return response;
@@ -100,7 +100,7 @@ pub(crate) async fn coded(
     };
     let content = match content {
         Ok(content) => content,
-        Err(error) if error.get_ref().is_some_and(|error| error.is::<Busy>()) => {
+        Err(error) if error.get_ref().is_some_and(|error| error.is::<BulkheadFull>()) => {
             return busy(&request.headers);
         }
         Err(error) => {

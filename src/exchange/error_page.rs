@@ -11,7 +11,7 @@ use tokio::time::timeout;
 
 use crate::{
     exchange::serve_files,
-    files::{Missing, Opened, Wanted},
+    files::{FileRequest, Missing, Opened},
     site::ErrorPages,
 };
 
@@ -24,7 +24,7 @@ const AFTER_TROUBLE: Duration = Duration::from_millis(100);
 
 /// Opens a page, or finds it open.
 pub(crate) async fn open(pages: &ErrorPages, path: &Path) -> Result<Arc<Opened>, Missing> {
-    let wanted = Wanted::file(path.into());
+    let wanted = FileRequest::file(path.into());
     if let Some(opened) = pages.files.fresh(&wanted) {
         return Ok(opened);
     }

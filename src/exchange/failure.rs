@@ -41,7 +41,7 @@ pub(crate) fn internal() -> Explanation {
 
 /// Why there is no connection to a server.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct NoConnection {
+pub(crate) struct ConnectFailure {
     /// In a word, for the log and the `reason` label.
     pub(crate) reason: &'static str,
     /// The proxy itself lacks something (file descriptors): no evidence against the server.
@@ -53,7 +53,7 @@ pub(crate) fn connection_failed(
     metrics: &Metrics,
     request: &RequestHead,
     replayable: bool,
-    failure: NoConnection,
+    failure: ConnectFailure,
     context: &mut RequestContext,
 ) -> Decision {
     context.failed_connects += 1;
@@ -81,16 +81,16 @@ pub(crate) fn exchange_failed(
     failure: Failure,
     context: &mut RequestContext,
 ) -> Decision {
-    let failure = if context.answered { Failure::WithinAnswer } else { failure };
+    let failure = if context.has_response { Failure::WithinResponse } else { failure };
     let decision = decide(failure, request, replayable, context);
     if let Some(lease) = &context.lease {
-        if failure == Failure::BeforeAnswer && !context.reused {
+        if failure == Failure::BeforeResponse && !context.reused {
             // A fresh connection that breaks is evidence; an old one may just have been due.
             lease.upstream().cut(lease.server());
         }
         match failure {
-            Failure::Silence => lease.timed_out(),
-            Failure::BeforeAnswer if context.reused => {}
+            Failure::ReadTimeout => lease.timed_out(),
+            Failure::BeforeResponse if context.reused => {}
             _ => lease.broke(),
         }
         if decision == Decision::Retry {
@@ -101,7 +101,7 @@ pub(crate) fn exchange_failed(
                 context.tries -= 1;
             } else {
                 lease.upstream().retries();
-                context.turn.avoid(lease.server());
+                context.selection.avoid(lease.server());
             }
         }
     }
@@ -122,7 +122,7 @@ pub(crate) fn retries_status(
         return false;
     }
     let upstream = lease.upstream();
-    let has_other = upstream.has_other(&context.turn, lease.server());
+    let has_other = upstream.has_other(&context.selection, lease.server());
     let any_method = context.repeats_any_method();
     let Some(attempt) = attempt(Failure::Status, request, replayable, any_method, context) else {
         return false;
@@ -132,7 +132,7 @@ pub(crate) fn retries_status(
     }
     metrics.retry(&upstream.name, "status");
     upstream.retries();
-    context.turn.avoid(lease.server());
+    context.selection.avoid(lease.server());
     true
 }
 
@@ -173,12 +173,12 @@ pub(crate) fn explain(failure: Failure) -> Explanation {
         Failure::Connect => {
             (StatusCode::BAD_GATEWAY, "No connection to a server could be made. Please try again soon.")
         }
-        Failure::BeforeAnswer | Failure::WithinAnswer => (
+        Failure::BeforeResponse | Failure::WithinResponse => (
             StatusCode::BAD_GATEWAY,
             "The server went away while it was at work on the request. It was not sent again, because that is not \
              safe: please check whether it took effect.",
         ),
-        Failure::Silence => (StatusCode::GATEWAY_TIMEOUT, "The server took too long to answer."),
+        Failure::ReadTimeout => (StatusCode::GATEWAY_TIMEOUT, "The server took too long to answer."),
         Failure::Malformed | Failure::Status => {
             (StatusCode::BAD_GATEWAY, "The server's answer cannot be understood.")
         }

@@ -16,7 +16,7 @@ use crate::{
         serve_files::{busy, explain, not_found, open},
     },
     files::{
-        self, Wanted,
+        self, FileRequest,
         accelerated::{self, AccelTarget},
         archive,
     },
@@ -117,7 +117,7 @@ pub(crate) async fn archive(
         let wanted = files_of(route).and_then(|files| accelerated::named(files, rest));
         wanted.map(archive::MemberPlace::File).ok_or(archive::Unresolved::NoRoute)
     };
-    let order = archive::Order::new(list, response, Arc::new(resolve), Arc::clone(crcs));
+    let order = archive::ArchiveRequest::new(list, response, Arc::new(resolve), Arc::clone(crcs));
     let replacement = match archive::plan(order).await {
         Ok(archive) => archive::answer(archive, &request.method, &request.headers, response),
         Err(problem) if problem.is_busy() => busy(&request.headers),
@@ -158,7 +158,7 @@ enum Astray {
 /// Target that an application names.
 enum RedirectTarget {
     /// To one of these files, all of this route if it is known.
-    Files(Vec<Wanted>, Option<Arc<Route>>),
+    Files(Vec<FileRequest>, Option<Arc<Route>>),
     /// To another upstream.
     Route(Arc<Route>, PathAndQuery),
 }
@@ -210,7 +210,7 @@ fn target(table: &SiteTable, host: &str, path: &str, route: &Arc<Route>) -> Opti
     let decoded = table.find(host, &normalized).and_then(|matched| matched.route);
     let is_here = decoded.is_some_and(|(found, _)| Arc::ptr_eq(found, route))
         && !accelerated::leads_up(path)
-        && !table.is_misread(host, raw, &normalized, route);
+        && !table.is_ambiguous(host, raw, &normalized, route);
     is_here.then(|| percent_encoding::utf8_percent_encode(path, &NOT_IN_TARGETS).to_string())
 }
 

@@ -41,7 +41,7 @@ use crate::{
 pub(crate) use context::RequestContext;
 pub(crate) use error::Error;
 pub(crate) use failure::{
-    NoConnection, bad_request, body_timeout, body_too_slow, connection_failed, exchange_failed, explain,
+    ConnectFailure, bad_request, body_timeout, body_too_slow, connection_failed, exchange_failed, explain,
     internal,
 };
 pub(crate) use finish::finish;

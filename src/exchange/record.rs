@@ -65,7 +65,7 @@ pub(crate) fn record(state: &State, request: &RequestHead, sent: Sent, context: 
         site,
         route,
         took,
-        waited: context.turn.waited,
+        waited: context.selection.waited,
         upstream: context.upstream().map(|upstream| &*upstream.name),
         server: context.server.as_ref().map(|server| &*server.label),
         upstream_took: context.upstream_took,

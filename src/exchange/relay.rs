@@ -77,11 +77,11 @@ impl Exchange<'_> {
             RelayEnd::Failed(failure) if !has_begun => {
                 // The client has seen nothing of this response, and may get another.
                 self.transport.outbound().clear();
-                self.context.answered = false;
+                self.context.has_response = false;
                 return Err(self.failed(failure));
             }
             RelayEnd::Failed(_) => {
-                self.failed(Failure::WithinAnswer);
+                self.failed(Failure::WithinResponse);
             }
             RelayEnd::ClientLeft(Some(error)) => {
                 tracing::debug!(request_id = %self.context.id, %error, "the client did not take all of the response");

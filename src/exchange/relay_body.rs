@@ -152,7 +152,7 @@ impl<'a> BodyRelay<'a> {
             Ok(encoded) => encoded,
             Err(error) => {
                 tracing::error!(%error, "cannot compress a response");
-                return Poll::Ready(Err(RelayEnd::Failed(Failure::WithinAnswer)));
+                return Poll::Ready(Err(RelayEnd::Failed(Failure::WithinResponse)));
             }
         };
         let is_last = encoder.is_finished();
@@ -181,13 +181,13 @@ impl<'a> BodyRelay<'a> {
         match self.server.poll_more(cx, self.read_size.most()) {
             Poll::Ready(Ok(0)) => {
                 let Some(last) = self.pipe.end() else {
-                    return Poll::Ready(Err(RelayEnd::Failed(Failure::BeforeAnswer)));
+                    return Poll::Ready(Err(RelayEnd::Failed(Failure::BeforeResponse)));
                 };
                 self.transport.outbound().put_slice(last);
                 Poll::Ready(Ok(Step::Again))
             }
             Poll::Ready(Ok(_)) => Poll::Ready(Ok(Step::Read)),
-            Poll::Ready(Err(_)) => Poll::Ready(Err(RelayEnd::Failed(Failure::BeforeAnswer))),
+            Poll::Ready(Err(_)) => Poll::Ready(Err(RelayEnd::Failed(Failure::BeforeResponse))),
             Poll::Pending if !self.has_begun => {
                 let deadline = *self.head_waits.get_or_insert_with(|| Instant::now() + BODY_FOLLOWS);
                 ready!(self.transport.alarm.poll(cx, deadline));
@@ -210,7 +210,7 @@ impl<'a> BodyRelay<'a> {
         }
         let so_far = self.bytes + self.request_body.moved();
         let over = self.progress.poll(cx, self.transport, so_far, self.read_timeout);
-        over.map(|()| Err(RelayEnd::Failed(Failure::Silence)))
+        over.map(|()| Err(RelayEnd::Failed(Failure::ReadTimeout)))
     }
 
     /// Passes on what was read of the body.
@@ -250,7 +250,7 @@ impl<'a> BodyRelay<'a> {
 }
 
 fn encoder_result<E>(result: Result<(), E>) -> Result<(), RelayEnd> {
-    result.map_err(|_| RelayEnd::Failed(Failure::WithinAnswer))
+    result.map_err(|_| RelayEnd::Failed(Failure::WithinResponse))
 }
 
 /// Encoded content as a chunk, followed by the last chunk at the end (RFC 9112 §7.1).

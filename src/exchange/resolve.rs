@@ -59,7 +59,7 @@ pub(super) fn resolve<'t, 'p>(
         let Some((route, by)) = matched.route.filter(|(route, _)| !route.settings.internal) else {
             return Err(refuse(request, StatusCode::NOT_FOUND, "There is nothing at this address."));
         };
-        if table.is_misread(host, self::path(request), path, route) {
+        if table.is_ambiguous(host, self::path(request), path, route) {
             return Err(refuse(request, StatusCode::BAD_REQUEST, &BadPath::Ambiguous.to_string()));
         }
         Ok(Resolved { route, by })
@@ -102,7 +102,7 @@ pub(super) fn reroute(table: &SiteTable, request: &RequestHead, context: &mut Re
     let Ok(path) = normalize(path(request)) else { return false };
     let Some(matched) = table.find(host(request), &path) else { return false };
     let Some((route, _)) = matched.route.filter(|(route, _)| !route.settings.internal) else { return false };
-    if table.is_misread(host(request), self::path(request), &path, route) {
+    if table.is_ambiguous(host(request), self::path(request), &path, route) {
         return false;
     }
     let Some(client) = &context.client else { return false };

@@ -15,7 +15,7 @@ use crate::{
         response_head::pace,
     },
     message::{write_field, write_number},
-    observe::How,
+    observe::BodySource,
     response::{Body, Explanation, Response},
 };
 
@@ -36,13 +36,13 @@ impl Exchange<'_> {
             self.persists = false;
             self.transport.close_unannounced();
         }
-        if !self.context.answered {
+        if !self.context.has_response {
             self.transport.limit(self.context.route.as_ref().and_then(|route| pace(route, None)));
         }
         let status = response.status;
         self.context.how = match response.body {
             Body::Pieces { how, .. } => how,
-            Body::Empty | Body::Bytes(_) => How::Memory,
+            Body::Empty | Body::Bytes(_) => BodySource::Memory,
         };
         let has_length = !matches!(status, StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED);
         self.write_response_head(&response, has_length);

@@ -17,11 +17,11 @@ use crate::{
         EditHeaders, RequestHead, X_REQUEST_ID, is_event_stream, named_in_connection, write_plain_length,
     },
     net::Pace,
-    observe::How,
+    observe::BodySource,
     response::{Explanation, Response, apply_route_headers},
     site::Route,
     state::State,
-    upstream::{Answered, Selection, outlier},
+    upstream::{ResponseOutcome, Selection, outlier},
 };
 
 /// Verdict on a server's response.
@@ -30,11 +30,11 @@ pub(crate) enum Verdict {
     /// The client gets it.
     PassOn,
     /// The client gets this in its place.
-    Instead(Response),
+    Replace(Response),
     /// The body is the list of an archive, which the client gets in its place.
-    List,
+    Archive,
     /// Another server is asked: another one of the upstream, or that of the route which the exchange names.
-    Elsewhere,
+    RetryElsewhere,
     /// The response leads nowhere: the client gets an error.
     Refuse(Explanation),
 }
@@ -48,11 +48,11 @@ pub(crate) async fn receive_head(
     (status, response): (StatusCode, &mut impl EditHeaders),
     context: &mut RequestContext,
 ) -> Verdict {
-    context.answered = true;
-    context.how = How::Proxy;
+    context.has_response = true;
+    context.how = BodySource::Proxy;
     count(state, status, response, context);
     if failure::retries_status(&state.metrics, request, transport.is_replayable(), status, context) {
-        return Verdict::Elsewhere;
+        return Verdict::RetryElsewhere;
     }
     if let Err(too_many) = admit::count_after_all(context) {
         return Verdict::Refuse(too_many);
@@ -66,7 +66,7 @@ pub(crate) async fn receive_head(
     if archive::is_list(response) && status == StatusCode::OK {
         drop_connection_fields(response);
         if request.method != Method::HEAD {
-            return Verdict::List;
+            return Verdict::Archive;
         }
         archive::forget_list(response);
         return Verdict::PassOn;
@@ -83,7 +83,7 @@ pub(crate) async fn receive_head(
             }
             // The worker has done its part; it need not be counted for the length of a download.
             context.lease = None;
-            Verdict::Instead(response)
+            Verdict::Replace(response)
         }
         Replacement::Route(route, target) => {
             carry(&fields, context);
@@ -135,8 +135,8 @@ fn redirect(
     context.redirect = Some(target);
     context.route = Some(route);
     (context.tries, context.was_stale) = (0, false);
-    context.turn = Selection::default();
-    Verdict::Elsewhere
+    context.selection = Selection::default();
+    Verdict::RetryElsewhere
 }
 
 /// The server has begun its response: it is not silent, and how long it took is known. What it says of its load is for us
@@ -151,11 +151,11 @@ fn count(state: &State, status: StatusCode, response: &mut impl EditHeaders, con
     let is_stream = status == StatusCode::SWITCHING_PROTOCOLS
         || response.get(&header::CONTENT_TYPE).is_some_and(is_event_stream);
     let result = match status {
-        _ if is_stream => Answered::Stream,
-        status if outlier::is_failure(status) => Answered::Failed,
-        _ => Answered::Well,
+        _ if is_stream => ResponseOutcome::Stream,
+        status if outlier::is_failure(status) => ResponseOutcome::Failure,
+        _ => ResponseOutcome::Success,
     };
-    let took = lease.answered(result, load.as_ref());
+    let took = lease.response_begun(result, load.as_ref());
     if is_stream {
         // It stays open for hours: no limit counts it as a request in progress.
         context.in_progress.clear();

@@ -119,7 +119,7 @@ impl Exchange<'_> {
 impl Timeouts {
     /// The timeout that runs now, and what it means if it ends.
     fn of(&self, is_sent: bool, request_body: &RequestBody) -> (Duration, NoHead) {
-        let silence = NoHead::Failed(Failure::Silence);
+        let silence = NoHead::Failed(Failure::ReadTimeout);
         match request_body.waits_for {
             _ if is_sent || request_body.awaits_continue() => (self.read, silence),
             WaitsFor::Server => (self.send, silence),
@@ -149,7 +149,7 @@ fn poll_head(
             }
         }
         match server.poll_more(cx, HEAD_READ) {
-            Poll::Ready(Ok(0) | Err(_)) => return Poll::Ready(Err(Failure::BeforeAnswer)),
+            Poll::Ready(Ok(0) | Err(_)) => return Poll::Ready(Err(Failure::BeforeResponse)),
             Poll::Ready(Ok(_)) => {}
             Poll::Pending => return Poll::Pending,
         }

@@ -42,13 +42,13 @@ pub(crate) async fn select_server(
             Ok(lease) => break lease,
             Err(NoServer::Gone) if reroute(&state.table(), request, context) => {}
             Err(NoServer::Gone) if context.redirect.is_some() || context.tries > 0 => {
-                return Err(Error::Refused(explain(Failure::BeforeAnswer)));
+                return Err(Error::Refused(explain(Failure::BeforeResponse)));
             }
             Err(none) => return Err(Error::Refused(no_server(&upstream, none))),
         }
     };
     context.server = Some(Arc::clone(lease.server()));
-    context.answered = false;
+    context.has_response = false;
     if transport.has_whole_request() {
         lease.sent();
     }
@@ -67,9 +67,9 @@ async fn wait(
     let hold = {
         let settings = upstream.settings();
         if let Some(client) = &context.client {
-            context.turn.wants(upstream::key_of(&settings.balance, &request.headers, client));
+            context.selection.set_hash_key(upstream::key_of(&settings.balance, &request.headers, client));
         }
-        context.turn.is_for_stream(request.asks_for_stream());
+        context.selection.set_stream(request.asks_for_stream());
         context.route.as_ref().and_then(|route| route.settings.hold).unwrap_or(settings.hold)
     };
     let abandoned = async {
@@ -82,7 +82,7 @@ async fn wait(
     };
     tokio::select! {
         biased;
-        lease = upstream.acquire(&mut context.turn, hold) => Ok(lease),
+        lease = upstream.acquire(&mut context.selection, hold) => Ok(lease),
         () = abandoned => Err(Error::ClientLeft),
     }
 }

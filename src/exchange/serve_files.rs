@@ -9,7 +9,7 @@ use crate::{
     bulkhead::Bulkhead,
     config::Files,
     exchange::{local::NOT_IN_PATHS, resolve::path},
-    files::{self, Missing, Opened, Wanted, listing},
+    files::{self, FileRequest, Missing, Opened, listing},
     message::{RawHeaders, RequestHead},
     observe::Rarely,
     response::{Explanation, Response, prefers_json},
@@ -51,7 +51,7 @@ pub(crate) async fn send(
     }
 }
 
-async fn list(directory: PathBuf, wanted: Wanted, request: &RequestHead) -> Response {
+async fn list(directory: PathBuf, wanted: FileRequest, request: &RequestHead) -> Response {
     let Ok(permit) = wanted.bulkhead(&directory).enter().await else { return busy(&request.headers) };
     let path = normalize(path(request)).unwrap_or_default().into_owned();
     let query = String::from_utf8_lossy(request.target.query().unwrap_or_default()).into_owned();
@@ -72,7 +72,7 @@ async fn list(directory: PathBuf, wanted: Wanted, request: &RequestHead) -> Resp
 }
 
 /// Opens a file, or finds it open.
-pub(crate) async fn open(cache: &Arc<files::Cache>, wanted: &Wanted) -> Result<Arc<Opened>, Missing> {
+pub(crate) async fn open(cache: &Arc<files::Cache>, wanted: &FileRequest) -> Result<Arc<Opened>, Missing> {
     if let Some(opened) = cache.fresh(wanted).filter(|opened| is_readable(opened)) {
         return Ok(opened);
     }
@@ -98,7 +98,7 @@ fn is_readable(opened: &Opened) -> bool {
 }
 
 /// Opens the first of some candidates that have one bulkhead.
-async fn open_part(bulkhead: &Arc<Bulkhead>, wanted: Wanted) -> Result<Opened, Missing> {
+async fn open_part(bulkhead: &Arc<Bulkhead>, wanted: FileRequest) -> Result<Opened, Missing> {
     let path = || wanted.candidates.first().cloned().unwrap_or_default();
     let permit = bulkhead.enter().await.map_err(|busy| Missing::Busy { path: path(), busy })?;
     let (first, bulkhead) = (path(), Arc::clone(bulkhead));

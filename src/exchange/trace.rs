@@ -37,7 +37,7 @@ impl RequestContext {
             balance = ?lease.settings().balance,
             in_flight = lease.server().inflight(),
             attempt = self.tries + self.failed_connects + 1,
-            waited_ms = self.turn.waited.map(|waited| waited.as_millis() as u64),
+            waited_ms = self.selection.waited.map(|waited| waited.as_millis() as u64),
             "server selected"
         );
     }

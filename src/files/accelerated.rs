@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use http::{HeaderMap, HeaderName, HeaderValue, header};
 
-use super::{Wanted, wanted};
+use super::{FileRequest, wanted};
 use crate::{
     config::Files,
     message::{EditHeaders, starts_with},
@@ -64,9 +64,9 @@ pub struct NotText;
 /// query, because nginx treats the value as a URI, and no file has a query.
 ///
 /// `None` if the name has a `..` segment or a NUL.
-pub fn named(files: &Files, rest: &str) -> Option<Wanted> {
+pub fn named(files: &Files, rest: &str) -> Option<FileRequest> {
     let bare = rest.split_once('?').map(|(bare, _)| bare);
-    let mut found: Option<Wanted> = None;
+    let mut found: Option<FileRequest> = None;
     for name in [Some(rest), bare].into_iter().flatten() {
         let decoded = percent_encoding::percent_decode_str(name).decode_utf8_lossy();
         for wanted in [Some(name), (decoded != name).then_some(&*decoded)].into_iter().flatten() {
@@ -81,7 +81,7 @@ pub fn named(files: &Files, rest: &str) -> Option<Wanted> {
 }
 
 /// File named by its path on this machine, if this internal route may send it.
-pub fn sent(files: &Files, path: &str) -> Option<Wanted> {
+pub fn sent(files: &Files, path: &str) -> Option<FileRequest> {
     let mut wanted = whole(files, "")?;
     let is_plain =
         path.starts_with('/') && !path.contains('\0') && path.split('/').all(|segment| segment != "..");
@@ -97,7 +97,7 @@ pub(crate) fn leads_up(path: &str) -> bool {
 }
 
 /// Same checks as for a client's path, except that hidden files are allowed: they are the application's decision.
-fn whole(files: &Files, rest: &str) -> Option<Wanted> {
+fn whole(files: &Files, rest: &str) -> Option<FileRequest> {
     if rest.contains('\0') || rest.split('/').any(|segment| segment == "..") {
         return None;
     }

@@ -16,7 +16,7 @@ use std::{
 use moka::sync::Cache as Moka;
 use tokio::time::Instant;
 
-use super::{Opened, Wanted};
+use super::{FileRequest, Opened};
 use crate::clock;
 
 /// Time for which a path is assumed to lead to the same file.
@@ -30,7 +30,7 @@ const CAPACITY: u64 = 1024;
 
 /// Recently used files.
 pub struct Cache {
-    files: Moka<Wanted, Arc<CachedOpen>, foldhash::fast::RandomState>,
+    files: Moka<FileRequest, Arc<CachedOpen>, foldhash::fast::RandomState>,
     /// Whether a task that removes old entries is running.
     swept: AtomicBool,
 }
@@ -50,20 +50,20 @@ impl Default for Cache {
 }
 
 /// Weight in files, including variants: each takes a descriptor, and at most the memory of a small file.
-fn weight(_: &Wanted, kept: &Arc<CachedOpen>) -> u32 {
+fn weight(_: &FileRequest, kept: &Arc<CachedOpen>) -> u32 {
     u32::try_from(1 + kept.opened.variants.len()).unwrap_or(u32::MAX)
 }
 
 impl Cache {
     /// File from the cache, if its path was resolved within the last second.
-    pub(crate) fn fresh(&self, wanted: &Wanted) -> Option<Arc<Opened>> {
+    pub(crate) fn fresh(&self, wanted: &FileRequest) -> Option<Arc<Opened>> {
         let kept = self.files.get(wanted)?;
         (clock::now().saturating_duration_since(kept.looked) < FRESH && kept.opened.is_unchanged())
             .then(|| Arc::clone(&kept.opened))
     }
 
     /// Adds a file that has just been opened.
-    pub(crate) fn keep(self: &Arc<Self>, wanted: Wanted, opened: Arc<Opened>) {
+    pub(crate) fn keep(self: &Arc<Self>, wanted: FileRequest, opened: Arc<Opened>) {
         self.files.insert(wanted, Arc::new(CachedOpen { opened, looked: clock::now() }));
         if !self.swept.swap(true, Ordering::Relaxed) {
             tokio::spawn(Arc::clone(self).sweep());

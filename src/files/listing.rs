@@ -8,7 +8,7 @@ use serde_json::json;
 
 use super::{
     beneath::{self, RefusedPath},
-    open::{Missing, Wanted, is_http_date, names_no_file},
+    open::{FileRequest, Missing, is_http_date, names_no_file},
 };
 use crate::response::{Response, escape};
 
@@ -55,7 +55,7 @@ impl SortKey {
 /// # Errors
 ///
 /// See [`Missing`].
-pub fn read(directory: &Path, wanted: &Wanted) -> Result<Listing, Missing> {
+pub fn read(directory: &Path, wanted: &FileRequest) -> Result<Listing, Missing> {
     let failed = |error: io::Error| match names_no_file(&error) {
         true => Missing::NotFound(directory.into()),
         false => Missing::Unreadable { path: directory.into(), source: error },
@@ -230,7 +230,7 @@ mod tests {
         let file = fs::File::options().write(true).open(at("a:b")).unwrap();
         file.set_modified(SystemTime::UNIX_EPOCH + Duration::from_secs(86_400)).unwrap();
         let root: PathBuf = tree.path().join("root");
-        let wanted = Wanted::first_of(Vec::new(), vec![root.clone()]);
+        let wanted = FileRequest::first_of(Vec::new(), vec![root.clone()]);
         let listing = read(&root, &wanted).unwrap();
         (tree, listing)
     }
@@ -260,7 +260,8 @@ mod tests {
             // Not every file system can store such a date.
             let _ = fs::File::create(tree.path().join(name)).unwrap().set_modified(modified);
         }
-        let listing = read(tree.path(), &Wanted::first_of(Vec::new(), vec![tree.path().into()])).unwrap();
+        let listing =
+            read(tree.path(), &FileRequest::first_of(Vec::new(), vec![tree.path().into()])).unwrap();
         assert_eq!(listing.json().as_array().unwrap().len(), 2);
         assert!(listing.page("/", SortKey::Name, false).contains("<td>1970-01-01 00:00</td>"));
     }

@@ -1,6 +1,6 @@
 //! Files: finds the file of a route, evaluates conditions and ranges, and builds the response.
 //!
-//! Static files and accelerated downloads share one path: [`Wanted`] → [`open`] → [`respond`].
+//! Static files and accelerated downloads share one path: [`FileRequest`] → [`open`] → [`respond`].
 
 pub mod accelerated;
 pub mod archive;
@@ -18,7 +18,7 @@ use std::{path::PathBuf, sync::Arc};
 use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, header};
 
 pub use cache::Cache;
-pub use open::{Missing, Opened, Wanted, open};
+pub use open::{FileRequest, Missing, Opened, open};
 
 use crate::{
     clock,
@@ -45,7 +45,7 @@ const OF_A_BODY: [HeaderName; 9] = [
 ];
 
 /// File of a route for a path; `None` for names that are never served (hidden files).
-pub fn wanted(files: &Files, by: &PathMatch<'_>) -> Option<Wanted> {
+pub fn wanted(files: &Files, by: &PathMatch<'_>) -> Option<FileRequest> {
     let places = 1 + files.otherwise.len();
     let (mut candidates, mut roots) = (Vec::with_capacity(places), Vec::with_capacity(places));
     for root in std::iter::once(&files.root).chain(&files.otherwise) {
@@ -77,7 +77,7 @@ pub fn wanted(files: &Files, by: &PathMatch<'_>) -> Option<Wanted> {
         false => files.within.clone(),
         true => roots.into_iter().filter(|root| root != "/").map(PathBuf::from).collect(),
     };
-    Some(Wanted {
+    Some(FileRequest {
         candidates,
         within,
         symlinks: files.symlinks,

@@ -6,7 +6,7 @@ use http::{HeaderValue, header};
 
 use super::range::ByteSpan;
 use crate::{
-    observe::How,
+    observe::BodySource,
     response::{Body, Piece, Response},
 };
 
@@ -37,5 +37,5 @@ pub fn answer(
     let length = pieces.iter().map(Piece::length).sum();
     let multipart = HeaderValue::try_from(format!("multipart/byteranges; boundary={boundary}"));
     response.headers.extend(multipart.ok().map(|multipart| (header::CONTENT_TYPE, multipart)));
-    response.body(Body::Pieces { pieces: Box::new(pieces), length, how: How::Sendfile })
+    response.body(Body::Pieces { pieces: Box::new(pieces), length, how: BodySource::Sendfile })
 }

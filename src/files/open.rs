@@ -26,7 +26,7 @@ use super::{
     types,
 };
 use crate::{
-    bulkhead::{Bulkhead, Busy, OpenFile},
+    bulkhead::{Bulkhead, BulkheadFull, OpenFile},
     config::{Symlinks, Types},
     message::{Coding, http_date},
     response::FileIdentity,
@@ -38,7 +38,7 @@ pub(super) const SMALL: u64 = 32 * 1024;
 
 /// A requested file, and the directories in which it must lie.
 #[derive(Debug, Clone, Eq)]
-pub struct Wanted {
+pub struct FileRequest {
     /// Paths to try, in order.
     pub candidates: Vec<PathBuf>,
     /// Directories one of which must contain the file; empty allows any.
@@ -53,7 +53,7 @@ pub struct Wanted {
 
 // Paths are equal if their bytes are; comparing components would cost more than all the rest of finding an open file.
 
-impl PartialEq for Wanted {
+impl PartialEq for FileRequest {
     fn eq(&self, other: &Self) -> bool {
         let bytes = |paths: &[PathBuf], others: &[PathBuf]| {
             paths.len() == others.len()
@@ -67,7 +67,7 @@ impl PartialEq for Wanted {
     }
 }
 
-impl Hash for Wanted {
+impl Hash for FileRequest {
     fn hash<H: Hasher>(&self, state: &mut H) {
         // The other fields are nearly always the same for one path.
         for candidate in &self.candidates {
@@ -76,7 +76,7 @@ impl Hash for Wanted {
     }
 }
 
-impl Wanted {
+impl FileRequest {
     /// File at `path`, wherever it lies.
     pub fn file(path: PathBuf) -> Self {
         let (within, symlinks) = (Vec::new(), Symlinks::Follow);
@@ -170,7 +170,7 @@ pub enum Missing {
         /// Path as requested.
         path: PathBuf,
         /// Reason.
-        busy: Busy,
+        busy: BulkheadFull,
     },
 }
 
@@ -197,7 +197,7 @@ impl Missing {
 /// # Errors
 ///
 /// See [`Missing`].
-pub fn open(wanted: &Wanted, bulkhead: &Arc<Bulkhead>) -> Result<Opened, Missing> {
+pub fn open(wanted: &FileRequest, bulkhead: &Arc<Bulkhead>) -> Result<Opened, Missing> {
     first(wanted, |path, wanted| open_one(path, wanted, bulkhead))
 }
 
@@ -217,12 +217,15 @@ pub struct Located {
 /// # Errors
 ///
 /// See [`Missing`].
-pub fn locate(wanted: &Wanted) -> Result<Located, Missing> {
+pub fn locate(wanted: &FileRequest) -> Result<Located, Missing> {
     first(wanted, locate_one)
 }
 
 /// Applies `try_one` to the first candidate that exists.
-fn first<T>(wanted: &Wanted, try_one: impl Fn(&Path, &Wanted) -> Result<T, Missing>) -> Result<T, Missing> {
+fn first<T>(
+    wanted: &FileRequest,
+    try_one: impl Fn(&Path, &FileRequest) -> Result<T, Missing>,
+) -> Result<T, Missing> {
     let mut missing = Missing::NotFound(wanted.candidates.first().cloned().unwrap_or_default());
     for path in &wanted.candidates {
         match try_one(path, wanted) {
@@ -266,7 +269,7 @@ fn failed(path: &Path) -> impl Fn(io::Error) -> Missing {
     }
 }
 
-fn locate_one(path: &Path, wanted: &Wanted) -> Result<Located, Missing> {
+fn locate_one(path: &Path, wanted: &FileRequest) -> Result<Located, Missing> {
     let file = beneath::open(path, &wanted.within, wanted.symlinks).map_err(|refused| match refused {
         RefusedPath::System(error) => failed(path)(error),
         RefusedPath::Outside(real) => {
@@ -280,13 +283,13 @@ fn locate_one(path: &Path, wanted: &Wanted) -> Result<Located, Missing> {
     Ok(Located { path: path.into(), file, metadata })
 }
 
-fn open_one(path: &Path, wanted: &Wanted, bulkhead: &Arc<Bulkhead>) -> Result<Opened, Missing> {
+fn open_one(path: &Path, wanted: &FileRequest, bulkhead: &Arc<Bulkhead>) -> Result<Opened, Missing> {
     let mut opened = open_file(path, wanted, bulkhead)?;
     opened.variants = variants(&opened, wanted);
     Ok(opened)
 }
 
-fn open_file(path: &Path, wanted: &Wanted, bulkhead: &Arc<Bulkhead>) -> Result<Opened, Missing> {
+fn open_file(path: &Path, wanted: &FileRequest, bulkhead: &Arc<Bulkhead>) -> Result<Opened, Missing> {
     let Located { path, mut file, metadata } = locate_one(path, wanted)?;
     if metadata.is_dir() {
         return Err(Missing::Directory(path));
@@ -344,7 +347,7 @@ impl Opened {
 }
 
 /// Variants of the file in other codings: precompressed files next to it that are not older.
-fn variants(original: &Opened, wanted: &Wanted) -> Vec<(Coding, Opened)> {
+fn variants(original: &Opened, wanted: &FileRequest) -> Vec<(Coding, Opened)> {
     let beside = |coding: Coding| {
         let mut name = original.path.clone().into_os_string();
         name.push(coding.suffix());
@@ -371,11 +374,11 @@ mod tests {
     use super::*;
     use std::os::unix::fs::symlink;
 
-    fn anywhere(candidates: Vec<PathBuf>) -> Wanted {
-        Wanted::first_of(candidates, Vec::new())
+    fn anywhere(candidates: Vec<PathBuf>) -> FileRequest {
+        FileRequest::first_of(candidates, Vec::new())
     }
 
-    fn open_any(wanted: &Wanted) -> Result<Opened, Missing> {
+    fn open_any(wanted: &FileRequest) -> Result<Opened, Missing> {
         open(wanted, &wanted.bulkhead(&wanted.candidates[0]))
     }
 
@@ -396,7 +399,7 @@ mod tests {
     fn open_in(tree: &tempfile::TempDir, path: &str, within: &[&str]) -> Result<Opened, Missing> {
         let at = |name: &str| tree.path().join(name);
         let within = within.iter().map(|directory| at(directory)).collect();
-        open_any(&Wanted { within, precompressed: Coding::ALL.into(), ..anywhere(vec![at(path)]) })
+        open_any(&FileRequest { within, precompressed: Coding::ALL.into(), ..anywhere(vec![at(path)]) })
     }
 
     #[test]

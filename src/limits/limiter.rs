@@ -62,7 +62,7 @@ pub(crate) struct Limiter {
 }
 
 /// Guard of a request in progress: counted by a limit until dropped.
-pub(crate) struct InProgress {
+pub(crate) struct InProgressGuard {
     limiter: Arc<Limiter>,
     key: u64,
     /// Whether the request counts already. One for an event stream or a tunnel counts only when its response turns
@@ -70,7 +70,7 @@ pub(crate) struct InProgress {
     is_counted: bool,
 }
 
-impl InProgress {
+impl InProgressGuard {
     /// Counts a request that does not count yet, unless too many others are in progress.
     ///
     /// # Errors
@@ -95,7 +95,7 @@ impl InProgress {
     }
 }
 
-impl Drop for InProgress {
+impl Drop for InProgressGuard {
     fn drop(&mut self) {
         if self.is_counted {
             self.limiter.keys.leave(self.key);
@@ -150,7 +150,7 @@ pub(crate) fn pass(
     client: &Client,
     now: Instant,
     may_stream: bool,
-) -> Result<Vec<InProgress>, Explanation> {
+) -> Result<Vec<InProgressGuard>, Explanation> {
     let mut passed: Vec<(&Limiter, u64)> = Vec::new();
     let mut counted = Vec::new();
     // Streams stay open for hours, and are not work in progress.
@@ -164,7 +164,7 @@ pub(crate) fn pass(
             Ok(()) => {
                 passed.push((limiter, key));
                 if limiter.terms.connections.is_some() {
-                    counted.push(InProgress { limiter: Arc::clone(limiter), key, is_counted });
+                    counted.push(InProgressGuard { limiter: Arc::clone(limiter), key, is_counted });
                 }
             }
             Err(refused) => {

@@ -6,5 +6,5 @@ mod limiter;
 mod memory;
 mod rate;
 
-pub(crate) use limiter::{InProgress, Limiter, Limiters, pass};
+pub(crate) use limiter::{InProgressGuard, Limiter, Limiters, pass};
 pub(crate) use memory::{Memory, watch};

@@ -25,7 +25,7 @@ use crate::{
         address_counts::AddressCounts, guard::ConnectionGuard, reserved_fds::ReservedFds,
         threads::WorkerThreads,
     },
-    net::Raw,
+    net::RawSocket,
 };
 
 /// Reserved file descriptors of an operators' listener.
@@ -88,10 +88,14 @@ impl Acceptor {
 
 impl AcceptedSocket {
     /// Registers the connection with the event loop of this thread.
-    pub(crate) fn register(self) -> io::Result<(Raw, PeerAddress)> {
+    pub(crate) fn register(self) -> io::Result<(RawSocket, PeerAddress)> {
         Ok(match self {
-            Self::Tcp(stream, address) => (Raw::Tcp(TcpStream::from_std(stream)?), PeerAddress::Tcp(address)),
-            Self::Unix(stream, uid) => (Raw::Unix(UnixStream::from_std(stream)?), PeerAddress::Unix { uid }),
+            Self::Tcp(stream, address) => {
+                (RawSocket::Tcp(TcpStream::from_std(stream)?), PeerAddress::Tcp(address))
+            }
+            Self::Unix(stream, uid) => {
+                (RawSocket::Unix(UnixStream::from_std(stream)?), PeerAddress::Unix { uid })
+            }
         })
     }
 }

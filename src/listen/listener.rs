@@ -11,7 +11,7 @@ use std::{
 use arc_swap::ArcSwap;
 use tokio::sync::{Notify, futures::Notified};
 
-use super::{Noted, RefusedRequest, bind};
+use super::{OnRefused, RefusedRequest, bind};
 use crate::{
     config::{Address, Listen},
     observe::ListenerMetrics,
@@ -39,7 +39,7 @@ pub struct Listener {
     /// Certificates for TLS clients.
     certificates: Option<Arc<Certificates>>,
     /// Callback for requests that are refused before they are read.
-    noted: Noted,
+    noted: OnRefused,
     is_closing: AtomicBool,
     /// Notifies tasks when the listener closes.
     closing: Notify,
@@ -54,7 +54,7 @@ impl Listener {
         address: Address,
         purpose: Purpose,
         certificates: Option<Arc<Certificates>>,
-        noted: Noted,
+        noted: OnRefused,
         metrics: ListenerMetrics,
     ) -> Self {
         Self {

@@ -44,7 +44,7 @@ pub(crate) type Connect =
     Arc<dyn Fn(AcceptedSocket, ConnectionGuard, Arc<ConnectionSettings>, Arc<AddressCounts>) + Send + Sync>;
 
 /// Callback for requests that are refused before they are read.
-pub(crate) type Noted = Arc<dyn Fn(&RefusedRequest<'_>) + Send + Sync>;
+pub(crate) type OnRefused = Arc<dyn Fn(&RefusedRequest<'_>) + Send + Sync>;
 
 /// A request that is refused before it is read.
 #[derive(Debug)]
@@ -97,7 +97,7 @@ pub struct Listeners {
     places: u32,
     addresses: Arc<AddressCounts>,
     connect: Connect,
-    noted: Noted,
+    noted: OnRefused,
     workers: Arc<WorkerThreads>,
     certificates: Arc<Certificates>,
     metrics: Arc<Metrics>,
@@ -136,7 +136,7 @@ impl Listeners {
     pub(crate) fn new(
         server: &config::ServerSettings,
         connect: Connect,
-        noted: Noted,
+        noted: OnRefused,
         workers: Arc<WorkerThreads>,
         metrics: Arc<Metrics>,
     ) -> Self {

@@ -13,4 +13,4 @@ pub(crate) use address::{client_prefix, site_prefix};
 pub(crate) use buffer::{BEFORE, Buffer, ROOM, keep};
 pub(crate) use min_rate::MinRate;
 pub(crate) use pace::{Pace, SharedRate};
-pub(crate) use socket::{Raw, Socket};
+pub(crate) use socket::{RawSocket, Socket};

@@ -20,14 +20,14 @@ use tokio_rustls::TlsStream;
 #[derive(Debug)]
 pub(crate) enum Socket {
     /// Without TLS.
-    Plain(Raw),
+    Plain(RawSocket),
     /// With TLS.
-    Tls(Box<TlsStream<Raw>>),
+    Tls(Box<TlsStream<RawSocket>>),
 }
 
 /// A kernel socket.
 #[derive(Debug)]
-pub(crate) enum Raw {
+pub(crate) enum RawSocket {
     Tcp(TcpStream),
     Unix(UnixStream),
 }
@@ -36,15 +36,15 @@ pub(crate) enum Raw {
 macro_rules! each {
     ($socket:expr, $stream:ident => $call:expr) => {
         match $socket {
-            Raw::Tcp($stream) => $call,
-            Raw::Unix($stream) => $call,
+            RawSocket::Tcp($stream) => $call,
+            RawSocket::Unix($stream) => $call,
         }
     };
 }
 
 impl Socket {
     /// Kernel socket of the connection.
-    pub(crate) fn raw(&self) -> &Raw {
+    pub(crate) fn raw(&self) -> &RawSocket {
         match self {
             Self::Plain(raw) => raw,
             Self::Tls(stream) => stream.get_ref().0,
@@ -151,7 +151,7 @@ impl Socket {
     }
 }
 
-impl Raw {
+impl RawSocket {
     /// Duplicates the connection, for when the first handle is about to be dropped.
     pub(crate) fn duplicate(&self) -> io::Result<Self> {
         let copy = self.as_fd().try_clone_to_owned()?;
@@ -267,13 +267,13 @@ impl AsyncWrite for Socket {
 
 // Required by TLS of the underlying socket.
 
-impl AsyncRead for Raw {
+impl AsyncRead for RawSocket {
     fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, out: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         self.get_mut().poll_read_some(cx, out)
     }
 }
 
-impl AsyncWrite for Raw {
+impl AsyncWrite for RawSocket {
     fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
         self.poll_send(cx, bytes, false)
     }
@@ -299,7 +299,7 @@ impl AsyncWrite for Raw {
     }
 }
 
-impl AsFd for Raw {
+impl AsFd for RawSocket {
     fn as_fd(&self) -> BorrowedFd<'_> {
         each!(self, stream => stream.as_fd())
     }

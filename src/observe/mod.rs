@@ -9,5 +9,7 @@ mod writer;
 pub use access_log::{AccessLogEntry, AccessLogWriter, RequestLine};
 pub use logging::LogSettings;
 pub(crate) use logging::start as start_logging;
-pub use metrics::{HoldMetrics, How, LimitMetrics, ListenerMetrics, Metrics, RouteMetrics, ServerMetrics};
+pub use metrics::{
+    BodySource, HoldMetrics, LimitMetrics, ListenerMetrics, Metrics, RouteMetrics, ServerMetrics,
+};
 pub(crate) use rarely::Rarely;

@@ -16,11 +16,11 @@ const EVERY: Duration = Duration::from_secs(60);
 #[derive(Debug)]
 pub(crate) struct Rarely {
     burst: u32,
-    window: Mutex<Window>,
+    window: Mutex<RarelyWindow>,
 }
 
 #[derive(Debug)]
-struct Window {
+struct RarelyWindow {
     since: Option<Instant>,
     count: u32,
     suppressed: u64,
@@ -28,7 +28,7 @@ struct Window {
 
 impl Rarely {
     pub(crate) const fn new(burst: u32) -> Self {
-        Self { burst, window: Mutex::new(Window { since: None, count: 0, suppressed: 0 }) }
+        Self { burst, window: Mutex::new(RarelyWindow { since: None, count: 0, suppressed: 0 }) }
     }
 
     /// Counts a message. `Some` when it should be logged, with the number of messages suppressed since the last one.

@@ -43,7 +43,7 @@ impl Explanation {
 }
 
 /// Complete response as bytes, for a request whose head could not be parsed: a page, without keep-alive.
-pub(crate) fn bare(status: StatusCode, sentence: &str) -> (Vec<u8>, usize) {
+pub(crate) fn error_bytes(status: StatusCode, sentence: &str) -> (Vec<u8>, usize) {
     let page = page(status, sentence);
     let length = page.len();
     let response = format!(

@@ -10,14 +10,12 @@ use std::{collections::VecDeque, sync::Arc};
 use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
 
-use crate::observe::How;
+use crate::observe::BodySource;
 
+pub(crate) use error_page::{Explanation, error_bytes, escape, prefers_json};
 pub(crate) use identity::FileIdentity;
 pub use pieces::{Piece, Pieces};
-pub(crate) use {
-    error_page::{Explanation, bare, escape, prefers_json},
-    route_headers::apply_route_headers,
-};
+pub(crate) use route_headers::apply_route_headers;
 
 /// Response that needs no upstream.
 #[derive(Debug)]
@@ -48,7 +46,7 @@ pub enum Body {
         /// Total bytes.
         length: u64,
         /// Kind of body, for metrics.
-        how: How,
+        how: BodySource,
     },
 }
 
@@ -58,7 +56,7 @@ impl Body {
         match piece {
             Piece::Bytes(bytes) => Self::Bytes(bytes),
             Piece::File { length, .. } => {
-                Self::Pieces { pieces: Box::new(VecDeque::from([piece])), length, how: How::Sendfile }
+                Self::Pieces { pieces: Box::new(VecDeque::from([piece])), length, how: BodySource::Sendfile }
             }
         }
     }

@@ -42,7 +42,7 @@ impl HostMap {
 
     /// Index of the site for the value of a `Host` header.
     pub fn find(&self, host: &str) -> Option<usize> {
-        let name = lower_case(name_of(host));
+        let name = lower_case(host_without_port(host));
         if let Some(site) = self.exact.get(&*name) {
             return Some(*site);
         }
@@ -68,7 +68,7 @@ fn lower_case(name: &str) -> Cow<'_, str> {
 }
 
 /// The name in a `Host` header without the port and without the final dot of a fully qualified name.
-pub(crate) fn name_of(host: &str) -> &str {
+pub(crate) fn host_without_port(host: &str) -> &str {
     let end = match host.strip_prefix('[').and_then(|rest| rest.find(']')) {
         Some(bracket) => bracket + 2,
         None => memchr::memchr(b':', host.as_bytes()).unwrap_or(host.len()),

@@ -9,8 +9,8 @@ use std::collections::HashMap;
 use regex::Regex;
 
 pub use hosts::HostMap;
-pub(crate) use hosts::name_of;
-pub(crate) use path::other_readings;
+pub(crate) use hosts::host_without_port;
+pub(crate) use path::alternative_readings;
 pub use path::{BadPath, normalize};
 
 use crate::config::PathPattern;

@@ -61,7 +61,7 @@ pub fn normalize<P: AsRef<[u8]> + ?Sized>(raw: &P) -> Result<Cow<'_, str>, BadPa
 /// before decoding, with empty segments kept (RFC 3986 §5.2.4), or with `%2F` as part of a segment.
 ///
 /// Empty when `raw` differs from the normalized path in plain escapes only, as for nearly every request.
-pub fn other_readings(raw: &[u8], normalized: &str) -> Vec<String> {
+pub fn alternative_readings(raw: &[u8], normalized: &str) -> Vec<String> {
     if raw == normalized.as_bytes() {
         return Vec::new();
     }
@@ -231,7 +231,7 @@ mod tests {
     /// Every path that servers may read `raw` as, the normalized one first.
     fn readings(raw: &str) -> Vec<String> {
         let path = normalize(raw).unwrap();
-        let others = other_readings(raw.as_bytes(), &path);
+        let others = alternative_readings(raw.as_bytes(), &path);
         [vec![path.into_owned()], others].concat()
     }
 
@@ -264,7 +264,7 @@ mod tests {
         fn what_has_one_reading_has_nothing_to_resolve(raw in "(/|%2[fF]|%2[eE]|\\.|a|b|%61){1,12}") {
             let raw = format!("/{raw}");
             if let Ok(path) = normalize(&raw) {
-                let others = other_readings(raw.as_bytes(), &path);
+                let others = alternative_readings(raw.as_bytes(), &path);
                 let decoded = decode(raw.as_bytes());
                 let is_same = decoded == path && !raw.to_ascii_lowercase().contains("%2f");
                 proptest::prop_assert_eq!(others.is_empty(), is_same, "{} {} {:?}", raw, path, others);

@@ -7,7 +7,7 @@ use crate::{
     config::{ClientTls, RedirectHttps, SiteSettings, TlsVersion},
     message::{EditHeaders, RequestHead, value, write_number},
     response::{Explanation, Response},
-    route::name_of,
+    route::host_without_port,
     tls::TlsSession,
 };
 
@@ -46,7 +46,7 @@ impl HttpsPolicy {
         let explain =
             |status, sentence: &str| Some(Explanation::new(status, sentence).answer(&request.headers));
         if self.redirect.is_some() && !client.https {
-            if name_of(host).is_empty() {
+            if host_without_port(host).is_empty() {
                 return explain(
                     StatusCode::BAD_REQUEST,
                     "This site is served over HTTPS only, and the request has no Host header to redirect by.",
@@ -90,7 +90,7 @@ impl HttpsPolicy {
             .unwrap_or_default();
         let target = request.target.quoted();
         let slash = if target.starts_with('/') { "" } else { "/" };
-        Response::redirect(status, &format!("https://{}{port}{slash}{target}", name_of(host)))
+        Response::redirect(status, &format!("https://{}{port}{slash}{target}", host_without_port(host)))
     }
 
     /// Adds `Strict-Transport-Security` to responses over HTTPS (RFC 6797 §7.2: over HTTP it must not be sent).

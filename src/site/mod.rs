@@ -18,7 +18,7 @@ use crate::{
     limits::{Limiter, Limiters},
     net::SharedRate,
     observe::RouteMetrics,
-    route::{HostMap, PathMatch, Routes, other_readings},
+    route::{HostMap, PathMatch, Routes, alternative_readings},
     upstream::{Upstream, Upstreams},
 };
 
@@ -150,7 +150,7 @@ impl SiteTable {
 
     /// Whether the servers of `route`, found for the normalized `path`, may read the path as sent as that of another
     /// route, and so bypass that route's `allow`, `limit` or `methods`.
-    pub fn is_misread<P: AsRef<[u8]> + ?Sized>(
+    pub fn is_ambiguous<P: AsRef<[u8]> + ?Sized>(
         &self,
         host: &str,
         raw: &P,
@@ -161,7 +161,7 @@ impl SiteTable {
             let found = self.find(host, other).and_then(|matched| matched.route);
             found.is_some_and(|(found, _)| Arc::ptr_eq(found, route))
         };
-        route.upstream.is_some() && !other_readings(raw.as_ref(), path).iter().all(leads_here)
+        route.upstream.is_some() && !alternative_readings(raw.as_ref(), path).iter().all(leads_here)
     }
 }
 
@@ -220,7 +220,7 @@ servers = ["127.0.0.1:1"]
     fn routed(table: &SiteTable, raw: &str) -> Option<String> {
         let path = normalize(raw).ok()?;
         let (route, _) = table.find("", &path)?.route?;
-        (!table.is_misread("", raw, &path, route)).then(|| route.settings.key.clone())
+        (!table.is_ambiguous("", raw, &path, route)).then(|| route.settings.key.clone())
     }
 
     fn guarded() -> SiteTable {
@@ -270,7 +270,7 @@ servers = ["127.0.0.1:1"]
             let table = tokio::runtime::Builder::new_current_thread().build().unwrap().block_on(async { guarded() });
             if let Some(key) = routed(&table, &raw) {
                 let path = normalize(&raw).unwrap();
-                for reading in other_readings(raw.as_bytes(), &path) {
+                for reading in alternative_readings(raw.as_bytes(), &path) {
                     let (route, _) = table.find("", &reading).unwrap().route.unwrap();
                     proptest::prop_assert_eq!(&route.settings.key, &key, "{} as {}", raw, reading);
                 }

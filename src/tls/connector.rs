@@ -22,7 +22,7 @@ use super::{
 };
 use crate::{
     config::UpstreamTls,
-    net::{Raw, Socket},
+    net::{RawSocket, Socket},
 };
 
 /// TLS client for the servers of an upstream.
@@ -49,7 +49,7 @@ impl TlsClient {
     /// # Errors
     ///
     /// The certificate is not valid for the server, or the handshake fails.
-    pub(crate) async fn connect(&self, raw: Raw, host: &str) -> io::Result<Socket> {
+    pub(crate) async fn connect(&self, raw: RawSocket, host: &str) -> io::Result<Socket> {
         let stream = self.stream(raw, host).await?;
         Ok(Socket::Tls(Box::new(TlsStream::Client(stream))))
     }

@@ -25,7 +25,7 @@ pub(crate) use watch::Certificates;
 
 use crate::{
     config::{Address, ClientTls, TlsVersion},
-    net::{Raw, Socket},
+    net::{RawSocket, Socket},
 };
 
 /// Parameters negotiated for a connection.
@@ -67,7 +67,7 @@ pub(crate) fn provider() -> Arc<CryptoProvider> {
 ///
 /// The handshake fails or times out.
 pub(crate) async fn accept(
-    socket: Raw,
+    socket: RawSocket,
     names: &CertificateMap,
     challenges: &Challenges,
     listener: &Address,

@@ -42,7 +42,7 @@ pub(super) fn prepare(state: &State, session: &mut Session, request: &RequestHea
 
 /// Head of the request.
 pub(super) fn request_head(exchange: &RequestContext) -> Arc<RequestHead> {
-    exchange.asked.clone().unwrap_or_default()
+    exchange.pingora_request.clone().unwrap_or_default()
 }
 
 /// The engine (pingora) with its configuration.
@@ -70,7 +70,7 @@ impl Engine {
         mut exchange: RequestContext,
     ) -> Option<Box<Transport>> {
         connection.hand_over(&request);
-        exchange.asked = Some(Arc::new(request.head));
+        exchange.pingora_request = Some(Arc::new(request.head));
         let session = ServerSession::new_http1(Box::new(ClientStream::new(connection)));
         let proxy = Arc::clone(&self.proxy);
         let serving = async move { proxy.process_new_http(session, &self.never_stops).await };

@@ -9,7 +9,7 @@ use pingora_proxy::{FailToProxy, Session};
 use super::{engine::request_head, io::with_transport, send};
 use crate::{
     downstream::Transport,
-    exchange::{self, NoConnection, RequestContext},
+    exchange::{self, ConnectFailure, RequestContext},
     observe::Metrics,
     response::Explanation,
     upstream::{
@@ -37,8 +37,10 @@ pub(super) fn on_connect_error(
     mut error: Box<Error>,
 ) -> Box<Error> {
     let system = error.root_cause().downcast_ref::<io::Error>();
-    let failure =
-        NoConnection { reason: connect_reason(&error), ours: system.is_some_and(upstream::is_our_own_want) };
+    let failure = ConnectFailure {
+        reason: connect_reason(&error),
+        ours: system.is_some_and(upstream::is_local_shortage),
+    };
     let decision = exchange::connection_failed(metrics, &request_head(exchange), true, failure, exchange);
     error.set_retry(decision == Decision::Retry);
     error
@@ -60,7 +62,7 @@ fn connect_reason(error: &Error) -> &'static str {
         ErrorType::ConnectTimedout => "timeout",
         ErrorType::ConnectRefused => "refused",
         ErrorType::ConnectNoRoute => "unreachable",
-        _ => error.root_cause().downcast_ref::<io::Error>().map_or("error", upstream::why),
+        _ => error.root_cause().downcast_ref::<io::Error>().map_or("error", upstream::error_label),
     }
 }
 
@@ -88,8 +90,8 @@ pub(super) fn on_exchange_error(
 fn classify(error: &Error) -> Failure {
     match error.etype() {
         _ if io_kind(error) == Some(io::ErrorKind::InvalidData) => Failure::Malformed,
-        ErrorType::ReadTimedout | ErrorType::WriteTimedout => Failure::Silence,
-        ErrorType::ReadError | ErrorType::WriteError | ErrorType::ConnectionClosed => Failure::BeforeAnswer,
+        ErrorType::ReadTimedout | ErrorType::WriteTimedout => Failure::ReadTimeout,
+        ErrorType::ReadError | ErrorType::WriteError | ErrorType::ConnectionClosed => Failure::BeforeResponse,
         ErrorType::ConnectError
         | ErrorType::ConnectTimedout
         | ErrorType::ConnectRefused

@@ -49,10 +49,10 @@ pub(super) async fn receive(
     }
     match verdict {
         Verdict::PassOn => Ok(()),
-        Verdict::Elsewhere => Err(failure::move_to_another_server()),
+        Verdict::RetryElsewhere => Err(failure::move_to_another_server()),
         Verdict::Refuse(explanation) => Err(failure::refused(explanation)),
         // Responses that lead to these were refused above.
-        Verdict::Instead(_) | Verdict::List => Err(failure::refused(exchange::internal())),
+        Verdict::Replace(_) | Verdict::Archive => Err(failure::refused(exchange::internal())),
     }
 }
 

@@ -9,7 +9,7 @@ use super::io::with_transport;
 use crate::{
     exchange::{RequestContext, Sent},
     message::is_interim,
-    observe::How,
+    observe::BodySource,
     response::{Body, Response},
 };
 
@@ -26,7 +26,7 @@ pub(super) async fn respond(
     exchange: &mut RequestContext,
 ) -> Result<()> {
     close_if_stopping(session);
-    exchange.how = How::Memory;
+    exchange.how = BodySource::Memory;
     let mut head = ResponseHeader::build(response.status, Some(response.headers.len() + 3))?;
     for (name, value) in &response.headers {
         head.append_header(name, value)?;

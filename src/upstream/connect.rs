@@ -10,7 +10,7 @@ use tokio::{
 use super::Server;
 use crate::{
     config::Address,
-    net::{Raw, Socket},
+    net::{RawSocket, Socket},
     tls::TlsClient,
 };
 
@@ -30,9 +30,9 @@ pub(crate) async fn connect(
             Address::Tcp(address) => {
                 let stream = TcpStream::connect(address).await?;
                 stream.set_nodelay(true)?;
-                Raw::Tcp(stream)
+                RawSocket::Tcp(stream)
             }
-            Address::Unix(path) => Raw::Unix(UnixStream::connect(path).await?),
+            Address::Unix(path) => RawSocket::Unix(UnixStream::connect(path).await?),
         };
         match tls {
             None => Ok(Socket::Plain(raw)),

@@ -88,7 +88,7 @@ impl ServerConnection {
     }
 
     /// Allows reuse of the connection after at most `most` of idle time.
-    pub(crate) fn may_be_kept_for(&mut self, most: Duration) {
+    pub(crate) fn allow_reuse(&mut self, most: Duration) {
         self.most = Some(most);
     }
 

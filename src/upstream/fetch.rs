@@ -13,7 +13,7 @@ use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, header};
 use rustls::StreamOwned;
 use tokio::runtime::Handle;
 
-use super::{Answered, Lease, Selection, Upstream, health, outlier};
+use super::{Lease, ResponseOutcome, Selection, Upstream, health, outlier};
 use crate::{
     client::Client,
     config::Address,
@@ -86,7 +86,7 @@ impl Fetch {
             match connect(&lease) {
                 Ok(stream) => return exchange(stream, &self.request, lease),
                 Err(error) => {
-                    self.upstream.failed(lease.server(), health::why(&error));
+                    self.upstream.failed(lease.server(), health::error_label(&error));
                     selection.avoid(lease.server());
                     last = error;
                 }
@@ -142,8 +142,9 @@ fn exchange(mut stream: Box<dyn FetchedStream>, request: &[u8], mut lease: Lease
             read => begun.extend_from_slice(&part[..read]),
         }
     };
-    let result = if outlier::is_failure(head.status) { Answered::Failed } else { Answered::Well };
-    lease.answered(result, None);
+    let result =
+        if outlier::is_failure(head.status) { ResponseOutcome::Failure } else { ResponseOutcome::Success };
+    lease.response_begun(result, None);
     if head.status != StatusCode::OK {
         return Err(io::Error::other(format!("the server responded with status {}", head.status.as_u16())));
     }

@@ -9,7 +9,7 @@ use arc_swap::{ArcSwap, ArcSwapOption};
 use tokio::time::Instant;
 
 use super::{
-    Answered, Lease, Selection, Server,
+    Lease, ResponseOutcome, Selection, Server,
     balance::{self, Candidate, Doubts, Method},
     budget::Budget,
     lease::Held,
@@ -307,11 +307,16 @@ impl Upstream {
 
     /// Counts the head of a response from `server`; `was_stream` says how the request was counted so far. From now on
     /// the request counts for less, or for nothing.
-    pub(super) fn answered(self: &Arc<Self>, server: &Arc<Server>, was_stream: bool, result: Answered) {
+    pub(super) fn answered(
+        self: &Arc<Self>,
+        server: &Arc<Server>,
+        was_stream: bool,
+        result: ResponseOutcome,
+    ) {
         let has_waiting = {
             let mut state = self.lock();
-            state.count_result(server, result == Answered::Failed);
-            match (was_stream, result == Answered::Stream) {
+            state.count_result(server, result == ResponseOutcome::Failure);
+            match (was_stream, result == ResponseOutcome::Stream) {
                 (true, true) => return,
                 (false, false) => {}
                 (true, false) => {
@@ -323,7 +328,7 @@ impl Upstream {
                     server.streams.fetch_add(1, Ordering::Relaxed);
                 }
             }
-            if result != Answered::Stream {
+            if result != ResponseOutcome::Stream {
                 server.streaming.fetch_add(1, Ordering::Relaxed);
             }
             state.has_waiting()

@@ -120,12 +120,12 @@ fn apply_result(
             upstream.failed(server, "health check timed out");
             Some(PAUSE)
         }
-        Err(error) if is_our_own_want(&error) => {
+        Err(error) if is_local_shortage(&error) => {
             tracing::error!(%error, "cannot probe servers: out of file descriptors, ports or memory (LimitNOFILE too low?)");
             Some(LONG_PAUSE)
         }
         Err(error) => {
-            match why(&error) {
+            match error_label(&error) {
                 "error" | "tls" => upstream.failed(server, &error.to_string()),
                 word => upstream.failed(server, word),
             }
@@ -137,7 +137,7 @@ fn apply_result(
 }
 
 /// Whether the error is a shortage on this machine (file descriptors, ports, memory) and not the server's fault.
-pub(crate) fn is_our_own_want(error: &io::Error) -> bool {
+pub(crate) fn is_local_shortage(error: &io::Error) -> bool {
     use rustix::io::Errno;
     let shortages = [Errno::MFILE, Errno::NFILE, Errno::ADDRNOTAVAIL, Errno::NOMEM, Errno::NOBUFS];
     Errno::from_io_error(error).is_some_and(|error| shortages.contains(&error))
@@ -147,7 +147,7 @@ pub(crate) fn is_our_own_want(error: &io::Error) -> bool {
 pub(super) const OUT_OF_REACH: [&str; 3] = ["refused", "absent", "unreachable"];
 
 /// Short reason why a connection failed.
-pub(crate) fn why(error: &io::Error) -> &'static str {
+pub(crate) fn error_label(error: &io::Error) -> &'static str {
     match error.kind() {
         io::ErrorKind::ConnectionRefused => "refused",
         io::ErrorKind::NotFound => "absent",

@@ -24,12 +24,12 @@ pub struct Selection {
 
 impl Selection {
     /// Sets the hash key (`balance = "hash:…"`).
-    pub fn wants(&mut self, key: Option<u64>) {
+    pub fn set_hash_key(&mut self, key: Option<u64>) {
         self.preference.key = key;
     }
 
     /// Sets whether the request is for an event stream or a tunnel.
-    pub fn is_for_stream(&mut self, is_stream: bool) {
+    pub fn set_stream(&mut self, is_stream: bool) {
         self.preference.is_stream = is_stream;
     }
 

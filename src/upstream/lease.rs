@@ -24,11 +24,11 @@ pub struct Lease {
 
 /// Outcome according to the head of the response.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Answered {
+pub enum ResponseOutcome {
     /// The request succeeded.
-    Well,
+    Success,
     /// The server failed (5xx).
-    Failed,
+    Failure,
     /// The response is an event stream or starts a tunnel. From now on it does not count as load.
     Stream,
 }
@@ -94,7 +94,7 @@ impl Lease {
 
     /// Records the head of the response; `report` is the server's load report in it. Returns the time since the
     /// server was chosen.
-    pub fn answered(&mut self, result: Answered, report: Option<&HeaderValue>) -> Duration {
+    pub fn response_begun(&mut self, result: ResponseOutcome, report: Option<&HeaderValue>) -> Duration {
         let now = clock::now();
         let took = now.saturating_duration_since(self.chosen);
         if self.stage == Stage::Answered {
@@ -112,7 +112,7 @@ impl Lease {
             self.server.set_report(report);
         }
         self.upstream.answered(&self.server, self.is_stream, result);
-        self.is_stream = result == Answered::Stream;
+        self.is_stream = result == ResponseOutcome::Stream;
         took
     }
 

@@ -35,17 +35,15 @@ use crate::{
     observe::Metrics,
     tls::{self, TlsClient},
 };
+pub(crate) use connect::connect;
+pub(crate) use fetch::Fetch;
 pub use group::{Standing, Upstream, WaitingFor};
+pub(crate) use head::prepare;
+pub(crate) use health::{error_label, is_local_shortage};
 pub use hold::{NoServer, Selection};
-pub use lease::{Answered, Lease};
+pub(crate) use key::of as key_of;
+pub use lease::{Lease, ResponseOutcome};
 pub use server::{Server, ServerHealth};
-pub(crate) use {
-    connect::connect,
-    fetch::Fetch,
-    head::prepare,
-    health::{is_our_own_want, why},
-    key::of as key_of,
-};
 
 /// TLS connectors by name of upstream, for upstreams that have `tls`.
 pub(crate) type Connectors = BTreeMap<String, Arc<TlsClient>>;

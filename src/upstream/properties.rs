@@ -7,7 +7,7 @@ use proptest::prelude::*;
 use tokio::task::JoinHandle;
 
 use super::{
-    Answered, Lease, NoServer, Selection, ServerHealth, Upstream,
+    Lease, NoServer, ResponseOutcome, Selection, ServerHealth, Upstream,
     tests::{settings, with},
 };
 use crate::config;
@@ -19,7 +19,7 @@ enum Event {
     LeavesTheQueue(usize),
     Connects(usize),
     IsSent(usize),
-    IsAnswered(usize, Answered),
+    IsAnswered(usize, ResponseOutcome),
     TimesOut(usize),
     Ends(usize),
     IsTriedElsewhere(usize),
@@ -42,7 +42,7 @@ fn event() -> impl Strategy<Value = Event> {
         1 => index.clone().prop_map(LeavesTheQueue),
         2 => index.clone().prop_map(Connects),
         2 => index.clone().prop_map(IsSent),
-        3 => (index.clone(), prop::sample::select(vec![Answered::Well, Answered::Failed, Answered::Stream]))
+        3 => (index.clone(), prop::sample::select(vec![ResponseOutcome::Success, ResponseOutcome::Failure, ResponseOutcome::Stream]))
             .prop_map(|(number, result)| IsAnswered(number, result)),
         1 => index.clone().prop_map(TimesOut),
         4 => index.clone().prop_map(Ends),
@@ -108,7 +108,7 @@ impl PropertyWorld {
         match event {
             Event::Arrives { hold, is_stream } => {
                 let mut turn = Selection::default();
-                turn.is_for_stream(is_stream);
+                turn.set_stream(is_stream);
                 self.arrives(turn, Duration::from_millis(hold));
             }
             Event::LeavesTheQueue(number) => {
@@ -128,7 +128,7 @@ impl PropertyWorld {
             }
             Event::IsAnswered(number, result) => {
                 if let Some(number) = lease(number) {
-                    self.held[number].1.answered(result, None);
+                    self.held[number].1.response_begun(result, None);
                 }
             }
             Event::TimesOut(number) => {
@@ -258,7 +258,7 @@ async fn counts_return_to_zero_after_any_mix_on_many_threads() {
             let mut random = fastrand::Rng::with_seed(seed);
             for _ in 0..200 {
                 let mut turn = Selection::default();
-                turn.is_for_stream(random.u8(0..4) == 0);
+                turn.set_stream(random.u8(0..4) == 0);
                 let patience = Duration::from_micros(random.u64(0..2_000));
                 let acquired = upstream.acquire(&mut turn, Duration::from_secs(5));
                 // Some requests are cancelled while they wait.
@@ -277,8 +277,14 @@ async fn counts_return_to_zero_after_any_mix_on_many_threads() {
                 }
                 if fate > 2 {
                     tokio::task::yield_now().await;
-                    lease.answered(
-                        random.choice([Answered::Well, Answered::Failed, Answered::Stream]).unwrap(),
+                    lease.response_begun(
+                        random
+                            .choice([
+                                ResponseOutcome::Success,
+                                ResponseOutcome::Failure,
+                                ResponseOutcome::Stream,
+                            ])
+                            .unwrap(),
                         None,
                     );
                 }

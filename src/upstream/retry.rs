@@ -24,13 +24,13 @@ pub enum Failure {
     /// The connection failed: nothing was sent.
     Connect,
     /// The connection broke before the first byte of the response.
-    BeforeAnswer,
+    BeforeResponse,
     /// The read timeout passed without a byte from the server.
-    Silence,
+    ReadTimeout,
     /// The response is not valid HTTP.
     Malformed,
     /// The connection broke after the response had begun.
-    WithinAnswer,
+    WithinResponse,
     /// The response was complete, and its status is one that is retried at another server ([`after_status`]).
     Status,
 }
@@ -82,12 +82,12 @@ pub fn decide(attempt: &Attempt<'_>) -> Decision {
     let has_tries = attempt.budget && attempt.tries < attempt.most_tries;
     match attempt.failure {
         Failure::Connect if attempt.failed_connects < MOST_CONNECTS => Decision::Retry,
-        Failure::BeforeAnswer if repeatable && (attempt.reused || has_tries) => Decision::Retry,
+        Failure::BeforeResponse if repeatable && (attempt.reused || has_tries) => Decision::Retry,
         Failure::Connect
-        | Failure::BeforeAnswer
-        | Failure::Silence
+        | Failure::BeforeResponse
+        | Failure::ReadTimeout
         | Failure::Malformed
-        | Failure::WithinAnswer
+        | Failure::WithinResponse
         | Failure::Status => Decision::GiveUp,
     }
 }
@@ -122,7 +122,7 @@ mod tests {
 
     #[test]
     fn every_cell_of_the_table() {
-        use Failure::{BeforeAnswer, Connect, Malformed, Silence, WithinAnswer};
+        use Failure::{BeforeResponse, Connect, Malformed, ReadTimeout, WithinResponse};
         const ANY: Option<bool> = None;
         const YES: Option<bool> = Some(true);
         const NO: Option<bool> = Some(false);
@@ -130,15 +130,15 @@ mod tests {
         // replayable; tries left; reused connection; budget left; and the decision.
         let rows = [
             (Connect, ANY, ANY, ANY, ANY, ANY, Decision::Retry),
-            (BeforeAnswer, NO, ANY, ANY, ANY, ANY, Decision::GiveUp),
-            (BeforeAnswer, YES, NO, ANY, ANY, ANY, Decision::GiveUp),
-            (BeforeAnswer, YES, YES, ANY, YES, ANY, Decision::Retry),
-            (BeforeAnswer, YES, YES, NO, NO, ANY, Decision::GiveUp),
-            (BeforeAnswer, YES, YES, YES, NO, YES, Decision::Retry),
-            (BeforeAnswer, YES, YES, YES, NO, NO, Decision::GiveUp),
-            (Silence, ANY, ANY, ANY, ANY, ANY, Decision::GiveUp),
+            (BeforeResponse, NO, ANY, ANY, ANY, ANY, Decision::GiveUp),
+            (BeforeResponse, YES, NO, ANY, ANY, ANY, Decision::GiveUp),
+            (BeforeResponse, YES, YES, ANY, YES, ANY, Decision::Retry),
+            (BeforeResponse, YES, YES, NO, NO, ANY, Decision::GiveUp),
+            (BeforeResponse, YES, YES, YES, NO, YES, Decision::Retry),
+            (BeforeResponse, YES, YES, YES, NO, NO, Decision::GiveUp),
+            (ReadTimeout, ANY, ANY, ANY, ANY, ANY, Decision::GiveUp),
             (Malformed, ANY, ANY, ANY, ANY, ANY, Decision::GiveUp),
-            (WithinAnswer, ANY, ANY, ANY, ANY, ANY, Decision::GiveUp),
+            (WithinResponse, ANY, ANY, ANY, ANY, ANY, Decision::GiveUp),
         ];
         let idempotent =
             [Method::GET, Method::HEAD, Method::OPTIONS, Method::TRACE, Method::PUT, Method::DELETE];
@@ -146,7 +146,7 @@ mod tests {
         let methods =
             idempotent.iter().map(|method| (method, true)).chain(other.iter().map(|method| (method, false)));
         for (method, idempotent) in methods {
-            for failure in [Connect, BeforeAnswer, Silence, Malformed, WithinAnswer] {
+            for failure in [Connect, BeforeResponse, ReadTimeout, Malformed, WithinResponse] {
                 for bits in 0..32_u8 {
                     let [marked, replayable, tries_left, reused, budget] =
                         [1, 2, 4, 8, 16].map(|bit| bits & bit != 0);

@@ -20,7 +20,7 @@ use tokio::{
 };
 
 use super::{
-    Answered, NoServer, Selection, Server, Upstream,
+    NoServer, ResponseOutcome, Selection, Server, Upstream,
     health::{self, HealthReply, Probe},
     retry::{self, Attempt, Decision, Failure},
     tests::settings,
@@ -143,7 +143,7 @@ impl World {
 
     async fn attempts(&self, id: usize, plan: &Plan) -> Fate {
         let (mut turn, mut tries, mut failed_connects) = (Selection::default(), 0, 0);
-        turn.is_for_stream(plan.is_stream);
+        turn.set_stream(plan.is_stream);
         let method = if plan.idempotent { Method::GET } else { Method::POST };
         loop {
             sleep(retry::pause(tries, failed_connects)).await;
@@ -168,9 +168,12 @@ impl World {
                 if !self.finishes_work(&mut machine, before.life, plan.work).await {
                     self.upstream.cut(&server);
                     lease.broke();
-                    Failure::BeforeAnswer
+                    Failure::BeforeResponse
                 } else {
-                    lease.answered(if plan.is_stream { Answered::Stream } else { Answered::Well }, None);
+                    lease.response_begun(
+                        if plan.is_stream { ResponseOutcome::Stream } else { ResponseOutcome::Success },
+                        None,
+                    );
                     sleep(plan.body).await;
                     return Fate::Answered;
                 }
@@ -189,7 +192,7 @@ impl World {
             if retry::decide(&attempt) == Decision::GiveUp {
                 return Fate::Broken;
             }
-            if failure == Failure::BeforeAnswer {
+            if failure == Failure::BeforeResponse {
                 self.upstream.retries();
                 turn.avoid(&server);
             }

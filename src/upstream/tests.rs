@@ -4,7 +4,7 @@ use std::{sync::Arc, time::Duration};
 
 use tokio::time::Instant;
 
-use super::{Answered, Lease, NoServer, Selection, Standing, Upstream, health};
+use super::{Lease, NoServer, ResponseOutcome, Selection, Standing, Upstream, health};
 use crate::{
     config::{self, Balance, QueueOrder, ServerAddress, UpstreamServer},
     observe::HoldMetrics,
@@ -359,7 +359,7 @@ async fn one_slow_request_does_not_starve_its_server() {
         for lease in &mut pair {
             lease.connected();
             lease.sent();
-            lease.answered(Answered::Well, None);
+            lease.response_begun(ResponseOutcome::Success, None);
             others += usize::from(Arc::ptr_eq(lease.server(), &server));
         }
     }
@@ -442,7 +442,10 @@ async fn what_a_server_says_of_its_load_cannot_overflow() {
         let mut lease = acquire(&upstream).await.unwrap();
         lease.connected();
         lease.sent();
-        lease.answered(Answered::Well, Some(&http::HeaderValue::from_static("TEXT cpu_utilization=1000000")));
+        lease.response_begun(
+            ResponseOutcome::Success,
+            Some(&http::HeaderValue::from_static("TEXT cpu_utilization=1000000")),
+        );
     }
     assert!(acquire(&upstream).await.is_ok());
 }

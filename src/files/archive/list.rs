@@ -75,7 +75,7 @@ impl ListLine {
 
 /// Error of a list.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum BadList {
+pub enum ListError {
     /// A line is malformed.
     #[error("line {line} of the archive's list {problem}")]
     Line {
@@ -120,10 +120,10 @@ impl MemberList {
     ///
     /// # Errors
     ///
-    /// See [`BadList`].
-    pub fn parse(list: &[u8], charset: Charset) -> Result<Self, BadList> {
+    /// See [`ListError`].
+    pub fn parse(list: &[u8], charset: Charset) -> Result<Self, ListError> {
         if list.len() > MOST_LIST {
-            return Err(BadList::TooLong);
+            return Err(ListError::TooLong);
         }
         let mut parsed = Self::default();
         for (index, line) in list.split(|byte| *byte == b'\n').enumerate() {
@@ -132,11 +132,11 @@ impl MemberList {
                 continue;
             }
             if parsed.lines.len() == MOST_MEMBERS {
-                return Err(BadList::TooMany);
+                return Err(ListError::TooMany);
             }
             parsed
                 .take(line, index + 1, charset)
-                .map_err(|problem| BadList::Line { line: index + 1, problem })?;
+                .map_err(|problem| ListError::Line { line: index + 1, problem })?;
         }
         Ok(parsed)
     }
@@ -228,7 +228,7 @@ mod tests {
 
     type Member = (Option<u32>, Option<u64>, String, Vec<u8>);
 
-    fn parse(list: impl AsRef<[u8]>) -> Result<Vec<Member>, BadList> {
+    fn parse(list: impl AsRef<[u8]>) -> Result<Vec<Member>, ListError> {
         let list = MemberList::parse(list.as_ref(), Charset::Utf8)?;
         let member = |line: &ListLine| {
             let path = path(line.target(&list.text)).unwrap().into_owned();
@@ -271,7 +271,7 @@ mod tests {
     #[test]
     fn bad_lines_are_named() {
         let problem = |line: &str| match parse(format!("0 0 @directory a\n\n{line}\n- 1 /b b")) {
-            Err(BadList::Line { line: 3, problem }) => problem,
+            Err(ListError::Line { line: 3, problem }) => problem,
             other => panic!("{line:?}: {other:?}"),
         };
         for line in ["x 1 /a a", "123456789 1 /a a", "+1 1 /a a", "--", "<html>"] {
@@ -299,7 +299,7 @@ mod tests {
 
     #[test]
     fn there_is_an_end() {
-        assert_eq!(parse("0 0 @directory a\n".repeat(MOST_MEMBERS + 1)), Err(BadList::TooMany));
+        assert_eq!(parse("0 0 @directory a\n".repeat(MOST_MEMBERS + 1)), Err(ListError::TooMany));
     }
 
     proptest! {

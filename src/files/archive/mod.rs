@@ -36,11 +36,11 @@ pub use list::MOST_LIST;
 #[cfg(any(fuzzing, test))]
 use names::Charset;
 pub(crate) use plan::is_list;
-pub use plan::{Order, Unresolved, plan};
+pub use plan::{ArchiveRequest, Unresolved, plan};
 #[cfg(test)]
 use plan::{Policy, Unplanned};
 
-use super::{Wanted, range::ByteSpan};
+use super::{FileRequest, range::ByteSpan};
 use crate::response::Pieces;
 use crc::Crc;
 use source::MemberSource;
@@ -62,7 +62,7 @@ pub type Resolve = Arc<dyn Fn(&str, &str) -> Result<MemberPlace, Unresolved> + S
 /// Location of a member's bytes.
 pub enum MemberPlace {
     /// A file.
-    File(Wanted),
+    File(FileRequest),
     /// A response of an upstream.
     Remote(Box<dyn Remote>),
 }

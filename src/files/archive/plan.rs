@@ -16,12 +16,12 @@ use tokio::{sync::Semaphore, task::spawn_blocking};
 use super::{
     Archive, MemberPlace, Resolve,
     crc::{Crc, Crcs},
-    list::{self, BadList, ListLine, MemberList},
+    list::{self, ListError, ListLine, MemberList},
     names::Charset,
     zip::{Member, ZipLayout},
 };
 use crate::{
-    bulkhead::Permit,
+    bulkhead::BulkheadPermit,
     files::open::{Missing, locate},
     message::EditHeaders,
     response::FileIdentity,
@@ -48,7 +48,7 @@ const FEW: usize = 64;
 static PLANS: Semaphore = Semaphore::const_new(96);
 
 /// Input for an archive.
-pub struct Order {
+pub struct ArchiveRequest {
     /// List from the application.
     pub list: Bytes,
     /// Encoding of the names.
@@ -61,7 +61,7 @@ pub struct Order {
     pub crcs: Arc<Crcs>,
 }
 
-impl Order {
+impl ArchiveRequest {
     /// Builds an order from the application's list and its response headers `X-Archive-Charset` and
     /// `X-Archive-Missing`.
     pub fn new(list: Bytes, response: &HeaderMap, resolve: Resolve, crcs: Arc<Crcs>) -> Self {
@@ -110,7 +110,7 @@ pub enum Unresolved {
 pub enum Unplanned {
     /// The list is malformed.
     #[error(transparent)]
-    List(#[from] BadList),
+    List(#[from] ListError),
     /// A member cannot be sent.
     #[error("line {line} of the archive's list: {target}: {problem}")]
     Member {
@@ -173,7 +173,7 @@ impl Unfit {
 /// # Errors
 ///
 /// See [`Unplanned`].
-pub async fn plan(order: Order) -> Result<Archive, Unplanned> {
+pub async fn plan(order: ArchiveRequest) -> Result<Archive, Unplanned> {
     // Dropped together with this future, which tells the threads to stop.
     let client = Arc::new(());
     let left = Arc::downgrade(&client);
@@ -186,8 +186,8 @@ pub async fn plan(order: Order) -> Result<Archive, Unplanned> {
     planned.await?
 }
 
-fn plan_here(order: Order, client: &Weak<()>) -> Result<Archive, Unplanned> {
-    let Order { list, charset, policy, resolve, crcs } = order;
+fn plan_here(order: ArchiveRequest, client: &Weak<()>) -> Result<Archive, Unplanned> {
+    let ArchiveRequest { list, charset, policy, resolve, crcs } = order;
     let parsed = MemberList::parse(&list, charset)?;
     drop(list);
     let MemberList { text, lines } = parsed;
@@ -289,7 +289,7 @@ fn check_member(
     line: &ListLine,
     text: &[u8],
     resolve: &Resolve,
-    permit: &mut Option<Permit>,
+    permit: &mut Option<BulkheadPermit>,
 ) -> Result<FoundMember, Unfit> {
     if line.target == 0 {
         return Ok(FoundMember::Directory);

@@ -12,7 +12,7 @@ use crate::{
         value, without_content,
     },
     message::{EditHeaders, RawHeaders},
-    observe::How,
+    observe::BodySource,
     response::{Body, Response},
 };
 
@@ -63,7 +63,7 @@ pub fn answer(
 }
 
 fn send(response: Response, archive: Archive, span: ByteSpan) -> Response {
-    response.body(Body::Pieces { pieces: archive.body(span), length: span.length, how: How::Archive })
+    response.body(Body::Pieces { pieces: archive.body(span), length: span.length, how: BodySource::Archive })
 }
 
 /// Headers that describe the list and not the archive.

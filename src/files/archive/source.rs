@@ -17,9 +17,9 @@ use super::{
     zip::Record,
 };
 use crate::{
-    bulkhead::{Bulkhead, OpenFile, Permit},
+    bulkhead::{Bulkhead, BulkheadPermit, OpenFile},
     files::{
-        Wanted,
+        FileRequest,
         open::{SMALL, locate},
         range::ByteSpan,
     },
@@ -49,7 +49,7 @@ pub struct MemberSource {
 #[derive(Debug)]
 struct NextFile {
     member: usize,
-    wanted: Wanted,
+    wanted: FileRequest,
     bulkhead: Arc<Bulkhead>,
 }
 
@@ -148,7 +148,7 @@ impl MemberSource {
     /// # Errors
     ///
     /// A member has changed since the archive was planned. No further batch can be generated.
-    pub fn batch(&mut self, permit: Option<&Permit>) -> io::Result<Batch> {
+    pub fn batch(&mut self, permit: Option<&BulkheadPermit>) -> io::Result<Batch> {
         let mut work = Work::default();
         let mut is_last = false;
         let mut needs = permit.map(|permit| Arc::clone(permit.bulkhead()));

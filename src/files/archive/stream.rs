@@ -13,7 +13,7 @@ use tokio::task::{JoinHandle, spawn_blocking};
 
 use super::source::{Batch, MemberSource};
 use crate::{
-    bulkhead::{Bulkhead, Permit},
+    bulkhead::{Bulkhead, BulkheadPermit},
     response::{Piece, Pieces},
 };
 
@@ -28,7 +28,7 @@ enum NextPiece {
     /// Not polled yet.
     Idle(Box<MemberSource>),
     /// Waiting for a permit for the files of the next members.
-    Waiting(Pin<Box<dyn Future<Output = Permit> + Send>>, Box<MemberSource>),
+    Waiting(Pin<Box<dyn Future<Output = BulkheadPermit> + Send>>, Box<MemberSource>),
     Making(JoinHandle<io::Result<(Batch, Box<MemberSource>)>>),
     Nothing,
 }
@@ -59,7 +59,7 @@ fn make(source: Box<MemberSource>, needs: Option<Arc<Bulkhead>>) -> NextPiece {
     }
 }
 
-fn make_with(mut source: Box<MemberSource>, permit: Option<Permit>) -> NextPiece {
+fn make_with(mut source: Box<MemberSource>, permit: Option<BulkheadPermit>) -> NextPiece {
     NextPiece::Making(spawn_blocking(move || Ok((source.batch(permit.as_ref())?, source))))
 }
 

@@ -24,7 +24,7 @@ use crate::bulkhead::Bulkhead;
 pub use self::{
     limits::LimitMetrics,
     listeners::ListenerMetrics,
-    requests::{How, RouteMetrics},
+    requests::{BodySource, RouteMetrics},
     upstreams::{HoldMetrics, ServerMetrics},
 };
 

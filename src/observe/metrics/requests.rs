@@ -12,7 +12,7 @@ use super::{
 
 /// Kind of response body, by the way in which it is produced.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum How {
+pub enum BodySource {
     /// Forwarded from an upstream server.
     Proxy,
     /// Sent from a file by the kernel.
@@ -23,7 +23,7 @@ pub enum How {
     Archive,
 }
 
-impl How {
+impl BodySource {
     const ALL: [Self; 4] = [Self::Proxy, Self::Sendfile, Self::Memory, Self::Archive];
 
     fn label(self) -> &'static str {
@@ -41,12 +41,12 @@ impl How {
 pub struct RouteMetrics {
     requests: ByCode,
     duration: Histogram,
-    bytes: [IntCounter; How::ALL.len()],
+    bytes: [IntCounter; BodySource::ALL.len()],
 }
 
 impl RouteMetrics {
     /// Counts a finished request.
-    pub fn request(&self, method: &Method, code: StatusCode, took: Duration, how: How, bytes: u64) {
+    pub fn request(&self, method: &Method, code: StatusCode, took: Duration, how: BodySource, bytes: u64) {
         self.requests.inc(method_label(method), code);
         self.duration.observe(took.as_secs_f64());
         self.bytes[how as usize].inc_by(bytes);
@@ -100,7 +100,8 @@ impl RequestFamilies {
                 requests.with_label_values(&[labels[0].as_str(), &labels[1], method, code])
             }),
             duration: self.duration.with_label_values(&[site, route]),
-            bytes: How::ALL.map(|how| self.response_bytes.with_label_values(&[site, route, how.label()])),
+            bytes: BodySource::ALL
+                .map(|how| self.response_bytes.with_label_values(&[site, route, how.label()])),
         }
     }
 

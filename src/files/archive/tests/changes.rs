@@ -81,8 +81,8 @@ async fn what_is_missing_is_found_before_the_first_byte() {
             "{line}: {problem}"
         );
     }
-    let long = Order { list: vec![0; MOST_LIST + 1].into(), ..store.order("") };
-    assert!(matches!(plan(long).await, Err(Unplanned::List(list::BadList::TooLong))));
+    let long = ArchiveRequest { list: vec![0; MOST_LIST + 1].into(), ..store.order("") };
+    assert!(matches!(plan(long).await, Err(Unplanned::List(list::ListError::TooLong))));
     let missing = plan(store.order("- 1 /s/none none")).await.unwrap_err();
     assert!(matches!(
         missing,
@@ -94,7 +94,7 @@ async fn what_is_missing_is_found_before_the_first_byte() {
 async fn what_is_missing_may_be_left_out() {
     let store = Store::new(&[("a", b"a")]);
     let list = "- 1 /s/none none\n- 1 /s/a one\n- 7 /s/a two\n- 1 /elsewhere three\n- 1 /s/a four";
-    let skip = |list: &str| Order { policy: Policy::Skip, ..store.order(list) };
+    let skip = |list: &str| ArchiveRequest { policy: Policy::Skip, ..store.order(list) };
     let archive = plan(skip(list)).await.unwrap();
     let span = ByteSpan { start: 0, length: archive.length() };
     assert_eq!(collect(archive.body(span)).await.unwrap(), store.bytes("- 1 /s/a one\n- 1 /s/a four").await);
@@ -122,8 +122,12 @@ async fn upstreams_send_members_too() {
 #[test]
 fn the_application_says_what_it_wants() {
     let order = |fields: &HeaderMap| {
-        let order =
-            Order::new(Bytes::new(), fields, Arc::new(|_, _| Err(Unresolved::NoRoute)), Arc::default());
+        let order = ArchiveRequest::new(
+            Bytes::new(),
+            fields,
+            Arc::new(|_, _| Err(Unresolved::NoRoute)),
+            Arc::default(),
+        );
         (is_list(fields), order.charset, order.policy)
     };
     assert_eq!(order(&fields(GALAXY)), (true, Charset::Utf8, Policy::Refuse));

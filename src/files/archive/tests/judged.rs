@@ -61,7 +61,7 @@ async fn names_that_are_not_utf_8_are_kept() {
     assert!(contents(&archive)[0].starts_with("ⁿber.txt 1 0o100644"), "{:?}", contents(&archive));
     let bytes = store.bytes(b"- 1 /s/x \xfcber.txt\n").await;
     assert!(bytes.windows(8).any(|window| window == b"\xfcber.txt"));
-    let native = Order { charset: Charset::Native, ..store.order("- 1 /s/x ü") };
+    let native = ArchiveRequest { charset: Charset::Native, ..store.order("- 1 /s/x ü") };
     let native = plan(native).await.unwrap();
     let span = ByteSpan { start: 0, length: native.length() };
     assert_eq!(collect(native.body(span)).await.unwrap()[6..8], [8, 0], "not marked as UTF-8");

@@ -54,18 +54,18 @@ impl Store {
         self
     }
 
-    fn order(&self, list: impl AsRef<[u8]>) -> Order {
+    fn order(&self, list: impl AsRef<[u8]>) -> ArchiveRequest {
         let root = self.directory.path().to_path_buf();
         let resolve =
             move |path: &str, listed: &str| match (path.strip_prefix("/s/"), path.strip_prefix("/upstream/"))
             {
                 (Some(rest), _) => {
-                    Ok(MemberPlace::File(Wanted::first_of(vec![root.join(rest)], vec![root.clone()])))
+                    Ok(MemberPlace::File(FileRequest::first_of(vec![root.join(rest)], vec![root.clone()])))
                 }
                 (None, Some(_)) => Ok(MemberPlace::Remote(Box::new(Echo(listed.to_owned())))),
                 (None, None) => Err(Unresolved::NoRoute),
             };
-        Order {
+        ArchiveRequest {
             list: list.as_ref().to_vec().into(),
             charset: Charset::Utf8,
             policy: Policy::Refuse,
