@@ -311,6 +311,47 @@ async fn messages_may_be_json() {
     }
 }
 
+/// At `level = "debug"` the id that the client has leads through the log: route, servers, failure, retry, outcome.
+#[tokio::test]
+async fn one_request_is_followed_by_its_id() {
+    let dying = Backend::dying().await;
+    let worker = Backend::saying("ok").await;
+    let config = format!(
+        "[log]\nlevel = \"debug\"\nformat = \"json\"\n[[site]]\nroutes = {{ \"/\" = {{ proxy = \"app\" }} }}\n\
+         [upstream.app]\nservers = [{:?}, {:?}]\nbalance = \"round_robin\"\n",
+        dying.address(),
+        worker.address()
+    );
+    let mut proxy = Proxy::toml(&config).start().await;
+    // In turns: one of two requests is for the one that dies over it.
+    let mut ids = Vec::new();
+    for _ in 0..2 {
+        let response = proxy.get("/pid?a=b").await.expect(200);
+        ids.push(response.header("x-request-id").to_owned());
+    }
+    let of = |messages: &str, id: &str| -> Vec<Value> {
+        let lines = messages.lines().filter(|line| line.contains(id));
+        lines.map(|line| serde_json::from_str(line).unwrap()).collect()
+    };
+    let mut lines = Vec::new();
+    eventually("the retried request is done", async || {
+        let messages = proxy.process().stderr();
+        lines = ids.iter().map(|id| of(&messages, id)).max_by_key(Vec::len).unwrap();
+        lines.last().is_some_and(|line| line["message"] == "request done")
+    })
+    .await;
+    let told: Vec<_> = lines.iter().map(|line| line["message"].as_str().unwrap()).collect();
+    let attempt = ["server selected", "connected"];
+    assert_eq!(told, [&["request"][..], &attempt, &["attempt failed"], &attempt, &["request done"]].concat());
+    let field = |line: usize, name: &str| &lines[line][name];
+    assert_eq!(field(0, "route"), "/");
+    assert_eq!(*field(1, "server"), dying.address());
+    assert!(field(1, "candidates").as_str().unwrap().contains(&worker.address()), "what else there was");
+    assert_eq!((field(3, "failure"), field(3, "retry")), (&"BeforeResponse".into(), &true.into()));
+    assert_eq!(*field(4, "server"), worker.address());
+    assert_eq!((field(6, "status"), field(6, "tries")), (&200.into(), &2.into()));
+}
+
 #[tokio::test]
 async fn the_access_log_is_written_in_time_under_steady_traffic() {
     let (_worker, proxy, path, _scratch) = logging("combined").await;

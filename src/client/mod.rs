@@ -217,7 +217,7 @@ fn address(entry: &str) -> Option<IpAddr> {
 
 /// The address of a peer whose forwarded headers are not trusted; `None` for a trusted peer, because its request
 /// would have to be read first.
-pub(crate) fn stranger(peer: &Peer) -> Option<IpAddr> {
+pub(crate) fn untrusted_peer_address(peer: &Peer) -> Option<IpAddr> {
     peer.address.ip().filter(|_| !peer.address.is_trusted(&peer.listener.settings().trust))
 }
 

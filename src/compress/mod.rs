@@ -17,7 +17,7 @@ const DIGESTS: [HeaderName; 2] =
     [HeaderName::from_static("content-digest"), HeaderName::from_static("content-md5")];
 
 /// Decides on the coding of a response, and its level. If an encoder is available, the caller changes the headers
-/// with [`code`]. Adds `Vary` wherever the coding depends on the request: also to a 206 and a 304, which have the
+/// with [`set_coding_headers`]. Adds `Vary` wherever the coding depends on the request: also to a 206 and a 304, which have the
 /// headers that a 200 in their place would have (RFC 9110 §15.3.7, §15.4.5).
 pub(crate) fn decide(
     settings: &Compress,
@@ -106,7 +106,7 @@ fn vary(response: &mut impl EditHeaders) {
 }
 
 /// Changes the headers of a response for its coding.
-pub(crate) fn code(response: &mut impl EditHeaders, coding: Coding) {
+pub(crate) fn set_coding_headers(response: &mut impl EditHeaders, coding: Coding) {
     response.set(header::CONTENT_ENCODING, coding.value());
     response.remove(&header::CONTENT_LENGTH);
     response.remove(&header::ACCEPT_RANGES);
@@ -152,7 +152,7 @@ mod tests {
         let decided = decide(&Compress::default(), &asked(request), status, &mut fields, length);
         let coding = decided.map(|(coding, _)| coding);
         if let Some(coding) = coding {
-            code(&mut fields, coding);
+            set_coding_headers(&mut fields, coding);
         }
         (coding, fields)
     }

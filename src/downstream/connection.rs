@@ -20,7 +20,7 @@ use crate::{
     clock,
     downstream::{
         Serve,
-        handshake::{self, Handshaken},
+        handshake::{self, EstablishedConnection},
         http2,
         transport::{Link, Transport},
         wire::Wire,
@@ -59,10 +59,10 @@ pub(crate) fn start(
         Err(error) => return tracing::error!(%error, "a connection could not be taken over"),
     };
     let listener = Arc::clone(place.listener());
-    if !handshake::is_due(&listener) {
+    if !handshake::is_needed(&listener) {
         let peer = Peer { listener, address, announced_port: None, tls: None };
         return serve_http1(
-            Handshaken { socket: Socket::Plain(socket), peer, is_h2: false },
+            EstablishedConnection { socket: Socket::Plain(socket), peer, is_h2: false },
             place,
             limits,
             serve,
@@ -70,10 +70,12 @@ pub(crate) fn start(
     }
     tokio::spawn(async move {
         // Boxed, so that a connection of HTTP/2 does not keep the room that a handshake needs.
-        match Box::pin(handshake::greet(socket, address, &mut place, &limits, &addresses)).await {
-            Ok(greeted) if greeted.is_h2 => Box::pin(http2::serve(greeted, place, limits, serve)).await,
-            Ok(greeted) => serve_http1(greeted, place, limits, serve),
-            Err(error) => tracing::debug!(%error, "a connection came to nothing"),
+        match Box::pin(handshake::establish(socket, address, &mut place, &limits, &addresses)).await {
+            Ok(established) if established.is_h2 => {
+                Box::pin(http2::serve(established, place, limits, serve)).await;
+            }
+            Ok(established) => serve_http1(established, place, limits, serve),
+            Err(error) => tracing::debug!(%error, "connection setup failed"),
         }
     });
 }
@@ -81,8 +83,13 @@ pub(crate) fn start(
 /// Serves a connection of HTTP/1.1 in a task of its own.
 ///
 /// There may be very many of these: what the task holds between two requests is all that an idle connection costs.
-fn serve_http1(greeted: Handshaken, place: ConnectionGuard, limits: Arc<ConnectionSettings>, serve: Serve) {
-    let Handshaken { socket, peer, .. } = greeted;
+fn serve_http1(
+    established: EstablishedConnection,
+    place: ConnectionGuard,
+    limits: Arc<ConnectionSettings>,
+    serve: Serve,
+) {
+    let EstablishedConnection { socket, peer, .. } = established;
     let listener = Arc::clone(&peer.listener);
     let mut link =
         Link { wire: Wire::Socket(socket), peer, place: Some(place), alarm: IdleTimeout::default() };

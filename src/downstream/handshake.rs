@@ -15,7 +15,7 @@ use crate::{
 const HANDSHAKE: u8 = 22;
 
 /// A connection that requests may come on.
-pub(crate) struct Handshaken {
+pub(crate) struct EstablishedConnection {
     pub(crate) socket: Socket,
     pub(crate) peer: Peer,
     /// HTTP/2 is spoken on it.
@@ -23,7 +23,7 @@ pub(crate) struct Handshaken {
 }
 
 /// Whether something comes before the first request.
-pub(crate) fn is_due(listener: &Listener) -> bool {
+pub(crate) fn is_needed(listener: &Listener) -> bool {
     let settings = listener.settings();
     settings.proxy_protocol || settings.tls.is_some()
 }
@@ -33,13 +33,13 @@ pub(crate) fn is_due(listener: &Listener) -> bool {
 /// # Errors
 ///
 /// What the client has done wrong.
-pub(crate) async fn greet(
+pub(crate) async fn establish(
     mut raw: RawSocket,
     mut address: PeerAddress,
     place: &mut ConnectionGuard,
     limits: &ConnectionSettings,
     addresses: &Arc<AddressCounts>,
-) -> io::Result<Handshaken> {
+) -> io::Result<EstablishedConnection> {
     let listener = &Arc::clone(place.listener());
     let settings = listener.settings();
     let within = limits.client_header_timeout;
@@ -63,7 +63,7 @@ pub(crate) async fn greet(
     }
     let Some(certificates) = listener.certificates().filter(|_| settings.tls.is_some()) else {
         let peer = Peer { listener: Arc::clone(listener), address, announced_port, tls: None };
-        return Ok(Handshaken { socket: Socket::Plain(raw), peer, is_h2: false });
+        return Ok(EstablishedConnection { socket: Socket::Plain(raw), peer, is_h2: false });
     };
     let mut first = [0];
     let came = timeout(within, poll_fn(|cx| raw.poll_peek(cx, &mut first))).await;
@@ -77,7 +77,7 @@ pub(crate) async fn greet(
         tls::accept(raw, &names, challenges, &listener.configured, within).await?
     };
     let peer = Peer { listener: Arc::clone(listener), address, announced_port, tls: Some(secured.facts) };
-    Ok(Handshaken { socket: secured.socket, peer, is_h2: secured.is_h2 })
+    Ok(EstablishedConnection { socket: secured.socket, peer, is_h2: secured.is_h2 })
 }
 
 /// Tells a client that speaks without TLS what to do, as far as it takes that at once.

@@ -13,7 +13,7 @@ use tokio::{
 
 use crate::{
     config,
-    downstream::{Serve, connection, handshake::Handshaken, http2, transport::Transport},
+    downstream::{Serve, connection, handshake::EstablishedConnection, http2, transport::Transport},
     listen::{
         AcceptedSocket, ConnectionGuard, ConnectionSettings, Listener, Peer, PeerAddress, Purpose,
         ReservedFds,
@@ -93,13 +93,13 @@ impl TestSite {
         let (client, server) = Self::pair();
         let socket = Socket::Plain(RawSocket::Unix(tokio::net::UnixStream::from_std(server).unwrap()));
         let (address, listener) = (PeerAddress::Unix { uid: 0 }, Arc::clone(&self.listener));
-        let greeted = Handshaken {
+        let established = EstablishedConnection {
             socket,
             peer: Peer { listener, address, announced_port: None, tls: None },
             is_h2: true,
         };
         let (limits, serve) = (Arc::clone(&self.limits), Arc::clone(&self.serve));
-        tokio::spawn(http2::serve(greeted, self.place(), limits, serve));
+        tokio::spawn(http2::serve(established, self.place(), limits, serve));
         let (requests, connection) = h2::client::handshake(client).await.unwrap();
         tokio::spawn(connection);
         requests

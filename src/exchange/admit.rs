@@ -15,7 +15,7 @@ use crate::{
 };
 
 /// Refuses any request while memory is short.
-pub(crate) fn refuse_now(state: &State, request: &RequestHead) -> Option<Response> {
+pub(crate) fn refuse_if_memory_full(state: &State, request: &RequestHead) -> Option<Response> {
     let refusal = state.memory.pass().err()?;
     state.metrics.refused_request("memory");
     Some(refusal.answer(&request.headers))
@@ -55,7 +55,7 @@ pub(crate) fn enter(
 /// # Errors
 ///
 /// What the client is told where that is one too many.
-pub(crate) fn count_after_all(context: &mut RequestContext) -> Result<(), Explanation> {
+pub(crate) fn count_as_in_progress(context: &mut RequestContext) -> Result<(), Explanation> {
     let Some(client) = &context.client else { return Ok(()) };
     context.in_progress.iter_mut().try_for_each(|one| one.count(client, clock::now()))
 }
@@ -66,11 +66,13 @@ pub(crate) fn refuse(route: &RouteSettings, request: &RequestHead, client: &Clie
 }
 
 fn refuse_request(route: &RouteSettings, request: &RequestHead) -> Option<Response> {
-    refuse_method(route, request).or_else(|| refuse_body(route, request)).or_else(|| end_here(route, request))
+    refuse_method(route, request)
+        .or_else(|| refuse_body(route, request))
+        .or_else(|| answer_max_forwards(route, request))
 }
 
 /// OPTIONS that may not be passed on is answered by who holds it then (RFC 9110 §7.6.2).
-fn end_here(route: &RouteSettings, request: &RequestHead) -> Option<Response> {
+fn answer_max_forwards(route: &RouteSettings, request: &RequestHead) -> Option<Response> {
     let goes_on = matches!(route.action, Action::Proxy(_)) && request.method == Method::OPTIONS;
     let left = goes_on.then(|| request.headers.get(header::MAX_FORWARDS)).flatten()?;
     (left == b"0").then(|| Response::empty(StatusCode::NO_CONTENT))

@@ -60,7 +60,7 @@ pub struct RequestContext {
     /// Target of an internal redirect, which is asked for in place of the client's.
     pub(crate) redirect: Option<PathAndQuery>,
     /// Fields of the responses that have redirected it, for the client.
-    pub(crate) carried: Vec<(HeaderName, HeaderValue)>,
+    pub(crate) redirect_headers: Vec<(HeaderName, HeaderValue)>,
     /// Number of internal redirects.
     pub(crate) redirects: u8,
     /// The server that answered, or was asked last, for the log.
@@ -90,14 +90,14 @@ impl RequestContext {
             how: BodySource::Memory,
             reused: false,
             redirect: None,
-            carried: Vec::new(),
+            redirect_headers: Vec::new(),
             redirects: 0,
             server: None,
         }
     }
 
     /// Sets the route.
-    pub(crate) fn take(&mut self, route: Arc<Route>) {
+    pub(crate) fn set_route(&mut self, route: Arc<Route>) {
         self.route = Some(route);
     }
 

@@ -66,7 +66,7 @@ static CODED: LazyLock<Cache<EncodedKey, Bytes>> = LazyLock::new(|| {
 });
 
 /// The response in the coding that its route allows and the client likes best.
-pub(crate) async fn coded(
+pub(crate) async fn encode(
     mut response: Response,
     route: &Route,
     settings: &Compress,
@@ -85,7 +85,7 @@ pub(crate) async fn coded(
         response.headers = headers;
         return response;
     };
-    compress::code(&mut headers, coding);
+    compress::set_coding_headers(&mut headers, coding);
     let is_static = matches!(route.settings.action, Action::Files(_)) && response.status == StatusCode::OK;
     let key = response.file.clone().filter(|_| is_static).map(|file| (file, coding, level));
     if let Some(known) = key.as_ref().and_then(|key| CODED.get(key)) {

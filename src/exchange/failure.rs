@@ -109,7 +109,7 @@ pub(crate) fn exchange_failed(
 }
 
 /// Whether another server is asked in place of the one that has answered with this status (`retry.on`).
-pub(crate) fn retries_status(
+pub(crate) fn retries_on_status(
     metrics: &Metrics,
     request: &RequestHead,
     replayable: bool,
@@ -175,8 +175,8 @@ pub(crate) fn explain(failure: Failure) -> Explanation {
         }
         Failure::BeforeResponse | Failure::WithinResponse => (
             StatusCode::BAD_GATEWAY,
-            "The server went away while it was at work on the request. It was not sent again, because that is not \
-             safe: please check whether it took effect.",
+            "The server closed the connection while it was at work on the request, which was not sent again: please \
+             check whether it took effect.",
         ),
         Failure::ReadTimeout => (StatusCode::GATEWAY_TIMEOUT, "The server took too long to answer."),
         Failure::Malformed | Failure::Status => {

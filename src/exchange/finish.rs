@@ -6,20 +6,33 @@ use http::{StatusCode, header};
 use crate::{
     exchange::{RequestContext, encode, error_page},
     files::without_content,
-    message::{RequestHead, X_REQUEST_ID},
+    message::{EditHeaders, RequestHead, X_REQUEST_ID},
     observe::Rarely,
     response::{Response, apply_route_headers},
 };
 
-/// Adds the headers of the route and of the site, and the request id.
-pub(crate) fn finish(mut response: Response, context: &RequestContext) -> Response {
+/// Adds what every response of a site carries, whether a server or the proxy made it: the headers of its route, HSTS, and
+/// the request id. Not for interim responses, heads that cannot be read (400, 408, 431), plain HTTP on a TLS port, and
+/// operators' pages.
+pub(super) fn add_client_headers(
+    status: StatusCode,
+    headers: &mut impl EditHeaders,
+    context: &RequestContext,
+) {
     if let Some(route) = &context.route {
-        apply_route_headers(&mut response.headers, response.status, &route.settings);
+        apply_route_headers(headers, status, &route.settings);
     }
     if let Some(site) = context.site() {
-        site.https.add_hsts(&mut response.headers, context.client.as_ref());
+        site.https.add_hsts(headers, context.client.as_ref());
     }
-    response.headers.entry(X_REQUEST_ID).or_insert_with(|| context.id.value());
+    if headers.get(&X_REQUEST_ID).is_none() {
+        headers.write(X_REQUEST_ID, |out| out.extend_from_slice(context.id.as_bytes()));
+    }
+}
+
+/// Completes the head of a response of the proxy's own.
+pub(crate) fn finish(mut response: Response, context: &RequestContext) -> Response {
+    add_client_headers(response.status, &mut response.headers, context);
     response
 }
 
@@ -36,7 +49,7 @@ pub(super) async fn encode_for_client(
     if let Some(route) = &context.route
         && let Some(settings) = &route.settings.compress
     {
-        response = Box::pin(encode::coded(response, route, settings, request)).await;
+        response = Box::pin(encode::encode(response, route, settings, request)).await;
     }
     match response.status {
         status @ StatusCode::NOT_MODIFIED => without_content(response, status),

@@ -38,7 +38,8 @@ async fn resolve_and_act(
     request: &RequestHead,
     context: &mut RequestContext,
 ) -> Result<(), Response> {
-    if let Some(response) = state.challenge(request).or_else(|| admit::refuse_now(state, request)) {
+    if let Some(response) = state.challenge(request).or_else(|| admit::refuse_if_memory_full(state, request))
+    {
         return Err(response);
     }
     let table = state.table();

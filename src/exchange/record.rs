@@ -69,6 +69,7 @@ pub(crate) fn record(state: &State, request: &RequestHead, sent: Sent, context: 
         upstream: context.upstream().map(|upstream| &*upstream.name),
         server: context.server.as_ref().map(|server| &*server.label),
         upstream_took: context.upstream_took,
+        tries: context.tries,
     });
 }
 
@@ -80,7 +81,7 @@ pub(crate) fn record_refused(state: &State, refused: &RefusedRequest<'_>) {
     let RefusedRequest { peer, line, status, bytes } = refused;
     state.log_access(&AccessLogEntry {
         time: SystemTime::now(),
-        client: client::stranger(peer),
+        client: client::untrusted_peer_address(peer),
         line: RequestLine::Unread(line),
         tls: peer.tls.as_deref().map(TlsSession::used),
         host: "-",
@@ -96,5 +97,6 @@ pub(crate) fn record_refused(state: &State, refused: &RefusedRequest<'_>) {
         upstream: None,
         server: None,
         upstream_took: None,
+        tries: 0,
     });
 }

@@ -141,7 +141,7 @@ impl Exchange<'_> {
         let (coding, level) = decided.filter(|_| request.version != Version::HTTP_10)?;
         // Too many encoders may be at work: then the head must not name a coding.
         let encoder = StreamEncoder::new(coding, level)?;
-        compress::code(fields, coding);
+        compress::set_coding_headers(fields, coding);
         Some(Box::new(encoder))
     }
 

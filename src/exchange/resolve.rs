@@ -66,7 +66,7 @@ pub(super) fn resolve<'t, 'p>(
     };
     match find() {
         Ok(resolved) => {
-            context.take(Arc::clone(resolved.route));
+            context.set_route(Arc::clone(resolved.route));
             Ok(resolved)
         }
         Err(response) => {
@@ -96,7 +96,7 @@ pub(super) fn reroute(table: &SiteTable, request: &RequestHead, context: &mut Re
         let Ok(path) = normalize(target.path()) else { return false };
         let matched = table.find(host(request), &path).and_then(|matched| matched.route);
         let Some((route, _)) = matched.filter(|(route, _)| route.upstream.is_some()) else { return false };
-        context.take(Arc::clone(route));
+        context.set_route(Arc::clone(route));
         return true;
     }
     let Ok(path) = normalize(path(request)) else { return false };
@@ -109,7 +109,7 @@ pub(super) fn reroute(table: &SiteTable, request: &RequestHead, context: &mut Re
     if route.upstream.is_none() || admit::refuse(&route.settings, request, client).is_some() {
         return false;
     }
-    context.take(Arc::clone(route));
+    context.set_route(Arc::clone(route));
     // Where a server has had the request, the new route must allow a second attempt too.
     context.tries == 0 || request.method.is_idempotent() || context.is_repeatable(&request.headers)
 }

@@ -10,15 +10,14 @@ use crate::{
         admit,
         context::RequestContext,
         failure,
+        finish::add_client_headers,
         internal_redirect::{Replacement, accelerate},
     },
     files::{accelerated, archive},
-    message::{
-        EditHeaders, RequestHead, X_REQUEST_ID, is_event_stream, named_in_connection, write_plain_length,
-    },
+    message::{EditHeaders, RequestHead, is_event_stream, named_in_connection, write_plain_length},
     net::Pace,
     observe::BodySource,
-    response::{Explanation, Response, apply_route_headers},
+    response::{Explanation, Response},
     site::Route,
     state::State,
     upstream::{ResponseOutcome, Selection, outlier},
@@ -50,11 +49,11 @@ pub(crate) async fn receive_head(
 ) -> Verdict {
     context.has_response = true;
     context.how = BodySource::Proxy;
-    count(state, status, response, context);
-    if failure::retries_status(&state.metrics, request, transport.is_replayable(), status, context) {
+    record_response_head(state, status, response, context);
+    if failure::retries_on_status(&state.metrics, request, transport.is_replayable(), status, context) {
         return Verdict::RetryElsewhere;
     }
-    if let Err(too_many) = admit::count_after_all(context) {
+    if let Err(too_many) = admit::count_as_in_progress(context) {
         return Verdict::Refuse(too_many);
     }
     transport.forget_request();
@@ -86,7 +85,7 @@ pub(crate) async fn receive_head(
             Verdict::Replace(response)
         }
         Replacement::Route(route, target) => {
-            carry(&fields, context);
+            save_redirect_headers(&fields, context);
             redirect(has_body, context, route, target)
         }
     }
@@ -104,11 +103,11 @@ const MOST_REDIRECTS: u8 = 10;
 
 /// Keeps what the application says to the client beside what another server is to send: who it is, and how the content
 /// is to be called and kept.
-fn carry(response: &HeaderMap, context: &mut RequestContext) {
-    const SAID: [HeaderName; 4] =
+fn save_redirect_headers(response: &HeaderMap, context: &mut RequestContext) {
+    const KEPT: [HeaderName; 4] =
         [header::SET_COOKIE, header::CONTENT_DISPOSITION, header::CACHE_CONTROL, header::EXPIRES];
-    for (name, value) in response.iter().filter(|(name, _)| SAID.contains(name)) {
-        context.carried.push((name.clone(), value.clone()));
+    for (name, value) in response.iter().filter(|(name, _)| KEPT.contains(name)) {
+        context.redirect_headers.push((name.clone(), value.clone()));
     }
 }
 
@@ -141,7 +140,12 @@ fn redirect(
 
 /// The server has begun its response: it is not silent, and how long it took is known. What it says of its load is for us
 /// alone.
-fn count(state: &State, status: StatusCode, response: &mut impl EditHeaders, context: &mut RequestContext) {
+fn record_response_head(
+    state: &State,
+    status: StatusCode,
+    response: &mut impl EditHeaders,
+    context: &mut RequestContext,
+) {
     let Some(lease) = &mut context.lease else { return };
     let mut load = None;
     if let Some(name) = &lease.settings().load_header {
@@ -190,7 +194,7 @@ pub(crate) fn pass_on(status: StatusCode, response: &mut impl EditHeaders, conte
         response.remove(&header::TRANSFER_ENCODING);
     }
     write_plain_length(response);
-    for (name, value) in &context.carried {
+    for (name, value) in &context.redirect_headers {
         // Cookies of both are set; of the rest the application's word counts, which knows what it has asked for.
         if *name == header::SET_COOKIE {
             response.add(name.clone(), value.clone());
@@ -198,11 +202,5 @@ pub(crate) fn pass_on(status: StatusCode, response: &mut impl EditHeaders, conte
             response.set(name.clone(), value.clone());
         }
     }
-    if let Some(route) = &context.route {
-        apply_route_headers(response, status, &route.settings);
-        route.site.https.add_hsts(response, context.client.as_ref());
-    }
-    if response.get(&X_REQUEST_ID).is_none() {
-        response.write(X_REQUEST_ID, |out| out.extend_from_slice(context.id.as_bytes()));
-    }
+    add_client_headers(status, response, context);
 }

@@ -3,7 +3,8 @@
 
 use std::time::Duration;
 
-use tracing::debug;
+use tokio::time::Instant;
+use tracing::{Level, debug};
 
 use crate::{
     exchange::{RequestContext, record::Sent},
@@ -28,14 +29,24 @@ impl RequestContext {
         );
     }
 
-    /// The server that was selected, and the load that it was selected by.
+    /// The server that was selected, beside all servers of its upstream as they are now: requests in flight, this one
+    /// counted, event streams and tunnels, and the state that keeps a server from being selected.
     pub(super) fn trace_selection(&self, lease: &Lease) {
+        if !tracing::enabled!(Level::DEBUG) {
+            return;
+        }
+        let now = Instant::now();
+        let candidates = lease.upstream().servers().into_iter().map(|entry| {
+            let server = &entry.server;
+            let state = server.state(now);
+            format!("{} {state} {}+{}", server.label, server.inflight(), server.streams())
+        });
         debug!(
             request_id = %self.id,
             upstream = &*lease.upstream().name,
             server = &*lease.server().label,
             balance = ?lease.settings().balance,
-            in_flight = lease.server().inflight(),
+            candidates = candidates.collect::<Vec<_>>().join(", "),
             attempt = self.tries + self.failed_connects + 1,
             waited_ms = self.selection.waited.map(|waited| waited.as_millis() as u64),
             "server selected"

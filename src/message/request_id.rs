@@ -4,8 +4,6 @@ use std::fmt;
 
 use http::{HeaderName, HeaderValue};
 
-use crate::message::text::value;
-
 const HEXADECIMAL: &[u8; 16] = b"0123456789abcdef";
 
 /// The field that carries it, to the upstream and to the client.
@@ -45,14 +43,6 @@ impl RequestId {
 
     pub(crate) fn as_str(&self) -> &str {
         std::str::from_utf8(self.as_bytes()).unwrap_or("-")
-    }
-
-    /// Header value of the id.
-    pub(crate) fn value(&self) -> HeaderValue {
-        match self {
-            Self::Own(digits) => value(|out| out.extend_from_slice(digits)),
-            Self::Given(value) => value.clone(),
-        }
     }
 }
 

@@ -45,6 +45,8 @@ pub struct AccessLogEntry<'a> {
     pub upstream: Option<&'a str>,
     pub server: Option<&'a str>,
     pub upstream_took: Option<Duration>,
+    /// Attempts at servers on which something was sent.
+    pub tries: u32,
 }
 
 /// The first line of a request.
@@ -197,6 +199,7 @@ fn json(entry: &AccessLogEntry<'_>) -> String {
         "upstream": entry.upstream,
         "server": entry.server,
         "upstream_seconds": entry.upstream_took.map(seconds),
+        "tries": entry.tries,
     });
     if let Some(unread) = unread {
         line["unread"] = unread.into();
@@ -234,6 +237,7 @@ mod tests {
             upstream: Some("galaxy"),
             server: Some("unix:/a"),
             upstream_took: Some(Duration::from_millis(1499)),
+            tries: 2,
         }
     }
 

@@ -41,8 +41,8 @@ pub(super) fn prepare(state: &State, session: &mut Session, request: &RequestHea
 }
 
 /// Head of the request.
-pub(super) fn request_head(exchange: &RequestContext) -> Arc<RequestHead> {
-    exchange.pingora_request.clone().unwrap_or_default()
+pub(super) fn request_head(context: &RequestContext) -> Arc<RequestHead> {
+    context.pingora_request.clone().unwrap_or_default()
 }
 
 /// The engine (pingora) with its configuration.
@@ -67,14 +67,14 @@ impl Engine {
         &self,
         mut connection: Box<Transport>,
         request: Box<Request>,
-        mut exchange: RequestContext,
+        mut context: RequestContext,
     ) -> Option<Box<Transport>> {
         connection.hand_over(&request);
-        exchange.pingora_request = Some(Arc::new(request.head));
+        context.pingora_request = Some(Arc::new(request.head));
         let session = ServerSession::new_http1(Box::new(ClientStream::new(connection)));
         let proxy = Arc::clone(&self.proxy);
         let serving = async move { proxy.process_new_http(session, &self.never_stops).await };
-        let (stream, _) = PASSED.scope(RefCell::new(Some(exchange)), serving).await?.consume();
+        let (stream, _) = PASSED.scope(RefCell::new(Some(context)), serving).await?.consume();
         stream.into_any().downcast::<ClientStream>().ok()?.into_transport()
     }
 }

@@ -33,7 +33,7 @@ pub(super) fn refused(explanation: Explanation) -> Box<Error> {
 /// Handles a failed connection to a server.
 pub(super) fn on_connect_error(
     metrics: &Metrics,
-    exchange: &mut RequestContext,
+    context: &mut RequestContext,
     mut error: Box<Error>,
 ) -> Box<Error> {
     let system = error.root_cause().downcast_ref::<io::Error>();
@@ -41,7 +41,7 @@ pub(super) fn on_connect_error(
         reason: connect_reason(&error),
         ours: system.is_some_and(upstream::is_local_shortage),
     };
-    let decision = exchange::connection_failed(metrics, &request_head(exchange), true, failure, exchange);
+    let decision = exchange::connection_failed(metrics, &request_head(context), true, failure, context);
     error.set_retry(decision == Decision::Retry);
     error
 }
@@ -69,7 +69,7 @@ fn connect_reason(error: &Error) -> &'static str {
 /// Handles an exchange with a server that broke off, and decides whether the request is retried.
 pub(super) fn on_exchange_error(
     metrics: &Metrics,
-    exchange: &mut RequestContext,
+    context: &mut RequestContext,
     mut error: Box<Error>,
 ) -> Box<Error> {
     if error.cause.as_ref().is_some_and(|cause| cause.is::<MovedToAnotherServer>()) {
@@ -81,7 +81,7 @@ pub(super) fn on_exchange_error(
         return error;
     }
     let decision =
-        exchange::exchange_failed(metrics, &request_head(exchange), true, classify(&error), exchange);
+        exchange::exchange_failed(metrics, &request_head(context), true, classify(&error), context);
     error.set_retry(decision == Decision::Retry);
     error
 }
@@ -105,10 +105,10 @@ fn classify(error: &Error) -> Failure {
 pub(super) async fn explain(
     session: &mut Session,
     error: &Error,
-    exchange: &mut RequestContext,
+    context: &mut RequestContext,
 ) -> FailToProxy {
     let explanation = explanation(error);
-    exchange.lease = None;
+    context.lease = None;
     session.set_keepalive(None);
     let has_begun = send::has_begun(session);
     let Some(explanation) = explanation.filter(|_| !has_begun) else {
@@ -117,8 +117,8 @@ pub(super) async fn explain(
     // Fails only without a connection.
     let _ = with_transport(session, Transport::close_unannounced);
     let code = explanation.status.as_u16();
-    let response = exchange::finish(explanation.answer(&request_head(exchange).headers), exchange);
-    if let Err(error) = send::respond(session, response, exchange).await {
+    let response = exchange::finish(explanation.answer(&request_head(context).headers), context);
+    if let Err(error) = send::respond(session, response, context).await {
         tracing::debug!(%error, "cannot send the error response to the client");
     }
     FailToProxy { error_code: code, can_reuse_downstream: false }

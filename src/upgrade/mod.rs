@@ -41,8 +41,8 @@ impl ProxyHttp for Proxy {
     }
 
     /// Applies session settings. Requests that need no upstream server never reach the engine.
-    async fn request_filter(&self, session: &mut Session, exchange: &mut RequestContext) -> Result<bool> {
-        engine::prepare(&self.state, session, &engine::request_head(exchange));
+    async fn request_filter(&self, session: &mut Session, context: &mut RequestContext) -> Result<bool> {
+        engine::prepare(&self.state, session, &engine::request_head(context));
         Ok(false)
     }
 
@@ -50,9 +50,9 @@ impl ProxyHttp for Proxy {
     async fn upstream_peer(
         &self,
         session: &mut Session,
-        exchange: &mut RequestContext,
+        context: &mut RequestContext,
     ) -> Result<Box<HttpPeer>> {
-        peer::choose(&self.state, session, exchange).await
+        peer::choose(&self.state, session, context).await
     }
 
     /// Records the end of the request.
@@ -61,9 +61,9 @@ impl ProxyHttp for Proxy {
         _session: &mut Session,
         _body: &mut Option<Bytes>,
         end: bool,
-        exchange: &mut RequestContext,
+        context: &mut RequestContext,
     ) -> Result<()> {
-        if let Some(lease) = exchange.lease.as_mut().filter(|_| end) {
+        if let Some(lease) = context.lease.as_mut().filter(|_| end) {
             lease.sent();
         }
         Ok(())
@@ -74,14 +74,14 @@ impl ProxyHttp for Proxy {
         &self,
         _session: &mut Session,
         request: &mut RequestHeader,
-        exchange: &mut RequestContext,
+        context: &mut RequestContext,
     ) -> Result<()> {
-        if let (Some(client), Some(lease)) = (&exchange.client, &exchange.lease) {
+        if let (Some(client), Some(lease)) = (&context.client, &context.lease) {
             upstream::prepare(
                 request,
-                &engine::request_head(exchange),
+                &engine::request_head(context),
                 client,
-                &exchange.id,
+                &context.id,
                 &lease.upstream().name,
             );
         }
@@ -95,12 +95,12 @@ impl ProxyHttp for Proxy {
         _peer: &HttpPeer,
         _fd: std::os::unix::io::RawFd,
         _digest: Option<&Digest>,
-        exchange: &mut RequestContext,
+        context: &mut RequestContext,
     ) -> Result<()> {
-        exchange.tries += 1;
-        exchange.failed_connects = 0;
-        exchange.reused = reused;
-        if let Some(lease) = &mut exchange.lease {
+        context.tries += 1;
+        context.failed_connects = 0;
+        context.reused = reused;
+        if let Some(lease) = &mut context.lease {
             lease.connected();
         }
         Ok(())
@@ -111,9 +111,9 @@ impl ProxyHttp for Proxy {
         &self,
         session: &mut Session,
         response: &mut ResponseHeader,
-        exchange: &mut RequestContext,
+        context: &mut RequestContext,
     ) -> Result<()> {
-        response::receive(&self.state, session, response, exchange).await
+        response::receive(&self.state, session, response, context).await
     }
 
     /// Releases the server at the end of its response, however long the client takes to read the rest.
@@ -122,10 +122,10 @@ impl ProxyHttp for Proxy {
         _session: &mut Session,
         _body: &mut Option<Bytes>,
         end: bool,
-        exchange: &mut RequestContext,
+        context: &mut RequestContext,
     ) -> Result<Option<Duration>> {
         if end {
-            exchange.lease = None;
+            context.lease = None;
         }
         Ok(None)
     }
@@ -135,9 +135,9 @@ impl ProxyHttp for Proxy {
         &self,
         session: &mut Session,
         response: &mut ResponseHeader,
-        exchange: &mut RequestContext,
+        context: &mut RequestContext,
     ) -> Result<()> {
-        response::pass_on(session, response, exchange);
+        response::pass_on(session, response, context);
         Ok(())
     }
 
@@ -146,10 +146,10 @@ impl ProxyHttp for Proxy {
         &self,
         _session: &mut Session,
         _peer: &HttpPeer,
-        exchange: &mut RequestContext,
+        context: &mut RequestContext,
         error: Box<Error>,
     ) -> Box<Error> {
-        failure::on_connect_error(&self.state.metrics, exchange, error)
+        failure::on_connect_error(&self.state.metrics, context, error)
     }
 
     /// Handles a broken connection; the request is retried when that is safe.
@@ -158,10 +158,10 @@ impl ProxyHttp for Proxy {
         _peer: &HttpPeer,
         _session: &mut Session,
         error: Box<Error>,
-        exchange: &mut RequestContext,
+        context: &mut RequestContext,
         _reused: bool,
     ) -> Box<Error> {
-        failure::on_exchange_error(&self.state.metrics, exchange, error)
+        failure::on_exchange_error(&self.state.metrics, context, error)
     }
 
     /// Sends an error response, if the response has not begun.
@@ -169,15 +169,15 @@ impl ProxyHttp for Proxy {
         &self,
         session: &mut Session,
         error: &Error,
-        exchange: &mut RequestContext,
+        context: &mut RequestContext,
     ) -> FailToProxy {
-        failure::explain(session, error, exchange).await
+        failure::explain(session, error, context).await
     }
 
     /// Records the request when it is over.
-    async fn logging(&self, session: &mut Session, error: Option<&Error>, exchange: &mut RequestContext) {
-        exchange.lease = None;
-        exchange::record(&self.state, &engine::request_head(exchange), send::sent(session, error), exchange);
+    async fn logging(&self, session: &mut Session, error: Option<&Error>, context: &mut RequestContext) {
+        context.lease = None;
+        exchange::record(&self.state, &engine::request_head(context), send::sent(session, error), context);
     }
 
     // The engine's messages would repeat the access log and our own messages.

@@ -22,16 +22,16 @@ use crate::{
 pub(super) async fn choose(
     state: &State,
     session: &mut Session,
-    exchange: &mut RequestContext,
+    context: &mut RequestContext,
 ) -> Result<Box<HttpPeer>> {
     // Releases the server of a failed attempt.
-    exchange.lease = None;
-    let request = request_head(exchange);
+    context.lease = None;
+    let request = request_head(context);
     let mut transport = take(session)?;
-    let selected = select_server(state, &mut transport, &request, exchange).await;
+    let selected = select_server(state, &mut transport, &request, context).await;
     put_back(session, transport)?;
     match selected {
-        Ok(()) => peer_for(exchange),
+        Ok(()) => peer_for(context),
         Err(exchange::Error::ClientLeft) => Err(Error::new_down(ErrorType::ConnectionClosed)),
         Err(exchange::Error::Refused(explanation)) => Err(failure::refused(explanation)),
         Err(exchange::Error::Retry | exchange::Error::Incomplete(_)) => {
@@ -41,8 +41,8 @@ pub(super) async fn choose(
 }
 
 /// Connection settings for the selected server.
-fn peer_for(exchange: &RequestContext) -> Result<Box<HttpPeer>> {
-    let lease = exchange.lease.as_ref().or_err(ErrorType::InternalError, "no server is selected")?;
+fn peer_for(context: &RequestContext) -> Result<Box<HttpPeer>> {
+    let lease = context.lease.as_ref().or_err(ErrorType::InternalError, "no server is selected")?;
     let mut peer = match &lease.server().address {
         Address::Tcp(address) => HttpPeer::new(address, false, String::new()),
         Address::Unix(path) => {
@@ -52,7 +52,7 @@ fn peer_for(exchange: &RequestContext) -> Result<Box<HttpPeer>> {
     };
     let settings = lease.settings();
     peer.options.connection_timeout = Some(settings.connect_timeout);
-    peer.options.read_timeout = Some(exchange::read_timeout(exchange));
+    peer.options.read_timeout = Some(exchange::read_timeout(context));
     peer.options.write_timeout = Some(settings.send_timeout);
     // By default the engine refuses requests whose `Connection` names headers that it protects; our policy removes
     // those names and keeps the request.

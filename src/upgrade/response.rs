@@ -25,7 +25,7 @@ pub(super) async fn receive(
     state: &State,
     session: &mut Session,
     response: &mut ResponseHeader,
-    exchange: &mut RequestContext,
+    context: &mut RequestContext,
 ) -> Result<()> {
     let status = response.status;
     if is_interim(status) {
@@ -33,19 +33,19 @@ pub(super) async fn receive(
     }
     if accelerated::target(response).is_some() || archive::is_list(response) {
         tracing::error!(
-            request_id = %exchange.id,
+            request_id = %context.id,
             "the application responds to the handshake of a WebSocket with X-Accel-Redirect, X-Sendfile or X-Archive-Files: 502"
         );
         let sentence = "The application's answer leads nowhere.";
         return Err(failure::refused(Explanation::new(StatusCode::BAD_GATEWAY, sentence)));
     }
-    let request = request_head(exchange);
+    let request = request_head(context);
     let mut transport = take(session)?;
-    let verdict = receive_head(state, &mut transport, &request, false, (status, response), exchange).await;
+    let verdict = receive_head(state, &mut transport, &request, false, (status, response), context).await;
     put_back(session, transport)?;
     if status == StatusCode::SWITCHING_PROTOCOLS {
         with_transport(session, Transport::become_tunnel)?;
-        session.set_read_timeout(Some(exchange::read_timeout(exchange)));
+        session.set_read_timeout(Some(exchange::read_timeout(context)));
     }
     match verdict {
         Verdict::PassOn => Ok(()),
@@ -57,7 +57,7 @@ pub(super) async fn receive(
 }
 
 /// Removes headers that clients must not see, and adds those of the route.
-pub(super) fn pass_on(session: &mut Session, response: &mut ResponseHeader, exchange: &RequestContext) {
+pub(super) fn pass_on(session: &mut Session, response: &mut ResponseHeader, context: &RequestContext) {
     if send::has_begun(session) {
         return;
     }
@@ -71,5 +71,5 @@ pub(super) fn pass_on(session: &mut Session, response: &mut ResponseHeader, exch
     send::close_if_stopping(session);
     // The version is that of this proxy, not the server's (RFC 9110 §2.5).
     response.set_version(Version::HTTP_11);
-    exchange::pass_on(response.status, response, exchange);
+    exchange::pass_on(response.status, response, context);
 }

@@ -23,10 +23,10 @@ pub(super) fn has_begun(session: &Session) -> bool {
 pub(super) async fn respond(
     session: &mut Session,
     response: Response,
-    exchange: &mut RequestContext,
+    context: &mut RequestContext,
 ) -> Result<()> {
     close_if_stopping(session);
-    exchange.how = BodySource::Memory;
+    context.how = BodySource::Memory;
     let mut head = ResponseHeader::build(response.status, Some(response.headers.len() + 3))?;
     for (name, value) in &response.headers {
         head.append_header(name, value)?;

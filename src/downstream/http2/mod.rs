@@ -35,7 +35,7 @@ use crate::{
     clock, config,
     downstream::{
         Serve,
-        handshake::Handshaken,
+        handshake::EstablishedConnection,
         http2::{error::Fault, frames::Frames},
         transport::{Link, Transport},
         wire::Wire,
@@ -157,12 +157,12 @@ impl Drop for OpenConnection {
 
 /// Serves the requests of a connection until either side has had enough.
 pub(crate) async fn serve(
-    greeted: Handshaken,
+    established: EstablishedConnection,
     place: ConnectionGuard,
     limits: Arc<ConnectionSettings>,
     serve: Serve,
 ) {
-    let Handshaken { socket, peer, .. } = greeted;
+    let EstablishedConnection { socket, peer, .. } = established;
     let shared = Arc::new(ConnectionState::new());
     let place = Arc::new(place);
     let frames = Frames::new(socket, limits.http2, Arc::clone(&shared), Arc::clone(&place));
