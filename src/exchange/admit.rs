@@ -7,30 +7,34 @@ use crate::{
     clock,
     config::{Action, RouteSettings},
     exchange::RequestContext,
-    limits,
+    limits::{self, Memory},
     message::RequestHead,
+    observe::Metrics,
     response::{Explanation, Response},
     site,
-    state::State,
 };
 
 /// Refuses any request while memory is short.
-pub(crate) fn refuse_if_memory_full(state: &State, request: &RequestHead) -> Option<Response> {
-    let refusal = state.memory.pass().err()?;
-    state.metrics.refused_request("memory");
+pub(super) fn refuse_if_memory_full(
+    memory: &Memory,
+    metrics: &Metrics,
+    request: &RequestHead,
+) -> Option<Response> {
+    let refusal = memory.pass().err()?;
+    metrics.refused_request("memory");
     Some(refusal.answer(&request.headers))
 }
 
 /// Refuses what the route does not take, as often as it is asked. The request then counts for its limits, once.
-pub(crate) fn enter(
-    state: &State,
+pub(super) fn enter(
+    metrics: &Metrics,
     route: &site::Route,
     request: &RequestHead,
     context: &mut RequestContext,
 ) -> Option<Response> {
     let client = context.client.as_ref()?;
     if let Some(response) = refuse_client(&route.settings, request, client) {
-        state.metrics.refused_request("denied");
+        metrics.refused_request("denied");
         return Some(response);
     }
     if let Some(response) = refuse_request(&route.settings, request) {

@@ -38,7 +38,9 @@ async fn resolve_and_act(
     request: &RequestHead,
     context: &mut RequestContext,
 ) -> Result<(), Response> {
-    if let Some(response) = state.challenge(request).or_else(|| admit::refuse_if_memory_full(state, request))
+    if let Some(response) = state
+        .challenge(request)
+        .or_else(|| admit::refuse_if_memory_full(&state.memory, &state.metrics, request))
     {
         return Err(response);
     }
@@ -46,7 +48,7 @@ async fn resolve_and_act(
     let path = normal_path(request)?;
     let resolved = resolve(&table, peer, request, &path, context)?;
     context.trace_route(request);
-    if let Some(response) = admit::enter(state, resolved.route, request, context) {
+    if let Some(response) = admit::enter(&state.metrics, resolved.route, request, context) {
         return Err(response);
     }
     act(&table, request, &resolved).await
