@@ -23,6 +23,7 @@ mod demo;
 mod differential;
 mod downloads;
 mod drain;
+mod error_pages;
 mod examples;
 mod exchange;
 mod files;
