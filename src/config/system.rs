@@ -15,7 +15,7 @@ pub trait System {
     ///
     /// # Errors
     ///
-    /// Those of [`System::exists`], and [`io::ErrorKind::NotADirectory`].
+    /// The errors of [`System::exists`], and [`io::ErrorKind::NotADirectory`].
     fn directory(&self, path: &Path) -> io::Result<()>;
 
     /// Checks that files can be written into the directory at `path`, which is created if missing.
@@ -52,7 +52,7 @@ pub trait System {
     ///
     /// # Errors
     ///
-    /// Those of [`System::exists`], and [`io::ErrorKind::InvalidData`] when the file is not text, or far too long.
+    /// The errors of [`System::exists`], and [`io::ErrorKind::InvalidData`] when the file is not text, or far too long.
     fn read(&self, path: &Path) -> io::Result<String>;
 
     /// Number of cores, for `threads = 0`; never 0.

@@ -203,6 +203,11 @@ pub(crate) fn body_too_slow() -> Explanation {
     Explanation::new(StatusCode::REQUEST_TIMEOUT, "The body of the request arrived too slowly.")
 }
 
+/// Explanation for a response whose application names something that cannot be sent in its place.
+pub(crate) fn leads_nowhere() -> Explanation {
+    Explanation::new(StatusCode::BAD_GATEWAY, "The application's answer leads nowhere.")
+}
+
 /// Explanation for a malformed request.
 pub(crate) fn bad_request() -> Explanation {
     Explanation::new(StatusCode::BAD_REQUEST, "The request cannot be understood.")

@@ -42,7 +42,7 @@ pub(crate) use context::RequestContext;
 pub(crate) use error::Error;
 pub(crate) use failure::{
     ConnectFailure, bad_request, body_timeout, body_too_slow, connection_failed, exchange_failed, explain,
-    internal,
+    internal, leads_nowhere,
 };
 pub(crate) use finish::finish;
 pub(crate) use record::{Sent, record, record_refused};

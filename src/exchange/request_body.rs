@@ -99,7 +99,7 @@ impl RequestBody {
     ///
     /// # Errors
     ///
-    /// What is wrong on the client's side. A server that takes no more may have a response on its way.
+    /// The client's fault. A server that takes no more may have a response on its way.
     pub(super) fn poll(
         &mut self,
         cx: &mut Context<'_>,
@@ -147,7 +147,7 @@ impl RequestBody {
     ///
     /// # Errors
     ///
-    /// What is wrong on the client's side.
+    /// The client's fault.
     pub(super) fn poll_read(
         &mut self,
         cx: &mut Context<'_>,

@@ -121,8 +121,7 @@ fn redirect(
 ) -> Verdict {
     let trouble = |sentence| {
         tracing::error!(request_id = %context.id, to = %target, "{sentence}");
-        let told = "The application's answer leads nowhere.";
-        Verdict::Refuse(Explanation::new(StatusCode::BAD_GATEWAY, told))
+        Verdict::Refuse(failure::leads_nowhere())
     };
     if has_body {
         return trouble("the application redirects a request with a body to another server");

@@ -17,7 +17,7 @@ use rustls::{
 use super::{
     CertificateError,
     certificate::{CertifiedKeyPair, certificates, roots},
-    provider, read_key_pair,
+    provider, read_key_pair, self_signed,
 };
 use crate::{
     config::{AcmeSite, Address, ClientTls, Config, Listen, Tls, TlsVersion},
@@ -181,7 +181,7 @@ fn placeholder(
     {
         tracing::warn!(site = label, "{error}; ordering a new certificate");
     }
-    let made = crate::tls::self_signed::placeholder(&acme.names);
+    let made = self_signed::placeholder(&acme.names);
     let unusable = |reason| CertificateError::Unusable { path: tls.cert.clone(), reason };
     made.map(|made| CertifiedKeyPair { expires: SystemTime::UNIX_EPOCH, ..made }).map_err(unusable)
 }

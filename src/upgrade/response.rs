@@ -16,7 +16,6 @@ use crate::{
     exchange::{self, RequestContext, Verdict, receive_head},
     files::{accelerated, archive},
     message::{EditHeaders, is_hop_by_hop, is_interim},
-    response::Explanation,
     state::State,
 };
 
@@ -36,8 +35,7 @@ pub(super) async fn receive(
             request_id = %context.id,
             "the application responds to the handshake of a WebSocket with X-Accel-Redirect, X-Sendfile or X-Archive-Files: 502"
         );
-        let sentence = "The application's answer leads nowhere.";
-        return Err(failure::refused(Explanation::new(StatusCode::BAD_GATEWAY, sentence)));
+        return Err(failure::refused(exchange::leads_nowhere()));
     }
     let request = request_head(context);
     let mut transport = take(session)?;
