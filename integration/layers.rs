@@ -25,6 +25,7 @@ const ORDER: &[&str] = &[
     "downstream",
     "upstream",
     "limits",
+    "auth",
     "site",
     "state",
     "exchange",

@@ -30,7 +30,8 @@ pub fn path(bytes: &[u8]) {
     let root = Template(vec![Part::Text("/srv/root".into())]);
     let files = Files { root, index: vec!["index.html".into()], ..Files::default() };
     let accelerated = files::accelerated::named(&files, text);
-    for wanted in files::wanted(&files, &PathMatch::Prefix(&path)).into_iter().chain(accelerated) {
+    for wanted in files::wanted(&files, &PathMatch::Prefix(&path), &|_, _| {}).into_iter().chain(accelerated)
+    {
         for candidate in &wanted.candidates {
             assert!(candidate.starts_with(Path::new("/srv")), "{candidate:?}");
             assert!(

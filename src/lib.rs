@@ -16,6 +16,7 @@
 //! - [`exchange`]: one request from its head to its end: admission, action, retries, response, access log
 //! - [`site`]: sites and routes with everything a request needs of them
 //! - [`route`]: lookup of a route by host and path
+//! - [`auth`]: users by password: files of hashes, and their verification
 //! - [`limits`]: limits of requests per client, and of memory
 //! - [`upstream`]: upstream servers: load balancing, holds, health checks, retries, connections
 //! - [`upgrade`]: handshakes of WebSockets and their tunnels, by pingora, whose types are used there only
@@ -37,6 +38,7 @@
 
 mod acme;
 mod admin;
+mod auth;
 #[cfg(any(feature = "benching", test))]
 #[doc(hidden)]
 pub mod benching;

@@ -1,6 +1,9 @@
 //! The machine that a configuration is checked against: its files, directories and certificates.
 
-use std::{fs, io, path::Path};
+use std::{
+    fs, io,
+    path::{Path, PathBuf},
+};
 
 use crate::{
     config::{self, LoadError, Loaded, System},
@@ -44,6 +47,13 @@ impl System for Machine {
 
     fn authorities(&self, path: &Path) -> Result<(), String> {
         tls::authorities(path).map(|_| ()).map_err(|error| error.to_string())
+    }
+
+    fn matching(&self, pattern: &Path) -> io::Result<Vec<PathBuf>> {
+        let invalid = |error| io::Error::new(io::ErrorKind::InvalidInput, error);
+        let pattern = pattern.to_str().ok_or(io::ErrorKind::InvalidInput)?;
+        let paths = glob::glob(pattern).map_err(invalid)?;
+        paths.map(|path| path.map_err(io::Error::from)).collect()
     }
 
     fn read(&self, path: &Path) -> io::Result<String> {

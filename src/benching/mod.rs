@@ -104,7 +104,8 @@ impl Sites {
 
     /// Response with these headers from the route of a path.
     pub fn answer(&self, path: &str, fields: HeaderMap) -> Answer {
-        let (route, _) = self.0.find("", path).unwrap().route.unwrap();
+        let (routes, _) = self.0.find("", path).unwrap().route.unwrap();
+        let route = routes.unconditional().unwrap();
         let mut answer = response::Response::empty(StatusCode::OK);
         answer.headers = fields;
         Answer { route: Arc::clone(route), answer, out: BytesMut::new() }
@@ -122,7 +123,7 @@ impl Answer {
     /// Adds the route's headers and writes the head, as for each file that is sent. Repetition does not change the
     /// headers.
     pub fn write_head(&mut self) {
-        apply_route_headers(&mut self.answer.headers, StatusCode::OK, &self.route.settings);
+        apply_route_headers(&mut self.answer.headers, StatusCode::OK, &self.route.settings, |_, _| None);
         self.out.clear();
         exchange::write_head(&mut self.out, &self.answer, true, b"", SystemTime::UNIX_EPOCH);
         black_box(&self.out);

@@ -140,6 +140,11 @@ impl Client {
         self.trusted
     }
 
+    /// The port that the client connected to, here or at the first trusted proxy.
+    pub fn port(&self) -> u16 {
+        self.port
+    }
+
     /// `http` or `https`.
     pub fn scheme(&self) -> &'static str {
         if self.https { "https" } else { "http" }

@@ -2,6 +2,7 @@
 
 use std::{fmt, ops::Range};
 
+use super::include::Sources;
 use annotate_snippets::{AnnotationKind, Group, Level, Origin, Renderer, Snippet, renderer::DecorStyle};
 
 /// Bytes of the file.
@@ -106,21 +107,37 @@ pub struct Diagnostic {
     pub problem: Problem,
 }
 
-/// Errors and warnings of one file, in the order of the file.
+/// Errors and warnings of a file and of those that it includes, in the order of the files.
 ///
 /// [`Display`](fmt::Display) draws them without colours; [`Report::render`] with or without.
 #[derive(Debug, Clone)]
 pub struct Report {
-    name: String,
+    /// Text of all files, one after the other.
     text: String,
+    /// Names of the files, and where each begins; never empty.
+    files: Vec<(String, usize)>,
     found: Vec<Diagnostic>,
 }
 
 impl Report {
-    /// A report about the file `name` with the content `text`.
-    pub(super) fn new(name: &str, text: &str, mut found: Vec<Diagnostic>) -> Self {
+    /// A report about files.
+    pub(super) fn new(sources: &Sources, mut found: Vec<Diagnostic>) -> Self {
         found.sort_by_key(|one| one.span.as_ref().map_or(0, |span| span.start));
-        Self { name: name.into(), text: text.into(), found }
+        Self { text: sources.text.clone(), files: sources.files.clone(), found }
+    }
+
+    /// Name of the file that includes the others.
+    fn name(&self) -> &str {
+        self.files.first().map_or("", |(name, _)| name)
+    }
+
+    /// Name and text of the file that a span is in, and the span within it.
+    fn place(&self, span: &Span) -> (&str, &str, Span) {
+        let next = self.files.partition_point(|(_, start)| *start <= span.start).max(1);
+        let (name, start) = &self.files[next - 1];
+        let end = self.files.get(next).map_or(self.text.len(), |(_, next)| next - 1);
+        let text = &self.text[*start..end];
+        (name, text, within(text, span.start - start..span.end.saturating_sub(*start)))
     }
 
     /// Number of errors.
@@ -161,37 +178,29 @@ impl Report {
         let Problem { title, label, help, also, .. } = &one.problem;
         let title = level.primary_title(title);
         let mut group = match &one.span {
-            None => title.element(Origin::path(&self.name)),
+            None => title.element(Origin::path(self.name())),
             Some(span) => {
                 let label = Some(label.as_str()).filter(|label| !label.is_empty());
-                let primary = AnnotationKind::Primary.span(self.within(span)).label(label);
-                let second = also.iter().map(|also| {
-                    let (span, why) = also.as_ref();
-                    AnnotationKind::Context.span(self.within(span)).label(why)
-                });
-                let snippet = Snippet::source(&self.text).path(&self.name);
-                title.element(snippet.annotation(primary).annotations(second))
+                let (name, text, place) = self.place(span);
+                let primary = AnnotationKind::Primary.span(place).label(label);
+                let mut snippet = Snippet::source(text).path(name).annotation(primary);
+                let mut other = None;
+                if let Some((span, why)) = also.as_deref() {
+                    let (second, text, place) = self.place(span);
+                    let annotation = AnnotationKind::Context.span(place).label(why);
+                    if second == name {
+                        snippet = snippet.annotation(annotation);
+                    } else {
+                        other = Some(Snippet::source(text).path(second).annotation(annotation));
+                    }
+                }
+                title.element(snippet).elements(other)
             }
         };
         if let Some(help) = help {
             group = group.element(Level::HELP.message(help));
         }
         group
-    }
-
-    /// Limits a span to the text and to whole characters, as the renderer panics on others. A span of several lines
-    /// (a whole table) is shown at its first line.
-    fn within(&self, span: &Span) -> Span {
-        let mut start = span.start.min(self.text.len());
-        while !self.text.is_char_boundary(start) {
-            start -= 1;
-        }
-        let mut end = span.end.clamp(start, self.text.len());
-        while !self.text.is_char_boundary(end) {
-            end += 1;
-        }
-        let line = self.text.get(start..end).and_then(|text| text.find('\n'));
-        start..line.map_or(end, |length| start + length.max(1))
     }
 
     fn summary(&self) -> String {
@@ -202,11 +211,26 @@ impl Report {
         let errors = plural(self.errors(), "error");
         let warnings = plural(self.warnings(), "warning");
         match (self.errors(), self.warnings()) {
-            (_, 0) => format!("{errors} in {}", self.name),
-            (0, _) => format!("{warnings} in {}", self.name),
-            _ => format!("{errors} and {warnings} in {}", self.name),
+            (_, 0) => format!("{errors} in {}", self.name()),
+            (0, _) => format!("{warnings} in {}", self.name()),
+            _ => format!("{errors} and {warnings} in {}", self.name()),
         }
     }
+}
+
+/// Limits a span to a text and to whole characters, as the renderer panics on others. A span of several lines (a whole
+/// table) is shown at its first line.
+fn within(text: &str, span: Span) -> Span {
+    let mut start = span.start.min(text.len());
+    while !text.is_char_boundary(start) {
+        start -= 1;
+    }
+    let mut end = span.end.clamp(start, text.len());
+    while !text.is_char_boundary(end) {
+        end += 1;
+    }
+    let line = text.get(start..end).and_then(|text| text.find('\n'));
+    start..line.map_or(end, |length| start + length.max(1))
 }
 
 impl fmt::Display for Report {

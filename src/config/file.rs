@@ -3,6 +3,7 @@
 use std::{
     collections::BTreeMap,
     path::{Path, PathBuf},
+    sync::Arc,
 };
 
 use toml::de::DeTable;
@@ -10,12 +11,15 @@ use toml::de::DeTable;
 use super::{
     acme::{self, Acme},
     admin::{self, Admin},
+    auth::{self, Auth, AuthTable},
+    cors::{self, Cors, CorsTable},
     diagnostic::Problem,
-    keys::{Described, Key, Keys, Needed, Optional, Required, Shape, Unset, kind::Shaped},
+    keys::{Described, Key, Keys, Needed, Optional, Required, Shape, TextShape, Unset, kind::Shaped},
     limit::{self, Limit, Limits},
     listen::{self, Listen, Taken, Trust},
     log::{self, Log},
     read::{Context, Table, Value},
+    route::Tables,
     server::{self, ServerSettings},
     site::{self, Hosts, SiteSettings},
     upstream::{self, UpstreamSettings, UpstreamTable},
@@ -36,6 +40,10 @@ pub struct Config {
     pub listen: Vec<Listen>,
     /// Limits by name, among them every name that a site or a route uses.
     pub limits: BTreeMap<String, Limit>,
+    /// `[auth.NAME]` by name.
+    pub auths: BTreeMap<String, Arc<Auth>>,
+    /// `[cors.NAME]` by name.
+    pub cors: BTreeMap<String, Arc<Cors>>,
     /// Sites in the order of the file; the first one without `host` is the default site.
     pub sites: Vec<SiteSettings>,
     /// Upstreams by name, among them every name that a route uses.
@@ -62,8 +70,19 @@ pub static TOP: Keys = Keys {
     title: "the file's top level",
     place: "…",
     about: "The tables of a file (TOML 1.0).",
-    groups: &[&[&SERVER, &ADMIN, &LOG, &LISTEN, &ACME, &LIMIT, &SITE, &UPSTREAM]],
-    later: &["include"],
+    groups: &[&[&INCLUDE, &SERVER, &ADMIN, &LOG, &LISTEN, &ACME, &LIMIT, &AUTH, &CORS, &SITE, &UPSTREAM]],
+    later: &[],
+};
+
+static INCLUDE: Optional<Shaped> = Key {
+    name: "include",
+    kind: Shaped(|| {
+        Shape::Text(TextShape { what: "path of a file, which may have `*` in it", pattern: "" }).list()
+    }),
+    default: Unset("none"),
+    about: "Files whose tables are added to those of this one. Paths are relative to this file; a pattern with `*` may \
+            match nothing, and files that it matches are read in the order of their names.",
+    example: "include = [\"sites/*.toml\"]",
 };
 
 static SERVER: Optional<Shaped> = Key {
@@ -114,6 +133,22 @@ static LIMIT: Optional<Shaped> = Key {
     example: "[limit.api]\nkey = \"address\"\nrate = \"8r/s\"",
 };
 
+static AUTH: Optional<Shaped> = Key {
+    name: "auth",
+    kind: Shaped(|| Shape::Table(&auth::KEYS).by("NAME")),
+    default: Unset("none"),
+    about: "Users who must log in, by name.",
+    example: "[auth.staff]\nhtpasswd = \"/etc/bowshock/htpasswd\"",
+};
+
+static CORS: Optional<Shaped> = Key {
+    name: "cors",
+    kind: Shaped(|| Shape::Table(&cors::KEYS).by("NAME")),
+    default: Unset("none"),
+    about: "Pages of other origins that may read responses, by name.",
+    example: "[cors.browsers]\norigins = [\"https://genome.ucsc.edu\"]",
+};
+
 static SITE: Required<Shaped> = Key {
     name: "site",
     kind: Shaped(|| Shape::Table(&site::KEYS).list()),
@@ -144,6 +179,8 @@ servers = ["unix:/run/galaxy/gunicorn.sock"]"#;
 /// Reads the file. The result may take effect only when no error was noted.
 pub fn read<'a>(context: &'a Context<'a>, root: &'a DeTable<'a>) -> Config {
     let mut table = Table::new(context, root, 0..0, &TOP);
+    // The files are read already.
+    table.take(&INCLUDE);
     let server = server::read(context, table.take(&SERVER));
     let acme_value = table.take(&ACME);
     let mut authority = acme::read(context, acme_value);
@@ -161,12 +198,14 @@ pub fn read<'a>(context: &'a Context<'a>, root: &'a DeTable<'a>) -> Config {
     let upstreams = table.take(&UPSTREAM);
     let upstreams = upstreams.map(|value| UpstreamTable::read(value, &server.resolver)).unwrap_or_default();
     let limits = table.take(&LIMIT).map(Limits::read).unwrap_or_default();
+    let cors = table.take(&CORS).map(CorsTable::read).unwrap_or_default();
+    let auths = table.take(&AUTH).map(|value| AuthTable::read(value, &upstreams)).unwrap_or_default();
+    let tables = Tables { upstreams: &upstreams, limits: &limits, cors: &cors, auths: &auths };
     let mut hosts = Hosts::default();
     let sites = match several(&mut table, &SITE) {
-        Some(values) => values
-            .into_iter()
-            .filter_map(|value| site::read(value, &mut hosts, &upstreams, &limits, &authority))
-            .collect(),
+        Some(values) => {
+            values.into_iter().filter_map(|value| site::read(value, &mut hosts, tables, &authority)).collect()
+        }
         None => {
             if table.unknown().next().is_none() {
                 context.error_of_file(Problem::new("there is no `[[site]]`", "").help(EXAMPLE));
@@ -203,6 +242,8 @@ pub fn read<'a>(context: &'a Context<'a>, root: &'a DeTable<'a>) -> Config {
         log,
         listen,
         limits: limits.read,
+        auths: auths.0,
+        cors: cors.0,
         sites,
         upstreams: upstreams.read,
     }

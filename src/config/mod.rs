@@ -4,6 +4,7 @@
 //! keys        descriptions of keys, and what is made from them: help, reference, JSON Schema, suggestions
 //! file        the whole file, and a module per table: types, keys, reading and printing together
 //!             server, admin, log, listen, acme, limit, site, route, upstream; tls, compress, headers, access, networks
+//! include     files of a configuration: their texts and places, and their tables together
 //! print       the effective configuration in TOML
 //! read        values with their places in the file, and the collected errors
 //! units, address, host, pattern, template, paths     the syntax of strings
@@ -15,20 +16,27 @@ mod access;
 mod acme;
 mod address;
 mod admin;
+mod auth;
 mod compress;
+mod cors;
 mod diagnostic;
+mod errors;
 mod file;
 mod headers;
 mod host;
+mod htpasswd;
+mod include;
 mod keys;
 mod limit;
 mod listen;
 mod log;
+mod maintenance;
 mod networks;
 mod paths;
 mod pattern;
 mod print;
 mod read;
+mod redirects;
 mod route;
 mod server;
 mod site;
@@ -44,27 +52,37 @@ use std::{fs, io, path::Path};
 
 use toml::de::DeTable;
 
+use include::Sources;
 use read::Context;
 
 pub use access::Access;
 pub use acme::{Acme, AcmeSite, Challenge, Eab};
 pub use admin::Admin;
+pub use auth::{Auth, AuthMethod, Satisfy};
 pub use compress::{Coding, Compress};
+pub use cors::Cors;
 pub use diagnostic::Report;
+pub use errors::{ErrorPage, ErrorPages};
 pub use file::{Config, ConfigPath};
+pub use headers::{HeaderSetting, Headers};
 pub use host::HostPattern;
+pub use htpasswd::{Users, read as read_htpasswd};
 pub use keys::{UnknownKey, help, reference, schema};
 pub use limit::{Class, Limit, LimitKey, LimitNames, UserAgents};
 pub use listen::{Address, Listen, Trust};
 pub use log::{AccessFormat, AccessLog, AccessTarget, Level, Log, LogFormat};
+pub use maintenance::Maintenance;
 pub use networks::Networks;
 pub use pattern::PathPattern;
 pub use print::print;
-pub use route::{Action, Buffering, Files, RouteRetry, RouteSettings, Symlinks, Types};
+pub use redirects::{RedirectTo, Redirects};
+pub use route::{
+    Action, Buffering, Files, ProxySettings, RouteRetry, RouteSettings, Symlinks, Test, Types, When,
+};
 pub use server::{Http2, ServerSettings};
 pub use site::SiteSettings;
 pub use system::{AnyMachine, System};
-pub use template::{Part, Template};
+pub use template::{Name, Part, Template};
 pub use tls::{ClientTls, ListenTls, RedirectHttps, Tls, TlsVersion};
 pub use units::Rate;
 pub use upstream::{
@@ -145,11 +163,27 @@ pub fn parse(name: &str, text: &str) -> Result<Loaded, Report> {
 /// When the text contains errors: all of them. While it is not valid TOML only the syntax errors are returned,
 /// because after a missing quote the rest would be guesses.
 pub fn parse_on(name: &str, text: &str, system: &dyn System) -> Result<Loaded, Report> {
-    let context = Context::new(text, system);
-    let (root, errors) = DeTable::parse_recoverable(text);
-    context.syntax_errors(&errors);
-    let config = if errors.is_empty() { Some(file::read(&context, root.get_ref())) } else { None };
-    let report = Report::new(name, text, context.into_found());
+    let sources = Sources::read(name, text, system);
+    let texts = sources.placed();
+    let context = Context::new(&sources.text, system);
+    let mut all: Option<DeTable<'_>> = None;
+    let mut is_toml = true;
+    for text in &texts {
+        let (root, errors) = DeTable::parse_recoverable(text);
+        context.syntax_errors(&errors);
+        is_toml &= errors.is_empty();
+        match &mut all {
+            None => all = Some(root.into_inner()),
+            Some(all) => {
+                include::merge(all, root.into_inner())
+                    .into_iter()
+                    .for_each(|(span, problem)| context.error(span, problem));
+            }
+        }
+    }
+    let all = all.filter(|_| is_toml);
+    let config = all.as_ref().map(|all| file::read(&context, all));
+    let report = Report::new(&sources, [sources.found.clone(), context.into_found()].concat());
     match config {
         Some(config) if report.errors() == 0 => {
             Ok(Loaded { config, warnings: (report.warnings() > 0).then_some(report) })
@@ -168,7 +202,7 @@ fn not_utf8(name: &str, error: &std::string::FromUtf8Error) -> Report {
         diagnostic::Problem::new("the file is not UTF-8", "invalid byte")
             .help(format!("`iconv -f latin1 -t utf-8 {name}` turns an old encoding into UTF-8")),
     );
-    Report::new(name, &text, context.into_found())
+    Report::new(&Sources::of(name, &text), context.into_found())
 }
 
 fn advice(error: &io::Error) -> &'static str {

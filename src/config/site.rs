@@ -1,29 +1,32 @@
 //! `[[site]]`: host names and routes.
 
 use std::{
-    collections::{BTreeMap, HashMap, hash_map::Entry},
-    path::PathBuf,
+    collections::{HashMap, hash_map::Entry},
     sync::Arc,
 };
 
 use super::{
     access::{self, Access},
     acme::Acme,
+    auth::{self, Auth},
     compress::{self, Compress},
+    cors::{self, Cors},
     diagnostic::{self, Problem, Span},
+    errors::{self, ErrorPages},
     headers::{self, Headers},
     host::{self, HostPattern, host},
     keys::{
         Defaulted, Is, Key, Keys, Needed, Optional, Required, Shape, TextShape, Unset,
-        kind::{self, Of, SIZE, Shaped},
+        kind::{Of, SIZE, Shaped},
     },
-    limit::{self, Limits},
-    paths, pattern,
-    print::{Out, Pairs, path, quote, strings},
+    limit,
+    maintenance::{self, Maintenance},
+    pattern,
+    print::{Out, Pairs, list, quote, strings},
     read::Value,
-    route::{self, Inherited, RouteSettings},
+    redirects::{self, Redirects},
+    route::{self, Inherited, Inherits, RouteSettings, SiteScope, Tables},
     tls::{self, RedirectHttps, Tls},
-    upstream::UpstreamTable,
 };
 
 /// `[[site]]`
@@ -33,8 +36,18 @@ pub struct SiteSettings {
     pub name: String,
     /// Host names of the site; empty for the default site.
     pub hosts: Vec<HostPattern>,
-    /// Error pages that replace the proxy's own, by status.
-    pub errors: BTreeMap<u16, PathBuf>,
+    /// Changes to the headers of responses.
+    pub headers: Headers,
+    /// Origins whose pages may read the responses.
+    pub cors: Option<Arc<Cors>>,
+    /// Users who must log in.
+    pub auth: Option<Arc<Auth>>,
+    /// Error pages that replace the proxy's own.
+    pub errors: ErrorPages,
+    /// Maintenance switch.
+    pub maintenance: Option<Maintenance>,
+    /// Redirects by path.
+    pub redirects: Option<Redirects>,
     /// Bytes per second of all responses of the site together, shared evenly among them.
     pub limit_rate: Option<u64>,
     /// Certificate.
@@ -52,11 +65,22 @@ pub static KEYS: Keys = Keys {
     about: "Host names and their routes. Settings of a site for headers, bodies, compression, clients and limits \
             apply to its routes, unless a route has its own.",
     groups: &[
-        &[&HOST, &ROUTES, &HEADERS, &ERRORS, &MAX_BODY, &LIMIT_RATE],
+        &[
+            &HOST,
+            &ROUTES,
+            &HEADERS,
+            &REQUEST_HEADERS,
+            &CORS,
+            &ERRORS,
+            &MAINTENANCE,
+            &REDIRECTS,
+            &MAX_BODY,
+            &LIMIT_RATE,
+        ],
         access::KEYS,
-        &[&LIMITS, &TLS, &REDIRECT_HTTPS, &COMPRESS],
+        &[&AUTH, &LIMITS, &TLS, &REDIRECT_HTTPS, &COMPRESS],
     ],
-    later: &["galaxy"],
+    later: &["galaxy", "cache"],
 };
 
 static HOST: Optional<Shaped> = Key {
@@ -70,7 +94,7 @@ static HOST: Optional<Shaped> = Key {
 
 static ROUTES: Required<Shaped> = Key {
     name: "routes",
-    kind: Shaped(|| Shape::Table(&route::KEYS).by("PATH")),
+    kind: Shaped(|| Shape::one_or_more(|| Shape::Table(&route::KEYS)).by("PATH")),
     default: Needed,
     about: "Routes by path, in the syntax of nginx's `location` and with its precedence: `\"/prefix\"` (of whole \
             segments), `\"= /exact\"`, `\"^~ /prefix\"` (before regular expressions), `\"~ regex\"`, and `\"~* \
@@ -78,25 +102,44 @@ static ROUTES: Required<Shaped> = Key {
     example: "routes = { \"/\" = { answer = 204 } }",
 };
 
-static HEADERS: Optional<Of<Headers>> = Key {
+static HEADERS: Optional<Shaped> = Key {
     name: "headers",
-    kind: headers::KIND,
+    kind: Shaped(headers::shape),
     default: Unset("none"),
-    about: "Headers that are set on every response, errors included. A route adds its own, and replaces those of the \
-            same name.",
-    example: "headers = { X-Frame-Options = \"SAMEORIGIN\" }",
+    about: "Headers that are set on every response, errors included; `false` removes one that a server sent. Values may \
+            have `{names}`. A route adds its own, and replaces those of the same name.",
+    example: "headers = { X-Frame-Options = \"SAMEORIGIN\", Server = false }",
 };
 
-static ERRORS: Optional<Of<BTreeMap<u16, PathBuf>>> = Key {
-    name: "errors",
-    kind: Of {
-        shape: || Shape::Text(kind::FILE).by("STATUS"),
-        read: errors,
-        show: |pages| show_errors(pages),
-    },
-    default: Unset("short pages of the proxy"),
-    about: "Files that are sent in place of the proxy's own error pages, by status from 400 to 599.",
-    example: "errors = { 404 = \"/srv/galaxy/errors/404.html\" }",
+static REQUEST_HEADERS: Optional<Shaped> = Key {
+    name: "request_headers",
+    kind: Shaped(headers::shape),
+    default: Unset("none"),
+    about: "Headers that are set on every request to a server; `false` removes one. Values may have `{names}`; \
+            `\"file:PATH\"` is the first line of a file. A route adds its own, and replaces those of the same name.",
+    example: "request_headers = { GX-SECRET = \"file:/etc/bowshock/gx_secret\" }",
+};
+
+static CORS: Optional<Shaped> = cors::key(Unset("those of the application"));
+
+static ERRORS: Optional<Of<ErrorPages>> = errors::key(Unset("short pages of the proxy"));
+
+static MAINTENANCE: Optional<Of<Maintenance>> = Key {
+    name: "maintenance",
+    kind: maintenance::KIND,
+    default: Unset("none"),
+    about: "While a file exists, every request of the site gets 503 with a page.",
+    example: "maintenance = { file = \"/srv/galaxy/maintenance\", retry_after = \"30m\" }",
+};
+
+static REDIRECTS: Optional<Of<Redirects>> = Key {
+    name: "redirects",
+    kind: redirects::KIND,
+    default: Unset("none"),
+    about: "File with redirects by path, which are looked up before the routes: a line is `PATH TARGET [STATUS]`, the \
+            status 302 where none is given. The query is passed on unless the target has one. The file is read again \
+            at each reload.",
+    example: "redirects = \"/etc/bowshock/redirects.txt\"",
 };
 
 static MAX_BODY: Defaulted<Of<Option<u64>>> = Key {
@@ -115,6 +158,8 @@ static LIMIT_RATE: Optional<Of<Option<u64>>> = Key {
     about: "Bytes per second of all responses of the site together, shared evenly among them.",
     example: "limit_rate = \"100m\"",
 };
+
+static AUTH: Optional<Shaped> = auth::key(Unset("everybody is admitted"));
 
 static LIMITS: Optional<Shaped> = Key {
     name: "limits",
@@ -171,8 +216,7 @@ pub struct Names<'a> {
 pub fn read(
     value: Value<'_>,
     hosts: &mut Hosts,
-    upstreams: &UpstreamTable,
-    limits: &Limits,
+    tables: Tables<'_>,
     authority: &Acme,
 ) -> Option<SiteSettings> {
     let mut table = value.table(&KEYS)?;
@@ -184,21 +228,30 @@ pub fn read(
             Vec::new()
         }
     };
+    let captures = captures(&names);
+    let known: Vec<&str> = captures.iter().map(String::as_str).collect();
+    let changes = |value: Option<Value<'_>>, of| value.and_then(|value| headers::read(value, of, &known));
     let inherited = Inherited {
-        headers: table.optional(&HEADERS).unwrap_or_default(),
+        headers: changes(table.take(&HEADERS), headers::Of::Response).unwrap_or_default(),
+        request_headers: changes(table.take(&REQUEST_HEADERS), headers::Of::Request).unwrap_or_default(),
+        cors: table.take(&CORS).and_then(|value| tables.cors.named(value)).flatten(),
+        errors: table.optional(&ERRORS).unwrap_or_default(),
         max_body: table.read(&MAX_BODY),
         compress: table.read(&COMPRESS),
         access: access::read(&mut table, &Access::default()),
-        limits: table.take(&LIMITS).and_then(|value| limits.named(value)).unwrap_or_default(),
+        auth: table.take(&AUTH).and_then(|value| tables.auths.named(value, tables.upstreams)).flatten(),
+        limits: table.take(&LIMITS).and_then(|value| tables.limits.named(value)).unwrap_or_default(),
     };
-    let errors = table.optional(&ERRORS).unwrap_or_default();
+    let maintenance = table.optional(&MAINTENANCE);
+    let redirects = table.optional(&REDIRECTS);
     let limit_rate = table.optional(&LIMIT_RATE).flatten();
     let names = Names { read: names, places: &hosts.names };
     let tls = table.take(&TLS).and_then(|value| tls::read_site(value, &names, authority));
     let names = names.read;
     let redirect_https = table.read(&REDIRECT_HTTPS);
+    let scope = SiteScope { inherited: &inherited, captures: &captures, tables };
     let routes = match table.take(&ROUTES) {
-        Some(value) => routes(value, &inherited, upstreams, limits),
+        Some(value) => routes(value, &scope),
         None if has_unknown_key => Vec::new(),
         None => {
             let problem = Problem::new("a site without routes serves nothing", "needs `[site.routes]`");
@@ -209,7 +262,33 @@ pub fn read(
     table.finish();
     let name = names.first().map_or_else(|| "default".into(), |(name, _)| name.clone());
     let hosts = names.into_iter().map(|(_, host)| host).collect();
-    Some(SiteSettings { name, hosts, errors, limit_rate, tls, redirect_https, routes })
+    let Inherited { headers, cors, auth, errors, .. } = inherited;
+    Some(SiteSettings {
+        name,
+        hosts,
+        headers,
+        cors,
+        auth,
+        errors,
+        maintenance,
+        redirects,
+        limit_rate,
+        tls,
+        redirect_https,
+        routes,
+    })
+}
+
+/// Capture groups of the host expressions of a site. One is empty for a host that another name of the site matches.
+fn captures(names: &[(String, HostPattern)]) -> Vec<String> {
+    let groups = |pattern: &HostPattern| match pattern {
+        HostPattern::Regex(regex) => regex.capture_names().flatten().map(str::to_owned).collect(),
+        HostPattern::Exact(_) | HostPattern::Suffix(_) => Vec::new(),
+    };
+    let mut all: Vec<String> = names.iter().flat_map(|(_, pattern)| groups(pattern)).collect();
+    all.sort_unstable();
+    all.dedup();
+    all
 }
 
 /// Writes a `[[site]]` and its routes. Settings that a route inherits are written in the route.
@@ -217,7 +296,12 @@ pub fn show(out: &mut Out, site: &SiteSettings) {
     let hosts = (!site.hosts.is_empty()).then(|| strings(site.hosts.iter().map(host::written)));
     let pairs = Pairs::default()
         .written_if(&HOST, hosts)
+        .written_if(&HEADERS, (!site.headers.is_empty()).then(|| headers::pairs(&site.headers).braces()))
+        .written_if(&CORS, site.cors.as_ref().map(|cors| cors::show_value(Some(cors))))
+        .written_if(&AUTH, site.auth.as_ref().map(|auth| auth::show_value(Some(auth))))
         .optional(&ERRORS, Some(&site.errors).filter(|pages| !pages.is_empty()))
+        .optional(&MAINTENANCE, site.maintenance.as_ref())
+        .optional(&REDIRECTS, site.redirects.as_ref())
         .optional(&LIMIT_RATE, site.limit_rate.map(Some).as_ref())
         .written_if(&TLS, site.tls.as_ref().map(|tls| tls::pairs(tls).braces()));
     let pairs = match &site.redirect_https {
@@ -225,18 +309,18 @@ pub fn show(out: &mut Out, site: &SiteSettings) {
         None => pairs,
     };
     out.table("[[site]]", &pairs);
-    let routes = site
-        .routes
-        .iter()
-        .fold(Pairs::default(), |pairs, route| pairs.named(quote(&route.key), route::pairs(route).braces()));
+    let (headers, errors) = (&site.headers, &site.errors);
+    let inherits = Inherits { headers, errors, cors: site.cors.is_some(), auth: site.auth.is_some() };
+    let alternatives = site.routes.chunk_by(|one, next| one.key == next.key);
+    let routes = alternatives.fold(Pairs::default(), |pairs, routes| {
+        let mut tables = routes.iter().map(|route| route::pairs(route, inherits).braces());
+        let value = match routes {
+            [_] => tables.next().unwrap_or_default(),
+            _ => list(tables),
+        };
+        pairs.named(quote(&routes[0].key), value)
+    });
     out.table("[site.routes]", &routes);
-}
-
-fn show_errors(pages: &BTreeMap<u16, PathBuf>) -> String {
-    pages
-        .iter()
-        .fold(Pairs::default(), |pairs, (status, page)| pairs.named(status.to_string(), path(page)))
-        .braces()
 }
 
 impl Hosts {
@@ -296,36 +380,7 @@ impl Hosts {
     }
 }
 
-/// Reads `errors`: pages by status.
-fn errors(value: Value<'_>) -> Option<BTreeMap<u16, PathBuf>> {
-    let status = |text: &str| match text.parse() {
-        Ok(status @ 400..=599_u16) => Ok(status),
-        _ => {
-            let problem = Problem::new(
-                format!("{} is not the status of an error", diagnostic::show(text)),
-                "from 400 to 599",
-            );
-            Err(problem.help(format!("write for example `{}`", ERRORS.example)))
-        }
-    };
-    let mut pages = BTreeMap::new();
-    for (key, value) in value.entries()? {
-        let page = value.string_like(ERRORS.example).and_then(|text| {
-            let path = value.parse(text, |text| paths::absolute(text, "/srv/galaxy/errors"))?;
-            paths::need_something(value, &path);
-            Some(path)
-        });
-        pages.extend(key.read(status).zip(page));
-    }
-    Some(pages)
-}
-
-fn routes(
-    value: Value<'_>,
-    site: &Inherited,
-    upstreams: &UpstreamTable,
-    limits: &Limits,
-) -> Vec<RouteSettings> {
+fn routes(value: Value<'_>, site: &SiteScope<'_>) -> Vec<RouteSettings> {
     let Some(entries) = value.entries() else { return Vec::new() };
     if entries.is_empty() {
         let problem = Problem::new("a site without routes serves nothing", "empty");
@@ -351,7 +406,35 @@ fn routes(
                 }
             }
         }
-        routes.extend(route::read(key, pattern, value, site, upstreams, limits));
+        match value.as_list() {
+            Some(alternatives) if alternatives.is_empty() => {
+                let title = format!("the route {} has no alternative", diagnostic::show(key.text));
+                let help = format!("write for example `{:?} = [{{ proxy = \"galaxy\" }}]`", key.text);
+                value.error(Problem::new(title, "empty").help(help));
+            }
+            Some(alternatives) => {
+                check_reach(&alternatives);
+                let read = |value| route::read(key, pattern.as_ref(), value, site);
+                routes.extend(alternatives.into_iter().filter_map(read));
+            }
+            None => routes.extend(route::read(key, pattern.as_ref(), value, site)),
+        }
     }
     routes
+}
+
+/// Notes errors of alternatives that no request can reach, because the one before takes all.
+fn check_reach(alternatives: &[Value<'_>]) {
+    let has_when = |value: &Value<'_>| {
+        value.as_table().is_none_or(|table| table.iter().any(|(key, _)| key.get_ref() == "when"))
+    };
+    if let Some(all) = alternatives.iter().position(|value| !has_when(value))
+        && let Some(next) = alternatives.get(all + 1)
+    {
+        next.error(
+            Problem::new("no request can reach this route", "never used")
+                .also(alternatives[all].span(), "takes every request")
+                .help("give the route before it a `when`, or put it last"),
+        );
+    }
 }

@@ -1,6 +1,9 @@
 //! Queries of the configuration checker about the files that a configuration names.
 
-use std::{io, path::Path};
+use std::{
+    io,
+    path::{Path, PathBuf},
+};
 
 /// The machine that a configuration is checked against.
 pub trait System {
@@ -54,6 +57,16 @@ pub trait System {
     ///
     /// The errors of [`System::exists`], and [`io::ErrorKind::InvalidData`] when the file is not text, or far too long.
     fn read(&self, path: &Path) -> io::Result<String>;
+
+    /// The files that a pattern with wildcards matches, in the order of their names.
+    ///
+    /// # Errors
+    ///
+    /// The pattern is invalid, or a directory cannot be searched.
+    fn matching(&self, pattern: &Path) -> io::Result<Vec<PathBuf>> {
+        let _ = pattern;
+        Ok(Vec::new())
+    }
 
     /// Number of cores, for `threads = 0`; never 0.
     fn cores(&self) -> usize {

@@ -1,6 +1,10 @@
 //! Golden files: an input, a line of dashes, and the expected result. `BLESS=1` writes the current result.
 
-use std::{fmt::Write as _, fs, io, path::Path};
+use std::{
+    fmt::Write as _,
+    fs, io,
+    path::{Path, PathBuf},
+};
 
 use proptest::prelude::*;
 
@@ -37,9 +41,25 @@ impl System for TestMachine {
             Some("drop.txt") => {
                 "; published\n192.0.2.0/24 ; one\n\n2001:db8::/32 # two\n198.51.100.7\n".into()
             }
+            Some("htpasswd") => "anna:$2y$05$abc\nbob:{SHA}abc=\n".into(),
+            Some("bad-htpasswd.txt") => "anna\nbob:secret\n:x\n".into(),
+            Some("secret.txt") => "s3cret\n".into(),
+            Some("moved.txt") => "/old /new 301\n# comment\n/a%20b https://example.org/x\n".into(),
+            Some("bad-moved.txt") => "/old\nold /new\n/a /b 200\n/c new\n/d /e\n/d /f\n/g?h /i\n".into(),
+            // A file with mistakes of its own, and with what another file has too.
+            Some("extra.toml") => {
+                "[server]\nthreads = 4\n\n[upstream.galaxy]\nservers = []\n\n[upstream.other]\nserver = []\n".into()
+            }
+            Some("lab.toml") => {
+                "[[site]]\nhost = \"lab.example.org\"\nroutes = { \"/\" = { answer = 204 } }\n\n[upstream.other]\nservers = []\n".into()
+            }
             Some("bad.txt") => format!("10.0.0.0/8\ndeny 1.2.3.4\n300.0.0.1\n{}", "x\n".repeat(9)),
             _ => String::new(),
         })
+    }
+
+    fn matching(&self, pattern: &Path) -> io::Result<Vec<PathBuf>> {
+        Ok(if pattern == Path::new("sites/*.toml") { vec!["sites/lab.toml".into()] } else { Vec::new() })
     }
 
     fn cores(&self) -> usize {

@@ -5,8 +5,8 @@ use http::{HeaderValue, Method, StatusCode, header};
 use crate::{
     client::Client,
     clock,
-    config::{Action, RouteSettings},
-    exchange::RequestContext,
+    config::{Action, RouteSettings, Satisfy},
+    exchange::{RequestContext, cors},
     limits::{self, Memory},
     message::RequestHead,
     observe::Metrics,
@@ -25,7 +25,8 @@ pub(super) fn refuse_if_memory_full(
     Some(refusal.answer(&request.headers))
 }
 
-/// Refuses what the route does not take, as often as it is asked. The request then counts for its limits, once.
+/// Refuses what the route does not take, as often as it is asked. The request then counts for its limits, once. A CORS
+/// preflight request is answered here.
 pub(super) fn enter(
     metrics: &Metrics,
     route: &site::Route,
@@ -37,17 +38,20 @@ pub(super) fn enter(
         metrics.refused_request("denied");
         return Some(response);
     }
-    if let Some(response) = refuse_request(&route.settings, request) {
+    let preflight = route.settings.cors.as_ref().and_then(|cors| cors::preflight(cors, request));
+    if preflight.is_none()
+        && let Some(response) = refuse_request(&route.settings, request)
+    {
         return Some(response);
     }
     if route.limits.is_empty() {
-        return None;
+        return preflight;
     }
     let may_stream = route.upstream.is_some();
     match limits::pass(&route.limits, request, client, context.started, may_stream) {
         Ok(in_progress) => {
             context.in_progress = in_progress;
-            None
+            preflight
         }
         Err(refusal) => Some(refusal.answer(&request.headers)),
     }
@@ -83,7 +87,12 @@ fn answer_max_forwards(route: &RouteSettings, request: &RequestHead) -> Option<R
 }
 
 fn refuse_client(route: &RouteSettings, request: &RequestHead, client: &Client) -> Option<Response> {
-    if route.access.permits(client.address) {
+    let denied = match (route.satisfy, &route.auth) {
+        // Who is not in `allow` may log in.
+        (Satisfy::Any, Some(_)) => route.access.deny.contains(client.address),
+        _ => !route.access.permits(client.address),
+    };
+    if !denied {
         return None;
     }
     let sentence = format!("Your address, {}, may not ask for this.", client.address);

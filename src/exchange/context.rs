@@ -5,12 +5,14 @@ use std::{
     time::{Duration, SystemTime},
 };
 
-use http::{HeaderName, HeaderValue, Method, uri::PathAndQuery};
+use http::{HeaderName, HeaderValue, Method, StatusCode, uri::PathAndQuery};
 use tokio::time::Instant;
 
 use crate::{
     client::Client,
     clock,
+    config::{Cors, ErrorPage},
+    exchange::values::MatchedPath,
     limits::InProgressGuard,
     message::{RawHeaders, RequestHead, RequestId},
     observe::BodySource,
@@ -37,6 +39,14 @@ pub struct RequestContext {
     pub(crate) site: Option<Arc<Site>>,
     /// The route it takes.
     pub(crate) route: Option<Arc<Route>>,
+    /// What the route's pattern matched, where a template of the route needs it.
+    pub(crate) matched: Option<Box<MatchedPath>>,
+    /// User that has been authenticated.
+    pub(crate) user: Option<Box<str>>,
+    /// Headers of the service that users are checked with, for upstream servers; `None` for one that it has not sent.
+    pub(crate) auth_request: Vec<(HeaderName, Option<HeaderValue>)>,
+    /// Headers of that service for the client: cookies.
+    pub(crate) auth_response: Vec<(HeaderName, HeaderValue)>,
     /// Guards that count it as in progress in its limits.
     pub(crate) in_progress: Vec<InProgressGuard>,
     /// State of the selection of a server.
@@ -79,6 +89,10 @@ impl RequestContext {
             pingora_request: None,
             site: None,
             route: None,
+            matched: None,
+            user: None,
+            auth_request: Vec::new(),
+            auth_response: Vec::new(),
             in_progress: Vec::new(),
             selection: Selection::default(),
             lease: None,
@@ -96,9 +110,10 @@ impl RequestContext {
         }
     }
 
-    /// Sets the route.
-    pub(crate) fn set_route(&mut self, route: Arc<Route>) {
-        self.route = Some(route);
+    /// Sets the route; `matched` tells what its pattern matched.
+    pub(crate) fn set_route(&mut self, route: &Arc<Route>, matched: impl FnOnce() -> Box<MatchedPath>) {
+        self.matched = route.uses_match.then(matched);
+        self.route = Some(Arc::clone(route));
     }
 
     /// The method that a server is asked by for a request of this one.
@@ -128,13 +143,33 @@ impl RequestContext {
 
     /// Whether the route has every method sent again (`retry = { unsafe = true }`).
     pub(crate) fn repeats_any_method(&self) -> bool {
-        self.route.as_ref().is_some_and(|route| route.settings.retry.any_method)
+        self.route.as_ref().is_some_and(|route| route.settings.proxy.retry.any_method)
     }
 
     /// The site it is for, if there is one for its host.
     pub(crate) fn site(&self) -> Option<&Site> {
         let site = self.route.as_ref().map(|route| &route.site);
         site.or(self.site.as_ref()).map(|site| &**site)
+    }
+
+    /// Origins whose pages may read the response.
+    pub(crate) fn cors(&self) -> Option<&Cors> {
+        let cors = match (&self.route, &self.site) {
+            (Some(route), _) => &route.settings.cors,
+            (None, Some(site)) => &site.cors,
+            (None, None) => return None,
+        };
+        cors.as_deref()
+    }
+
+    /// The site's own page for an error.
+    pub(crate) fn error_page(&self, status: StatusCode) -> Option<&ErrorPage> {
+        let pages = match (&self.route, &self.site) {
+            (Some(route), _) => &route.settings.errors,
+            (None, Some(site)) => &site.errors,
+            (None, None) => return None,
+        };
+        pages.get(&status.as_u16())
     }
 
     /// The upstream of its route.

@@ -12,7 +12,7 @@ use tokio::time::timeout;
 use crate::{
     exchange::serve_files,
     files::{FileRequest, Missing, Opened},
-    site::ErrorPages,
+    site::PageFiles,
 };
 
 /// Longest wait for a page of the site: longer than a disk takes to start turning, and than a file server's
@@ -23,7 +23,7 @@ const PATIENCE: Duration = Duration::from_secs(5);
 const AFTER_TROUBLE: Duration = Duration::from_millis(100);
 
 /// Opens a page, or finds it open.
-pub(crate) async fn open(pages: &ErrorPages, path: &Path) -> Result<Arc<Opened>, Missing> {
+pub(crate) async fn open(pages: &PageFiles, path: &Path) -> Result<Arc<Opened>, Missing> {
     let wanted = FileRequest::file(path.into());
     if let Some(opened) = pages.files.fresh(&wanted) {
         return Ok(opened);

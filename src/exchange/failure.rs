@@ -117,7 +117,7 @@ pub(crate) fn retries_on_status(
     context: &mut RequestContext,
 ) -> bool {
     let (Some(route), Some(lease)) = (&context.route, &context.lease) else { return false };
-    let on = route.settings.retry.on.as_ref().unwrap_or(&lease.settings().retry.on);
+    let on = route.settings.proxy.retry.on.as_ref().unwrap_or(&lease.settings().retry.on);
     if !on.contains(&status) {
         return false;
     }
@@ -161,7 +161,7 @@ fn attempt<'a>(
         replayable,
         reused: context.reused,
         tries: context.tries,
-        most_tries: route.settings.retry.tries.unwrap_or_else(|| upstream.settings().retry.tries),
+        most_tries: route.settings.proxy.retry.tries.unwrap_or_else(|| upstream.settings().retry.tries),
         failed_connects: context.failed_connects,
         budget: upstream.may_retry(),
     })

@@ -1,26 +1,40 @@
 //! Last steps of every response of the proxy's own: the route's headers, the site's error page, a content
 //! coding.
 
-use http::{StatusCode, header};
+use http::{HeaderValue, StatusCode, header};
 
 use crate::{
-    exchange::{RequestContext, encode, error_page},
+    config::Template,
+    exchange::{RequestContext, cors, encode, error_page, values::Values},
     files::without_content,
     message::{EditHeaders, RequestHead, X_REQUEST_ID},
     observe::Rarely,
-    response::{Response, apply_route_headers},
+    response::{Response, apply_route_headers, change_headers},
 };
 
 /// Adds what every response of a site carries, whether a server or the proxy made it: the headers of its route, HSTS, and
 /// the request id. Not for interim responses, heads that cannot be read (400, 408, 431), plain HTTP on a TLS port, and
 /// operators' pages.
-pub(super) fn add_client_headers(
+pub(super) fn add_client_headers<H: EditHeaders>(
     status: StatusCode,
-    headers: &mut impl EditHeaders,
+    headers: &mut H,
+    request: &RequestHead,
     context: &RequestContext,
 ) {
+    if let Some(cors) = context.cors() {
+        cors::apply(cors, request, headers);
+    }
+    for (name, value) in &context.auth_response {
+        headers.add(name.clone(), value.clone());
+    }
+    let values = Values::new(request, context);
+    let render = |template: &Template, response: &H| -> Option<HeaderValue> {
+        values.header(template, |name| response.get(name))
+    };
     if let Some(route) = &context.route {
-        apply_route_headers(headers, status, &route.settings);
+        apply_route_headers(headers, status, &route.settings, render);
+    } else if let Some(site) = context.site() {
+        change_headers(headers, &site.headers, render);
     }
     if let Some(site) = context.site() {
         site.https.add_hsts(headers, context.client.as_ref());
@@ -31,8 +45,8 @@ pub(super) fn add_client_headers(
 }
 
 /// Completes the head of a response of the proxy's own.
-pub(crate) fn finish(mut response: Response, context: &RequestContext) -> Response {
-    add_client_headers(response.status, &mut response.headers, context);
+pub(crate) fn finish(mut response: Response, request: &RequestHead, context: &RequestContext) -> Response {
+    add_client_headers(response.status, &mut response.headers, request, context);
     response
 }
 
@@ -59,10 +73,13 @@ pub(super) async fn encode_for_client(
 
 /// Puts the site's own page in place of ours, in a response that explains an error to a person.
 async fn with_site_page(mut response: Response, context: &RequestContext) -> Response {
-    let Some(pages) = context.site().map(|site| &site.errors) else { return response };
-    let Some(path) = pages.page(response.status) else { return response };
-    match error_page::open(pages, path).await {
+    let Some(site) = context.site() else { return response };
+    let listed = context.error_page(response.status);
+    let page = response.page.take().or_else(|| listed.map(|listed| listed.page.clone()));
+    let Some(path) = page else { return response };
+    match error_page::open(&site.pages, &path).await {
         Ok(opened) => {
+            response.status = listed.and_then(|listed| listed.status).unwrap_or(response.status);
             response.headers.insert(header::CONTENT_TYPE, opened.content_type.clone());
             response.body(opened.whole())
         }

@@ -14,6 +14,7 @@ use crate::{
         finish::finish,
         resolve::host,
         serve_files::{busy, explain, not_found, open},
+        values::MatchedPath,
     },
     files::{
         self, FileRequest,
@@ -23,7 +24,7 @@ use crate::{
     message::{RawHeaders, RequestHead},
     response::{Explanation, Response},
     route::{PathMatch, normalize},
-    site::{Route, SiteTable},
+    site::{Alternatives, Route, SiteTable},
     upstream::Fetch,
 };
 
@@ -45,8 +46,8 @@ const NOT_IN_TARGETS: AsciiSet = percent_encoding::CONTROLS
 pub(crate) enum Replacement {
     /// A response, with the route if it is a file of one.
     Response(Response, Option<Arc<Route>>),
-    /// A server of this route's upstream is asked for this path.
-    Route(Arc<Route>, PathAndQuery),
+    /// A server of this route's upstream is asked for this path, of which the route's pattern matched a part.
+    Route(Arc<Route>, PathAndQuery, Box<MatchedPath>),
 }
 
 /// Finds the replacement of a response that names a file or a path: `X-Accel-Redirect` or `X-Sendfile` in `response`.
@@ -58,12 +59,12 @@ pub(crate) async fn accelerate(
 ) -> Replacement {
     let mut base = accelerated::kept_fields(response);
     accelerated::drop_bad_dates(&mut base);
-    let (found, route) = match accelerated_target(table, request, response) {
-        Ok(RedirectTarget::Route(route, path)) => return Replacement::Route(route, path),
+    let (found, route) = match accelerated_target(table, request, response, context) {
+        Ok(RedirectTarget::Route(route, path, matched)) => return Replacement::Route(route, path, matched),
         Ok(RedirectTarget::Files(wanted, route)) => (wanted, route),
         Err(problem) => {
             tracing::error!(request_id = %context.id, "{problem}");
-            return Replacement::Response(finish(not_found(&request.headers), context), None);
+            return Replacement::Response(finish(not_found(&request.headers), request, context), None);
         }
     };
     let path = found.first().and_then(|wanted| wanted.candidates.first().cloned());
@@ -80,7 +81,7 @@ pub(crate) async fn accelerate(
     if replacement.status == StatusCode::NOT_FOUND {
         log_missing(context, path);
     }
-    Replacement::Response(finish(replacement, context), route)
+    Replacement::Response(finish(replacement, request, context), route)
 }
 
 fn log_missing(context: &RequestContext, path: Option<PathBuf>) {
@@ -100,16 +101,17 @@ pub(crate) async fn archive(
 ) -> Response {
     let Some(list) = list else {
         tracing::error!(request_id = %context.id, "the list of an archive did not come whole, or is too large");
-        return finish(no_archive(&request.headers), context);
+        return finish(no_archive(&request.headers), request, context);
     };
     let host = host(request).to_owned();
     let (received, client, runtime) =
         (Fetch::who(&request.headers), context.client.clone(), Handle::current());
     let resolve = move |path: &str, listed: &str| {
         let matched = table.find(&host, path).and_then(|matched| matched.route);
-        let Some((route, by)) = matched else { return Err(archive::Unresolved::NoRoute) };
+        let Some((routes, by)) = matched else { return Err(archive::Unresolved::NoRoute) };
+        let route = routes.unconditional().ok_or(archive::Unresolved::NoRoute)?;
         if let (Some(upstream), Some(client)) = (&route.upstream, &client) {
-            let target = target(&table, &host, listed, route).ok_or(archive::Unresolved::NoRoute)?;
+            let target = target(&table, &host, listed, routes).ok_or(archive::Unresolved::NoRoute)?;
             let fetch = Fetch::new(Arc::clone(upstream), &target, &received, client, runtime.clone());
             return Ok(archive::MemberPlace::Remote(Box::new(fetch)));
         }
@@ -126,7 +128,7 @@ pub(crate) async fn archive(
             no_archive(&request.headers)
         }
     };
-    finish(replacement, context)
+    finish(replacement, request, context)
 }
 
 impl archive::Remote for Fetch {
@@ -160,13 +162,14 @@ enum RedirectTarget {
     /// To one of these files, all of this route if it is known.
     Files(Vec<FileRequest>, Option<Arc<Route>>),
     /// To another upstream.
-    Route(Arc<Route>, PathAndQuery),
+    Route(Arc<Route>, PathAndQuery, Box<MatchedPath>),
 }
 
 fn accelerated_target(
     table: &SiteTable,
     request: &RequestHead,
     response: &HeaderMap,
+    context: &RequestContext,
 ) -> Result<RedirectTarget, Astray> {
     let path = match accelerated::target(response).transpose()? {
         Some(AccelTarget::Route(path)) => path,
@@ -186,16 +189,24 @@ fn accelerated_target(
     let nowhere = || Astray::NoRoute(path.to_owned());
     let plain = path.split('?').next().unwrap_or_default();
     let find = |path| table.find(host(request), path).and_then(|matched| matched.route);
-    let (route, by) = find(plain).ok_or_else(nowhere)?;
+    let (routes, by) = find(plain).ok_or_else(nowhere)?;
+    let route = routes.select(request, context.client.as_ref()).ok_or_else(nowhere)?;
     if route.upstream.is_some() {
-        let target = target(table, host(request), path, route);
-        let target = target.and_then(|target| PathAndQuery::try_from(target).ok());
-        return Ok(RedirectTarget::Route(Arc::clone(route), target.ok_or_else(nowhere)?));
+        let target = target(table, host(request), path, routes);
+        let target = target.and_then(|target| PathAndQuery::try_from(target).ok()).ok_or_else(nowhere)?;
+        let matched = MatchedPath::new(
+            table,
+            &route.settings.pattern,
+            host(request),
+            (target.path().as_bytes(), plain),
+            &by,
+        );
+        return Ok(RedirectTarget::Route(Arc::clone(route), target, matched));
     }
     // The name of a file may have a question mark in it.
     let by = match (plain.len() < path.len()).then(|| find(path)) {
         None => by,
-        Some(Some((same, literal))) if Arc::ptr_eq(same, route) => literal,
+        Some(Some((same, literal))) if std::ptr::eq(same, routes) => literal,
         Some(_) => by,
     };
     let (PathMatch::Prefix(rest), Some(files)) = (by, files_of(route)) else { return Err(nowhere()) };
@@ -204,13 +215,13 @@ fn accelerated_target(
 
 /// The target to ask a server for by a path that an application names: as in a URL, what cannot stand in one being quoted.
 /// `None` for one that leads up, or that a server may read as the path of another route: it must stay on its route.
-fn target(table: &SiteTable, host: &str, path: &str, route: &Arc<Route>) -> Option<String> {
+fn target(table: &SiteTable, host: &str, path: &str, routes: &Alternatives) -> Option<String> {
     let raw = path.split('?').next().unwrap_or_default();
     let normalized = normalize(raw).ok()?;
     let decoded = table.find(host, &normalized).and_then(|matched| matched.route);
-    let is_here = decoded.is_some_and(|(found, _)| Arc::ptr_eq(found, route))
+    let is_here = decoded.is_some_and(|(found, _)| std::ptr::eq(found, routes))
         && !accelerated::leads_up(path)
-        && !table.is_ambiguous(host, raw, &normalized, route);
+        && !table.is_ambiguous(host, raw, &normalized, routes);
     is_here.then(|| percent_encoding::utf8_percent_encode(path, &NOT_IN_TARGETS).to_string())
 }
 

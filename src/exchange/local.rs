@@ -7,14 +7,15 @@ use crate::{
     config::{Action, Template},
     exchange::{
         RequestContext, admit,
+        authenticate::authenticate,
         finish::finish,
         resolve::{Resolved, host, normal_path, resolve},
         serve_files,
+        values::Values,
     },
     listen::Peer,
     message::RequestHead,
     response::{Explanation, Response},
-    route::PathMatch,
     site::SiteTable,
     state::State,
 };
@@ -28,7 +29,7 @@ pub(super) async fn local_response(
 ) -> Option<Response> {
     context.identify(peer, request);
     let response = resolve_and_act(state, peer, request, context).await.err()?;
-    Some(finish(response, context))
+    Some(finish(response, request, context))
 }
 
 /// Finds the route and does what it says; `Ok` where that is to ask a server.
@@ -46,21 +47,33 @@ async fn resolve_and_act(
     }
     let table = state.table();
     let path = normal_path(request)?;
+    if table.has_flags() {
+        table.refresh_flags(host(request)).await;
+    }
     let resolved = resolve(&table, peer, request, &path, context)?;
     context.trace_route(request);
     if let Some(response) = admit::enter(&state.metrics, resolved.route, request, context) {
         return Err(response);
     }
-    act(&table, request, &resolved).await
+    if resolved.route.auth.is_some() {
+        authenticate(state, resolved.route, request, context).await?;
+    }
+    act(&table, request, context, &resolved).await
 }
 
 /// Does what the route says; `Ok` where that is to ask a server.
-async fn act(table: &SiteTable, request: &RequestHead, resolved: &Resolved<'_, '_>) -> Result<(), Response> {
+async fn act(
+    table: &SiteTable,
+    request: &RequestHead,
+    context: &RequestContext,
+    resolved: &Resolved<'_, '_>,
+) -> Result<(), Response> {
     let Resolved { route, by } = resolved;
+    let values = Values { by: Some(by), ..Values::new(request, context) };
     Err(match &route.settings.action {
         Action::Proxy(_) => return Ok(()),
-        Action::Files(files) => serve_files::send(table, files, by, request).await,
-        Action::Redirect { to, status } => Response::redirect(*status, &redirect_target(to, request, by)),
+        Action::Files(files) => serve_files::send(table, files, by, &values).await,
+        Action::Redirect { to, status } => Response::redirect(*status, &redirect_target(to, &values)),
         Action::Answer { status, body: Some(body), content_type } => {
             Response::text(*status, content_type.clone(), body.clone())
         }
@@ -84,15 +97,14 @@ pub(super) const NOT_IN_PATHS: AsciiSet = percent_encoding::CONTROLS
     .add(b'<')
     .add(b'>')
     .add(b'?')
+    .add(b'\\')
     .add(b'`');
 
-fn redirect_target(to: &Template, request: &RequestHead, by: &PathMatch<'_>) -> String {
-    to.render(|name| match (name, by) {
-        ("path", _) => Some(request.target.quoted()),
-        ("host", _) => Some(host(request).into()),
-        (name, PathMatch::Regex(captures)) => captures
-            .name(name)
-            .map(|capture| percent_encoding::utf8_percent_encode(capture.as_str(), &NOT_IN_PATHS).into()),
-        (_, PathMatch::Exact | PathMatch::Prefix(_)) => None,
-    })
+/// The target of a redirect. A path that begins with two slashes would lead to another host.
+fn redirect_target(to: &Template, values: &Values<'_>) -> String {
+    let target = String::from_utf8_lossy(&values.url(to)).into_owned();
+    match target.strip_prefix('/') {
+        Some(rest) => format!("/{}", rest.trim_start_matches(['/', '\\'])),
+        None => target,
+    }
 }

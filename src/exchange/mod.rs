@@ -6,8 +6,10 @@
 
 mod admit;
 mod attempt;
+mod authenticate;
 mod buffer_request;
 mod context;
+mod cors;
 mod encode;
 mod error;
 mod error_page;
@@ -15,6 +17,7 @@ mod failure;
 mod finish;
 mod internal_redirect;
 mod local;
+mod map_back;
 mod read_size;
 mod record;
 mod relay;
@@ -29,6 +32,7 @@ mod select;
 mod serve_files;
 mod trace;
 mod unsent_body;
+mod values;
 
 use http::{Version, header};
 
@@ -46,6 +50,7 @@ pub(crate) use failure::{
 };
 pub(crate) use finish::finish;
 pub(crate) use record::{Sent, record, record_refused};
+pub(crate) use request_head::{prepare, target};
 #[cfg(any(feature = "benching", test))]
 pub(crate) use respond::write_head;
 pub(crate) use response_head::{Verdict, hide, pass_on, receive_head};

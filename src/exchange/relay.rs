@@ -105,7 +105,7 @@ impl Exchange<'_> {
         mut fields: HeaderEdits<'_>,
     ) -> RelayedHead {
         let status = head.status;
-        response_head::pass_on(status, &mut fields, self.context);
+        response_head::pass_on(status, &mut fields, &self.request.head, self.context);
         let encoder = self.encoder(status, &mut fields);
         // Where a response ends with the server's connection, the client's need not end: it gets chunks, if it knows them.
         let is_open = !matches!(framing, BodyFraming::Length(_));

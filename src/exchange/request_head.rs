@@ -1,39 +1,71 @@
 //! The head of the request that a server gets.
 
+use std::borrow::Cow;
+
 use bytes::BufMut;
 use http::{Version, header};
 
 use crate::{
-    exchange::Exchange,
-    message::{BodyFraming, EditHeaders, HeaderEdits, write_number},
+    config::Name,
+    exchange::{Exchange, RequestContext, authenticate::tell_server, values::Values},
+    message::{BodyFraming, EditHeaders, HeaderEdits, RequestHead, write_number},
+    response::change_headers,
     upstream::{self, ServerConnection},
 };
+
+/// The target that the server is asked for: that of an internal redirect, else the client's; the `path` of the route in
+/// place of its path.
+pub(crate) fn target<'a>(request: &'a RequestHead, context: &'a RequestContext) -> Cow<'a, [u8]> {
+    let redirect = context.redirect.as_ref().map(|target| target.as_str().as_bytes());
+    let asked = redirect.unwrap_or_else(|| request.target.path_and_query());
+    let path = context.route.as_ref().and_then(|route| route.settings.proxy.path.as_ref());
+    let Some(path) = path else {
+        // A URL may have a query and no path.
+        return if asked.starts_with(b"?") { [b"/", asked].concat().into() } else { asked.into() };
+    };
+    let mut target = Values::new(request, context).url(path);
+    if !target.starts_with(b"/") {
+        target.insert(0, b'/');
+    }
+    let has_query = path.names().any(|name| matches!(name, Name::Query | Name::Uri));
+    let query = memchr::memchr(b'?', asked).map(|at| &asked[at + 1..]).filter(|_| !has_query);
+    if let Some(query) = query {
+        target.push(if target.contains(&b'?') { b'&' } else { b'?' });
+        target.extend_from_slice(query);
+    }
+    target.into()
+}
+
+/// Prepares the headers of `head`, a copy of `request`, for the server that was selected.
+pub(crate) fn prepare<H: EditHeaders>(head: &mut H, request: &RequestHead, context: &RequestContext) {
+    let (Some(client), Some(lease)) = (&context.client, &context.lease) else { return };
+    upstream::prepare(head, request, client, &context.id, &lease.upstream().name);
+    tell_server(head, context);
+    if let Some(route) = &context.route {
+        let values = Values::new(request, context);
+        change_headers(head, &route.settings.proxy.request_headers, |template, _| {
+            values.header(template, |_| None)
+        });
+    }
+}
 
 impl Exchange<'_> {
     /// Writes the head for the server that was selected.
     pub(super) fn write_request_head(&self, server: &mut ServerConnection) {
         let (request, context) = (&self.request.head, &*self.context);
         let mut fields = HeaderEdits::new(&self.request.head.headers);
-        let Some(lease) = &context.lease else { return };
-        if let Some(client) = &context.client {
-            upstream::prepare(&mut fields, request, client, &context.id, &lease.upstream().name);
-        }
+        prepare(&mut fields, request, context);
         if self.buffers_request() {
             // Nobody waits to be asked for a body that is here.
             fields.remove(&header::EXPECT);
         }
         let is_kept = server.may_be_kept();
         let out = &mut server.outbound;
-        let redirect = context.redirect.as_ref().map(|target| target.as_str().as_bytes());
-        let target = redirect.unwrap_or_else(|| request.target.path_and_query());
+        let target = target(request, context);
         out.reserve(512 + target.len());
         out.put_slice(context.method(&request.method).as_str().as_bytes());
         out.put_u8(b' ');
-        if target.starts_with(b"?") {
-            // The target had a host and no path.
-            out.put_u8(b'/');
-        }
-        out.put_slice(target);
+        out.put_slice(&target);
         out.put_slice(b" HTTP/1.1\r\n");
         fields.write(out);
         match (&self.request.body, self.length) {
@@ -48,7 +80,7 @@ impl Exchange<'_> {
             (BodyFraming::Length(_), _) => {}
         }
         if !is_kept {
-            out.put_slice(b"ServerConnection: close\r\n");
+            out.put_slice(b"Connection: close\r\n");
         }
         out.put_slice(b"\r\n");
     }

@@ -6,12 +6,12 @@ use http::{StatusCode, header};
 
 use crate::{
     client::Client,
-    exchange::{RequestContext, admit},
+    exchange::{RequestContext, admit, values::MatchedPath},
     listen::Peer,
     message::{RequestHead, RequestId, X_REQUEST_ID},
     response::{Explanation, Response},
     route::{BadPath, PathMatch, normalize},
-    site::{Route, SiteTable},
+    site::{Route, Site, SiteTable},
 };
 
 impl RequestContext {
@@ -50,23 +50,33 @@ pub(super) fn resolve<'t, 'p>(
         return Err(refuse(request, StatusCode::NOT_FOUND, "No site of that name is served here."));
     };
     let site = matched.site;
+    let client = context.client.as_ref();
     let find = || {
-        if let Some(client) = &context.client
-            && let Some(redirect) = site.https.redirect_to_https(client, peer.tls.as_deref(), host, request)
+        if let Some(client) = client
+            && let Some(response) = site
+                .https
+                .redirect_to_https(client, peer.tls.as_deref(), host, request)
+                .or_else(|| maintenance(site, request, client))
+                .or_else(|| redirect(site, request, path))
         {
-            return Err(redirect);
+            return Err(response);
         }
-        let Some((route, by)) = matched.route.filter(|(route, _)| !route.settings.internal) else {
+        let found =
+            matched.route.and_then(|(routes, by)| Some((routes, routes.select(request, client)?, by)));
+        let Some((routes, route, by)) = found.filter(|(_, route, _)| !route.settings.internal) else {
             return Err(refuse(request, StatusCode::NOT_FOUND, "There is nothing at this address."));
         };
-        if table.is_ambiguous(host, self::path(request), path, route) {
+        if table.is_ambiguous(host, self::path(request), path, routes) {
             return Err(refuse(request, StatusCode::BAD_REQUEST, &BadPath::Ambiguous.to_string()));
         }
         Ok(Resolved { route, by })
     };
     match find() {
         Ok(resolved) => {
-            context.set_route(Arc::clone(resolved.route));
+            let paths = (self::path(request), path);
+            context.set_route(resolved.route, || {
+                MatchedPath::new(table, &resolved.route.settings.pattern, host, paths, &resolved.by)
+            });
             Ok(resolved)
         }
         Err(response) => {
@@ -74,6 +84,30 @@ pub(super) fn resolve<'t, 'p>(
             Err(response)
         }
     }
+}
+
+/// The response of a site that is under maintenance.
+fn maintenance(site: &Site, request: &RequestHead, client: &Client) -> Option<Response> {
+    let (settings, flag) = site.maintenance.as_ref()?;
+    if !flag.exists() || settings.except.contains(client.address) {
+        return None;
+    }
+    let sentence = "This site is under maintenance at the moment. Please come back later.";
+    let mut explanation = Explanation::new(StatusCode::SERVICE_UNAVAILABLE, sentence);
+    explanation.retry_after =
+        settings.retry_after.map(|after| after.as_secs().try_into().unwrap_or(u32::MAX));
+    let response = explanation.answer(&request.headers);
+    Some(Response { page: settings.page.clone(), ..response })
+}
+
+/// The redirect of the site for this path.
+fn redirect(site: &Site, request: &RequestHead, path: &str) -> Option<Response> {
+    let to = site.redirects.as_ref()?.find(path)?;
+    let query = request.target.query().filter(|_| !to.target.contains('?'));
+    let query = query.map(|_| request.target.quoted());
+    let query =
+        query.as_ref().and_then(|target| target.find('?').map(|at| &target[at..])).unwrap_or_default();
+    Some(Response::redirect(to.status, &format!("{}{query}", to.target)))
 }
 
 /// The path of a request, normalized.
@@ -93,23 +127,27 @@ pub(super) fn normal_path(request: &RequestHead) -> Result<Cow<'_, str>, Respons
 /// again.
 pub(super) fn reroute(table: &SiteTable, request: &RequestHead, context: &mut RequestContext) -> bool {
     if let Some(target) = &context.redirect {
-        let Ok(path) = normalize(target.path()) else { return false };
-        let matched = table.find(host(request), &path).and_then(|matched| matched.route);
-        let Some((route, _)) = matched.filter(|(route, _)| route.upstream.is_some()) else { return false };
-        context.set_route(Arc::clone(route));
+        let (raw, host) = (target.path().to_owned(), host(request));
+        let Ok(path) = normalize(&raw) else { return false };
+        let matched = table.find(host, &path).and_then(|matched| matched.route);
+        let Some((routes, by)) = matched else { return false };
+        let route = routes.select(request, context.client.as_ref());
+        let Some(route) = route.filter(|route| route.upstream.is_some()) else { return false };
+        context.set_route(route, || {
+            MatchedPath::new(table, &route.settings.pattern, host, (raw.as_bytes(), &path), &by)
+        });
         return true;
     }
-    let Ok(path) = normalize(path(request)) else { return false };
-    let Some(matched) = table.find(host(request), &path) else { return false };
-    let Some((route, _)) = matched.route.filter(|(route, _)| !route.settings.internal) else { return false };
-    if table.is_ambiguous(host(request), self::path(request), &path, route) {
-        return false;
-    }
+    let (raw, host) = (path(request), host(request));
+    let Ok(path) = normalize(raw) else { return false };
     let Some(client) = &context.client else { return false };
+    let Some((routes, by)) = table.find(host, &path).and_then(|matched| matched.route) else { return false };
+    let route = routes.select(request, Some(client)).filter(|route| !route.settings.internal);
+    let Some(route) = route.filter(|_| !table.is_ambiguous(host, raw, &path, routes)) else { return false };
     if route.upstream.is_none() || admit::refuse(&route.settings, request, client).is_some() {
         return false;
     }
-    context.set_route(Arc::clone(route));
+    context.set_route(route, || MatchedPath::new(table, &route.settings.pattern, host, (raw, &path), &by));
     // Where a server has had the request, the new route must allow a second attempt too.
     context.tries == 0 || request.method.is_idempotent() || context.is_repeatable(&request.headers)
 }

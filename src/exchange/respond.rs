@@ -23,7 +23,7 @@ impl Exchange<'_> {
     /// Tells the client why there is no other response.
     pub(crate) async fn explain(&mut self, explanation: &Explanation) -> Sent {
         let response = explanation.answer(&self.request.head.headers);
-        let response = finish(response, self.context);
+        let response = finish(response, &self.request.head, self.context);
         self.respond(response).await
     }
 

@@ -10,14 +10,16 @@ use crate::{
         admit,
         context::RequestContext,
         failure,
-        finish::add_client_headers,
+        finish::{add_client_headers, finish},
         internal_redirect::{Replacement, accelerate},
+        map_back::map_back,
+        values::MatchedPath,
     },
     files::{accelerated, archive},
     message::{EditHeaders, RequestHead, is_event_stream, named_in_connection, write_plain_length},
     net::Pace,
     observe::BodySource,
-    response::{Explanation, Response},
+    response::{Explanation, Response, prefers_json},
     site::Route,
     state::State,
     upstream::{ResponseOutcome, Selection, outlier},
@@ -71,7 +73,10 @@ pub(crate) async fn receive_head(
         return Verdict::PassOn;
     }
     if accelerated::target(response).is_none() {
-        return Verdict::PassOn;
+        return match site_page(status, response, request, context) {
+            Some(response) => Verdict::Replace(response),
+            None => Verdict::PassOn,
+        };
     }
     drop_connection_fields(response);
     let fields = response.map();
@@ -84,11 +89,30 @@ pub(crate) async fn receive_head(
             context.lease = None;
             Verdict::Replace(response)
         }
-        Replacement::Route(route, target) => {
+        Replacement::Route(route, target, matched) => {
             save_redirect_headers(&fields, context);
-            redirect(has_body, context, route, target)
+            redirect(has_body, context, (route, matched), target)
         }
     }
+}
+
+/// The site's own page in place of a server's error (`errors` with `upstream = true`).
+fn site_page(
+    status: StatusCode,
+    received: &impl EditHeaders,
+    request: &RequestHead,
+    context: &RequestContext,
+) -> Option<Response> {
+    context.error_page(status).filter(|page| page.upstream && !prefers_json(&request.headers))?;
+    let mut response =
+        Explanation::new(status, "The server has responded with an error.").answer(&request.headers);
+    // A client must know how to log in, and when to come back.
+    for name in [header::WWW_AUTHENTICATE, header::RETRY_AFTER] {
+        received.each(&name, |value| {
+            response.headers.extend(HeaderValue::from_bytes(value).ok().map(|value| (name.clone(), value)));
+        });
+    }
+    Some(finish(response, request, context))
 }
 
 /// Limit of the sending rate by the route and the site, or by the application (`X-Accel-Limit-Rate`: bytes
@@ -116,7 +140,7 @@ fn save_redirect_headers(response: &HeaderMap, context: &mut RequestContext) {
 fn redirect(
     has_body: bool,
     context: &mut RequestContext,
-    route: Arc<Route>,
+    (route, matched): (Arc<Route>, Box<MatchedPath>),
     target: PathAndQuery,
 ) -> Verdict {
     let trouble = |sentence| {
@@ -131,7 +155,7 @@ fn redirect(
     }
     context.redirects += 1;
     context.redirect = Some(target);
-    context.route = Some(route);
+    context.set_route(&route, || matched);
     (context.tries, context.was_stale) = (0, false);
     context.selection = Selection::default();
     Verdict::RetryElsewhere
@@ -185,8 +209,14 @@ fn drop_connection_fields(response: &mut impl EditHeaders) {
 }
 
 /// Takes out of a head that is passed on what clients must not see, adds what the route adds.
-pub(crate) fn pass_on(status: StatusCode, response: &mut impl EditHeaders, context: &RequestContext) {
+pub(crate) fn pass_on(
+    status: StatusCode,
+    response: &mut impl EditHeaders,
+    request: &RequestHead,
+    context: &RequestContext,
+) {
     hide(response);
+    map_back(response, request, context);
     if status == StatusCode::NO_CONTENT {
         // It has no body, and may not say that it has (RFC 9110 §8.6, RFC 9112 §6.1).
         response.remove(&header::CONTENT_LENGTH);
@@ -201,5 +231,5 @@ pub(crate) fn pass_on(status: StatusCode, response: &mut impl EditHeaders, conte
             response.set(name.clone(), value.clone());
         }
     }
-    add_client_headers(status, response, context);
+    add_client_headers(status, response, request, context);
 }

@@ -76,7 +76,7 @@ impl Exchange<'_> {
         let settings = self.context.lease.as_ref().map(Lease::settings);
         let timeouts = Timeouts {
             read: select::read_timeout(self.context),
-            send: settings.map_or(Duration::MAX, |settings| settings.send_timeout),
+            send: select::send_timeout(self.context),
             client_body: self.state.settings().client_body_timeout,
         };
         let most = settings.map_or(usize::MAX, |settings| settings.max_response_head);

@@ -70,7 +70,7 @@ async fn wait(
             context.selection.set_hash_key(upstream::key_of(&settings.balance, &request.headers, client));
         }
         context.selection.set_stream(request.asks_for_stream());
-        context.route.as_ref().and_then(|route| route.settings.hold).unwrap_or(settings.hold)
+        context.route.as_ref().and_then(|route| route.settings.proxy.hold).unwrap_or(settings.hold)
     };
     let abandoned = async {
         loop {
@@ -90,9 +90,16 @@ async fn wait(
 /// Read timeout where neither route nor upstream has one.
 const DEFAULT_READ_TIMEOUT: Duration = Duration::from_secs(60);
 
+/// The longest pause that the server may make in taking a request: the route's, else the upstream's.
+pub(crate) fn send_timeout(context: &RequestContext) -> Duration {
+    let own = context.route.as_ref().and_then(|route| route.settings.proxy.send_timeout);
+    let upstream = || context.lease.as_ref().map(|lease| lease.settings().send_timeout);
+    own.or_else(upstream).unwrap_or(Duration::MAX)
+}
+
 /// The longest pause that the server may make: the route's, else the upstream's.
 pub(crate) fn read_timeout(context: &RequestContext) -> Duration {
-    let own = context.route.as_ref().and_then(|route| route.settings.read_timeout);
+    let own = context.route.as_ref().and_then(|route| route.settings.proxy.read_timeout);
     let upstream = || context.lease.as_ref().map(|lease| lease.settings().read_timeout);
     own.or_else(upstream).unwrap_or(DEFAULT_READ_TIMEOUT)
 }

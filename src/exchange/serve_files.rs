@@ -7,8 +7,8 @@ use tokio::task::spawn_blocking;
 
 use crate::{
     bulkhead::Bulkhead,
-    config::Files,
-    exchange::{local::NOT_IN_PATHS, resolve::path},
+    config::{Files, Name},
+    exchange::{local::NOT_IN_PATHS, resolve::path, values::Values},
     files::{self, FileRequest, Missing, Opened, listing},
     message::{RawHeaders, RequestHead},
     observe::Rarely,
@@ -22,14 +22,16 @@ pub(crate) async fn send(
     table: &SiteTable,
     files: &Files,
     by: &PathMatch<'_>,
-    request: &RequestHead,
+    values: &Values<'_>,
 ) -> Response {
+    let request = values.request;
     let (method, headers) = (&request.method, &request.headers);
     // No file name has a slash in it: `%2F` names none, and must not name another.
     if has_encoded_slash(request) {
         return not_found(headers);
     }
-    let Some(wanted) = files::wanted(files, by) else { return not_found(headers) };
+    let write = |name: &Name, out: &mut Vec<u8>| values.write_in_path(name, out);
+    let Some(wanted) = files::wanted(files, by, &write) else { return not_found(headers) };
     match open(&table.files, &wanted).await {
         Ok(opened) => files::respond(&opened, method, headers, HeaderMap::new()),
         Err(Missing::Directory(_))
@@ -43,7 +45,7 @@ pub(crate) async fn send(
             let path = percent_encoding::utf8_percent_encode(&path, &NOT_IN_PATHS);
             Response::redirect(StatusCode::MOVED_PERMANENTLY, &format!("{path}/{query}"))
         }
-        Err(Missing::NotFound(_)) if files.listing => match files::directory(files, by) {
+        Err(Missing::NotFound(_)) if files.listing => match files::directory(files, by, &write) {
             Some(directory) => list(directory, wanted, request).await,
             None => not_found(headers),
         },

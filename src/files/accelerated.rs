@@ -101,8 +101,9 @@ fn whole(files: &Files, rest: &str) -> Option<FileRequest> {
     if rest.contains('\0') || rest.split('/').any(|segment| segment == "..") {
         return None;
     }
-    let mut place = wanted(files, &PathMatch::Prefix(""))?;
-    let root = files.root.render(|_| None);
+    // What a request names is of no account here: the application says which file it is.
+    let mut place = wanted(files, &PathMatch::Prefix(""), &|_, _| {})?;
+    let root = String::from_utf8_lossy(&files.root.render(|_, _| {})).into_owned();
     place.precompressed = Arc::default();
     place.candidates = vec![format!("{}{rest}", root.trim_end_matches('/')).into()];
     Some(place)

@@ -22,7 +22,7 @@ pub use open::{FileRequest, Missing, Opened, open};
 
 use crate::{
     clock,
-    config::{Files, Part, Template},
+    config::{Files, Name, Part, Template},
     message::{RawHeaders, choose, http_date, starts_with},
     response::{Body, Piece, Response},
     route::PathMatch,
@@ -45,27 +45,26 @@ const OF_A_BODY: [HeaderName; 9] = [
 ];
 
 /// File of a route for a path; `None` for names that are never served (hidden files).
-pub fn wanted(files: &Files, by: &PathMatch<'_>) -> Option<FileRequest> {
+///
+/// `write` adds the value of a name in a path to the path so far.
+pub fn wanted(files: &Files, by: &PathMatch<'_>, write: &dyn Fn(&Name, &mut Vec<u8>)) -> Option<FileRequest> {
     let places = 1 + files.otherwise.len();
     let (mut candidates, mut roots) = (Vec::with_capacity(places), Vec::with_capacity(places));
     for root in std::iter::once(&files.root).chain(&files.otherwise) {
-        let path = match by {
+        let mut path = rendered(root, write)?;
+        match by {
             PathMatch::Prefix(rest) => {
-                let directory = root.render(|_| None);
-                let path = (!is_hidden(rest)).then(|| [directory.trim_end_matches('/'), rest].concat());
-                roots.push(directory);
-                path
+                if is_hidden(rest) {
+                    return None;
+                }
+                roots.push(if root.literal().is_some() { path.clone() } else { fixed_directory(root) });
+                path.truncate(path.trim_end_matches('/').len());
+                path.push_str(rest);
             }
-            PathMatch::Exact => Some(root.render(|_| None)),
-            PathMatch::Regex(captures) => {
-                let path = root.render(|name| captures.name(name).map(|capture| capture.as_str().into()));
-                let directory = fixed_directory(root);
-                let hidden = is_hidden(path.strip_prefix(&directory).unwrap_or(&path));
-                roots.push(directory);
-                (!hidden).then_some(path)
-            }
-        };
-        let path = path?;
+            PathMatch::Regex(_) => roots.push(fixed_directory(root)),
+            PathMatch::Exact if root.literal().is_some() => {}
+            PathMatch::Exact => roots.push(fixed_directory(root)),
+        }
         let path = if path.is_empty() { "/".into() } else { path };
         if path.ends_with('/') && !files.index.is_empty() {
             candidates.extend(files.index.iter().map(|name| PathBuf::from(format!("{path}{name}"))));
@@ -87,11 +86,21 @@ pub fn wanted(files: &Files, by: &PathMatch<'_>) -> Option<FileRequest> {
 }
 
 /// Directory to list for a path that ends with a slash.
-pub fn directory(files: &Files, by: &PathMatch<'_>) -> Option<PathBuf> {
+pub fn directory(files: &Files, by: &PathMatch<'_>, write: &dyn Fn(&Name, &mut Vec<u8>)) -> Option<PathBuf> {
     let PathMatch::Prefix(rest) = by else { return None };
-    let root = files.root.render(|_| None);
+    let root = rendered(&files.root, write)?;
     let wanted = files.listing && rest.ends_with('/') && !is_hidden(rest);
     wanted.then(|| format!("{}{}", root.trim_end_matches('/'), rest.trim_end_matches('/')).into())
+}
+
+/// Path of a template for a request; `None` for one that has a hidden part, or cannot be a path, by what a request chose.
+fn rendered(root: &Template, write: &dyn Fn(&Name, &mut Vec<u8>)) -> Option<String> {
+    let path = String::from_utf8(root.render(write)).ok()?;
+    if root.literal().is_some() {
+        return Some(path);
+    }
+    let chosen = path.strip_prefix(&fixed_directory(root)).unwrap_or(&path);
+    (!is_hidden(chosen) && !path.contains('\0')).then_some(path)
 }
 
 /// Part of a template before its first capture, up to the last whole directory: the file must lie in it.
@@ -234,7 +243,7 @@ mod tests {
             parts
                 .iter()
                 .map(|part| match part.strip_prefix('{') {
-                    Some(name) => Part::Capture(name.trim_end_matches('}').into()),
+                    Some(name) => Part::Name(Name::Capture(name.trim_end_matches('}').into())),
                     None => Part::Text((*part).into()),
                 })
                 .collect(),
@@ -243,7 +252,7 @@ mod tests {
 
     #[test]
     fn a_prefix_is_replaced_and_its_root_not_left() {
-        let wanted = |rest| wanted(&files(text("/srv/static/"), &[]), &PathMatch::Prefix(rest));
+        let wanted = |rest| wanted(&files(text("/srv/static/"), &[]), &PathMatch::Prefix(rest), &|_, _| {});
         let found = wanted("/a/b.css").unwrap();
         assert_eq!(found.candidates, [PathBuf::from("/srv/static/a/b.css")]);
         assert_eq!(found.within, [PathBuf::from("/srv/static/")]);
@@ -254,7 +263,7 @@ mod tests {
 
     #[test]
     fn an_internal_route_on_the_root_is_kept_within() {
-        let found = wanted(&files(text("/"), &["/data"]), &PathMatch::Prefix("/data/x")).unwrap();
+        let found = wanted(&files(text("/"), &["/data"]), &PathMatch::Prefix("/data/x"), &|_, _| {}).unwrap();
         assert_eq!((found.candidates, found.within), (vec!["/data/x".into()], vec!["/data".into()]));
     }
 
@@ -263,13 +272,20 @@ mod tests {
         let regex = Regex::new(r"^/plugins/(?<kind>[^/]+)/(?<name>[^/]+)/static/(?<file>.*)$").unwrap();
         let root = template(&["/srv/plugins/", "{kind}", "/", "{name}", "/static/", "{file}"]);
         let path = "/plugins/vis/charts/static/a/b.js";
+        let write = |captures: &regex::Captures<'_>, name: &Name, out: &mut Vec<u8>| match name {
+            Name::Capture(name) => out.extend_from_slice(captures[name.as_str()].as_bytes()),
+            _ => {}
+        };
+        let captures = regex.captures(path).unwrap();
         let by = PathMatch::Regex(regex.captures(path).unwrap());
-        let found = wanted(&files(root, &[]), &by).unwrap();
+        let found = wanted(&files(root, &[]), &by, &|name, out| write(&captures, name, out)).unwrap();
         assert_eq!(found.candidates, [PathBuf::from("/srv/plugins/vis/charts/static/a/b.js")]);
         assert_eq!(found.within, [PathBuf::from("/srv/plugins")]);
 
         let regex = Regex::new(r"^/p/(?<a>\.\.)(?<b>.*)$").unwrap();
+        let captures = regex.captures("/p/..etc").unwrap();
         let by = PathMatch::Regex(regex.captures("/p/..etc").unwrap());
-        assert_eq!(wanted(&files(template(&["/srv/", "{a}", "/", "{b}"]), &[]), &by), None);
+        let root = template(&["/srv/", "{a}", "/", "{b}"]);
+        assert_eq!(wanted(&files(root, &[]), &by, &|name, out| write(&captures, name, out)), None);
     }
 }

@@ -1,16 +1,11 @@
 //! Key of a client for a limit: the first of the configured keys that its request has.
 
-use std::{
-    borrow::Cow,
-    hash::{BuildHasher, Hash, Hasher, RandomState},
-};
-
-use percent_encoding::percent_decode;
+use std::hash::{BuildHasher, Hash, Hasher, RandomState};
 
 use crate::{
     client::Client,
     config::LimitKey,
-    message::{RequestHead, cookies},
+    message::{RequestHead, cookies, parameters},
     net::{client_prefix, site_prefix},
 };
 
@@ -27,7 +22,10 @@ pub(crate) fn of(keys: &[LimitKey], request: &RequestHead, client: &Client, by: 
                 let mut values = request.headers.values(name).map(<[u8]>::trim_ascii);
                 hasher.write(values.find(|value| !value.is_empty())?);
             }
-            LimitKey::Query(name) => hasher.write(&parameter(request.target.query()?, name)?),
+            LimitKey::Query(name) => {
+                let mut values = parameters(request.target.query()?, name);
+                hasher.write(&values.find(|value| !value.trim_ascii().is_empty())?);
+            }
             LimitKey::Cookie(name) => {
                 hasher.write(cookies(&request.headers, name).find(|value| !value.is_empty())?);
             }
@@ -37,25 +35,6 @@ pub(crate) fn of(keys: &[LimitKey], request: &RequestHead, client: &Client, by: 
         }
         Some(hasher.finish())
     })
-}
-
-/// Value of a query parameter as the application decodes it, in whichever way it is encoded.
-fn parameter<'a>(query: &'a [u8], name: &str) -> Option<Cow<'a, [u8]>> {
-    let pairs = query.split(|byte| *byte == b'&').filter_map(|pair| {
-        let at = memchr::memchr(b'=', pair)?;
-        Some((&pair[..at], &pair[at + 1..]))
-    });
-    let name = name.as_bytes();
-    let named = pairs.filter(|(key, _)| *key == name || *decoded(key) == *name);
-    named.map(|(_, value)| decoded(value)).find(|value| !value.trim_ascii().is_empty())
-}
-
-fn decoded(text: &[u8]) -> Cow<'_, [u8]> {
-    if text.contains(&b'+') {
-        let spaced: Vec<u8> = text.iter().map(|byte| if *byte == b'+' { b' ' } else { *byte }).collect();
-        return percent_decode(&spaced).collect::<Vec<u8>>().into();
-    }
-    percent_decode(text).into()
 }
 
 #[cfg(test)]

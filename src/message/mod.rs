@@ -10,6 +10,7 @@ mod fields;
 mod framing;
 mod headers;
 mod pipe;
+mod query;
 mod request;
 mod request_id;
 mod response;
@@ -31,6 +32,7 @@ pub(crate) use fields::{
 pub(crate) use framing::BodyFraming;
 pub(crate) use headers::{RawHeaders, text};
 pub(crate) use pipe::{Pipe, chunk};
+pub(crate) use query::parameters;
 pub(crate) use request::{Refusal, Request, RequestHead, first_line, read as read_request};
 pub(crate) use request_id::{RequestId, X_REQUEST_ID};
 pub(crate) use response::{MOST_INTERIM, ResponseHead, is_interim};

@@ -60,6 +60,11 @@ pub(crate) fn prefers_json(request: &RawHeaders) -> bool {
     place("application/json") < place("text/html")
 }
 
+/// Whether a client accepts HTML by name, as browsers do for pages.
+pub(crate) fn prefers_html(request: &RawHeaders) -> bool {
+    request.text(header::ACCEPT).is_some_and(|accept| accept.contains("text/html"))
+}
+
 fn page(status: StatusCode, sentence: &str) -> String {
     let code = status.as_u16();
     let reason = status.canonical_reason().unwrap_or("Error");

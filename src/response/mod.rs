@@ -5,17 +5,17 @@ mod identity;
 mod pieces;
 mod route_headers;
 
-use std::{collections::VecDeque, sync::Arc};
+use std::{collections::VecDeque, path::PathBuf, sync::Arc};
 
 use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
 
 use crate::observe::BodySource;
 
-pub(crate) use error_page::{Explanation, error_bytes, escape, prefers_json};
+pub(crate) use error_page::{Explanation, error_bytes, escape, prefers_html, prefers_json};
 pub(crate) use identity::FileIdentity;
 pub use pieces::{Piece, Pieces};
-pub(crate) use route_headers::apply_route_headers;
+pub(crate) use route_headers::{apply_route_headers, change_headers};
 
 /// Response that needs no upstream.
 #[derive(Debug)]
@@ -24,8 +24,10 @@ pub struct Response {
     pub status: StatusCode,
     /// Headers; `Content-Length`, `Date` and `Connection` are set when it is sent.
     pub headers: HeaderMap,
-    /// Whether it is an error page of the proxy.
+    /// Whether it is an error page of the proxy, which a page of the site may replace.
     pub is_page: bool,
+    /// The file that replaces it; `None` is that of the site for the status.
+    pub page: Option<PathBuf>,
     /// Version of the file that the whole body consists of, if it has a reliable identity.
     pub file: Option<Arc<FileIdentity>>,
     /// Body. For `HEAD` and 304 it is not sent; at most its length is.
@@ -74,7 +76,7 @@ impl Body {
 impl Response {
     /// A response without a body.
     pub fn empty(status: StatusCode) -> Self {
-        Self { status, headers: HeaderMap::new(), is_page: false, file: None, body: Body::Empty }
+        Self { status, headers: HeaderMap::new(), is_page: false, page: None, file: None, body: Body::Empty }
     }
 
     /// A response with text.

@@ -58,6 +58,22 @@ impl HostMap {
     }
 }
 
+impl HostMap {
+    /// Captures of the expression that the value of a `Host` header matches, where no other name goes before it.
+    pub fn captures(&self, host: &str) -> Vec<(Box<str>, Box<str>)> {
+        let name = lower_case(host_without_port(host));
+        let site = self.find(host);
+        let matched = self.regexes.iter().filter(|(_, of)| Some(*of) == site);
+        let Some((regex, captures)) =
+            matched.filter_map(|(regex, _)| Some((regex, regex.captures(&name)?))).next()
+        else {
+            return Vec::new();
+        };
+        let named = regex.capture_names().flatten();
+        named.filter_map(|name| Some((name.into(), captures.name(name)?.as_str().into()))).collect()
+    }
+}
+
 /// Usually borrows, as browsers send names in lower case.
 fn lower_case(name: &str) -> Cow<'_, str> {
     if name.bytes().any(|byte| byte.is_ascii_uppercase()) {

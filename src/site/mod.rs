@@ -1,19 +1,21 @@
 //! Sites and routes with everything a request needs of the configuration, in one immutable value that a reload
 //! replaces.
 
+mod alternatives;
+mod auth;
+mod flag;
 mod https;
 
 use std::{
-    collections::BTreeMap,
-    path::{Path, PathBuf},
+    collections::HashMap,
+    path::PathBuf,
     sync::{Arc, OnceLock, atomic::AtomicBool},
 };
 
-use http::StatusCode;
 use tokio::sync::Mutex;
 
 use crate::{
-    config::{self, Action, Config},
+    config::{self, Action, Config, Maintenance, Name, Redirects},
     files,
     limits::{Limiter, Limiters},
     net::SharedRate,
@@ -22,13 +24,19 @@ use crate::{
     upstream::{Upstream, Upstreams},
 };
 
+pub use alternatives::Alternatives;
+pub(crate) use auth::{AuthService, Authenticator, RouteAuth};
+pub(crate) use flag::FileFlag;
 pub(crate) use https::HttpsPolicy;
+
+use auth::Auths;
 
 /// Sites and their routes, arranged for lookup.
 #[derive(Default)]
 pub struct SiteTable {
     hosts: HostMap,
     sites: Vec<Routing>,
+    has_flags: bool,
     /// Cache of opened files; a new table begins with an empty one.
     pub files: Arc<files::Cache>,
 }
@@ -37,35 +45,39 @@ pub struct SiteTable {
 struct Routing {
     site: Arc<Site>,
     routes: Routes,
-    table: Vec<Arc<Route>>,
+    table: Vec<Alternatives>,
 }
 
 /// Settings shared by all routes of a site.
 pub struct Site {
     /// Name in logs and metrics.
     pub name: String,
-    /// Error pages of the site.
-    pub errors: ErrorPages,
+    /// Changes to the headers of responses to requests that have no route.
+    pub headers: config::Headers,
+    /// Origins whose pages may read those.
+    pub cors: Option<Arc<config::Cors>>,
+    /// Error pages for those.
+    pub errors: config::ErrorPages,
+    /// Files of error pages.
+    pub pages: PageFiles,
+    /// Redirects by path, which go before the routes.
+    pub redirects: Option<Redirects>,
+    /// Maintenance switch.
+    pub(crate) maintenance: Option<(Maintenance, Arc<FileFlag>)>,
+    /// Files whose existence requests of the site depend on.
+    pub(crate) flags: Vec<Arc<FileFlag>>,
     /// Connection requirements.
     pub(crate) https: HttpsPolicy,
 }
 
-/// Error pages of a site.
-pub struct ErrorPages {
-    pages: BTreeMap<u16, PathBuf>,
+/// Opener of the error pages of a site.
+pub struct PageFiles {
     /// Cache of opened files.
     pub files: Arc<files::Cache>,
     /// Held while a page is opened, so that a file system that hangs blocks one thread for ever, not all of them.
     pub turn: Arc<Mutex<()>>,
     /// Whether the last attempt to open a page failed.
     pub trouble: AtomicBool,
-}
-
-impl ErrorPages {
-    /// Path of the page for this status.
-    pub fn page(&self, status: StatusCode) -> Option<&Path> {
-        self.pages.get(&status.as_u16()).map(PathBuf::as_path)
-    }
 }
 
 /// Route with its upstream, limits and metrics.
@@ -82,14 +94,34 @@ pub struct Route {
     pub metrics: OnceLock<RouteMetrics>,
     /// Rate shared by all responses of the site.
     pub shared_rate: Option<Arc<SharedRate>>,
+    /// Check of its users.
+    pub(crate) auth: Option<Arc<RouteAuth>>,
+    /// File of `when = { exists = … }`.
+    pub(crate) exists: Option<Arc<FileFlag>>,
+    /// Whether a template of the route needs what its pattern matched.
+    pub(crate) uses_match: bool,
+}
+
+/// Whether a template of the route has a capture or `{rest}` in it, or its `path` is mapped back.
+fn uses_match(route: &config::RouteSettings) -> bool {
+    let changes = route.headers.iter().chain(&route.proxy.request_headers);
+    let templates = changes.filter_map(|(_, setting)| setting.template());
+    let of_match = |name: &Name| matches!(name, Name::Capture(_) | Name::Rest);
+    // Captures are at hand where a redirect is made.
+    let redirects_to_rest = match &route.action {
+        Action::Redirect { to, .. } => to.names().any(|name| *name == Name::Rest),
+        _ => false,
+    };
+    let mut names = templates.flat_map(config::Template::names);
+    route.proxy.path.is_some() || redirects_to_rest || names.any(of_match)
 }
 
 /// Result of a lookup.
 pub struct Matched<'t, 'p> {
     /// The site.
     pub site: &'t Arc<Site>,
-    /// The route, and how its pattern matched; `None` when the site has no route for the path.
-    pub route: Option<(&'t Arc<Route>, PathMatch<'p>)>,
+    /// The routes, and how their pattern matched; `None` when the site has no route for the path.
+    pub route: Option<(&'t Alternatives, PathMatch<'p>)>,
 }
 
 impl SiteTable {
@@ -98,36 +130,66 @@ impl SiteTable {
         let files: Arc<files::Cache> = Arc::default();
         let encrypted = config.listen.iter().filter(|listen| listen.tls.is_some());
         let port = encrypted.filter_map(|listen| listen.address.port()).next();
+        let mut auths = Auths::default();
+        let mut flags: HashMap<PathBuf, Arc<FileFlag>> = HashMap::new();
         let sites = config.sites.iter().map(|site| {
-            let (pages, turn) = (site.errors.clone(), Arc::default());
-            let errors =
-                ErrorPages { pages, files: Arc::clone(&files), turn, trouble: AtomicBool::new(false) };
-            let https = HttpsPolicy::new(site, port);
-            let common = Arc::new(Site { name: site.name.clone(), errors, https });
+            let mut flag = |path: &PathBuf| {
+                Arc::clone(flags.entry(path.clone()).or_insert_with(|| FileFlag::new(path.clone())))
+            };
+            let exists = |route: &config::RouteSettings| route.when.as_ref()?.exists.clone();
+            let used = site.routes.iter().filter_map(exists).map(|path| flag(&path)).collect::<Vec<_>>();
+            let maintenance = site.maintenance.clone().map(|settings| {
+                let flag = flag(&settings.file);
+                (settings, flag)
+            });
+            let common = Arc::new(Site {
+                name: site.name.clone(),
+                headers: site.headers.clone(),
+                cors: site.cors.clone(),
+                errors: site.errors.clone(),
+                pages: PageFiles {
+                    files: Arc::clone(&files),
+                    turn: Arc::default(),
+                    trouble: AtomicBool::new(false),
+                },
+                redirects: site.redirects.clone(),
+                flags: maintenance.iter().map(|(_, flag)| Arc::clone(flag)).chain(used).collect(),
+                maintenance,
+                https: HttpsPolicy::new(site, port),
+            });
             let shared_rate = site.limit_rate.map(SharedRate::new);
-            let route = |settings: &config::RouteSettings| {
+            let mut route = |settings: &config::RouteSettings| {
                 let upstream = match &settings.action {
                     Action::Proxy(upstream) => upstreams.find(upstream),
                     Action::Files(_) | Action::Redirect { .. } | Action::Answer { .. } => None,
                 };
                 Arc::new(Route {
                     site: Arc::clone(&common),
-                    settings: settings.clone(),
                     upstream,
                     limits: limits.named(&settings.limits),
                     metrics: OnceLock::new(),
                     shared_rate: shared_rate.clone(),
+                    auth: settings.auth.as_ref().and_then(|auth| auths.find(auth, upstreams)),
+                    exists: exists(settings).map(|path| flag(&path)),
+                    uses_match: uses_match(settings),
+                    settings: settings.clone(),
                 })
             };
+            let alternatives: Vec<_> = site.routes.chunk_by(|one, next| one.key == next.key).collect();
             Routing {
-                routes: Routes::new(site.routes.iter().map(|route| &route.pattern)),
-                table: site.routes.iter().map(route).collect(),
+                routes: Routes::new(alternatives.iter().map(|routes| &routes[0].pattern)),
+                table: alternatives
+                    .iter()
+                    .map(|routes| Alternatives(routes.iter().map(&mut route).collect()))
+                    .collect(),
                 site: common,
             }
         });
+        let sites: Vec<Routing> = sites.collect();
         Self {
             hosts: HostMap::new(config.sites.iter().map(|site| site.hosts.as_slice())),
-            sites: sites.collect(),
+            has_flags: sites.iter().any(|routing| !routing.site.flags.is_empty()),
+            sites,
             files,
         }
     }
@@ -135,10 +197,29 @@ impl SiteTable {
     /// Internal routes with files, of the site for a `Host`.
     pub fn internal_files(&self, host: &str) -> impl Iterator<Item = &config::Files> {
         let site = self.hosts.find(host).map(|place| &self.sites[place]);
-        site.into_iter().flat_map(|site| &site.table).filter_map(|route| match &route.settings.action {
+        let routes = site.into_iter().flat_map(|site| &site.table).flat_map(Alternatives::iter);
+        routes.filter_map(|route| match &route.settings.action {
             Action::Files(files) if route.settings.internal => Some(files),
             _ => None,
         })
+    }
+
+    /// Whether a site has files whose existence its requests depend on.
+    pub fn has_flags(&self) -> bool {
+        self.has_flags
+    }
+
+    /// Looks at the files whose existence requests for a `Host` depend on.
+    pub async fn refresh_flags(&self, host: &str) {
+        let site = self.hosts.find(host).map(|place| &self.sites[place].site);
+        for flag in site.into_iter().flat_map(|site| &site.flags) {
+            flag.refresh().await;
+        }
+    }
+
+    /// Captures of the host expression that a `Host` matches.
+    pub fn host_captures(&self, host: &str) -> Vec<(Box<str>, Box<str>)> {
+        self.hosts.captures(host)
     }
 
     /// The site for a `Host`, and its route for a normalized path; `None` when no site has the host.
@@ -148,20 +229,21 @@ impl SiteTable {
         Some(Matched { site: &site.site, route: found.map(|found| (&site.table[found.route], found.by)) })
     }
 
-    /// Whether the servers of `route`, found for the normalized `path`, may read the path as sent as that of another
-    /// route, and so bypass that route's `allow`, `limit` or `methods`.
+    /// Whether the servers of `routes`, found for the normalized `path`, may read the path as sent as that of other
+    /// routes, and so bypass their `allow`, `limit` or `methods`.
     pub fn is_ambiguous<P: AsRef<[u8]> + ?Sized>(
         &self,
         host: &str,
         raw: &P,
         path: &str,
-        route: &Arc<Route>,
+        routes: &Alternatives,
     ) -> bool {
         let leads_here = |other: &String| {
             let found = self.find(host, other).and_then(|matched| matched.route);
-            found.is_some_and(|(found, _)| Arc::ptr_eq(found, route))
+            found.is_some_and(|(found, _)| std::ptr::eq(found, routes))
         };
-        route.upstream.is_some() && !alternative_readings(raw.as_ref(), path).iter().all(leads_here)
+        routes.iter().any(|route| route.upstream.is_some())
+            && !alternative_readings(raw.as_ref(), path).iter().all(leads_here)
     }
 }
 
@@ -174,6 +256,10 @@ mod tests {
         route::normalize,
     };
 
+    fn key<'t>(found: Option<(&'t Alternatives, PathMatch<'_>)>) -> &'t str {
+        &found.unwrap().0.iter().next().unwrap().settings.key
+    }
+
     #[test]
     fn among_very_many_sites_and_routes_each_is_found() {
         const SITES: usize = 1000;
@@ -184,10 +270,7 @@ mod tests {
             let (host, sample) = (large::host(site), Sample::new(site, number));
             let path = normalize(&sample.path).unwrap();
             let matched = table.find(&host, &path).unwrap();
-            assert_eq!(
-                (&*matched.site.name, &*matched.route.unwrap().0.settings.key),
-                (&*host, &*sample.key)
-            );
+            assert_eq!((&*matched.site.name, key(matched.route)), (&*host, &*sample.key));
         }
         assert!(table.find("elsewhere.example.org", "/").is_none());
     }
@@ -199,7 +282,7 @@ mod tests {
         let table = SiteTable::new(&config, &Upstreams::default(), &Limiters::default());
         for sample in (0..ROUTES).step_by(999).map(|number| Sample::new(0, number)) {
             let matched = table.find("WWW.galaxy0.example.org:8080", &sample.path).unwrap();
-            assert_eq!(matched.route.unwrap().0.settings.key, sample.key);
+            assert_eq!(key(matched.route), sample.key);
         }
     }
 
@@ -219,8 +302,8 @@ servers = ["127.0.0.1:1"]
     /// Key of the route for a path; `None` when the request is refused.
     fn routed(table: &SiteTable, raw: &str) -> Option<String> {
         let path = normalize(raw).ok()?;
-        let (route, _) = table.find("", &path)?.route?;
-        (!table.is_ambiguous("", raw, &path, route)).then(|| route.settings.key.clone())
+        let (routes, by) = table.find("", &path)?.route?;
+        (!table.is_ambiguous("", raw, &path, routes)).then(|| key(Some((routes, by))).to_owned())
     }
 
     fn guarded() -> SiteTable {
@@ -271,8 +354,8 @@ servers = ["127.0.0.1:1"]
             if let Some(key) = routed(&table, &raw) {
                 let path = normalize(&raw).unwrap();
                 for reading in alternative_readings(raw.as_bytes(), &path) {
-                    let (route, _) = table.find("", &reading).unwrap().route.unwrap();
-                    proptest::prop_assert_eq!(&route.settings.key, &key, "{} as {}", raw, reading);
+                    let found = table.find("", &reading).unwrap().route;
+                    proptest::prop_assert_eq!(self::key(found), &key, "{} as {}", raw, reading);
                 }
             }
         }

@@ -117,7 +117,8 @@ pub(super) async fn explain(
     // Fails only without a connection.
     let _ = with_transport(session, Transport::close_unannounced);
     let code = explanation.status.as_u16();
-    let response = exchange::finish(explanation.answer(&request_head(context).headers), context);
+    let request = request_head(context);
+    let response = exchange::finish(explanation.answer(&request.headers), &request, context);
     if let Err(error) = send::respond(session, response, context).await {
         tracing::debug!(%error, "cannot send the error response to the client");
     }

@@ -23,7 +23,6 @@ use std::{sync::Arc, time::Duration};
 use crate::{
     exchange::{self, RequestContext},
     state::State,
-    upstream,
 };
 pub(crate) use engine::Engine;
 
@@ -69,21 +68,17 @@ impl ProxyHttp for Proxy {
         Ok(())
     }
 
-    /// Sets the headers that identify the client.
+    /// Sets the path, and the headers that identify the client.
     async fn upstream_request_filter(
         &self,
         _session: &mut Session,
         request: &mut RequestHeader,
         context: &mut RequestContext,
     ) -> Result<()> {
-        if let (Some(client), Some(lease)) = (&context.client, &context.lease) {
-            upstream::prepare(
-                request,
-                &engine::request_head(context),
-                client,
-                &context.id,
-                &lease.upstream().name,
-            );
+        let received = engine::request_head(context);
+        exchange::prepare(request, &received, context);
+        if context.route.as_ref().is_some_and(|route| route.settings.proxy.path.is_some()) {
+            request.set_raw_path(&exchange::target(&received, context))?;
         }
         Ok(())
     }

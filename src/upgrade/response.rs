@@ -69,5 +69,5 @@ pub(super) fn pass_on(session: &mut Session, response: &mut ResponseHeader, cont
     send::close_if_stopping(session);
     // The version is that of this proxy, not the server's (RFC 9110 §2.5).
     response.set_version(Version::HTTP_11);
-    exchange::pass_on(response.status, response, context);
+    exchange::pass_on(response.status, response, &request_head(context), context);
 }

@@ -5,7 +5,7 @@ use crate::config::diagnostic::{Problem, all_of, show};
 use super::{Keys, tree};
 
 /// Directives of nginx, and what to write instead.
-const NGINX: [(&str, &str); 29] = [
+const NGINX: [(&str, &str); 31] = [
     ("access_log", "`access` in `[log]`"),
     ("add_header", "`headers = { Name = \"value\" }`"),
     ("alias", "`files = \"/dir\"` in a route"),
@@ -26,9 +26,11 @@ const NGINX: [(&str, &str); 29] = [
     ("proxy_connect_timeout", "`connect_timeout` in `[upstream.NAME]`"),
     ("proxy_pass", "`proxy = \"NAME\"` in a route, with the servers in `[upstream.NAME]`"),
     ("proxy_read_timeout", "`read_timeout`"),
-    ("proxy_send_timeout", "`send_timeout` in `[upstream.NAME]`"),
+    ("proxy_redirect", "`path`, whose rule maps redirects back, or `rewrite_location = false`"),
+    ("proxy_send_timeout", "`send_timeout`"),
+    ("proxy_set_header", "`request_headers = { Name = \"value\" }`"),
     ("return", "`answer = 404` or `redirect = \"https://…\"` in a route"),
-    ("rewrite", "`redirect = \"https://…{path}\"` in a route"),
+    ("rewrite", "`redirect = \"https://…{uri}\"` or `path = \"/…{rest}\"` in a route"),
     ("root", "`files = \"/dir\"` in a route (as nginx's `alias`: the prefix is replaced)"),
     ("server_name", "`host` in `[[site]]`"),
     ("set_real_ip_from", "`trust` in `[[listen]]`"),

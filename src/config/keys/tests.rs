@@ -34,7 +34,7 @@ fn completed(keys: &Keys, key: &dyn Described) -> String {
     if text.contains("\"api\"") {
         text.push_str("\n[limit.api]\nkey = \"address\"\nrate = \"8r/s\"");
     }
-    if text.contains("proxy = \"galaxy\"") {
+    if text.contains("proxy = \"galaxy\"") || text.contains("request = \"galaxy\"") {
         text.push_str("\n[upstream.galaxy]\nservers = []");
     }
     text + "\n"
@@ -107,8 +107,9 @@ fn keys_in(shape: &Shape, value: &toml::Value, found: &mut BTreeSet<(&'static st
 }
 
 /// Keys that `print` shows elsewhere, at the place where they take effect.
-const ELSEWHERE: [(&str, &str); 7] = [
-    ("`[[site]]`", "headers"),
+const ELSEWHERE: [(&str, &str); 8] = [
+    ("the file's top level", "include"),
+    ("`[[site]]`", "request_headers"),
     ("`[[site]]`", "max_body"),
     ("`[[site]]`", "allow"),
     ("`[[site]]`", "deny"),
@@ -283,6 +284,6 @@ fn help_suggests_what_was_meant() {
     assert_eq!(error("holt"), "there is no key `holt`; did you mean `host` or `hold`?");
     assert!(error("upstream.holt").contains("`hold`"));
     assert!(error("proxy_read_timeout").contains("`read_timeout`"));
-    assert!(error("include").contains("not available in this version"));
+    assert!(error("cache").contains("not available in this version"));
     assert!(error("colour_of_the_sky").contains("`server`"));
 }

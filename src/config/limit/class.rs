@@ -56,11 +56,7 @@ static NETWORKS: Optional<Of<Networks>> = Key {
 
 static USER_AGENTS: Optional<Of<UserAgents>> = Key {
     name: "user_agents",
-    kind: Of {
-        shape: || Shape::Text(USER_AGENT).list(),
-        read: user_agents,
-        show: |agents| strings(&agents.written),
-    },
+    kind: USER_AGENT_LIST,
     default: Unset("any"),
     about: "Patterns of User-Agent, one of which must match. `\"~ ^$\"` is a request without the header.",
     example: "user_agents = [\"~* bot|crawler\"]",
@@ -72,6 +68,13 @@ static METHODS: Optional<Of<Vec<Method>>> = Key {
     default: Unset("any"),
     about: "Methods of requests.",
     example: "methods = [\"POST\"]",
+};
+
+/// A list of patterns of `User-Agent`.
+pub const USER_AGENT_LIST: Of<UserAgents> = Of {
+    shape: || Shape::Text(USER_AGENT).list(),
+    read: user_agents,
+    show: |agents| strings(&agents.written),
 };
 
 const USER_AGENT: TextShape =

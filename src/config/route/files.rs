@@ -21,7 +21,7 @@ use crate::config::{
     paths,
     print::{Pairs, list, path, quote, strings},
     read::{FileKey, Table, Value, text},
-    template::{Part, Template, template},
+    template::{NameScope, Part, Template, template},
 };
 
 /// `files = "/dir"` with its modifiers.
@@ -68,8 +68,8 @@ static FILES: Key<Shaped, OneOf> = Key {
     kind: Shaped(|| Shape::Text(FILE)),
     default: OneOf,
     about: "Files of a directory, which replaces the prefix of the route (nginx's `alias`); for exact routes and \
-            expressions the file itself. Captures of the expression are written in braces. Hidden files are not \
-            served.",
+            expressions the file itself. Captures of the expression and other `{names}` are written in braces. Hidden \
+            files are not served.",
     example: "files = \"/srv/galaxy/server/static\"",
 };
 
@@ -261,7 +261,7 @@ fn root(text: &str, captures: &[&str]) -> Result<Template, Problem> {
         )
         .help("write for example `\"/srv/galaxy/{name}\"`"));
     }
-    template(paths::trimmed(text), &[], captures)
+    template(paths::trimmed(text), NameScope { captures, response: false })
 }
 
 /// The directory that contains all files of a template, or the file when it has no captures.

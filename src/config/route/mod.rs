@@ -5,15 +5,19 @@ mod answer;
 mod files;
 mod proxy;
 mod redirect;
+mod when;
 
 use std::{sync::Arc, time::Duration};
 
-use http::{HeaderName, HeaderValue, Method};
+use http::Method;
 
 use super::{
     access::{self, Access},
+    auth::{self, Auth, AuthTable, Satisfy},
     compress::{self, Compress},
+    cors::{self, Cors, CorsTable},
     diagnostic::{Problem, show},
+    errors::{self, ErrorPages},
     headers::{self, Headers},
     keys::{
         Defaulted, Is, Key, Keys, Optional, Shape, TextShape, Unset,
@@ -27,12 +31,12 @@ use super::{
 };
 
 use action::ActionScope;
-use proxy::Modifiers;
 
 pub use action::Action;
 pub use answer::status;
 pub use files::{Files, Symlinks, Types};
-pub use proxy::RouteRetry;
+pub use proxy::{ProxySettings, RouteRetry};
+pub use when::{Test, When};
 
 /// Route: an entry of `[site.routes]`, with the settings inherited from its site.
 #[derive(Debug, Clone)]
@@ -41,20 +45,22 @@ pub struct RouteSettings {
     pub key: String,
     /// Pattern of the paths that the route matches.
     pub pattern: PathPattern,
+    /// Conditions on the request; another route of the same key is used where they do not hold.
+    pub when: Option<When>,
     /// Action.
     pub action: Action,
+    /// Settings of `proxy`.
+    pub proxy: ProxySettings,
     /// Reachable through internal redirects only (`X-Accel-Redirect`); clients get 404.
     pub internal: bool,
     /// `Expires` and `Cache-Control: max-age` of the responses.
     pub expires: Option<Duration>,
-    /// Headers set on the responses, the site's included; one value per name.
-    pub headers: Vec<(HeaderName, HeaderValue)>,
-    /// Longest pause between two reads from the upstream server; `None` is the upstream's setting.
-    pub read_timeout: Option<Duration>,
-    /// Time that a request waits for an available upstream server; `None` is the upstream's setting.
-    pub hold: Option<Duration>,
-    /// Retries of requests.
-    pub retry: RouteRetry,
+    /// Changes to the headers of responses, the site's included.
+    pub headers: Headers,
+    /// Origins whose pages may read the responses.
+    pub cors: Option<Arc<Cors>>,
+    /// Error pages, the site's included.
+    pub errors: ErrorPages,
     /// Compression of responses.
     pub compress: Option<Arc<Compress>>,
     /// Buffering of request bodies before an upstream server is selected.
@@ -63,6 +69,10 @@ pub struct RouteSettings {
     pub max_body: Option<u64>,
     /// Access rules by client address.
     pub access: Access,
+    /// Users who must log in.
+    pub auth: Option<Arc<Auth>>,
+    /// Whether both `allow` and `auth` are required, or either.
+    pub satisfy: Satisfy,
     /// Limits that apply to the route.
     pub limits: LimitNames,
     /// Bytes per second of each response.
@@ -90,17 +100,30 @@ pub static KEYS: Keys = Keys {
     title: "a route",
     place: "[site.routes]\n\"/\" = { … }",
     about: "Handling of the requests for a path: exactly one of `proxy`, `files`, `redirect` and `answer`, with \
-            modifiers.",
+            modifiers. A list of such tables is searched for the first whose `when` holds; where none does, the \
+            response is 404.",
     groups: &[
         proxy::KEYS,
         files::KEYS,
         redirect::KEYS,
         answer::KEYS,
-        &[&INTERNAL, &EXPIRES, &HEADERS, &BUFFER, &COMPRESS, &MAX_BODY, &LIMIT_RATE, &LIMIT_RATE_AFTER],
+        &[
+            &WHEN,
+            &INTERNAL,
+            &EXPIRES,
+            &HEADERS,
+            &CORS,
+            &ERRORS,
+            &BUFFER,
+            &COMPRESS,
+            &MAX_BODY,
+            &LIMIT_RATE,
+            &LIMIT_RATE_AFTER,
+        ],
         access::KEYS,
-        &[&LIMIT, &METHODS],
+        &[&AUTH, &SATISFY, &LIMIT, &METHODS],
     ],
-    later: &["request_headers", "cors", "path", "send_timeout", "auth", "cache", "errors"],
+    later: &["cache", "tunnel_idle", "upload_store"],
 };
 
 static INTERNAL: Defaulted<Of<bool>> = Key {
@@ -120,14 +143,27 @@ static EXPIRES: Optional<Of<Duration>> = Key {
     example: "files = \"/srv/galaxy/server/static\", expires = \"24h\"",
 };
 
-static HEADERS: Optional<Of<Headers>> = Key {
-    name: "headers",
-    kind: headers::KIND,
-    default: Unset("those of the site"),
-    about: "Headers that are set on the responses, errors included. They are added to those of the site, and replace \
-            those of the same name.",
-    example: "headers = { X-Frame-Options = \"DENY\" }",
+static WHEN: Optional<Of<When>> = Key {
+    name: "when",
+    kind: when::KIND,
+    default: Unset("every request"),
+    about: "Conditions on the request, all of which must hold. A route may be a list of tables: the first whose `when` \
+            holds is used.",
+    example: "when = { methods = [\"POST\"] }",
 };
+
+static HEADERS: Optional<Shaped> = Key {
+    name: "headers",
+    kind: Shaped(headers::shape),
+    default: Unset("those of the site"),
+    about: "Headers that are set on the responses, errors included; `false` removes one that the server sent. Values may \
+            have `{names}`. They are added to those of the site, and replace those of the same name.",
+    example: "headers = { X-Frame-Options = \"DENY\", Server = false }",
+};
+
+static CORS: Optional<Shaped> = cors::key(Unset("that of the site"));
+
+static ERRORS: Optional<Of<ErrorPages>> = errors::key(Unset("those of the site"));
 
 static BUFFER: Defaulted<Words<Buffering>> = Key {
     name: "buffer",
@@ -165,6 +201,17 @@ static LIMIT_RATE_AFTER: Optional<Of<Option<u64>>> = Key {
     example: "files = \"/data\", limit_rate = \"5m\", limit_rate_after = \"100m\"",
 };
 
+static AUTH: Optional<Shaped> = auth::key(Unset("that of the site"));
+
+static SATISFY: Defaulted<Words<Satisfy>> = Key {
+    name: "satisfy",
+    kind: Words(&[("all", Satisfy::All), ("any", Satisfy::Any)]),
+    default: Is(Satisfy::default),
+    about: "`\"any\"` admits clients of `allow` without a login, and others with one (nginx's `satisfy`); `deny` counts \
+            in any case.",
+    example: "allow = [\"10.0.0.0/8\"], auth = { htpasswd = \"/etc/bowshock/htpasswd\" }, satisfy = \"any\"",
+};
+
 static LIMIT: Optional<Shaped> = Key {
     name: "limit",
     kind: Shaped(limit::names_shape),
@@ -192,85 +239,158 @@ const METHOD: TextShape = TextShape { what: "method in upper case", pattern: "^[
 
 /// Settings that routes inherit from their site.
 pub struct Inherited {
-    /// Headers set on responses.
+    /// Changes to the headers of responses.
     pub headers: Headers,
+    /// Changes to the headers of requests to upstream servers.
+    pub request_headers: Headers,
+    /// Origins whose pages may read the responses.
+    pub cors: Option<Arc<Cors>>,
+    /// Error pages.
+    pub errors: ErrorPages,
     /// Largest request body in bytes; `None` is no limit.
     pub max_body: Option<u64>,
     /// Compression of responses.
     pub compress: Option<Arc<Compress>>,
     /// Access rules by client address.
     pub access: Access,
+    /// Users who must log in.
+    pub auth: Option<Arc<Auth>>,
     /// Limits.
     pub limits: LimitNames,
+}
+
+/// Tables of the file that sites and routes refer to.
+#[derive(Clone, Copy)]
+pub struct Tables<'a> {
+    /// `[upstream.NAME]`
+    pub upstreams: &'a UpstreamTable,
+    /// `[limit.NAME]`
+    pub limits: &'a Limits,
+    /// `[cors.NAME]`
+    pub cors: &'a CorsTable,
+    /// `[auth.NAME]`
+    pub auths: &'a AuthTable,
+}
+
+/// The site of a route.
+pub struct SiteScope<'a> {
+    /// Settings of the site.
+    pub inherited: &'a Inherited,
+    /// Capture groups of its host expressions.
+    pub captures: &'a [String],
+    /// Tables of the file.
+    pub tables: Tables<'a>,
 }
 
 /// Reads a route. A missing `pattern` means that its key was invalid, which is noted already; the rest is still
 /// checked.
 pub fn read(
     key: FileKey<'_>,
-    pattern: Option<PathPattern>,
+    pattern: Option<&PathPattern>,
     value: Value<'_>,
-    site: &Inherited,
-    upstreams: &UpstreamTable,
-    limits: &Limits,
+    site: &SiteScope<'_>,
 ) -> Option<RouteSettings> {
+    let SiteScope { inherited, tables, .. } = site;
     let mut table = table(key, value)?;
-    let captures = pattern.as_ref().map(pattern::captures);
-    let action = action::read(&mut table, key, &ActionScope { captures: captures.as_deref(), upstreams });
+    let captures = pattern.map(|pattern| {
+        let of_host = site.captures.iter().map(String::as_str);
+        pattern::captures(pattern).into_iter().chain(of_host).collect::<Vec<_>>()
+    });
+    let captures = captures.as_deref();
+    let when = table.optional(&WHEN);
+    let action = action::read(&mut table, key, &ActionScope { captures, upstreams: tables.upstreams });
+    let proxy = proxy::modifiers(&mut table, captures, &inherited.request_headers);
     let internal = table.read(&INTERNAL);
     let expires = table.optional(&EXPIRES);
-    let own_headers = table.optional(&HEADERS).unwrap_or_default();
-    let Modifiers { read_timeout, hold, retry } = proxy::modifiers(&mut table);
+    let own_headers = table.take(&HEADERS);
+    let own_headers = own_headers.and_then(|value| headers::read(value, headers::Of::Response, captures?));
+    let cors = table.take(&CORS).and_then(|value| tables.cors.named(value));
+    let errors = table.optional(&ERRORS).unwrap_or_default();
     let buffer = table.read(&BUFFER);
-    let compress = table.optional(&COMPRESS).unwrap_or_else(|| site.compress.clone());
-    let max_body = table.optional(&MAX_BODY).unwrap_or(site.max_body);
-    let access = access::read(&mut table, &site.access);
-    let limits =
-        table.take(&LIMIT).and_then(|value| limits.named(value)).unwrap_or_else(|| Arc::clone(&site.limits));
+    let compress = table.optional(&COMPRESS).unwrap_or_else(|| inherited.compress.clone());
+    let max_body = table.optional(&MAX_BODY).unwrap_or(inherited.max_body);
+    let access = access::read(&mut table, &inherited.access);
+    let auth = table.take(&AUTH).and_then(|value| tables.auths.named(value, tables.upstreams));
+    let satisfy = table.read(&SATISFY);
+    let limits = table.take(&LIMIT).and_then(|value| tables.limits.named(value));
     let limit_rate = table.optional(&LIMIT_RATE).flatten();
     let limit_rate_after = table.optional(&LIMIT_RATE_AFTER).flatten().unwrap_or_default();
     let methods = table.optional(&METHODS);
     table.finish();
-    let (action, pattern) = (action?, pattern?);
+    let (action, pattern) = (action?, pattern?.clone());
     if internal {
         warn_without_within(value, key, &action);
     }
     Some(RouteSettings {
         key: key.text.into(),
         pattern,
+        when,
         action,
+        proxy,
         internal,
         expires,
-        headers: headers::merge(&site.headers, own_headers),
-        read_timeout,
-        hold,
-        retry,
+        headers: headers::merge(&inherited.headers, own_headers.unwrap_or_default()),
+        cors: cors.unwrap_or_else(|| inherited.cors.clone()),
+        errors: errors::merge(&inherited.errors, errors),
         buffer,
         compress,
         max_body,
         access,
-        limits,
+        auth: auth.unwrap_or_else(|| inherited.auth.clone()),
+        satisfy,
+        limits: limits.unwrap_or_else(|| Arc::clone(&inherited.limits)),
         limit_rate,
         limit_rate_after,
         methods,
     })
 }
 
+/// Settings of a site that its routes do not repeat.
+#[derive(Clone, Copy)]
+pub struct Inherits<'a> {
+    /// Changes to the headers of responses.
+    pub headers: &'a Headers,
+    /// Error pages.
+    pub errors: &'a ErrorPages,
+    /// Whether there is `cors`, which a route must write to be without.
+    pub cors: bool,
+    /// Whether there is `auth`.
+    pub auth: bool,
+}
+
 /// The keys with their values.
-pub fn pairs(route: &RouteSettings) -> Pairs {
+pub fn pairs(route: &RouteSettings, inherits: Inherits<'_>) -> Pairs {
     let limit_rate = route.limit_rate.map(Some);
     let after = limit_rate.map(|_| Some(route.limit_rate_after));
     let compress = route.compress.as_ref().map(|_| &route.compress);
     let limits = (!route.limits.is_empty()).then(|| strings(route.limits.iter()));
-    action::pairs(&route.action)
+    let own = route.headers.iter().filter(|header| !inherits.headers.contains(header)).cloned();
+    let headers = headers::pairs(&own.collect()).braces_if_any();
+    let own = route.errors.iter().filter(|(status, page)| inherits.errors.get(status) != Some(page));
+    let errors: ErrorPages = own.map(|(status, page)| (*status, page.clone())).collect();
+    let pairs = action::pairs(&route.action).optional(&WHEN, route.when.as_ref());
+    let pairs = match route.action {
+        Action::Proxy(_) => pairs.and(proxy::modifier_pairs(&route.proxy)),
+        _ => pairs,
+    };
+    pairs
         .unless_default(&INTERNAL, &route.internal)
         .optional(&EXPIRES, route.expires.as_ref())
-        .optional(&HEADERS, Some(&route.headers).filter(|headers| !headers.is_empty()))
-        .and(proxy::modifier_pairs(route.read_timeout.as_ref(), route.hold.as_ref(), &route.retry))
+        .written_if(&HEADERS, headers)
+        .written_if(
+            &CORS,
+            (inherits.cors || route.cors.is_some()).then(|| cors::show_value(route.cors.as_ref())),
+        )
+        .optional(&ERRORS, Some(&errors).filter(|pages| !pages.is_empty()))
         .unless_default(&BUFFER, &route.buffer)
         .optional(&COMPRESS, compress)
         .key(&MAX_BODY, &route.max_body)
         .and(access::pairs(&route.access))
+        .written_if(
+            &AUTH,
+            (inherits.auth || route.auth.is_some()).then(|| auth::show_value(route.auth.as_ref())),
+        )
+        .unless_default(&SATISFY, &route.satisfy)
         .written_if(&LIMIT, limits)
         .optional(&LIMIT_RATE, limit_rate.as_ref())
         .optional(&LIMIT_RATE_AFTER, after.as_ref())

@@ -6,14 +6,36 @@ use http::StatusCode;
 
 use super::action::{Action, ActionScope};
 use crate::config::{
+    diagnostic::{Problem, show},
+    headers::{self, Headers},
     keys::{
         Defaulted, Group, Is, Key, Keys, OneOf, Optional, Shape, TextShape, Unset,
         kind::{BOOLEAN, DURATION, Integer, Of, Shaped, TIME},
     },
     print::{Pairs, quote},
     read::{Table, Value, text},
+    template::{Name, NameScope, Part, Template, template},
     upstream::retry::{STATUSES, TRIES},
 };
+
+/// Settings of a route that forwards requests to an upstream.
+#[derive(Debug, Clone, Default)]
+pub struct ProxySettings {
+    /// Path that the server is asked for in place of the client's.
+    pub path: Option<Template>,
+    /// Whether `path` is mapped back in the response: redirects, and the paths of cookies.
+    pub keeps_location: bool,
+    /// Changes to the headers of requests, the site's included.
+    pub request_headers: Headers,
+    /// Longest pause between two reads from the upstream server; `None` is the upstream's setting.
+    pub read_timeout: Option<Duration>,
+    /// Longest pause between two writes to the upstream server; `None` is the upstream's setting.
+    pub send_timeout: Option<Duration>,
+    /// Time that a request waits for an available upstream server; `None` is the upstream's setting.
+    pub hold: Option<Duration>,
+    /// Retries of requests.
+    pub retry: RouteRetry,
+}
 
 /// `retry` of a route.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -27,7 +49,8 @@ pub struct RouteRetry {
 }
 
 /// Keys of the action.
-pub const KEYS: Group = &[&PROXY, &READ_TIMEOUT, &HOLD, &RETRY];
+pub const KEYS: Group =
+    &[&PROXY, &PATH, &REWRITE_LOCATION, &REQUEST_HEADERS, &READ_TIMEOUT, &SEND_TIMEOUT, &HOLD, &RETRY];
 
 static PROXY: Key<Shaped, OneOf> = Key {
     name: "proxy",
@@ -37,6 +60,35 @@ static PROXY: Key<Shaped, OneOf> = Key {
     example: "proxy = \"galaxy\"",
 };
 
+static PATH: Optional<Shaped> = Key {
+    name: "path",
+    kind: Shaped(|| Shape::Text(TARGET)),
+    default: Unset("the path of the request, byte for byte"),
+    about: "Path that the server is asked for in place of the client's; the query stays (nginx's URI in `proxy_pass`). \
+            `{rest}` is what follows the prefix of the route. Redirects and cookie paths in the response are mapped \
+            back by the same rule.",
+    example: "path = \"/files{rest}\"",
+};
+
+static REWRITE_LOCATION: Defaulted<Of<bool>> = Key {
+    name: "rewrite_location",
+    kind: BOOLEAN,
+    default: Is(|| true),
+    about: "Maps `path` back in Location, Content-Location, Refresh and the paths of cookies. `false` leaves them as \
+            the server sent them (nginx's `proxy_redirect off`).",
+    example: "path = \"{rest}\", rewrite_location = false",
+};
+
+static REQUEST_HEADERS: Optional<Shaped> = Key {
+    name: "request_headers",
+    kind: Shaped(headers::shape),
+    default: Unset("those of the site"),
+    about: "Headers that are set on the request to the server (nginx's `proxy_set_header`); `false` removes one. \
+            Values may have `{names}`; `\"file:PATH\"` is the first line of a file. They are added to those of the \
+            site, and replace those of the same name.",
+    example: "request_headers = { X-Remote-Port = \"{port}\", Authorization = false }",
+};
+
 static READ_TIMEOUT: Optional<Of<Duration>> = Key {
     name: "read_timeout",
     kind: TIME,
@@ -44,6 +96,14 @@ static READ_TIMEOUT: Optional<Of<Duration>> = Key {
     about: "Longest pause of a server before or within its response, in place of the upstream's. Raise it for \
             requests that take long.",
     example: "read_timeout = \"20m\"",
+};
+
+static SEND_TIMEOUT: Optional<Of<Duration>> = Key {
+    name: "send_timeout",
+    kind: TIME,
+    default: Unset("that of the upstream"),
+    about: "Longest pause of a server in taking a request, in place of the upstream's.",
+    example: "send_timeout = \"5m\"",
 };
 
 static HOLD: Optional<Of<Duration>> = Key {
@@ -97,6 +157,7 @@ static ON: Optional<Of<Vec<StatusCode>>> = Key {
     example: "on = [502, 503, 504]",
 };
 
+const TARGET: TextShape = TextShape { what: "path, with `{names}`", pattern: "^(/|[{])" };
 const UPSTREAM: TextShape = TextShape { what: "name of an `[upstream.NAME]`", pattern: "" };
 
 /// Reads the action.
@@ -104,31 +165,75 @@ pub fn read(_: &mut Table<'_>, value: Value<'_>, scope: &ActionScope<'_>) -> Opt
     text(|name| scope.upstreams.named(name))(value).map(Action::Proxy)
 }
 
-/// Settings of a route that override those of its upstream.
-pub struct Modifiers {
-    /// See [`READ_TIMEOUT`].
-    pub read_timeout: Option<Duration>,
-    /// See [`HOLD`].
-    pub hold: Option<Duration>,
-    /// See [`RETRY`].
-    pub retry: RouteRetry,
-}
-
-/// Reads the modifiers.
-pub fn modifiers(table: &mut Table<'_>) -> Modifiers {
-    Modifiers {
+/// Reads the modifiers. `captures` is `None` where the key of the route is invalid.
+pub fn modifiers(table: &mut Table<'_>, captures: Option<&[&str]>, site: &Headers) -> ProxySettings {
+    let target = |value: Value<'_>| {
+        let (text, captures) = (value.string()?, captures?);
+        value.parse(text, |text| target(text, captures))
+    };
+    let own = table.take(&REQUEST_HEADERS);
+    let own = own.and_then(|value| headers::read(value, headers::Of::Request, captures?));
+    ProxySettings {
+        path: table.take(&PATH).and_then(target),
+        keeps_location: !table.read(&REWRITE_LOCATION),
+        request_headers: headers::merge(site, own.unwrap_or_default()),
         read_timeout: table.optional(&READ_TIMEOUT),
+        send_timeout: table.optional(&SEND_TIMEOUT),
         hold: table.optional(&HOLD),
         retry: table.optional(&RETRY).unwrap_or_default(),
     }
 }
 
 /// The modifiers with their values.
-pub fn modifier_pairs(read_timeout: Option<&Duration>, hold: Option<&Duration>, retry: &RouteRetry) -> Pairs {
+pub fn modifier_pairs(proxy: &ProxySettings) -> Pairs {
+    let changes =
+        (!proxy.request_headers.is_empty()).then(|| headers::pairs(&proxy.request_headers).braces());
     Pairs::default()
-        .optional(&READ_TIMEOUT, read_timeout)
-        .optional(&HOLD, hold)
-        .optional(&RETRY, Some(retry).filter(|retry| **retry != RouteRetry::default()))
+        .written_if(&PATH, proxy.path.as_ref().map(|path| quote(&path.to_string())))
+        .unless_default(&REWRITE_LOCATION, &!proxy.keeps_location)
+        .written_if(&REQUEST_HEADERS, changes)
+        .optional(&READ_TIMEOUT, proxy.read_timeout.as_ref())
+        .optional(&SEND_TIMEOUT, proxy.send_timeout.as_ref())
+        .optional(&HOLD, proxy.hold.as_ref())
+        .optional(&RETRY, Some(&proxy.retry).filter(|retry| **retry != RouteRetry::default()))
+}
+
+/// Reads the path that a server is asked for.
+fn target(text: &str, captures: &[&str]) -> Result<Template, Problem> {
+    if let Some(at) = text.find('$') {
+        return Err(Problem::new(
+            format!("{} has a variable of nginx in it", show(text)),
+            "names stand in braces here",
+        )
+        .at(at..text.len())
+        .help("write for example `\"/files{rest}\"`"));
+    }
+    let read = template(text, NameScope { captures, response: false })?;
+    let begins = match read.0.first() {
+        Some(Part::Text(text)) => text.starts_with('/'),
+        Some(Part::Name(name)) => matches!(name, Name::Rest | Name::Path | Name::Uri),
+        None => false,
+    };
+    let literals = read.0.iter().filter_map(|part| match part {
+        Part::Text(text) => Some(text.as_str()),
+        Part::Name(_) => None,
+    });
+    if !begins {
+        let help = match text.split_once("://") {
+            Some((_, rest)) => format!(
+                "write the path alone, `{:?}`; the servers are in `[upstream.NAME]`",
+                rest.find('/').map_or("{rest}", |at| &rest[at..])
+            ),
+            None => format!("write for example `\"/{}\"`", text.trim_start_matches('/')),
+        };
+        return Err(Problem::new(format!("{} is not a path", show(text)), "must start with `/` or `{rest}`")
+            .help(help));
+    }
+    if literals.flat_map(str::bytes).any(|byte| !byte.is_ascii_graphic() || byte == b'#') {
+        return Err(Problem::new(format!("{} cannot be sent", show(text)), "no spaces, no `#`, only ASCII")
+            .help("percent-encode what is not ASCII: a space is `%20`"));
+    }
+    Ok(read)
 }
 
 /// The key with its value.

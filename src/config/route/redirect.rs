@@ -1,4 +1,4 @@
-//! `redirect = "https://…{path}"`
+//! `redirect = "https://…{uri}"`
 
 use http::StatusCode;
 
@@ -14,7 +14,7 @@ use crate::config::{
     },
     print::{Pairs, quote},
     read::{Table, Value},
-    template::{Template, template},
+    template::{NameScope, Template, template},
 };
 
 /// Keys of the action.
@@ -24,9 +24,9 @@ static REDIRECT: Key<Shaped, OneOf> = Key {
     name: "redirect",
     kind: Shaped(|| Shape::Text(TARGET)),
     default: OneOf,
-    about: "A redirect to this URL or path. `{path}` is the path with its query as the client sent them, `{host}` \
-            the host. Captures of the expression are written in braces too.",
-    example: "redirect = \"https://galaxy.example.org{path}\"",
+    about: "A redirect to this URL or path. `{uri}` is the path with its query as the client sent them, `{path}` the \
+            path alone, `{host}` the host without its port. Captures of the expression are written in braces too.",
+    example: "redirect = \"https://galaxy.example.org{uri}\"",
 };
 
 static STATUS: Defaulted<Of<StatusCode>> = Key {
@@ -38,13 +38,10 @@ static STATUS: Defaulted<Of<StatusCode>> = Key {
     },
     default: Is(|| StatusCode::FOUND),
     about: "Status of the redirect. 308 is permanent and keeps the method.",
-    example: "redirect = \"https://galaxy.example.org{path}\", status = 301",
+    example: "redirect = \"https://galaxy.example.org{uri}\", status = 301",
 };
 
 const TARGET: TextShape = TextShape { what: "URL or path", pattern: "^(/|https?://)" };
-
-/// Names available in a redirect's target beside the capture groups of its route.
-const WORDS: [&str; 2] = ["path", "host"];
 
 /// Reads the action.
 pub fn read(table: &mut Table<'_>, value: Value<'_>, scope: &ActionScope<'_>) -> Option<Action> {
@@ -68,7 +65,7 @@ fn target(text: &str, captures: &[&str]) -> Result<Template, Problem> {
             "neither a URL nor a path",
         );
         return Err(problem.help(match text {
-            "" => "write for example `redirect = \"https://galaxy.example.org{path}\"`".into(),
+            "" => "write for example `redirect = \"https://galaxy.example.org{uri}\"`".into(),
             _ if text.starts_with('{') => format!("write `\"https://{text}\"`"),
             _ => format!("write `\"https://{text}\"`, or `\"/{text}\"` on the same site"),
         }));
@@ -79,13 +76,13 @@ fn target(text: &str, captures: &[&str]) -> Result<Template, Problem> {
             "names stand in braces here",
         )
         .at(at..text.len())
-        .help("`$request_uri` is `{path}`, `$host` is `{host}`"));
+        .help("`$request_uri` is `{uri}`, `$host` is `{host}`"));
     }
     if !text.bytes().all(|byte| byte.is_ascii_graphic()) {
         return Err(Problem::new(format!("{} is not a URL", show(text)), "no spaces, only ASCII")
             .help("percent-encode what is not ASCII: a space is `%20`"));
     }
-    template(text, &WORDS, captures)
+    template(text, NameScope { captures, response: false })
 }
 
 fn redirect_status(value: Value<'_>) -> Option<StatusCode> {

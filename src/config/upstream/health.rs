@@ -67,9 +67,9 @@ static HOST: Optional<kind::Text<String>> = Key {
     example: "path = \"/\", host = \"galaxy.example.org\"",
 };
 
-static HEADERS: Optional<Of<headers::Headers>> = Key {
+static HEADERS: Optional<Of<headers::FixedHeaders>> = Key {
     name: "headers",
-    kind: Of { read: health_headers, ..headers::KIND },
+    kind: Of { read: health_headers, ..headers::FIXED },
     default: Unset("none"),
     about: "Further headers of the request.",
     example: "path = \"/\", headers = { X-Forwarded-Proto = \"https\" }",
@@ -143,8 +143,8 @@ fn health_host(text: &str) -> Result<String, Problem> {
     }
 }
 
-fn health_headers(value: Value<'_>) -> Option<headers::Headers> {
-    let headers = headers::read(value)?;
+fn health_headers(value: Value<'_>) -> Option<headers::FixedHeaders> {
+    let headers = (headers::FIXED.read)(value)?;
     if headers.iter().any(|(name, _)| *name == header::HOST) {
         let problem = Problem::new("`Host` has a key of its own", "not here");
         value.error(problem.help("write `host = \"galaxy.example.org\"` beside `headers`"));

@@ -65,6 +65,11 @@ impl Metrics {
         self.requests.refused(reason);
     }
 
+    /// Counts a request whose user was checked.
+    pub fn auth_request(&self, auth: &str, result: &str) {
+        self.requests.auth(auth, result);
+    }
+
     /// The metrics of one server.
     pub fn server(&self, upstream: &str, server: &str) -> ServerMetrics {
         self.upstreams.server(upstream, server)

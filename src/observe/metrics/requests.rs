@@ -59,6 +59,7 @@ pub(super) struct RequestFamilies {
     duration: HistogramVec,
     response_bytes: IntCounterVec,
     refused: IntCounterVec,
+    auth: IntCounterVec,
     file_system_refusals: IntCounter,
 }
 
@@ -85,6 +86,11 @@ impl RequestFamilies {
                 "Requests refused before their route's action: denied by address, or for lack of memory.",
                 &["reason"],
             ),
+            auth: registrar.counters(
+                "auth_requests_total",
+                "Requests whose user was checked: admitted, refused, or failed to be checked.",
+                &["auth", "result"],
+            ),
             file_system_refusals: registrar.counter(
                 "file_system_refusals_total",
                 "Requests refused because the file system of the requested file did not respond.",
@@ -107,6 +113,10 @@ impl RequestFamilies {
 
     pub(super) fn refused(&self, reason: &str) {
         self.refused.with_label_values(&[reason]).inc();
+    }
+
+    pub(super) fn auth(&self, name: &str, result: &str) {
+        self.auth.with_label_values(&[name, result]).inc();
     }
 
     /// Raises the counter of file system refusals to `total`.
