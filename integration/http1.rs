@@ -460,6 +460,18 @@ async fn a_connection_that_is_not_kept_says_so() {
 }
 
 #[tokio::test]
+async fn a_server_is_told_that_its_connection_is_not_kept() {
+    let app = Backend::saying("ok").await;
+    let proxy = Proxy::to([app.address()]).start().await;
+    proxy.get("/").await.expect(200);
+    // A server that does not read a body would take it for the next request.
+    proxy.post("/", "body").await.expect(200);
+    let heads = app.heads();
+    assert!(!heads[0].to_lowercase().contains("connection:"), "{}", heads[0]);
+    assert!(heads[1].lines().any(|line| line == "Connection: close"), "{}", heads[1]);
+}
+
+#[tokio::test]
 async fn a_websocket_may_have_raw_characters_in_its_target() {
     let app = Backend::serving(|mut wire, heads| async move {
         while let Some(head) = wire.head().await {

@@ -119,6 +119,10 @@ fn every_configuration_is_good() {
         "srv/galaxy/server/static/robots.txt",
         "srv/galaxy/errors/404.html",
         "srv/galaxy/errors/502.html",
+        "srv/galaxy/errors/maintenance.html",
+        "etc/bowshock/redirects.txt",
+        "etc/bowshock/htpasswd",
+        "etc/bowshock/gx_secret",
     ] {
         scratch.write(file, "");
     }
@@ -138,7 +142,9 @@ fn every_configuration_is_good() {
                 let here =
                     if place.ends_with('/') { format!("{}/", here.trim_end_matches('/')) } else { here };
                 text = text.replace(&format!("\"{place}"), &format!("\"{here}"));
-                text = text.replace(&format!("unix:{place}"), &format!("unix:{here}"));
+                for before in ["unix:", "file:"] {
+                    text = text.replace(&format!("{before}{place}"), &format!("{before}{here}"));
+                }
             }
             let file = scratch.write("bowshock.toml", &text);
             let (code, out, err) = run(Proxy::command(["check", "-c"]).arg(&file));

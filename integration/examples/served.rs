@@ -47,7 +47,7 @@ impl Example {
         for place in PLACES.iter().chain(&["/etc/letsencrypt"]) {
             let here = scratch.path(&place[1..]);
             fs::create_dir_all(&here).unwrap();
-            for before in ["\"", "unix:"] {
+            for before in ["\"", "unix:", "file:"] {
                 text = text.replace(&format!("{before}{place}"), &format!("{before}{}", here.display()));
             }
         }
@@ -80,6 +80,10 @@ impl Example {
         scratch.write("data/set.dat", "a dataset");
         scratch.write("data/shared/reads.txt", "shared");
         scratch.write("etc/bowshock/tor-exits.txt", "192.0.2.7\n");
+        scratch.write("etc/bowshock/htpasswd", "anna:{SHA}5en6G6MezRroT3XKqkdPOmY/BfQ=\n");
+        scratch.write("etc/bowshock/gx_secret", "s3cret\n");
+        scratch.write("etc/bowshock/redirects.txt", "/old /new 301\n");
+        scratch.write(&format!("srv/galaxy/welcome/{NAME}.html"), "welcome");
         Self { text, scratch, authority }
     }
 
@@ -188,6 +192,46 @@ async fn galaxy() {
     assert_eq!(proxy.get("/favicon.ico").await.expect(200).text(), "favicon.ico");
     proxy.get("/api/dataset_collections/1/download").await.expect(200);
     assert_downloads(&proxy, &example).await;
+}
+
+#[tokio::test]
+async fn login() {
+    let example = Example::of("login.toml");
+    let _worker = example.gunicorn(0).await;
+    let _reports = Gunicorn::app().unix(example.path("/run/galaxy/reports.sock")).start().await;
+    let portal = Backend::saying_at(&example.quoted_after("[upstream.portal]", "servers ="), "").await;
+    let proxy = example.start().await;
+    get(&proxy, NAME, "/echo").await.expect(200);
+    get(&proxy, NAME, "/reports/echo").await.expect(401);
+    // The password is `secret`.
+    let request = proxy.get("/reports/echo").header("host", NAME);
+    let echo = request.header("authorization", "Basic YW5uYTpzZWNyZXQ=").await.expect(200).json();
+    assert_eq!(header(&echo, "remote-user"), "anna");
+    get(&proxy, NAME, "/root/display_as").await.expect(401);
+    get(&proxy, NAME, "/dashboard").await.expect(200);
+    assert_eq!(portal.paths(), ["/oauth2/auth"]);
+}
+
+#[tokio::test]
+async fn gateway() {
+    let example = Example::of("gateway.toml");
+    let _worker = example.gunicorn(0).await;
+    let tools = Backend::saying_at(&example.quoted_after("[upstream.tools]", "servers ="), "tools").await;
+    let proxy = example.start().await;
+    let echo = get(&proxy, "berlin.galaxy.example.org", "/echo").await.expect(200).json();
+    assert_eq!(header(&echo, "gx-secret"), "s3cret");
+    assert_eq!(get(&proxy, NAME, "/tools/x?a=b").await.expect(200).text(), "tools");
+    assert_eq!(tools.paths(), ["/app/x?a=b"]);
+    assert_eq!(get(&proxy, NAME, "/old").await.expect(301).header("location"), "/new");
+    assert_eq!(get(&proxy, NAME, "/static/welcome.html").await.expect(200).text(), "welcome");
+    assert_eq!(get(&proxy, NAME, "/shared/none").await.expect(404).text(), "<h1>Not at our place</h1>");
+    let shared =
+        proxy.get("/shared/reads.txt").header("host", NAME).header("origin", "https://genome.ucsc.edu");
+    assert_eq!(shared.await.expect(200).header("access-control-allow-origin"), "https://genome.ucsc.edu");
+    let bot = proxy.get("/api/tools").header("host", NAME).header("user-agent", "a crawler");
+    bot.await.expect(403);
+    example.scratch.write("srv/galaxy/maintenance", "");
+    eventually("maintenance", async || get(&proxy, NAME, "/echo").await.status == 503).await;
 }
 
 #[tokio::test]

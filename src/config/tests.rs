@@ -88,7 +88,7 @@ pub(super) fn golden() -> Vec<(String, String, String)> {
     let directory = Path::new(env!("CARGO_MANIFEST_DIR")).join(directory);
     let mut files: Vec<_> = fs::read_dir(directory).unwrap().map(|entry| entry.unwrap().path()).collect();
     files.sort();
-    let read = |file: &std::path::PathBuf| {
+    let read = |file: &PathBuf| {
         let text = fs::read_to_string(file).unwrap();
         let (input, expected) = text.split_once(DASHES).unwrap_or((text.trim_end(), ""));
         (file.display().to_string(), input.to_owned() + "\n", expected.to_owned())

@@ -272,9 +272,10 @@ mod tests {
         let regex = Regex::new(r"^/plugins/(?<kind>[^/]+)/(?<name>[^/]+)/static/(?<file>.*)$").unwrap();
         let root = template(&["/srv/plugins/", "{kind}", "/", "{name}", "/static/", "{file}"]);
         let path = "/plugins/vis/charts/static/a/b.js";
-        let write = |captures: &regex::Captures<'_>, name: &Name, out: &mut Vec<u8>| match name {
-            Name::Capture(name) => out.extend_from_slice(captures[name.as_str()].as_bytes()),
-            _ => {}
+        let write = |captures: &regex::Captures<'_>, name: &Name, out: &mut Vec<u8>| {
+            if let Name::Capture(name) = name {
+                out.extend_from_slice(captures[name.as_str()].as_bytes());
+            }
         };
         let captures = regex.captures(path).unwrap();
         let by = PathMatch::Regex(regex.captures(path).unwrap());
