@@ -26,6 +26,7 @@ const ORDER: &[&str] = &[
     "upstream",
     "limits",
     "auth",
+    "cache",
     "site",
     "state",
     "exchange",

@@ -17,6 +17,7 @@ mod attacks;
 mod auth;
 mod balance;
 mod bodies;
+mod cache;
 mod cli;
 mod cold;
 mod compress;

@@ -17,6 +17,7 @@
 //! - [`site`]: sites and routes with everything a request needs of them
 //! - [`route`]: lookup of a route by host and path
 //! - [`auth`]: users by password: files of hashes, and their verification
+//! - [`cache`]: stored responses (RFC 9111): lookup, fills, memory and disk
 //! - [`limits`]: limits of requests per client, and of memory
 //! - [`upstream`]: upstream servers: load balancing, holds, health checks, retries, connections
 //! - [`upgrade`]: handshakes of WebSockets and their tunnels, by pingora, whose types are used there only
@@ -43,6 +44,7 @@ mod auth;
 #[doc(hidden)]
 pub mod benching;
 mod bulkhead;
+mod cache;
 pub mod cli;
 mod client;
 mod clock;

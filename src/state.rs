@@ -10,6 +10,7 @@ use sd_notify::NotifyState;
 
 use crate::{
     acme,
+    cache::Caches,
     config::{self, Config, ConfigPath, LoadError},
     files::archive,
     limits::{Limiters, Memory},
@@ -34,6 +35,8 @@ pub struct State {
     pub(crate) upstreams: Upstreams,
     /// Limits by name.
     pub(crate) limits: Limiters,
+    /// Caches by name.
+    pub(crate) caches: Caches,
     /// Memory limit.
     pub(crate) memory: Arc<Memory>,
     /// Metrics.
@@ -76,6 +79,7 @@ impl State {
             started: settings.clone(),
             upstreams: Upstreams::default(),
             limits: Limiters::default(),
+            caches: Caches::default(),
             memory: Arc::default(),
             metrics: Arc::new(Metrics::new()),
             access_log: ArcSwapOption::empty(),
@@ -273,6 +277,7 @@ impl State {
         let take_effect = || {
             self.upstreams.apply(&config.upstreams, &connectors, &self.metrics);
             self.limits.apply(&config.limits, &self.metrics);
+            self.caches.apply(&config.caches);
             self.memory.change(config.server.max_memory);
             self.table.store(Arc::new(SiteTable::new(config, &self.upstreams, &self.limits)));
             self.upstreams.retire_others(&config.upstreams);

@@ -108,6 +108,7 @@ fn every_configuration_is_good() {
         "srv/galaxy/server/config/plugins/visualizations",
         "data/shared",
         "var/lib/bowshock/acme",
+        "var/lib/bowshock/cache",
         "var/log/bowshock",
         "run/galaxy",
         "run/bowshock",

@@ -235,6 +235,22 @@ async fn gateway() {
 }
 
 #[tokio::test]
+async fn cache() {
+    let example = Example::of("cache.toml");
+    let mut workers = vec![example.gunicorn(0).await, example.gunicorn(1).await];
+    let proxy = example.start().await;
+    let status = |answer: &Answer| answer.header("cache-status");
+    // The application says nothing about lifetimes.
+    let first = get(&proxy, NAME, "/published/echo").await.expect(200);
+    assert_eq!(status(&first), "bowshock; fwd=uri-miss; stored");
+    assert!(
+        status(&get(&proxy, NAME, "/published/echo").await.expect(200)).starts_with("bowshock; hit; ttl=")
+    );
+    workers.clear();
+    assert_eq!(get(&proxy, NAME, "/published/echo").await.expect(200).text(), first.text());
+}
+
+#[tokio::test]
 async fn behind_nginx() {
     let example = Example::of("behind-nginx.toml");
     let _worker = example.gunicorn(0).await;

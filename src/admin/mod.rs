@@ -11,6 +11,7 @@ use serde::Serialize;
 
 use crate::{
     config::Address,
+    exchange::key_of,
     listen::{Listener, Purpose},
     message::{RawHeaders, RequestHead},
     observe::Metrics,
@@ -40,7 +41,7 @@ pub(crate) async fn respond(state: &Arc<State>, listener: &Listener, request: &R
                 Err(error) => text(StatusCode::INTERNAL_SERVER_ERROR, "text/plain", format!("{error}\n")),
             }
         }
-        (&Method::POST, "/reload" | "/drain" | "/resume") if !request.headers.has(X_BOWSHOCK) => {
+        (&Method::POST, "/reload" | "/drain" | "/resume" | "/purge") if !request.headers.has(X_BOWSHOCK) => {
             let sentence =
                 format!("POST requests need the header {X_BOWSHOCK}, which web pages cannot send.");
             Explanation::new(StatusCode::FORBIDDEN, sentence).answer(&request.headers)
@@ -48,8 +49,9 @@ pub(crate) async fn respond(state: &Arc<State>, listener: &Listener, request: &R
         (&Method::POST, "/reload") => reload(state).await,
         (&Method::POST, "/drain") => drain(state, request, true),
         (&Method::POST, "/resume") => drain(state, request, false),
+        (&Method::POST, "/purge") => purge(state, request),
         (_, "/health" | "/metrics" | "/status.json") => not_allowed(&request.headers, "GET, HEAD"),
-        (_, "/reload" | "/drain" | "/resume") => not_allowed(&request.headers, "POST"),
+        (_, "/reload" | "/drain" | "/resume" | "/purge") => not_allowed(&request.headers, "POST"),
         _ => {
             let sentence = "Not found. The admin endpoints are /metrics, /status.json and /health.";
             Explanation::new(StatusCode::NOT_FOUND, sentence).answer(&request.headers)
@@ -127,6 +129,26 @@ fn drain(state: &State, request: &RequestHead, draining: bool) -> Response {
     }
 }
 
+/// Removes the responses for a URL from all caches.
+fn purge(state: &State, request: &RequestHead) -> Response {
+    let plain = |status, body: String| text(status, "text/plain; charset=utf-8", body);
+    let url = parameter(request, "url").unwrap_or_default();
+    let parts = url.split_once("://").filter(|(scheme, _)| ["http", "https"].contains(scheme));
+    let Some((scheme, rest)) = parts else {
+        let sentence = "The parameter `url` must be a whole URL: ?url=https://galaxy.example.org/path.\n";
+        return plain(StatusCode::BAD_REQUEST, sentence.into());
+    };
+    let at = rest.find(['/', '?']).unwrap_or(rest.len());
+    let key = key_of(scheme, &rest[..at], rest[at..].as_bytes());
+    let caches = state.caches.list();
+    let removed: Vec<&str> =
+        caches.iter().filter(|cache| cache.remove(key)).map(|cache| cache.name()).collect();
+    match removed.as_slice() {
+        [] => plain(StatusCode::NOT_FOUND, format!("Nothing is stored for {url}.\n")),
+        names => plain(StatusCode::OK, format!("{url} is removed from {}.\n", names.join(", "))),
+    }
+}
+
 /// The value of a parameter of the query.
 fn parameter(request: &RequestHead, name: &str) -> Option<String> {
     let query = request.target.query().and_then(|query| std::str::from_utf8(query).ok());
@@ -145,6 +167,11 @@ fn metrics(state: &State) -> String {
     }
     for (limit, keys) in state.limits.list() {
         metrics.limits.keys.with_label_values(&[&limit]).set(keys as i64);
+    }
+    for cache in state.caches.list() {
+        for (place, bytes) in cache.bytes() {
+            metrics.cache_bytes(cache.name(), place, bytes);
+        }
     }
     metrics.read_process();
     metrics.process.max_memory.set(state.memory.ceiling().unwrap_or_default().cast_signed());

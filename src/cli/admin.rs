@@ -8,6 +8,8 @@ use std::{
     time::Duration,
 };
 
+use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
+
 use super::{REFUSED, UNREACHABLE};
 use crate::{admin::X_BOWSHOCK, config::Address};
 
@@ -20,6 +22,11 @@ const MAX_HEADERS: usize = 32;
 /// Reloads the configuration of the running proxy.
 pub(super) fn reload(admin: &Address) -> ExitCode {
     change(admin, "/reload")
+}
+
+/// Removes what the caches of the running proxy have stored for a URL.
+pub(super) fn purge(admin: &Address, url: &str) -> ExitCode {
+    change(admin, &format!("/purge?url={}", utf8_percent_encode(url, NON_ALPHANUMERIC)))
 }
 
 /// Sends a POST request to the running proxy, and prints the result.

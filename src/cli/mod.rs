@@ -108,6 +108,15 @@ enum Command {
         #[arg(long)]
         wait: bool,
     },
+    /// Remove what the caches have stored for a URL
+    #[command(after_help = "Example:\n  bowshock purge https://galaxy.example.org/api/version")]
+    Purge {
+        /// The URL, with scheme and host, as clients ask for it
+        #[arg(value_name = "URL")]
+        url: String,
+        #[command(flatten)]
+        file: File,
+    },
     /// Send requests to a drained server again
     #[command(after_help = "Example:\n  bowshock resume unix:/run/galaxy/gunicorn0.sock")]
     Resume {
@@ -167,6 +176,9 @@ pub fn main() -> ExitCode {
             with_config(&file.path().0, |_, config| {
                 drain::drain(&config.admin.listen, &address, upstream.as_deref(), wait)
             })
+        }
+        Command::Purge { url, file } => {
+            with_config(&file.path().0, |_, config| admin::purge(&config.admin.listen, &url))
         }
         Command::Resume { server: ServerArgs { address, upstream, file } } => {
             with_config(&file.path().0, |_, config| {

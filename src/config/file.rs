@@ -12,6 +12,7 @@ use super::{
     acme::{self, Acme},
     admin::{self, Admin},
     auth::{self, Auth, AuthTable},
+    cache::{self, CacheSettings, CacheTable},
     cors::{self, Cors, CorsTable},
     diagnostic::Problem,
     keys::{Described, Key, Keys, Needed, Optional, Required, Shape, TextShape, Unset, kind::Shaped},
@@ -42,6 +43,8 @@ pub struct Config {
     pub limits: BTreeMap<String, Limit>,
     /// `[auth.NAME]` by name.
     pub auths: BTreeMap<String, Arc<Auth>>,
+    /// `[cache.NAME]` by name.
+    pub caches: BTreeMap<String, CacheSettings>,
     /// `[cors.NAME]` by name.
     pub cors: BTreeMap<String, Arc<Cors>>,
     /// Sites in the order of the file; the first one without `host` is the default site.
@@ -70,7 +73,9 @@ pub static TOP: Keys = Keys {
     title: "the file's top level",
     place: "…",
     about: "The tables of a file (TOML 1.0).",
-    groups: &[&[&INCLUDE, &SERVER, &ADMIN, &LOG, &LISTEN, &ACME, &LIMIT, &AUTH, &CORS, &SITE, &UPSTREAM]],
+    groups: &[&[
+        &INCLUDE, &SERVER, &ADMIN, &LOG, &LISTEN, &ACME, &LIMIT, &AUTH, &CACHE, &CORS, &SITE, &UPSTREAM,
+    ]],
     later: &[],
 };
 
@@ -141,6 +146,14 @@ static AUTH: Optional<Shaped> = Key {
     example: "[auth.staff]\nhtpasswd = \"/etc/bowshock/htpasswd\"",
 };
 
+static CACHE: Optional<Shaped> = Key {
+    name: "cache",
+    kind: Shaped(|| Shape::Table(&cache::KEYS).by("NAME")),
+    default: Unset("none"),
+    about: "Stored responses of upstream servers, by name.",
+    example: "[cache.pages]\nmemory = \"64m\"",
+};
+
 static CORS: Optional<Shaped> = Key {
     name: "cors",
     kind: Shaped(|| Shape::Table(&cors::KEYS).by("NAME")),
@@ -200,7 +213,9 @@ pub fn read<'a>(context: &'a Context<'a>, root: &'a DeTable<'a>) -> Config {
     let limits = table.take(&LIMIT).map(Limits::read).unwrap_or_default();
     let cors = table.take(&CORS).map(CorsTable::read).unwrap_or_default();
     let auths = table.take(&AUTH).map(|value| AuthTable::read(value, &upstreams)).unwrap_or_default();
-    let tables = Tables { upstreams: &upstreams, limits: &limits, cors: &cors, auths: &auths };
+    let caches = table.take(&CACHE).map(CacheTable::read).unwrap_or_default();
+    let tables =
+        Tables { upstreams: &upstreams, limits: &limits, cors: &cors, auths: &auths, caches: &caches };
     let mut hosts = Hosts::default();
     let sites = match several(&mut table, &SITE) {
         Some(values) => {
@@ -243,6 +258,7 @@ pub fn read<'a>(context: &'a Context<'a>, root: &'a DeTable<'a>) -> Config {
         listen,
         limits: limits.read,
         auths: auths.0,
+        caches: caches.0,
         cors: cors.0,
         sites,
         upstreams: upstreams.read,

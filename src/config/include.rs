@@ -141,7 +141,7 @@ impl Sources {
 }
 
 /// Tables whose keys are names that the files choose, or lists: each file adds its own.
-const ADDED: [&str; 6] = ["auth", "cors", "limit", "listen", "site", "upstream"];
+const ADDED: [&str; 7] = ["auth", "cache", "cors", "limit", "listen", "site", "upstream"];
 
 /// Adds the tables of an included file to those of the others, and returns what cannot be added.
 pub fn merge<'t>(all: &mut DeTable<'t>, added: DeTable<'t>) -> Vec<(Span, Problem)> {

@@ -56,6 +56,11 @@ pub fn need_something(value: Value<'_>, path: &Path) {
     need(value, path, value.context.system.exists(path));
 }
 
+/// Notes an error when no files can be written into the directory `path`.
+pub fn need_writable(value: Value<'_>, path: &Path) {
+    need(value, path, value.context.system.writable(path));
+}
+
 /// Notes an error when the CA certificates at `path` cannot be used.
 pub fn need_authorities(value: Value<'_>, path: &Path) {
     if let Err(reason) = value.context.system.authorities(path) {

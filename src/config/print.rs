@@ -4,7 +4,7 @@
 use std::fmt::Display;
 
 use super::{
-    acme, admin, auth, cors,
+    acme, admin, auth, cache, cors,
     file::Config,
     keys::{Defaulted, Described, Key, Optional, Reads},
     limit, listen, log, server, site, upstream,
@@ -22,6 +22,7 @@ pub fn print(config: &Config) -> String {
     config.listen.iter().for_each(|one| listen::show(&mut out, one));
     config.limits.values().for_each(|one| limit::show(&mut out, one));
     config.auths.iter().for_each(|(name, one)| auth::show_table(&mut out, name, one));
+    config.caches.values().for_each(|one| cache::show_table(&mut out, one));
     config.cors.iter().for_each(|(name, one)| cors::show_table(&mut out, name, one));
     config.sites.iter().for_each(|one| site::show(&mut out, one));
     config.upstreams.values().for_each(|one| upstream::show(&mut out, one));

@@ -9,6 +9,7 @@ use super::{
     access::{self, Access},
     acme::Acme,
     auth::{self, Auth},
+    cache::{self, RouteCache},
     compress::{self, Compress},
     cors::{self, Cors},
     diagnostic::{self, Problem, Span},
@@ -42,6 +43,8 @@ pub struct SiteSettings {
     pub cors: Option<Arc<Cors>>,
     /// Users who must log in.
     pub auth: Option<Arc<Auth>>,
+    /// Responses that are stored.
+    pub cache: Option<Arc<RouteCache>>,
     /// Error pages that replace the proxy's own.
     pub errors: ErrorPages,
     /// Maintenance switch.
@@ -78,9 +81,9 @@ pub static KEYS: Keys = Keys {
             &LIMIT_RATE,
         ],
         access::KEYS,
-        &[&AUTH, &LIMITS, &TLS, &REDIRECT_HTTPS, &COMPRESS],
+        &[&AUTH, &CACHE, &LIMITS, &TLS, &REDIRECT_HTTPS, &COMPRESS],
     ],
-    later: &["galaxy", "cache"],
+    later: &["galaxy"],
 };
 
 static HOST: Optional<Shaped> = Key {
@@ -161,6 +164,8 @@ static LIMIT_RATE: Optional<Of<Option<u64>>> = Key {
 
 static AUTH: Optional<Shaped> = auth::key(Unset("everybody is admitted"));
 
+static CACHE: Optional<Shaped> = cache::key(Unset("nothing is stored"));
+
 static LIMITS: Optional<Shaped> = Key {
     name: "limits",
     kind: Shaped(limit::names_shape),
@@ -240,6 +245,7 @@ pub fn read(
         compress: table.read(&COMPRESS),
         access: access::read(&mut table, &Access::default()),
         auth: table.take(&AUTH).and_then(|value| tables.auths.named(value, tables.upstreams)).flatten(),
+        cache: table.take(&CACHE).and_then(|value| tables.caches.named(value, &known)).flatten(),
         limits: table.take(&LIMITS).and_then(|value| tables.limits.named(value)).unwrap_or_default(),
     };
     let maintenance = table.optional(&MAINTENANCE);
@@ -262,13 +268,14 @@ pub fn read(
     table.finish();
     let name = names.first().map_or_else(|| "default".into(), |(name, _)| name.clone());
     let hosts = names.into_iter().map(|(_, host)| host).collect();
-    let Inherited { headers, cors, auth, errors, .. } = inherited;
+    let Inherited { headers, cors, auth, cache, errors, .. } = inherited;
     Some(SiteSettings {
         name,
         hosts,
         headers,
         cors,
         auth,
+        cache,
         errors,
         maintenance,
         redirects,
@@ -299,6 +306,7 @@ pub fn show(out: &mut Out, site: &SiteSettings) {
         .written_if(&HEADERS, (!site.headers.is_empty()).then(|| headers::pairs(&site.headers).braces()))
         .written_if(&CORS, site.cors.as_ref().map(|cors| cors::show_value(Some(cors))))
         .written_if(&AUTH, site.auth.as_ref().map(|auth| auth::show_value(Some(auth))))
+        .written_if(&CACHE, site.cache.as_ref().map(|cache| cache::show_value(Some(cache))))
         .optional(&ERRORS, Some(&site.errors).filter(|pages| !pages.is_empty()))
         .optional(&MAINTENANCE, site.maintenance.as_ref())
         .optional(&REDIRECTS, site.redirects.as_ref())
@@ -310,7 +318,13 @@ pub fn show(out: &mut Out, site: &SiteSettings) {
     };
     out.table("[[site]]", &pairs);
     let (headers, errors) = (&site.headers, &site.errors);
-    let inherits = Inherits { headers, errors, cors: site.cors.is_some(), auth: site.auth.is_some() };
+    let inherits = Inherits {
+        headers,
+        errors,
+        cors: site.cors.is_some(),
+        auth: site.auth.is_some(),
+        cache: site.cache.is_some(),
+    };
     let alternatives = site.routes.chunk_by(|one, next| one.key == next.key);
     let routes = alternatives.fold(Pairs::default(), |pairs, routes| {
         let mut tables = routes.iter().map(|route| route::pairs(route, inherits).braces());

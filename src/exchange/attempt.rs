@@ -36,6 +36,12 @@ impl Exchange<'_> {
                 Ok(None) | Err(Error::Retry) => self.attempt().await.map(Some),
                 Err(Error::Refused(explanation)) => {
                     self.context.lease = None;
+                    if self.context.cache.is_some()
+                        && explanation.status.is_server_error()
+                        && let Some(sent) = Box::pin(self.respond_stale()).await
+                    {
+                        return sent;
+                    }
                     // The connection goes on unless something is left to be read, or it has sent nonsense or too much.
                     return self.explain(&explanation).await;
                 }

@@ -12,7 +12,7 @@ use crate::{
     client::Client,
     clock,
     config::{Cors, ErrorPage},
-    exchange::values::MatchedPath,
+    exchange::{cached::CacheUse, values::MatchedPath},
     limits::InProgressGuard,
     message::{RawHeaders, RequestHead, RequestId},
     observe::BodySource,
@@ -41,6 +41,8 @@ pub struct RequestContext {
     pub(crate) route: Option<Arc<Route>>,
     /// What the route's pattern matched, where a template of the route needs it.
     pub(crate) matched: Option<Box<MatchedPath>>,
+    /// What it does with the cache of its route.
+    pub(crate) cache: Option<Box<CacheUse>>,
     /// User that has been authenticated.
     pub(crate) user: Option<Box<str>>,
     /// Headers of the service that users are checked with, for upstream servers; `None` for one that it has not sent.
@@ -90,6 +92,7 @@ impl RequestContext {
             site: None,
             route: None,
             matched: None,
+            cache: None,
             user: None,
             auth_request: Vec::new(),
             auth_response: Vec::new(),

@@ -1,7 +1,7 @@
 //! Last steps of every response of the proxy's own: the route's headers, the site's error page, a content
 //! coding.
 
-use http::{HeaderValue, StatusCode, header};
+use http::{HeaderName, HeaderValue, StatusCode, header};
 
 use crate::{
     config::Template,
@@ -23,6 +23,9 @@ pub(super) fn add_client_headers<H: EditHeaders>(
 ) {
     if let Some(cors) = context.cors() {
         cors::apply(cors, request, headers);
+    }
+    if let Some(status) = context.cache.as_ref().and_then(|used| used.status()) {
+        headers.add(HeaderName::from_static("cache-status"), status);
     }
     for (name, value) in &context.auth_response {
         headers.add(name.clone(), value.clone());

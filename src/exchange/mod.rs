@@ -8,6 +8,7 @@ mod admit;
 mod attempt;
 mod authenticate;
 mod buffer_request;
+mod cached;
 mod context;
 mod cors;
 mod encode;
@@ -42,6 +43,7 @@ use crate::{
     response::Response,
     state::State,
 };
+pub(crate) use cached::key_of;
 pub(crate) use context::RequestContext;
 pub(crate) use error::Error;
 pub(crate) use failure::{
@@ -74,7 +76,10 @@ pub(crate) async fn serve(state: &State, mut transport: Box<Transport>, request:
     let mut exchange = Exchange::new(state, &mut transport, &request, &mut context);
     let sent = match response {
         Some(response) => exchange.respond_without_server(response).await,
-        None => exchange.proxy().await,
+        None => match exchange.context.route.as_ref().and_then(|route| route.settings.cache.clone()) {
+            Some(cache) => Box::pin(exchange.proxy_through_cache(&cache)).await,
+            None => exchange.proxy().await,
+        },
     };
     let persists = exchange.persists;
     context.lease = None;

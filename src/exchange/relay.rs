@@ -5,6 +5,7 @@ use http::{Method, StatusCode, Version, header};
 use tokio::io::AsyncWriteExt;
 
 use crate::{
+    cache::Recorder,
     compress::{self, StreamEncoder},
     exchange::{
         Error, Exchange,
@@ -27,6 +28,8 @@ struct RelayedHead {
     ends_with_connection: bool,
     /// Compresses the body.
     encoder: Option<Box<StreamEncoder>>,
+    /// Records the body for the cache.
+    recorder: Option<Box<Recorder>>,
 }
 
 impl Exchange<'_> {
@@ -55,15 +58,19 @@ impl Exchange<'_> {
         fields: HeaderEdits<'_>,
     ) -> Result<Sent, Error> {
         let relayed = self.write_relayed_head(head, &framing, &request_body, fields);
-        let RelayedHead { status, in_chunks, ends_with_connection, encoder } = relayed;
+        let RelayedHead { status, in_chunks, ends_with_connection, encoder, recorder } = relayed;
         // Encoded content is put into chunks after it was encoded.
         let pipe = Pipe::new(framing, in_chunks && encoder.is_none());
         let read_timeout = select::read_timeout(self.context);
         let mut relay =
             BodyRelay::new(self.transport, &mut server, &mut request_body, pipe, encoder, read_timeout);
+        relay.recorder = recorder;
         let mut end = relay.run().await;
-        let (bytes, has_begun) = (relay.bytes, relay.has_begun);
+        let (bytes, has_begun, recorder) = (relay.bytes, relay.has_begun, relay.recorder.take());
         if matches!(end, RelayEnd::Done) {
+            if let Some(recorder) = recorder {
+                recorder.finish();
+            }
             // The server has done its part: its place is free, however long the client takes over the rest.
             self.context.lease = None;
             self.keep(server, &request_body, head);
@@ -105,6 +112,12 @@ impl Exchange<'_> {
         mut fields: HeaderEdits<'_>,
     ) -> RelayedHead {
         let status = head.status;
+        let recorder = if self.context.cache.is_some() {
+            response_head::hide(&mut fields);
+            self.recorder(status, &fields, framing)
+        } else {
+            None
+        };
         response_head::pass_on(status, &mut fields, &self.request.head, self.context);
         let encoder = self.encoder(status, &mut fields);
         // Where a response ends with the server's connection, the client's need not end: it gets chunks, if it knows them.
@@ -126,7 +139,7 @@ impl Exchange<'_> {
         out.put_slice(connection);
         out.put_slice(b"\r\n");
         let encoder = encoder.filter(|_| has_body);
-        RelayedHead { status, in_chunks, ends_with_connection: is_open && !in_chunks, encoder }
+        RelayedHead { status, in_chunks, ends_with_connection: is_open && !in_chunks, encoder, recorder }
     }
 
     /// The encoder of a response that is compressed, which its head says from now on.

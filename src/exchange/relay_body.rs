@@ -12,6 +12,7 @@ use bytes::BufMut;
 use tokio::{io::AsyncWrite, time::Instant};
 
 use crate::{
+    cache::Recorder,
     compress::StreamEncoder,
     downstream::Transport,
     exchange::{Error, read_size::ReadSize, request_body::RequestBody, response_wait::ProgressTimeout},
@@ -51,6 +52,8 @@ pub(super) struct BodyRelay<'a> {
     pub(super) pipe: Pipe,
     /// The content coding that is applied, if any; `pipe` writes no chunks then.
     pub(super) encoder: Option<Box<StreamEncoder>>,
+    /// Records the content for the cache.
+    pub(super) recorder: Option<Box<Recorder>>,
     /// Longest pause of the server.
     pub(super) read_timeout: Duration,
     read_size: ReadSize,
@@ -80,6 +83,7 @@ impl<'a> BodyRelay<'a> {
             request_body,
             pipe,
             encoder,
+            recorder: None,
             read_timeout,
             read_size: ReadSize::of_client(),
             progress: ProgressTimeout::default(),
@@ -219,6 +223,10 @@ impl<'a> BodyRelay<'a> {
         let (start, end) = (range.start, range.end);
         let taken = self.pipe.take(&mut buffer, range).map_err(|_| RelayEnd::Failed(Failure::Malformed))?;
         self.has_begun = true;
+        if let Some(recorder) = &mut self.recorder {
+            // A chunk is made around the content, which stays where it is.
+            recorder.write(&buffer[start..start + taken.data]);
+        }
         if let Some(encoder) = &mut self.encoder {
             encoder_result(encoder.write(&buffer[taken.out]))?;
         } else {

@@ -7,7 +7,7 @@ use http::{Version, header};
 
 use crate::{
     config::Name,
-    exchange::{Exchange, RequestContext, authenticate::tell_server, values::Values},
+    exchange::{Exchange, RequestContext, authenticate::tell_server, cached, values::Values},
     message::{BodyFraming, EditHeaders, HeaderEdits, RequestHead, write_number},
     response::change_headers,
     upstream::{self, ServerConnection},
@@ -41,6 +41,7 @@ pub(crate) fn prepare<H: EditHeaders>(head: &mut H, request: &RequestHead, conte
     let (Some(client), Some(lease)) = (&context.client, &context.lease) else { return };
     upstream::prepare(head, request, client, &context.id, &lease.upstream().name);
     tell_server(head, context);
+    cached::prepare(head, context);
     if let Some(route) = &context.route {
         let values = Values::new(request, context);
         change_headers(head, &route.settings.proxy.request_headers, |template, _| {

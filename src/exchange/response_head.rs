@@ -7,7 +7,7 @@ use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, header, uri::
 use crate::{
     downstream::Transport,
     exchange::{
-        admit,
+        admit, cached,
         context::RequestContext,
         failure,
         finish::{add_client_headers, finish},
@@ -54,6 +54,12 @@ pub(crate) async fn receive_head(
     record_response_head(state, status, response, context);
     if failure::retries_on_status(&state.metrics, request, transport.is_replayable(), status, context) {
         return Verdict::RetryElsewhere;
+    }
+    if context.cache.is_some()
+        && let Some(stored) = Box::pin(cached::receive(state, request, (status, response), context)).await
+    {
+        context.lease = None;
+        return Verdict::Replace(stored);
     }
     if let Err(too_many) = admit::count_as_in_progress(context) {
         return Verdict::Refuse(too_many);

@@ -70,7 +70,12 @@ async fn wait(
             context.selection.set_hash_key(upstream::key_of(&settings.balance, &request.headers, client));
         }
         context.selection.set_stream(request.asks_for_stream());
-        context.route.as_ref().and_then(|route| route.settings.proxy.hold).unwrap_or(settings.hold)
+        if context.cache.as_ref().is_some_and(|used| used.has_usable()) {
+            // What is stored is served in place of a wait.
+            Duration::ZERO
+        } else {
+            context.route.as_ref().and_then(|route| route.settings.proxy.hold).unwrap_or(settings.hold)
+        }
     };
     let abandoned = async {
         loop {

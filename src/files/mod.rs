@@ -24,7 +24,7 @@ use crate::{
     clock,
     config::{Files, Name, Part, Template},
     message::{RawHeaders, choose, http_date, starts_with},
-    response::{Body, Piece, Response},
+    response::{Body, FileIdentity, Piece, Response},
     route::PathMatch,
 };
 use conditional::{Condition, Validators};
@@ -140,6 +140,47 @@ pub fn respond(opened: &Opened, method: &Method, request: &RawHeaders, base: Hea
         }
     }
     let validators = complete(&mut response.headers, chosen, opened.content_type.clone());
+    let content =
+        Content { size: chosen.size, file: chosen.settled.as_ref(), piece: &|span| piece(chosen, span) };
+    evaluate(response, &validators, &content, method, request)
+}
+
+/// Content that ranges are taken of.
+pub(crate) struct Content<'a> {
+    /// Size in bytes.
+    pub(crate) size: u64,
+    /// Version of the file, if it has a reliable identity.
+    pub(crate) file: Option<&'a Arc<FileIdentity>>,
+    /// Gives a part of it.
+    pub(crate) piece: &'a dyn Fn(ByteSpan) -> Piece,
+}
+
+impl Content<'_> {
+    fn whole(&self) -> Body {
+        Body::piece((self.piece)(ByteSpan { start: 0, length: self.size }))
+    }
+}
+
+/// Builds the response with a stored representation, whose headers are `headers`, or with the requested range of it.
+pub(crate) fn respond_stored(
+    content: &Content<'_>,
+    method: &Method,
+    request: &RawHeaders,
+    mut headers: HeaderMap,
+) -> Response {
+    let validators = Validators::of(&mut headers);
+    let response = Response { headers, ..Response::empty(StatusCode::OK) };
+    evaluate(response, &validators, content, method, request)
+}
+
+/// Evaluates the conditions and the range of a request for a representation (RFC 9110 §13, §14).
+fn evaluate(
+    mut response: Response,
+    validators: &Validators,
+    content: &Content<'_>,
+    method: &Method,
+    request: &RawHeaders,
+) -> Response {
     let has_conditions = request.iter().any(|(name, _)| starts_with(name, b"if-"));
     let conditional = has_conditions && matches!(*method, Method::GET | Method::HEAD);
     match if conditional { validators.weigh(request) } else { Condition::Met } {
@@ -149,27 +190,27 @@ pub fn respond(opened: &Opened, method: &Method, request: &RawHeaders, base: Hea
     }
     response.headers.insert(header::ACCEPT_RANGES, HeaderValue::from_static("bytes"));
     if response.status == StatusCode::NOT_MODIFIED {
-        return response.body(chosen.whole());
+        return response.body(content.whole());
     }
     // Only GET has ranges (RFC 9110 §14.2).
     let range = request.text(header::RANGE);
     let ranged = *method == Method::GET && range.is_some() && validators.range_applies(request);
-    match Range::parse(range.filter(|_| ranged), chosen.size) {
+    match Range::parse(range.filter(|_| ranged), content.size) {
         Range::Whole => {
-            response.file.clone_from(&chosen.settled);
-            response.body(chosen.whole())
+            response.file = content.file.cloned();
+            response.body(content.whole())
         }
         Range::Parts(spans) => {
             response.status = StatusCode::PARTIAL_CONTENT;
             match spans[..] {
                 [span] => response
-                    .with(header::CONTENT_RANGE, value(multipart::content_range(span, chosen.size)))
-                    .body(Body::piece(piece(chosen, span))),
-                _ => multipart::answer(response, &spans, chosen.size, |span| piece(chosen, span)),
+                    .with(header::CONTENT_RANGE, value(multipart::content_range(span, content.size)))
+                    .body(Body::piece((content.piece)(span))),
+                _ => multipart::answer(response, &spans, content.size, |span| (content.piece)(span)),
             }
         }
         Range::Unsatisfiable => without_content(response, StatusCode::RANGE_NOT_SATISFIABLE)
-            .with(header::CONTENT_RANGE, value(format!("bytes */{}", chosen.size))),
+            .with(header::CONTENT_RANGE, value(format!("bytes */{}", content.size))),
     }
 }
 

@@ -45,7 +45,7 @@ pub use hold::{NoServer, Selection};
 pub(crate) use key::of as key_of;
 pub use lease::{Lease, ResponseOutcome};
 pub use server::{Server, ServerHealth};
-pub(crate) use subrequest::{SubrequestFailed, ask};
+pub(crate) use subrequest::{SubrequestFailed, Subresponse, ask};
 
 /// TLS connectors by name of upstream, for upstreams that have `tls`.
 pub(crate) type Connectors = BTreeMap<String, Arc<TlsClient>>;

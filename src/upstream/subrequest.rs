@@ -5,7 +5,6 @@ use std::{
     io,
     sync::Arc,
     task::{Poll, ready},
-    time::Duration,
 };
 
 use bytes::BytesMut;
@@ -15,7 +14,7 @@ use tokio::time::{sleep, timeout};
 use super::{
     Lease, NoServer, ResponseOutcome, Selection, ServerConnection, Upstream, error_label, outlier, retry,
 };
-use crate::message::ResponseHead;
+use crate::message::{Pipe, ResponseHead};
 
 /// Most attempts on which something was sent.
 const MOST_TRIES: u32 = 3;
@@ -40,48 +39,110 @@ pub(crate) async fn ask(
     upstream: &Arc<Upstream>,
     request: &[u8],
 ) -> Result<(ResponseHead, HeaderMap), SubrequestFailed> {
-    let mut selection = Selection::default();
-    let hold = upstream.settings().hold;
-    let (mut tries, mut failed_connects) = (0, 0);
-    loop {
-        let pause = retry::pause(tries, failed_connects);
-        if !pause.is_zero() {
-            sleep(pause).await;
-        }
-        let mut lease = upstream.acquire(&mut selection, hold).await.map_err(SubrequestFailed::NoServer)?;
-        match ServerConnection::connect(&lease).await {
-            Ok(connection) => {
-                lease.connected();
-                tries += 1;
-                failed_connects = 0;
-                let limit = lease.settings().read_timeout;
-                match exchange(connection, request, &mut lease, limit).await {
-                    Ok(head) => return Ok(head),
-                    Err(error) => {
-                        lease.broke();
-                        if tries == MOST_TRIES {
-                            return Err(SubrequestFailed::NoResponse(error));
+    let mut response = Subresponse::of(upstream, request).await?;
+    response.keep();
+    Ok((response.head, response.fields))
+}
+
+/// Response to a request of the proxy's own.
+pub(crate) struct Subresponse {
+    pub(crate) head: ResponseHead,
+    pub(crate) fields: HeaderMap,
+    connection: Option<ServerConnection>,
+    lease: Lease,
+}
+
+impl Subresponse {
+    /// Sends a request, as [`ask`] does.
+    pub(crate) async fn of(upstream: &Arc<Upstream>, request: &[u8]) -> Result<Self, SubrequestFailed> {
+        let mut selection = Selection::default();
+        let hold = upstream.settings().hold;
+        let (mut tries, mut failed_connects) = (0, 0);
+        loop {
+            let pause = retry::pause(tries, failed_connects);
+            if !pause.is_zero() {
+                sleep(pause).await;
+            }
+            let mut lease =
+                upstream.acquire(&mut selection, hold).await.map_err(SubrequestFailed::NoServer)?;
+            match ServerConnection::connect(&lease).await {
+                Ok(mut connection) => {
+                    lease.connected();
+                    tries += 1;
+                    failed_connects = 0;
+                    match receive_head(&mut connection, request, &mut lease).await {
+                        Ok(head) => {
+                            let fields = head.lines.map();
+                            return Ok(Self { head, fields, connection: Some(connection), lease });
                         }
-                        selection.avoid(lease.server());
+                        Err(error) => {
+                            lease.broke();
+                            if tries == MOST_TRIES {
+                                return Err(SubrequestFailed::NoResponse(error));
+                            }
+                            selection.avoid(lease.server());
+                        }
                     }
                 }
+                Err(error) => {
+                    failed_connects += 1;
+                    upstream.failed(lease.server(), error_label(&error));
+                }
             }
-            Err(error) => {
-                failed_connects += 1;
-                upstream.failed(lease.server(), error_label(&error));
+        }
+    }
+
+    /// Reads the body, of which `take` gets each part.
+    ///
+    /// # Errors
+    ///
+    /// The body is malformed, or breaks off.
+    pub(crate) async fn body(&mut self, mut take: impl FnMut(&[u8])) -> io::Result<()> {
+        let framing = self.head.framing(&Method::GET).map_err(io::Error::other)?;
+        let limit = self.lease.settings().read_timeout;
+        let Some(connection) = &mut self.connection else { return Ok(()) };
+        let mut pipe = Pipe::new(framing, false);
+        while !pipe.is_done() {
+            if let Some((mut buffer, range)) = connection.take_rest() {
+                let (start, end) = (range.start, range.end);
+                let step = pipe.take(&mut buffer, range).map_err(io::Error::other)?;
+                take(&buffer[step.out]);
+                connection.unread(buffer, start + step.taken..end);
+                if step.taken > 0 {
+                    continue;
+                }
             }
+            let more = poll_fn(|cx| connection.poll_more(cx, READ));
+            let read = timeout(limit, more).await.map_err(|_| io::ErrorKind::TimedOut)??;
+            if read == 0 && pipe.end().is_none() {
+                return Err(io::ErrorKind::UnexpectedEof.into());
+            }
+        }
+        self.keep();
+        Ok(())
+    }
+
+    /// Keeps the connection, where the response is whole.
+    fn keep(&mut self) {
+        let is_whole = self.head.framing(&Method::GET).is_ok_and(|framing| framing.is_done());
+        if let Some(mut connection) = self.connection.take()
+            && is_whole
+            && connection.rest().is_empty()
+            && self.head.is_persistent()
+        {
+            connection.allow_reuse(self.lease.settings().keepalive);
+            connection.keep();
         }
     }
 }
 
-async fn exchange(
-    mut connection: ServerConnection,
+async fn receive_head(
+    connection: &mut ServerConnection,
     request: &[u8],
     lease: &mut Lease,
-    limit: Duration,
-) -> io::Result<(ResponseHead, HeaderMap)> {
+) -> io::Result<ResponseHead> {
     connection.outbound = BytesMut::from(request);
-    let most = lease.settings().max_response_head;
+    let (most, limit) = (lease.settings().max_response_head, lease.settings().read_timeout);
     let head = poll_fn(|cx| {
         let is_sent = connection.poll_flush(cx)?.is_ready();
         loop {
@@ -106,13 +167,5 @@ async fn exchange(
     let result =
         if outlier::is_failure(head.status) { ResponseOutcome::Failure } else { ResponseOutcome::Success };
     lease.response_begun(result, None);
-    let fields = head.lines.map();
-    // A connection whose response has a body is not kept: nobody reads it.
-    let is_whole =
-        head.framing(&Method::GET).is_ok_and(|framing| framing.is_done()) && connection.rest().is_empty();
-    if is_whole && head.is_persistent() {
-        connection.allow_reuse(lease.settings().keepalive);
-        connection.keep();
-    }
-    Ok((head, fields))
+    Ok(head)
 }

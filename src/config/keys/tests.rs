@@ -31,6 +31,9 @@ fn completed(keys: &Keys, key: &dyn Described) -> String {
         let site = format!("host = \"galaxy.example.org\"\n{tls}\nroutes = {{ \"/\" = {{ answer = 204 }} }}");
         text.push_str(&format!("\n[[site]]\n{site}"));
     }
+    if text.contains("\"pages\"") {
+        text.push_str("\n[cache.pages]\nmemory = \"64m\"");
+    }
     if text.contains("\"api\"") {
         text.push_str("\n[limit.api]\nkey = \"address\"\nrate = \"8r/s\"");
     }
@@ -284,6 +287,6 @@ fn help_suggests_what_was_meant() {
     assert_eq!(error("holt"), "there is no key `holt`; did you mean `host` or `hold`?");
     assert!(error("upstream.holt").contains("`hold`"));
     assert!(error("proxy_read_timeout").contains("`read_timeout`"));
-    assert!(error("cache").contains("not available in this version"));
+    assert!(error("tunnel_idle").contains("not available in this version"));
     assert!(error("colour_of_the_sky").contains("`server`"));
 }

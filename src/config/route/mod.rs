@@ -14,6 +14,7 @@ use http::Method;
 use super::{
     access::{self, Access},
     auth::{self, Auth, AuthTable, Satisfy},
+    cache::{self, CacheTable, RouteCache},
     compress::{self, Compress},
     cors::{self, Cors, CorsTable},
     diagnostic::{Problem, show},
@@ -71,6 +72,8 @@ pub struct RouteSettings {
     pub access: Access,
     /// Users who must log in.
     pub auth: Option<Arc<Auth>>,
+    /// Responses that are stored.
+    pub cache: Option<Arc<RouteCache>>,
     /// Whether both `allow` and `auth` are required, or either.
     pub satisfy: Satisfy,
     /// Limits that apply to the route.
@@ -121,9 +124,9 @@ pub static KEYS: Keys = Keys {
             &LIMIT_RATE_AFTER,
         ],
         access::KEYS,
-        &[&AUTH, &SATISFY, &LIMIT, &METHODS],
+        &[&AUTH, &SATISFY, &LIMIT, &METHODS, &CACHE],
     ],
-    later: &["cache", "tunnel_idle", "upload_store"],
+    later: &["tunnel_idle", "upload_store"],
 };
 
 static INTERNAL: Defaulted<Of<bool>> = Key {
@@ -203,6 +206,8 @@ static LIMIT_RATE_AFTER: Optional<Of<Option<u64>>> = Key {
 
 static AUTH: Optional<Shaped> = auth::key(Unset("that of the site"));
 
+static CACHE: Optional<Shaped> = cache::key(Unset("that of the site"));
+
 static SATISFY: Defaulted<Words<Satisfy>> = Key {
     name: "satisfy",
     kind: Words(&[("all", Satisfy::All), ("any", Satisfy::Any)]),
@@ -255,6 +260,8 @@ pub struct Inherited {
     pub access: Access,
     /// Users who must log in.
     pub auth: Option<Arc<Auth>>,
+    /// Responses that are stored.
+    pub cache: Option<Arc<RouteCache>>,
     /// Limits.
     pub limits: LimitNames,
 }
@@ -270,6 +277,8 @@ pub struct Tables<'a> {
     pub cors: &'a CorsTable,
     /// `[auth.NAME]`
     pub auths: &'a AuthTable,
+    /// `[cache.NAME]`
+    pub caches: &'a CacheTable,
 }
 
 /// The site of a route.
@@ -312,6 +321,7 @@ pub fn read(
     let access = access::read(&mut table, &inherited.access);
     let auth = table.take(&AUTH).and_then(|value| tables.auths.named(value, tables.upstreams));
     let satisfy = table.read(&SATISFY);
+    let cache = table.take(&CACHE).and_then(|value| tables.caches.named(value, captures?));
     let limits = table.take(&LIMIT).and_then(|value| tables.limits.named(value));
     let limit_rate = table.optional(&LIMIT_RATE).flatten();
     let limit_rate_after = table.optional(&LIMIT_RATE_AFTER).flatten().unwrap_or_default();
@@ -338,6 +348,7 @@ pub fn read(
         access,
         auth: auth.unwrap_or_else(|| inherited.auth.clone()),
         satisfy,
+        cache: cache.unwrap_or_else(|| inherited.cache.clone()),
         limits: limits.unwrap_or_else(|| Arc::clone(&inherited.limits)),
         limit_rate,
         limit_rate_after,
@@ -356,6 +367,8 @@ pub struct Inherits<'a> {
     pub cors: bool,
     /// Whether there is `auth`.
     pub auth: bool,
+    /// Whether there is `cache`.
+    pub cache: bool,
 }
 
 /// The keys with their values.
@@ -395,6 +408,10 @@ pub fn pairs(route: &RouteSettings, inherits: Inherits<'_>) -> Pairs {
         .optional(&LIMIT_RATE, limit_rate.as_ref())
         .optional(&LIMIT_RATE_AFTER, after.as_ref())
         .optional(&METHODS, route.methods.as_ref())
+        .written_if(
+            &CACHE,
+            (inherits.cache || route.cache.is_some()).then(|| cache::show_value(route.cache.as_ref())),
+        )
 }
 
 fn table<'a>(key: FileKey<'a>, value: Value<'a>) -> Option<Table<'a>> {

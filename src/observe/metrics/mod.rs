@@ -70,6 +70,16 @@ impl Metrics {
         self.requests.auth(auth, result);
     }
 
+    /// Counts a request of a route with a cache.
+    pub fn cache_request(&self, cache: &str, result: &str) {
+        self.requests.cache(cache, result);
+    }
+
+    /// Sets the bytes that a cache has in memory or on disk.
+    pub(crate) fn cache_bytes(&self, cache: &str, place: &str, bytes: u64) {
+        self.requests.cache_bytes.with_label_values(&[cache, place]).set(bytes.cast_signed());
+    }
+
     /// The metrics of one server.
     pub fn server(&self, upstream: &str, server: &str) -> ServerMetrics {
         self.upstreams.server(upstream, server)

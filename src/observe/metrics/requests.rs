@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use http::{Method, StatusCode};
-use prometheus::{Histogram, HistogramVec, IntCounter, IntCounterVec};
+use prometheus::{Histogram, HistogramVec, IntCounter, IntCounterVec, IntGaugeVec};
 
 use super::{
     by_code::{ByCode, method_label},
@@ -60,6 +60,8 @@ pub(super) struct RequestFamilies {
     response_bytes: IntCounterVec,
     refused: IntCounterVec,
     auth: IntCounterVec,
+    cache: IntCounterVec,
+    pub(super) cache_bytes: IntGaugeVec,
     file_system_refusals: IntCounter,
 }
 
@@ -91,6 +93,16 @@ impl RequestFamilies {
                 "Requests whose user was checked: admitted, refused, or failed to be checked.",
                 &["auth", "result"],
             ),
+            cache: registrar.counters(
+                "cache_requests_total",
+                "Requests of routes with a cache: hit, stale, miss, or bypass.",
+                &["cache", "result"],
+            ),
+            cache_bytes: registrar.gauges(
+                "cache_bytes",
+                "Bytes of stored responses now, in memory and on disk.",
+                &["cache", "where"],
+            ),
             file_system_refusals: registrar.counter(
                 "file_system_refusals_total",
                 "Requests refused because the file system of the requested file did not respond.",
@@ -117,6 +129,10 @@ impl RequestFamilies {
 
     pub(super) fn auth(&self, name: &str, result: &str) {
         self.auth.with_label_values(&[name, result]).inc();
+    }
+
+    pub(super) fn cache(&self, name: &str, result: &str) {
+        self.cache.with_label_values(&[name, result]).inc();
     }
 
     /// Raises the counter of file system refusals to `total`.

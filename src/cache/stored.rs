@@ -1,0 +1,346 @@
+//! A stored response.
+
+use std::{
+    path::PathBuf,
+    time::{Duration, SystemTime},
+};
+
+use bytes::Bytes;
+use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Response, StatusCode, header};
+use http_cache_semantics::{AfterResponse, BeforeRequest, CacheOptions, CachePolicy};
+use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
+
+/// Longest time past its lifetime for which a response is served while no server is there.
+const MOST_STALE: Duration = Duration::from_secs(24 * 3600);
+
+/// Time past its lifetime for which a response is served while it is validated, at least.
+const LEAST_STALE: Duration = Duration::from_secs(60);
+
+/// Key of a response.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(crate) struct Key(pub(super) [u8; 16]);
+
+impl Key {
+    /// Key of these parts.
+    pub(crate) fn of<'p>(parts: impl IntoIterator<Item = &'p [u8]>) -> Self {
+        let mut hasher = Sha256::new();
+        for part in parts {
+            hasher.update((part.len() as u64).to_le_bytes());
+            hasher.update(part);
+        }
+        let digest: [u8; 32] = hasher.finalize().into();
+        let mut key = [0; 16];
+        key.copy_from_slice(&digest[..16]);
+        Self(key)
+    }
+
+    /// Key of the response to a request with these headers, of those that differ by headers.
+    pub(super) fn variant(self, vary: &Vary, request: &HeaderMap) -> Self {
+        if vary.names.is_empty() {
+            return self;
+        }
+        let salt = vary.salt.to_le_bytes();
+        let mut parts: Vec<&[u8]> = vec![&self.0, &salt];
+        for name in &vary.names {
+            parts.push(name.as_str().as_bytes());
+            parts.extend(request.get_all(name).iter().map(HeaderValue::as_bytes));
+        }
+        Self::of(parts)
+    }
+
+    /// The key in hexadecimal.
+    pub(super) fn text(self) -> String {
+        self.0.iter().map(|byte| format!("{byte:02x}")).collect()
+    }
+
+    /// Reads a key in hexadecimal.
+    pub(super) fn parse(text: &str) -> Option<Self> {
+        let mut key = [0; 16];
+        if text.len() != 32 || !text.is_ascii() {
+            return None;
+        }
+        for (byte, at) in key.iter_mut().zip((0..32).step_by(2)) {
+            *byte = u8::from_str_radix(&text[at..at + 2], 16).ok()?;
+        }
+        Some(Self(key))
+    }
+}
+
+/// Request headers by which the responses of a key differ.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(super) struct Vary {
+    /// Part of the keys of the variants: with a new one, all that were stored before are out of reach.
+    pub(super) salt: u64,
+    pub(super) names: Vec<HeaderName>,
+}
+
+/// Header of requests, by which nothing else is named, for what a configuration adds to the key.
+pub(crate) const KEY: HeaderName = HeaderName::from_static("bowshock-key");
+
+/// Body of a stored response.
+#[derive(Debug, Clone)]
+pub(crate) enum StoredBody {
+    /// In memory.
+    Memory(Bytes),
+    /// The first bytes of a file.
+    File {
+        /// The file.
+        path: PathBuf,
+        /// Number of bytes.
+        length: u64,
+    },
+}
+
+impl StoredBody {
+    pub(crate) fn length(&self) -> u64 {
+        match self {
+            Self::Memory(bytes) => bytes.len() as u64,
+            Self::File { length, .. } => *length,
+        }
+    }
+}
+
+/// A stored response.
+#[derive(Debug, Clone)]
+pub(crate) struct Stored {
+    policy: CachePolicy,
+    /// Time at which it was received, or last found to hold.
+    received: SystemTime,
+    pub(crate) status: StatusCode,
+    /// Headers for clients.
+    pub(crate) headers: HeaderMap,
+    pub(crate) body: StoredBody,
+    /// Key of all variants, and what tells them apart.
+    pub(super) primary: Key,
+    pub(super) vary: Vary,
+}
+
+/// Everything of a stored response but its body, as it stands in a file.
+#[derive(Serialize, Deserialize)]
+pub(super) struct Meta {
+    key: String,
+    primary: String,
+    vary: Vec<String>,
+    salt: u64,
+    status: u16,
+    headers: Vec<(String, String)>,
+    policy: CachePolicy,
+    received: SystemTime,
+}
+
+impl Meta {
+    /// Describes a response; `None` where a header is no text.
+    pub(super) fn of(key: Key, stored: &Stored) -> Option<Self> {
+        let header = |(name, value): (&HeaderName, &HeaderValue)| {
+            Some((name.as_str().to_owned(), std::str::from_utf8(value.as_bytes()).ok()?.to_owned()))
+        };
+        Some(Self {
+            key: key.text(),
+            primary: stored.primary.text(),
+            salt: stored.vary.salt,
+            vary: stored.vary.names.iter().map(|name| name.as_str().to_owned()).collect(),
+            status: stored.status.as_u16(),
+            headers: stored.headers.iter().map(header).collect::<Option<_>>()?,
+            policy: stored.policy.clone(),
+            received: stored.received,
+        })
+    }
+
+    /// The response, with its key.
+    pub(super) fn into_stored(self, body: StoredBody) -> Option<(Key, Stored)> {
+        let mut headers = HeaderMap::new();
+        for (name, value) in self.headers {
+            headers.append(HeaderName::try_from(name).ok()?, HeaderValue::try_from(value).ok()?);
+        }
+        let names =
+            self.vary.into_iter().map(|name| HeaderName::try_from(name).ok()).collect::<Option<_>>()?;
+        let vary = Vary { salt: self.salt, names };
+        let stored = Stored {
+            policy: self.policy,
+            received: self.received,
+            status: StatusCode::from_u16(self.status).ok()?,
+            headers,
+            body,
+            primary: Key::parse(&self.primary)?,
+            vary,
+        };
+        Some((Key::parse(&self.key)?, stored))
+    }
+}
+
+impl Stored {
+    /// A response whose body is still to come.
+    pub(crate) fn new(
+        primary: Key,
+        policy: CachePolicy,
+        (status, headers): (StatusCode, HeaderMap),
+        received: SystemTime,
+    ) -> Self {
+        let vary = Vary { salt: 0, names: vary(&headers) };
+        Self { policy, received, status, headers, body: StoredBody::Memory(Bytes::new()), primary, vary }
+    }
+
+    /// The key among the variants.
+    pub(super) fn key(&self, request: &HeaderMap) -> Key {
+        self.primary.variant(&self.vary, request)
+    }
+
+    /// Tells the response apart from those to requests with another value of this header too.
+    pub(crate) fn vary_by(&mut self, name: HeaderName) {
+        self.vary.names.push(name);
+    }
+
+    /// Whether the response may be used for a request without asking the server.
+    pub(crate) fn is_fresh(&self, request: &HeaderMap, now: SystemTime) -> bool {
+        matches!(self.policy.before_request(&asked(request), now), BeforeRequest::Fresh(_))
+    }
+
+    /// Whether the response is one to a request like this.
+    pub(crate) fn fits(&self, request: &HeaderMap, now: SystemTime) -> bool {
+        !matches!(
+            self.policy.before_request(&asked(request), now),
+            BeforeRequest::Stale { matches: false, .. }
+        )
+    }
+
+    /// Age of the response in seconds (RFC 9111 §5.1).
+    pub(crate) fn age(&self, now: SystemTime) -> u64 {
+        self.policy.age(now).as_secs()
+    }
+
+    /// Time for which it stays fresh.
+    pub(crate) fn lifetime_left(&self, now: SystemTime) -> Duration {
+        self.policy.time_to_live(now)
+    }
+
+    /// Whether the response may be served past its lifetime (RFC 9111 §4.2.4): while no server is there, or with
+    /// `validating` while it is validated.
+    pub(crate) fn may_be_stale(&self, now: SystemTime, validating: bool) -> bool {
+        let forbidden = ["must-revalidate", "proxy-revalidate", "no-cache", "s-maxage"];
+        let says = |word: &str| self.directives().any(|(name, _)| name.eq_ignore_ascii_case(word));
+        if forbidden.iter().any(|word| says(word)) {
+            return false;
+        }
+        let seconds = |word: &str| {
+            let mut values = self.directives().filter(|(name, _)| name.eq_ignore_ascii_case(word));
+            values.find_map(|(_, value)| value?.parse().ok()).map(Duration::from_secs)
+        };
+        let most = if validating {
+            seconds("stale-while-revalidate").unwrap_or_else(|| self.lifetime().max(LEAST_STALE))
+        } else {
+            seconds("stale-if-error").unwrap_or(MOST_STALE)
+        };
+        self.past(now) <= most
+    }
+
+    /// Lifetime in all.
+    fn lifetime(&self) -> Duration {
+        self.policy.time_to_live(self.received) + self.policy.age(self.received)
+    }
+
+    /// Time since the end of its lifetime.
+    fn past(&self, now: SystemTime) -> Duration {
+        self.policy.age(now).saturating_sub(self.lifetime())
+    }
+
+    /// Directives of Cache-Control, with their values.
+    fn directives(&self) -> impl Iterator<Item = (&str, Option<&str>)> {
+        let values =
+            self.headers.get_all(header::CACHE_CONTROL).iter().filter_map(|value| value.to_str().ok());
+        values.flat_map(|value| value.split(',')).map(|directive| {
+            let (name, value) = directive.split_once('=').unwrap_or((directive, ""));
+            (name.trim(), (!value.is_empty()).then(|| value.trim().trim_matches('"')))
+        })
+    }
+
+    /// Validators for a request that asks whether the response still holds.
+    pub(crate) fn validators(&self) -> impl Iterator<Item = (HeaderName, HeaderValue)> {
+        let of = |name, condition| Some((condition, self.headers.get(name)?.clone()));
+        let etag = of(header::ETAG, header::IF_NONE_MATCH);
+        let modified = of(header::LAST_MODIFIED, header::IF_MODIFIED_SINCE);
+        etag.into_iter().chain(modified)
+    }
+
+    /// The response after the server has said that it still holds (304); `None` where it has said that of another one.
+    pub(crate) fn refreshed(
+        &self,
+        request: &HeaderMap,
+        headers: &HeaderMap,
+        now: SystemTime,
+    ) -> Option<Self> {
+        let mut response = Response::new(());
+        *response.status_mut() = StatusCode::NOT_MODIFIED;
+        *response.headers_mut() = headers.clone();
+        let AfterResponse::NotModified(policy, _) =
+            self.policy.after_response(&asked(request), &response, now)
+        else {
+            return None;
+        };
+        let mut fresh = Self { policy, received: now, ..self.clone() };
+        // RFC 9111 §3.2.
+        let kept =
+            [header::CONTENT_LENGTH, header::CONTENT_ENCODING, header::CONTENT_RANGE, header::CONTENT_TYPE];
+        for name in headers.keys().filter(|name| !kept.contains(name)) {
+            fresh.headers.remove(name);
+            for value in headers.get_all(name) {
+                fresh.headers.append(name.clone(), value.clone());
+            }
+        }
+        Some(fresh)
+    }
+}
+
+/// Names in Vary.
+fn vary(headers: &HeaderMap) -> Vec<HeaderName> {
+    let lists = headers.get_all(header::VARY).iter().filter_map(|list| list.to_str().ok());
+    let mut names: Vec<HeaderName> = lists
+        .flat_map(|list| list.split(','))
+        .filter_map(|name| HeaderName::try_from(name.trim()).ok())
+        .collect();
+    names.sort_unstable_by(|one, other| one.as_str().cmp(other.as_str()));
+    names.dedup();
+    names
+}
+
+/// A request as the policy takes it. Method and target are in the key, so they are always the same here.
+fn asked(headers: &HeaderMap) -> Request<()> {
+    let mut request = Request::new(());
+    *request.method_mut() = Method::GET;
+    *request.headers_mut() = headers.clone();
+    request
+}
+
+/// The policy of a response to a GET. `ttl` is the lifetime of a response that has none of its own.
+pub(crate) fn policy_of(
+    request: &HeaderMap,
+    status: StatusCode,
+    headers: &HeaderMap,
+    ttl: Option<Duration>,
+    now: SystemTime,
+) -> CachePolicy {
+    let mut response = Response::new(());
+    *response.status_mut() = status;
+    *response.headers_mut() = headers.clone();
+    let text =
+        |name| headers.get_all(name).iter().filter_map(|value| value.to_str().ok()).collect::<String>();
+    let control = text(header::CACHE_CONTROL).to_ascii_lowercase();
+    let has_lifetime = headers.contains_key(header::EXPIRES)
+        || ["max-age", "s-maxage", "no-cache", "no-store", "private"]
+            .iter()
+            .any(|word| control.contains(word));
+    if let Some(ttl) = ttl.filter(|_| !has_lifetime) {
+        let value = HeaderValue::try_from(format!("max-age={}", ttl.as_secs()));
+        response.headers_mut().extend(value.ok().map(|value| (header::CACHE_CONTROL, value)));
+    }
+    let options = CacheOptions { cache_heuristic: 0.0, ..CacheOptions::default() };
+    CachePolicy::new_options(&asked(request), &response, now, options)
+}
+
+/// Whether a response may be stored: by its policy, and because its headers can be told again.
+pub(crate) fn is_storable(policy: &CachePolicy, headers: &HeaderMap) -> bool {
+    let varies_by_all = headers.get_all(header::VARY).iter().any(|list| list.as_bytes().contains(&b'*'));
+    policy.is_storable()
+        && !varies_by_all
+        && headers.values().all(|value| std::str::from_utf8(value.as_bytes()).is_ok())
+}
