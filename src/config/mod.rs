@@ -88,7 +88,8 @@ pub use template::{Name, Part, Template};
 pub use tls::{ClientTls, ListenTls, RedirectHttps, Tls, TlsVersion};
 pub use units::Rate;
 pub use upstream::{
-    Balance, HashKey, Health, QueueOrder, Retry, ServerAddress, UpstreamServer, UpstreamSettings, UpstreamTls,
+    Balance, HashKey, Health, QueueOrder, Retry, ServerAddress, UpstreamServer, UpstreamSettings,
+    UpstreamTls, UwsgiParams,
 };
 
 /// A configuration that may take effect.

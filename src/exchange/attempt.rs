@@ -66,7 +66,7 @@ impl Exchange<'_> {
         let mut server = self.connect().await?;
         let most = self.context.route.as_ref().and_then(|route| route.settings.max_body);
         let mut request_body = RequestBody::new(&self.request.body, self.length, most);
-        self.write_request_head(&mut server);
+        self.write_request_head(&mut server)?;
         if self.expects_continue() {
             request_body.await_continue();
         }

@@ -13,6 +13,7 @@ use tokio::io::AsyncWriteExt;
 use crate::{
     config::Buffering,
     exchange::{Error, Exchange, failure, request_body::RequestBody, response_wait::ProgressTimeout},
+    message::BodyFraming,
     net::Buffer,
 };
 
@@ -29,7 +30,15 @@ impl Exchange<'_> {
     }
 
     fn buffering(&self) -> Buffering {
-        self.context.route.as_ref().map_or(Buffering::Off, |route| route.settings.buffer)
+        let Some(route) = &self.context.route else { return Buffering::Off };
+        let is_uwsgi = route.upstream.as_ref().is_some_and(|upstream| upstream.settings().uwsgi.is_some());
+        match route.settings.buffer {
+            // A uwsgi request has a length, which its head tells.
+            Buffering::Off if is_uwsgi && !matches!(self.request.body, BodyFraming::Length(_)) => {
+                Buffering::Disk
+            }
+            buffering => buffering,
+        }
     }
 
     /// Waits for the body as the route says.

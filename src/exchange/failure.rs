@@ -186,6 +186,12 @@ pub(crate) fn explain(failure: Failure) -> Explanation {
     Explanation::new(status, sentence)
 }
 
+/// The head does not fit into what the server speaks.
+pub(crate) fn head_too_large() -> Explanation {
+    let sentence = "The head of the request is larger than the server can take (64 KiB of uwsgi variables).";
+    Explanation::new(StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE, sentence)
+}
+
 /// The body cannot be taken in.
 pub(crate) fn no_room(error: &std::io::Error) -> Explanation {
     tracing::error!(%error, "the body of a request could not be kept in a temporary file: 507");

@@ -70,7 +70,9 @@ pub(crate) enum Outcome {
 pub(crate) async fn serve(state: &State, mut transport: Box<Transport>, request: Box<Request>) -> Outcome {
     let mut context = RequestContext::new();
     let response = local::local_response(state, &transport.peer, &request.head, &mut context).await;
-    if response.is_none() && request.head.asks_for_websocket() {
+    let speaks_uwsgi = context.upstream().is_some_and(|upstream| upstream.settings().uwsgi.is_some());
+    // Nothing switches protocols over uwsgi: such a request is served without.
+    if response.is_none() && request.head.asks_for_websocket() && !speaks_uwsgi {
         return Outcome::Handshake(transport, request, Box::new(context));
     }
     let mut exchange = Exchange::new(state, &mut transport, &request, &mut context);

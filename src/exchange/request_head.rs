@@ -7,10 +7,10 @@ use http::{Version, header};
 
 use crate::{
     config::Name,
-    exchange::{Exchange, RequestContext, authenticate::tell_server, cached, values::Values},
+    exchange::{Error, Exchange, RequestContext, authenticate::tell_server, cached, failure, values::Values},
     message::{BodyFraming, EditHeaders, HeaderEdits, RequestHead, write_number},
     response::change_headers,
-    upstream::{self, ServerConnection},
+    upstream::{self, Lease, ServerConnection},
 };
 
 /// The target that the server is asked for: that of an internal redirect, else the client's; the `path` of the route in
@@ -52,7 +52,11 @@ pub(crate) fn prepare<H: EditHeaders>(head: &mut H, request: &RequestHead, conte
 
 impl Exchange<'_> {
     /// Writes the head for the server that was selected.
-    pub(super) fn write_request_head(&self, server: &mut ServerConnection) {
+    ///
+    /// # Errors
+    ///
+    /// It is too large for a server that speaks uwsgi.
+    pub(super) fn write_request_head(&self, server: &mut ServerConnection) -> Result<(), Error> {
         let (request, context) = (&self.request.head, &*self.context);
         let mut fields = HeaderEdits::new(&self.request.head.headers);
         prepare(&mut fields, request, context);
@@ -84,6 +88,15 @@ impl Exchange<'_> {
             out.put_slice(b"Connection: close\r\n");
         }
         out.put_slice(b"\r\n");
+        server.translate(|| self.uwsgi_params()).map_err(|_| Error::Refused(failure::head_too_large()))
+    }
+
+    /// Further variables of a uwsgi request.
+    fn uwsgi_params(&self) -> Vec<(String, Vec<u8>)> {
+        let values = Values::new(&self.request.head, self.context);
+        let settings = self.context.lease.as_ref().map(Lease::settings);
+        let params = settings.and_then(|settings| settings.uwsgi.as_ref()).into_iter().flatten();
+        params.map(|(name, value)| (name.clone(), values.text(value))).collect()
     }
 
     /// Whether the client waits for the server to ask for the body (RFC 9110 §10.1.1).

@@ -136,7 +136,7 @@ fn poll_head(
 ) -> Poll<Result<ResponseHead, Failure>> {
     loop {
         if !server.rest().is_empty() {
-            match ResponseHead::read(server.rest(), most) {
+            match server.head(most) {
                 Ok(Some((head, length))) => {
                     server.advance(length);
                     return Poll::Ready(Ok(head));

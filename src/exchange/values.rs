@@ -116,6 +116,11 @@ impl<'a> Values<'a> {
         HeaderValue::from_bytes(text.trim_ascii()).ok().filter(|value| !value.is_empty())
     }
 
+    /// A text, with values as they are.
+    pub(crate) fn text(&self, template: &Template) -> Vec<u8> {
+        template.render(|name, out| out.extend_from_slice(&self.value(name)))
+    }
+
     /// A URL, or a path with a query.
     pub(crate) fn url(&self, template: &Template) -> Vec<u8> {
         template.render(|name, out| self.write_in_url(name, out))

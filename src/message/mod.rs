@@ -35,7 +35,7 @@ pub(crate) use pipe::{Pipe, chunk};
 pub(crate) use query::parameters;
 pub(crate) use request::{Refusal, Request, RequestHead, first_line, read as read_request};
 pub(crate) use request_id::{RequestId, X_REQUEST_ID};
-pub(crate) use response::{MOST_INTERIM, ResponseHead, is_interim};
+pub(crate) use response::{MOST_INTERIM, MalformedHead, ResponseHead, is_interim};
 pub(crate) use streams::is_event_stream;
 #[cfg(test)]
 pub(crate) use target::RequestTarget;

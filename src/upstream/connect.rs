@@ -1,10 +1,10 @@
 //! Connecting to servers, with TLS if the upstream is configured for it.
 
-use std::{io, sync::Arc, time::Duration};
+use std::{io, path::Path, sync::Arc, time::Duration};
 
 use tokio::{
     net::{TcpStream, UnixStream},
-    time::timeout,
+    time::{sleep, timeout},
 };
 
 use super::Server;
@@ -32,7 +32,7 @@ pub(crate) async fn connect(
                 stream.set_nodelay(true)?;
                 RawSocket::Tcp(stream)
             }
-            Address::Unix(path) => RawSocket::Unix(UnixStream::connect(path).await?),
+            Address::Unix(path) => RawSocket::Unix(connect_unix(path).await?),
         };
         match tls {
             None => Ok(Socket::Plain(raw)),
@@ -40,4 +40,17 @@ pub(crate) async fn connect(
         }
     };
     timeout(within, connecting).await.map_err(|_| io::ErrorKind::TimedOut)?
+}
+
+/// Pause before another try to connect to a socket whose listen queue is full.
+const QUEUE_FULL: Duration = Duration::from_millis(10);
+
+/// Connects to a unix socket. While its listen queue is full, which TCP waits for by itself, the system says EAGAIN.
+async fn connect_unix(path: &Path) -> io::Result<UnixStream> {
+    loop {
+        match UnixStream::connect(path).await {
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => sleep(QUEUE_FULL).await,
+            connected => return connected,
+        }
+    }
 }

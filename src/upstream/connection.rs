@@ -14,9 +14,15 @@ use tokio::{io::ReadBuf, time::Instant};
 
 use crate::{
     clock,
+    message::{MalformedHead, ResponseHead},
     net::{BEFORE, Buffer, ROOM, Socket, keep},
     tls::TlsClient,
-    upstream::{self, lease::Lease, server::Server},
+    upstream::{
+        self,
+        lease::Lease,
+        server::Server,
+        uwsgi::{self, PacketTooLarge},
+    },
 };
 
 /// Most idle connections that a thread keeps per server.
@@ -40,6 +46,8 @@ pub(crate) struct ServerConnection {
     most: Option<Duration>,
     /// A write has reported that the server reset the connection.
     was_reset: bool,
+    /// Whether the server speaks uwsgi.
+    uwsgi: bool,
 }
 
 /// Idle connection kept for reuse.
@@ -68,7 +76,7 @@ impl ServerConnection {
     pub(crate) fn reuse(lease: &Lease) -> Option<Self> {
         let (server, tls) = (lease.server(), lease.upstream().tls());
         let socket = POOL.with_borrow_mut(|pool| pool.take(server, tls.as_ref()))?;
-        Some(Self::new(socket, tls, server))
+        Some(Self::new(socket, tls, lease))
     }
 
     /// Opens a new connection.
@@ -79,17 +87,43 @@ impl ServerConnection {
     pub(crate) async fn connect(lease: &Lease) -> io::Result<Self> {
         let (server, within, tls) =
             (lease.server(), lease.settings().connect_timeout, lease.upstream().tls());
-        Ok(Self::new(upstream::connect(server, tls.as_ref(), within).await?, tls, server))
+        Ok(Self::new(upstream::connect(server, tls.as_ref(), within).await?, tls, lease))
     }
 
-    fn new(socket: Socket, tls: Option<Arc<TlsClient>>, server: &Arc<Server>) -> Self {
-        let server = Arc::clone(server);
-        Self { socket, server, outbound: BytesMut::new(), rest: None, tls, most: None, was_reset: false }
+    fn new(socket: Socket, tls: Option<Arc<TlsClient>>, lease: &Lease) -> Self {
+        let (server, uwsgi) = (Arc::clone(lease.server()), lease.settings().uwsgi.is_some());
+        let outbound = BytesMut::new();
+        Self { socket, server, outbound, rest: None, tls, most: None, was_reset: false, uwsgi }
+    }
+
+    /// Reads a response head from the bytes that were read; `None` when more must be read.
+    pub(crate) fn head(&self, most: usize) -> Result<Option<(ResponseHead, usize)>, MalformedHead> {
+        match self.uwsgi {
+            true => uwsgi::read_head(self.rest(), most),
+            false => ResponseHead::read(self.rest(), most),
+        }
+    }
+
+    /// Turns the head of a request, which is all that is pending, into what the server speaks. `params` gives the further
+    /// variables of a uwsgi request.
+    ///
+    /// # Errors
+    ///
+    /// The head is too large for uwsgi.
+    pub(crate) fn translate(
+        &mut self,
+        params: impl FnOnce() -> Vec<(String, Vec<u8>)>,
+    ) -> Result<(), PacketTooLarge> {
+        if self.uwsgi {
+            self.outbound = uwsgi::packet(&self.outbound, &params())?;
+        }
+        Ok(())
     }
 
     /// Allows reuse of the connection after at most `most` of idle time.
     pub(crate) fn allow_reuse(&mut self, most: Duration) {
-        self.most = Some(most);
+        // uwsgi has one request on a connection.
+        self.most = Some(most).filter(|_| !self.uwsgi);
     }
 
     pub(crate) fn may_be_kept(&self) -> bool {

@@ -13,7 +13,7 @@ use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, header};
 use rustls::StreamOwned;
 use tokio::runtime::Handle;
 
-use super::{Lease, ResponseOutcome, Selection, Upstream, health, outlier};
+use super::{Lease, ResponseOutcome, Selection, Upstream, health, outlier, uwsgi};
 use crate::{
     client::Client,
     config::Address,
@@ -66,6 +66,10 @@ impl Fetch {
         fields.insert(header::CONNECTION, HeaderValue::from_static("close"));
         let mut request = BytesMut::from(format!("GET {target} HTTP/1.0\r\n").as_bytes());
         write_fields(&mut request, &fields);
+        if upstream.settings().uwsgi.is_some() {
+            // Only a head that is larger than one of a client may be does not fit.
+            request = uwsgi::packet(&request, &[]).unwrap_or(request);
+        }
         Self { upstream, request, runtime }
     }
 
@@ -129,7 +133,12 @@ fn exchange(mut stream: Box<dyn FetchedStream>, request: &[u8], mut lease: Lease
     lease.sent();
     let (mut begun, most) = (Vec::new(), lease.settings().max_response_head);
     let head = loop {
-        if let Some((head, length)) = ResponseHead::read(&begun, most).map_err(io::Error::other)? {
+        let read = if lease.settings().uwsgi.is_some() {
+            uwsgi::read_head(&begun, most)
+        } else {
+            ResponseHead::read(&begun, most)
+        };
+        if let Some((head, length)) = read.map_err(io::Error::other)? {
             begun.drain(..length);
             if head.is_interim() {
                 continue;

@@ -13,7 +13,7 @@ use tokio::{
     time::{Instant, sleep, timeout},
 };
 
-use super::{Server, Upstream, connect::connect, server};
+use super::{Server, Upstream, connect::connect, server, uwsgi};
 use crate::{config::Health, message::write_fields};
 
 /// Pause between two probes of a server that has just gone down.
@@ -53,7 +53,7 @@ impl Probe for Network {
         let (tls, settings) = (upstream.tls(), upstream.settings());
         async move {
             let socket = connect(server, tls.as_ref(), settings.connect_timeout).await?;
-            check(socket, settings.health.as_ref()).await
+            check(socket, settings.health.as_ref(), settings.uwsgi.is_some()).await
         }
     }
 }
@@ -181,9 +181,10 @@ pub(super) enum HealthReply {
 async fn check(
     stream: impl AsyncRead + AsyncWrite + Unpin,
     health: Option<&Health>,
+    speaks_uwsgi: bool,
 ) -> io::Result<HealthReply> {
     let Some(health) = health else { return Ok(HealthReply::Healthy) };
-    match timeout(health.timeout, request_status(stream, health)).await {
+    match timeout(health.timeout, request_status(stream, health, speaks_uwsgi)).await {
         Ok(checked) => checked.map(|()| HealthReply::Healthy),
         Err(_) => Ok(HealthReply::TimedOut),
     }
@@ -205,9 +206,16 @@ fn request(health: &Health) -> BytesMut {
     request
 }
 
-async fn request_status(mut stream: impl AsyncRead + AsyncWrite + Unpin, health: &Health) -> io::Result<()> {
+async fn request_status(
+    mut stream: impl AsyncRead + AsyncWrite + Unpin,
+    health: &Health,
+    speaks_uwsgi: bool,
+) -> io::Result<()> {
     let path = &health.path;
-    stream.write_all(&request(health)).await?;
+    let request = request(health);
+    let request =
+        if speaks_uwsgi { uwsgi::packet(&request, &[]).map_err(io::Error::other)? } else { request };
+    stream.write_all(&request).await?;
     let mut received = Vec::with_capacity(STATUS_LINE);
     while !received.contains(&b'\n') && received.len() < STATUS_LINE {
         if stream.read_buf(&mut received).await? == 0 {
@@ -217,6 +225,10 @@ async fn request_status(mut stream: impl AsyncRead + AsyncWrite + Unpin, health:
     let mut response = httparse::Response::new(&mut []);
     // Only the status line matters: running out of room for headers is not an error here.
     let _ = response.parse(&received);
+    if let Some(status) = received.strip_prefix(b"Status: ").filter(|_| speaks_uwsgi) {
+        // The form of CGI.
+        response.code = status.get(..3).and_then(|code| std::str::from_utf8(code).ok()?.parse().ok());
+    }
     let as_expected = |code: u16| match health.expect.as_slice() {
         [] => (200..=299).contains(&code),
         expected => expected.iter().any(|status| status.as_u16() == code),

@@ -24,6 +24,7 @@ mod roster;
 mod server;
 mod silence;
 mod subrequest;
+pub(crate) mod uwsgi;
 mod window;
 
 use std::{

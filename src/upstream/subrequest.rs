@@ -142,13 +142,12 @@ async fn receive_head(
     lease: &mut Lease,
 ) -> io::Result<ResponseHead> {
     connection.outbound = BytesMut::from(request);
+    connection.translate(Vec::new).map_err(io::Error::other)?;
     let (most, limit) = (lease.settings().max_response_head, lease.settings().read_timeout);
     let head = poll_fn(|cx| {
         let is_sent = connection.poll_flush(cx)?.is_ready();
         loop {
-            if let Some((head, length)) =
-                ResponseHead::read(connection.rest(), most).map_err(io::Error::other)?
-            {
+            if let Some((head, length)) = connection.head(most).map_err(io::Error::other)? {
                 connection.advance(length);
                 if head.is_interim() {
                     continue;

@@ -20,6 +20,7 @@ use super::{
     },
     print::{Out, Pairs, bare_or_quoted, list, quote, word},
     read::{Context, FileKey, Value},
+    template::{NameScope, Template, template},
     units::show_size,
 };
 
@@ -38,6 +39,8 @@ pub struct UpstreamSettings {
     pub resolver: Vec<SocketAddr>,
     /// Upstream servers; may be empty (requests then wait for a reload that adds some).
     pub servers: Vec<UpstreamServer>,
+    /// Further variables of requests, where the servers speak uwsgi (`protocol = "uwsgi"`).
+    pub uwsgi: Option<UwsgiParams>,
     /// TLS to the servers (`protocol = "https"`).
     pub tls: Option<UpstreamTls>,
     /// Load balancing policy.
@@ -92,6 +95,7 @@ pub static KEYS: Keys = Keys {
         &STREAMING_SHARE,
         &LOAD_HEADER,
         &PROTOCOL,
+        &UWSGI_PARAMS,
         &TLS,
         &HOLD,
         &QUEUE,
@@ -158,16 +162,29 @@ static LOAD_HEADER: Optional<kind::Text<HeaderName>> = Key {
     example: "load_header = \"X-Load\"",
 };
 
-static PROTOCOL: Defaulted<Of<bool>> = Key {
+static PROTOCOL: Defaulted<Of<Protocol>> = Key {
     name: "protocol",
     kind: Of {
         shape: || Words(&PROTOCOLS).shape(),
-        read: |value| value.choice(&PROTOCOLS, &["uwsgi"]),
-        show: |tls| word(&PROTOCOLS, tls),
+        read: |value| value.choice(&PROTOCOLS, &["h2", "h2c"]),
+        show: |protocol| word(&PROTOCOLS, protocol),
     },
-    default: Is(|| false),
-    about: "HTTP/1.1, without or with TLS.",
+    default: Is(|| Protocol::Http),
+    about: "HTTP/1.1, without or with TLS, or the uwsgi protocol (uWSGI, `gunicorn --protocol uwsgi`; nginx's \
+            `uwsgi_pass`).",
     example: "protocol = \"https\"",
+};
+
+static UWSGI_PARAMS: Optional<Of<UwsgiParams>> = Key {
+    name: "uwsgi_params",
+    kind: Of {
+        shape: || Shape::Text(TextShape { what: "value with `{names}`", pattern: "" }).by("NAME"),
+        read: uwsgi_params,
+        show: show_uwsgi_params,
+    },
+    default: Unset("those of nginx's `uwsgi_params`, and UWSGI_SCHEME"),
+    about: "Further variables of requests, or others in place of the usual ones (nginx's `uwsgi_param`).",
+    example: "protocol = \"uwsgi\"\nuwsgi_params = { SCRIPT_NAME = \"/galaxy\" }",
 };
 
 static TLS: Optional<Of<UpstreamTls>> = Key {
@@ -285,8 +302,19 @@ static MAX_RESPONSE_HEAD: Defaulted<Of<usize>> = Key {
     example: "max_response_head = \"128k\"",
 };
 
-/// Words of `protocol`, with whether it uses TLS.
-const PROTOCOLS: [(&str, bool); 2] = [("http", false), ("https", true)];
+const PROTOCOLS: [(&str, Protocol); 3] =
+    [("http", Protocol::Http), ("https", Protocol::Https), ("uwsgi", Protocol::Uwsgi)];
+
+/// `upstream.protocol`
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Protocol {
+    Http,
+    Https,
+    Uwsgi,
+}
+
+/// Variables of uwsgi requests, with the templates of their values.
+pub type UwsgiParams = Vec<(String, Template)>;
 
 /// The upstreams of a file, and which of them routes use.
 #[derive(Default)]
@@ -399,7 +427,14 @@ fn upstream(name: &str, value: Value<'_>) -> Option<UpstreamSettings> {
     let max_requests = table.optional(&MAX_REQUESTS).map(|most| most as usize);
     let servers = table.take_required(&SERVERS).and_then(|value| server::servers(value, max_requests));
     let balance = table.read(&BALANCE);
-    let https = table.read(&PROTOCOL);
+    let protocol = table.read(&PROTOCOL);
+    let https = protocol == Protocol::Https;
+    let params = table.place_of(&UWSGI_PARAMS);
+    let uwsgi_params = table.optional(&UWSGI_PARAMS).unwrap_or_default();
+    if let Some(key) = params.filter(|_| protocol != Protocol::Uwsgi) {
+        let problem = Problem::new("`uwsgi_params` needs `protocol = \"uwsgi\"`", "no effect on HTTP");
+        key.error(problem.help("write `protocol = \"uwsgi\"` beside it, or `request_headers` in the route"));
+    }
     let tls_value = table.take(&TLS);
     let tls = tls_value.and_then(tls::read);
     if let Some(value) = tls_value.filter(|_| !https) {
@@ -410,6 +445,7 @@ fn upstream(name: &str, value: Value<'_>) -> Option<UpstreamSettings> {
         name: name.into(),
         resolver: Vec::new(),
         servers: servers.unwrap_or_default(),
+        uwsgi: (protocol == Protocol::Uwsgi).then_some(uwsgi_params),
         tls: https.then(|| tls.unwrap_or_else(|| tls::absent(context))),
         balance,
         slow_start: table.read(&SLOW_START),
@@ -432,13 +468,19 @@ fn upstream(name: &str, value: Value<'_>) -> Option<UpstreamSettings> {
 
 /// Writes `[upstream.NAME]`. `max_requests` is shown with each server.
 pub fn show(out: &mut Out, upstream: &UpstreamSettings) {
+    let protocol = match (&upstream.uwsgi, &upstream.tls) {
+        (Some(_), _) => Protocol::Uwsgi,
+        (None, Some(_)) => Protocol::Https,
+        (None, None) => Protocol::Http,
+    };
     let pairs = Pairs::default()
         .written(&SERVERS, list(upstream.servers.iter().map(server::show)))
         .key(&BALANCE, &upstream.balance)
         .key(&SLOW_START, &upstream.slow_start)
         .key(&STREAMING_SHARE, &upstream.streaming_share)
         .optional(&LOAD_HEADER, upstream.load_header.as_ref())
-        .key(&PROTOCOL, &upstream.tls.is_some())
+        .key(&PROTOCOL, &protocol)
+        .optional(&UWSGI_PARAMS, upstream.uwsgi.as_ref().filter(|params| !params.is_empty()))
         .optional(&TLS, upstream.tls.as_ref())
         .key(&HOLD, &upstream.hold)
         .written(&QUEUE, upstream.queue)
@@ -451,6 +493,31 @@ pub fn show(out: &mut Out, upstream: &UpstreamSettings) {
         .key(&KEEPALIVE, &upstream.keepalive)
         .key(&MAX_RESPONSE_HEAD, &upstream.max_response_head);
     out.table(&format!("[upstream.{}]", bare_or_quoted(&upstream.name)), &pairs);
+}
+
+fn uwsgi_params(value: Value<'_>) -> Option<UwsgiParams> {
+    let name = |text: &str| match text
+        .bytes()
+        .all(|byte| byte.is_ascii_uppercase() || byte.is_ascii_digit() || byte == b'_')
+    {
+        true => Ok(text.to_owned()),
+        false => Err(Problem::new(
+            format!("{} is not the name of a variable", shown(text)),
+            "capitals, digits and `_`",
+        )),
+    };
+    let read = |(key, value): (FileKey<'_>, Value<'_>)| {
+        let text = value.string_like(UWSGI_PARAMS.example)?;
+        Some((key.read(name)?, value.parse(text, |text| template(text, NameScope::default()))?))
+    };
+    Some(value.entries()?.into_iter().filter_map(read).collect())
+}
+
+fn show_uwsgi_params(params: &UwsgiParams) -> String {
+    let add = |pairs: Pairs, (name, value): &(String, Template)| {
+        pairs.named(name.clone(), quote(&value.to_string()))
+    };
+    params.iter().fold(Pairs::default(), add).braces()
 }
 
 fn load_header(text: &str) -> Result<HeaderName, Problem> {
