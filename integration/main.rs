@@ -64,5 +64,6 @@ mod shares;
 mod shutdown;
 mod streams;
 mod tls;
+mod uwsgi;
 mod values;
 mod websocket;

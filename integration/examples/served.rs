@@ -10,8 +10,8 @@ use std::{
 use tokio::{io::AsyncWriteExt as _, net::TcpStream};
 
 use crate::fixtures::{
-    AcmeCa, Answer, Authority, Backend, Gunicorn, Pending, Proxy, SOON, Scratch, Tls, Wire, answers,
-    eventually, free_port, handshake, outcome, run, shown, tls_worker, within,
+    AcmeCa, Answer, Authority, Backend, Gunicorn, Pending, Process, Proxy, SOON, Scratch, Tls, Wire, answers,
+    eventually, free_port, handshake, outcome, run, shown, tls_worker, venv, within,
 };
 
 const NAME: &str = "galaxy.example.org";
@@ -248,6 +248,19 @@ async fn cache() {
     );
     workers.clear();
     assert_eq!(get(&proxy, NAME, "/published/echo").await.expect(200).text(), first.text());
+}
+
+#[tokio::test]
+async fn uwsgi() {
+    let example = Example::of("uwsgi.toml");
+    let mut command = Command::new(venv().join("bin/gunicorn"));
+    command.args(["wsgi:app", "--protocol", "uwsgi", "--no-control-socket", "--chdir"]);
+    command.arg(Path::new(env!("CARGO_MANIFEST_DIR")).join("integration")).arg("--bind");
+    command.arg(format!("unix:{}", example.path("/run/galaxy/uwsgi.sock").display()));
+    let _gunicorn = Process::start("gunicorn", &command, example.scratch.root());
+    let proxy = example.start().await;
+    assert_eq!(get(&proxy, NAME, "/x?a=b").await.expect(200).json()["QUERY_STRING"], "a=b");
+    assert_eq!(get(&proxy, NAME, "/static/style/base.css").await.expect(200).text(), "style/base.css");
 }
 
 #[tokio::test]
