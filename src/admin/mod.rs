@@ -139,7 +139,7 @@ fn purge(state: &State, request: &RequestHead) -> Response {
         return plain(StatusCode::BAD_REQUEST, sentence.into());
     };
     let at = rest.find(['/', '?']).unwrap_or(rest.len());
-    let key = key_of(scheme, &rest[..at], rest[at..].as_bytes());
+    let key = key_of(scheme, &rest[..at], &rest.as_bytes()[at..]);
     let caches = state.caches.list();
     let removed: Vec<&str> =
         caches.iter().filter(|cache| cache.remove(key)).map(|cache| cache.name()).collect();

@@ -363,10 +363,9 @@ fn storable_headers(headers: &HeaderMap, set_cookie: bool) -> HeaderMap {
     let mut kept = HeaderMap::with_capacity(headers.len());
     for (name, value) in headers {
         let is_framing = is_hop_by_hop(name.as_str().as_bytes()) || *name == header::CONTENT_LENGTH;
-        if !is_framing
-            && !(set_cookie && *name == header::SET_COOKIE)
-            && *name != HeaderName::from_static("age")
-        {
+        let is_cookie = set_cookie && *name == header::SET_COOKIE;
+        let is_age = *name == HeaderName::from_static("age");
+        if ![is_framing, is_cookie, is_age].contains(&true) {
             kept.append(name.clone(), value.clone());
         }
     }
