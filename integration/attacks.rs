@@ -2,6 +2,7 @@
 
 use std::{fs, future::Future, net::Ipv4Addr, time::Duration};
 
+use base64::{Engine as _, engine::general_purpose::STANDARD};
 use rustix::process::{Pid, Resource, Rlimit, getrlimit, prlimit, setrlimit};
 use tokio::{net::TcpSocket, task::JoinHandle};
 
@@ -512,4 +513,33 @@ async fn a_full_disk() {
     bystander.assert_unharmed().await;
     // What was written is freed; the allocator keeps some of it for each of the threads that wrote.
     assert_grown_by_less_than(96, &proxy, before);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn wrong_passwords() {
+    let app = app().await;
+    let scratch = Scratch::new();
+    // 2^12 rounds of bcrypt: a quarter of a second for each.
+    let hash = "$2y$12$MdgP7IZxlQFkArD/4VOb8.nJq1Ne9CdrmNvDJEYRYh1UWPRR456ue";
+    let users: String = (0..100).map(|number| format!("user{number}:{hash}\n")).collect();
+    let file = scratch.write("htpasswd", users);
+    let text = "[[site]]\n[site.routes]\n\"/\" = { proxy = \"app\" }\n\
+                \"/closed\" = { proxy = \"app\", auth = { htpasswd = \"@FILE@\" } }\n\
+                [upstream.app]\nservers = [\"@SERVER@\"]\n";
+    let proxy = Proxy::toml(text).fill("FILE", file.display()).fill("SERVER", app.address()).start().await;
+    let bystander = Bystander::of(proxy.target(), "/").await;
+    let target = proxy.target();
+    let _attackers = [(); 16].map(|()| {
+        let target = target.clone();
+        Repeated::every(ms(5), move || {
+            let (user, password) = (fastrand::u32(..100), fastrand::u64(..));
+            let login = STANDARD.encode(format!("user{user}:{password}"));
+            let request = target.get("/closed").header("authorization", &format!("Basic {login}"));
+            async move {
+                let status = request.await.status;
+                assert!([401, 503].contains(&status), "{status}");
+            }
+        })
+    });
+    bystander.assert_unharmed().await;
 }
