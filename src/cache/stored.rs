@@ -214,8 +214,15 @@ impl Stored {
         self.policy.time_to_live(now)
     }
 
+    /// Whether the response may be served past its lifetime before it is validated (RFC 9111 §4.2.4, RFC 5861 §3): it says
+    /// so, or its lifetime is one of the configuration.
+    pub(crate) fn may_be_validated_later(&self, now: SystemTime) -> bool {
+        let says = self.directives().any(|(name, _)| name.eq_ignore_ascii_case("stale-while-revalidate"));
+        (says || !says_lifetime(&self.headers)) && self.may_be_stale(now, true)
+    }
+
     /// Whether the response may be served past its lifetime (RFC 9111 §4.2.4): while no server is there, or with
-    /// `validating` while it is validated.
+    /// `validating` while another request validates it.
     pub(crate) fn may_be_stale(&self, now: SystemTime, validating: bool) -> bool {
         let forbidden = ["must-revalidate", "proxy-revalidate", "no-cache", "s-maxage"];
         let says = |word: &str| self.directives().any(|(name, _)| name.eq_ignore_ascii_case(word));
@@ -322,19 +329,20 @@ pub(crate) fn policy_of(
     let mut response = Response::new(());
     *response.status_mut() = status;
     *response.headers_mut() = headers.clone();
-    let text =
-        |name| headers.get_all(name).iter().filter_map(|value| value.to_str().ok()).collect::<String>();
-    let control = text(header::CACHE_CONTROL).to_ascii_lowercase();
-    let has_lifetime = headers.contains_key(header::EXPIRES)
-        || ["max-age", "s-maxage", "no-cache", "no-store", "private"]
-            .iter()
-            .any(|word| control.contains(word));
-    if let Some(ttl) = ttl.filter(|_| !has_lifetime) {
+    if let Some(ttl) = ttl.filter(|_| !says_lifetime(headers)) {
         let value = HeaderValue::try_from(format!("max-age={}", ttl.as_secs()));
         response.headers_mut().extend(value.ok().map(|value| (header::CACHE_CONTROL, value)));
     }
     let options = CacheOptions { cache_heuristic: 0.0, ..CacheOptions::default() };
     CachePolicy::new_options(&asked(request), &response, now, options)
+}
+
+/// Whether a response says itself for how long it may be used.
+fn says_lifetime(headers: &HeaderMap) -> bool {
+    let control = headers.get_all(header::CACHE_CONTROL).iter().filter_map(|value| value.to_str().ok());
+    let control = control.collect::<String>().to_ascii_lowercase();
+    let words = ["max-age", "s-maxage", "no-cache", "no-store", "private"];
+    headers.contains_key(header::EXPIRES) || words.iter().any(|word| control.contains(word))
 }
 
 /// Whether a response may be stored: by its policy, and because its headers can be told again.

@@ -128,7 +128,9 @@ impl Exchange<'_> {
             }
             let begun = cache.begin(primary, &asked);
             if let Some(stored) = &stale {
-                let validating = stored.may_be_stale(now, true) && !has_word(control, b"no-cache");
+                let insists = has_word(control, b"no-cache");
+                let is_validated = matches!(begun, Begun::Wait(_)) && stored.may_be_stale(now, true);
+                let validating = !insists && (is_validated || stored.may_be_validated_later(now));
                 let absent = stored.may_be_stale(now, false) && !self.has_server();
                 if validating || absent {
                     if let Begun::Fill(fill) = begun {
