@@ -278,7 +278,15 @@ impl Stored {
     ) -> Option<Self> {
         let mut response = Response::new(());
         *response.status_mut() = StatusCode::NOT_MODIFIED;
-        *response.headers_mut() = headers.clone();
+        *response.headers_mut() = lower_case_control(headers);
+        if !headers.contains_key(header::ETAG) && !headers.contains_key(header::LAST_MODIFIED) {
+            // The request named this response only.
+            for name in [header::ETAG, header::LAST_MODIFIED] {
+                if let Some(value) = self.headers.get(&name) {
+                    response.headers_mut().insert(name, value.clone());
+                }
+            }
+        }
         let AfterResponse::NotModified(policy, _) =
             self.policy.after_response(&asked(request), &response, now)
         else {
@@ -328,13 +336,26 @@ pub(crate) fn policy_of(
 ) -> CachePolicy {
     let mut response = Response::new(());
     *response.status_mut() = status;
-    *response.headers_mut() = headers.clone();
+    *response.headers_mut() = lower_case_control(headers);
     if let Some(ttl) = ttl.filter(|_| !says_lifetime(headers)) {
         let value = HeaderValue::try_from(format!("max-age={}", ttl.as_secs()));
         response.headers_mut().extend(value.ok().map(|value| (header::CACHE_CONTROL, value)));
     }
     let options = CacheOptions { cache_heuristic: 0.0, ..CacheOptions::default() };
     CachePolicy::new_options(&asked(request), &response, now, options)
+}
+
+/// Headers with the directives of Cache-Control in lower case, as the policy looks for them (RFC 9111 §5.2).
+fn lower_case_control(headers: &HeaderMap) -> HeaderMap {
+    let mut headers = headers.clone();
+    if let header::Entry::Occupied(mut control) = headers.entry(header::CACHE_CONTROL) {
+        for value in control.iter_mut() {
+            if let Ok(lower) = HeaderValue::from_bytes(&value.as_bytes().to_ascii_lowercase()) {
+                *value = lower;
+            }
+        }
+    }
+    headers
 }
 
 /// Whether a response says itself for how long it may be used.
@@ -351,4 +372,79 @@ pub(crate) fn is_storable(policy: &CachePolicy, headers: &HeaderMap) -> bool {
     policy.is_storable()
         && !varies_by_all
         && headers.values().all(|value| std::str::from_utf8(value.as_bytes()).is_ok())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn headers(fields: &[(&'static str, &'static str)]) -> HeaderMap {
+        let field = |(name, value): &(&'static str, &'static str)| {
+            (HeaderName::from_static(name), HeaderValue::from_static(value))
+        };
+        fields.iter().map(field).collect()
+    }
+
+    fn stored(fields: &[(&'static str, &'static str)], ttl: Option<Duration>) -> Stored {
+        let (request, headers, now) = (HeaderMap::new(), headers(fields), SystemTime::now());
+        let policy = policy_of(&request, StatusCode::OK, &headers, ttl, now);
+        Stored::new(Key::of([&b"x"[..]]), policy, (StatusCode::OK, headers), now)
+    }
+
+    fn later(seconds: u64) -> SystemTime {
+        SystemTime::now() + Duration::from_secs(seconds)
+    }
+
+    #[test]
+    fn a_lifetime_is_the_response_s_own_or_that_of_the_configuration() {
+        let (request, ttl) = (HeaderMap::new(), Some(Duration::from_secs(100)));
+        let own = stored(&[("cache-control", "Max-Age=10")], ttl);
+        assert!(own.is_fresh(&request, later(9)) && !own.is_fresh(&request, later(11)));
+        let configured = stored(&[], ttl);
+        assert!(configured.is_fresh(&request, later(99)) && !configured.is_fresh(&request, later(101)));
+        assert!(!stored(&[("cache-control", "No-Cache, max-age=10")], ttl).is_fresh(&request, later(1)));
+        assert!(!stored(&[], None).is_fresh(&request, later(0)));
+    }
+
+    #[test]
+    fn a_stale_response_is_served_where_that_is_permitted() {
+        let plain = stored(&[("cache-control", "max-age=10")], None);
+        assert!(plain.may_be_stale(later(60), true) && !plain.may_be_stale(later(90), true));
+        assert!(plain.may_be_stale(later(3600), false), "while no server is there");
+        assert!(!plain.may_be_validated_later(later(20)));
+        assert!(stored(&[], Some(Duration::from_secs(10))).may_be_validated_later(later(20)));
+        let says = stored(&[("cache-control", "max-age=10, stale-while-revalidate=30")], None);
+        assert!(says.may_be_validated_later(later(30)) && !says.may_be_validated_later(later(50)));
+        for word in ["must-revalidate", "proxy-revalidate", "s-maxage=10", "no-cache"] {
+            let value: &'static str = Box::leak(format!("max-age=10, {word}").into_boxed_str());
+            let strict = stored(&[("cache-control", value)], None);
+            assert!(!strict.may_be_stale(later(11), false), "{word}");
+        }
+    }
+
+    #[test]
+    fn a_response_holds_where_the_server_says_so_of_it() {
+        let known = stored(&[("cache-control", "max-age=0"), ("etag", "\"1\"")], None);
+        let request = HeaderMap::new();
+        let renewed = |fields: &[_]| known.refreshed(&request, &headers(fields), SystemTime::now());
+        let fresh = renewed(&[("cache-control", "max-age=60"), ("etag", "\"1\"")]).unwrap();
+        assert!(fresh.is_fresh(&request, later(30)));
+        assert!(renewed(&[]).is_some(), "the request named one only");
+        assert!(renewed(&[("etag", "\"2\"")]).is_none());
+    }
+
+    #[test]
+    fn keys_are_told_apart_by_their_parts_and_variants() {
+        let key = Key::of([&b"http"[..], b"a", b"/"]);
+        assert_ne!(key, Key::of([&b"http"[..], b"a/", b""]));
+        assert_eq!(Key::parse(&key.text()), Some(key));
+        let names = vec![header::ACCEPT_LANGUAGE];
+        let variant = |salt, language| {
+            let request = headers(&[("accept-language", language)]);
+            key.variant(&Vary { salt, names: names.clone() }, &request)
+        };
+        assert_ne!(variant(1, "de"), variant(1, "en"));
+        assert_ne!(variant(1, "de"), variant(2, "de"));
+        assert_eq!(variant(1, "de"), variant(1, "de"));
+    }
 }

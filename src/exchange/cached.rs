@@ -271,31 +271,46 @@ impl Exchange<'_> {
     }
 }
 
-/// Takes the head of a response to a request that is in a cache: what the client gets in its place, if that is so.
+/// What follows from the head of a response to a request that is in a cache.
+pub(super) enum CacheVerdict {
+    /// The client gets it.
+    PassOn,
+    /// The client gets this in its place.
+    Replace(Response),
+    /// The server is asked again, without the conditions of the cache.
+    AskAgain,
+}
+
+/// Takes the head of a response to a request that is in a cache.
 pub(super) async fn receive(
     state: &State,
     request: &RequestHead,
     (status, response): (StatusCode, &impl EditHeaders),
     context: &mut RequestContext,
-) -> Option<Response> {
-    let used = context.cache.as_mut()?;
-    let stale = used.stale.clone()?;
+) -> CacheVerdict {
+    let Some(used) = context.cache.as_mut() else { return CacheVerdict::PassOn };
+    let Some(stale) = used.stale.clone() else { return CacheVerdict::PassOn };
     let stored = if status == StatusCode::NOT_MODIFIED {
-        let fill = used.fill.take()?;
-        let fresh =
-            stale.refreshed(fill.request(), &storable_headers(&response.map(), false), clock::calendar())?;
+        let Some(fill) = used.fill.take() else { return CacheVerdict::PassOn };
+        used.stale = None;
+        let headers = storable_headers(&response.map(), false);
+        let Some(fresh) = stale.refreshed(fill.request(), &headers, clock::calendar()) else {
+            return CacheVerdict::AskAgain;
+        };
         let _ = write!(used.status, "; fwd-status=304");
         fill.refresh(fresh)
     } else if status.is_server_error() {
-        let usable = Arc::clone(used.usable()?);
+        let Some(usable) = used.usable().cloned() else { return CacheVerdict::PassOn };
         used.fill = None;
         let _ = write!(used.status, "; fwd-status={}; detail=stale", status.as_u16());
         usable
     } else {
-        return None;
+        return CacheVerdict::PassOn;
     };
-    let response = stored_response(state, &stored, request).await?;
-    Some(finish(response, request, context))
+    match stored_response(state, &stored, request).await {
+        Some(response) => CacheVerdict::Replace(finish(response, request, context)),
+        None => CacheVerdict::AskAgain,
+    }
 }
 
 /// Background request of the cache.

@@ -7,7 +7,8 @@ use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, header, uri::
 use crate::{
     downstream::Transport,
     exchange::{
-        admit, cached,
+        admit,
+        cached::{self, CacheVerdict},
         context::RequestContext,
         failure,
         finish::{add_client_headers, finish},
@@ -55,11 +56,15 @@ pub(crate) async fn receive_head(
     if failure::retries_on_status(&state.metrics, request, transport.is_replayable(), status, context) {
         return Verdict::RetryElsewhere;
     }
-    if context.cache.is_some()
-        && let Some(stored) = Box::pin(cached::receive(state, request, (status, response), context)).await
-    {
-        context.lease = None;
-        return Verdict::Replace(stored);
+    if context.cache.is_some() {
+        match Box::pin(cached::receive(state, request, (status, response), context)).await {
+            CacheVerdict::PassOn => {}
+            CacheVerdict::Replace(stored) => {
+                context.lease = None;
+                return Verdict::Replace(stored);
+            }
+            CacheVerdict::AskAgain => return Verdict::RetryElsewhere,
+        }
     }
     if let Err(too_many) = admit::count_as_in_progress(context) {
         return Verdict::Refuse(too_many);
