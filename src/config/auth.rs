@@ -1,6 +1,10 @@
 //! `[auth.NAME]`, and `auth` of a site or a route: users who must log in, by passwords or by another service.
 
-use std::{collections::BTreeMap, path::PathBuf, sync::Arc};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    path::PathBuf,
+    sync::Arc,
+};
 
 use http::{HeaderName, HeaderValue};
 
@@ -158,14 +162,20 @@ pub const fn key(default: Unset) -> Optional<Shaped> {
 
 /// The `[auth.NAME]` of a file.
 #[derive(Default)]
-pub struct AuthTable(pub BTreeMap<String, Arc<Auth>>);
+pub struct AuthTable {
+    /// Those without errors.
+    pub read: BTreeMap<String, Arc<Auth>>,
+    /// Names of all, so that an error inside one does not also make its name unknown.
+    names: BTreeSet<String>,
+}
 
 impl AuthTable {
     /// Reads `[auth]`.
     pub fn read(value: Value<'_>, upstreams: &UpstreamTable) -> Self {
-        let entries = value.entries().unwrap_or_default().into_iter();
+        let entries = value.entries().unwrap_or_default();
+        let names = entries.iter().map(|(key, _)| key.text.to_owned()).collect();
         let read = |(key, value): (_, Value<'_>)| entry(key, value, upstreams);
-        Self(entries.filter_map(read).collect())
+        Self { read: entries.into_iter().filter_map(read).collect(), names }
     }
 
     /// Reads `auth` of a site or a route; `Some(None)` is none.
@@ -177,10 +187,10 @@ impl AuthTable {
         if name == "none" {
             return Some(None);
         }
-        let found = self.0.get(name).cloned();
-        if found.is_none() {
+        let found = self.read.get(name).cloned();
+        if !self.names.contains(name) {
             let problem = Problem::new(format!("there is no `[auth.{name}]`"), "not defined");
-            value.error(problem.help(match closest(name, self.0.keys().map(String::as_str)) {
+            value.error(problem.help(match closest(name, self.names.iter().map(String::as_str)) {
                 Some(near) => format!("did you mean `{near:?}`?"),
                 None => format!("add:\n[auth.{name}]\nhtpasswd = \"/etc/bowshock/htpasswd\""),
             }));

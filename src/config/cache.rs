@@ -1,6 +1,11 @@
 //! `[cache.NAME]`, and `cache` of a site or a route: responses of upstream servers that are stored (RFC 9111).
 
-use std::{collections::BTreeMap, path::PathBuf, sync::Arc, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    path::PathBuf,
+    sync::Arc,
+    time::Duration,
+};
 
 use super::{
     diagnostic::{Problem, show},
@@ -159,15 +164,21 @@ pub const fn key(default: Unset) -> Optional<Shaped> {
 
 /// The `[cache.NAME]` of a file.
 #[derive(Default)]
-pub struct CacheTable(pub BTreeMap<String, CacheSettings>);
+pub struct CacheTable {
+    /// Those without errors.
+    pub read: BTreeMap<String, CacheSettings>,
+    /// Names of all, so that an error inside one does not also make its name unknown.
+    names: BTreeSet<String>,
+}
 
 impl CacheTable {
     /// Reads `[cache]`.
     pub fn read(value: Value<'_>) -> Self {
-        let entries = value.entries().unwrap_or_default().into_iter();
+        let entries = value.entries().unwrap_or_default();
+        let names = entries.iter().map(|(key, _)| key.text.to_owned()).collect();
         let read =
             |(key, value): (FileKey<'_>, Value<'_>)| Some((key.text.to_owned(), read(value, key.text)?));
-        Self(entries.filter_map(read).collect())
+        Self { read: entries.into_iter().filter_map(read).collect(), names }
     }
 
     /// Reads `cache` of a site or a route; `Some(None)` is none.
@@ -210,11 +221,11 @@ impl CacheTable {
     }
 
     fn known(&self, value: Value<'_>, name: &str) -> Option<String> {
-        if self.0.contains_key(name) {
+        if self.names.contains(name) {
             return Some(name.into());
         }
         let problem = Problem::new(format!("there is no `[cache.{name}]`"), "not defined");
-        value.error(problem.help(match closest(name, self.0.keys().map(String::as_str)) {
+        value.error(problem.help(match closest(name, self.names.iter().map(String::as_str)) {
             Some(near) => format!("did you mean `{near:?}`?"),
             None => format!("add:\n[cache.{name}]\nmemory = \"64m\""),
         }));

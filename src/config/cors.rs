@@ -1,7 +1,11 @@
 //! `[cors.NAME]`, and `cors` of a site or a route: pages of other origins that may read responses (the CORS protocol
 //! of the Fetch standard).
 
-use std::{collections::BTreeMap, sync::Arc, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+    time::Duration,
+};
 
 use http::{HeaderName, HeaderValue, Method};
 use regex::Regex;
@@ -146,17 +150,23 @@ pub const fn key(default: Unset) -> Optional<Shaped> {
 
 /// The `[cors.NAME]` of a file.
 #[derive(Default)]
-pub struct CorsTable(pub BTreeMap<String, Arc<Cors>>);
+pub struct CorsTable {
+    /// Those without errors.
+    pub read: BTreeMap<String, Arc<Cors>>,
+    /// Names of all, so that an error inside one does not also make its name unknown.
+    names: BTreeSet<String>,
+}
 
 impl CorsTable {
     /// Reads `[cors]`.
     pub fn read(value: Value<'_>) -> Self {
-        let entries = value.entries().unwrap_or_default().into_iter();
-        Self(
-            entries
-                .filter_map(|(key, value)| Some((key.text.into(), read(value, Some(key.text))?)))
-                .collect(),
-        )
+        let entries = value.entries().unwrap_or_default();
+        let names = entries.iter().map(|(key, _)| key.text.to_owned()).collect();
+        let entries = entries.into_iter();
+        let read = entries
+            .filter_map(|(key, value)| Some((key.text.into(), read(value, Some(key.text))?)))
+            .collect();
+        Self { read, names }
     }
 
     /// Reads `cors` of a site or a route; `Some(None)` is none.
@@ -168,10 +178,10 @@ impl CorsTable {
         if name == "none" {
             return Some(None);
         }
-        let found = self.0.get(name).cloned();
-        if found.is_none() {
+        let found = self.read.get(name).cloned();
+        if !self.names.contains(name) {
             let problem = Problem::new(format!("there is no `[cors.{name}]`"), "not defined");
-            value.error(problem.help(match closest(name, self.0.keys().map(String::as_str)) {
+            value.error(problem.help(match closest(name, self.names.iter().map(String::as_str)) {
                 Some(near) => format!("did you mean `{near:?}`?"),
                 None => format!("add:\n[cors.{name}]\norigins = [\"https://usegalaxy.org\"]"),
             }));

@@ -257,9 +257,9 @@ pub fn read<'a>(context: &'a Context<'a>, root: &'a DeTable<'a>) -> Config {
         log,
         listen,
         limits: limits.read,
-        auths: auths.0,
-        caches: caches.0,
-        cors: cors.0,
+        auths: auths.read,
+        caches: caches.read,
+        cors: cors.read,
         sites,
         upstreams: upstreams.read,
     }
