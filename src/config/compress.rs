@@ -59,8 +59,10 @@ pub const fn key<D>(default: D) -> Key<Of<Option<Arc<Compress>>>, D> {
         kind: Of {
             shape: || Shape::Either(vec![Shape::Boolean, Shape::Table(&KEYS)]),
             read,
-            show: |compress| {
-                compress.as_ref().map_or_else(|| "false".into(), |compress| pairs(compress).braces())
+            show: |compress| match compress {
+                None => "false".into(),
+                Some(compress) if **compress == Compress::default() => "true".into(),
+                Some(compress) => pairs(compress).braces(),
             },
         },
         default,

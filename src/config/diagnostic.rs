@@ -1,6 +1,6 @@
 //! Diagnostics: an error or warning, its place in the file, and a suggestion, drawn as rustc draws them.
 
-use std::{fmt, ops::Range};
+use std::{fmt, ops::Range, sync::Arc};
 
 use super::include::Sources;
 use annotate_snippets::{AnnotationKind, Group, Level, Origin, Renderer, Snippet, renderer::DecorStyle};
@@ -96,11 +96,31 @@ pub enum Severity {
     Warning,
 }
 
+/// File that the configuration names and that was read with it, such as galaxy.yml.
+#[derive(Debug)]
+pub struct Source {
+    /// Path of the file.
+    pub name: String,
+    /// Content of the file.
+    pub text: String,
+}
+
+/// A place in the configuration, or in a file that it names.
+#[derive(Debug, Clone)]
+pub struct Place {
+    /// The file, if it is not one of the configuration's own.
+    pub source: Option<Arc<Source>>,
+    /// Bytes of the file.
+    pub span: Span,
+}
+
 /// A problem at its place.
 #[derive(Debug, Clone)]
 pub struct Diagnostic {
     /// Severity.
     pub severity: Severity,
+    /// File with the place, if it is not one of the configuration's own.
+    pub source: Option<Arc<Source>>,
     /// Place in the file; `None` is about the file as a whole.
     pub span: Option<Span>,
     /// Fault at that place.
@@ -122,7 +142,11 @@ pub struct Report {
 impl Report {
     /// A report about files.
     pub(super) fn new(sources: &Sources, mut found: Vec<Diagnostic>) -> Self {
-        found.sort_by_key(|one| one.span.as_ref().map_or(0, |span| span.start));
+        fn place(one: &Diagnostic) -> (Option<&str>, usize) {
+            let file = one.source.as_ref().map(|source| source.name.as_str());
+            (file, one.span.as_ref().map_or(0, |span| span.start))
+        }
+        found.sort_by(|one, other| place(one).cmp(&place(other)));
         Self { text: sources.text.clone(), files: sources.files.clone(), found }
     }
 
@@ -181,7 +205,12 @@ impl Report {
             None => title.element(Origin::path(self.name())),
             Some(span) => {
                 let label = Some(label.as_str()).filter(|label| !label.is_empty());
-                let (name, text, place) = self.place(span);
+                let (name, text, place) = match &one.source {
+                    Some(source) => {
+                        (source.name.as_str(), source.text.as_str(), within(&source.text, span.clone()))
+                    }
+                    None => self.place(span),
+                };
                 let primary = AnnotationKind::Primary.span(place).label(label);
                 let mut snippet = Snippet::source(text).path(name).annotation(primary);
                 let mut other = None;

@@ -208,18 +208,17 @@ pub fn read<'a>(context: &'a Context<'a>, root: &'a DeTable<'a>) -> Config {
         taken.check_default_admin(context);
     }
     // Read before the sites, because routes name upstreams.
-    let upstreams = table.take(&UPSTREAM);
-    let upstreams = upstreams.map(|value| UpstreamTable::read(value, &server.resolver)).unwrap_or_default();
+    let upstreams = UpstreamTable::read(table.take(&UPSTREAM), &server.resolver);
     let limits = table.take(&LIMIT).map(Limits::read).unwrap_or_default();
     let cors = table.take(&CORS).map(CorsTable::read).unwrap_or_default();
     let auths = table.take(&AUTH).map(|value| AuthTable::read(value, &upstreams)).unwrap_or_default();
     let caches = table.take(&CACHE).map(CacheTable::read).unwrap_or_default();
     let tables =
         Tables { upstreams: &upstreams, limits: &limits, cors: &cors, auths: &auths, caches: &caches };
-    let mut hosts = Hosts::default();
     let sites = match several(&mut table, &SITE) {
         Some(values) => {
-            values.into_iter().filter_map(|value| site::read(value, &mut hosts, tables, &authority)).collect()
+            let mut hosts = Hosts::of(&values);
+            values.into_iter().flat_map(|value| site::read(value, &mut hosts, tables, &authority)).collect()
         }
         None => {
             if table.unknown().next().is_none() {
@@ -261,7 +260,7 @@ pub fn read<'a>(context: &'a Context<'a>, root: &'a DeTable<'a>) -> Config {
         caches: caches.read,
         cors: cors.read,
         sites,
-        upstreams: upstreams.read,
+        upstreams: upstreams.into_read(),
     }
 }
 

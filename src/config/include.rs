@@ -127,7 +127,7 @@ impl Sources {
     }
 
     fn error(&mut self, span: Span, problem: Problem) {
-        self.found.push(Diagnostic { severity: Severity::Error, span: Some(span), problem });
+        self.found.push(Diagnostic { severity: Severity::Error, source: None, span: Some(span), problem });
     }
 
     /// Texts of the files, each at its place in the text of all.

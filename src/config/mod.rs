@@ -5,6 +5,7 @@
 //! file        the whole file, and a module per table: types, keys, reading and printing together
 //!             server, admin, log, listen, acme, limit, site, route, upstream; tls, compress, headers, access, networks
 //! include     files of a configuration: their texts and places, and their tables together
+//! galaxy      `[site.galaxy]`: routes and an upstream from galaxy.yml
 //! print       the effective configuration in TOML
 //! read        values with their places in the file, and the collected errors
 //! units, address, host, pattern, template, paths     the syntax of strings
@@ -23,6 +24,7 @@ mod cors;
 mod diagnostic;
 mod errors;
 mod file;
+mod galaxy;
 mod headers;
 mod host;
 mod htpasswd;

@@ -83,8 +83,13 @@ fn need(value: Value<'_>, path: &Path, answer: io::Result<()>) {
 
 /// Notes that `path` cannot be used, and why.
 pub fn unusable(value: Value<'_>, path: &Path, error: &io::Error) {
+    value.error(unusable_problem(path, error));
+}
+
+/// Why `path` cannot be used.
+pub fn unusable_problem(path: &Path, error: &io::Error) -> Problem {
     let shown = show(&path.to_string_lossy());
-    value.error(match error.kind() {
+    match error.kind() {
         io::ErrorKind::NotFound => Problem::new(format!("{shown} does not exist"), "not on this machine")
             .help(format!("create it, mount it, or correct the path: `ls -ld {}`", path.display())),
         io::ErrorKind::NotADirectory => {
@@ -100,7 +105,7 @@ pub fn unusable(value: Value<'_>, path: &Path, error: &io::Error) {
             path.display()
         )),
         _ => Problem::new(format!("{shown} cannot be used: {error}"), "the system refuses"),
-    });
+    }
 }
 
 #[cfg(test)]

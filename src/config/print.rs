@@ -41,7 +41,8 @@ impl Out {
         }
         self.0.push_str(header);
         self.0.push('\n');
-        for (key, value) in &pairs.0 {
+        for Pair { key, value, comment } in &pairs.0 {
+            comment.iter().for_each(|comment| self.0.push_str(&format!("# {comment}\n")));
             self.0.push_str(&format!("{key} = {value}\n"));
         }
     }
@@ -49,7 +50,14 @@ impl Out {
 
 /// Keys with their values in TOML, in the order in which they are shown.
 #[derive(Default)]
-pub struct Pairs(Vec<(String, String)>);
+pub struct Pairs(Vec<Pair>);
+
+struct Pair {
+    key: String,
+    value: String,
+    /// A line above the pair.
+    comment: Option<String>,
+}
 
 impl Pairs {
     /// Adds a key that always has a value.
@@ -88,8 +96,13 @@ impl Pairs {
     }
 
     /// Adds a key that the file chose.
-    pub fn named(mut self, name: impl Into<String>, value: String) -> Self {
-        self.0.push((name.into(), value));
+    pub fn named(self, name: impl Into<String>, value: String) -> Self {
+        self.commented(None, name, value)
+    }
+
+    /// Adds a key that the file chose, perhaps with a comment above it. A table in braces has no comments.
+    pub fn commented(mut self, comment: Option<&String>, name: impl Into<String>, value: String) -> Self {
+        self.0.push(Pair { key: name.into(), value, comment: comment.cloned() });
         self
     }
 
@@ -111,7 +124,8 @@ impl Pairs {
 
     /// The table in braces.
     pub fn braces(&self) -> String {
-        let pairs: Vec<String> = self.0.iter().map(|(key, value)| format!("{key} = {value}")).collect();
+        let pairs: Vec<String> =
+            self.0.iter().map(|Pair { key, value, .. }| format!("{key} = {value}")).collect();
         format!("{{ {} }}", pairs.join(", "))
     }
 }

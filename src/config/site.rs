@@ -1,9 +1,11 @@
 //! `[[site]]`: host names and routes.
 
 use std::{
-    collections::{HashMap, hash_map::Entry},
+    collections::{BTreeMap, HashMap, HashSet, hash_map::Entry},
     sync::Arc,
 };
+
+use toml::Spanned;
 
 use super::{
     access::{self, Access},
@@ -14,17 +16,18 @@ use super::{
     cors::{self, Cors},
     diagnostic::{self, Problem, Span},
     errors::{self, ErrorPages},
+    galaxy,
     headers::{self, Headers},
     host::{self, HostPattern, host},
     keys::{
-        Defaulted, Is, Key, Keys, Needed, Optional, Required, Shape, TextShape, Unset,
+        Defaulted, Is, Key, Keys, Optional, Shape, TextShape, Unset,
         kind::{Of, SIZE, Shaped},
     },
     limit,
     maintenance::{self, Maintenance},
     pattern,
     print::{Out, Pairs, list, quote, strings},
-    read::Value,
+    read::{Table, Value},
     redirects::{self, Redirects},
     route::{self, Inherited, Inherits, RouteSettings, SiteScope, Tables},
     tls::{self, RedirectHttps, Tls},
@@ -57,8 +60,10 @@ pub struct SiteSettings {
     pub tls: Option<Tls>,
     /// Redirects from HTTP to HTTPS.
     pub redirect_https: Option<RedirectHttps>,
-    /// Routes, in the order of the file.
+    /// Routes, in the order of the file; those that `[site.galaxy]` makes come last.
     pub routes: Vec<RouteSettings>,
+    /// Reasons for routes that the file does not have itself, by key.
+    pub comments: BTreeMap<String, String>,
 }
 
 /// The keys of `[[site]]`.
@@ -71,6 +76,7 @@ pub static KEYS: Keys = Keys {
         &[
             &HOST,
             &ROUTES,
+            &GALAXY,
             &HEADERS,
             &REQUEST_HEADERS,
             &CORS,
@@ -83,7 +89,7 @@ pub static KEYS: Keys = Keys {
         access::KEYS,
         &[&AUTH, &CACHE, &LIMITS, &TLS, &REDIRECT_HTTPS, &COMPRESS],
     ],
-    later: &["galaxy"],
+    later: &[],
 };
 
 static HOST: Optional<Shaped> = Key {
@@ -95,14 +101,23 @@ static HOST: Optional<Shaped> = Key {
     example: "host = [\"galaxy.example.org\", \"*.galaxy.example.org\"]",
 };
 
-static ROUTES: Required<Shaped> = Key {
+static ROUTES: Optional<Shaped> = Key {
     name: "routes",
     kind: Shaped(|| Shape::one_or_more(|| Shape::Table(&route::KEYS)).by("PATH")),
-    default: Needed,
+    default: Unset("none, required without `galaxy`"),
     about: "Routes by path, in the syntax of nginx's `location` and with its precedence: `\"/prefix\"` (of whole \
             segments), `\"= /exact\"`, `\"^~ /prefix\"` (before regular expressions), `\"~ regex\"`, and `\"~* \
             regex\"` in any case.",
     example: "routes = { \"/\" = { answer = 204 } }",
+};
+
+static GALAXY: Optional<Shaped> = Key {
+    name: "galaxy",
+    kind: Shaped(|| Shape::Table(&galaxy::KEYS)),
+    default: Unset("no routes for a Galaxy"),
+    about: "A Galaxy server behind the site: its routes and its upstream are made from galaxy.yml. Such a site also has \
+            `compress = true` and `max_body = \"10g\"` unless it says otherwise.",
+    example: "galaxy = { config = \"/srv/galaxy/config/galaxy.yml\" }",
 };
 
 static HEADERS: Optional<Shaped> = Key {
@@ -207,6 +222,8 @@ const NAME: TextShape =
 pub struct Hosts {
     names: HashMap<String, Span>,
     default: Option<Span>,
+    /// Names that sites of the file have, read or not.
+    written: HashSet<String>,
 }
 
 /// Host names of one site as written, their patterns, and the places of the names of all sites.
@@ -217,37 +234,23 @@ pub struct Names<'a> {
     pub places: &'a HashMap<String, Span>,
 }
 
-/// Reads one `[[site]]`.
-pub fn read(
-    value: Value<'_>,
-    hosts: &mut Hosts,
-    tables: Tables<'_>,
-    authority: &Acme,
-) -> Option<SiteSettings> {
-    let mut table = value.table(&KEYS)?;
+/// Reads one `[[site]]`. With `[site.galaxy]` there may be two: one for interactive tools comes behind.
+pub fn read(value: Value<'_>, hosts: &mut Hosts, tables: Tables<'_>, authority: &Acme) -> Vec<SiteSettings> {
+    let Some(mut table) = value.table(&KEYS) else { return Vec::new() };
     let has_unknown_key = table.unknown().next().is_some();
     let names = match table.take(&HOST) {
-        Some(value) => hosts.read(value)?,
+        Some(value) => hosts.read(value),
         None => {
             hosts.take_default(value, has_unknown_key);
-            Vec::new()
+            Some(Vec::new())
         }
     };
+    let Some(names) = names else { return Vec::new() };
     let captures = captures(&names);
-    let known: Vec<&str> = captures.iter().map(String::as_str).collect();
-    let changes = |value: Option<Value<'_>>, of| value.and_then(|value| headers::read(value, of, &known));
-    let inherited = Inherited {
-        headers: changes(table.take(&HEADERS), headers::Of::Response).unwrap_or_default(),
-        request_headers: changes(table.take(&REQUEST_HEADERS), headers::Of::Request).unwrap_or_default(),
-        cors: table.take(&CORS).and_then(|value| tables.cors.named(value)).flatten(),
-        errors: table.optional(&ERRORS).unwrap_or_default(),
-        max_body: table.read(&MAX_BODY),
-        compress: table.read(&COMPRESS),
-        access: access::read(&mut table, &Access::default()),
-        auth: table.take(&AUTH).and_then(|value| tables.auths.named(value, tables.upstreams)).flatten(),
-        cache: table.take(&CACHE).and_then(|value| tables.caches.named(value, &known)).flatten(),
-        limits: table.take(&LIMITS).and_then(|value| tables.limits.named(value)).unwrap_or_default(),
-    };
+    let galaxy_value = table.take(&GALAXY);
+    // First, because all routes may use the upstreams that it makes.
+    let galaxy = galaxy_value.and_then(|value| galaxy::read(value, tables.upstreams));
+    let inherited = inherited(&mut table, &captures, tables, galaxy_value.is_some());
     let maintenance = table.optional(&MAINTENANCE);
     let redirects = table.optional(&REDIRECTS);
     let limit_rate = table.optional(&LIMIT_RATE).flatten();
@@ -258,7 +261,7 @@ pub fn read(
     let scope = SiteScope { inherited: &inherited, captures: &captures, tables };
     let routes = match table.take(&ROUTES) {
         Some(value) => routes(value, &scope),
-        None if has_unknown_key => Vec::new(),
+        None if has_unknown_key || galaxy_value.is_some() => Vec::new(),
         None => {
             let problem = Problem::new("a site without routes serves nothing", "needs `[site.routes]`");
             value.error(problem.help("add below it:\n[site.routes]\n\"/\" = { proxy = \"galaxy\" }"));
@@ -267,23 +270,48 @@ pub fn read(
     };
     table.finish();
     let name = names.first().map_or_else(|| "default".into(), |(name, _)| name.clone());
-    let hosts = names.into_iter().map(|(_, host)| host).collect();
-    let Inherited { headers, cors, auth, cache, errors, .. } = inherited;
-    Some(SiteSettings {
+    let site = SiteSettings {
         name,
-        hosts,
-        headers,
-        cors,
-        auth,
-        cache,
-        errors,
+        hosts: names.into_iter().map(|(_, host)| host).collect(),
+        headers: inherited.headers.clone(),
+        cors: inherited.cors.clone(),
+        auth: inherited.auth.clone(),
+        cache: inherited.cache.clone(),
+        errors: inherited.errors.clone(),
         maintenance,
         redirects,
         limit_rate,
         tls,
         redirect_https,
         routes,
-    })
+        comments: BTreeMap::new(),
+    };
+    match galaxy {
+        Some(galaxy) => galaxy.extend(site, hosts, &scope),
+        None => vec![site],
+    }
+}
+
+/// Reads the settings that routes inherit.
+fn inherited(table: &mut Table<'_>, captures: &[String], tables: Tables<'_>, is_galaxy: bool) -> Inherited {
+    let known: Vec<&str> = captures.iter().map(String::as_str).collect();
+    let changes = |value: Option<Value<'_>>, of| value.and_then(|value| headers::read(value, of, &known));
+    // What Galaxy's documentation asks of a proxy.
+    let max_body = if is_galaxy && !table.has(&MAX_BODY) { Some(10 << 30) } else { table.read(&MAX_BODY) };
+    let compress =
+        if is_galaxy && !table.has(&COMPRESS) { Some(Arc::default()) } else { table.read(&COMPRESS) };
+    Inherited {
+        headers: changes(table.take(&HEADERS), headers::Of::Response).unwrap_or_default(),
+        request_headers: changes(table.take(&REQUEST_HEADERS), headers::Of::Request).unwrap_or_default(),
+        cors: table.take(&CORS).and_then(|value| tables.cors.named(value)).flatten(),
+        errors: table.optional(&ERRORS).unwrap_or_default(),
+        max_body,
+        compress,
+        access: access::read(table, &Access::default()),
+        auth: table.take(&AUTH).and_then(|value| tables.auths.named(value, tables.upstreams)).flatten(),
+        cache: table.take(&CACHE).and_then(|value| tables.caches.named(value, &known)).flatten(),
+        limits: table.take(&LIMITS).and_then(|value| tables.limits.named(value)).unwrap_or_default(),
+    }
 }
 
 /// Capture groups of the host expressions of a site. One is empty for a host that another name of the site matches.
@@ -332,12 +360,32 @@ pub fn show(out: &mut Out, site: &SiteSettings) {
             [_] => tables.next().unwrap_or_default(),
             _ => list(tables),
         };
-        pairs.named(quote(&routes[0].key), value)
+        let key = &routes[0].key;
+        pairs.commented(site.comments.get(key), quote(key), value)
     });
     out.table("[site.routes]", &routes);
 }
 
 impl Hosts {
+    /// The names of these sites, none of which is read yet.
+    pub fn of(sites: &[Value<'_>]) -> Self {
+        let hosts = sites.iter().filter_map(|site| site.as_table()?.get("host")).map(Spanned::get_ref);
+        let names = hosts.flat_map(|host| match host.as_array() {
+            Some(names) => names.iter().filter_map(|name| name.get_ref().as_str()).collect(),
+            None => Vec::from_iter(host.as_str()),
+        });
+        Self { written: names.map(str::to_ascii_lowercase).collect(), ..Self::default() }
+    }
+
+    /// Takes a name for a site that the file does not have itself; `false` if a site has it.
+    pub fn take(&mut self, name: &str, place: Span) -> bool {
+        let is_free = !self.written.contains(name) && !self.names.contains_key(name);
+        if is_free {
+            self.names.insert(name.to_owned(), place);
+        }
+        is_free
+    }
+
     /// Reads `site.host`: names as written, and their patterns.
     fn read(&mut self, value: Value<'_>) -> Option<Vec<(String, HostPattern)>> {
         let items = match value.as_str() {
@@ -394,7 +442,8 @@ impl Hosts {
     }
 }
 
-fn routes(value: Value<'_>, site: &SiteScope<'_>) -> Vec<RouteSettings> {
+/// Reads `routes`.
+pub fn routes(value: Value<'_>, site: &SiteScope<'_>) -> Vec<RouteSettings> {
     let Some(entries) = value.entries() else { return Vec::new() };
     if entries.is_empty() {
         let problem = Problem::new("a site without routes serves nothing", "empty");

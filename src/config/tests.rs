@@ -54,7 +54,8 @@ impl System for TestMachine {
                 "[[site]]\nhost = \"lab.example.org\"\nroutes = { \"/\" = { answer = 204 } }\n\n[upstream.other]\nservers = []\n".into()
             }
             Some("bad.txt") => format!("10.0.0.0/8\ndeny 1.2.3.4\n300.0.0.1\n{}", "x\n".repeat(9)),
-            _ => String::new(),
+            Some(name) => fs::read_to_string(samples().join(name)).unwrap_or_default(),
+            None => String::new(),
         })
     }
 
@@ -65,6 +66,11 @@ impl System for TestMachine {
     fn cores(&self) -> usize {
         4
     }
+}
+
+/// Files of Galaxy, whatever directory they are in on the [`TestMachine`].
+fn samples() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("src/config/galaxy/samples")
 }
 
 pub(super) fn parse_here(text: &str) -> Result<Loaded, Report> {
@@ -130,7 +136,7 @@ fn what_is_printed_reads_the_same() {
         let Ok(Loaded { config, .. }) = parse_here(&input) else { continue };
         let printed = print(&config);
         let again = parse_here(&printed).unwrap_or_else(|report| panic!("{file}\n{printed}\n{report}"));
-        assert_eq!(print(&again.config), printed, "{file}");
+        assert_eq!(print(&again.config), effective(&config), "{file}");
         read += 1;
     }
     assert!(read >= 5, "only {read} golden files are good");
@@ -175,6 +181,11 @@ fn very_many_mistakes_are_counted_and_not_all_drawn() {
     assert!(report.to_string().contains("(450 more are not shown)"));
 }
 
+/// What is printed, without the reasons for routes that the file did not have itself.
+fn effective(config: &Config) -> String {
+    print(config).lines().filter(|line| !line.starts_with('#')).map(|line| format!("{line}\n")).collect()
+}
+
 /// Checks that any text gives a result that can be drawn, and that a valid one can be printed and read again.
 fn survives(text: &str) {
     match parse_here(text) {
@@ -182,7 +193,7 @@ fn survives(text: &str) {
         Ok(loaded) => {
             let printed = print(&loaded.config);
             let again = parse_here(&printed).unwrap_or_else(|report| panic!("{text}\n{printed}\n{report}"));
-            assert_eq!(print(&again.config), printed);
+            assert_eq!(print(&again.config), effective(&loaded.config));
             loaded
                 .warnings
                 .iter()

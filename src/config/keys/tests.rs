@@ -20,10 +20,14 @@ fn completed(keys: &Keys, key: &dyn Described) -> String {
         }
     }
     let mut text = keys.example(key).replacen(key.example(), &example, 1);
-    if text.starts_with("[site.routes]") {
+    if text.starts_with("[site.galaxy]") && !text.contains("config =") && !text.contains("upstream =") {
+        text.push_str("\nconfig = \"/srv/galaxy/config/galaxy.yml\"");
+    }
+    if text.starts_with("[site.") {
         text.insert_str(0, "[[site]]\n");
     }
-    if text.starts_with("[[site]]") && !text.contains("routes") {
+    let has_routes = ["routes", "galaxy =", ".galaxy]"].iter().any(|word| text.contains(word));
+    if text.starts_with("[[site]]") && !has_routes {
         text.push_str("\nroutes = { \"/\" = { answer = 204 } }");
     }
     if !text.contains("[[site]]") {
@@ -39,6 +43,11 @@ fn completed(keys: &Keys, key: &dyn Described) -> String {
     }
     if text.contains("proxy = \"galaxy\"") || text.contains("request = \"galaxy\"") {
         text.push_str("\n[upstream.galaxy]\nservers = []");
+    }
+    for upstream in ["tusd", "tools", "reports"] {
+        if text.contains(&format!(" = \"{upstream}\"")) {
+            text.push_str(&format!("\n[upstream.{upstream}]\nservers = []"));
+        }
     }
     text + "\n"
 }
@@ -110,7 +119,19 @@ fn keys_in(shape: &Shape, value: &toml::Value, found: &mut BTreeSet<(&'static st
 }
 
 /// Keys that `print` shows elsewhere, at the place where they take effect.
-const ELSEWHERE: [(&str, &str); 8] = [
+const ELSEWHERE: [(&str, &str); 19] = [
+    // As the routes and the upstream that come of it.
+    ("`[[site]]`", "galaxy"),
+    ("`[site.galaxy]`", "config"),
+    ("`[site.galaxy]`", "instance"),
+    ("`[site.galaxy]`", "root"),
+    ("`[site.galaxy]`", "upstream"),
+    ("`[site.galaxy]`", "data"),
+    ("`[site.galaxy]`", "prefix"),
+    ("`[site.galaxy]`", "uploads"),
+    ("`[site.galaxy]`", "interactive_tools"),
+    ("`[site.galaxy]`", "reports"),
+    ("`[site.galaxy]`", "welcome"),
     ("the file's top level", "include"),
     ("`[[site]]`", "request_headers"),
     ("`[[site]]`", "max_body"),

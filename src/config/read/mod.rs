@@ -8,7 +8,7 @@ mod value;
 use std::cell::RefCell;
 
 use super::{
-    diagnostic::{Diagnostic, Problem, Severity, Span},
+    diagnostic::{Diagnostic, Place, Problem, Severity, Span},
     networks::NetworkFiles,
     pattern::Regexes,
     system::System,
@@ -70,7 +70,13 @@ impl<'a> Context<'a> {
     }
 
     fn note(&self, severity: Severity, span: Option<Span>, problem: Problem) {
-        self.found.borrow_mut().push(Diagnostic { severity, span, problem });
+        self.found.borrow_mut().push(Diagnostic { severity, source: None, span, problem });
+    }
+
+    /// Notes an error or a warning at a place that may be in another file, read with this one.
+    pub fn note_at(&self, severity: Severity, place: &Place, problem: Problem) {
+        let Place { source, span } = place.clone();
+        self.found.borrow_mut().push(Diagnostic { severity, source, span: Some(span), problem });
     }
 
     /// Narrows the span of a string to the fault inside it, when the string in the file is literal: quoted, without

@@ -6,7 +6,13 @@ pub mod retry;
 mod server;
 mod tls;
 
-use std::{cell::Cell, collections::BTreeMap, net::SocketAddr, ops::RangeInclusive, time::Duration};
+use std::{
+    cell::{Cell, RefCell},
+    collections::BTreeMap,
+    net::SocketAddr,
+    ops::RangeInclusive,
+    time::Duration,
+};
 
 use http::HeaderName;
 
@@ -19,7 +25,7 @@ use super::{
         kind::{self, DURATION, Integer, Of, SHARE, Shaped, TIME, Words},
     },
     print::{Out, Pairs, bare_or_quoted, list, quote, word},
-    read::{Context, FileKey, Value},
+    read::{Context, FileKey, Table, Value},
     template::{NameScope, Template, template},
     units::show_size,
 };
@@ -27,7 +33,7 @@ use super::{
 pub use balance::{Balance, HashKey};
 pub use health::Health;
 pub use retry::Retry;
-pub use server::{ServerAddress, UpstreamServer};
+pub use server::{ServerAddress, UpstreamServer, servers, shape as servers_shape};
 pub use tls::UpstreamTls;
 
 /// `[upstream.NAME]`
@@ -320,9 +326,12 @@ pub type UwsgiParams = Vec<(String, Template)>;
 #[derive(Default)]
 pub struct UpstreamTable {
     /// Upstreams without errors.
-    pub read: BTreeMap<String, UpstreamSettings>,
+    read: BTreeMap<String, UpstreamSettings>,
     /// Names of all upstreams, so that an error inside one does not also make its name unknown.
     names: BTreeMap<String, Named>,
+    /// Upstreams that `[site.galaxy]` has made, which are not in the file.
+    made: RefCell<BTreeMap<String, UpstreamSettings>>,
+    resolver: Vec<SocketAddr>,
 }
 
 /// A name that routes may use.
@@ -332,12 +341,13 @@ struct Named {
 }
 
 impl UpstreamTable {
-    /// Reads `[upstream]`, the table of all upstreams.
-    pub fn read(value: Value<'_>, resolver: &[SocketAddr]) -> Self {
-        let mut upstreams = Self::default();
-        let Some(entries) = all(value) else { return upstreams };
+    /// Reads `[upstream]`, the table of all upstreams; `None` if the file has none.
+    pub fn read(value: Option<Value<'_>>, resolver: &[SocketAddr]) -> Self {
+        let mut upstreams = Self { resolver: resolver.to_vec(), ..Self::default() };
+        let Some(entries) = value.and_then(all) else { return upstreams };
         for (key, value) in entries {
-            upstreams.names.insert(key.text.into(), Named { span: key.span(), used: Cell::new(false) });
+            let named = Named { span: key.span(), used: Cell::new(false) };
+            upstreams.names.insert(key.text.into(), named);
             let name = key.read(name);
             if let Some(mut upstream) = name.and_then(|name| upstream(&name, value)) {
                 upstream.resolver = resolver.to_vec();
@@ -351,6 +361,9 @@ impl UpstreamTable {
     pub fn named(&self, text: &str) -> Result<String, Problem> {
         if let Some(named) = self.names.get(text) {
             named.used.set(true);
+            return Ok(text.into());
+        }
+        if self.made.borrow().contains_key(text) {
             return Ok(text.into());
         }
         let problem = Problem::new(format!("there is no upstream {}", shown(text)), "unknown");
@@ -372,6 +385,40 @@ impl UpstreamTable {
             }
             None => problem.help(format!("add it:\n[upstream.{}]\n{}", quoted(text), SERVERS.example)),
         })
+    }
+
+    /// Adds an upstream with these servers, and returns its name: `name`, or with a number behind it if another site has made
+    /// one with other servers. An upstream of the file with this name is used as it is.
+    pub fn make(&self, context: &Context<'_>, name: &str, servers: Vec<UpstreamServer>) -> String {
+        if let Some(named) = self.names.get(name) {
+            named.used.set(true);
+            return name.into();
+        }
+        let mut made = self.made.borrow_mut();
+        let mut free = name.to_owned();
+        for number in 2.. {
+            match made.get(&free) {
+                Some(other) if other.servers == servers => return free,
+                None if !self.names.contains_key(&free) => break,
+                _ => free = format!("{name}{number}"),
+            }
+        }
+        let mut upstream = settings(&free, Table::absent(context, &KEYS), Some(servers));
+        upstream.resolver.clone_from(&self.resolver);
+        made.insert(free.clone(), upstream);
+        free
+    }
+
+    /// All upstreams by name.
+    pub fn into_read(self) -> BTreeMap<String, UpstreamSettings> {
+        let mut all = self.read;
+        all.extend(self.made.into_inner());
+        all
+    }
+
+    /// Whether the file has an upstream of this name.
+    pub fn has(&self, name: &str) -> bool {
+        self.names.contains_key(name)
     }
 
     /// Warns of upstreams that no route uses.
@@ -423,9 +470,13 @@ fn name(text: &str) -> Result<String, Problem> {
 
 fn upstream(name: &str, value: Value<'_>) -> Option<UpstreamSettings> {
     let mut table = value.table(&KEYS)?;
-    let context = table.context;
     let max_requests = table.optional(&MAX_REQUESTS).map(|most| most as usize);
-    let servers = table.take_required(&SERVERS).and_then(|value| server::servers(value, max_requests));
+    let servers = table.take_required(&SERVERS).and_then(|value| servers(value, max_requests));
+    Some(settings(name, table, servers))
+}
+
+fn settings(name: &str, mut table: Table<'_>, servers: Option<Vec<UpstreamServer>>) -> UpstreamSettings {
+    let context = table.context;
     let balance = table.read(&BALANCE);
     let protocol = table.read(&PROTOCOL);
     let https = protocol == Protocol::Https;
@@ -463,7 +514,7 @@ fn upstream(name: &str, value: Value<'_>) -> Option<UpstreamSettings> {
         max_response_head: table.read(&MAX_RESPONSE_HEAD),
     };
     table.finish();
-    Some(upstream)
+    upstream
 }
 
 /// Writes `[upstream.NAME]`. `max_requests` is shown with each server.

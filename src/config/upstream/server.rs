@@ -26,6 +26,13 @@ pub struct UpstreamServer {
     pub max_requests: Option<usize>,
 }
 
+impl UpstreamServer {
+    /// A server with the defaults of its settings.
+    pub fn at(address: ServerAddress) -> Self {
+        Self { address, weight: 1, backup: false, max_requests: None }
+    }
+}
+
 /// Address of an upstream server. Its [`Display`](fmt::Display) form is its name in metrics and commands.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum ServerAddress {
