@@ -32,6 +32,7 @@ mod examples;
 mod exchange;
 mod files;
 mod forwarded;
+mod galaxy_site;
 mod gates;
 mod given_up;
 mod harness;

@@ -3,6 +3,7 @@
 #![allow(clippy::expect_used, clippy::missing_panics_doc, reason = "a finding is a panic")]
 
 use std::{
+    io,
     net::{IpAddr, Ipv4Addr, SocketAddr},
     path::Path,
 };
@@ -13,7 +14,7 @@ use ipnet::IpNet;
 
 use crate::{
     client::{Client, ConnectionInfo},
-    config::{Files, Part, Template, Trust},
+    config::{self, Action, Files, Part, Template, Trust},
     downstream::{downgrade, fields, read_proxy_header, rewritten},
     files::{self, archive, range::Range},
     listen::PeerAddress,
@@ -285,9 +286,62 @@ fn plain_block(block: &[u8]) {
     assert_eq!(count(b"bowshock-fault"), count(b"bowshock-line"));
 }
 
+/// A machine whose every YAML file is the input.
+struct Yaml<'a>(&'a str);
+
+impl config::System for Yaml<'_> {
+    fn exists(&self, path: &Path) -> io::Result<()> {
+        if path.extension().is_some_and(|end| end == "xml") {
+            Err(io::ErrorKind::NotFound.into())
+        } else {
+            Ok(())
+        }
+    }
+
+    fn directory(&self, path: &Path) -> io::Result<()> {
+        self.exists(path)
+    }
+
+    fn read(&self, _: &Path) -> io::Result<String> {
+        Ok(self.0.to_owned())
+    }
+}
+
+/// Asserts that a site of any galaxy.yml is refused, or can be printed and read again, and that its downloads stay in
+/// directories.
+pub fn galaxy_yml(bytes: &[u8]) {
+    let Ok(text) = std::str::from_utf8(bytes) else { return };
+    let site =
+        "[[site]]\nhost = \"galaxy.example.org\"\ngalaxy = { config = \"/srv/galaxy/config/galaxy.yml\" }\n";
+    match config::parse_on("bowshock.toml", site, &Yaml(text)) {
+        Err(report) => assert!(report.errors() > 0 && !report.render(true).is_empty()),
+        Ok(loaded) => {
+            for route in
+                loaded.config.sites.iter().flat_map(|site| &site.routes).filter(|route| route.internal)
+            {
+                let Action::Files(files) = &route.action else { panic!("{route:?}") };
+                assert!(
+                    !files.within.is_empty() && files.within.iter().all(|one| one != Path::new("/")),
+                    "{route:?}"
+                );
+            }
+            let printed = config::print(&loaded.config);
+            let again = config::parse_on("bowshock.toml", &printed, &Yaml("")).expect("printed before");
+            // The reasons for routes are comments.
+            let lines = printed.lines().filter(|line| !line.starts_with('#'));
+            assert_eq!(
+                config::print(&again.config),
+                lines.map(|line| format!("{line}\n")).collect::<String>()
+            );
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use std::fs;
+
+    use proptest::prelude::*;
 
     use super::*;
 
@@ -312,5 +366,30 @@ mod tests {
         replay("forwarded", forwarded);
         replay("http2_downgrade", http2_downgrade);
         replay("http2_frames", http2_frames);
+        replay("galaxy_yml", galaxy_yml);
+    }
+
+    fn any_galaxy_yml() -> impl Strategy<Value = String> {
+        let samples = Path::new(env!("CARGO_MANIFEST_DIR")).join("src/config/galaxy/samples");
+        let files = fs::read_dir(samples).unwrap().map(|entry| entry.unwrap().path());
+        let texts: Vec<String> = files.map(|path| fs::read_to_string(path).unwrap()).collect();
+        prop::sample::select(texts)
+    }
+
+    proptest! {
+        #[test]
+        fn no_damaged_galaxy_yml_does_harm(
+            text in any_galaxy_yml(),
+            at in any::<prop::sample::Index>(),
+            cut in 0..30_usize,
+            put in "\\PC{0,3}|[\"'\\[\\]{}:\n#&*!|>%@-]{0,4}|: /|: &a|: \\*a|<<: ",
+        ) {
+            let chars: Vec<char> = text.chars().collect();
+            let at = at.index(chars.len());
+            let end = (at + cut).min(chars.len());
+            let (before, after) = (&chars[..at], &chars[end..]);
+            let text: String = before.iter().copied().chain(put.chars()).chain(after.iter().copied()).collect();
+            galaxy_yml(text.as_bytes());
+        }
     }
 }
