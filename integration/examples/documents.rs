@@ -68,7 +68,7 @@ fn completed(block: &str) -> String {
     if !text.contains("[[site]]") {
         text.push_str("\n[[site]]\n");
     }
-    if !text.contains("[site.routes]") {
+    if !text.contains("[site.routes]") && !text.contains("[site.galaxy]") {
         text.push_str("\n[site.routes]\n\"/\" = { answer = 204 }\n");
     }
     if text.contains("[acme]") {
@@ -77,7 +77,9 @@ fn completed(block: &str) -> String {
             "[[site]]\nhost = \"galaxy.example.org\"\ntls = { acme = \"admin@example.org\" }\n",
         );
     }
-    for name in block.split("proxy = \"").skip(1).map(|rest| rest.split('"').next().unwrap()) {
+    let names = ["proxy", "uploads", "reports", "interactive_tools"];
+    let named = names.iter().flat_map(|key| block.split(&format!("{key} = \"")).skip(1).collect::<Vec<_>>());
+    for name in named.map(|rest| rest.split('"').next().unwrap()) {
         let table = format!("[upstream.{name}]");
         if !text.contains(&table) {
             text.push_str(&format!("\n{table}\nservers = [\"127.0.0.1:5000\"]\n"));
@@ -128,6 +130,11 @@ fn every_configuration_is_good() {
         scratch.write(file, "");
     }
     scratch.write("etc/bowshock/tor-exits.txt", "192.0.2.7\n");
+    let root = scratch.path("srv/galaxy/server").display().to_string();
+    scratch.write(
+        "srv/galaxy/config/galaxy.yml",
+        format!("gravity: {{galaxy_root: {root}}}\ngalaxy: {{nginx_x_accel_redirect_base: /_x, upstream_mod_zip: true}}\n"),
+    );
     scratch.write("etc/bowshock/eab.key", "c2VjcmV0\n");
     fs::copy(authority.write(&scratch, "authority"), scratch.path("etc/ssl/our-authority.pem")).unwrap();
 

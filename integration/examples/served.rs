@@ -95,6 +95,23 @@ impl Example {
         self
     }
 
+    /// Writes the galaxy.yml that the first comment shows.
+    fn galaxy_yml(self, name: &str) -> Self {
+        let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("conf").join(name);
+        let text = fs::read_to_string(file).unwrap();
+        let (_, after) = text.split_once("(galaxy.yml):\n").unwrap();
+        let lines = after.lines().map_while(|line| line.strip_prefix("#   "));
+        let mut yaml: String = lines.map(|line| format!("{line}\n")).collect();
+        for place in PLACES {
+            for before in [" ", "unix:"] {
+                yaml = yaml
+                    .replace(&format!("{before}{place}"), &format!("{before}{}", self.path(place).display()));
+            }
+        }
+        self.scratch.write("srv/galaxy/config/galaxy.yml", yaml);
+        self
+    }
+
     /// Adds the two listeners that a file without any has: on ports 80 and 443.
     fn listening(mut self) -> (Self, u16, u16) {
         let (http, https) = (free_port(), free_port());
@@ -583,4 +600,45 @@ fn the_systemd_unit_is_understood() {
     for line in ["Type=notify", "ExecReload=/usr/local/bin/bowshock reload", "NoNewPrivileges=yes"] {
         assert!(unit.contains(line), "{line}");
     }
+}
+
+#[tokio::test]
+async fn galaxy_site() {
+    let example = Example::of("galaxy-site.toml").galaxy_yml("galaxy-site.toml");
+    example.scratch.write("srv/galaxy/custom/favicon.ico", "ours");
+    let _workers = (example.gunicorn(0).await, example.gunicorn(1).await);
+    let proxy = example.start().await;
+    get(&proxy, NAME, "/echo").await.expect(200);
+    assert_eq!(get(&proxy, NAME, "/static/style/base.css").await.expect(200).text(), "style/base.css");
+    assert_eq!(get(&proxy, NAME, "/favicon.ico").await.expect(200).text(), "ours");
+    assert_eq!(get(&proxy, NAME, "/robots.txt").await.expect(200).text(), "robots.txt");
+    get(&proxy, NAME, "/api/dataset_collections/1/download").await.expect(200);
+    let accel = |place: &str| format!("/accel?path=/_x_accel_redirect{}", example.path(place).display());
+    assert_eq!(get(&proxy, NAME, &accel("/data/set.dat")).await.expect(200).text(), "a dataset");
+    get(&proxy, NAME, &accel("/etc/bowshock/tor-exits.txt")).await.expect(404);
+}
+
+#[tokio::test]
+async fn galaxy_by_hand() {
+    let (tusd, tools) = (Backend::saying("tusd").await, Backend::saying("tools").await);
+    let example = Example::of("galaxy-by-hand.toml")
+        .galaxy_yml("galaxy-by-hand.toml")
+        .with("127.0.0.1:1080", &tusd.address())
+        .with("127.0.0.1:8000", &tools.address());
+    example.scratch.write("srv/galaxy/custom/welcome.html", "ours");
+    let _workers = (example.gunicorn(0).await, example.gunicorn(1).await);
+    let _reports = Gunicorn::app().unix(example.path("/run/galaxy/reports.sock")).start().await;
+    let proxy = example.start().await;
+    assert_eq!(get(&proxy, NAME, "/galaxy").await.expect(302).header("location"), "/galaxy/");
+    assert_eq!(get(&proxy, NAME, "/galaxy/static/style/base.css").await.expect(200).text(), "style/base.css");
+    assert_eq!(get(&proxy, NAME, "/galaxy/static/welcome.html").await.expect(200).text(), "ours");
+    assert_eq!(get(&proxy, NAME, "/galaxy/api/upload/resumable_upload/1").await.expect(200).text(), "tusd");
+    assert_eq!(tusd.paths(), ["/files/1"]);
+    get(&proxy, NAME, "/galaxy/reports/echo").await.expect(200);
+    let tool = "abc.ep.interactivetool.galaxy.example.org";
+    assert_eq!(get(&proxy, tool, "/static/style/base.css").await.expect(200).text(), "tools");
+    let test = "test.example.org";
+    get(&proxy, test, "/echo").await.expect(200);
+    let accel = format!("/accel?path=/_x_accel_redirect{}", example.path("/data/set.dat").display());
+    assert_eq!(get(&proxy, test, &accel).await.expect(200).text(), "a dataset");
 }
