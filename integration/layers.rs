@@ -35,6 +35,7 @@ const ORDER: &[&str] = &[
     "service",
     "server",
     "demo",
+    "convert",
     "cli",
     "benching",
     "fuzzing",

@@ -22,6 +22,7 @@ mod cli;
 mod cold;
 mod compress;
 mod conformance;
+mod convert;
 mod cors;
 mod demo;
 mod differential;

@@ -15,6 +15,7 @@ use ipnet::IpNet;
 use crate::{
     client::{Client, ConnectionInfo},
     config::{self, Action, Files, Part, Template, Trust},
+    convert,
     downstream::{downgrade, fields, read_proxy_header, rewritten},
     files::{self, archive, range::Range},
     listen::PeerAddress,
@@ -265,6 +266,30 @@ pub fn http2_frames(bytes: &[u8]) {
     }
 }
 
+/// Asserts that every directive of an nginx.conf is accounted for, and that the result is TOML.
+pub fn nginx_conf(bytes: &[u8]) {
+    struct OneFile<'b>(&'b [u8]);
+    impl convert::Files for OneFile<'_> {
+        fn read(&self, path: &Path) -> io::Result<String> {
+            match path.to_str() {
+                Some("/nginx.conf") => Ok(String::from_utf8_lossy(self.0).into_owned()),
+                _ => Err(io::ErrorKind::NotFound.into()),
+            }
+        }
+
+        fn list(&self, _: &Path) -> io::Result<Vec<String>> {
+            Ok(vec!["nginx.conf".into()])
+        }
+    }
+    for convert in [convert::convert, convert::convert_apache] {
+        let Ok(conversion) = convert(Path::new("/nginx.conf"), &OneFile(bytes)) else { continue };
+        let summary = &conversion.summary;
+        assert_eq!(summary.total(), summary.carried + summary.unnecessary + summary.reported.len());
+        let parsed: Result<toml::Table, _> = conversion.toml.parse();
+        assert!(parsed.is_ok(), "{}\n{:?}", conversion.toml, parsed.err());
+    }
+}
+
 /// A block without references to others, with fields within the size limit.
 fn plain_block(block: &[u8]) {
     let fields = fields(block).expect("it is whole and refers to nothing");
@@ -366,6 +391,7 @@ mod tests {
         replay("forwarded", forwarded);
         replay("http2_downgrade", http2_downgrade);
         replay("http2_frames", http2_frames);
+        replay("nginx_conf", nginx_conf);
         replay("galaxy_yml", galaxy_yml);
     }
 

@@ -5,6 +5,7 @@
 //! - [`cli`]: the command line
 //! - [`server`]: the process: start, signals, shutdown
 //! - [`state`]: the state of the process, and how a reload takes effect
+//! - [`convert`]: a configuration of nginx as one of bowshock
 //! - [`config`]: the configuration: a file as typed, checked into types whose values are valid
 //! - [`machine`]: the machine that a configuration is checked against: its files, certificates and cores
 //! - [`listen`]: sockets, limits of connections, worker threads
@@ -50,6 +51,7 @@ mod client;
 mod clock;
 mod compress;
 pub mod config;
+pub mod convert;
 mod demo;
 mod downstream;
 mod exchange;

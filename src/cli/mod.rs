@@ -3,6 +3,7 @@
 #![expect(clippy::print_stdout, clippy::print_stderr, reason = "a command line program speaks on both")]
 
 mod admin;
+mod convert;
 mod drain;
 mod help;
 mod status;
@@ -60,6 +61,9 @@ enum Command {
     /// Print the effective configuration, with all defaults
     #[command(after_help = "Example:\n  bowshock print -c bowshock.toml | less")]
     Print(File),
+    /// Convert a configuration of nginx
+    #[command(after_help = convert::HELP)]
+    Convert(convert::Arguments),
     /// Describe a command, or a key or a table of the configuration
     #[command(
         after_help = "Examples:\n  bowshock help run\n  bowshock help hold\n  bowshock help upstream.hold\n  \
@@ -165,6 +169,7 @@ pub fn main() -> ExitCode {
             ExitCode::SUCCESS
         }),
         Command::Print(file) => with_config(&file.path().0, |_, config| output(&config::print(config))),
+        Command::Convert(arguments) => convert::run(&arguments),
         Command::Help { word, markdown } => help::help(Cli::command(), word.as_deref(), markdown),
         Command::Schema => output(&format!("{:#}\n", config::schema())),
         Command::Reload(file) => with_config(&file.path().0, |_, config| admin::reload(&config.admin.listen)),

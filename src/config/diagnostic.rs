@@ -164,6 +164,22 @@ impl Report {
         (name, text, within(text, span.start - start..span.end.saturating_sub(*start)))
     }
 
+    /// A report of one error at these bytes of a text.
+    pub fn of_one(
+        name: &str,
+        text: &str,
+        at: Span,
+        title: String,
+        label: String,
+        help: Option<String>,
+    ) -> Self {
+        let problem = Problem { help, ..Problem::new(title, label) };
+        Self::new(
+            &Sources::of(name, text),
+            vec![Diagnostic { severity: Severity::Error, span: Some(at), problem, source: None }],
+        )
+    }
+
     /// Number of errors.
     pub fn errors(&self) -> usize {
         self.count(Severity::Error)

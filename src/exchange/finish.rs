@@ -10,6 +10,7 @@ use crate::{
     message::{EditHeaders, RequestHead, X_REQUEST_ID},
     observe::Rarely,
     response::{Response, apply_route_headers, change_headers},
+    site::Route,
 };
 
 /// Adds what every response of a site carries, whether a server or the proxy made it: the headers of its route, HSTS, and
@@ -45,6 +46,22 @@ pub(super) fn add_client_headers<H: EditHeaders>(
     if headers.get(&X_REQUEST_ID).is_none() {
         headers.write(X_REQUEST_ID, |out| out.extend_from_slice(context.id.as_bytes()));
     }
+}
+
+/// Applies the headers of an internal route to a file that it sends, after those of the route of the request.
+pub(super) fn add_route_headers<H: EditHeaders>(
+    headers: &mut H,
+    route: &Route,
+    request: &RequestHead,
+    context: &RequestContext,
+) {
+    if let Some(cors) = &route.settings.cors {
+        cors::apply(cors, request, headers);
+    }
+    let values = Values::new(request, context);
+    change_headers(headers, &route.settings.headers, |template, response: &H| {
+        values.header(template, |name| response.get(name))
+    });
 }
 
 /// Completes the head of a response of the proxy's own.

@@ -11,7 +11,7 @@ use crate::{
     config::{Action, Files},
     exchange::{
         context::RequestContext,
-        finish::finish,
+        finish::{add_route_headers, finish},
         resolve::host,
         serve_files::{busy, explain, not_found, open},
         values::MatchedPath,
@@ -81,7 +81,11 @@ pub(crate) async fn accelerate(
     if replacement.status == StatusCode::NOT_FOUND {
         log_missing(context, path);
     }
-    Replacement::Response(finish(replacement, request, context), route)
+    let mut replacement = finish(replacement, request, context);
+    if let Some(route) = &route {
+        add_route_headers(&mut replacement.headers, route, request, context);
+    }
+    Replacement::Response(replacement, route)
 }
 
 fn log_missing(context: &RequestContext, path: Option<PathBuf>) {
