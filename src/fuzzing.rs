@@ -44,6 +44,30 @@ pub fn path(bytes: &[u8]) {
     }
 }
 
+/// Asserts that a template that is accepted is printed as one that is read the same.
+pub fn template(bytes: &[u8]) {
+    let Ok(text) = std::str::from_utf8(bytes) else { return };
+    let quoted = toml::Value::String(text.into());
+    let routes = format!(
+        "[[site]]\nheaders = {{ X = {quoted} }}\n[site.routes]\n\"~ ^/(?<name>.*)\" = {{ proxy = \"a\", path = {quoted} }}\n\
+         [upstream.a]\nservers = []\n"
+    );
+    let Ok(loaded) = config::parse("template.toml", &routes) else { return };
+    let printed = config::print(&loaded.config);
+    let again = config::parse("printed.toml", &printed).expect("what is printed can be read");
+    assert_eq!(config::print(&again.config), printed);
+}
+
+/// Asserts that each line of a file of passwords is a user with a hash, or is told.
+pub fn htpasswd(bytes: &[u8]) {
+    let text = String::from_utf8_lossy(bytes);
+    let (users, wrong) = config::read_htpasswd(&text);
+    assert!(users.len() + wrong.len() <= text.lines().count());
+    for (user, hash) in &users {
+        assert!(!user.is_empty() && hash.starts_with(['$', '{']), "{user} {hash}");
+    }
+}
+
 /// Asserts that ranges are inside the file, and that no byte is sent twice.
 pub fn range(bytes: &[u8]) {
     let Some((size, value)) = bytes.split_first_chunk() else { return };
@@ -403,6 +427,16 @@ mod tests {
     }
 
     proptest! {
+        #[test]
+        fn no_template_does_harm(text in "(/|[{]{1,2}|[}]{1,2}|rest|name|header[.]|query[.]|response[.]|x|[?]|%2F|\\PC){0,12}") {
+            template(text.as_bytes());
+        }
+
+        #[test]
+        fn no_file_of_passwords_does_harm(text in "(anna|:|[$]2y[$]|[{]SHA[}]|#|\n|\r|\\PC){0,20}") {
+            htpasswd(text.as_bytes());
+        }
+
         #[test]
         fn no_damaged_galaxy_yml_does_harm(
             text in any_galaxy_yml(),
