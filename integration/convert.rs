@@ -182,9 +182,6 @@ fn what_certbot_wrote_is_understood() {
     for line in ["redirect_https = true", "deny = [\"192.0.2.0/24\"]"] {
         assert!(toml.lines().any(|written| squeezed(written) == line), "{line}\n{toml}");
     }
-    let maintenance =
-        r#"maintenance = { file = "/srv/maintenance.on", page = "/srv/pages/maintenance.html" }"#;
-    assert!(toml.contains(maintenance), "{toml}");
     proven(cases::CERTBOT);
 }
 

@@ -299,7 +299,8 @@ fn set_header<'a>(
     headers: &mut Table,
 ) -> Result<(), Stop> {
     let ledger = context.ledger;
-    let own = format!("$http_{}", name.to_lowercase().replace('-', "_"));
+    let lower = name.to_lowercase();
+    let own = format!("$http_{}", lower.replace('-', "_"));
     if written == own {
         ledger.unnecessary(directive, "headers of the client are passed on");
         return Ok(());
@@ -318,9 +319,19 @@ fn set_header<'a>(
         return Ok(());
     }
     // Variables of `auth_request_set` come with `copy`.
-    let copied = way.access.all("auth_request_set").into_iter().any(|set| set.first() == written);
-    if copied {
-        ledger.unnecessary(directive, "`copy` of the `[auth.NAME]` passes it on");
+    let sets = way.access.all("auth_request_set");
+    if let Some(at) = sets.iter().position(|set| set.first() == written) {
+        let header =
+            sets[at].args.get(1).and_then(|value| value.strip_prefix("$upstream_http_")).unwrap_or_default();
+        if header == lower.replace('-', "_") {
+            ledger.unnecessary(directive, "`copy` of the `[auth.NAME]` passes it on");
+        } else if at == 0 {
+            ledger.carried(directive);
+            headers.set(name, "{user}");
+        } else {
+            let instead = "let the application read the header that `copy` passes on";
+            ledger.reported(directive, "a copied header keeps its name", instead);
+        }
         return Ok(());
     }
     let value = context.resolve(directive, written, &way.variables)?;

@@ -351,6 +351,14 @@ const INTENDED: &[Intended] = &[
         },
     },
     Intended {
+        why: "a host that no site has gets an error, not a closed connection",
+        settle: |_, pair| {
+            if pair.theirs.status == 0 && pair.ours.status >= 400 && pair.ours.asked.is_none() {
+                pair.theirs = pair.ours.clone();
+            }
+        },
+    },
+    Intended {
         why: "the status page is that of the admin listener",
         settle: |_, pair| {
             if pair.theirs.body.starts_with(b"Active connections") {
