@@ -179,7 +179,9 @@ fn hosts_lead_to_the_same_servers() {
 fn what_certbot_wrote_is_understood() {
     let (code, toml, report) = converted(cases::CERTBOT);
     assert_eq!(code, Some(0), "{report}");
-    for line in ["redirect_https = true", "deny = [\"192.0.2.0/24\"]"] {
+    let maintenance =
+        r#"maintenance = { file = "/srv/maintenance.on", page = "/srv/pages/maintenance.html" }"#;
+    for line in ["redirect_https = true", "deny = [\"192.0.2.0/24\"]", maintenance] {
         assert!(toml.lines().any(|written| squeezed(written) == line), "{line}\n{toml}");
     }
     proven(cases::CERTBOT);
