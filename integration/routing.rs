@@ -96,9 +96,9 @@ async fn redirects_carry_path_and_query_as_they_were_sent() {
         r#"
 [[site]]
 [site.routes]
-"/old"    = { redirect = "https://new.example.org{path}", status = 301 }
+"/old"    = { redirect = "https://new.example.org{uri}", status = 301 }
 "/here"   = { redirect = "/there" }
-"/host"   = { redirect = "https://{host}{path}", status = 308 }
+"/host"   = { redirect = "https://{host}{uri}", status = 308 }
 "#,
     )
     .start()
