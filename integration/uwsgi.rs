@@ -1,6 +1,6 @@
 //! Servers that speak the uwsgi protocol: gunicorn's own, and one whose every byte the test decides.
 
-use std::{fmt::Display, path::Path, process::Command};
+use std::{fmt::Display, os::unix::net::UnixStream, path::Path, process::Command};
 
 use crate::fixtures::{Backend, Process, Proxy, Scratch, eventually, outcome, venv};
 
@@ -52,6 +52,11 @@ async fn a_wsgi_application_is_asked_over_uwsgi() {
     .await;
     let told = wire.answer().await.expect("an answer").expect(200).json();
     assert_eq!((told["body"].as_str(), told["CONTENT_LENGTH"].as_str()), (Some("abcdef"), Some("6")));
+    let mut wire = proxy.wire().await;
+    wire.send("POST / HTTP/1.1\r\nHost: x\r\nExpect: 100-continue\r\nContent-Length: 3\r\n\r\n").await;
+    assert_eq!(wire.read(25).await, b"HTTP/1.1 100 Continue\r\n\r\n");
+    wire.send("abc").await;
+    assert_eq!(wire.answer().await.expect("an answer").expect(200).json()["body"], "abc");
     assert_eq!(proxy.get("/redirect").await.expect(302).header("location"), "/elsewhere");
     proxy.get("/").header("x-long", &"x".repeat(60_000)).await.expect(200);
 }
@@ -63,6 +68,9 @@ async fn requests_are_held_while_it_restarts() {
     let proxy = proxy(format!("unix:{}", scratch.path("app.sock").display()), "").await;
     proxy.get("/").await.expect(200);
     first.kill();
+    // Its worker may outlive the signal for a moment, and accept.
+    let socket = scratch.path("app.sock");
+    eventually("it refuses", async || UnixStream::connect(&socket).is_err()).await;
     let held = proxy.post("/", "held").spawn();
     eventually("it waits", async || proxy.upstream("app").await["waiting"] == 1).await;
     let _second = gunicorn(&scratch);

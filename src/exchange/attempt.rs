@@ -68,7 +68,10 @@ impl Exchange<'_> {
         let mut request_body = RequestBody::new(&self.request.body, self.length, most);
         self.write_request_head(&mut server)?;
         if self.expects_continue() {
-            request_body.await_continue();
+            match server.asks_for_bodies() {
+                true => request_body.await_continue(),
+                false => self.invite().await?,
+            }
         }
         let head = self.final_head(&mut server, &mut request_body).await?;
         let method = self.context.method(&self.request.head.method);

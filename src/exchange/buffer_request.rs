@@ -88,7 +88,7 @@ impl Exchange<'_> {
     }
 
     /// Asks for a body whose client waits to be asked (RFC 9110 §10.1.1): no server will.
-    async fn invite(&mut self) -> Result<(), Error> {
+    pub(super) async fn invite(&mut self) -> Result<(), Error> {
         let parts = &self.request.head;
         if parts.version == Version::HTTP_10 || !parts.headers.has(header::EXPECT) {
             return Ok(());

@@ -11,7 +11,7 @@ use regex::Regex;
 pub use hosts::HostMap;
 pub(crate) use hosts::host_without_port;
 pub(crate) use path::alternative_readings;
-pub use path::{BadPath, normalize};
+pub use path::{BadPath, normalize, normalize_bytes};
 
 use crate::config::PathPattern;
 

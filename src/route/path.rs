@@ -4,7 +4,7 @@
 //! spelling (`/%5fx_accel_redirect`, `//static/../x`) evades a route. When a server could read the path as sent in a
 //! way that leads to another route ([`other_readings`]), the request is refused.
 
-use std::borrow::Cow;
+use std::{borrow::Cow, iter};
 
 /// Error for a path without a route; the client gets 400.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -31,30 +31,49 @@ pub enum BadPath {
 ///
 /// See [`BadPath`].
 pub fn normalize<P: AsRef<[u8]> + ?Sized>(raw: &P) -> Result<Cow<'_, str>, BadPath> {
-    let raw = raw.as_ref();
+    Ok(match normalize_bytes(raw.as_ref())? {
+        Cow::Borrowed(path) => String::from_utf8_lossy(path),
+        Cow::Owned(path) => Cow::Owned(lossy(path)),
+    })
+}
+
+/// [`normalize`], with every byte as it is: what nginx has in `$document_uri`.
+///
+/// # Errors
+///
+/// See [`BadPath`].
+pub fn normalize_bytes(raw: &[u8]) -> Result<Cow<'_, [u8]>, BadPath> {
     if raw.first() != Some(&b'/') {
         return Err(BadPath::Relative);
     }
-    let decoded = decode(raw);
-    if memchr::memchr(b'\0', decoded.as_bytes()).is_some() {
+    let decoded = Cow::from(percent_encoding::percent_decode(raw));
+    if memchr::memchr(b'\0', &decoded).is_some() {
         return Err(BadPath::Nul);
     }
     if is_plain(&decoded) {
         return Ok(decoded);
     }
-    let mut segments: Vec<&str> = Vec::new();
-    for segment in decoded.split('/') {
+    let mut segments: Vec<&[u8]> = Vec::new();
+    for segment in decoded.split(|byte| *byte == b'/') {
         match segment {
-            "" | "." => {}
-            ".." => {
+            b"" | b"." => {}
+            b".." => {
                 segments.pop().ok_or(BadPath::AboveRoot)?;
             }
             segment => segments.push(segment),
         }
     }
     // A path to a directory keeps its slash: "/a/", "/a/." and "/a/b/.." all end with one.
-    let is_directory = segments.is_empty() || matches!(decoded.rsplit('/').next(), Some("" | "." | ".."));
-    Ok(Cow::Owned(join(&segments, is_directory)))
+    let last = decoded.rsplit(|byte| *byte == b'/').next();
+    let is_directory = segments.is_empty() || matches!(last, Some(b"" | b"." | b".."));
+    let end = is_directory.then_some(&b""[..]);
+    let parts: Vec<&[u8]> = iter::once(&b""[..]).chain(segments).chain(end).collect();
+    Ok(Cow::Owned(parts.join(&b'/')))
+}
+
+/// As text, with U+FFFD for what is none; a path that is text keeps its allocation.
+fn lossy(path: Vec<u8>) -> String {
+    String::from_utf8(path).unwrap_or_else(|error| String::from_utf8_lossy(error.as_bytes()).into_owned())
 }
 
 /// Decoded paths that a server may read `raw` as, other than the normalized one: with dot segments kept or resolved
@@ -66,7 +85,7 @@ pub fn alternative_readings(raw: &[u8], normalized: &str) -> Vec<String> {
         return Vec::new();
     }
     let has_encoded_slash = raw.windows(3).any(is_encoded_slash);
-    if !has_encoded_slash && is_plain(&decode(raw)) {
+    if !has_encoded_slash && is_plain(decode(raw).as_bytes()) {
         return Vec::new();
     }
     let either = [true, false];
@@ -147,10 +166,7 @@ fn is_encoded_slash(escape: &[u8]) -> bool {
 }
 
 fn decode(raw: &[u8]) -> Cow<'_, str> {
-    match memchr::memchr(b'%', raw) {
-        Some(_) => percent_encoding::percent_decode(raw).decode_utf8_lossy(),
-        None => String::from_utf8_lossy(raw),
-    }
+    percent_encoding::percent_decode(raw).decode_utf8_lossy()
 }
 
 /// Decodes a segment, but keeps `%2F`.
@@ -186,8 +202,8 @@ fn join(segments: &[impl AsRef<str>], is_directory: bool) -> String {
 }
 
 /// Whether nothing needs resolving, the usual case.
-fn is_plain(path: &str) -> bool {
-    let mut pairs = path.as_bytes().windows(2);
+fn is_plain(path: &[u8]) -> bool {
+    let mut pairs = path.windows(2);
     !pairs.any(|pair| matches!(pair, b"//" | b"/."))
 }
 

@@ -120,6 +120,11 @@ impl ServerConnection {
         Ok(())
     }
 
+    /// Whether the server tells when it wants a body that waits (`100 Continue`); uwsgi has no words for it.
+    pub(crate) fn asks_for_bodies(&self) -> bool {
+        !self.uwsgi
+    }
+
     /// Allows reuse of the connection after at most `most` of idle time.
     pub(crate) fn allow_reuse(&mut self, most: Duration) {
         // uwsgi has one request on a connection.

@@ -2,15 +2,13 @@
 //!
 //! The packet is made of the head that an HTTP server would get, so that all that prepares heads need not know.
 
-use std::borrow::Cow;
-
 use bytes::{BufMut, BytesMut};
 use percent_encoding::percent_decode;
 
-use crate::message::{MalformedHead, ResponseHead, text};
-
-/// Most fields of a head: those of a client, and those that are added.
-const MOST_FIELDS: usize = 256;
+use crate::{
+    message::{MalformedHead, ResponseHead, text},
+    route::normalize_bytes,
+};
 
 /// The variables take more than the 64 KiB that a packet may have.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -19,32 +17,33 @@ pub(crate) struct PacketTooLarge;
 
 /// Makes the packet of a request from its HTTP head; `params` are further variables, which replace others.
 pub(crate) fn packet(head: &[u8], params: &[(String, Vec<u8>)]) -> Result<BytesMut, PacketTooLarge> {
-    let mut fields = [httparse::EMPTY_HEADER; MOST_FIELDS];
-    let mut parsed = httparse::Request::new(&mut fields);
-    // What is written here can be read; a target may have characters that a URI may not.
-    let config = httparse::ParserConfig::default();
-    if config.parse_request(&mut parsed, head).is_err() {
+    // The request line is read by hand: a target may have bytes that a URI may not. What was written here has all parts.
+    let line = memchr::memmem::find(head, b"\r\n").ok_or(PacketTooLarge)?;
+    let mut words = head[..line].split(|byte| *byte == b' ');
+    let (method, target) = (words.next().unwrap_or_default(), words.next().unwrap_or_default());
+    let mut fields = vec![httparse::EMPTY_HEADER; head.iter().filter(|byte| **byte == b'\n').count()];
+    let Ok(httparse::Status::Complete((_, fields))) = httparse::parse_headers(&head[line + 2..], &mut fields)
+    else {
         return Err(PacketTooLarge);
-    }
-    let (method, target) = (parsed.method.unwrap_or("GET"), target(head));
+    };
     let mut variables = Variables { out: BytesMut::with_capacity(head.len() * 2), params };
     // Size and modifiers of the packet come first.
     variables.out.put_bytes(0, 4);
     let query_at = memchr::memchr(b'?', target);
     let path = &target[..query_at.unwrap_or(target.len())];
     let field = |name: &str| {
-        let found = parsed.headers.iter().find(|field| field.name.eq_ignore_ascii_case(name));
+        let found = fields.iter().find(|field| field.name.eq_ignore_ascii_case(name));
         found.map(|field| field.value).unwrap_or_default()
     };
     let scheme = if field("x-forwarded-proto") == b"https" { &b"https"[..] } else { b"http" };
     let host = field("host");
     let name = &host[..host.iter().rposition(|byte| *byte == b':').unwrap_or(host.len())];
     variables.add("QUERY_STRING", query_at.map_or(&b""[..], |at| &target[at + 1..]));
-    variables.add("REQUEST_METHOD", method.as_bytes());
+    variables.add("REQUEST_METHOD", method);
     variables.add("CONTENT_TYPE", field("content-type"));
     variables.add("CONTENT_LENGTH", field("content-length"));
     variables.add("REQUEST_URI", target);
-    variables.add("PATH_INFO", &Cow::from(percent_decode(path)));
+    variables.add("PATH_INFO", &normalize_bytes(path).unwrap_or_else(|_| percent_decode(path).into()));
     variables.add("SERVER_PROTOCOL", b"HTTP/1.1");
     variables.add("REQUEST_SCHEME", scheme);
     variables.add("UWSGI_SCHEME", scheme);
@@ -55,15 +54,12 @@ pub(crate) fn packet(head: &[u8], params: &[(String, Vec<u8>)]) -> Result<BytesM
     variables.add("REMOTE_PORT", b"0");
     variables.add("SERVER_PORT", field("x-forwarded-port"));
     variables.add("SERVER_NAME", name);
-    for (place, header) in parsed.headers.iter().enumerate() {
-        if !is_passed(header.name)
-            || parsed.headers[..place].iter().any(|other| is_same(other.name, header.name))
-        {
+    for (place, header) in fields.iter().enumerate() {
+        if !is_passed(header.name) || fields[..place].iter().any(|other| is_same(other.name, header.name)) {
             continue;
         }
         let separator: &[u8] = if header.name.eq_ignore_ascii_case("cookie") { b"; " } else { b", " };
-        let same =
-            parsed.headers[place..].iter().filter(|other| other.name.eq_ignore_ascii_case(header.name));
+        let same = fields[place..].iter().filter(|other| other.name.eq_ignore_ascii_case(header.name));
         let value = same.map(|other| other.value).collect::<Vec<_>>().join(separator);
         let variable: String = header.name.chars().map(variable_letter).collect();
         variables.add(&format!("HTTP_{variable}"), &value);
@@ -77,15 +73,18 @@ pub(crate) fn packet(head: &[u8], params: &[(String, Vec<u8>)]) -> Result<BytesM
     Ok(out)
 }
 
-/// Target of a request line.
-fn target(head: &[u8]) -> &[u8] {
-    head.split(|byte| *byte == b' ').nth(1).unwrap_or(b"/")
-}
-
-/// Whether a header becomes a variable. Those of the connection, and of the body, do not.
+/// Whether a header becomes a variable. Those of the connection, of the body and of its sending do not.
 fn is_passed(name: &str) -> bool {
-    let own =
-        ["content-type", "content-length", "connection", "transfer-encoding", "keep-alive", "te", "upgrade"];
+    let own = [
+        "content-type",
+        "content-length",
+        "connection",
+        "transfer-encoding",
+        "keep-alive",
+        "te",
+        "upgrade",
+        "expect",
+    ];
     !own.iter().any(|other| name.eq_ignore_ascii_case(other))
 }
 
@@ -197,6 +196,23 @@ mod tests {
             assert_eq!(found.get(name).map(String::as_str), Some(value), "{name}");
         }
         assert!(!found.contains_key("HTTP_CONTENT_LENGTH") && !found.contains_key("HTTP_CONNECTION"));
+    }
+
+    #[test]
+    fn the_path_is_decoded_and_resolved_as_in_nginx() {
+        for (target, path) in [
+            (&b"/a//b/./c/../d%20e"[..], &b"/a/b/d e"[..]),
+            (b"/a/..%2fb?/../c", b"/b"),
+            (b"/a/.", b"/a/"),
+            (b"/\xe9%e8", b"/\xe9\xe8"),
+            (b"*", b"*"),
+        ] {
+            let head = [b"GET ", target, b" HTTP/1.1\r\nHost: x\r\n\r\n"].concat();
+            let packet = packet(&head, &[]).unwrap();
+            let name = memchr::memmem::find(&packet, b"PATH_INFO").unwrap();
+            let value = &packet[name + "PATH_INFO".len()..];
+            assert_eq!(&value[2..2 + usize::from(value[0])], path, "{}", target.escape_ascii());
+        }
     }
 
     #[test]
