@@ -97,10 +97,6 @@ impl Exchange<'_> {
             || !self.request.body.is_done()
         {
             let sent = self.proxy().await;
-            if !request.method.is_safe() && (sent.status.is_success() || sent.status.is_redirection()) {
-                // What is stored is about something that has changed (RFC 9111 §4.4).
-                cache.remove(primary);
-            }
             self.count("bypass");
             return sent;
         }
@@ -288,6 +284,13 @@ pub(super) async fn receive(
     (status, response): (StatusCode, &impl EditHeaders),
     context: &mut RequestContext,
 ) -> CacheVerdict {
+    if let Some(used) = &context.cache
+        && !request.method.is_safe()
+        && (status.is_success() || status.is_redirection())
+    {
+        // What is stored is about something that has changed (RFC 9111 §4.4): it goes before the client knows.
+        used.cache.remove(primary_key(request, context));
+    }
     let Some(used) = context.cache.as_mut() else { return CacheVerdict::PassOn };
     let Some(stale) = used.stale.clone() else { return CacheVerdict::PassOn };
     let stored = if status == StatusCode::NOT_MODIFIED {
