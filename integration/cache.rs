@@ -295,3 +295,28 @@ async fn a_cache_on_disk_is_bounded() {
     let part = ask(&proxy, "/39").header("range", "bytes=10-19").await.expect(206);
     assert_eq!(part.text(), "xxxxxxxxxx");
 }
+
+#[tokio::test]
+async fn large_responses_are_stored_however_fast_they_come() {
+    const LENGTH: usize = 40 << 20;
+    let scratch = Scratch::new();
+    let cache = format!("disk = {:?}\ndisk_size = \"1g\"", scratch.path("cache"));
+    let app = Backend::answering(|_| {
+        let mut response =
+            format!("HTTP/1.1 200 OK\r\nCache-Control: max-age=600\r\nContent-Length: {LENGTH}\r\n\r\n")
+                .into_bytes();
+        response.resize(response.len() + LENGTH, b'x');
+        response
+    })
+    .await;
+    let proxy = proxy(&app.address(), &cache, "").await;
+    for path in ["/a", "/b", "/c"] {
+        assert_eq!(ask(&proxy, path).await.expect(200).body.len(), LENGTH);
+    }
+    for path in ["/a", "/b", "/c"] {
+        let stored = ask(&proxy, path).await.expect(200);
+        assert!(told(&stored).contains("hit"), "{path}: {}", told(&stored));
+        assert!(stored.body.len() == LENGTH && stored.body.iter().all(|byte| *byte == b'x'));
+    }
+    assert_eq!(app.heads().len(), 3);
+}

@@ -3,18 +3,23 @@
 use std::{
     io,
     path::Path,
-    sync::mpsc::{Receiver, SyncSender, sync_channel},
+    pin::Pin,
+    task::{Context, Poll, ready},
 };
 
 use bytes::{Bytes, BytesMut};
-use tokio::task::spawn_blocking;
+use tokio::{
+    sync::mpsc::{OwnedPermit, Receiver, Sender, channel, error::SendError},
+    task::spawn_blocking,
+};
 
 use super::{Fill, Stored, StoredBody, disk::NewFile};
 
 /// Bytes that are gathered before they are written.
 const PART: usize = 64 * 1024;
 
-/// Parts that wait for the disk. A response that comes faster than the disk takes it is not stored.
+/// Parts that wait for the disk. A response that comes faster than the disk takes it waits, where its sender asks
+/// [`Recorder::poll_ready`]; else it is not stored.
 const PARTS: usize = 16;
 
 /// Recorder of the body of a response. Dropped before its end, it stores nothing.
@@ -24,12 +29,16 @@ pub(crate) struct Recorder {
     bytes: u64,
     most: u64,
     to: Sink,
+    /// Waits for the disk.
+    room: Option<Room>,
 }
+
+type Room = Pin<Box<dyn Future<Output = Result<OwnedPermit<Part>, SendError<()>>> + Send>>;
 
 enum Sink {
     Memory(Box<(Fill, Stored)>),
     /// A thread that writes a file; it ends without the last part when this is dropped.
-    Disk(SyncSender<Part>),
+    Disk(Sender<Part>),
     /// The response is not stored.
     Nowhere,
 }
@@ -46,9 +55,9 @@ impl Recorder {
         let to = match directory {
             None => Sink::Memory(Box::new((fill, stored))),
             Some(directory) => {
-                let (parts, taken) = sync_channel(PARTS);
+                let (parts, mut taken) = channel(PARTS);
                 let write = move || {
-                    if let Err(error) = write(&directory, &taken, fill, stored) {
+                    if let Err(error) = write(&directory, &mut taken, fill, stored) {
                         tracing::warn!(%error, "a response could not be stored in the cache");
                     }
                 };
@@ -56,7 +65,20 @@ impl Recorder {
                 Sink::Disk(parts)
             }
         };
-        Self { gathered: BytesMut::new(), bytes: 0, most, to }
+        Self { gathered: BytesMut::new(), bytes: 0, most, to, room: None }
+    }
+
+    /// Waits until there is room for a part: a disk that is slower than the server holds the response up.
+    pub(crate) fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        let Sink::Disk(parts) = &self.to else { return Poll::Ready(()) };
+        if self.room.is_none() && parts.capacity() > 0 {
+            return Poll::Ready(());
+        }
+        let room = self.room.get_or_insert_with(|| Box::pin(parts.clone().reserve_owned()));
+        // A disk that has failed is noticed when the next part is written.
+        let _ = ready!(room.as_mut().poll(cx));
+        self.room = None;
+        Poll::Ready(())
     }
 
     /// Records a part of the body.
@@ -92,19 +114,19 @@ impl Recorder {
             }
             Sink::Disk(parts) => {
                 // The thread drops what it has when this fails.
-                let _ = parts.try_send(Part::Last(last));
+                tokio::spawn(async move { parts.send(Part::Last(last)).await });
             }
         }
     }
 }
 
 /// Writes the parts of a body into a file, and stores the response when the last one has come.
-fn write(directory: &Path, parts: &Receiver<Part>, fill: Fill, mut stored: Stored) -> io::Result<()> {
+fn write(directory: &Path, parts: &mut Receiver<Part>, fill: Fill, mut stored: Stored) -> io::Result<()> {
     let mut file = NewFile::create(directory)?;
     loop {
-        match parts.recv() {
-            Ok(Part::Bytes(bytes)) => file.write(&bytes)?,
-            Ok(Part::Last(bytes)) => {
+        match parts.blocking_recv() {
+            Some(Part::Bytes(bytes)) => file.write(&bytes)?,
+            Some(Part::Last(bytes)) => {
                 file.write(&bytes)?;
                 let key = fill.key_of(&mut stored);
                 file.finish(key, &mut stored)?;
@@ -112,7 +134,7 @@ fn write(directory: &Path, parts: &Receiver<Part>, fill: Fill, mut stored: Store
                 return Ok(());
             }
             // The response has broken off.
-            Err(_) => return Ok(()),
+            None => return Ok(()),
         }
     }
 }

@@ -182,6 +182,9 @@ impl<'a> BodyRelay<'a> {
 
     /// Reads more of the body. While nothing comes, what has come so far goes to the client.
     fn poll_server(&mut self, cx: &mut Context<'_>) -> Poll<Result<Step, RelayEnd>> {
+        if self.recorder.as_mut().is_some_and(|recorder| recorder.poll_ready(cx).is_pending()) {
+            return self.poll_pause(cx);
+        }
         match self.server.poll_more(cx, self.read_size.most()) {
             Poll::Ready(Ok(0)) => {
                 let Some(last) = self.pipe.end() else {
