@@ -4,38 +4,24 @@ use std::{
     fs, io,
     os::unix::fs::MetadataExt,
     path::{Path, PathBuf},
-    sync::Arc,
-    time::Duration,
+    sync::{Arc, Mutex},
 };
 
 use arc_swap::ArcSwap;
-use tokio::{
-    sync::Mutex,
-    task::spawn_blocking,
-    time::{Instant, timeout},
+
+use crate::{
+    bulkhead::{FileLook, lock},
+    config::{Users, read_htpasswd},
 };
-
-use crate::config::{Users, read_htpasswd};
-
-/// Time for which the last look at the file counts.
-const FRESH: Duration = Duration::from_secs(1);
-
-/// Longest wait for a look at the file. While its file system does not respond, the last users count.
-const PATIENCE: Duration = Duration::from_millis(500);
 
 /// A file of users.
 #[derive(Debug)]
 pub(crate) struct Htpasswd {
     path: PathBuf,
     users: ArcSwap<Users>,
-    looked: Mutex<Look>,
-}
-
-/// Last look at the file.
-#[derive(Debug)]
-struct Look {
-    at: Instant,
-    version: Option<Version>,
+    /// Version that was read last.
+    version: Mutex<Option<Version>>,
+    look: Arc<FileLook>,
 }
 
 /// Properties that tell a version of the file: device, inode, size, and times of modification and change.
@@ -44,28 +30,23 @@ type Version = (u64, u64, u64, i64, i64);
 impl Htpasswd {
     /// A file whose users have just been read.
     pub(crate) fn new(path: PathBuf, users: Arc<Users>) -> Arc<Self> {
-        let look = Look { at: Instant::now(), version: None };
-        Arc::new(Self { path, users: ArcSwap::new(users), looked: Mutex::new(look) })
+        let users = ArcSwap::new(users);
+        Arc::new(Self { path, users, version: Mutex::default(), look: Arc::default() })
     }
 
     /// The users, after a look at the file if the last one was more than a second ago.
-    pub(crate) async fn users(&self) -> Arc<Users> {
-        let _ = timeout(PATIENCE, self.refresh()).await;
+    pub(crate) async fn users(self: &Arc<Self>) -> Arc<Users> {
+        let file = Arc::clone(self);
+        self.look.refresh(move || file.reread()).await;
         self.users.load_full()
     }
 
-    async fn refresh(&self) {
-        let mut look = self.looked.lock().await;
-        if look.at.elapsed() < FRESH {
-            return;
-        }
-        look.at = Instant::now();
-        let (path, known) = (self.path.clone(), look.version);
-        let Ok(read) = spawn_blocking(move || read(&path, known)).await else { return };
-        match read {
-            Ok(Some((version, users))) => {
+    fn reread(&self) {
+        let mut version = lock(&self.version);
+        match read(&self.path, *version) {
+            Ok(Some((read, users))) => {
                 self.users.store(Arc::new(users));
-                look.version = Some(version);
+                *version = Some(read);
             }
             Ok(None) => {}
             Err(error) => {
@@ -97,7 +78,11 @@ fn read(path: &Path, known: Option<Version>) -> io::Result<Option<(Version, User
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use super::*;
+
+    const FRESH: Duration = Duration::from_secs(1);
 
     #[tokio::test(start_paused = true)]
     async fn a_change_counts_within_a_second() {

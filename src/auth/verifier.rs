@@ -8,7 +8,7 @@ use std::{
     collections::HashMap,
     net::IpAddr,
     sync::{
-        Arc, LazyLock, Mutex, MutexGuard, PoisonError,
+        Arc, LazyLock, Mutex,
         mpsc::{Receiver, SyncSender, sync_channel},
     },
     thread,
@@ -20,7 +20,7 @@ use sha2::{Digest, Sha256};
 use tokio::sync::oneshot;
 
 use super::{Credentials, hash};
-use crate::net::client_prefix;
+use crate::{bulkhead::lock, net::client_prefix};
 
 /// Most passwords that wait for the thread.
 const MOST_WAITING: usize = 64;
@@ -205,10 +205,6 @@ impl Waiting {
 
 fn verdict(is_right: bool) -> Verdict {
     if is_right { Verdict::Right } else { Verdict::Wrong }
-}
-
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 #[cfg(test)]

@@ -7,6 +7,7 @@
 //! for that root get 503, and downloads that have begun wait.
 
 mod file;
+mod look;
 mod mounts;
 
 use std::{
@@ -26,6 +27,7 @@ use tokio::{
 };
 
 pub use file::OpenFile;
+pub(crate) use look::FileLook;
 
 /// Permits of all bulkheads together. Tokio's blocking pool has 512 threads; the rest is for other work.
 const TOTAL: usize = 320;
@@ -241,8 +243,8 @@ impl Bulkhead {
     }
 }
 
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    // The data is consistent after every step.
+/// Locks a mutex whose data is consistent after every step, also after a panic.
+pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
