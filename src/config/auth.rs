@@ -1,10 +1,6 @@
 //! `[auth.NAME]`, and `auth` of a site or a route: users who must log in, by passwords or by another service.
 
-use std::{
-    collections::{BTreeMap, BTreeSet},
-    path::PathBuf,
-    sync::Arc,
-};
+use std::{path::PathBuf, sync::Arc};
 
 use http::{HeaderName, HeaderValue};
 
@@ -13,9 +9,10 @@ use super::{
     headers,
     htpasswd::{self, Users},
     keys::{
-        Defaulted, Described, Is, Key, Keys, OneOf, Optional, Shape, TextShape, Unset, closest,
+        Defaulted, Described, Is, Key, Keys, OneOf, Optional, Shape, TextShape, Unset,
         kind::{BOOLEAN, FILE, Of, Shaped, Text},
     },
+    named::{Examples, NamedTables},
     paths,
     print::{Out, Pairs, bare_or_quoted, path, quote, strings},
     read::{Table, Value, text},
@@ -161,50 +158,22 @@ pub const fn key(default: Unset) -> Optional<Shaped> {
 }
 
 /// The `[auth.NAME]` of a file.
-#[derive(Default)]
-pub struct AuthTable {
-    /// Those without errors.
-    pub read: BTreeMap<String, Arc<Auth>>,
-    /// Names of all, so that an error inside one does not also make its name unknown.
-    names: BTreeSet<String>,
+pub type AuthTables = NamedTables<Arc<Auth>>;
+
+const EXAMPLES: Examples = Examples {
+    kind: "auth",
+    key: "auth = { htpasswd = \"/etc/bowshock/htpasswd\" }",
+    line: "htpasswd = \"/etc/bowshock/htpasswd\"",
+};
+
+/// Reads `[auth]`.
+pub fn tables(value: Value<'_>, upstreams: &UpstreamTable) -> AuthTables {
+    NamedTables::read(value, |value, name| read(value, Some(name), upstreams))
 }
 
-impl AuthTable {
-    /// Reads `[auth]`.
-    pub fn read(value: Value<'_>, upstreams: &UpstreamTable) -> Self {
-        let entries = value.entries().unwrap_or_default();
-        let names = entries.iter().map(|(key, _)| key.text.to_owned()).collect();
-        let read = |(key, value): (_, Value<'_>)| entry(key, value, upstreams);
-        Self { read: entries.into_iter().filter_map(read).collect(), names }
-    }
-
-    /// Reads `auth` of a site or a route; `Some(None)` is none.
-    pub fn named(&self, value: Value<'_>, upstreams: &UpstreamTable) -> Option<Option<Arc<Auth>>> {
-        if value.as_table().is_some() {
-            return read(value, None, upstreams).map(Some);
-        }
-        let name = value.string_like("auth = { htpasswd = \"/etc/bowshock/htpasswd\" }")?;
-        if name == "none" {
-            return Some(None);
-        }
-        let found = self.read.get(name).cloned();
-        if !self.names.contains(name) {
-            let problem = Problem::new(format!("there is no `[auth.{name}]`"), "not defined");
-            value.error(problem.help(match closest(name, self.names.iter().map(String::as_str)) {
-                Some(near) => format!("did you mean `{near:?}`?"),
-                None => format!("add:\n[auth.{name}]\nhtpasswd = \"/etc/bowshock/htpasswd\""),
-            }));
-        }
-        found.map(Some)
-    }
-}
-
-fn entry(
-    key: super::read::FileKey<'_>,
-    value: Value<'_>,
-    upstreams: &UpstreamTable,
-) -> Option<(String, Arc<Auth>)> {
-    Some((key.text.into(), read(value, Some(key.text), upstreams)?))
+/// Reads `auth` of a site or a route; `Some(None)` is none.
+pub fn choose(value: Value<'_>, tables: &AuthTables, upstreams: &UpstreamTable) -> Option<Option<Arc<Auth>>> {
+    tables.choose(value, &EXAMPLES, |value| read(value, None, upstreams))
 }
 
 /// Writes an `[auth.NAME]`.

@@ -1,18 +1,14 @@
 //! `[cache.NAME]`, and `cache` of a site or a route: responses of upstream servers that are stored (RFC 9111).
 
-use std::{
-    collections::{BTreeMap, BTreeSet},
-    path::PathBuf,
-    sync::Arc,
-    time::Duration,
-};
+use std::{path::PathBuf, sync::Arc, time::Duration};
 
 use super::{
     diagnostic::{Problem, show},
     keys::{
-        Defaulted, Is, Key, Keys, Needed, Optional, Required, Shape, TextShape, Unset, closest,
+        Defaulted, Is, Key, Keys, Needed, Optional, Required, Shape, TextShape, Unset,
         kind::{BOOLEAN, Of, Path, SIZE, Shaped, TIME},
     },
+    named::{Examples, NamedTables},
     paths,
     print::{Out, Pairs, bare_or_quoted, path, quote, strings},
     read::{FileKey, Value, text},
@@ -39,7 +35,7 @@ pub struct RouteCache {
     pub name: String,
     /// Lifetime of responses that have none of their own.
     pub ttl: Option<Duration>,
-    /// What is added to the key of a response: scheme, host, path and query.
+    /// Addition to the key of a response, which is scheme, host, path and query.
     pub key: Option<Template>,
     /// Cookies whose values are added to the key.
     pub vary_cookie: Vec<String>,
@@ -163,74 +159,56 @@ pub const fn key(default: Unset) -> Optional<Shaped> {
 }
 
 /// The `[cache.NAME]` of a file.
-#[derive(Default)]
-pub struct CacheTable {
-    /// Those without errors.
-    pub read: BTreeMap<String, CacheSettings>,
-    /// Names of all, so that an error inside one does not also make its name unknown.
-    names: BTreeSet<String>,
+pub type CacheTables = NamedTables<CacheSettings>;
+
+const EXAMPLES: Examples = Examples { kind: "cache", key: "cache = \"pages\"", line: "memory = \"64m\"" };
+
+/// Reads `[cache]`.
+pub fn tables(value: Value<'_>) -> CacheTables {
+    NamedTables::read(value, read)
 }
 
-impl CacheTable {
-    /// Reads `[cache]`.
-    pub fn read(value: Value<'_>) -> Self {
-        let entries = value.entries().unwrap_or_default();
-        let names = entries.iter().map(|(key, _)| key.text.to_owned()).collect();
-        let read =
-            |(key, value): (FileKey<'_>, Value<'_>)| Some((key.text.to_owned(), read(value, key.text)?));
-        Self { read: entries.into_iter().filter_map(read).collect(), names }
+/// Reads `cache` of a site or a route; `Some(None)` is none.
+pub fn choose(value: Value<'_>, tables: &CacheTables, captures: &[&str]) -> Option<Option<Arc<RouteCache>>> {
+    if value.as_table().is_some() {
+        return route_cache(value, tables, captures).map(|cache| Some(Arc::new(cache)));
     }
+    let name = value.string_like(EXAMPLES.key)?;
+    if name == "none" {
+        return Some(None);
+    }
+    let plain = RouteCache {
+        name: known(value, name, tables)?,
+        ttl: None,
+        key: None,
+        vary_cookie: Vec::new(),
+        authorization: false,
+        set_cookie: false,
+    };
+    Some(Some(Arc::new(plain)))
+}
 
-    /// Reads `cache` of a site or a route; `Some(None)` is none.
-    pub fn named(&self, value: Value<'_>, captures: &[&str]) -> Option<Option<Arc<RouteCache>>> {
-        if value.as_table().is_some() {
-            return self.table(value, captures).map(|cache| Some(Arc::new(cache)));
-        }
-        let name = value.string_like("cache = \"pages\"")?;
-        if name == "none" {
-            return Some(None);
-        }
-        let plain = RouteCache {
-            name: self.known(value, name)?,
-            ttl: None,
-            key: None,
-            vary_cookie: Vec::new(),
-            authorization: false,
-            set_cookie: false,
-        };
-        Some(Some(Arc::new(plain)))
-    }
+fn route_cache(value: Value<'_>, tables: &CacheTables, captures: &[&str]) -> Option<RouteCache> {
+    let mut table = value.table(&ROUTE_KEYS)?;
+    let name = table.take_required(&USE);
+    let name = name.and_then(|value| known(value, value.string()?, tables));
+    let key = table.take(&KEY).and_then(|value| {
+        value.parse(value.string()?, |text| template(text, NameScope { captures, response: false }))
+    });
+    let cache = RouteCache {
+        name: String::new(),
+        ttl: table.optional(&TTL),
+        key,
+        vary_cookie: table.optional(&VARY_COOKIE).unwrap_or_default(),
+        authorization: table.read(&AUTHORIZATION),
+        set_cookie: table.read(&SET_COOKIE),
+    };
+    table.finish();
+    Some(RouteCache { name: name?, ..cache })
+}
 
-    fn table(&self, value: Value<'_>, captures: &[&str]) -> Option<RouteCache> {
-        let mut table = value.table(&ROUTE_KEYS)?;
-        let name = table.take_required(&USE);
-        let name = name.and_then(|value| self.known(value, value.string()?));
-        let key = table.take(&KEY).and_then(|value| {
-            value.parse(value.string()?, |text| template(text, NameScope { captures, response: false }))
-        });
-        let cache = RouteCache {
-            name: String::new(),
-            ttl: table.optional(&TTL),
-            key,
-            vary_cookie: table.optional(&VARY_COOKIE).unwrap_or_default(),
-            authorization: table.read(&AUTHORIZATION),
-            set_cookie: table.read(&SET_COOKIE),
-        };
-        table.finish();
-        Some(RouteCache { name: name?, ..cache })
-    }
-
-    fn known(&self, value: Value<'_>, name: &str) -> Option<String> {
-        if self.names.contains(name) {
-            return Some(name.into());
-        }
-        let problem = Problem::new(format!("there is no `[cache.{name}]`"), "not defined");
-        value.error(problem.help(match closest(name, self.names.iter().map(String::as_str)) {
-            Some(near) => format!("did you mean `{near:?}`?"),
-            None => format!("add:\n[cache.{name}]\nmemory = \"64m\""),
-        }));
-        None
-    }
+fn known(value: Value<'_>, name: &str, tables: &CacheTables) -> Option<String> {
+    tables.has(value, name, &EXAMPLES).then(|| name.to_owned())
 }
 
 /// Writes a `[cache.NAME]`.

@@ -1,11 +1,7 @@
 //! `[cors.NAME]`, and `cors` of a site or a route: pages of other origins that may read responses (the CORS protocol
 //! of the Fetch standard).
 
-use std::{
-    collections::{BTreeMap, BTreeSet},
-    sync::Arc,
-    time::Duration,
-};
+use std::{sync::Arc, time::Duration};
 
 use http::{HeaderName, HeaderValue, Method};
 use regex::Regex;
@@ -13,9 +9,10 @@ use regex::Regex;
 use super::{
     diagnostic::{Problem, show},
     keys::{
-        Defaulted, Is, Key, Keys, Needed, Optional, Required, Shape, TextShape, Unset, closest,
+        Defaulted, Is, Key, Keys, Needed, Optional, Required, Shape, TextShape, Unset,
         kind::{BOOLEAN, DURATION, Of, Shaped},
     },
+    named::{Examples, NamedTables},
     print::{Out, Pairs, bare_or_quoted, quote, strings},
     read::{Value, text},
     route::METHOD_LIST,
@@ -149,45 +146,22 @@ pub const fn key(default: Unset) -> Optional<Shaped> {
 }
 
 /// The `[cors.NAME]` of a file.
-#[derive(Default)]
-pub struct CorsTable {
-    /// Those without errors.
-    pub read: BTreeMap<String, Arc<Cors>>,
-    /// Names of all, so that an error inside one does not also make its name unknown.
-    names: BTreeSet<String>,
+pub type CorsTables = NamedTables<Arc<Cors>>;
+
+const EXAMPLES: Examples = Examples {
+    kind: "cors",
+    key: "cors = { origins = [\"*\"] }",
+    line: "origins = [\"https://usegalaxy.org\"]",
+};
+
+/// Reads `[cors]`.
+pub fn tables(value: Value<'_>) -> CorsTables {
+    NamedTables::read(value, |value, name| read(value, Some(name)))
 }
 
-impl CorsTable {
-    /// Reads `[cors]`.
-    pub fn read(value: Value<'_>) -> Self {
-        let entries = value.entries().unwrap_or_default();
-        let names = entries.iter().map(|(key, _)| key.text.to_owned()).collect();
-        let entries = entries.into_iter();
-        let read = entries
-            .filter_map(|(key, value)| Some((key.text.into(), read(value, Some(key.text))?)))
-            .collect();
-        Self { read, names }
-    }
-
-    /// Reads `cors` of a site or a route; `Some(None)` is none.
-    pub fn named(&self, value: Value<'_>) -> Option<Option<Arc<Cors>>> {
-        if value.as_table().is_some() {
-            return read(value, None).map(Some);
-        }
-        let name = value.string_like("cors = { origins = [\"*\"] }")?;
-        if name == "none" {
-            return Some(None);
-        }
-        let found = self.read.get(name).cloned();
-        if !self.names.contains(name) {
-            let problem = Problem::new(format!("there is no `[cors.{name}]`"), "not defined");
-            value.error(problem.help(match closest(name, self.names.iter().map(String::as_str)) {
-                Some(near) => format!("did you mean `{near:?}`?"),
-                None => format!("add:\n[cors.{name}]\norigins = [\"https://usegalaxy.org\"]"),
-            }));
-        }
-        found.map(Some)
-    }
+/// Reads `cors` of a site or a route; `Some(None)` is none.
+pub fn choose(value: Value<'_>, tables: &CorsTables) -> Option<Option<Arc<Cors>>> {
+    tables.choose(value, &EXAMPLES, |value| read(value, None))
 }
 
 /// Writes a `[cors.NAME]`.

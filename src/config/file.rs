@@ -11,9 +11,9 @@ use toml::de::DeTable;
 use super::{
     acme::{self, Acme},
     admin::{self, Admin},
-    auth::{self, Auth, AuthTable},
-    cache::{self, CacheSettings, CacheTable},
-    cors::{self, Cors, CorsTable},
+    auth::{self, Auth},
+    cache::{self, CacheSettings},
+    cors::{self, Cors},
     diagnostic::Problem,
     keys::{Described, Key, Keys, Needed, Optional, Required, Shape, TextShape, Unset, kind::Shaped},
     limit::{self, Limit, Limits},
@@ -210,9 +210,9 @@ pub fn read<'a>(context: &'a Context<'a>, root: &'a DeTable<'a>) -> Config {
     // Read before the sites, because routes name upstreams.
     let upstreams = UpstreamTable::read(table.take(&UPSTREAM), &server.resolver);
     let limits = table.take(&LIMIT).map(Limits::read).unwrap_or_default();
-    let cors = table.take(&CORS).map(CorsTable::read).unwrap_or_default();
-    let auths = table.take(&AUTH).map(|value| AuthTable::read(value, &upstreams)).unwrap_or_default();
-    let caches = table.take(&CACHE).map(CacheTable::read).unwrap_or_default();
+    let cors = table.take(&CORS).map(cors::tables).unwrap_or_default();
+    let auths = table.take(&AUTH).map(|value| auth::tables(value, &upstreams)).unwrap_or_default();
+    let caches = table.take(&CACHE).map(cache::tables).unwrap_or_default();
     let tables =
         Tables { upstreams: &upstreams, limits: &limits, cors: &cors, auths: &auths, caches: &caches };
     let sites = match several(&mut table, &SITE) {

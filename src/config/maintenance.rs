@@ -7,9 +7,9 @@ use super::{
         Key, Keys, Needed, Optional, Required, Shape, Unset,
         kind::{Of, Path, TIME},
     },
-    networks::{self, Networks},
+    networks::{NETWORK_LIST, Networks},
     paths,
-    print::{Pairs, path, strings},
+    print::{Pairs, path},
     read::Value,
 };
 
@@ -65,7 +65,7 @@ static RETRY_AFTER: Optional<Of<Duration>> = Key {
 
 static EXCEPT: Optional<Of<Networks>> = Key {
     name: "except",
-    kind: Of { shape: networks::shape, read: networks::read, show: |networks| strings(networks.written()) },
+    kind: NETWORK_LIST,
     default: Unset("nobody"),
     about: "Networks whose clients are served as usual.",
     example: "except = [\"192.0.2.0/24\"]",

@@ -34,6 +34,7 @@ mod limit;
 mod listen;
 mod log;
 mod maintenance;
+mod named;
 mod networks;
 mod paths;
 mod pattern;

@@ -13,8 +13,9 @@ use ipnet::IpNet;
 
 use super::{
     diagnostic::{Problem, show},
-    keys::{Shape, TextShape},
+    keys::{Shape, TextShape, kind::Of},
     paths,
+    print::strings,
     read::Value,
 };
 
@@ -122,6 +123,9 @@ pub struct NetworkFiles(RefCell<HashMap<PathBuf, Arc<[IpNet]>>>);
 
 /// Most wrong lines of a file that are reported; the rest is only counted.
 const MOST_LINES: usize = 5;
+
+/// The kind of a list of networks.
+pub const NETWORK_LIST: Of<Networks> = Of { shape, read, show: |networks| strings(networks.written()) };
 
 /// The form of a list of networks.
 pub fn shape() -> Shape {

@@ -303,13 +303,16 @@ fn inherited(table: &mut Table<'_>, captures: &[String], tables: Tables<'_>, is_
     Inherited {
         headers: changes(table.take(&HEADERS), headers::Of::Response).unwrap_or_default(),
         request_headers: changes(table.take(&REQUEST_HEADERS), headers::Of::Request).unwrap_or_default(),
-        cors: table.take(&CORS).and_then(|value| tables.cors.named(value)).flatten(),
+        cors: table.take(&CORS).and_then(|value| cors::choose(value, tables.cors)).flatten(),
         errors: table.optional(&ERRORS).unwrap_or_default(),
         max_body,
         compress,
         access: access::read(table, &Access::default()),
-        auth: table.take(&AUTH).and_then(|value| tables.auths.named(value, tables.upstreams)).flatten(),
-        cache: table.take(&CACHE).and_then(|value| tables.caches.named(value, &known)).flatten(),
+        auth: table
+            .take(&AUTH)
+            .and_then(|value| auth::choose(value, tables.auths, tables.upstreams))
+            .flatten(),
+        cache: table.take(&CACHE).and_then(|value| cache::choose(value, tables.caches, &known)).flatten(),
         limits: table.take(&LIMITS).and_then(|value| tables.limits.named(value)).unwrap_or_default(),
     }
 }

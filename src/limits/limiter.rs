@@ -247,13 +247,7 @@ impl Limiter {
 fn conditions(class: &Class, request: &RequestHead, client: &Client) -> impl Iterator<Item = bool> {
     let networks = class.networks.as_ref().map(|networks| networks.contains(client.address));
     let methods = class.methods.as_ref().map(|methods| methods.contains(&request.method));
-    let user_agents = class.user_agents.as_ref().map(|agents| {
-        let mut sent = request.headers.values(&header::USER_AGENT).peekable();
-        if sent.peek().is_none() {
-            return agents.regex.is_match("");
-        }
-        // Invalid UTF-8 does not bypass the condition.
-        sent.any(|agent| agents.regex.is_match(&String::from_utf8_lossy(agent)))
-    });
+    let agents = || request.headers.values(&header::USER_AGENT);
+    let user_agents = class.user_agents.as_ref().map(|patterns| patterns.holds(agents()));
     [networks, methods, user_agents].into_iter().flatten()
 }

@@ -2,13 +2,13 @@
 
 use std::sync::Arc;
 
-use http::Method;
+use http::{Method, header};
 
 use super::Route;
 use crate::{
     client::Client,
     config::When,
-    message::{RawHeaders, RequestHead, cookies, parameters},
+    message::{RequestHead, cookies, parameters},
 };
 
 /// Routes of one key, in the order of the file.
@@ -53,10 +53,8 @@ fn holds(when: &When, request: &RequestHead, client: Option<&Client>) -> bool {
             .networks
             .as_ref()
             .is_none_or(|networks| client.is_some_and(|client| networks.contains(client.address)))
-        && when.user_agents.as_ref().is_none_or(|agents| agents.regex.is_match(&user_agent(headers)))
-}
-
-fn user_agent(headers: &RawHeaders) -> String {
-    let value = headers.get(http::header::USER_AGENT).unwrap_or_default();
-    String::from_utf8_lossy(value).into_owned()
+        && when
+            .user_agents
+            .as_ref()
+            .is_none_or(|patterns| patterns.holds(headers.values(&header::USER_AGENT)))
 }

@@ -37,7 +37,7 @@ pub struct Galaxy {
     pub data: Vec<PathBuf>,
     /// Upstream of resumable uploads, with the path of its uploads, unless it is Galaxy itself.
     pub uploads: Option<Uploads>,
-    /// The same for results of remote jobs.
+    /// Upstream of results of remote jobs, with the path of their uploads, unless it is Galaxy itself.
     pub job_uploads: Option<Uploads>,
     /// Path and upstream of the reports application.
     pub reports: Option<(String, String)>,

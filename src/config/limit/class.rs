@@ -6,7 +6,7 @@ use regex::Regex;
 use crate::config::{
     diagnostic::Problem,
     keys::{Key, Keys, Optional, Shape, TextShape, Unset, kind::Of},
-    networks::{self, Networks},
+    networks::{NETWORK_LIST, Networks},
     pattern::Regexes,
     print::{Pairs, strings},
     read::Value,
@@ -33,6 +33,18 @@ pub struct UserAgents {
     pub regex: Regex,
 }
 
+impl UserAgents {
+    /// Whether one of these values of `User-Agent` matches, or the pattern of a request without any. Invalid UTF-8 does
+    /// not bypass the patterns.
+    pub fn holds<'v>(&self, values: impl Iterator<Item = &'v [u8]>) -> bool {
+        let mut values = values.peekable();
+        if values.peek().is_none() {
+            return self.regex.is_match("");
+        }
+        values.any(|agent| self.regex.is_match(&String::from_utf8_lossy(agent)))
+    }
+}
+
 /// The kind of `only` and `except`.
 pub const KIND: Of<Class> =
     Of { shape: || Shape::Table(&KEYS), read: class, show: |class| pairs(class).braces() };
@@ -48,7 +60,7 @@ static KEYS: Keys = Keys {
 
 static NETWORKS: Optional<Of<Networks>> = Key {
     name: "networks",
-    kind: Of { shape: networks::shape, read: networks::read, show: |networks| strings(networks.written()) },
+    kind: NETWORK_LIST,
     default: Unset("any"),
     about: "Networks that contain the address of the client.",
     example: "networks = [\"10.0.0.0/8\"]",

@@ -13,10 +13,10 @@ use http::Method;
 
 use super::{
     access::{self, Access},
-    auth::{self, Auth, AuthTable, Satisfy},
-    cache::{self, CacheTable, RouteCache},
+    auth::{self, Auth, AuthTables, Satisfy},
+    cache::{self, CacheTables, RouteCache},
     compress::{self, Compress},
-    cors::{self, Cors, CorsTable},
+    cors::{self, Cors, CorsTables},
     diagnostic::{Problem, show},
     errors::{self, ErrorPages},
     headers::{self, Headers},
@@ -274,11 +274,11 @@ pub struct Tables<'a> {
     /// `[limit.NAME]`
     pub limits: &'a Limits,
     /// `[cors.NAME]`
-    pub cors: &'a CorsTable,
+    pub cors: &'a CorsTables,
     /// `[auth.NAME]`
-    pub auths: &'a AuthTable,
+    pub auths: &'a AuthTables,
     /// `[cache.NAME]`
-    pub caches: &'a CacheTable,
+    pub caches: &'a CacheTables,
 }
 
 /// The site of a route.
@@ -313,15 +313,15 @@ pub fn read(
     let expires = table.optional(&EXPIRES);
     let own_headers = table.take(&HEADERS);
     let own_headers = own_headers.and_then(|value| headers::read(value, headers::Of::Response, captures?));
-    let cors = table.take(&CORS).and_then(|value| tables.cors.named(value));
+    let cors = table.take(&CORS).and_then(|value| cors::choose(value, tables.cors));
     let errors = table.optional(&ERRORS).unwrap_or_default();
     let buffer = table.read(&BUFFER);
     let compress = table.optional(&COMPRESS).unwrap_or_else(|| inherited.compress.clone());
     let max_body = table.optional(&MAX_BODY).unwrap_or(inherited.max_body);
     let access = access::read(&mut table, &inherited.access);
-    let auth = table.take(&AUTH).and_then(|value| tables.auths.named(value, tables.upstreams));
+    let auth = table.take(&AUTH).and_then(|value| auth::choose(value, tables.auths, tables.upstreams));
     let satisfy = table.read(&SATISFY);
-    let cache = table.take(&CACHE).and_then(|value| tables.caches.named(value, captures?));
+    let cache = table.take(&CACHE).and_then(|value| cache::choose(value, tables.caches, captures?));
     let limits = table.take(&LIMIT).and_then(|value| tables.limits.named(value));
     let limit_rate = table.optional(&LIMIT_RATE).flatten();
     let limit_rate_after = table.optional(&LIMIT_RATE_AFTER).flatten().unwrap_or_default();

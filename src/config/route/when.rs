@@ -13,8 +13,8 @@ use crate::config::{
         kind::{Of, Path},
     },
     limit::{USER_AGENT_LIST, UserAgents},
-    networks::{self, Networks},
-    print::{Pairs, quote, strings},
+    networks::{NETWORK_LIST, Networks},
+    print::{Pairs, quote},
     read::{FileKey, Value},
 };
 
@@ -116,7 +116,7 @@ static QUERY: Optional<Of<Vec<(String, Test)>>> = Key {
 
 static NETWORKS: Optional<Of<Networks>> = Key {
     name: "networks",
-    kind: Of { shape: networks::shape, read: networks::read, show: |networks| strings(networks.written()) },
+    kind: NETWORK_LIST,
     default: Unset("any"),
     about: "Networks that contain the address of the client.",
     example: "networks = [\"10.0.0.0/8\"]",
