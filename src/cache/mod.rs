@@ -13,5 +13,5 @@ mod store;
 mod stored;
 
 pub(crate) use recorder::Recorder;
-pub(crate) use store::{Begun, Caches, Fill, Found, ResponseCache};
+pub(crate) use store::{Begun, Caches, Fill, ResponseCache};
 pub(crate) use stored::{KEY, Key, Stored, StoredBody, is_storable, policy_of};

@@ -4,7 +4,7 @@ use std::{
     collections::{BTreeMap, HashMap},
     fs,
     path::PathBuf,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{Arc, Mutex},
     time::{Duration, SystemTime},
 };
 
@@ -16,7 +16,7 @@ use super::{
     disk,
     stored::{Key, Stored, StoredBody, Vary},
 };
-use crate::config::CacheSettings;
+use crate::{bulkhead::lock, config::CacheSettings};
 
 /// Largest body that is kept in memory beside a cache on disk; larger ones are sent from their file.
 const SMALL: u64 = 64 * 1024;
@@ -80,21 +80,13 @@ struct OnDisk {
     size: u64,
 }
 
-/// Result of a lookup.
-pub(crate) enum Found {
-    /// A response to this request, which may be stale.
-    Stored(Arc<Stored>),
-    /// None.
-    Nothing,
-}
-
-/// What a request for a response does that is not stored.
+/// Role of a request for a response that is not stored.
 pub(crate) enum Begun {
-    /// It asks the server, and stores the response.
+    /// The request asks the server, and its response is stored.
     Fill(Fill),
-    /// Another one does that: the end of it is waited for.
+    /// Another request does that: the end of it is waited for.
     Wait(watch::Receiver<()>),
-    /// It asks the server: the last response could not be stored.
+    /// The request asks the server: the last response could not be stored.
     Pass,
 }
 
@@ -194,26 +186,30 @@ impl ResponseCache {
         }
     }
 
-    /// Looks a response up.
-    pub(crate) async fn find(&self, primary: Key, request: &HeaderMap, now: SystemTime) -> Found {
+    /// Looks up the response to a request, which may be stale.
+    pub(crate) async fn find(
+        &self,
+        primary: Key,
+        request: &HeaderMap,
+        now: SystemTime,
+    ) -> Option<Arc<Stored>> {
         let key = self.key(primary, request);
         if let Some(stored) = self.memory.get(&key) {
             // What is on disk is used too.
             self.files.get(&key);
-            return if stored.fits(request, now) { Found::Stored(stored) } else { Found::Nothing };
+            return stored.fits(request, now).then_some(stored);
         }
-        let Some(on_disk) = self.files.get(&key) else { return Found::Nothing };
-        let path = on_disk.path.clone();
+        let path = self.files.get(&key)?.path;
         let read = tokio::task::spawn_blocking(move || disk::read(&path, SMALL)).await;
         match read {
             Ok(Ok((found, stored))) if found == key && stored.fits(request, now) => {
                 let stored = Arc::new(stored);
                 self.memory.insert(key, Arc::clone(&stored));
-                Found::Stored(stored)
+                Some(stored)
             }
             _ => {
                 self.files.invalidate(&key);
-                Found::Nothing
+                None
             }
         }
     }
@@ -323,8 +319,4 @@ impl Drop for Fill {
     fn drop(&mut self) {
         lock(&self.cache.fills).remove(&self.key);
     }
-}
-
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

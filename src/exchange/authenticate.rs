@@ -2,7 +2,7 @@
 
 use std::{fmt::Arguments, net::IpAddr};
 
-use bytes::{BufMut, BytesMut};
+use bytes::BytesMut;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, header};
 
 use crate::{
@@ -154,14 +154,7 @@ impl AuthService {
                 }
             }
         }
-        let mut head = BytesMut::with_capacity(1024);
-        head.put_slice(Method::GET.as_str().as_bytes());
-        head.put_slice(b" ");
-        head.put_slice(self.path.as_bytes());
-        head.put_slice(b" HTTP/1.1\r\n");
-        fields.write(&mut head);
-        head.put_slice(b"\r\n");
-        head
+        fields.get_request(self.path.as_bytes())
     }
 
     fn admitted(&self, fields: &HeaderMap) -> Admitted {

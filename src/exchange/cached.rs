@@ -6,23 +6,26 @@ use std::{
     time::{Duration, SystemTime},
 };
 
-use bytes::{BufMut, BytesMut};
+use bytes::BytesMut;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, header};
 use tokio::{sync::watch, time::timeout};
 
 use crate::{
-    cache::{
-        Begun, Fill, Found, KEY, Key, Recorder, ResponseCache, Stored, StoredBody, is_storable, policy_of,
-    },
+    cache::{Begun, Fill, KEY, Key, Recorder, ResponseCache, Stored, StoredBody, is_storable, policy_of},
     clock,
     config::RouteCache,
     exchange::{
-        Exchange, RequestContext, finish::finish, record::Sent, request_head::target, resolve::host,
-        serve_files, values::Values,
+        Exchange, RequestContext,
+        finish::finish,
+        record::Sent,
+        request_head::{apply_request_headers, target},
+        resolve::host,
+        serve_files,
+        values::Values,
     },
     files::{self, Content, FileRequest},
     message::{BodyFraming, EditHeaders, HeaderEdits, RequestHead, cookies, has_word, is_hop_by_hop},
-    response::{Body, Explanation, Piece, Response, change_headers},
+    response::{Body, Explanation, Piece, Response},
     state::State,
     upstream::{self, Subresponse, Upstream},
 };
@@ -71,8 +74,13 @@ const CONDITIONS: [HeaderName; 6] = [
 /// Prepares the head of a request whose response is to be stored.
 pub(super) fn prepare(head: &mut impl EditHeaders, context: &RequestContext) {
     let Some(used) = context.cache.as_ref().filter(|used| used.fill.is_some()) else { return };
+    validate_by(head, used.stale.as_deref());
+}
+
+/// Puts the validators of a stored response in the place of the client's conditions.
+fn validate_by(head: &mut impl EditHeaders, stored: Option<&Stored>) {
     CONDITIONS.iter().for_each(|name| head.remove(name));
-    for (name, value) in used.stale.iter().flat_map(|stored| stored.validators()) {
+    for (name, value) in stored.into_iter().flat_map(Stored::validators) {
         head.set(name, value);
     }
 }
@@ -102,64 +110,66 @@ impl Exchange<'_> {
         }
         let asked = asked(settings, request, self.context);
         let control = headers.get(header::CACHE_CONTROL).unwrap_or_default();
-        let (only_cached, no_store) = (has_word(control, b"only-if-cached"), has_word(control, b"no-store"));
         let mut has_waited = false;
-        loop {
-            let found = cache.find(primary, &asked, now).await;
-            let stale = match found {
-                Found::Stored(stored) if stored.is_fresh(&asked, now) => {
+        let (begun, stale) = loop {
+            let stale = match cache.find(primary, &asked, now).await {
+                Some(stored) if stored.is_fresh(&asked, now) => {
                     if let Some(sent) = self.respond_stored(&stored, "hit").await {
                         return sent;
                     }
                     None
                 }
-                Found::Stored(stored) => Some(stored),
-                Found::Nothing => None,
+                found => found,
             };
-            if only_cached {
+            if has_word(control, b"only-if-cached") {
                 let sentence = "Nothing is stored for this request, which asks for what is stored only.";
-                let explanation = Explanation::new(StatusCode::GATEWAY_TIMEOUT, sentence);
                 self.begin(false);
-                return self.explain(&explanation).await;
+                return self.explain(&Explanation::new(StatusCode::GATEWAY_TIMEOUT, sentence)).await;
             }
             let begun = cache.begin(primary, &asked);
-            if let Some(stored) = &stale {
-                let insists = has_word(control, b"no-cache");
-                let is_validated = matches!(begun, Begun::Wait(_)) && stored.may_be_stale(now, true);
-                let validating = !insists && (is_validated || stored.may_be_validated_later(now));
-                let absent = stored.may_be_stale(now, false) && !self.has_server();
-                if validating || absent {
-                    if let Begun::Fill(fill) = begun {
-                        self.validate(fill, Some(Arc::clone(stored)), settings);
-                    }
-                    if let Some(sent) = self.respond_stored(stored, "stale").await {
-                        return sent;
-                    }
-                    return self.proxy().await;
+            if let Some(stored) = &stale
+                && self.may_respond_stale(stored, &begun, control, now)
+            {
+                if let Begun::Fill(fill) = begun {
+                    self.validate(fill, Some(Arc::clone(stored)), settings);
                 }
+                return match self.respond_stored(stored, "stale").await {
+                    Some(sent) => sent,
+                    None => self.proxy().await,
+                };
             }
             match begun {
                 Begun::Wait(done) if !has_waited => {
                     wait(done).await;
                     has_waited = true;
-                    continue;
                 }
-                Begun::Fill(fill) if request.method == Method::GET && !no_store => {
-                    if stale.is_none() && headers.has(header::RANGE) {
-                        // The client gets its part from the server, and others get theirs from the whole.
-                        self.validate(fill, None, settings);
-                    } else if let Some(used) = &mut self.context.cache {
-                        (used.fill, used.stale) = (Some(fill), stale.clone());
-                    }
-                }
-                Begun::Fill(_) | Begun::Wait(_) | Begun::Pass => {}
+                begun => break (begun, stale),
             }
-            let result = if stale.is_some() { "stale" } else { "uri-miss" };
-            self.say(&format!("fwd={result}"));
-            let sent = self.proxy().await;
-            self.count("miss");
-            return sent;
+        };
+        self.say(if stale.is_some() { "fwd=stale" } else { "fwd=uri-miss" });
+        // Nobody waits for a response that will not be stored.
+        let stores = request.method == Method::GET && !has_word(control, b"no-store");
+        if let Begun::Fill(fill) = begun
+            && stores
+        {
+            if stale.is_none() && headers.has(header::RANGE) {
+                // The client gets its part from the server, and others get theirs from the whole.
+                self.validate(fill, None, settings);
+            } else if let Some(used) = &mut self.context.cache {
+                (used.fill, used.stale) = (Some(fill), stale);
+            }
         }
+        let sent = self.proxy().await;
+        self.count("miss");
+        sent
+    }
+
+    /// Whether a client gets a response past its lifetime: while it is validated, or while no server is there.
+    fn may_respond_stale(&self, stored: &Stored, begun: &Begun, control: &[u8], now: SystemTime) -> bool {
+        let is_validated = matches!(begun, Begun::Wait(_)) && stored.may_be_stale(now, true);
+        let validating =
+            !has_word(control, b"no-cache") && (is_validated || stored.may_be_validated_later(now));
+        validating || (stored.may_be_stale(now, false) && !self.has_server())
     }
 
     fn say(&mut self, status: &str) {
@@ -225,22 +235,9 @@ impl Exchange<'_> {
         if let Some(client) = &context.client {
             upstream::prepare(&mut fields, request, client, &context.id, &upstream.name);
         }
-        if let Some(route) = &context.route {
-            let values = Values::new(request, context);
-            let changes = &route.settings.proxy.request_headers;
-            change_headers(&mut fields, changes, |template, _| values.header(template, |_| None));
-        }
-        CONDITIONS.iter().for_each(|name| fields.remove(name));
-        for (name, value) in stored.into_iter().flat_map(Stored::validators) {
-            fields.set(name, value);
-        }
-        let mut head = BytesMut::with_capacity(1024);
-        head.put_slice(b"GET ");
-        head.put_slice(&target(request, context));
-        head.put_slice(b" HTTP/1.1\r\n");
-        fields.write(&mut head);
-        head.put_slice(b"\r\n");
-        head
+        apply_request_headers(&mut fields, request, context);
+        validate_by(&mut fields, stored);
+        fields.get_request(&target(request, context))
     }
 
     /// Begins to record a response for the cache, if it may be stored.

@@ -42,12 +42,20 @@ pub(crate) fn prepare<H: EditHeaders>(head: &mut H, request: &RequestHead, conte
     upstream::prepare(head, request, client, &context.id, &lease.upstream().name);
     tell_server(head, context);
     cached::prepare(head, context);
-    if let Some(route) = &context.route {
-        let values = Values::new(request, context);
-        change_headers(head, &route.settings.proxy.request_headers, |template, _| {
-            values.header(template, |_| None)
-        });
-    }
+    apply_request_headers(head, request, context);
+}
+
+/// Applies `request_headers` of the route.
+pub(super) fn apply_request_headers(
+    head: &mut impl EditHeaders,
+    request: &RequestHead,
+    context: &RequestContext,
+) {
+    let Some(route) = &context.route else { return };
+    let values = Values::new(request, context);
+    change_headers(head, &route.settings.proxy.request_headers, |template, _| {
+        values.header(template, |_| None)
+    });
 }
 
 impl Exchange<'_> {

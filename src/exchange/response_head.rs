@@ -23,7 +23,7 @@ use crate::{
     response::{Explanation, Response, prefers_json},
     site::Route,
     state::State,
-    upstream::{ResponseOutcome, Selection, outlier},
+    upstream::{ResponseOutcome, Selection},
 };
 
 /// Verdict on a server's response.
@@ -188,11 +188,7 @@ fn record_response_head(
     }
     let is_stream = status == StatusCode::SWITCHING_PROTOCOLS
         || response.get(&header::CONTENT_TYPE).is_some_and(is_event_stream);
-    let result = match status {
-        _ if is_stream => ResponseOutcome::Stream,
-        status if outlier::is_failure(status) => ResponseOutcome::Failure,
-        _ => ResponseOutcome::Success,
-    };
+    let result = if is_stream { ResponseOutcome::Stream } else { ResponseOutcome::of(status) };
     let took = lease.response_begun(result, load.as_ref());
     if is_stream {
         // It stays open for hours: no limit counts it as a request in progress.

@@ -12,7 +12,7 @@ use crate::{
         local::NOT_IN_PATHS,
         resolve::{host, path},
     },
-    message::{RequestHead, cookies, parameters},
+    message::{NOT_IN_URIS, RequestHead, cookies, parameters},
     route::{PathMatch, host_without_port},
     site::SiteTable,
 };
@@ -208,19 +208,8 @@ impl<'a> Values<'a> {
 /// Bytes that cannot stand in a header.
 const CONTROLS_BUT_TAB: AsciiSet = CONTROLS.remove(b'\t');
 
-/// Bytes that cannot stand in a URL; what is encoded already stays.
-const NOT_IN_URLS: AsciiSet = CONTROLS
-    .add(b' ')
-    .add(b'"')
-    .add(b'<')
-    .add(b'>')
-    .add(b'\\')
-    .add(b'^')
-    .add(b'`')
-    .add(b'{')
-    .add(b'|')
-    .add(b'}')
-    .add(b'#');
+/// Bytes that cannot stand in a path with a query; what is encoded already stays.
+const NOT_IN_URLS: AsciiSet = NOT_IN_URIS.add(b'#');
 
 #[cfg(test)]
 mod tests {

@@ -56,6 +56,17 @@ impl<'a> HeaderEdits<'a> {
         Self { received, changes: Vec::with_capacity(8), lengths: 0, written: BytesMut::new() }
     }
 
+    /// The head of a GET request with these fields.
+    pub(crate) fn get_request(&self, target: &[u8]) -> BytesMut {
+        let mut head = BytesMut::with_capacity(1024);
+        head.put_slice(b"GET ");
+        head.put_slice(target);
+        head.put_slice(b" HTTP/1.1\r\n");
+        self.write(&mut head);
+        head.put_slice(b"\r\n");
+        head
+    }
+
     /// Writes the fields and no end: what frames the body may follow.
     pub(crate) fn write(&self, out: &mut BytesMut) {
         let lines = self.received;

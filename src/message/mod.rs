@@ -37,6 +37,7 @@ pub(crate) use request::{Refusal, Request, RequestHead, first_line, read as read
 pub(crate) use request_id::{RequestId, X_REQUEST_ID};
 pub(crate) use response::{MOST_INTERIM, MalformedHead, ResponseHead, is_interim};
 pub(crate) use streams::is_event_stream;
+pub(crate) use target::NOT_IN_URIS;
 #[cfg(test)]
 pub(crate) use target::RequestTarget;
 pub(crate) use text::{value, write_number};

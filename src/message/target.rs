@@ -24,7 +24,7 @@ pub(crate) struct RequestTarget {
 }
 
 /// Bytes that cannot stand in a URI as they are (RFC 3986 §2); what is encoded already stays.
-const NOT_IN_URIS: AsciiSet = CONTROLS
+pub(crate) const NOT_IN_URIS: AsciiSet = CONTROLS
     .add(b' ')
     .add(b'"')
     .add(b'<')

@@ -13,7 +13,7 @@ use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, header};
 use rustls::StreamOwned;
 use tokio::runtime::Handle;
 
-use super::{Lease, ResponseOutcome, Selection, Upstream, health, outlier, uwsgi};
+use super::{Lease, ResponseOutcome, Selection, Upstream, health, uwsgi};
 use crate::{
     client::Client,
     config::Address,
@@ -151,9 +151,7 @@ fn exchange(mut stream: Box<dyn FetchedStream>, request: &[u8], mut lease: Lease
             read => begun.extend_from_slice(&part[..read]),
         }
     };
-    let result =
-        if outlier::is_failure(head.status) { ResponseOutcome::Failure } else { ResponseOutcome::Success };
-    lease.response_begun(result, None);
+    lease.response_begun(ResponseOutcome::of(head.status), None);
     if head.status != StatusCode::OK {
         return Err(io::Error::other(format!("the server responded with status {}", head.status.as_u16())));
     }

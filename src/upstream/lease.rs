@@ -2,10 +2,10 @@
 
 use std::{fmt, sync::Arc, time::Duration};
 
-use http::HeaderValue;
+use http::{HeaderValue, StatusCode};
 use tokio::time::Instant;
 
-use super::{Server, ServerHealth, Upstream, report::LoadReport};
+use super::{Server, ServerHealth, Upstream, outlier, report::LoadReport};
 use crate::{clock, config};
 
 /// Guard for one request on a server; releases the place on drop.
@@ -31,6 +31,13 @@ pub enum ResponseOutcome {
     Failure,
     /// The response is an event stream or starts a tunnel. From now on it does not count as load.
     Stream,
+}
+
+impl ResponseOutcome {
+    /// The outcome that a status tells.
+    pub(crate) fn of(status: StatusCode) -> Self {
+        if outlier::is_failure(status) { Self::Failure } else { Self::Success }
+    }
 }
 
 /// Kind of place that a lease occupies.

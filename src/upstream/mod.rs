@@ -16,7 +16,7 @@ mod hold;
 mod key;
 mod lease;
 mod names;
-pub(crate) mod outlier;
+mod outlier;
 mod queue;
 mod report;
 pub mod retry;

@@ -32,7 +32,7 @@ pub(super) const fn results() -> Window {
 }
 
 /// Whether a status means that the server has failed. 501 and 505 are about the request.
-pub(crate) fn is_failure(status: StatusCode) -> bool {
+pub(super) fn is_failure(status: StatusCode) -> bool {
     const ABOUT_THE_REQUEST: [StatusCode; 2] =
         [StatusCode::NOT_IMPLEMENTED, StatusCode::HTTP_VERSION_NOT_SUPPORTED];
     status.is_server_error() && !ABOUT_THE_REQUEST.contains(&status)

@@ -11,9 +11,7 @@ use bytes::BytesMut;
 use http::{HeaderMap, Method};
 use tokio::time::{sleep, timeout};
 
-use super::{
-    Lease, NoServer, ResponseOutcome, Selection, ServerConnection, Upstream, error_label, outlier, retry,
-};
+use super::{Lease, NoServer, ResponseOutcome, Selection, ServerConnection, Upstream, error_label, retry};
 use crate::message::{Pipe, ResponseHead};
 
 /// Most attempts on which something was sent.
@@ -163,8 +161,6 @@ async fn receive_head(
     });
     let head: ResponseHead = timeout(limit, head).await.map_err(|_| io::ErrorKind::TimedOut)??;
     lease.sent();
-    let result =
-        if outlier::is_failure(head.status) { ResponseOutcome::Failure } else { ResponseOutcome::Success };
-    lease.response_begun(result, None);
+    lease.response_begun(ResponseOutcome::of(head.status), None);
     Ok(head)
 }
