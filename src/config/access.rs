@@ -5,7 +5,7 @@ use std::net::IpAddr;
 use super::{
     diagnostic::Problem,
     keys::{Group, Key, Optional, Shape, Unset, kind::Of},
-    networks::{self, Networks},
+    networks::{self, NETWORK_LIST, Networks},
     print::{Pairs, strings},
     read::{Table, Value},
 };
@@ -45,7 +45,7 @@ static ALLOW: Optional<Of<Option<Networks>>> = Key {
 
 static DENY: Optional<Of<Networks>> = Key {
     name: "deny",
-    kind: Of { shape: networks::shape, read: deny, show: |networks| strings(networks.written()) },
+    kind: Of { read: deny, ..NETWORK_LIST },
     default: Unset("nobody, or those of the site"),
     about: "Clients that get 403, also those that `allow` admits. On a route it replaces the list of the site, and \
             `[]` removes it. Files of networks are read at each reload, one network a line.",

@@ -14,7 +14,7 @@ use super::{
     },
     named::{Examples, NamedTables},
     paths,
-    print::{Out, Pairs, bare_or_quoted, path, quote, strings},
+    print::{Out, Pairs, bare_or_quoted, path, quote},
     read::{Table, Value, text},
     template::{NameScope, Template, template},
     upstream::UpstreamTable,
@@ -115,20 +115,20 @@ static PATH: Defaulted<Text<String>> = Key {
 
 static COPY: Optional<Of<Vec<HeaderName>>> = Key {
     name: "copy",
-    kind: Of {
-        shape: || Shape::Text(TextShape { what: "header name", pattern: "^[^ :]+$" }).list(),
-        read: copy,
-        show: |names| strings(names.iter().map(HeaderName::as_str)),
-    },
+    kind: Of { read: copy, ..headers::NAMES },
     default: Unset("none"),
     about: "Headers of the service's response that upstream servers get, in place of any that the client sent. The \
             first one is `{user}`.",
     example: "request = \"galaxy\"\ncopy = [\"X-Auth-Request-User\", \"X-Auth-Request-Email\"]",
 };
 
-static SIGN_IN: Optional<Shaped> = Key {
+static SIGN_IN: Optional<Text<Template>> = Key {
     name: "sign_in",
-    kind: Shaped(|| Shape::Text(TextShape { what: "URL or path", pattern: "^(/|https?://)" })),
+    kind: Text {
+        form: TextShape { what: "URL or path", pattern: "^(/|https?://)" },
+        parse: sign_in,
+        show: ToString::to_string,
+    },
     default: Unset("401 for everybody"),
     about: "URL to which browsers are redirected to log in, instead of a 401: `GET` requests that accept HTML.",
     example: "request = \"galaxy\"\nsign_in = \"/oauth2/start?rd={uri}\"",
@@ -173,7 +173,7 @@ pub fn tables(value: Value<'_>, upstreams: &UpstreamTable) -> AuthTables {
 
 /// Reads `auth` of a site or a route; `Some(None)` is none.
 pub fn choose(value: Value<'_>, tables: &AuthTables, upstreams: &UpstreamTable) -> Option<Option<Arc<Auth>>> {
-    tables.choose(value, &EXAMPLES, |value| read(value, None, upstreams))
+    tables.choose(value, &EXAMPLES, |value| read(value, None, upstreams), Arc::clone)
 }
 
 /// Writes an `[auth.NAME]`.
@@ -198,7 +198,7 @@ fn pairs(auth: &Auth) -> Pairs {
             .written(&REQUEST, quote(upstream))
             .key(&PATH, path)
             .optional(&COPY, Some(copy).filter(|names| !names.is_empty()))
-            .written_if(&SIGN_IN, sign_in.as_ref().map(|url| quote(&url.to_string()))),
+            .optional(&SIGN_IN, sign_in.as_ref()),
     };
     pairs.unless_default(&REMOTE_USER, &auth.remote_user)
 }
@@ -234,14 +234,7 @@ fn read(value: Value<'_>, name: Option<&str>, upstreams: &UpstreamTable) -> Opti
 
 fn by_password(table: &mut Table<'_>, value: Value<'_>) -> Option<AuthMethod> {
     let realm = table.read(&REALM);
-    let file = value.parse(value.string()?, |text| paths::absolute(text, "/etc/bowshock"))?;
-    let text = match value.context.system.read(&file) {
-        Ok(text) => text,
-        Err(error) => {
-            paths::unusable(value, &file, &error);
-            return None;
-        }
-    };
+    let (file, text) = paths::file(value, value.string()?)?;
     let (users, wrong) = htpasswd::read(&text);
     for (line, reason) in wrong.iter().take(5) {
         let title = format!("{}:{line}: {reason}", file.display());
@@ -253,8 +246,7 @@ fn by_password(table: &mut Table<'_>, value: Value<'_>) -> Option<AuthMethod> {
 fn by_request(table: &mut Table<'_>, value: Value<'_>, upstreams: &UpstreamTable) -> Option<AuthMethod> {
     let path = table.read(&PATH);
     let copy = table.optional(&COPY).unwrap_or_default();
-    let sign_in = table.take(&SIGN_IN);
-    let sign_in = sign_in.and_then(|value| value.parse(value.string()?, self::sign_in));
+    let sign_in = table.optional(&SIGN_IN);
     let upstream = text(|name| upstreams.named(name))(value)?;
     Some(AuthMethod::Request { upstream, path, copy, sign_in })
 }

@@ -29,7 +29,7 @@ pub struct CacheSettings {
 }
 
 /// `cache` of a route.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Default)]
 pub struct RouteCache {
     /// Name of the cache.
     pub name: String,
@@ -170,33 +170,20 @@ pub fn tables(value: Value<'_>) -> CacheTables {
 
 /// Reads `cache` of a site or a route; `Some(None)` is none.
 pub fn choose(value: Value<'_>, tables: &CacheTables, captures: &[&str]) -> Option<Option<Arc<RouteCache>>> {
-    if value.as_table().is_some() {
-        return route_cache(value, tables, captures).map(|cache| Some(Arc::new(cache)));
-    }
-    let name = value.string_like(EXAMPLES.key)?;
-    if name == "none" {
-        return Some(None);
-    }
-    let plain = RouteCache {
-        name: known(value, name, tables)?,
-        ttl: None,
-        key: None,
-        vary_cookie: Vec::new(),
-        authorization: false,
-        set_cookie: false,
-    };
-    Some(Some(Arc::new(plain)))
+    let plain = |cache: &CacheSettings| RouteCache { name: cache.name.clone(), ..RouteCache::default() };
+    let chosen = tables.choose(value, &EXAMPLES, |value| route_cache(value, tables, captures), plain)?;
+    Some(chosen.map(Arc::new))
 }
 
 fn route_cache(value: Value<'_>, tables: &CacheTables, captures: &[&str]) -> Option<RouteCache> {
     let mut table = value.table(&ROUTE_KEYS)?;
     let name = table.take_required(&USE);
-    let name = name.and_then(|value| known(value, value.string()?, tables));
+    let name = name.and_then(|value| value.string().filter(|name| tables.has(value, name, &EXAMPLES)));
     let key = table.take(&KEY).and_then(|value| {
         value.parse(value.string()?, |text| template(text, NameScope { captures, response: false }))
     });
     let cache = RouteCache {
-        name: String::new(),
+        name: name.unwrap_or_default().to_owned(),
         ttl: table.optional(&TTL),
         key,
         vary_cookie: table.optional(&VARY_COOKIE).unwrap_or_default(),
@@ -204,11 +191,7 @@ fn route_cache(value: Value<'_>, tables: &CacheTables, captures: &[&str]) -> Opt
         set_cookie: table.read(&SET_COOKIE),
     };
     table.finish();
-    Some(RouteCache { name: name?, ..cache })
-}
-
-fn known(value: Value<'_>, name: &str, tables: &CacheTables) -> Option<String> {
-    tables.has(value, name, &EXAMPLES).then(|| name.to_owned())
+    name.map(|_| cache)
 }
 
 /// Writes a `[cache.NAME]`.

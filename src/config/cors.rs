@@ -8,13 +8,14 @@ use regex::Regex;
 
 use super::{
     diagnostic::{Problem, show},
+    headers,
     keys::{
         Defaulted, Is, Key, Keys, Needed, Optional, Required, Shape, TextShape, Unset,
         kind::{BOOLEAN, DURATION, Of, Shaped},
     },
     named::{Examples, NamedTables},
     print::{Out, Pairs, bare_or_quoted, quote, strings},
-    read::{Value, text},
+    read::Value,
     route::METHOD_LIST,
 };
 
@@ -91,7 +92,7 @@ static METHODS: Optional<Of<Vec<Method>>> = Key {
 
 static HEADERS: Optional<Of<Vec<HeaderName>>> = Key {
     name: "headers",
-    kind: NAMES,
+    kind: headers::NAMES,
     default: Unset("those that are asked for"),
     about: "Request headers that pages may send.",
     example: "headers = [\"X-Api-Key\", \"Content-Type\"]",
@@ -99,7 +100,7 @@ static HEADERS: Optional<Of<Vec<HeaderName>>> = Key {
 
 static EXPOSE: Optional<Of<Vec<HeaderName>>> = Key {
     name: "expose",
-    kind: NAMES,
+    kind: headers::NAMES,
     default: Unset("the safelisted ones"),
     about: "Response headers that pages may read.",
     example: "expose = [\"Content-Length\", \"Content-Range\"]",
@@ -123,12 +124,6 @@ static MAX_AGE: Optional<Of<Duration>> = Key {
 
 const ORIGIN: TextShape =
     TextShape { what: "origin such as `\"https://usegalaxy.org\"`, `\"~ REGEX\"`, or `\"*\"`", pattern: "" };
-
-const NAMES: Of<Vec<HeaderName>> = Of {
-    shape: || Shape::Text(TextShape { what: "header name", pattern: "^[^ :]+$" }).list(),
-    read: names,
-    show: |names| strings(names.iter().map(HeaderName::as_str)),
-};
 
 /// Key `cors` of sites and routes.
 pub const fn key(default: Unset) -> Optional<Shaped> {
@@ -161,7 +156,7 @@ pub fn tables(value: Value<'_>) -> CorsTables {
 
 /// Reads `cors` of a site or a route; `Some(None)` is none.
 pub fn choose(value: Value<'_>, tables: &CorsTables) -> Option<Option<Arc<Cors>>> {
-    tables.choose(value, &EXAMPLES, |value| read(value, None))
+    tables.choose(value, &EXAMPLES, |value| read(value, None), Arc::clone)
 }
 
 /// Writes a `[cors.NAME]`.
@@ -275,13 +270,4 @@ fn written(origin: &Origin) -> &str {
         Origin::Exact(text) => text,
         Origin::Regex { written, .. } => written,
     }
-}
-
-fn names(value: Value<'_>) -> Option<Vec<HeaderName>> {
-    let name = text(|name| {
-        HeaderName::from_bytes(name.as_bytes()).map_err(|_| {
-            Problem::new(format!("{} is not the name of a header", show(name)), "no spaces, no colon")
-        })
-    });
-    Some(value.list()?.into_iter().filter_map(name).collect())
 }

@@ -8,7 +8,7 @@ use super::{
     diagnostic::{self, Problem},
     keys::{
         Defaulted, Is, Key, Keys, Needed, Optional, Required, Shape, Unset,
-        kind::{self, BOOLEAN, Of, Path},
+        kind::{self, BOOLEAN, Of, Path, Reads},
     },
     paths,
     print::{Pairs, path},
@@ -83,13 +83,6 @@ static UPSTREAM: Defaulted<Of<bool>> = Key {
     example: "upstream = true",
 };
 
-/// Adds the pages of a route to those of its site.
-pub fn merge(site: &ErrorPages, own: ErrorPages) -> ErrorPages {
-    let mut merged = site.clone();
-    merged.extend(own);
-    merged
-}
-
 fn read(value: Value<'_>) -> Option<ErrorPages> {
     const EXAMPLE: &str = "errors = { 404 = \"/srv/galaxy/errors/404.html\" }";
     let status = |text: &str| match text.parse() {
@@ -107,11 +100,8 @@ fn read(value: Value<'_>) -> Option<ErrorPages> {
         let page = if value.as_table().is_some() {
             table(value)
         } else {
-            value.string_like(EXAMPLE).and_then(|text| {
-                let page = value.parse(text, |text| paths::absolute(text, "/srv/galaxy/errors"))?;
-                paths::need_something(value, &page);
-                Some(ErrorPage { page, status: None, upstream: false })
-            })
+            let page = value.string_like(EXAMPLE).and_then(|_| PAGE.kind.read(value));
+            page.map(|page| ErrorPage { page, status: None, upstream: false })
         };
         pages.extend(key.read(status).zip(page));
     }

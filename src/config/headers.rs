@@ -8,8 +8,8 @@ use super::{
     diagnostic::{Problem, show},
     keys::{Shape, TextShape, kind},
     paths,
-    print::{Pairs, quote},
-    read::Value,
+    print::{Pairs, quote, strings},
+    read::{self, Value},
     template::{NameScope, Template, template},
 };
 
@@ -160,14 +160,7 @@ fn setting(value: Value<'_>, of: Of, captures: &[&str]) -> Option<HeaderSetting>
 
 /// Reads `file:PATH`: the value is the first line of the file.
 fn secret(value: Value<'_>, path: &str) -> Option<HeaderSetting> {
-    let path = value.parse(path, |path| paths::absolute(path, "/etc/bowshock"))?;
-    let text = match value.context.system.read(&path) {
-        Ok(text) => text,
-        Err(error) => {
-            paths::unusable(value, &path, &error);
-            return None;
-        }
-    };
+    let (path, text) = paths::file(value, path)?;
     let line = text.lines().next().unwrap_or_default().trim();
     let mut secret = value.parse(line, |line| {
         content(line).map_err(|_| {
@@ -209,13 +202,23 @@ pub fn content(text: &str) -> Result<HeaderValue, Problem> {
     })
 }
 
+/// A list of names of headers.
+pub const NAMES: kind::Of<Vec<HeaderName>> = kind::Of {
+    shape: || Shape::Text(TextShape { what: "header name", pattern: "^[^ :]+$" }).list(),
+    read: |value| Some(value.list()?.into_iter().filter_map(read::text(any_name)).collect()),
+    show: |names| strings(names.iter().map(HeaderName::as_str)),
+};
+
+/// Reads the name of any header.
+pub fn any_name(text: &str) -> Result<HeaderName, Problem> {
+    HeaderName::from_bytes(text.as_bytes()).map_err(|_| {
+        Problem::new(format!("{} is not the name of a header", show(text)), "no spaces, no colon")
+    })
+}
+
 /// Reads the name of a header that does not frame the message.
 pub fn name(text: &str) -> Result<HeaderName, Problem> {
-    let Ok(name) = HeaderName::from_bytes(text.as_bytes()) else {
-        let problem =
-            Problem::new(format!("{} is not the name of a header", show(text)), "no spaces, no colon");
-        return Err(problem.help(format!("write for example `{EXAMPLE}`")));
-    };
+    let name = any_name(text).map_err(|problem| problem.help(format!("write for example `{EXAMPLE}`")))?;
     if FRAMING.contains(&name.as_str()) {
         let title = format!("the header `{text}` is set by the proxy itself");
         return Err(Problem::new(title, "controls the framing or the connection").help("remove it"));

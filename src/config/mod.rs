@@ -172,23 +172,17 @@ pub fn parse_on(name: &str, text: &str, system: &dyn System) -> Result<Loaded, R
     let sources = Sources::read(name, text, system);
     let texts = sources.placed();
     let context = Context::new(&sources.text, system);
-    let mut all: Option<DeTable<'_>> = None;
+    let mut all = DeTable::new();
     let mut is_toml = true;
     for text in &texts {
         let (root, errors) = DeTable::parse_recoverable(text);
         context.syntax_errors(&errors);
         is_toml &= errors.is_empty();
-        match &mut all {
-            None => all = Some(root.into_inner()),
-            Some(all) => {
-                include::merge(all, root.into_inner())
-                    .into_iter()
-                    .for_each(|(span, problem)| context.error(span, problem));
-            }
+        for (span, problem) in include::merge(&mut all, root.into_inner()) {
+            context.error(span, problem);
         }
     }
-    let all = all.filter(|_| is_toml);
-    let config = all.as_ref().map(|all| file::read(&context, all));
+    let config = is_toml.then(|| file::read(&context, &all));
     let report = Report::new(&sources, [sources.found.clone(), context.into_found()].concat());
     match config {
         Some(config) if report.errors() == 0 => {

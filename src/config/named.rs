@@ -51,16 +51,16 @@ impl<T> NamedTables<T> {
         }
         is_known
     }
-}
 
-impl<T: Clone> NamedTables<T> {
-    /// Reads a key with a table in place, which `read` reads, the name of a table, or `"none"`; `Some(None)` is none.
-    pub fn choose(
+    /// Reads a key with a table in place, which `read` reads, the name of a table, of which `use_table` makes the same, or
+    /// `"none"`; `Some(None)` is none.
+    pub fn choose<R>(
         &self,
         value: Value<'_>,
         examples: &Examples,
-        read: impl FnOnce(Value<'_>) -> Option<T>,
-    ) -> Option<Option<T>> {
+        read: impl FnOnce(Value<'_>) -> Option<R>,
+        use_table: impl FnOnce(&T) -> R,
+    ) -> Option<Option<R>> {
         if value.as_table().is_some() {
             return read(value).map(Some);
         }
@@ -71,6 +71,6 @@ impl<T: Clone> NamedTables<T> {
         if !self.has(value, name, examples) {
             return None;
         }
-        self.read.get(name).cloned().map(Some)
+        self.read.get(name).map(|table| Some(use_table(table)))
     }
 }

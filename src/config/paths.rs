@@ -81,6 +81,14 @@ fn need(value: Value<'_>, path: &Path, answer: io::Result<()>) {
     }
 }
 
+/// The text file that `text` names, with its path. What keeps it from being read is noted.
+pub fn file(value: Value<'_>, text: &str) -> Option<(PathBuf, String)> {
+    let path = value.parse(text, |text| absolute(text, "/etc/bowshock"))?;
+    let read = value.context.system.read(&path);
+    let text = read.map_err(|error| unusable(value, &path, &error)).ok()?;
+    Some((path, text))
+}
+
 /// Notes that `path` cannot be used, and why.
 pub fn unusable(value: Value<'_>, path: &Path, error: &io::Error) {
     value.error(unusable_problem(path, error));

@@ -54,14 +54,7 @@ pub const KIND: Of<Redirects> = Of {
 const MOST_LINES: usize = 5;
 
 fn read(value: Value<'_>) -> Option<Redirects> {
-    let file = value.parse(value.string()?, |text| paths::absolute(text, "/etc/bowshock"))?;
-    let text = match value.context.system.read(&file) {
-        Ok(text) => text,
-        Err(error) => {
-            paths::unusable(value, &file, &error);
-            return None;
-        }
-    };
+    let (file, text) = paths::file(value, value.string()?)?;
     let mut by_path = HashMap::new();
     let mut wrong = 0;
     for (number, line) in text.lines().enumerate() {

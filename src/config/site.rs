@@ -29,7 +29,7 @@ use super::{
     print::{Out, Pairs, list, quote, strings},
     read::{Table, Value},
     redirects::{self, Redirects},
-    route::{self, Inherited, Inherits, RouteSettings, SiteScope, Tables},
+    route::{self, Inherited, RouteSettings, SiteScope, Tables},
     tls::{self, RedirectHttps, Tls},
 };
 
@@ -348,17 +348,9 @@ pub fn show(out: &mut Out, site: &SiteSettings) {
         None => pairs,
     };
     out.table("[[site]]", &pairs);
-    let (headers, errors) = (&site.headers, &site.errors);
-    let inherits = Inherits {
-        headers,
-        errors,
-        cors: site.cors.is_some(),
-        auth: site.auth.is_some(),
-        cache: site.cache.is_some(),
-    };
     let alternatives = site.routes.chunk_by(|one, next| one.key == next.key);
     let routes = alternatives.fold(Pairs::default(), |pairs, routes| {
-        let mut tables = routes.iter().map(|route| route::pairs(route, inherits).braces());
+        let mut tables = routes.iter().map(|route| route::pairs(route, site).braces());
         let value = match routes {
             [_] => tables.next().unwrap_or_default(),
             _ => list(tables),

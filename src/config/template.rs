@@ -6,6 +6,7 @@ use http::HeaderName;
 
 use super::{
     diagnostic::{Problem, show},
+    headers::any_name,
     keys::closest,
 };
 
@@ -184,14 +185,9 @@ fn name(text: &str, scope: NameScope<'_>) -> Result<Name, Problem> {
     if let Some((_, name)) = WORDS.iter().find(|(word, _)| *word == text) {
         return Ok(name.clone());
     }
-    let header = |name: &str| {
-        HeaderName::from_bytes(name.as_bytes()).map_err(|_| {
-            Problem::new(format!("{} is not the name of a header", show(name)), "no spaces, no colon")
-        })
-    };
     match text.split_once('.') {
-        Some(("header", name)) => header(name).map(Name::Header),
-        Some(("response", name)) if scope.response => header(name).map(Name::Response),
+        Some(("header", name)) => any_name(name).map(Name::Header),
+        Some(("response", name)) if scope.response => any_name(name).map(Name::Response),
         Some(("response", _)) => {
             Err(Problem::new(format!("{} is not defined here", show(text)), "there is no response yet")
                 .help("`{response.NAME}` stands in `headers` only"))

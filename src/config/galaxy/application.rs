@@ -100,12 +100,6 @@ pub fn read(section: Option<Yaml<'_>>, base: &Base<'_>) -> Application {
     }
 }
 
-/// Galaxy's root as the section says it.
-pub fn root(section: Option<Yaml<'_>>) -> Option<PathBuf> {
-    let root = section?.get("root")?;
-    root.path(root.directory())
-}
-
 fn accel(value: Yaml<'_>) -> Option<String> {
     let text = value.text()?.trim_end_matches('/');
     if !text.starts_with('/') || text == "/" {

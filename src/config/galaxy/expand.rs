@@ -15,7 +15,7 @@ use crate::config::{
     host::{self, HostPattern},
     pattern::{self, PathPattern},
     print::quote,
-    read::{Context, Value},
+    read::Value,
     route::{RouteSettings, SiteScope},
     site::{self, Hosts, SiteSettings},
     upstream::UpstreamTable,
@@ -123,7 +123,7 @@ impl Expansion<'_> {
                 free.insert(one.comment);
             }
         }
-        let nested = Context::new(&text, self.value.context.system);
+        let nested = self.value.context.nested(&text);
         let table = DeTable::parse(&text);
         let Some(value) = table.as_ref().ok().and_then(|table| table.get_ref().get("routes")) else {
             let problem = Problem::new("the routes of `[site.galaxy]` cannot be written in TOML", "here");

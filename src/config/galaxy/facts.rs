@@ -126,7 +126,11 @@ fn root(
         let above = directory.parent()?;
         context.system.exists(&above.join("lib/galaxy")).is_ok().then(|| above.to_owned())
     };
-    gravity::root(gravity).or_else(|| application::root(galaxy)).or_else(above)
+    let told = |section: Option<Yaml<'_>>, key| {
+        let root = section?.get(key)?;
+        root.path(root.directory())
+    };
+    told(gravity, "galaxy_root").or_else(|| told(galaxy, "root")).or_else(above)
 }
 
 fn together(

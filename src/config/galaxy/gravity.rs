@@ -1,6 +1,6 @@
 //! The `gravity:` section: where Galaxy and the services beside it listen.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use super::file::Yaml;
 use crate::config::{
@@ -102,12 +102,6 @@ pub fn read(section: Option<Yaml<'_>>, root: Option<&Path>, binds: bool) -> Grav
         gravity.reports = bind(reports, "localhost:9001").map(|server| Reports { server, prefix });
     }
     gravity
-}
-
-/// Root of Galaxy that gravity is told of.
-pub fn root(section: Option<Yaml<'_>>) -> Option<PathBuf> {
-    let root = section?.get("galaxy_root")?;
-    root.path(root.directory())
 }
 
 fn gunicorns(section: Option<Yaml<'_>>, root: Option<&Path>) -> Vec<ServerAddress> {

@@ -6,7 +6,10 @@ use super::{
     Welcome,
     facts::{Galaxy, Uploads},
 };
-use crate::config::print::{Pairs, list, path, quote, strings};
+use crate::config::{
+    print::{Pairs, list, path, quote, strings},
+    template::Template,
+};
 
 /// A route to be made.
 pub struct Planned {
@@ -97,7 +100,7 @@ fn files(place: &Path) -> Pairs {
 
 /// A path in a text that may have `{names}`.
 fn fixed(place: &Path) -> String {
-    place.to_string_lossy().replace('{', "{{").replace('}', "}}")
+    Template::text(&place.to_string_lossy()).to_string()
 }
 
 fn lasting(pairs: Pairs) -> Pairs {

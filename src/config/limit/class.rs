@@ -58,7 +58,8 @@ static KEYS: Keys = Keys {
     later: &[],
 };
 
-static NETWORKS: Optional<Of<Networks>> = Key {
+/// Key `networks` of conditions on a request.
+pub static NETWORKS: Optional<Of<Networks>> = Key {
     name: "networks",
     kind: NETWORK_LIST,
     default: Unset("any"),

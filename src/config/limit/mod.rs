@@ -18,7 +18,7 @@ use super::{
     units::{self, Rate},
 };
 
-pub use class::{Class, USER_AGENT_LIST, UserAgents};
+pub use class::{Class, NETWORKS, USER_AGENT_LIST, UserAgents};
 
 /// `[limit.NAME]`
 #[derive(Debug, Clone)]

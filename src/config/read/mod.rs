@@ -5,7 +5,7 @@ mod syntax;
 mod table;
 mod value;
 
-use std::cell::RefCell;
+use std::{cell::RefCell, rc::Rc};
 
 use super::{
     diagnostic::{Diagnostic, Place, Problem, Severity, Span},
@@ -24,22 +24,22 @@ pub struct Context<'a> {
     /// The machine that the file is checked against.
     pub system: &'a dyn System,
     /// Regular expressions of the file.
-    pub regexes: Regexes,
+    pub regexes: Rc<Regexes>,
     /// Files of networks that the file names.
-    pub networks: NetworkFiles,
+    pub networks: Rc<NetworkFiles>,
     found: RefCell<Vec<Diagnostic>>,
 }
 
 impl<'a> Context<'a> {
     /// The context of one file.
     pub fn new(text: &'a str, system: &'a dyn System) -> Self {
-        Self {
-            text,
-            system,
-            regexes: Regexes::default(),
-            networks: NetworkFiles::default(),
-            found: RefCell::default(),
-        }
+        Self { text, system, regexes: Rc::default(), networks: Rc::default(), found: RefCell::default() }
+    }
+
+    /// The context of a text that is made while this one is read.
+    pub fn nested<'n>(&'n self, text: &'n str) -> Context<'n> {
+        let (regexes, networks) = (Rc::clone(&self.regexes), Rc::clone(&self.networks));
+        Context { regexes, networks, ..Context::new(text, self.system) }
     }
 
     /// Notes an error.

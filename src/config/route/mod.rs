@@ -28,6 +28,7 @@ use super::{
     pattern::{self, PathPattern},
     print::{Pairs, strings},
     read::{FileKey, Table, Value},
+    site::SiteSettings,
     upstream::UpstreamTable,
 };
 
@@ -341,7 +342,7 @@ pub fn read(
         expires,
         headers: headers::merge(&inherited.headers, own_headers.unwrap_or_default()),
         cors: cors.unwrap_or_else(|| inherited.cors.clone()),
-        errors: errors::merge(&inherited.errors, errors),
+        errors: inherited.errors.clone().into_iter().chain(errors).collect(),
         buffer,
         compress,
         max_body,
@@ -356,30 +357,15 @@ pub fn read(
     })
 }
 
-/// Settings of a site that its routes do not repeat.
-#[derive(Clone, Copy)]
-pub struct Inherits<'a> {
-    /// Changes to the headers of responses.
-    pub headers: &'a Headers,
-    /// Error pages.
-    pub errors: &'a ErrorPages,
-    /// Whether there is `cors`, which a route must write to be without.
-    pub cors: bool,
-    /// Whether there is `auth`.
-    pub auth: bool,
-    /// Whether there is `cache`.
-    pub cache: bool,
-}
-
-/// The keys with their values.
-pub fn pairs(route: &RouteSettings, inherits: Inherits<'_>) -> Pairs {
+/// The keys with their values; headers and error pages of the site are not repeated.
+pub fn pairs(route: &RouteSettings, site: &SiteSettings) -> Pairs {
     let limit_rate = route.limit_rate.map(Some);
     let after = limit_rate.map(|_| Some(route.limit_rate_after));
     let compress = route.compress.as_ref().map(|_| &route.compress);
     let limits = (!route.limits.is_empty()).then(|| strings(route.limits.iter()));
-    let own = route.headers.iter().filter(|header| !inherits.headers.contains(header)).cloned();
+    let own = route.headers.iter().filter(|header| !site.headers.contains(header)).cloned();
     let headers = headers::pairs(&own.collect()).braces_if_any();
-    let own = route.errors.iter().filter(|(status, page)| inherits.errors.get(status) != Some(page));
+    let own = route.errors.iter().filter(|(status, page)| site.errors.get(status) != Some(page));
     let errors: ErrorPages = own.map(|(status, page)| (*status, page.clone())).collect();
     let pairs = action::pairs(&route.action).optional(&WHEN, route.when.as_ref());
     let pairs = match route.action {
@@ -392,7 +378,7 @@ pub fn pairs(route: &RouteSettings, inherits: Inherits<'_>) -> Pairs {
         .written_if(&HEADERS, headers)
         .written_if(
             &CORS,
-            (inherits.cors || route.cors.is_some()).then(|| cors::show_value(route.cors.as_ref())),
+            (site.cors.is_some() || route.cors.is_some()).then(|| cors::show_value(route.cors.as_ref())),
         )
         .optional(&ERRORS, Some(&errors).filter(|pages| !pages.is_empty()))
         .unless_default(&BUFFER, &route.buffer)
@@ -401,7 +387,7 @@ pub fn pairs(route: &RouteSettings, inherits: Inherits<'_>) -> Pairs {
         .and(access::pairs(&route.access))
         .written_if(
             &AUTH,
-            (inherits.auth || route.auth.is_some()).then(|| auth::show_value(route.auth.as_ref())),
+            (site.auth.is_some() || route.auth.is_some()).then(|| auth::show_value(route.auth.as_ref())),
         )
         .unless_default(&SATISFY, &route.satisfy)
         .written_if(&LIMIT, limits)
@@ -410,7 +396,7 @@ pub fn pairs(route: &RouteSettings, inherits: Inherits<'_>) -> Pairs {
         .optional(&METHODS, route.methods.as_ref())
         .written_if(
             &CACHE,
-            (inherits.cache || route.cache.is_some()).then(|| cache::show_value(route.cache.as_ref())),
+            (site.cache.is_some() || route.cache.is_some()).then(|| cache::show_value(route.cache.as_ref())),
         )
 }
 

@@ -8,12 +8,13 @@ use regex::Regex;
 use super::METHOD_LIST;
 use crate::config::{
     diagnostic::{Problem, show},
+    headers::any_name,
     keys::{
         Key, Keys, Optional, Shape, TextShape, Unset,
         kind::{Of, Path},
     },
-    limit::{USER_AGENT_LIST, UserAgents},
-    networks::{NETWORK_LIST, Networks},
+    limit::{NETWORKS, USER_AGENT_LIST, UserAgents},
+    networks::Networks,
     print::{Pairs, quote},
     read::{FileKey, Value},
 };
@@ -92,7 +93,7 @@ static METHODS: Optional<Of<Vec<Method>>> = Key {
 
 static HEADERS: Optional<Of<Vec<(HeaderName, Test)>>> = Key {
     name: "headers",
-    kind: Of { shape, read: |value| tests(value, header), show: |tests| show_tests(tests) },
+    kind: Of { shape, read: |value| tests(value, any_name), show: |tests| show_tests(tests) },
     default: Unset("any"),
     about: "Conditions on headers of the request, by name.",
     example: "headers = { Accept = \"~ text/html\", X-Requested-With = false }",
@@ -112,14 +113,6 @@ static QUERY: Optional<Of<Vec<(String, Test)>>> = Key {
     default: Unset("any"),
     about: "Conditions on query parameters, by name. Values are compared decoded.",
     example: "query = { format = \"json\" }",
-};
-
-static NETWORKS: Optional<Of<Networks>> = Key {
-    name: "networks",
-    kind: NETWORK_LIST,
-    default: Unset("any"),
-    about: "Networks that contain the address of the client.",
-    example: "networks = [\"10.0.0.0/8\"]",
 };
 
 static USER_AGENTS: Optional<Of<UserAgents>> = Key {
@@ -178,12 +171,6 @@ fn pairs(when: &When) -> Pairs {
 fn tests<N>(value: Value<'_>, name: impl Fn(&str) -> Result<N, Problem>) -> Option<Vec<(N, Test)>> {
     let entry = |(key, value): (FileKey<'_>, Value<'_>)| Some((key.read(&name)?, test(value)?));
     Some(value.entries()?.into_iter().filter_map(entry).collect())
-}
-
-fn header(text: &str) -> Result<HeaderName, Problem> {
-    HeaderName::from_bytes(text.as_bytes()).map_err(|_| {
-        Problem::new(format!("{} is not the name of a header", show(text)), "no spaces, no colon")
-    })
 }
 
 fn name(text: &str) -> Result<String, Problem> {
