@@ -13,7 +13,7 @@ fn convert(scratch: &Scratch, arguments: &[&str]) -> (Option<i32>, String, Strin
     run(&mut command)
 }
 
-/// The same for a text.
+/// Converts a text in place of a file.
 fn converted(text: &str) -> (Option<i32>, String, String) {
     let scratch = Scratch::new();
     scratch.write("nginx.conf", text);

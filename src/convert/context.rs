@@ -49,9 +49,9 @@ pub struct Context<'a> {
 /// Reason why a route cannot be made yet, or at all.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Stop {
-    /// It depends on the variable of a map: there must be an alternative for each entry.
+    /// Value that depends on the variable of a map: there must be an alternative for each entry.
     Map(String),
-    /// It cannot be made; the reason is in the ledger.
+    /// Value that cannot be made; the reason is in the ledger.
     Impossible,
 }
 

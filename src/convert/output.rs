@@ -9,7 +9,7 @@ pub struct Section {
     pub comments: Vec<String>,
     /// The header, such as `[server]`.
     pub header: String,
-    /// Its keys.
+    /// Keys of the table.
     pub table: Table,
 }
 

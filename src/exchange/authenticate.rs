@@ -54,7 +54,7 @@ pub(super) async fn authenticate(
 enum Refusal {
     /// The user is unknown, or may not pass.
     Refused,
-    /// It could not be found out.
+    /// The service or the verifier could not say.
     Failed,
 }
 

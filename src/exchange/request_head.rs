@@ -63,7 +63,7 @@ impl Exchange<'_> {
     ///
     /// # Errors
     ///
-    /// It is too large for a server that speaks uwsgi.
+    /// The head is too large for a server that speaks uwsgi.
     pub(super) fn write_request_head(&self, server: &mut ServerConnection) -> Result<(), Error> {
         let (request, context) = (&self.request.head, &*self.context);
         let mut fields = HeaderEdits::new(&self.request.head.headers);

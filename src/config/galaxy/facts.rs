@@ -49,7 +49,7 @@ pub struct Galaxy {
 
 /// A tusd.
 pub struct Uploads {
-    /// Its upstream.
+    /// Name of the upstream.
     pub upstream: String,
     /// Path of its uploads.
     pub base: String,
@@ -57,7 +57,7 @@ pub struct Uploads {
 
 /// A gx-it-proxy.
 pub struct Tools {
-    /// Its upstream.
+    /// Name of the upstream.
     pub upstream: String,
     /// Label in the host names of tools.
     pub prefix: String,

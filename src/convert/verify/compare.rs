@@ -401,7 +401,7 @@ const INTENDED: &[Intended] = &[
 /// Result of a comparison.
 #[derive(Debug, Clone)]
 pub enum Verdict {
-    /// The same.
+    /// Equal in all that is compared.
     Equal,
     /// Different for reasons that are written down.
     Intended(Vec<&'static str>),
