@@ -80,6 +80,7 @@ pub use maintenance::Maintenance;
 pub use networks::Networks;
 pub use pattern::PathPattern;
 pub use print::print;
+pub(crate) use print::quote;
 pub use redirects::{RedirectTo, Redirects};
 pub use route::{
     Action, Buffering, Files, ProxySettings, RouteRetry, RouteSettings, Symlinks, Test, Types, When,

@@ -38,7 +38,7 @@ fn place<'a>(context: &Context<'a>, way: &Way<'a>, key: &Matcher) -> Result<Opti
         },
     }
     // The rest of the path is appended by itself.
-    if matches!(key, Matcher::Prefix(_) | Matcher::Caret(_))
+    if key.is_prefix()
         && matches!(place.0.last(), Some(Piece::Name(name)) if name == "rest" || (name == "path" && key.path() == Some("/")))
     {
         place.0.pop();
@@ -116,7 +116,7 @@ fn note_slashes(context: &Context<'_>, directive: &Directive, matcher: &Matcher,
 fn extras<'a>(context: &Context<'a>, way: &Way<'a>, key: &Matcher, table: &mut Table) {
     let ledger = context.ledger;
     let scope = &way.scope;
-    let is_directory = matches!(key, Matcher::Prefix(_) | Matcher::Caret(_));
+    let is_directory = key.is_prefix();
     let is_internal = way.local.one("internal").is_some();
     if let Some(directive) = scope.one("index")
         && is_directory
@@ -264,7 +264,7 @@ fn named_place<'a>(
         ("alias", Some(prefix)) => written.without_prefix(prefix).unwrap_or(written),
         _ => written,
     };
-    if matches!(key, Matcher::Prefix(_) | Matcher::Caret(_)) && written.literal().is_some() {
+    if key.is_prefix() && written.literal().is_some() {
         let instead = "write an exact route for the file";
         context.ledger.reported(
             directive,
@@ -302,7 +302,7 @@ fn otherwise<'a>(
     }
     let file = fallback.text("files").map(str::to_owned);
     match file {
-        Some(file) if matches!(key, Matcher::Prefix(_) | Matcher::Caret(_)) => {
+        Some(file) if key.is_prefix() => {
             let mut page = Table::of("page", file);
             page.set("status", 200);
             table.set("errors", Table::of("404", page));

@@ -73,6 +73,11 @@ impl Matcher {
             Self::Regex { .. } | Self::Named(_) => None,
         }
     }
+
+    /// Whether the location has all paths that begin with its own.
+    pub fn is_prefix(&self) -> bool {
+        matches!(self, Self::Prefix(_) | Self::Caret(_))
+    }
 }
 
 /// All servers of the `http` block.

@@ -1,5 +1,7 @@
 //! Values of TOML, kept in the order in which a person would write them, and their text.
 
+use crate::config::quote;
+
 /// A value.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Value {
@@ -127,7 +129,7 @@ impl Value {
     /// The value on one line.
     pub fn inline(&self) -> String {
         match self {
-            Self::Text(text) => string(text),
+            Self::Text(text) => quote(text),
             Self::Number(number) => number.to_string(),
             Self::Flag(flag) => flag.to_string(),
             Self::List(items) => {
@@ -166,33 +168,8 @@ pub fn key(key: &str) -> String {
     let is_bare = |letter: char| letter.is_ascii_alphanumeric() || letter == '_' || letter == '-';
     match !key.is_empty() && key.chars().all(is_bare) {
         true => key.into(),
-        false => string(key),
+        false => quote(key),
     }
-}
-
-/// A string: in single quotes where that leaves backslashes alone.
-pub fn string(text: &str) -> String {
-    let is_plain = !text.contains(['"', '\\']) && !text.contains(char::is_control);
-    if is_plain {
-        return format!("\"{text}\"");
-    }
-    if !text.contains('\'') && !text.contains(char::is_control) {
-        return format!("'{text}'");
-    }
-    let mut escaped = String::from("\"");
-    for letter in text.chars() {
-        match letter {
-            '"' => escaped.push_str("\\\""),
-            '\\' => escaped.push_str("\\\\"),
-            '\n' => escaped.push_str("\\n"),
-            '\t' => escaped.push_str("\\t"),
-            '\r' => escaped.push_str("\\r"),
-            _ if letter.is_control() => escaped.push_str(&format!("\\u{:04X}", u32::from(letter))),
-            _ => escaped.push(letter),
-        }
-    }
-    escaped.push('"');
-    escaped
 }
 
 #[cfg(test)]
