@@ -110,23 +110,29 @@ async fn a_key_that_cannot_be_read_keeps_no_other_certificate_out() {
     let sites: String = names.map(|name| site(name, &renew(name).1, "")).concat();
     let mut proxy = Proxy::toml(&listening(&sites)).start().await;
     let target = proxy.listener(ADDRESS);
-    // The first site comes first whichever is in order.
-    let (bad, _) = renew("one.example");
-    let key = scratch.path("one.example.key");
-    fs::rename(&key, scratch.path("away")).unwrap();
+    // The first site comes first whichever is in order. Its key goes before its certificate comes, so that
+    // there is one thing to tell whenever the files are looked at.
+    let (new, made) = (authority.server(&["one.example"]), Scratch::new());
+    new.write_to(made.root(), "one.example");
+    let [key, certificate] = ["one.example.key", "one.example.crt"].map(|name| scratch.path(name));
+    fs::remove_file(&key).unwrap();
+    fs::copy(made.path("one.example.crt"), scratch.path("coming")).unwrap();
+    fs::rename(scratch.path("coming"), certificate).unwrap();
     let (good, _) = renew("two.example");
     soon_eq!(shown(&target, &Tls::asking("two.example", &authority)).await, good);
     proxy.process().logged("cannot be used; keeping the previous certificate").await;
     pass(ms(6_000)).await;
     let told = proxy.process().stderr();
     assert_eq!(
-        told.lines().filter(|line| line.contains("keeping the previous certificate")).count(),
+        told.lines()
+            .filter(|line| line.contains("keeping the previous certificate") && line.contains("one.example"))
+            .count(),
         1,
         "{told}"
     );
     // Nothing else changes when it is there again.
-    fs::rename(scratch.path("away"), &key).unwrap();
-    soon_eq!(shown(&target, &Tls::asking("one.example", &authority)).await, bad);
+    fs::copy(made.path("one.example.key"), &key).unwrap();
+    soon_eq!(shown(&target, &Tls::asking("one.example", &authority)).await, new.der());
 }
 
 #[tokio::test]
