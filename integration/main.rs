@@ -66,6 +66,7 @@ mod shares;
 mod shutdown;
 mod streams;
 mod tls;
+mod unread;
 mod uwsgi;
 mod values;
 mod websocket;

@@ -21,11 +21,9 @@ use crate::{
 impl Exchange<'_> {
     /// Has a server of the route's upstream respond.
     pub(super) async fn proxy(&mut self) -> Sent {
-        let request = &self.request.head;
         let is_buffered = self.buffers_request();
-        let may_repeat =
-            is_buffered || request.method.is_idempotent() || self.context.is_repeatable(&request.headers);
-        self.begin(may_repeat);
+        // One that may not be repeated is sent again where the server did not begin with it.
+        self.begin(true);
         if self.context.repeats_any_method() {
             self.transport.keep_request();
         }
@@ -66,6 +64,12 @@ impl Exchange<'_> {
         let mut server = self.connect().await?;
         let most = self.context.route.as_ref().and_then(|route| route.settings.max_body);
         let mut request_body = RequestBody::new(&self.request.body, self.length, most);
+        let may_repeat = self.may_repeat();
+        if server.tells_what_is_read() {
+            request_body.follow_head(may_repeat);
+        } else if !may_repeat {
+            self.transport.forget_recorded();
+        }
         self.write_request_head(&mut server)?;
         if self.expects_continue() {
             match server.asks_for_bodies() {
@@ -101,6 +105,14 @@ impl Exchange<'_> {
             }
             Verdict::Refuse(explanation) => Err(Error::Refused(explanation)),
         }
+    }
+
+    /// Whether the request may be sent again after a server may have begun with it.
+    fn may_repeat(&self) -> bool {
+        let request = &self.request.head;
+        self.buffers_request()
+            || request.method.is_idempotent()
+            || self.context.is_repeatable(&request.headers)
     }
 
     /// Sends the request, and waits for the head of the final response; interim ones are passed on.
@@ -149,7 +161,6 @@ impl Exchange<'_> {
                     connection.allow_reuse(keepalive);
                 }
                 self.context.tries += 1;
-                self.context.failed_connects = 0;
                 self.context.reused = reused;
                 if let Some(lease) = &mut self.context.lease {
                     lease.connected();

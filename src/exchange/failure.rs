@@ -82,22 +82,32 @@ pub(crate) fn exchange_failed(
     context: &mut RequestContext,
 ) -> Decision {
     let failure = if context.has_response { Failure::WithinResponse } else { failure };
+    if failure == Failure::Unread {
+        // Like a connection that was refused: not a try.
+        context.failed_connects += 1;
+        context.tries -= 1;
+    } else {
+        context.failed_connects = 0;
+    }
     let decision = decide(failure, request, replayable, context);
     if let Some(lease) = &context.lease {
-        if failure == Failure::BeforeResponse && !context.reused {
+        if matches!(failure, Failure::BeforeResponse | Failure::Unread) && !context.reused {
             // A fresh connection that breaks is evidence; an old one may just have been due.
             lease.upstream().cut(lease.server());
         }
         match failure {
             Failure::ReadTimeout => lease.timed_out(),
-            Failure::BeforeResponse if context.reused => {}
+            Failure::BeforeResponse | Failure::Unread if context.reused => {}
             _ => lease.broke(),
         }
         if decision == Decision::Retry {
-            metrics.retry(&lease.upstream().name, "closed");
-            if context.reused {
+            let reason = if failure == Failure::Unread { "unread" } else { "closed" };
+            metrics.retry(&lease.upstream().name, reason);
+            context.was_stale |= context.reused;
+            if failure == Failure::Unread {
+                // Nothing more: it was no try.
+            } else if context.reused {
                 // The server was closing a connection it had kept: no evidence against it, and no try.
-                context.was_stale = true;
                 context.tries -= 1;
             } else {
                 lease.upstream().retries();
@@ -173,6 +183,10 @@ pub(crate) fn explain(failure: Failure) -> Explanation {
         Failure::Connect => {
             (StatusCode::BAD_GATEWAY, "No connection to a server could be made. Please try again soon.")
         }
+        Failure::Unread => (
+            StatusCode::BAD_GATEWAY,
+            "The server closed the connection before it read the request. Please try again soon.",
+        ),
         Failure::BeforeResponse | Failure::WithinResponse => (
             StatusCode::BAD_GATEWAY,
             "The server closed the connection while it was at work on the request, which was not sent again: please \

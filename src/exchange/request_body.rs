@@ -2,6 +2,7 @@
 
 use std::{
     io,
+    ops::Range,
     task::{Context, Poll, ready},
 };
 
@@ -30,6 +31,15 @@ pub(super) struct RequestBody {
     awaits_continue: bool,
     /// The head has not been sent, and may go with the first of the body.
     with_head: bool,
+    /// The body waits until the server has read the head: if the server then resets the connection, it has not begun with
+    /// the request.
+    after_head: bool,
+    /// The first part of the body, which waits for that.
+    held_back: Option<(Buffer, Range<usize>)>,
+    /// The server may have got some of the body.
+    is_begun: bool,
+    /// What is read of the body is recorded only until some of it is sent.
+    forgets_when_begun: bool,
     /// Steps of progress, on either side.
     moved: u64,
     read_size: ReadSize,
@@ -54,9 +64,24 @@ impl RequestBody {
             waits_for: WaitsFor::Server,
             awaits_continue: false,
             with_head: true,
+            after_head: false,
+            held_back: None,
+            is_begun: false,
+            forgets_when_begun: false,
             moved: 0,
             read_size: ReadSize::of_server(),
         }
+    }
+
+    /// Has the body wait until the server has read the head. Unless the request `may_repeat`, what is recorded of it is
+    /// forgotten once that has happened.
+    pub(super) fn follow_head(&mut self, may_repeat: bool) {
+        (self.after_head, self.forgets_when_begun) = (true, !may_repeat);
+    }
+
+    /// Whether the server may have got some of the body.
+    pub(super) fn is_begun(&self) -> bool {
+        self.is_begun
     }
 
     /// Notes that the client waits for a 100 (Continue) before it sends the body: until that comes from the server, it is
@@ -82,7 +107,7 @@ impl RequestBody {
 
     /// Whether the server has taken all of it.
     pub(super) fn is_sent(&self, server: &ServerConnection) -> bool {
-        self.is_read && self.refused.is_none() && server.outbound.is_empty()
+        self.is_read && self.held_back.is_none() && self.refused.is_none() && server.outbound.is_empty()
     }
 
     /// Stops reading and sending it; it never counts as sent.
@@ -113,6 +138,9 @@ impl RequestBody {
             if (!self.with_head || self.is_read) && ready!(self.poll_flush(cx, server)).is_err() {
                 continue;
             }
+            if ready!(self.poll_begin(cx, transport, server)) {
+                continue;
+            }
             if self.is_read {
                 return Poll::Ready(Ok(()));
             }
@@ -132,6 +160,11 @@ impl RequestBody {
                 true => chunk(&mut buffer, BEFORE, data, self.is_read),
                 false => BEFORE..BEFORE + data,
             };
+            if self.after_head {
+                self.held_back = Some((buffer, part));
+                continue;
+            }
+            self.is_begun = true;
             let offered = server.poll_offer(cx, &buffer[part]);
             self.read_size.fed();
             if offered.is_pending() {
@@ -170,10 +203,40 @@ impl RequestBody {
         Poll::Ready(Ok(data))
     }
 
+    /// Sends the part that was held back, once the server has read the head; false where none is.
+    fn poll_begin(
+        &mut self,
+        cx: &mut Context<'_>,
+        transport: &mut Transport,
+        server: &mut ServerConnection,
+    ) -> Poll<bool> {
+        let Some((buffer, part)) = &self.held_back else { return Poll::Ready(false) };
+        let begun = server.poll_begin_body(cx, &buffer[part.clone()]);
+        if begun.is_pending() {
+            transport.waits_for_server();
+        }
+        let begun = ready!(begun);
+        (self.held_back, self.after_head) = (None, false);
+        match begun {
+            Ok(()) => {
+                self.is_begun = true;
+                self.moved += 1;
+                if self.forgets_when_begun {
+                    transport.forget_recorded();
+                }
+            }
+            Err(error) => self.refused = Some(error),
+        }
+        Poll::Ready(true)
+    }
+
     fn poll_flush(&mut self, cx: &mut Context<'_>, server: &mut ServerConnection) -> Poll<Result<(), ()>> {
         self.waits_for = WaitsFor::Server;
         let unsent = server.outbound.len();
-        let flushed = server.poll_flush(cx);
+        let flushed = match self.after_head {
+            true => server.poll_flush_head(cx),
+            false => server.poll_flush(cx),
+        };
         // Each part that the server takes is progress, and the client's time begins after the last.
         self.moved += u64::from(server.outbound.len() < unsent);
         ready!(flushed).map_or_else(

@@ -2,6 +2,7 @@
 
 use std::{
     future::poll_fn,
+    io,
     task::{Context, Poll},
     time::Duration,
 };
@@ -93,7 +94,7 @@ impl Exchange<'_> {
                 }
                 Poll::Pending => false,
             };
-            if let Poll::Ready(head) = poll_head(server, cx, most) {
+            if let Poll::Ready(head) = poll_head(server, cx, most, request_body.is_begun()) {
                 return Poll::Ready(head.map_err(NoHead::Failed));
             }
             if request_body.is_read() && transport.poll_gone(cx).is_ready() {
@@ -128,11 +129,12 @@ impl Timeouts {
     }
 }
 
-/// Reads until a head is whole, which has at most so many bytes.
+/// Reads until a head is whole, which has at most so many bytes. `is_begun`: the server may have got some of the body.
 fn poll_head(
     server: &mut ServerConnection,
     cx: &mut Context<'_>,
     most: usize,
+    is_begun: bool,
 ) -> Poll<Result<ResponseHead, Failure>> {
     loop {
         if !server.rest().is_empty() {
@@ -149,6 +151,14 @@ fn poll_head(
             }
         }
         match server.poll_more(cx, HEAD_READ) {
+            Poll::Ready(Err(error))
+                if error.kind() == io::ErrorKind::ConnectionReset
+                    && server.tells_what_is_read()
+                    && server.rest().is_empty()
+                    && !is_begun =>
+            {
+                return Poll::Ready(Err(Failure::Unread));
+            }
             Poll::Ready(Ok(0) | Err(_)) => return Poll::Ready(Err(Failure::BeforeResponse)),
             Poll::Ready(Ok(_)) => {}
             Poll::Pending => return Poll::Pending,

@@ -98,6 +98,25 @@ impl Socket {
         }
     }
 
+    /// Whether the end of the stream tells if the peer has read what was sent: a unix socket that is closed with unread
+    /// bytes, or before it was accepted, resets the connection, and any other closes it in order.
+    pub(crate) fn tells_what_is_read(&self) -> bool {
+        matches!(self, Self::Plain(RawSocket::Unix(_)))
+    }
+
+    /// Sends `bytes`, after which the socket counts as writable when the peer has read them (a unix socket), has sent
+    /// something or has closed the connection.
+    pub(crate) fn poll_send_and_wait(
+        &mut self,
+        cx: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        match self {
+            Self::Plain(raw) => raw.poll_send_and_wait(cx, bytes),
+            Self::Tls(stream) => Pin::new(stream).poll_write(cx, bytes),
+        }
+    }
+
     /// Sends two slices with one system call.
     pub(crate) fn poll_send_both(
         &mut self,
@@ -222,6 +241,26 @@ impl RawSocket {
     fn poll_send(&self, cx: &mut Context<'_>, bytes: &[u8], more: bool) -> Poll<io::Result<usize>> {
         let flags = if more { SendFlags::NOSIGNAL | SendFlags::MORE } else { SendFlags::NOSIGNAL };
         self.poll_write_with(cx, |fd| Ok(rustix::net::send(fd, bytes, flags)?))
+    }
+
+    /// Sends, and has the runtime forget that the socket is writable. The kernel tells so anew as soon as a buffer has been
+    /// read; the runtime keeps what it is told while this runs.
+    fn poll_send_and_wait(&self, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        loop {
+            ready!(each!(self, stream => stream.poll_write_ready(cx)))?;
+            let mut sent = None;
+            let send = || {
+                sent = Some(rustix::net::send(self.as_fd(), bytes, SendFlags::NOSIGNAL)?);
+                Err::<(), _>(io::ErrorKind::WouldBlock.into())
+            };
+            let result = each!(self, stream => stream.try_io(Interest::WRITABLE, send));
+            match (sent, result) {
+                (Some(sent), _) => return Poll::Ready(Ok(sent)),
+                (None, Err(error)) if error.kind() == io::ErrorKind::WouldBlock => {}
+                (None, Err(error)) if error.kind() == io::ErrorKind::Interrupted => {}
+                (None, result) => return Poll::Ready(result.map(|()| 0)),
+            }
+        }
     }
 
     /// Runs a non-blocking write when the socket is writable, and repeats it when that turns out to be wrong ("would

@@ -168,6 +168,30 @@ impl ServerConnection {
         flushed.map(|flushed| flushed.inspect_err(|error| self.was_reset |= is_reset(error)))
     }
 
+    /// Whether a reset tells that the server has not read all that was sent.
+    pub(crate) fn tells_what_is_read(&self) -> bool {
+        self.socket.tells_what_is_read()
+    }
+
+    /// Writes the pending head of a request. Where the server [tells what it reads](Self::tells_what_is_read),
+    /// [`poll_begin_body`](Self::poll_begin_body) then waits until it has read the head.
+    pub(crate) fn poll_flush_head(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        while !self.outbound.is_empty() {
+            let sent = ready!(self.socket.poll_send_and_wait(cx, &self.outbound));
+            self.outbound.advance(sent.inspect_err(|error| self.was_reset |= is_reset(error))?);
+        }
+        Poll::Ready(Ok(()))
+    }
+
+    /// Writes the first part of a body behind the head, which has been flushed. An error means that the server gets
+    /// nothing of it.
+    pub(crate) fn poll_begin_body(&mut self, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<()>> {
+        let sent = ready!(self.socket.poll_send(cx, bytes, false));
+        let sent = sent.inspect_err(|error| self.was_reset |= is_reset(error))?;
+        keep(&mut self.outbound, &bytes[sent..]);
+        Poll::Ready(Ok(()))
+    }
+
     /// Reads more behind the bytes not yet consumed, which must be fewer than [`ROOM`]. Returns the bytes read, at
     /// most `most`, or 0 at the end of the stream.
     ///

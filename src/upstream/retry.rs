@@ -23,6 +23,8 @@ const MOST_CONNECTS: u32 = 1000;
 pub enum Failure {
     /// The connection failed: nothing was sent.
     Connect,
+    /// The connection was reset before the server had read the head of the request: it has not begun with it.
+    Unread,
     /// The connection broke before the first byte of the response.
     BeforeResponse,
     /// The read timeout passed without a byte from the server.
@@ -73,7 +75,7 @@ pub enum Decision {
 
 /// Decides whether to retry.
 ///
-/// If nothing was sent, a retry sends nothing twice. A server that has closed an idle connection has most likely not
+/// If nothing was sent, or nothing was read of what was, a retry sends nothing twice. A server that has closed an idle connection has most likely not
 /// seen the request, and a second attempt does no harm: it needs no budget and does not count as a try. Only first
 /// attempts use idle connections, so this happens at most once. A server that was silent or sent an invalid response
 /// may be at work on the request, and the next one would be too: another server is not loaded with it.
@@ -82,8 +84,10 @@ pub fn decide(attempt: &Attempt<'_>) -> Decision {
     let has_tries = attempt.budget && attempt.tries < attempt.most_tries;
     match attempt.failure {
         Failure::Connect if attempt.failed_connects < MOST_CONNECTS => Decision::Retry,
+        Failure::Unread if attempt.replayable && attempt.failed_connects < MOST_CONNECTS => Decision::Retry,
         Failure::BeforeResponse if repeatable && (attempt.reused || has_tries) => Decision::Retry,
         Failure::Connect
+        | Failure::Unread
         | Failure::BeforeResponse
         | Failure::ReadTimeout
         | Failure::Malformed
@@ -122,7 +126,7 @@ mod tests {
 
     #[test]
     fn every_cell_of_the_table() {
-        use Failure::{BeforeResponse, Connect, Malformed, ReadTimeout, WithinResponse};
+        use Failure::{BeforeResponse, Connect, Malformed, ReadTimeout, Unread, WithinResponse};
         const ANY: Option<bool> = None;
         const YES: Option<bool> = Some(true);
         const NO: Option<bool> = Some(false);
@@ -130,6 +134,8 @@ mod tests {
         // replayable; tries left; reused connection; budget left; and the decision.
         let rows = [
             (Connect, ANY, ANY, ANY, ANY, ANY, Decision::Retry),
+            (Unread, ANY, NO, ANY, ANY, ANY, Decision::GiveUp),
+            (Unread, ANY, YES, ANY, ANY, ANY, Decision::Retry),
             (BeforeResponse, NO, ANY, ANY, ANY, ANY, Decision::GiveUp),
             (BeforeResponse, YES, NO, ANY, ANY, ANY, Decision::GiveUp),
             (BeforeResponse, YES, YES, ANY, YES, ANY, Decision::Retry),
@@ -146,7 +152,7 @@ mod tests {
         let methods =
             idempotent.iter().map(|method| (method, true)).chain(other.iter().map(|method| (method, false)));
         for (method, idempotent) in methods {
-            for failure in [Connect, BeforeResponse, ReadTimeout, Malformed, WithinResponse] {
+            for failure in [Connect, Unread, BeforeResponse, ReadTimeout, Malformed, WithinResponse] {
                 for bits in 0..32_u8 {
                     let [marked, replayable, tries_left, reused, budget] =
                         [1, 2, 4, 8, 16].map(|bit| bits & bit != 0);

@@ -98,6 +98,13 @@ impl Transport {
         self.replay.is_wanted = false;
     }
 
+    /// Forgets what is recorded of a request that will not be sent again.
+    pub(crate) fn forget_recorded(&mut self) {
+        if self.replay.buffer.take().is_some() {
+            self.replay.is_incomplete = true;
+        }
+    }
+
     /// Frees what is recorded of a request that has been read to its end.
     pub(crate) fn free_replay(&mut self) {
         self.replay.buffer = None;
