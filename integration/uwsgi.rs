@@ -2,7 +2,7 @@
 
 use std::{fmt::Display, os::unix::net::UnixStream, path::Path, process::Command};
 
-use crate::fixtures::{Backend, Process, Proxy, Scratch, eventually, outcome, venv};
+use crate::fixtures::{Backend, Load, Process, Proxy, Scratch, Uwsgi, eventually, outcome, venv};
 
 /// A gunicorn that speaks uwsgi on a unix socket.
 fn gunicorn(scratch: &Scratch) -> Process {
@@ -88,4 +88,76 @@ async fn a_response_may_have_the_form_of_cgi() {
     .await;
     let proxy = proxy(app.address(), "").await;
     assert_eq!(proxy.get("/").await.expect(201).text(), "until the end");
+}
+
+/// What `happens` to a real uWSGI under 50 requests a second, half of them POSTs, is not seen.
+async fn is_not_seen(happens: impl AsyncFnOnce(&mut Uwsgi, &Proxy, &Load)) {
+    let mut uwsgi = Uwsgi::start(&[]).await;
+    let proxy = proxy(uwsgi.address(), "").await;
+    let load = Load::on(proxy.target(), 50);
+    more(&load).await;
+    happens(&mut uwsgi, &proxy, &load).await;
+    more(&load).await;
+    load.stop().await.assert_none_failed(&uwsgi.scratch.path("app.log"));
+}
+
+/// Waits until some more requests are answered.
+async fn more(load: &Load) {
+    let settled = load.settled();
+    eventually("more requests are answered", async || load.settled() >= settled + 50).await;
+}
+
+#[tokio::test]
+async fn sighup_of_a_uwsgi_is_not_seen() {
+    is_not_seen(async |uwsgi, _, load| {
+        for _ in 0..2 {
+            uwsgi.reload().await;
+            more(load).await;
+        }
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_chain_reload_of_a_uwsgi_is_not_seen() {
+    is_not_seen(async |uwsgi, _, _| uwsgi.chain_reload().await).await;
+}
+
+#[tokio::test]
+async fn workers_of_a_uwsgi_that_are_killed_are_not_seen() {
+    // A POST in the hands of a worker that is killed cannot be saved by anybody.
+    is_not_seen(async |uwsgi, _, load| load.quiet_posts(async || uwsgi.kill_workers().await).await).await;
+}
+
+#[tokio::test]
+async fn a_uwsgi_that_is_away_for_a_while_is_not_seen() {
+    is_not_seen(async |uwsgi, proxy, _| {
+        uwsgi.stop().await;
+        eventually("ten seconds of requests wait", async || proxy.waiting().await >= 500).await;
+        uwsgi.restart().await;
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_request_that_takes_a_uwsgi_too_long_is_one_502_and_others_go_on() {
+    let uwsgi = Uwsgi::start(&["--harakiri", "1"]).await;
+    let proxy = proxy(uwsgi.address(), "retry = { tries = 1 }").await;
+    let slow = proxy.get("/sleep?30").spawn();
+    eventually("it is at work", async || proxy.inflight().await == [1]).await;
+    for _ in 0..20 {
+        proxy.post("/", "others").await.expect(200);
+    }
+    outcome(slow).await.expect(502);
+    proxy.post("/", "after").await.expect(200);
+}
+
+#[tokio::test]
+async fn a_uwsgi_is_asked_for_clients_of_http_2() {
+    let uwsgi = Uwsgi::start(&[]).await;
+    let proxy = Proxy::to([uwsgi.address()]).secure().with("protocol = \"uwsgi\"").start().await;
+    let target = proxy.h2();
+    let told = target.request("POST", "/h2?a=b").body("a body").await.expect(200).json();
+    assert_eq!((told["body"].as_str(), told["CONTENT_LENGTH"].as_str()), (Some("a body"), Some("6")));
+    assert_eq!((told["PATH_INFO"].as_str(), told["QUERY_STRING"].as_str()), (Some("/h2"), Some("a=b")));
 }
