@@ -2,12 +2,12 @@
 //!
 //! `GET /bytes/N` is answered with N times the letter x, `POST` with the number of bytes that came. `GET
 //! /x-accel-redirect/N`, `/x-sendfile/N` and `/x-reproxy-url/N` name the file of that size in the field that the path
-//! says.
+//! says. Below `/uwsgi` it is asked over uwsgi, one request on a connection.
 
 use std::{io, path::Path, sync::Arc};
 
 use tokio::{
-    io::{AsyncBufReadExt as _, AsyncWriteExt as _, BufReader},
+    io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _, BufReader},
     net::{UnixListener, UnixStream},
     task::JoinHandle,
 };
@@ -52,6 +52,8 @@ struct Request {
     size: usize,
     /// Bytes of the request's body.
     length: usize,
+    /// The connection has no other request.
+    is_last: bool,
 }
 
 /// One connection, one request after the other.
@@ -75,12 +77,18 @@ async fn serve(stream: UnixStream, files: &Path) -> io::Result<()> {
                 stream.write_all(head.as_bytes()).await?;
             }
         }
+        if request.is_last {
+            break;
+        }
     }
     Ok(())
 }
 
 /// `None` when there is no further request.
 async fn read_request(stream: &mut BufReader<UnixStream>) -> io::Result<Option<Request>> {
+    if stream.fill_buf().await?.first() == Some(&0) {
+        return read_packet(stream).await.map(Some);
+    }
     let mut line = String::new();
     if stream.read_line(&mut line).await? == 0 {
         return Ok(None);
@@ -100,7 +108,28 @@ async fn read_request(stream: &mut BufReader<UnixStream>) -> io::Result<Option<R
             length = value.trim().parse().map_err(io::Error::other)?;
         }
     }
-    Ok(Some(Request { what, size, length }))
+    Ok(Some(Request { what, size, length, is_last: false }))
+}
+
+/// A request of the uwsgi protocol, without a body.
+async fn read_packet(stream: &mut BufReader<UnixStream>) -> io::Result<Request> {
+    let mut head = [0; 4];
+    stream.read_exact(&mut head).await?;
+    let mut variables = vec![0; usize::from(u16::from_le_bytes([head[1], head[2]]))];
+    stream.read_exact(&mut variables).await?;
+    let mut words = Vec::new();
+    let mut rest = &variables[..];
+    while let Some((length, after)) = rest.split_first_chunk::<2>() {
+        let (word, after) = after.split_at(usize::from(u16::from_le_bytes(*length)).min(after.len()));
+        words.push(word);
+        rest = after;
+    }
+    let uri = words.chunks(2).find(|pair| pair[0] == b"REQUEST_URI").map(|pair| pair[1]).unwrap_or_default();
+    let uri = std::str::from_utf8(uri).map_err(io::Error::other)?;
+    let mut segments = uri.split('/').skip(2).map(str::to_owned);
+    let what = segments.next().unwrap_or_default();
+    let size = segments.next().and_then(|size| size.parse().ok()).unwrap_or_default();
+    Ok(Request { what, size, length: 0, is_last: true })
 }
 
 async fn send_bytes(stream: &mut BufReader<UnixStream>, size: usize) -> io::Result<()> {

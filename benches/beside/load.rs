@@ -38,9 +38,11 @@ pub enum Source {
     File,
     /// A file that the application names.
     Named,
+    /// The application, over uwsgi.
+    Uwsgi,
 }
 
-use Source::{Application, File, Named};
+use Source::{Application, File, Named, Uwsgi};
 use Work::{Downloads, Requests, Uploads};
 
 const KIB: usize = 1 << 10;
@@ -53,6 +55,7 @@ pub const FILES: [usize; 4] = [KIB, 16 * KIB, MIB, GIB];
 // Not everybody does everything: haproxy and varnish send no files; lighttpd as a proxy, and varnish as a proxy of
 // answers, are always behind the others.
 pub const PROXIES: &[Peer] = &[Bowshock, Nginx, Haproxy, H2o];
+const UWSGI: &[Peer] = &[Bowshock, Nginx];
 const UPLOADERS: &[Peer] = &[Bowshock, Nginx, Haproxy, H2o, Varnish];
 const FILE_SERVERS: &[Peer] = &[Bowshock, Nginx, H2o, Lighttpd];
 
@@ -72,7 +75,7 @@ const BROWSER: &[&str] = &[
 ];
 
 /// All kinds.
-pub const LOADS: [Load; 12] = [
+pub const LOADS: [Load; 13] = [
     Load::new("proxied-100b", "proxied, 100 B", PROXIES, Requests(Application), 100),
     Load {
         fields: BROWSER,
@@ -83,6 +86,7 @@ pub const LOADS: [Load; 12] = [
         ..Load::new("two-threads", "proxied, 100 B, two threads", PROXIES, Requests(Application), 100)
     },
     Load::new("proxied-100k", "proxied, 100 KiB", PROXIES, Requests(Application), 100 * KIB),
+    Load::new("uwsgi-100b", "uwsgi, 100 B", UWSGI, Requests(Uwsgi), 100),
     Load::new("proxied-1g", "proxied, 1 GiB", PROXIES, Downloads(Application), GIB),
     Load::new("upload", "upload, 64 MiB", UPLOADERS, Uploads, 64 * MIB),
     Load::new("static-1k", "static, 1 KiB", FILE_SERVERS, Requests(File), KIB),
@@ -124,6 +128,7 @@ impl Load {
         match self.work {
             Uploads => "/upload".into(),
             Requests(Application) | Downloads(Application) => format!("/bytes/{}", self.size),
+            Requests(Uwsgi) | Downloads(Uwsgi) => format!("/uwsgi/bytes/{}", self.size),
             Requests(File) | Downloads(File) => format!("/static/{}", file_name(self.size)),
             Requests(Named) | Downloads(Named) => format!("/{}/{}", peer.accelerator(), self.size),
         }
