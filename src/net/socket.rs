@@ -9,7 +9,10 @@ use std::{
     time::Duration,
 };
 
-use rustix::net::{RecvFlags, SendFlags};
+use rustix::{
+    io::Errno,
+    net::{RecvFlags, SendFlags},
+};
 use tokio::{
     io::{AsyncRead, AsyncWrite, Interest, ReadBuf},
     net::{TcpStream, UnixStream},
@@ -95,6 +98,16 @@ impl Socket {
         match self {
             Self::Plain(raw) => raw.poll_send(cx, bytes, more),
             Self::Tls(stream) => Pin::new(stream).poll_write(cx, bytes),
+        }
+    }
+
+    /// Sends `bytes` over a new connection without waiting for the runtime to notice that it is writable. A unix socket
+    /// only: others connect in the background, and TLS has state; nothing is sent there.
+    pub(crate) fn send_at_once(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        let Self::Plain(RawSocket::Unix(stream)) = self else { return Ok(0) };
+        match rustix::net::send(stream, bytes, SendFlags::NOSIGNAL) {
+            Err(Errno::AGAIN | Errno::INTR) => Ok(0),
+            sent => Ok(sent?),
         }
     }
 

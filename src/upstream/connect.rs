@@ -2,6 +2,10 @@
 
 use std::{io, path::Path, sync::Arc, time::Duration};
 
+use rustix::{
+    io::Errno,
+    net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType},
+};
 use tokio::{
     net::{TcpStream, UnixStream},
     time::{sleep, timeout},
@@ -45,12 +49,18 @@ pub(crate) async fn connect(
 /// Pause before another try to connect to a socket whose listen queue is full.
 const QUEUE_FULL: Duration = Duration::from_millis(10);
 
-/// Connects to a unix socket. While its listen queue is full, which TCP waits for by itself, the system says EAGAIN.
+/// Connects to a unix socket, which takes no time. While its listen queue is full, which TCP waits for by itself, the
+/// system says EAGAIN.
 async fn connect_unix(path: &Path) -> io::Result<UnixStream> {
-    loop {
-        match UnixStream::connect(path).await {
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => sleep(QUEUE_FULL).await,
-            connected => return connected,
+    let address = SocketAddrUnix::new(path)?;
+    let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
+    let socket = rustix::net::socket_with(AddressFamily::UNIX, SocketType::STREAM, flags, None)?;
+    while let Err(error) = rustix::net::connect(&socket, &address) {
+        match error {
+            Errno::AGAIN => sleep(QUEUE_FULL).await,
+            Errno::INTR => {}
+            error => return Err(error.into()),
         }
     }
+    UnixStream::from_std(socket.into())
 }

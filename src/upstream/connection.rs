@@ -48,6 +48,8 @@ pub(crate) struct ServerConnection {
     was_reset: bool,
     /// Whether the server speaks uwsgi.
     uwsgi: bool,
+    /// Nothing has been sent over it.
+    is_new: bool,
 }
 
 /// Idle connection kept for reuse.
@@ -87,13 +89,14 @@ impl ServerConnection {
     pub(crate) async fn connect(lease: &Lease) -> io::Result<Self> {
         let (server, within, tls) =
             (lease.server(), lease.settings().connect_timeout, lease.upstream().tls());
-        Ok(Self::new(upstream::connect(server, tls.as_ref(), within).await?, tls, lease))
+        let socket = upstream::connect(server, tls.as_ref(), within).await?;
+        Ok(Self { is_new: true, ..Self::new(socket, tls, lease) })
     }
 
     fn new(socket: Socket, tls: Option<Arc<TlsClient>>, lease: &Lease) -> Self {
         let (server, uwsgi) = (Arc::clone(lease.server()), lease.settings().uwsgi.is_some());
         let outbound = BytesMut::new();
-        Self { socket, server, outbound, rest: None, tls, most: None, was_reset: false, uwsgi }
+        Self { socket, server, outbound, rest: None, tls, most: None, was_reset: false, uwsgi, is_new: false }
     }
 
     /// Reads a response head from the bytes that were read; `None` when more must be read.
@@ -160,6 +163,10 @@ impl ServerConnection {
 
     /// Writes pending output.
     pub(crate) fn poll_flush(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        if !self.outbound.is_empty() && std::mem::take(&mut self.is_new) {
+            let sent = self.socket.send_at_once(&self.outbound);
+            self.outbound.advance(sent.inspect_err(|error| self.was_reset |= is_reset(error))?);
+        }
         while !self.outbound.is_empty() {
             let sent = ready!(self.socket.poll_send(cx, &self.outbound, false));
             self.outbound.advance(sent.inspect_err(|error| self.was_reset |= is_reset(error))?);

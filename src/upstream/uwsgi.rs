@@ -10,6 +10,9 @@ use crate::{
     route::normalize_bytes,
 };
 
+/// First letters of the variables of headers.
+const HEADER: &[u8] = b"HTTP_";
+
 /// The variables take more than the 64 KiB that a packet may have.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("the head takes more than the 64 KiB of a uwsgi packet")]
@@ -55,14 +58,11 @@ pub(crate) fn packet(head: &[u8], params: &[(String, Vec<u8>)]) -> Result<BytesM
     variables.add("SERVER_PORT", field("x-forwarded-port"));
     variables.add("SERVER_NAME", name);
     for (place, header) in fields.iter().enumerate() {
-        if !is_passed(header.name) || fields[..place].iter().any(|other| is_same(other.name, header.name)) {
-            continue;
+        if is_passed(header.name) && !fields[..place].iter().any(|other| is_same(other.name, header.name)) {
+            let others =
+                fields[place + 1..].iter().filter(|other| other.name.eq_ignore_ascii_case(header.name));
+            variables.add_header(header.name, header.value, others.map(|other| other.value));
         }
-        let separator: &[u8] = if header.name.eq_ignore_ascii_case("cookie") { b"; " } else { b", " };
-        let same = fields[place..].iter().filter(|other| other.name.eq_ignore_ascii_case(header.name));
-        let value = same.map(|other| other.value).collect::<Vec<_>>().join(separator);
-        let variable: String = header.name.chars().map(variable_letter).collect();
-        variables.add(&format!("HTTP_{variable}"), &value);
     }
     for (name, value) in params {
         variables.put(name, value);
@@ -90,11 +90,16 @@ fn is_passed(name: &str) -> bool {
 
 /// Whether two names become one variable.
 fn is_same(one: &str, other: &str) -> bool {
-    one.chars().map(variable_letter).eq(other.chars().map(variable_letter))
+    one.len() == other.len() && one.bytes().map(variable_letter).eq(other.bytes().map(variable_letter))
 }
 
-fn variable_letter(letter: char) -> char {
-    if letter == '-' { '_' } else { letter.to_ascii_uppercase() }
+fn variable_letter(letter: u8) -> u8 {
+    if letter == b'-' { b'_' } else { letter.to_ascii_uppercase() }
+}
+
+/// Length of a part; a longer one makes the packet too large in any case.
+fn length(bytes: usize) -> u16 {
+    u16::try_from(bytes).unwrap_or(u16::MAX)
 }
 
 struct Variables<'p> {
@@ -110,12 +115,37 @@ impl Variables<'_> {
         }
     }
 
+    /// Adds the variable of a header, whose lines are joined, unless the configuration replaces it.
+    fn add_header<'h>(&mut self, name: &str, first: &[u8], others: impl Iterator<Item = &'h [u8]>) {
+        let start = self.out.len();
+        self.put_length(HEADER.len() + name.len());
+        self.out.put_slice(HEADER);
+        self.out.extend(name.bytes().map(variable_letter));
+        let variable = &self.out[start + 2..];
+        if self.params.iter().any(|(replaced, _)| replaced.as_bytes() == variable) {
+            return self.out.truncate(start);
+        }
+        let separator: &[u8] = if name.eq_ignore_ascii_case("cookie") { b"; " } else { b", " };
+        let length_at = self.out.len();
+        self.put_length(0);
+        self.out.put_slice(first);
+        for other in others {
+            self.out.put_slice(separator);
+            self.out.put_slice(other);
+        }
+        let length = length(self.out.len() - length_at - 2);
+        self.out[length_at..length_at + 2].copy_from_slice(&length.to_le_bytes());
+    }
+
     fn put(&mut self, name: &str, value: &[u8]) {
         for part in [name.as_bytes(), value] {
-            // A longer one makes the packet too large in any case.
-            self.out.put_u16_le(part.len().min(usize::from(u16::MAX)) as u16);
+            self.put_length(part.len());
             self.out.put_slice(part);
         }
+    }
+
+    fn put_length(&mut self, bytes: usize) {
+        self.out.put_u16_le(length(bytes));
     }
 }
 
