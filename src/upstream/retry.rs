@@ -181,7 +181,7 @@ mod tests {
                     };
                     assert_eq!(decide(&attempt), *decision, "{attempt:?}");
                     let circling = Attempt { failed_connects: MOST_CONNECTS, ..attempt };
-                    let ends = if failure == Connect { Decision::GiveUp } else { *decision };
+                    let ends = if matches!(failure, Connect | Unread) { Decision::GiveUp } else { *decision };
                     assert_eq!(decide(&circling), ends, "connections that fail for ever come to an end");
                 }
             }
