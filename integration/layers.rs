@@ -30,7 +30,6 @@ const ORDER: &[&str] = &[
     "site",
     "state",
     "exchange",
-    "upgrade",
     "admin",
     "service",
     "server",
@@ -128,18 +127,4 @@ fn a_module_imports_only_modules_below_it() {
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
     let gone: Vec<_> = ORDER.iter().filter(|module| !seen.contains(**module)).collect();
     assert!(gone.is_empty(), "ORDER names modules that src/ does not have: {gone:?}");
-}
-
-#[test]
-fn pingora_is_named_in_one_module() {
-    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
-    let mut files = Vec::new();
-    sources(&root, &mut files);
-    let elsewhere = files.iter().filter(|file| {
-        let within = file.strip_prefix(&root).unwrap();
-        !within.starts_with("upgrade")
-    });
-    let types = Regex::new(r"(?m)(?:^|[\s(<&])pingora_\w+::").unwrap();
-    let named: Vec<_> = elsewhere.filter(|file| types.is_match(&fs::read_to_string(file).unwrap())).collect();
-    assert!(named.is_empty(), "pingora's types belong to `upgrade` alone: {named:?}");
 }

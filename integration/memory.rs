@@ -145,6 +145,33 @@ async fn an_idle_connection_of_http_2_takes_some_more() {
     assert!(each < 64 << 10, "{each} bytes");
 }
 
+#[tokio::test]
+async fn an_idle_websocket_takes_some_kilobytes() {
+    let app = Backend::serving(|mut wire, _| async move {
+        if wire.head().await.is_none() {
+            return;
+        }
+        wire.send("HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n")
+            .await;
+        wire.rest().await;
+    })
+    .await;
+    let proxy = Proxy::to([app.address()]).start().await;
+    let target = proxy.target();
+    let each = each_idle(&proxy, async || {
+        let mut wire = Wire::to(&target).await;
+        wire.send(
+            "GET / HTTP/1.1\r\nHost: x\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\
+             Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n",
+        )
+        .await;
+        assert!(wire.head().await.expect("a response").starts_with("HTTP/1.1 101"));
+        wire
+    })
+    .await;
+    assert!(each < 8 << 10, "{each} bytes");
+}
+
 /// Bytes of the proxy for each of a thousand requests that wait, of which `connect` sends a hundred at a time.
 async fn each_held<T>(proxy: &Proxy, connect: impl AsyncFn() -> T) -> u64 {
     let mut clients = vec![connect().await];

@@ -1,8 +1,12 @@
 //! The handshake of a WebSocket is a request like any other, over HTTP/1.1 and HTTP/2: held, retried, counted, limited,
 //! refused; what it opens outlives reloads and drains.
 
+use std::sync::{Arc, Mutex};
+
+use rustix::process::Signal;
+
 use crate::fixtures::{
-    Backend, Builder, Frames, Proxy, SOON, Wire, eventually,
+    Backend, Builder, Frames, Proxy, SOON, Scratch, Wire, eventually,
     frames::{DATA, HEADERS, decode_status, frame, headers},
     ms, pass, vacant, within,
 };
@@ -228,9 +232,9 @@ async fn what_a_worker_answers_instead_of_switching_is_passed_on() {
         .await;
         let proxy = before(&[refuses.address()]).start().await;
         assert_eq!(Socket::open(&proxy, Over::Http1).await.err(), Some(status));
-        if status != 200 {
-            assert_eq!(Socket::open(&proxy, Over::Http2).await.err(), Some(status));
-        }
+        // Over HTTP/2 a 200 would say that the WebSocket is open (RFC 8441 §5).
+        let told = if status == 200 { 502 } else { status };
+        assert_eq!(Socket::open(&proxy, Over::Http2).await.err(), Some(told));
         soon_eq!((streams(&proxy).await, proxy.inflight().await), (vec![0], vec![0]));
     }
 }
@@ -280,17 +284,100 @@ async fn a_handshake_that_waits_goes_to_the_server_that_a_reload_brings() {
 }
 
 #[tokio::test]
-async fn a_file_or_a_list_in_place_of_a_switch_leads_nowhere() {
-    for field in ["X-Accel-Redirect: /_x/a", "X-Sendfile: /a", "X-Archive-Files: zip"] {
-        let app = Backend::answering(move |_| {
-            format!("HTTP/1.1 200 OK\r\n{field}\r\nContent-Length: 0\r\n\r\n").into_bytes()
+async fn a_file_in_place_of_a_switch_is_sent() {
+    let (app, files) = (
+        Backend::answering(|_| {
+            b"HTTP/1.1 200 OK\r\nX-Accel-Redirect: /_x/a\r\nContent-Length: 0\r\n\r\n".to_vec()
         })
-        .await;
-        let mut proxy = before(&[app.address()]).start().await;
-        for over in BOTH {
-            assert_eq!(Socket::open(&proxy, over).await.err(), Some(502), "{over:?}, {field}");
+        .await,
+        Scratch::new(),
+    );
+    files.write("a", "content");
+    let text = "[[site]]\n[site.routes]\n\"/\" = { proxy = \"app\" }\n\
+                \"/_x\" = { files = \"@FILES@\", internal = true }\n[upstream.app]\nservers = [\"@APP@\"]\n";
+    let text = Proxy::toml(text).fill("FILES", files.root().display()).fill("APP", app.address());
+    let proxy = text.secure().start().await;
+    assert_eq!(Socket::open(&proxy, Over::Http1).await.err(), Some(200));
+    assert_eq!(Socket::open(&proxy, Over::Http2).await.err(), Some(502));
+    soon_eq!((streams(&proxy).await, proxy.inflight().await), (vec![0], vec![0]));
+}
+
+/// A worker that sends a part of a frame, the rest once it has read a byte, and then reads to the end; what it has read.
+async fn in_the_middle_of_a_frame() -> (Backend, Arc<Mutex<Vec<u8>>>) {
+    let read = Arc::new(Mutex::new(Vec::new()));
+    let all = Arc::clone(&read);
+    let app = Backend::serving(move |mut wire, _| {
+        let all = Arc::clone(&all);
+        async move {
+            if wire.head().await.is_none() {
+                return;
+            }
+            wire.send("HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n\x01\x05hel")
+                .await;
+            wire.read(1).await;
+            wire.send("lo").await;
+            let rest = wire.rest().await;
+            all.lock().unwrap().extend(rest);
         }
-        proxy.process().logged("the handshake of a WebSocket").await;
-        soon_eq!((streams(&proxy).await, proxy.inflight().await), (vec![0], vec![0]));
+    })
+    .await;
+    (app, read)
+}
+
+#[tokio::test]
+async fn when_the_proxy_stops_both_sides_are_told_between_two_frames() {
+    let (app, read) = in_the_middle_of_a_frame().await;
+    let mut proxy = before(&[app.address()]).server("grace = \"2s\"").start().await;
+    let Ok(Socket::Http1(mut wire)) = Socket::open(&proxy, Over::Http1).await else { panic!("no tunnel") };
+    assert_eq!(wire.read(5).await, b"\x01\x05hel");
+    proxy.signal(Signal::TERM);
+    proxy.process().logged("stopping").await;
+    // Longer than half of `grace`, in which tunnels are closed.
+    pass(ms(1_100)).await;
+    wire.send([0x81, 0]).await;
+    // What was begun is finished, then comes 1001 (going away).
+    assert_eq!(wire.read(6).await, b"lo\x88\x02\x03\xe9");
+    wire.send([0x88, 0x80, 0, 0, 0, 0]).await;
+    assert_eq!(wire.rest().await, b"");
+    assert!(proxy.process().exited(SOON).await.success());
+    let read = read.lock().unwrap().clone();
+    let [0, 0x88, 0x82, mask @ .., first, second] = &read[..] else { panic!("{read:?}") };
+    assert_eq!([first ^ mask[0], second ^ mask[1]], [0x03, 0xe9]);
+}
+
+#[tokio::test]
+async fn when_the_proxy_stops_all_are_told_within_grace() {
+    let worker = worker("x").await;
+    let mut proxy = before(&[worker.address()]).server("grace = \"3s\"").start().await;
+    let mut open = Vec::new();
+    for over in [Over::Http1, Over::Http2].repeat(20) {
+        open.push(Socket::opened(&proxy, over).await);
+    }
+    proxy.signal(Signal::TERM);
+    for socket in &mut open {
+        let goodbye = match socket {
+            Socket::Http1(wire) => wire.read(4).await,
+            Socket::Http2(client) => client.until(|frame| frame.kind == DATA).await.payload.to_vec(),
+        };
+        assert_eq!(goodbye, b"\x88\x02\x03\xe9");
+    }
+    drop(open);
+    assert!(proxy.process().exited(SOON).await.success());
+    assert!(proxy.process().stderr().contains(" stopped\n"), "{}", proxy.process().stderr());
+}
+
+#[tokio::test]
+async fn silence_closes_none_unless_tunnel_idle_says() {
+    let worker = worker("x").await;
+    let patient = before(&[worker.address()]).with("read_timeout = \"500ms\"").start().await;
+    let strict = before(&[worker.address()]).route("tunnel_idle = \"500ms\"").start().await;
+    for over in BOTH {
+        let mut open = Socket::opened(&patient, over).await;
+        let Ok(Socket::Http1(mut wire)) = Socket::open(&strict, Over::Http1).await else {
+            panic!("no tunnel")
+        };
+        assert_eq!(wire.rest().await, b"");
+        pass(ms(700)).await;
+        open.assert_repeats("still there").await;
     }
 }

@@ -21,7 +21,6 @@
 //! - [`cache`]: stored responses (RFC 9111): lookup, fills, memory and disk
 //! - [`limits`]: limits of requests per client, and of memory
 //! - [`upstream`]: upstream servers: load balancing, holds, health checks, retries, connections
-//! - [`upgrade`]: handshakes of WebSockets and their tunnels, by pingora, whose types are used there only
 //! - [`files`]: static files, internal redirects, archives
 //! - [`response`]: responses made by the proxy: bodies and error pages
 //! - [`compress`]: compression of responses
@@ -73,5 +72,4 @@ mod service;
 mod site;
 mod state;
 mod tls;
-mod upgrade;
 mod upstream;

@@ -1,20 +1,19 @@
-//! Dispatch of a connection's requests: to sites, to the admin endpoints, or to the engine for a WebSocket handshake.
+//! Dispatch of a connection's requests: to sites, or to the admin endpoints.
 
 use std::sync::Arc;
 
 use crate::{
     admin,
-    downstream::{Serve, Transport},
+    downstream::{Serve, Served, Transport},
     exchange::{self, Outcome},
     listen::{OnRefused, Purpose},
     message::Request,
     state::State,
-    upgrade::Engine,
 };
 
 /// Serves the requests of connections.
 pub(crate) fn service(state: &Arc<State>) -> Serve {
-    let service = Arc::new(Service { state: Arc::clone(state), upgrades: Engine::new(Arc::clone(state)) });
+    let service = Arc::new(Service { state: Arc::clone(state) });
     Arc::new(move |transport, request| {
         let service = Arc::clone(&service);
         // Boxed, so that an idle connection does not keep the memory that a request needs.
@@ -30,21 +29,21 @@ pub(crate) fn record_refused(state: &Arc<State>) -> OnRefused {
 
 struct Service {
     state: Arc<State>,
-    upgrades: Engine,
 }
 
 impl Service {
-    /// Serves a request, and returns the connection if it may be used again.
-    async fn serve(&self, transport: Box<Transport>, request: Box<Request>) -> Option<Box<Transport>> {
-        match transport.peer.listener.purpose {
+    /// Serves a request.
+    async fn serve(&self, transport: Box<Transport>, request: Box<Request>) -> Served {
+        let kept = match transport.peer.listener.purpose {
             Purpose::Admin => Box::pin(self.serve_admin(transport, request)).await,
             Purpose::Sites => match exchange::serve(&self.state, transport, request).await {
                 Outcome::Done(transport) => transport,
-                Outcome::Handshake(transport, request, exchange) => {
-                    Box::pin(self.upgrades.serve(transport, request, *exchange)).await
+                Outcome::Tunnel(tunnel) => {
+                    return Served::Tunnel(Box::pin(tunnel.run(Arc::clone(&self.state))));
                 }
             },
-        }
+        };
+        kept.map_or(Served::Ended, Served::Kept)
     }
 
     /// Serves a request to the admin listener.

@@ -7,6 +7,7 @@ use std::{
 
 use arc_swap::{ArcSwap, ArcSwapOption};
 use sd_notify::NotifyState;
+use tokio::sync::watch;
 
 use crate::{
     acme,
@@ -47,6 +48,8 @@ pub struct State {
     crcs: Arc<archive::Crcs>,
     /// Error of the last reload.
     last_error: ArcSwapOption<ReloadError>,
+    /// Whether the process is stopping.
+    stopping: watch::Sender<bool>,
     /// Serializes reloads.
     reloading: tokio::sync::Mutex<()>,
 }
@@ -87,6 +90,7 @@ impl State {
             log,
             crcs: Arc::default(),
             last_error: ArcSwapOption::empty(),
+            stopping: watch::Sender::new(false),
             reloading: tokio::sync::Mutex::default(),
         }
     }
@@ -127,6 +131,16 @@ impl State {
         self.listeners.get()?.certificates().challenges().answer(request)
     }
 
+    /// Has open tunnels told that the process is stopping.
+    pub(crate) fn stop_tunnels(&self) {
+        self.stopping.send_replace(true);
+    }
+
+    /// Tells when the process is stopping.
+    pub(crate) fn stopping(&self) -> watch::Receiver<bool> {
+        self.stopping.subscribe()
+    }
+
     /// Closes the remaining connections at the end.
     pub(crate) fn finish_listeners(&self) {
         if let Some(listeners) = self.listeners.get() {
@@ -162,11 +176,6 @@ impl State {
     /// The settings of the process in effect.
     pub(crate) fn settings(&self) -> Arc<config::ServerSettings> {
         self.settings.load_full()
-    }
-
-    /// Number of worker threads.
-    pub(crate) fn threads(&self) -> usize {
-        self.started.threads
     }
 
     /// The listeners that accept connections.

@@ -76,10 +76,10 @@ async fn a_client_that_resets_it_ends_it() {
 
 #[tokio::test]
 async fn a_worker_that_refuses_is_heard() {
-    let app = Backend::saying("no").await;
+    let app = Backend::answering(|_| b"HTTP/1.1 403 No\r\nContent-Length: 2\r\n\r\nno".to_vec()).await;
     let proxy = before(&app).start().await;
     let mut client = Frames::to(&proxy.h2()).await;
-    assert_eq!(client.ask(1, headers(1, 0, &CONNECT)).await, End::Answer(200, b"no".into()));
+    assert_eq!(client.ask(1, headers(1, 0, &CONNECT)).await, End::Answer(403, b"no".into()));
 }
 
 #[tokio::test]

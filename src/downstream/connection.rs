@@ -19,7 +19,7 @@ use tokio::{
 use crate::{
     clock,
     downstream::{
-        Serve,
+        Serve, Served,
         handshake::{self, EstablishedConnection},
         http2,
         transport::{Link, Transport},
@@ -106,9 +106,13 @@ fn serve_http1(
                 NextRequest::Refused(refusal) => return Box::pin(refuse(transport(link), refusal)).await,
                 NextRequest::Close => return link.wire.close_notify(),
             };
-            let Some(again) = served.await else { return };
+            let kept = match served.await {
+                Served::Kept(kept) => kept,
+                Served::Ended => return,
+                Served::Tunnel(tunnel) => return tunnel.await,
+            };
             drop(active);
-            (link, received) = match again.park() {
+            (link, received) = match kept.park() {
                 Some(parked) => parked,
                 None => return,
             };

@@ -25,11 +25,21 @@ pub(crate) use http2::{fields, head::downgrade, rewritten};
 pub(crate) use proxy_header::read as read_proxy_header;
 pub(crate) use transport::Transport;
 
-/// Serves one request of a connection, and returns the connection if it may be used again.
+/// Serves one request of a connection.
 pub(crate) type Serve = Arc<dyn Fn(Box<Transport>, Box<Request>) -> ServeFuture + Send + Sync>;
 
 /// The future of one served request.
-pub(crate) type ServeFuture = Pin<Box<dyn Future<Output = Option<Box<Transport>>> + Send>>;
+pub(crate) type ServeFuture = Pin<Box<dyn Future<Output = Served> + Send>>;
+
+/// What becomes of the connection of a request that has been served.
+pub(crate) enum Served {
+    /// It may take another one.
+    Kept(Box<Transport>),
+    /// It ends.
+    Ended,
+    /// It has switched to another protocol, which this speaks to its end.
+    Tunnel(Pin<Box<dyn Future<Output = ()> + Send>>),
+}
 
 /// Serves the requests of accepted connections with `serve`.
 pub(crate) fn connect(serve: Serve) -> Connect {

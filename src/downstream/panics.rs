@@ -13,7 +13,7 @@ use tokio::{
 
 use crate::{
     config,
-    downstream::{Serve, connection, handshake::EstablishedConnection, http2, transport::Transport},
+    downstream::{Serve, Served, connection, handshake::EstablishedConnection, http2, transport::Transport},
     listen::{
         AcceptedSocket, ConnectionGuard, ConnectionSettings, Listener, Peer, PeerAddress, Purpose,
         ReservedFds,
@@ -62,7 +62,7 @@ impl TestSite {
                 transport.begin(request.body.clone(), false);
                 transport.write_all(ANSWER).await.unwrap();
                 transport.flush().await.unwrap();
-                Some(transport)
+                Served::Kept(transport)
             })
         });
         let limits = Arc::new(ConnectionSettings::from(&config.server));

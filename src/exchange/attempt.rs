@@ -1,6 +1,6 @@
 //! Attempts at one server after the other, until one responds or there is reason to give up.
 
-use http::StatusCode;
+use http::{StatusCode, Version};
 
 use crate::{
     exchange::{
@@ -78,6 +78,9 @@ impl Exchange<'_> {
             }
         }
         let head = self.final_head(&mut server, &mut request_body).await?;
+        if self.is_handshake() && self.request.head.version == Version::HTTP_2 && head.status.is_success() {
+            return Err(Error::Refused(failure::not_switched()));
+        }
         let method = self.context.method(&self.request.head.method);
         let Ok(framing) = head.framing(&method) else { return Err(self.failed(Failure::Malformed)) };
         let has_body = self.request.body != BodyFraming::Length(0);
@@ -91,6 +94,9 @@ impl Exchange<'_> {
             self.context,
         );
         match verdict.await {
+            Verdict::PassOn if head.status == StatusCode::SWITCHING_PROTOCOLS => {
+                self.switch(server, &head, fields).await
+            }
             Verdict::PassOn => self.relay(server, request_body, &head, framing, fields).await,
             Verdict::Replace(response) => {
                 self.skip_body(server, &request_body, &head, framing);
@@ -115,6 +121,13 @@ impl Exchange<'_> {
             || self.context.is_repeatable(&request.headers)
     }
 
+    /// Whether the server is asked to switch to the protocol of WebSockets. Over uwsgi nothing switches.
+    pub(super) fn is_handshake(&self) -> bool {
+        let speaks_uwsgi =
+            || self.context.upstream().is_some_and(|upstream| upstream.settings().uwsgi.is_some());
+        self.request.head.asks_for_websocket() && !speaks_uwsgi()
+    }
+
     /// Sends the request, and waits for the head of the final response; interim ones are passed on.
     async fn final_head(
         &mut self,
@@ -133,8 +146,8 @@ impl Exchange<'_> {
                     interim += 1;
                     self.relay_interim(&head).await?;
                 }
-                // The request has not asked for another protocol.
-                StatusCode::SWITCHING_PROTOCOLS => break,
+                // Nobody switches who has not been asked to.
+                StatusCode::SWITCHING_PROTOCOLS if !self.is_handshake() => break,
                 _ => return Ok(head),
             }
         }
@@ -145,7 +158,8 @@ impl Exchange<'_> {
     async fn connect(&mut self) -> Result<ServerConnection, Error> {
         let Some(lease) = &self.context.lease else { return Err(Error::Refused(failure::internal())) };
         let keepalive = lease.settings().keepalive;
-        let has_body = !self.request.body.is_done();
+        // Nothing else uses the connection of a tunnel.
+        let has_body = !self.request.body.is_done() || self.is_handshake();
         let shares = self.context.may_share_connection(&self.request.head.method, has_body, keepalive);
         let idle = if shares { ServerConnection::reuse(lease) } else { None };
         let reused = idle.is_some();

@@ -14,7 +14,7 @@ use crate::{
     config::{Cors, ErrorPage},
     exchange::{cached::CacheUse, values::MatchedPath},
     limits::InProgressGuard,
-    message::{RawHeaders, RequestHead, RequestId},
+    message::{RawHeaders, RequestId},
     observe::BodySource,
     site::{Route, Site},
     tls::TlsSession,
@@ -33,8 +33,6 @@ pub struct RequestContext {
     pub(crate) client: Option<Client>,
     /// TLS session of the connection, if any.
     pub(crate) tls: Option<Arc<TlsSession>>,
-    /// The request head, where pingora serves the request: it has heads of its own.
-    pub(crate) pingora_request: Option<Arc<RequestHead>>,
     /// The site it is for, where that has no route for it.
     pub(crate) site: Option<Arc<Site>>,
     /// The route it takes.
@@ -88,7 +86,6 @@ impl RequestContext {
             id: RequestId::random(),
             client: None,
             tls: None,
-            pingora_request: None,
             site: None,
             route: None,
             matched: None,

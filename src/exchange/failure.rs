@@ -228,6 +228,12 @@ pub(crate) fn leads_nowhere() -> Explanation {
     Explanation::new(StatusCode::BAD_GATEWAY, "The application's answer leads nowhere.")
 }
 
+/// The server has responded to the handshake of a WebSocket with another success. Over HTTP/2 the client would take that for
+/// an open WebSocket (RFC 8441 §5).
+pub(crate) fn not_switched() -> Explanation {
+    Explanation::new(StatusCode::BAD_GATEWAY, "The server did not open a WebSocket.")
+}
+
 /// Explanation for a malformed request.
 pub(crate) fn bad_request() -> Explanation {
     Explanation::new(StatusCode::BAD_REQUEST, "The request cannot be understood.")

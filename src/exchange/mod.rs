@@ -1,8 +1,8 @@
 //! The exchange of one request and its response.
 //!
 //! [`serve`] is the life of a request: [`resolve`] finds out who asks and for what, [`admit`] may refuse it, the route's
-//! action responds, or a server of the route's upstream is asked ([`attempt`]) and its response [`relay`]ed. Handshakes of
-//! WebSockets are for [`crate::upgrade`], which takes the same decisions here.
+//! action responds, or a server of the route's upstream is asked ([`attempt`]) and its response [`relay`]ed. A WebSocket that a
+//! server has agreed to becomes a [`tunnel`].
 
 mod admit;
 mod attempt;
@@ -32,6 +32,7 @@ mod response_wait;
 mod select;
 mod serve_files;
 mod trace;
+mod tunnel;
 mod unsent_body;
 mod values;
 
@@ -42,39 +43,28 @@ use crate::{
     message::{Request, RequestHead, has_word},
     response::Response,
     state::State,
+    upstream::ServerConnection,
 };
 pub(crate) use cached::key_of;
 pub(crate) use context::RequestContext;
 pub(crate) use error::Error;
-pub(crate) use failure::{
-    ConnectFailure, bad_request, body_timeout, body_too_slow, connection_failed, exchange_failed, explain,
-    internal, leads_nowhere,
-};
-pub(crate) use finish::finish;
 pub(crate) use record::{Sent, record, record_refused};
-pub(crate) use request_head::{prepare, target};
 #[cfg(any(feature = "benching", test))]
 pub(crate) use respond::write_head;
-pub(crate) use response_head::{Verdict, hide, pass_on, receive_head};
-pub(crate) use select::{read_timeout, select_server};
+pub(crate) use tunnel::Tunnel;
 
 /// Outcome of a request that [`serve`] was given.
 pub(crate) enum Outcome {
     /// The request is over; its connection, if it may be used again.
     Done(Option<Box<Transport>>),
-    /// The request asks for a WebSocket of an upstream server, and is still to be served.
-    Handshake(Box<Transport>, Box<Request>, Box<RequestContext>),
+    /// The connection is an open WebSocket from now on.
+    Tunnel(Box<Tunnel>),
 }
 
 /// Serves one request of a site.
 pub(crate) async fn serve(state: &State, mut transport: Box<Transport>, request: Box<Request>) -> Outcome {
     let mut context = RequestContext::new();
     let response = local::local_response(state, &transport.peer, &request.head, &mut context).await;
-    let speaks_uwsgi = context.upstream().is_some_and(|upstream| upstream.settings().uwsgi.is_some());
-    // Nothing switches protocols over uwsgi: such a request is served without.
-    if response.is_none() && request.head.asks_for_websocket() && !speaks_uwsgi {
-        return Outcome::Handshake(transport, request, Box::new(context));
-    }
     let mut exchange = Exchange::new(state, &mut transport, &request, &mut context);
     let sent = match response {
         Some(response) => exchange.respond_without_server(response).await,
@@ -83,7 +73,10 @@ pub(crate) async fn serve(state: &State, mut transport: Box<Transport>, request:
             None => exchange.proxy().await,
         },
     };
-    let persists = exchange.persists;
+    let (persists, switched) = (exchange.persists, exchange.switched.take());
+    if let Some(server) = switched {
+        return Outcome::Tunnel(Box::new(Tunnel::new(transport, server, request, Box::new(context))));
+    }
     context.lease = None;
     record(state, &request.head, sent, &context);
     Outcome::Done(persists.then_some(transport))
@@ -112,6 +105,8 @@ struct Exchange<'a> {
     length: Option<u64>,
     /// The connection takes another request after this one, as far as can be said.
     persists: bool,
+    /// The server's connection, once both have switched to another protocol.
+    switched: Option<Box<ServerConnection>>,
 }
 
 impl<'a> Exchange<'a> {
@@ -122,7 +117,7 @@ impl<'a> Exchange<'a> {
         context: &'a mut RequestContext,
     ) -> Self {
         let persists = is_persistent(&request.head) && transport.keeps_alive();
-        Self { state, transport, request, context, length: None, persists }
+        Self { state, transport, request, context, length: None, persists, switched: None }
     }
 
     /// The body of the request, which `may_repeat`, comes from now on.

@@ -19,6 +19,9 @@ use crate::{
     upstream::{ServerConnection, retry::Failure},
 };
 
+/// Last fields of a head that asks for a WebSocket, or agrees to one.
+pub(super) const SWITCHES: &[u8] = b"Connection: Upgrade\r\nUpgrade: websocket\r\n\r\n";
+
 /// The head of a response as the client gets it.
 struct RelayedHead {
     status: StatusCode,
@@ -46,6 +49,23 @@ impl Exchange<'_> {
         fields.write(out);
         out.put_slice(b"\r\n");
         self.transport.flush().await.map_err(|_| Error::ClientLeft)
+    }
+
+    /// Passes on that the server switches to the protocol of WebSockets.
+    pub(super) async fn switch(
+        &mut self,
+        server: ServerConnection,
+        head: &ResponseHead,
+        mut fields: HeaderEdits<'_>,
+    ) -> Result<Sent, Error> {
+        response_head::pass_on(head.status, &mut fields, &self.request.head, self.context);
+        let out = self.transport.outbound();
+        write_status(out, head);
+        fields.write(out);
+        out.put_slice(SWITCHES);
+        self.transport.flush().await.map_err(|_| Error::ClientLeft)?;
+        self.switched = Some(Box::new(server));
+        Ok(Sent { status: head.status, bytes: 0 })
     }
 
     /// Passes on a response.

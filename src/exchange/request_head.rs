@@ -7,7 +7,10 @@ use http::{Version, header};
 
 use crate::{
     config::Name,
-    exchange::{Error, Exchange, RequestContext, authenticate::tell_server, cached, failure, values::Values},
+    exchange::{
+        Error, Exchange, RequestContext, authenticate::tell_server, cached, failure, relay::SWITCHES,
+        values::Values,
+    },
     message::{BodyFraming, EditHeaders, HeaderEdits, RequestHead, write_number},
     response::change_headers,
     upstream::{self, Lease, ServerConnection},
@@ -92,10 +95,13 @@ impl Exchange<'_> {
             }
             (BodyFraming::Length(_), _) => {}
         }
-        if !is_kept {
-            out.put_slice(b"Connection: close\r\n");
+        if self.is_handshake() {
+            out.put_slice(SWITCHES);
+        } else if is_kept {
+            out.put_slice(b"\r\n");
+        } else {
+            out.put_slice(b"Connection: close\r\n\r\n");
         }
-        out.put_slice(b"\r\n");
         server.translate(|| self.uwsgi_params()).map_err(|_| Error::Refused(failure::head_too_large()))
     }
 

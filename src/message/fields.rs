@@ -7,8 +7,8 @@ use http::{HeaderMap, HeaderName, HeaderValue, header};
 
 use crate::message::text::value;
 
-/// A head whose fields can be changed. Heads on their way keep changes beside the bytes that came, and pingora's keep the
-/// spelling of names beside a map, so they are changed through these; rules about fields need not know.
+/// A head whose fields can be changed. Heads on their way keep changes beside the bytes that came, and heads of our own are
+/// maps; rules about fields need not know.
 pub(crate) trait EditHeaders {
     /// The value of the first of that name, as it is now.
     fn get(&self, name: &HeaderName) -> Option<&[u8]>;
@@ -69,7 +69,7 @@ pub(crate) fn write_plain_length(head: &mut impl EditHeaders) {
 }
 
 /// The names in `fields` that are `gone`.
-pub(crate) fn names_if(fields: &HeaderMap, gone: impl Fn(&[u8]) -> bool) -> Vec<HeaderName> {
+fn names_if(fields: &HeaderMap, gone: impl Fn(&[u8]) -> bool) -> Vec<HeaderName> {
     fields.keys().filter(|name| gone(name.as_str().as_bytes())).cloned().collect()
 }
 

@@ -17,6 +17,7 @@ mod response;
 mod streams;
 mod target;
 mod text;
+mod websocket;
 
 pub(crate) use authority::Authority;
 
@@ -26,8 +27,7 @@ pub(crate) use cookies::cookies;
 pub(crate) use date::http_date;
 pub(crate) use edits::{HeaderEdits, is_hop_by_hop};
 pub(crate) use fields::{
-    EditHeaders, has_word, named_in_connection, names_if, starts_with, write_field, write_fields,
-    write_plain_length,
+    EditHeaders, has_word, named_in_connection, starts_with, write_field, write_fields, write_plain_length,
 };
 pub(crate) use framing::BodyFraming;
 pub(crate) use headers::{RawHeaders, text};
@@ -35,9 +35,10 @@ pub(crate) use pipe::{Pipe, chunk};
 pub(crate) use query::parameters;
 pub(crate) use request::{Refusal, Request, RequestHead, first_line, read as read_request};
 pub(crate) use request_id::{RequestId, X_REQUEST_ID};
-pub(crate) use response::{MOST_INTERIM, MalformedHead, ResponseHead, is_interim};
+pub(crate) use response::{MOST_INTERIM, MalformedHead, ResponseHead};
 pub(crate) use streams::is_event_stream;
 pub(crate) use target::NOT_IN_URIS;
 #[cfg(test)]
 pub(crate) use target::RequestTarget;
 pub(crate) use text::{value, write_number};
+pub(crate) use websocket::{FramePosition, going_away};

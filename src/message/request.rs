@@ -2,8 +2,7 @@
 
 use std::mem::MaybeUninit;
 
-use bytes::Bytes;
-use http::{Method, StatusCode, Version, header};
+use http::{Method, StatusCode, Version};
 
 use crate::message::{
     authority::Authority, framing::BodyFraming, headers::RawHeaders, target::RequestTarget,
@@ -69,29 +68,6 @@ pub(crate) struct Request {
     pub(crate) head: RequestHead,
     /// Framing of the body.
     pub(crate) body: BodyFraming,
-}
-
-impl Request {
-    /// Head as pingora takes it: with a path in the place of a URL, and the host of that where no other is named
-    /// (RFC 9112 §3.2); what cannot stand in a URI, which pingora would refuse, is encoded.
-    pub(crate) fn in_origin_form(&self) -> Bytes {
-        let head = self.head.headers.bytes();
-        let line = memchr::memchr(b'\n', head).map_or(0, |end| end + 1);
-        let is_taken = |target: &[u8]| {
-            matches!(target, [b'/', ..] | b"*") && http::uri::PathAndQuery::try_from(target).is_ok()
-        };
-        if head[..line].split(|byte| *byte == b' ').nth(1).is_none_or(is_taken) {
-            return head.clone();
-        }
-        let (target, version) = (&self.head.target, self.head.version);
-        let path = target.quoted();
-        let slash = if path.starts_with('?') { "/" } else { "" };
-        let mut first = format!("{} {slash}{path} {version:?}\r\n", self.head.method);
-        if let Some(authority) = target.authority().filter(|_| !self.head.headers.has(header::HOST)) {
-            first.push_str(&format!("Host: {authority}\r\n"));
-        }
-        [first.as_bytes(), &head[line..]].concat().into()
-    }
 }
 
 /// Reads a whole head at the start of `buffer`, and tells how many bytes it takes there; `None` when more must be read.
@@ -389,24 +365,6 @@ mod tests {
         for line in ["GET http://b/", "GET ftp://a/", "GET *", "GET a", "GET /#b", "GET http://u@a/"] {
             assert_eq!(refused(&format!("{line} HTTP/1.1\r\nHost: a\r\n\r\n")), 400, "{line}");
         }
-    }
-
-    #[test]
-    fn a_server_gets_a_path() {
-        let form = |head: &str| {
-            let request = read(head.as_bytes(), 0).unwrap().unwrap().0;
-            String::from_utf8(request.in_origin_form().to_vec()).unwrap()
-        };
-        assert_eq!(
-            form("GET http://a HTTP/1.0\r\nX: y\r\n\r\n"),
-            "GET / HTTP/1.0\r\nHost: a\r\nX: y\r\n\r\n"
-        );
-        assert_eq!(form("GET http://A?b HTTP/1.1\r\nHost: a\r\n\r\n"), "GET /?b HTTP/1.1\r\nHost: a\r\n\r\n");
-        assert_eq!(
-            form("OPTIONS http://a HTTP/1.1\r\nHost: a\r\n\r\n"),
-            "OPTIONS * HTTP/1.1\r\nHost: a\r\n\r\n"
-        );
-        assert_eq!(form("GET /b HTTP/1.1\r\nHost: a\r\n\r\n"), "GET /b HTTP/1.1\r\nHost: a\r\n\r\n");
     }
 
     #[test]

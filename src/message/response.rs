@@ -10,7 +10,7 @@ use crate::message::{fields::has_word, framing::BodyFraming, headers::RawHeaders
 const MAX_FIELDS: usize = 256;
 
 /// 1xx, but not 101: a response is still to come (RFC 9110 §15.2).
-pub(crate) fn is_interim(status: StatusCode) -> bool {
+fn is_interim(status: StatusCode) -> bool {
     status.is_informational() && status != StatusCode::SWITCHING_PROTOCOLS
 }
 

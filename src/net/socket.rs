@@ -13,11 +13,16 @@ use rustix::{
     io::Errno,
     net::{RecvFlags, SendFlags},
 };
+use socket2::{SockRef, TcpKeepalive};
 use tokio::{
     io::{AsyncRead, AsyncWrite, Interest, ReadBuf},
     net::{TcpStream, UnixStream},
 };
 use tokio_rustls::TlsStream;
+
+/// Silence after which the kernel asks for a peer, and how often it does until one answers.
+const PROBE_AFTER: Duration = Duration::from_secs(60);
+const PROBE_EVERY: Duration = Duration::from_secs(15);
 
 /// A connection.
 #[derive(Debug)]
@@ -111,6 +116,16 @@ impl Socket {
         }
     }
 
+    /// Has the kernel ask from time to time whether the peer's machine is still there, where it is another one. A
+    /// connection that is silent for hours ends with it.
+    pub(crate) fn keep_alive(&self) {
+        let RawSocket::Tcp(stream) = self.raw() else { return };
+        let probes = TcpKeepalive::new().with_time(PROBE_AFTER).with_interval(PROBE_EVERY);
+        if let Err(error) = SockRef::from(stream).set_tcp_keepalive(&probes) {
+            tracing::debug!(%error, "cannot set SO_KEEPALIVE");
+        }
+    }
+
     /// Whether the end of the stream tells if the peer has read what was sent: a unix socket that is closed with unread
     /// bytes, or before it was accepted, resets the connection, and any other closes it in order.
     pub(crate) fn tells_what_is_read(&self) -> bool {
@@ -179,7 +194,7 @@ impl Socket {
     /// unsent data; otherwise it would wait for the client for minutes, in memory that is accounted to no process.
     pub(crate) fn reset_on_close(&self, resets: bool) -> io::Result<()> {
         let linger = resets.then_some(Duration::ZERO);
-        socket2::SockRef::from(self.raw()).set_linger(linger)
+        SockRef::from(self.raw()).set_linger(linger)
     }
 }
 

@@ -95,14 +95,13 @@ impl LogSettings {
     }
 }
 
-/// Filter for a level. Messages of pingora are for its developers: its errors repeat the access log and the messages
-/// of this crate, so they are logged from `debug` on.
+/// Filter for a level. Messages of libraries are for their developers, and are logged from `debug` on.
 fn filter(level: Level) -> EnvFilter {
     let directives = match level {
         Level::Error => "off,bowshock=error",
         Level::Warn => "off,bowshock=warn",
         Level::Info => "off,bowshock=info",
-        Level::Debug => "warn,pingora_core::protocols::http::v1::server=error,bowshock=debug",
+        Level::Debug => "warn,bowshock=debug",
         Level::Trace => "debug,bowshock=trace",
     };
     EnvFilter::new(directives)

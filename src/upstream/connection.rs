@@ -175,6 +175,11 @@ impl ServerConnection {
         flushed.map(|flushed| flushed.inspect_err(|error| self.was_reset |= is_reset(error)))
     }
 
+    /// Has the kernel watch whether the server's machine is still there.
+    pub(crate) fn keep_alive(&self) {
+        self.socket.keep_alive();
+    }
+
     /// Whether a reset tells that the server has not read all that was sent.
     pub(crate) fn tells_what_is_read(&self) -> bool {
         self.socket.tells_what_is_read()

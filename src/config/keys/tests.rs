@@ -308,6 +308,6 @@ fn help_suggests_what_was_meant() {
     assert_eq!(error("holt"), "there is no key `holt`; did you mean `host` or `hold`?");
     assert!(error("upstream.holt").contains("`hold`"));
     assert!(error("proxy_read_timeout").contains("`read_timeout`"));
-    assert!(error("tunnel_idle").contains("not available in this version"));
+    assert!(error("upload_store").contains("not available in this version"));
     assert!(error("colour_of_the_sky").contains("`server`"));
 }

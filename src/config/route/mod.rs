@@ -127,7 +127,7 @@ pub static KEYS: Keys = Keys {
         access::KEYS,
         &[&AUTH, &SATISFY, &LIMIT, &METHODS, &CACHE],
     ],
-    later: &["tunnel_idle", "upload_store"],
+    later: &["upload_store"],
 };
 
 static INTERNAL: Defaulted<Of<bool>> = Key {

@@ -31,6 +31,8 @@ pub struct ProxySettings {
     pub read_timeout: Option<Duration>,
     /// Longest pause between two writes to the upstream server; `None` is the upstream's setting.
     pub send_timeout: Option<Duration>,
+    /// Longest silence of both sides of a WebSocket; `None` is no limit.
+    pub tunnel_idle: Option<Duration>,
     /// Time that a request waits for an available upstream server; `None` is the upstream's setting.
     pub hold: Option<Duration>,
     /// Retries of requests.
@@ -49,8 +51,17 @@ pub struct RouteRetry {
 }
 
 /// Keys of the action.
-pub const KEYS: Group =
-    &[&PROXY, &PATH, &REWRITE_LOCATION, &REQUEST_HEADERS, &READ_TIMEOUT, &SEND_TIMEOUT, &HOLD, &RETRY];
+pub const KEYS: Group = &[
+    &PROXY,
+    &PATH,
+    &REWRITE_LOCATION,
+    &REQUEST_HEADERS,
+    &READ_TIMEOUT,
+    &SEND_TIMEOUT,
+    &TUNNEL_IDLE,
+    &HOLD,
+    &RETRY,
+];
 
 static PROXY: Key<Shaped, OneOf> = Key {
     name: "proxy",
@@ -104,6 +115,15 @@ static SEND_TIMEOUT: Optional<Of<Duration>> = Key {
     default: Unset("that of the upstream"),
     about: "Longest pause of a server in taking a request, in place of the upstream's.",
     example: "send_timeout = \"5m\"",
+};
+
+static TUNNEL_IDLE: Optional<Of<Duration>> = Key {
+    name: "tunnel_idle",
+    kind: TIME,
+    default: Unset("no limit"),
+    about: "Longest silence of both sides of an open WebSocket, after which it is closed. Without it silence closes none; \
+            one whose other machine has gone ends within minutes all the same.",
+    example: "tunnel_idle = \"10m\"",
 };
 
 static HOLD: Optional<Of<Duration>> = Key {
@@ -179,6 +199,7 @@ pub fn modifiers(table: &mut Table<'_>, captures: Option<&[&str]>, site: &Header
         request_headers: headers::merge(site, own.unwrap_or_default()),
         read_timeout: table.optional(&READ_TIMEOUT),
         send_timeout: table.optional(&SEND_TIMEOUT),
+        tunnel_idle: table.optional(&TUNNEL_IDLE),
         hold: table.optional(&HOLD),
         retry: table.optional(&RETRY).unwrap_or_default(),
     }
@@ -194,6 +215,7 @@ pub fn modifier_pairs(proxy: &ProxySettings) -> Pairs {
         .written_if(&REQUEST_HEADERS, changes)
         .optional(&READ_TIMEOUT, proxy.read_timeout.as_ref())
         .optional(&SEND_TIMEOUT, proxy.send_timeout.as_ref())
+        .optional(&TUNNEL_IDLE, proxy.tunnel_idle.as_ref())
         .optional(&HOLD, proxy.hold.as_ref())
         .optional(&RETRY, Some(&proxy.retry).filter(|retry| **retry != RouteRetry::default()))
 }

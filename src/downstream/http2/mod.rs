@@ -34,7 +34,7 @@ use tokio::time::{Instant, timeout};
 use crate::{
     clock, config,
     downstream::{
-        Serve,
+        Serve, Served,
         handshake::EstablishedConnection,
         http2::{error::Fault, frames::Frames},
         transport::{Link, Transport},
@@ -363,7 +363,9 @@ impl Requests {
         let transport = Box::new(Transport::new(link, BytesMut::new(), &self.limits));
         let served = (self.serve)(transport, Box::new(request));
         tokio::spawn(clock::keep(async move {
-            drop(served.await);
+            if let Served::Tunnel(tunnel) = served.await {
+                tunnel.await;
+            }
             drop((active, open));
         }));
     }

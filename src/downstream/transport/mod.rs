@@ -96,6 +96,9 @@ impl Transport {
 
     /// Turns the connection into a tunnel (101 Switching Protocols): every byte from now on is for the server.
     pub(crate) fn become_tunnel(&mut self) {
+        if let Some(socket) = self.wire.as_ref().and_then(Wire::socket) {
+            socket.keep_alive();
+        }
         self.inbound = BodyFraming::UntilClose;
         self.close.is_tunnel = true;
         self.replay = Recording::default();

@@ -11,7 +11,7 @@ use tokio::io::ReadBuf;
 use super::Transport;
 use crate::{
     downstream::replay_buffer::ReplayBuffer,
-    message::{BodyFraming, Request},
+    message::BodyFraming,
     net::{BEFORE, Buffer, MinRate},
 };
 
@@ -64,15 +64,6 @@ impl Transport {
         self.replay.is_incomplete = !may_repeat && has_body;
         self.replay.is_wanted = false;
         self.inbound = body;
-    }
-
-    /// Has the head of a request without a body read again, by pingora.
-    pub(crate) fn hand_over(&mut self, request: &Request) {
-        let head = request.in_origin_form();
-        let mut received = BytesMut::with_capacity(head.len() + self.received.len());
-        received.extend_from_slice(&head);
-        received.extend_from_slice(&self.received);
-        (self.received, self.inbound) = (received, BodyFraming::Length(head.len() as u64));
     }
 
     /// Drops what has arrived of the request in hand; whether that was all of it.
@@ -223,42 +214,6 @@ impl Transport {
             }
         }
         Poll::Ready(Ok(0))
-    }
-
-    /// Reads of the client's bytes as they come, for whoever speaks another protocol over the connection.
-    pub(super) fn poll_receive(
-        &mut self,
-        cx: &mut Context<'_>,
-        out: &mut ReadBuf<'_>,
-    ) -> Poll<io::Result<()>> {
-        loop {
-            if out.remaining() == 0 || self.hand_out(out) {
-                return Poll::Ready(Ok(()));
-            }
-            if self.received.is_empty() && !self.inbound.is_done() {
-                let read = ready!(self.poll_receive_body(cx, out.initialize_unfilled()))?;
-                let taken = self.inbound.count_valid(&out.initialize_unfilled()[..read]);
-                self.received.extend_from_slice(&out.initialize_unfilled()[taken..read]);
-                out.advance(taken);
-                return Poll::Ready(Ok(()));
-            }
-            if self.received.len() >= READ_AHEAD {
-                // The client has sent plenty of its next requests: it is there, and nothing more is wanted.
-                return Poll::Pending;
-            }
-            if ready!(self.poll_read_ahead(cx))? == 0 {
-                return Poll::Ready(Ok(()));
-            }
-        }
-    }
-
-    /// Hands out received bytes that belong to the request; false when there are none.
-    fn hand_out(&mut self, out: &mut ReadBuf<'_>) -> bool {
-        let offered = self.received.len().min(out.remaining());
-        let taken = self.inbound.count_valid(&self.received[..offered]);
-        out.put_slice(&self.received[..taken]);
-        self.received.advance(taken);
-        taken > 0
     }
 
     /// Reads what follows the request in hand, for as long as there is not plenty of it.

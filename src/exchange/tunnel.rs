@@ -1,0 +1,217 @@
+//! WebSockets once they are open: bytes pass both ways, and whoever is silent costs next to nothing.
+
+use std::{
+    future::poll_fn,
+    ops::Range,
+    pin::{Pin, pin},
+    sync::Arc,
+    task::{Context, Poll, ready},
+    time::Duration,
+};
+
+use http::StatusCode;
+use tokio::{io::AsyncWrite, time::Instant};
+
+use crate::{
+    clock,
+    downstream::Transport,
+    exchange::{
+        context::RequestContext,
+        record::{Sent, record},
+    },
+    message::{FramePosition, Request, going_away},
+    net::{BEFORE, Buffer, ROOM},
+    state::State,
+    upstream::ServerConnection,
+};
+
+/// Longest wait for the answer to a Close frame of ours.
+const CLOSE_ANSWER: Duration = Duration::from_secs(2);
+
+/// Longest time over which the tunnels of a process that stops are closed, so that not all clients come back at once.
+const CLOSED_OVER: Duration = Duration::from_secs(10);
+
+/// An open tunnel between a client and a server.
+pub(crate) struct Tunnel {
+    transport: Box<Transport>,
+    server: Box<ServerConnection>,
+    request: Box<Request>,
+    context: Box<RequestContext>,
+    /// Place in what the client sends, and in what the server sends.
+    inbound: FramePosition,
+    outbound: FramePosition,
+    /// Bytes passed on to the client, and in all.
+    bytes: u64,
+    moved: u64,
+    /// Longest silence of both sides (`tunnel_idle`).
+    idle: Option<Duration>,
+    last: Instant,
+    closing: Closing,
+}
+
+/// Way of a tunnel to its end.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Closing {
+    /// It is open.
+    No,
+    /// Both sides are told between two frames that this proxy is going away.
+    Telling,
+    /// Both sides know.
+    Told(Instant),
+}
+
+impl Tunnel {
+    /// A tunnel whose client has been sent the 101.
+    pub(crate) fn new(
+        mut transport: Box<Transport>,
+        server: Box<ServerConnection>,
+        request: Box<Request>,
+        mut context: Box<RequestContext>,
+    ) -> Self {
+        transport.become_tunnel();
+        server.keep_alive();
+        // What only the handshake needed.
+        context.matched = None;
+        let idle = context.route.as_ref().and_then(|route| route.settings.proxy.tunnel_idle);
+        Self {
+            transport,
+            server,
+            request,
+            context,
+            inbound: FramePosition::default(),
+            outbound: FramePosition::default(),
+            bytes: 0,
+            moved: 0,
+            idle,
+            last: clock::now(),
+            closing: Closing::No,
+        }
+    }
+
+    /// Passes bytes on until one side ends, and records the request.
+    pub(crate) async fn run(mut self, state: Arc<State>) {
+        let mut stop = state.stopping();
+        {
+            let mut stopping = pin!(async move { stop.wait_for(|stopping| *stopping).await.is_ok() });
+            let mut is_running = true;
+            let (mut close_at, grace) = (None, state.settings().grace);
+            poll_fn(|cx| {
+                if is_running && stopping.as_mut().poll(cx).is_ready() {
+                    is_running = false;
+                    let over = CLOSED_OVER.min(grace / 2);
+                    close_at = Some(clock::now() + over.mul_f64(fastrand::f64()));
+                }
+                self.poll(cx, close_at)
+            })
+            .await;
+        }
+        self.context.lease = None;
+        let sent = Sent { status: StatusCode::SWITCHING_PROTOCOLS, bytes: self.bytes };
+        record(&state, &self.request.head, sent, &self.context);
+    }
+
+    /// Ready when it is over.
+    fn poll(&mut self, cx: &mut Context<'_>, close_at: Option<Instant>) -> Poll<()> {
+        let now = clock::now();
+        if self.closing == Closing::No && close_at.is_some_and(|at| at <= now) {
+            self.closing = Closing::Telling;
+        }
+        let before = self.moved;
+        if let (Poll::Ready(()), _) | (_, Poll::Ready(())) = (self.poll_inbound(cx), self.poll_outbound(cx)) {
+            return Poll::Ready(());
+        }
+        if self.moved > before {
+            self.last = now;
+        }
+        let silent = self.idle.map(|idle| self.last + idle);
+        let until = match self.closing {
+            Closing::No => [silent, close_at].into_iter().flatten().min(),
+            Closing::Telling => silent,
+            Closing::Told(at) => Some(at + CLOSE_ANSWER),
+        };
+        let Some(until) = until else { return Poll::Pending };
+        ready!(self.transport.alarm.poll(cx, until));
+        if close_at == Some(until) && self.closing == Closing::No {
+            cx.waker().wake_by_ref();
+            return Poll::Pending;
+        }
+        Poll::Ready(())
+    }
+
+    /// Passes on what the client sends. Ready when the tunnel is over.
+    fn poll_inbound(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        loop {
+            if ready!(self.server.poll_flush(cx)).is_err() {
+                return Poll::Ready(());
+            }
+            self.say_goodbye(cx);
+            let mut buffer = Buffer::take();
+            let Ok(read @ 1..) = ready!(self.transport.poll_body(cx, &mut buffer, ROOM)) else {
+                return Poll::Ready(());
+            };
+            self.moved += 1;
+            let bytes = &buffer[BEFORE..BEFORE + read];
+            let was_closed = self.inbound.is_closed();
+            self.inbound.pass(bytes);
+            if let Closing::Told(_) = self.closing {
+                if self.inbound.is_closed() && !was_closed {
+                    // Its answer: both know.
+                    return Poll::Ready(());
+                }
+                continue;
+            }
+            if let Poll::Ready(Err(_)) = self.server.poll_offer(cx, bytes) {
+                return Poll::Ready(());
+            }
+        }
+    }
+
+    /// Passes on what the server sends. Ready when the tunnel is over.
+    fn poll_outbound(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        loop {
+            if ready!(Pin::new(&mut *self.transport).poll_flush(cx)).is_err() {
+                return Poll::Ready(());
+            }
+            self.say_goodbye(cx);
+            if self.server.rest().is_empty() {
+                let Ok(1..) = ready!(self.server.poll_more(cx, ROOM)) else { return Poll::Ready(()) };
+            }
+            let Some((buffer, range)) = self.server.take_rest() else { continue };
+            self.moved += 1;
+            if matches!(self.closing, Closing::Told(_)) {
+                continue;
+            }
+            if let Poll::Ready(Err(_)) = self.pass_out(cx, &buffer, range) {
+                return Poll::Ready(());
+            }
+        }
+    }
+
+    fn pass_out(
+        &mut self,
+        cx: &mut Context<'_>,
+        buffer: &Buffer,
+        range: Range<usize>,
+    ) -> Poll<std::io::Result<()>> {
+        self.bytes += range.len() as u64;
+        self.outbound.pass(&buffer[range.clone()]);
+        self.transport.poll_offer(cx, &buffer[range])
+    }
+
+    /// Tells both sides that this proxy is going away, if that is due and neither is in the middle of a frame.
+    fn say_goodbye(&mut self, cx: &mut Context<'_>) {
+        let is_between = self.inbound.is_between_frames() && self.outbound.is_between_frames();
+        if self.closing != Closing::Telling || !is_between {
+            return;
+        }
+        self.closing = Closing::Told(clock::now());
+        // Whoever has said goodbye expects nothing more. Errors show at the next flush.
+        if !self.outbound.is_closed() {
+            let _ = self.transport.poll_offer(cx, &going_away(None));
+        }
+        if !self.inbound.is_closed() {
+            let _ = self.server.poll_offer(cx, &going_away(Some(fastrand::u32(..).to_ne_bytes())));
+        }
+        cx.waker().wake_by_ref();
+    }
+}
