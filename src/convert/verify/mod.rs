@@ -15,6 +15,7 @@ mod stage;
 use std::{collections::BTreeMap, fmt::Write as _, fs, io, path::Path, sync::Arc};
 
 use rustls::{ServerConfig, pki_types::PrivatePkcs8KeyDer};
+use toml::{Table, Value};
 
 use super::{
     include::{self, Files, Unreadable},
@@ -22,7 +23,10 @@ use super::{
     map, model,
     syntax::Directive,
 };
-use crate::{config::UpstreamTls, tls::TlsClient};
+use crate::{
+    config::{self, UpstreamTls},
+    tls::TlsClient,
+};
 
 use compare::Verdict;
 use requests::Request;
@@ -141,9 +145,7 @@ pub fn verify(path: &Path, files: &dyn Files, program: &Path) -> Result<Proof, V
     let (original, moved) = (staged(&theirs), staged(&ours));
     let toml = result(folder, &numbered(&moved));
     let requests = requests_of(&tree);
-    let config =
-        toml.parse().map_err(|error| VerifyError::Refused(format!("the result is no TOML: {error}")))?;
-    material::create(folder, &config, &requests)?;
+    material::create(folder, &with_routes(&toml)?, &requests)?;
     for recorder in upstreams.recorders.values() {
         recorder::start(recorder, &tls)?;
     }
@@ -161,6 +163,28 @@ fn result(folder: &Path, moved: &[Directive]) -> String {
     let ledger = Ledger::default();
     let conversion = super::converted(moved, folder, &ledger);
     format!("[admin]\nlisten = \"unix:{}/admin.sock\"\n\n{}", folder.display(), conversion.toml)
+}
+
+/// The tables of a configuration, with the routes that `[site.galaxy]` stands for.
+fn with_routes(toml: &str) -> Result<Table, VerifyError> {
+    let parse = |text: &str| {
+        let refused = |error| VerifyError::Refused(format!("the result is no TOML: {error}"));
+        text.parse::<Table>().map_err(refused)
+    };
+    let mut tables = parse(toml)?;
+    let loaded = config::parse("replay", toml).map_err(|report| VerifyError::Refused(report.to_string()))?;
+    let printed = parse(&config::print(&loaded.config))?;
+    let of = |tables: &Table| tables.get("site").and_then(Value::as_array).cloned().unwrap_or_default();
+    let mut sites = of(&tables);
+    for (site, whole) in sites.iter_mut().zip(of(&printed)) {
+        if let (Some(site), Some(routes)) = (site.as_table_mut(), whole.get("routes"))
+            && site.contains_key("galaxy")
+        {
+            site.insert("routes".into(), routes.clone());
+        }
+    }
+    tables.insert("site".into(), Value::Array(sites));
+    Ok(tables)
 }
 
 /// Directives with identities of their own: those that were added have none yet.
