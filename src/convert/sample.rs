@@ -1,6 +1,25 @@
-//! Texts that a regular expression matches.
+//! Paths that a route is for, and texts that an expression matches.
 
 use regex_syntax::hir::{Hir, HirKind};
+
+/// Texts of an expression that are tried.
+const SEEDS: u64 = 8;
+
+/// Paths of the route with a key.
+pub fn samples_of(key: &str) -> Vec<String> {
+    if let Some(path) = key.strip_prefix("= ") {
+        return vec![path.to_owned()];
+    }
+    if let Some(source) = key.strip_prefix("~* ").or_else(|| key.strip_prefix("~ ")) {
+        let texts = (0..SEEDS).filter_map(|seed| sample(source, seed));
+        return texts
+            .map(|text| if text.starts_with('/') { text } else { format!("/some/{text}") })
+            .collect();
+    }
+    let bare = key.trim_start_matches("^~ ").trim_end_matches('/');
+    let below = ["", "/", "/x", "/x.js", "/a/b.css", "/a/b/c/d.png"].map(|rest| format!("{bare}{rest}"));
+    below.into_iter().filter(|path| !path.is_empty()).collect()
+}
 
 /// A text that an expression matches; another one for each seed.
 pub fn sample(source: &str, seed: u64) -> Option<String> {

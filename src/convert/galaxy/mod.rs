@@ -19,6 +19,7 @@ use std::collections::BTreeSet;
 use super::{
     ledger::Ledger,
     output::{Output, Route, Section, Site},
+    sample::samples_of,
     syntax::Place,
     toml::{self, Table},
 };
@@ -157,14 +158,14 @@ fn is_made(plain: &View, made: &View, key: &str) -> bool {
     if key.starts_with(['^', '~']) {
         return false;
     }
-    view::samples_of(key).iter().all(|path| match (plain.find(path), made.find(path)) {
-        (Some(theirs), Some(ours)) => {
-            theirs.key == key
-                && ours.key == key
-                && compare::routes(&theirs, &ours, path, Timeouts::Equal).is_ok()
-        }
-        _ => false,
-    })
+    let paths = samples_of(key);
+    // Other routes have some of the paths.
+    let mut same = paths.iter().filter_map(|path| {
+        let (theirs, ours) = (plain.find(path)?, made.find(path)?);
+        let is_both = theirs.key == key && ours.key == key;
+        is_both.then(|| compare::routes(&theirs, &ours, path, Timeouts::Equal).is_ok())
+    });
+    same.next().is_some_and(|first| first && same.all(|is_same| is_same))
 }
 
 /// Whether a route for files below others is not needed, as the route above has the same files.
@@ -173,7 +174,7 @@ fn is_part(plain: &View, made: &View, route: &Route) -> bool {
     if !route.key.starts_with('/') || only.get("files").is_none() {
         return false;
     }
-    view::samples_of(&route.key).iter().all(|path| match (plain.find(path), made.find(path)) {
+    samples_of(&route.key).iter().all(|path| match (plain.find(path), made.find(path)) {
         (Some(theirs), Some(ours)) => {
             theirs.key == route.key
                 && ours.is_files()
@@ -218,6 +219,8 @@ fn conflicts(
             conflicts.push(Conflict { key, plain: old.map(|route| route.key.to_owned()), why });
         }
     }
+    // Those with a path that tells more come first.
+    conflicts.sort_by_key(|conflict| conflict.key.starts_with('~'));
     conflicts
 }
 

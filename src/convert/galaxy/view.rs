@@ -4,15 +4,12 @@ use toml::{Table, Value};
 
 use super::super::{
     output::{Output, Section, Site},
-    sample::sample,
+    sample::samples_of,
 };
 use crate::{
     config::{self, PathPattern, RouteSettings},
     route::{PathMatch, Routes},
 };
-
-/// Texts of an expression that are tried.
-const SEEDS: u64 = 8;
 
 /// Routes of a site, with the settings that they inherit.
 pub struct View {
@@ -113,22 +110,6 @@ impl Found<'_> {
             |text: String, (name, value): &(String, String)| text.replace(&format!("{{{name}}}"), value);
         self.names.iter().fold(text.to_owned(), fill)
     }
-}
-
-/// Paths of a route.
-pub fn samples_of(key: &str) -> Vec<String> {
-    if let Some(path) = key.strip_prefix("= ") {
-        return vec![path.to_owned()];
-    }
-    if let Some(source) = key.strip_prefix("~* ").or_else(|| key.strip_prefix("~ ")) {
-        let texts = (0..SEEDS).filter_map(|seed| sample(source, seed));
-        return texts
-            .map(|text| if text.starts_with('/') { text } else { format!("/some/{text}") })
-            .collect();
-    }
-    let bare = key.trim_start_matches("^~ ").trim_end_matches('/');
-    let below = ["", "/", "/x", "/x.js", "/a/b.css", "/a/b/c/d.png"].map(|rest| format!("{bare}{rest}"));
-    below.into_iter().filter(|path| !path.is_empty()).collect()
 }
 
 /// Paths of all routes of both, and those where prefixes and expressions meet.

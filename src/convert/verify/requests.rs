@@ -10,7 +10,7 @@ use super::{
         map::{self, Key, Map},
         model::{Location, Matcher, Server},
         routes,
-        sample::sample,
+        sample::{sample, samples_of},
         syntax::Directive,
     },
     recorder::{ACCEL, LOCATION, STATUS},
@@ -85,6 +85,35 @@ impl Request {
 /// All requests for a configuration.
 pub fn all(servers: &[Server<'_>], maps: &[Map<'_>]) -> Vec<Request> {
     servers.iter().flat_map(|server| for_server(server, maps)).collect()
+}
+
+/// Requests for routes that `[site.galaxy]` adds: `added` has their keys, each with the path of Galaxy's static files, which
+/// some request of `known` is about.
+pub fn for_galaxy(known: &[Request], added: &[(String, String)]) -> Vec<Request> {
+    let mut requests: Vec<Request> = Vec::new();
+    for (key, statics) in added {
+        let is_plain = |request: &&Request| {
+            request.method == "GET"
+                && request.target.trim_end_matches('/') == statics
+                && request.headers.len() == 1
+        };
+        for base in known.iter().filter(is_plain) {
+            let base = Request { about: format!("`{key}` of [site.galaxy]"), ..base.clone() };
+            for path in samples_of(key).iter().take(4) {
+                requests.extend([
+                    base.get(&encoded(path)),
+                    base.method("POST", &format!("{}?a=1", encoded(path))).body("a=1"),
+                ]);
+            }
+        }
+    }
+    let mut unique: Vec<Request> = Vec::new();
+    requests.into_iter().for_each(|request| {
+        if !unique.contains(&request) {
+            unique.push(request);
+        }
+    });
+    unique
 }
 
 fn for_server(server: &Server<'_>, maps: &[Map<'_>]) -> Vec<Request> {
