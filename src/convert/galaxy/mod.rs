@@ -31,6 +31,9 @@ use view::View;
 /// Fewest routes that `[site.galaxy]` must stand for.
 const FEWEST: usize = 2;
 
+/// Most routes of a site that are compared.
+const MOST_ROUTES: usize = 1000;
+
 /// Most routes that are written only so that `[site.galaxy]` does not change what happens to a path.
 const MOST_KEPT_AS_BEFORE: usize = 2;
 
@@ -111,6 +114,9 @@ fn rename(output: &mut Output, old: &str) {
 
 /// The site in the words of `[site.galaxy]`, or why that would not be the same.
 fn recognized(output: &Output, site: &Site, facts: &Facts) -> Result<Recognized, String> {
+    if site.routes.len() > MOST_ROUTES {
+        return Err("there would be too many routes to compare".into());
+    }
     let read = |site: &Site| {
         View::read(output, site).ok_or_else(|| "the configuration could not be compared".to_owned())
     };
@@ -131,10 +137,9 @@ fn recognized(output: &Output, site: &Site, facts: &Facts) -> Result<Recognized,
     let all = read(&with(&optional, Vec::new()))?;
     optional.retain(|key| is_made(&plain, &all, &facts.key_of(*key)));
     let made = read(&with(&optional, Vec::new()))?;
-    let is_kept = |route: &&Route| !is_made(&plain, &made, &route.key) && !is_part(&plain, &made, route);
-    let kept: Vec<Route> = site.routes.iter().filter(is_kept).cloned().collect();
-    let dropped: Vec<String> =
-        site.routes.iter().filter(|route| !is_kept(route)).map(|route| route.key.clone()).collect();
+    let is_there = |route: &Route| is_made(&plain, &made, &route.key) || is_part(&plain, &made, route);
+    let (dropped, kept): (Vec<Route>, Vec<Route>) = site.routes.iter().cloned().partition(is_there);
+    let dropped = dropped.into_iter().map(|route| route.key).collect();
     let mut found = Recognized { site: with(&optional, kept), dropped, changes: BTreeSet::new() };
     let conflicts = conflicts(&plain, &read(&found.site)?, facts, &mut found.changes);
     let added = as_before(&conflicts, site, facts)?;

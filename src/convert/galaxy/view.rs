@@ -1,5 +1,7 @@
 //! The routes of a site as bowshock reads them, found by path.
 
+use std::collections::BTreeSet;
+
 use toml::{Table, Value};
 
 use super::super::{
@@ -49,6 +51,11 @@ impl View {
         let first = printed.get_mut("site").and_then(Value::as_array_mut)?.first_mut()?.as_table_mut()?;
         let Some(Value::Table(printed)) = first.remove("routes") else { return None };
         Some(Self { lookup: Routes::new(routes.iter().map(|route| &route.pattern)), routes, printed })
+    }
+
+    /// Keys of the routes.
+    fn keys(&self) -> impl Iterator<Item = &str> {
+        self.routes.iter().map(|route| route.key.as_str())
     }
 
     /// The route for a path.
@@ -112,34 +119,30 @@ impl Found<'_> {
     }
 }
 
-/// Paths of all routes of both, and those where prefixes and expressions meet.
+/// Paths of all routes of both, of plugins, and where routes that `ours` adds meet the others.
 pub fn samples(plain: &View, ours: &View, prefix: &str) -> Vec<String> {
-    let keys: Vec<&str> = plain.routes.iter().chain(&ours.routes).map(|route| route.key.as_str()).collect();
-    let mut paths: Vec<String> = keys.iter().flat_map(|key| samples_of(key)).collect();
+    let keys: BTreeSet<&str> = plain.keys().chain(ours.keys()).collect();
+    let known: BTreeSet<&str> = plain.keys().collect();
+    let mut paths: BTreeSet<String> = keys.iter().flat_map(|key| samples_of(key)).collect();
     for kind in ["visualizations", "interactive_environments", "webhooks"] {
-        let names = ["charts", "jqplot_bar", "cytoscape"]
-            .map(|name| format!("{prefix}/plugins/{kind}/{name}/static"));
-        paths.extend(
-            names.iter().flat_map(|path| [format!("{path}/script.js"), format!("{path}/dist/a.css")]),
-        );
-    }
-    let expressions: Vec<String> =
-        keys.iter().filter(|key| key.starts_with('~')).flat_map(|key| samples_of(key)).collect();
-    let mut directories: Vec<&str> =
-        keys.iter().map(|key| key.trim_start_matches("^~ ")).filter(|key| key.starts_with('/')).collect();
-    directories.sort_unstable();
-    directories.dedup();
-    for directory in directories.iter().map(|path| path.trim_end_matches('/')) {
-        let depth = directory.matches('/').count();
-        for path in &expressions {
-            let ends = path.match_indices('/').map(|(at, _)| at).collect::<Vec<_>>();
-            let rests = ends.iter().skip(depth).take(2).map(|at| format!("{directory}{}", &path[*at..]));
-            paths.extend(rests);
+        for name in ["charts", "jqplot_bar", "cytoscape"] {
+            let files = ["script.js", "dist/a.css"];
+            paths.extend(files.map(|file| format!("{prefix}/plugins/{kind}/{name}/static/{file}")));
         }
     }
-    paths.sort();
-    paths.dedup();
-    paths
+    let added = keys.iter().filter(|key| key.starts_with('~') && !known.contains(*key));
+    let added: Vec<String> = added.flat_map(|key| samples_of(key)).collect();
+    let directories =
+        known.iter().map(|key| key.trim_start_matches("^~ ")).filter(|key| key.starts_with('/'));
+    for directory in directories.map(|path| path.trim_end_matches('/')) {
+        let depth = directory.matches('/').count();
+        for path in &added {
+            // The path with its beginning replaced by the directory.
+            let ends = path.match_indices('/').map(|(at, _)| at).skip(depth).take(2);
+            paths.extend(ends.map(|at| format!("{directory}{}", &path[at..])));
+        }
+    }
+    paths.into_iter().collect()
 }
 
 /// Whether expressions are not searched for paths of `old`, and are for those of `new` below it.
