@@ -145,6 +145,14 @@ prefix   = "/galaxy"
     );
     assert!(toml.contains("compress = false"), "{toml}");
     proven(text);
+    // Another application has the rest of the host, its robots.txt too.
+    let text = &text.replace(
+        "return 302 https://www.example.org/;",
+        "proxy_pass http://127.0.0.1:8000; proxy_set_header Host $host;",
+    );
+    let toml = has_galaxy(text, "prefix   = \"/galaxy\"\n");
+    assert!(toml.contains("\"= /robots.txt\"   = { proxy = \"app\" }"), "{toml}");
+    proven(text);
 }
 
 #[test]

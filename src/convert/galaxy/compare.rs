@@ -4,7 +4,7 @@ use std::{collections::BTreeSet, time::Duration};
 
 use toml::{Table, Value};
 
-use super::view::Found;
+use super::{facts::Facts, view::Found};
 
 /// Difference without consequence.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -29,7 +29,7 @@ pub enum Timeouts {
 /// Keys that are compared by what they mean for the path, or by their values.
 const ACTIONS: [&str; 6] = ["proxy", "files", "try", "path", "read_timeout", "max_body"];
 
-/// Files that Galaxy serves itself where the proxy does not.
+/// Files that Galaxy serves itself where the proxy does not, below its prefix.
 const GALAXYS_OWN: [&str; 3] = ["/favicon.ico", "/robots.txt", "/static/welcome.html"];
 
 /// Compares what the route `old` does with what `new` does, both of which were found for `path`.
@@ -42,6 +42,7 @@ pub fn routes(
     new: &Found<'_>,
     path: &str,
     timeouts: Timeouts,
+    facts: &Facts,
 ) -> Result<BTreeSet<Change>, String> {
     let mut changes = BTreeSet::new();
     let (Value::Table(theirs), Value::Table(ours)) = (old.printed, new.printed) else {
@@ -52,8 +53,7 @@ pub fn routes(
         };
     };
     let mut ignored: Vec<&str> = ACTIONS.to_vec();
-    let is_own = GALAXYS_OWN.iter().any(|own| path.ends_with(own)) && new.key.starts_with("= ");
-    if old.text("proxy").is_some() && new.is_files() && old.text("path").is_none() && is_own {
+    if is_galaxys(old, path, facts) && new.is_files() && new.key.starts_with("= ") {
         changes.insert(Change::FromDisk);
         ignored.extend([
             "expires",
@@ -90,6 +90,12 @@ pub fn routes(
     }
     changes.extend(sizes(old, new)?);
     Ok(changes)
+}
+
+/// Whether a route lets Galaxy send a file that it has in its own directory.
+fn is_galaxys(old: &Found<'_>, path: &str, facts: &Facts) -> bool {
+    let is_own = path.strip_prefix(&facts.prefix).is_some_and(|path| GALAXYS_OWN.contains(&path));
+    is_own && old.text("proxy") == Some(&facts.upstream) && old.path() == path
 }
 
 /// Compares servers with what they are asked for, or files.

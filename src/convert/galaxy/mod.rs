@@ -135,9 +135,10 @@ fn recognized(output: &Output, site: &Site, facts: &Facts) -> Result<Recognized,
     // Each optional key is written if its route is the one that the site has.
     let mut optional = facts.optional();
     let all = read(&with(&optional, Vec::new()))?;
-    optional.retain(|key| is_made(&plain, &all, &facts.key_of(*key)));
+    optional.retain(|key| is_made(&plain, &all, &facts.key_of(*key), facts));
     let made = read(&with(&optional, Vec::new()))?;
-    let is_there = |route: &Route| is_made(&plain, &made, &route.key) || is_part(&plain, &made, route);
+    let is_there =
+        |route: &Route| is_made(&plain, &made, &route.key, facts) || is_part(&plain, &made, route, facts);
     let (dropped, kept): (Vec<Route>, Vec<Route>) = site.routes.iter().cloned().partition(is_there);
     let dropped = dropped.into_iter().map(|route| route.key).collect();
     let mut found = Recognized { site: with(&optional, kept), dropped, changes: BTreeSet::new() };
@@ -158,7 +159,7 @@ fn recognized(output: &Output, site: &Site, facts: &Facts) -> Result<Recognized,
 }
 
 /// Whether `made` has the same route as `plain` under a key.
-fn is_made(plain: &View, made: &View, key: &str) -> bool {
+fn is_made(plain: &View, made: &View, key: &str, facts: &Facts) -> bool {
     // The place of `^~` and of expressions among the others matters, too.
     if key.starts_with(['^', '~']) {
         return false;
@@ -168,13 +169,13 @@ fn is_made(plain: &View, made: &View, key: &str) -> bool {
     let mut same = paths.iter().filter_map(|path| {
         let (theirs, ours) = (plain.find(path)?, made.find(path)?);
         let is_both = theirs.key == key && ours.key == key;
-        is_both.then(|| compare::routes(&theirs, &ours, path, Timeouts::Equal).is_ok())
+        is_both.then(|| compare::routes(&theirs, &ours, path, Timeouts::Equal, facts).is_ok())
     });
     same.next().is_some_and(|first| first && same.all(|is_same| is_same))
 }
 
 /// Whether a route for files below others is not needed, as the route above has the same files.
-fn is_part(plain: &View, made: &View, route: &Route) -> bool {
+fn is_part(plain: &View, made: &View, route: &Route, facts: &Facts) -> bool {
     let [only] = route.alternatives.as_slice() else { return false };
     if !route.key.starts_with('/') || only.get("files").is_none() {
         return false;
@@ -183,7 +184,7 @@ fn is_part(plain: &View, made: &View, route: &Route) -> bool {
         (Some(theirs), Some(ours)) => {
             theirs.key == route.key
                 && ours.is_files()
-                && compare::routes(&theirs, &ours, path, Timeouts::Equal).is_ok()
+                && compare::routes(&theirs, &ours, path, Timeouts::Equal, facts).is_ok()
         }
         _ => false,
     })
@@ -211,7 +212,7 @@ fn conflicts(
             }
             (Some(old), Some(new)) => {
                 let timeouts = if old.key == key { Timeouts::Equal } else { Timeouts::AtLeast };
-                match compare::routes(old, new, &path, timeouts) {
+                match compare::routes(old, new, &path, timeouts, facts) {
                     Ok(found) => {
                         changes.extend(found.into_iter().map(|change| (change, key.clone())));
                         continue;
