@@ -33,7 +33,7 @@ const PLUGINS: &str = r"location ~ ^/plugins/(?<type>[^/]+?)/((?<d>[^/_]*)_?)?(?
             try_files $d/${d}_${name}/static/$file $d/static/$file =404;
         }";
 
-/// Site and upstreams of the result, without the lines of routes that `[site.galaxy]` has nothing to do with.
+/// The result, which has these lines.
 #[track_caller]
 fn has_galaxy(text: &str, expected: &str) -> String {
     let (_, toml, report) = converted(text);
@@ -193,13 +193,16 @@ fn routes_that_differ_stay() {
 #[test]
 fn settings_of_the_server_are_those_of_all_routes() {
     let settings =
-        "auth_basic Staff; auth_basic_user_file /etc/passwords; add_header X-Site yes; deny 192.0.2.0/24;";
-    let text = documented(TO_GALAXY, &format!("{settings} {PLUGINS}"));
+        "auth_basic Staff; auth_basic_user_file /etc/passwords; add_header X-Site yes; deny 192.0.2.0/24;
+        proxy_set_header Host $host; proxy_set_header X-From nginx;
+        location /reports { proxy_pass http://127.0.0.1:9001; }";
+    let text = documented("location / { proxy_pass http://galaxy; }", &format!("{settings} {PLUGINS}"));
     let toml = has_galaxy(
         &text,
-        r#"deny     = ["192.0.2.0/24"]
-headers  = { X-Site = "yes" }
-auth     = "site"
+        r#"deny            = ["192.0.2.0/24"]
+headers         = { X-Site = "yes" }
+auth            = "site"
+request_headers = { X-From = "nginx" }
 
 [site.galaxy]
 "#,
@@ -232,7 +235,7 @@ fn files_that_galaxy_sent_itself() {
     let (_, toml, report) = converted(&documented(TO_GALAXY, PLUGINS).replace(icon, ""));
     assert!(toml.contains("[site.galaxy]"), "{toml}\n{report}");
     assert!(
-        report.contains("`/favicon.ico` is now sent from /srv/galaxy/server/static, as Galaxy sends it"),
+        report.contains("Sent from /srv/galaxy/server/static, as Galaxy would send it: `/favicon.ico`"),
         "{report}"
     );
 }
@@ -254,7 +257,7 @@ fn plain_routes_stay_where_a_response_would_be_another_one() {
         ("location / { deny 192.0.2.0/24; proxy_pass http://galaxy; }", "", "(`deny` of `/`)"),
         (
             "location / { proxy_pass http://galaxy; proxy_set_header X-From nginx; }",
-            "",
+            "location /reports { proxy_pass http://127.0.0.1:9001; }",
             "(`request_headers` of `/`)",
         ),
         (

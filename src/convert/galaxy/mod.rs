@@ -121,16 +121,15 @@ fn recognized(output: &Output, site: &Site, facts: &Facts) -> Result<Recognized,
         View::read(output, site).ok_or_else(|| "the configuration could not be compared".to_owned())
     };
     let plain = read(site)?;
-    let mut table = site.table.clone();
-    if table.get("compress").is_none() {
+    let mut base = with_common_headers(site);
+    if base.table.get("compress").is_none() {
         // The default of a Galaxy is another one.
-        table.set("compress", false);
+        base.table.set("compress", false);
     }
     let with = |optional: &[Optional], routes: Vec<Route>| Site {
-        table: table.clone(),
         galaxy: facts.table(optional),
         routes,
-        ..site.clone()
+        ..base.clone()
     };
     // Each optional key is written if its route is the one that the site has.
     let mut optional = facts.optional();
@@ -139,11 +138,11 @@ fn recognized(output: &Output, site: &Site, facts: &Facts) -> Result<Recognized,
     let made = read(&with(&optional, Vec::new()))?;
     let is_there =
         |route: &Route| is_made(&plain, &made, &route.key, facts) || is_part(&plain, &made, route, facts);
-    let (dropped, kept): (Vec<Route>, Vec<Route>) = site.routes.iter().cloned().partition(is_there);
+    let (dropped, kept): (Vec<Route>, Vec<Route>) = base.routes.iter().cloned().partition(is_there);
     let dropped = dropped.into_iter().map(|route| route.key).collect();
     let mut found = Recognized { site: with(&optional, kept), dropped, changes: BTreeSet::new() };
     let conflicts = conflicts(&plain, &read(&found.site)?, facts, &mut found.changes);
-    let added = as_before(&conflicts, site, facts)?;
+    let added = as_before(&conflicts, &base, facts)?;
     if found.dropped.len() < FEWEST.max(added.len() + 1) {
         return Err("there would be no fewer routes".into());
     }
@@ -156,6 +155,25 @@ fn recognized(output: &Output, site: &Site, facts: &Facts) -> Result<Recognized,
         }
     }
     Ok(found)
+}
+
+/// The site with the headers that all of its routes to servers set on requests, in place of the same on each.
+fn with_common_headers(site: &Site) -> Site {
+    let mut site = site.clone();
+    let mut routes: Vec<&mut Table> = site
+        .routes
+        .iter_mut()
+        .flat_map(|route| &mut route.alternatives)
+        .filter(|table| table.get("proxy").is_some())
+        .collect();
+    let first = routes.first().and_then(|table| table.get("request_headers").cloned());
+    if let Some(headers) = first
+        && routes.iter().all(|table| table.get("request_headers") == Some(&headers))
+    {
+        routes.iter_mut().for_each(|table| drop(table.remove("request_headers")));
+        site.table.set("request_headers", headers);
+    }
+    site
 }
 
 /// Whether `made` has the same route as `plain` under a key.
@@ -289,7 +307,7 @@ fn told(facts: &Facts, found: &Recognized) -> String {
     let files: Vec<&str> = of(Change::FromDisk).map(|(_, key)| key.trim_start_matches(['=', ' '])).collect();
     if !files.is_empty() {
         let from = format!("{}/static", facts.root);
-        text.push_str(&format!(". {} is now sent from {from}, as Galaxy sends it", quoted(&files)));
+        text.push_str(&format!(". Sent from {from}, as Galaxy would send it: {}", quoted(&files)));
     }
     if of(Change::Longer).next().is_some() {
         text.push_str(". Event streams, archives, uploads and files of remote jobs have longer timeouts");
