@@ -1,6 +1,7 @@
 //! `bowshock convert`: what becomes of configurations of nginx, and the proof by replaying requests against both.
 
 mod cases;
+mod galaxy;
 
 use std::process::Command;
 

@@ -62,7 +62,7 @@ pub fn server(tree: &[Directive], http: &[Directive], ledger: &Ledger) -> Option
     if !resolvers.is_empty() {
         table.set("resolver", Value::one_or_more(resolvers));
     }
-    (!table.is_empty()).then(|| Section { comments: Vec::new(), header: "[server]".into(), table })
+    (!table.is_empty()).then(|| Section { header: "[server]".into(), table, ..Section::default() })
 }
 
 /// Directives of a name in the whole block, the outermost first.
@@ -114,7 +114,8 @@ pub fn log(http: &[Directive], ledger: &Ledger) -> Option<Section> {
     } else {
         Vec::new()
     };
-    Some(Section { comments, header: "[log]".into(), table: Table::of("access", access) })
+    let (header, table) = ("[log]".into(), Table::of("access", access));
+    Some(Section { comments, header, table, ..Section::default() })
 }
 
 /// Whether a log goes to the journal of this machine.

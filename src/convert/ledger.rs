@@ -76,7 +76,12 @@ impl Ledger {
 
     /// Points out a trap.
     pub fn note(&self, directive: &Directive, text: impl Into<String>) {
-        self.notes.borrow_mut().insert(Note { place: directive.place.clone(), text: text.into() });
+        self.note_at(&directive.place, text);
+    }
+
+    /// Points out something about a place.
+    pub fn note_at(&self, place: &Place, text: impl Into<String>) {
+        self.notes.borrow_mut().insert(Note { place: place.clone(), text: text.into() });
     }
 
     /// Outcome of a directive so far.

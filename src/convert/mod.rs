@@ -8,6 +8,7 @@
 //! routes               locations as routes: one alternative for each way
 //!   content, proxy, files, pages, settings, limits, exempt, auth, cache, upstreams   what a route says
 //! sites, globals       servers as sites; sockets, timeouts, logs
+//! galaxy               sites of a Galaxy in the words of `[site.galaxy]`
 //! ledger, table, report   what became of each directive; nothing is dropped in silence
 //! toml, output, comments  the text of the result
 //! apache               httpd.conf, in the forms of Galaxy's documentation
@@ -24,6 +25,7 @@ mod context;
 mod exempt;
 mod expr;
 mod files;
+mod galaxy;
 mod globals;
 mod include;
 mod ledger;
@@ -37,6 +39,7 @@ mod program;
 mod proxy;
 mod report;
 mod routes;
+mod sample;
 mod scope;
 mod settings;
 mod sites;
@@ -113,4 +116,5 @@ fn fill(tree: &[Directive], http: &[Directive], home: &Path, ledger: &Ledger, ou
     output.sections.extend(auths.into_inner().finish());
     output.sections.extend(caches.into_inner().finish());
     output.upstreams = upstreams.into_inner().finish(ledger);
+    galaxy::recognize(output, ledger);
 }

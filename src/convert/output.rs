@@ -1,6 +1,9 @@
 //! The result: tables of a bowshock configuration, and their text.
 
-use super::toml::{self, Table, Value};
+use super::{
+    syntax::Place,
+    toml::{self, Table, Value},
+};
 
 /// A table of the file.
 #[derive(Debug, Clone, Default)]
@@ -11,6 +14,8 @@ pub struct Section {
     pub header: String,
     /// Keys of the table.
     pub table: Table,
+    /// Whether the name in the header was made up from a path, as the original has none.
+    pub is_made_up: bool,
 }
 
 /// A `[[site]]` with its routes.
@@ -22,8 +27,12 @@ pub struct Site {
     pub hosts: Vec<String>,
     /// Settings.
     pub table: Table,
+    /// Keys of `[site.galaxy]`; empty for a site that is not one.
+    pub galaxy: Table,
     /// Routes in order.
     pub routes: Vec<Route>,
+    /// Places of the originals of routes by key; that of the site itself under the empty key.
+    pub places: Vec<(String, Place)>,
 }
 
 /// A route: an entry of `[site.routes]`.
@@ -85,12 +94,24 @@ impl Site {
         let is_long = |value: &Value| matches!(value, Value::Table(_)) && value.inline().len() > toml::WIDTH;
         let (long, short): (Vec<_>, Vec<_>) = table.0.into_iter().partition(|(_, value)| is_long(value));
         let header = "[[site]]".to_owned();
-        write(text, &Section { comments: self.comments.clone(), header, table: Table(short) });
+        let comments = self.comments.clone();
+        write(text, &Section { comments, header, table: Table(short), ..Section::default() });
         for (key, value) in long {
             if let Value::Table(table) = value {
-                write(text, &Section { comments: Vec::new(), header: format!("[site.{key}]"), table });
+                let header = format!("[site.{key}]");
+                write(text, &Section { header, table, ..Section::default() });
             }
         }
+        if !self.galaxy.is_empty() {
+            let (header, table) = ("[site.galaxy]".to_owned(), self.galaxy.clone());
+            write(text, &Section { header, table, ..Section::default() });
+        }
+        if !self.routes.is_empty() || self.galaxy.is_empty() {
+            self.write_routes(text);
+        }
+    }
+
+    fn write_routes(&self, text: &mut String) {
         text.push_str("\n[site.routes]\n");
         let key = |route: &Route| toml::key(&route.key).chars().count();
         // Long keys of expressions would push everything else to the right.

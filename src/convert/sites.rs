@@ -8,6 +8,7 @@ use super::{
     output::{Output, Route, Section, Site},
     routes::{self, Plan},
     scope::Scope,
+    syntax::Place,
     toml::{Table, Value},
 };
 
@@ -238,7 +239,7 @@ fn site<'a>(context: &Context<'a>, draft: &Draft<'_, 'a>, is_default: bool, has_
         routes.push(Route { comments: Vec::new(), key: "/".into(), alternatives: vec![table] });
     }
     mark_names(context, server);
-    let mut sites = vec![Site { comments, hosts, table, routes }];
+    let mut sites = vec![Site { comments, hosts, table, routes, places: places(server), ..Site::default() }];
     for (host, alternatives) in &draft.plan.hosts {
         let hosts = hosts_of_condition(host);
         let mut table = tls(context, server);
@@ -249,9 +250,16 @@ fn site<'a>(context: &Context<'a>, draft: &Draft<'_, 'a>, is_default: bool, has_
         if is_https && server.is_tls() {
             table.set("redirect_https", true);
         }
-        sites.push(Site { comments: Vec::new(), hosts, table, routes: vec![route] });
+        sites.push(Site { hosts, table, routes: vec![route], ..Site::default() });
     }
     sites
+}
+
+/// Places of the locations of a server by the keys of their routes.
+fn places(server: &Server<'_>) -> Vec<(String, Place)> {
+    let locations = server.locations.iter();
+    let own = locations.map(|one| (routes::written(&one.matcher), one.directive.place.clone()));
+    own.chain([(String::new(), server.directive.place.clone())]).collect()
 }
 
 /// Adds networks to `deny`.
@@ -408,7 +416,7 @@ fn listens<'a>(
         if proxy {
             table.set("proxy_protocol", true);
         }
-        Section { comments: Vec::new(), header: "[[listen]]".into(), table }
+        Section { header: "[[listen]]".into(), table, ..Section::default() }
     };
     sockets.into_iter().filter(|(address, ..)| !is_covered(address)).map(section).collect()
 }

@@ -95,10 +95,12 @@ impl<'a> Upstreams<'a> {
             return made.name.clone();
         }
         let block = self.block(&target.address);
-        let wanted = match block {
-            Some(_) => identifier(&target.address),
-            None => own_name(target).unwrap_or_else(|| identifier(hint)),
+        let own = match block {
+            Some(_) => Some(identifier(&target.address)),
+            None => own_name(target),
         };
+        let is_made_up = own.is_none();
+        let wanted = own.unwrap_or_else(|| identifier(hint));
         let used: BTreeSet<&str> = self.made.iter().map(|made| made.name.as_str()).collect();
         let blocks: BTreeSet<String> = self.blocks.iter().map(|block| identifier(block.first())).collect();
         let is_free =
@@ -112,6 +114,7 @@ impl<'a> Upstreams<'a> {
                 Section { table: Table::of("servers", vec![server]), ..Section::default() }
             }
         };
+        section.is_made_up = is_made_up;
         if target.protocol != "http" {
             section.table.set("protocol", target.protocol);
         }

@@ -111,6 +111,7 @@ impl Apache<'_> {
                 comments: comments::of(section),
                 header: format!("[upstream.{}]", super::toml::key(&identifier(name))),
                 table: Table::of("servers", servers),
+                ..Section::default()
             });
         }
     }

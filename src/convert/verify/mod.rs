@@ -15,6 +15,7 @@ mod stage;
 use std::{collections::BTreeMap, fmt::Write as _, fs, io, path::Path, sync::Arc};
 
 use rustls::{ServerConfig, pki_types::PrivatePkcs8KeyDer};
+use toml::{Table, Value};
 
 use super::{
     include::{self, Files, Unreadable},
@@ -22,7 +23,10 @@ use super::{
     map, model,
     syntax::Directive,
 };
-use crate::{config::UpstreamTls, tls::TlsClient};
+use crate::{
+    config::{self, UpstreamTls},
+    tls::TlsClient,
+};
 
 use compare::Verdict;
 use requests::Request;
@@ -140,10 +144,10 @@ pub fn verify(path: &Path, files: &dyn Files, program: &Path) -> Result<Proof, V
     };
     let (original, moved) = (staged(&theirs), staged(&ours));
     let toml = result(folder, &numbered(&moved));
-    let requests = requests_of(&tree);
-    let config =
-        toml.parse().map_err(|error| VerifyError::Refused(format!("the result is no TOML: {error}")))?;
-    material::create(folder, &config, &requests)?;
+    let whole = Whole::read(&toml)?;
+    let mut requests = requests_of(&tree);
+    requests.extend(requests::for_galaxy(&requests, &whole.added));
+    material::create(folder, &whole.tables, &requests)?;
     for recorder in upstreams.recorders.values() {
         recorder::start(recorder, &tls)?;
     }
@@ -161,6 +165,48 @@ fn result(folder: &Path, moved: &[Directive]) -> String {
     let ledger = Ledger::default();
     let conversion = super::converted(moved, folder, &ledger);
     format!("[admin]\nlisten = \"unix:{}/admin.sock\"\n\n{}", folder.display(), conversion.toml)
+}
+
+/// A result with the routes that `[site.galaxy]` stands for.
+struct Whole {
+    tables: Table,
+    /// Keys of those of them that lead to servers, each with the key of the route for static files.
+    added: Vec<(String, String)>,
+}
+
+impl Whole {
+    fn read(toml: &str) -> Result<Self, VerifyError> {
+        let parse = |text: &str| {
+            let refused = |error| VerifyError::Refused(format!("the result is no TOML: {error}"));
+            text.parse::<Table>().map_err(refused)
+        };
+        let loaded =
+            config::parse("replay", toml).map_err(|report| VerifyError::Refused(report.to_string()))?;
+        let mut tables = parse(toml)?;
+        let mut printed = parse(&config::print(&loaded.config))?;
+        let mut added = Vec::new();
+        let (Some(sites), Some(all)) = (sites(&mut tables), sites(&mut printed)) else {
+            return Ok(Self { tables, added });
+        };
+        for (site, all) in sites.into_iter().zip(all) {
+            let Some(Value::Table(galaxy)) = site.get("galaxy") else { continue };
+            let Some(Value::Table(routes)) = all.get("routes") else { continue };
+            let prefix = galaxy.get("prefix").and_then(Value::as_str).unwrap_or_default();
+            let statics = format!("{prefix}/static");
+            let own = site.get("routes").and_then(Value::as_table).cloned().unwrap_or_default();
+            let is_added =
+                |(key, route): &(&String, &Value)| !own.contains_key(*key) && route.get("proxy").is_some();
+            added.extend(routes.iter().filter(is_added).map(|(key, _)| (key.clone(), statics.clone())));
+            site.insert("routes".into(), routes.clone().into());
+        }
+        Ok(Self { tables, added })
+    }
+}
+
+/// The sites of a configuration.
+fn sites(tables: &mut Table) -> Option<Vec<&mut Table>> {
+    let sites = tables.get_mut("site").and_then(Value::as_array_mut)?;
+    Some(sites.iter_mut().filter_map(Value::as_table_mut).collect())
 }
 
 /// Directives with identities of their own: those that were added have none yet.

@@ -2,7 +2,6 @@
 //! for each server its hosts.
 
 use base64::{Engine as _, prelude::BASE64_STANDARD};
-use regex_syntax::hir::{Hir, HirKind};
 
 use super::{
     super::{
@@ -11,6 +10,7 @@ use super::{
         map::{self, Key, Map},
         model::{Location, Matcher, Server},
         routes,
+        sample::{sample, samples_of},
         syntax::Directive,
     },
     recorder::{ACCEL, LOCATION, STATUS},
@@ -85,6 +85,32 @@ impl Request {
 /// All requests for a configuration.
 pub fn all(servers: &[Server<'_>], maps: &[Map<'_>]) -> Vec<Request> {
     servers.iter().flat_map(|server| for_server(server, maps)).collect()
+}
+
+/// Requests for routes that `[site.galaxy]` adds: `added` has their keys, each with the path of Galaxy's static files, which
+/// some request of `known` is about.
+pub fn for_galaxy(known: &[Request], added: &[(String, String)]) -> Vec<Request> {
+    let mut requests: Vec<Request> = Vec::new();
+    for (key, statics) in added {
+        let is_plain = |request: &&Request| {
+            request.method == "GET"
+                && request.target.trim_end_matches('/') == statics
+                && request.headers.len() == 1
+        };
+        for base in known.iter().filter(is_plain) {
+            let base = Request { about: format!("`{key}` of [site.galaxy]"), ..base.clone() };
+            for path in samples_of(key).iter().take(4) {
+                requests.extend([base.get(&encoded(path)), base.method("POST", &encoded(path)).body("a=1")]);
+            }
+        }
+    }
+    let mut unique: Vec<Request> = Vec::new();
+    requests.into_iter().for_each(|request| {
+        if !unique.contains(&request) {
+            unique.push(request);
+        }
+    });
+    unique
 }
 
 fn for_server(server: &Server<'_>, maps: &[Map<'_>]) -> Vec<Request> {
@@ -416,77 +442,4 @@ fn encoded(path: &str) -> String {
         .add(b'?')
         .add(b'\\');
     percent_encoding::utf8_percent_encode(path, UNSAFE).to_string()
-}
-
-/// A text that an expression matches; another one for each seed.
-pub fn sample(source: &str, seed: u64) -> Option<String> {
-    let hir = regex_syntax::parse(source).ok()?;
-    let mut text = String::new();
-    let mut random = fastrand::Rng::with_seed(seed);
-    generate(&hir, &mut random, &mut text);
-    Some(text)
-}
-
-fn generate(hir: &Hir, random: &mut fastrand::Rng, text: &mut String) {
-    match hir.kind() {
-        HirKind::Empty | HirKind::Look(_) => {}
-        HirKind::Literal(literal) => text.push_str(&String::from_utf8_lossy(&literal.0)),
-        HirKind::Class(class) => text.push(letter(class, random)),
-        HirKind::Repetition(repetition) => {
-            let most = repetition.max.unwrap_or(u32::MAX).min(repetition.min.saturating_add(4));
-            for _ in 0..random.u32(repetition.min..=most) {
-                generate(&repetition.sub, random, text);
-            }
-        }
-        HirKind::Capture(capture) => generate(&capture.sub, random, text),
-        HirKind::Concat(parts) => parts.iter().for_each(|part| generate(part, random, text)),
-        HirKind::Alternation(parts) => generate(&parts[random.usize(..parts.len())], random, text),
-    }
-}
-
-/// A plain letter of a class, if it has one.
-fn letter(class: &regex_syntax::hir::Class, random: &mut fastrand::Rng) -> char {
-    const PLAIN: &str = "abcdefghijklmnopqrstuvwxyz0123456789-";
-    let has = |letter: char| match class {
-        regex_syntax::hir::Class::Unicode(class) => {
-            class.ranges().iter().any(|range| range.start() <= letter && letter <= range.end())
-        }
-        regex_syntax::hir::Class::Bytes(class) => class
-            .ranges()
-            .iter()
-            .any(|range| char::from(range.start()) <= letter && letter <= char::from(range.end())),
-    };
-    let plain: Vec<char> = PLAIN.chars().filter(|letter| has(*letter)).collect();
-    let first = match class {
-        regex_syntax::hir::Class::Unicode(class) => {
-            class.ranges().first().map(regex_syntax::hir::ClassUnicodeRange::start)
-        }
-        regex_syntax::hir::Class::Bytes(class) => {
-            class.ranges().first().map(|range| char::from(range.start()))
-        }
-    };
-    match plain.is_empty() {
-        true => first.unwrap_or('x'),
-        false => plain[random.usize(..plain.len())],
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn samples_match_their_expression() {
-        for source in [
-            "^/api/jobs/[^/]+/files$",
-            "^/plugins/(?<a>[^/]+?)/((?<b>[^/_]*)_?)?(?<c>[^/]*?)/static/(?<d>.*?)$",
-            "^/(oidc|auth0)/login$",
-            r"\.(css|js)$",
-        ] {
-            for seed in 0..20 {
-                let text = sample(source, seed).unwrap();
-                assert!(map::compiled(source, false).unwrap().is_match(&text), "{source} {text}");
-            }
-        }
-    }
 }
