@@ -31,6 +31,7 @@ mod response_head;
 mod response_wait;
 mod select;
 mod serve_files;
+mod tools;
 mod trace;
 mod unsent_body;
 mod values;
@@ -57,6 +58,7 @@ pub(crate) use request_head::{prepare, target};
 pub(crate) use respond::write_head;
 pub(crate) use response_head::{Verdict, hide, pass_on, receive_head};
 pub(crate) use select::{read_timeout, select_server};
+pub(crate) use tools::forget_instructions;
 
 /// Outcome of a request that [`serve`] was given.
 pub(crate) enum Outcome {

@@ -77,7 +77,8 @@ impl ProxyHttp for Proxy {
     ) -> Result<()> {
         let received = engine::request_head(context);
         exchange::prepare(request, &received, context);
-        if context.route.as_ref().is_some_and(|route| route.settings.proxy.path.is_some()) {
+        let has_path = context.route.as_ref().is_some_and(|route| route.settings.proxy.path.is_some());
+        if has_path || context.tool.is_some() {
             request.set_raw_path(&exchange::target(&received, context))?;
         }
         Ok(())

@@ -30,6 +30,9 @@ pub(super) async fn receive(
     if is_interim(status) {
         return Ok(());
     }
+    if context.tool.is_some() {
+        exchange::forget_instructions(response);
+    }
     if accelerated::target(response).is_some() || archive::is_list(response) {
         tracing::error!(
             request_id = %context.id,
