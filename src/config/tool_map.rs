@@ -31,6 +31,7 @@ impl ToolMap {
     /// The value of the key, without a password.
     pub fn shown(&self) -> String {
         match self {
+            Self::Sqlite(path) if is_json(path) => format!("sqlite:///{}", path.display()),
             Self::Sqlite(path) | Self::Json(path) => path.display().to_string(),
             Self::Postgres(url) => without_password(url),
         }
@@ -55,7 +56,8 @@ pub fn read(value: Value<'_>) -> Option<ToolMap> {
 
 /// Whether a value of `interactive_tools` is a map, and not the name of an upstream.
 pub fn is_map(text: &str) -> bool {
-    text.contains('/') || extension(Path::new(text)).is_some_and(|end| end == "json" || end == "sqlite")
+    let path = Path::new(text);
+    text.contains('/') || is_json(path) || path.extension().is_some_and(|end| end == "sqlite")
 }
 
 /// Reads the path of a file, or a URL as SQLAlchemy has it.
@@ -69,8 +71,7 @@ pub fn parse(text: &str) -> Result<ToolMap, Problem> {
             ));
         }
         let path = paths::absolute(text, HOME)?;
-        let is_json = extension(&path).is_some_and(|end| end == "json");
-        return Ok(if is_json { ToolMap::Json(path) } else { ToolMap::Sqlite(path) });
+        return Ok(if is_json(&path) { ToolMap::Json(path) } else { ToolMap::Sqlite(path) });
     };
     match scheme.split('+').next().unwrap_or_default() {
         "sqlite" => match rest.strip_prefix('/').filter(|path| path.starts_with('/')) {
@@ -115,8 +116,8 @@ fn postgres(_: &str) -> Result<ToolMap, Problem> {
         .help("install a package, or build with `cargo build --release --features postgres`"))
 }
 
-fn extension(path: &Path) -> Option<&str> {
-    path.extension()?.to_str()
+fn is_json(path: &Path) -> bool {
+    path.extension().is_some_and(|end| end == "json")
 }
 
 /// The URL with `***` in place of a password, also of one in the query.
@@ -149,8 +150,10 @@ mod tests {
             ("/srv/map.json", ToolMap::Json("/srv/map.json".into())),
             ("/srv/map", ToolMap::Sqlite("/srv/map".into())),
             ("sqlite:////srv/map.db", ToolMap::Sqlite("/srv/map.db".into())),
+            ("sqlite:////srv/map.json", ToolMap::Sqlite("/srv/map.json".into())),
         ] {
             assert_eq!(parse(text).unwrap(), expected, "{text}");
+            assert_eq!(parse(&expected.shown()).unwrap(), expected, "{text}");
         }
         for text in ["tools", "srv/map.sqlite", "sqlite://srv/map", "sqlite:///srv/map", "mysql://a/b", ""] {
             assert!(parse(text).is_err(), "{text}");
