@@ -1,7 +1,9 @@
 //! The map in a real PostgreSQL (`make interactive-tools`).
 
 use super::{becomes, get, handshake, site_of};
-use crate::fixtures::{Backend, Entry, Postgres, Proxy, eventually, interactive_tool, ms, pass};
+use crate::fixtures::{
+    Authority, Backend, Entry, Postgres, Proxy, Scratch, eventually, interactive_tool, ms, pass,
+};
 
 /// The table as Galaxy makes it.
 const TABLE: &str = "CREATE TABLE gxitproxy (key VARCHAR(16) NOT NULL, key_type TEXT NOT NULL, token VARCHAR(32), \
@@ -110,4 +112,28 @@ async fn a_database_that_is_not_there_at_the_start_is_waited_for() {
     get(&proxy, &entry.host_name(), "/").await.expect(503);
     map.restart().await;
     becomes(&proxy, &entry, 200).await;
+}
+
+#[tokio::test]
+#[ignore = "needs PostgreSQL: make interactive-tools"]
+async fn tls_is_spoken_as_the_url_says() {
+    let (ours, other) = (Authority::new("ours"), Authority::new("another"));
+    let scratch = Scratch::new();
+    let other = other.write(&scratch, "other");
+    let (map, ca) = Postgres::start().await.with_tls(&ours).await;
+    let (app, tool) = (Backend::saying("app").await, interactive_tool("tool").await);
+    map.sql(TABLE);
+    let entry = Entry::new("a1", "t0ken", &tool.address());
+    save(&map, &entry);
+    for (query, status) in [
+        (String::new(), 200),
+        ("?sslmode=disable".into(), 503),
+        ("?sslmode=require".into(), 200),
+        (format!("?sslmode=verify-full&sslrootcert={}", ca.display()), 200),
+        (format!("?sslmode=verify-full&sslrootcert={}", other.display()), 503),
+        (format!("?sslmode=require&sslrootcert={}", other.display()), 503),
+    ] {
+        let proxy = site_of(map.tcp_url(&query), &app, "").start().await;
+        assert_eq!(get(&proxy, &entry.host_name(), "/").await.status, status, "{query}");
+    }
 }

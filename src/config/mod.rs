@@ -94,6 +94,8 @@ pub use system::{AnyMachine, System};
 pub use template::{Name, Part, Template};
 pub use tls::{ClientTls, ListenTls, RedirectHttps, Tls, TlsVersion};
 pub use tool_map::ToolMap;
+#[cfg(feature = "postgres")]
+pub(crate) use tool_map::postgres::{Database, read as read_database};
 pub use units::Rate;
 pub use upstream::{
     Balance, HashKey, Health, QueueOrder, Retry, ServerAddress, UpstreamServer, UpstreamSettings,

@@ -14,6 +14,8 @@ mod file;
 mod json;
 #[cfg(feature = "postgres")]
 mod postgres;
+#[cfg(feature = "postgres")]
+mod postgres_tls;
 mod row;
 mod snapshot;
 mod sqlite;

@@ -5,23 +5,24 @@
 use std::{
     error::Error as _,
     future::poll_fn,
-    path::Path,
     sync::{Arc, Weak},
     time::Duration,
 };
 
 use tokio::{
     sync::Notify,
-    task::JoinHandle,
+    task::{JoinHandle, spawn_blocking},
     time::{sleep, timeout},
 };
-use tokio_postgres::{AsyncMessage, Client, Config, NoTls, Socket, error::SqlState, tls::NoTlsStream};
+use tokio_postgres::{AsyncMessage, Client, Connection, Socket, error::SqlState};
 
 use super::{
     file::{MOST_ENTRIES, ReadError},
+    postgres_tls::{MakeTls, Session},
     row::Row,
     watch::LiveMap,
 };
+use crate::config::{Database, read_database};
 
 /// Pause between two readings without a notification.
 const POLL: Duration = Duration::from_secs(1);
@@ -31,9 +32,6 @@ const RECONNECT: Duration = Duration::from_secs(1);
 
 /// Longest wait for the database.
 const PATIENCE: Duration = Duration::from_secs(5);
-
-/// Where the database listens if its URL has no host, as for `psql` on Debian.
-const SOCKETS: &str = "/run/postgresql";
 
 /// Says that it wants to know of changes.
 const LISTEN: &str = "LISTEN gxitproxy";
@@ -55,12 +53,10 @@ pub(super) async fn watch(map: Weak<LiveMap>, url: String) {
 
 /// Uses one connection until it breaks. `Ok` when the map is no longer in use.
 async fn session(map: &Weak<LiveMap>, url: &str) -> Result<(), String> {
-    let mut config: Config = url.parse().map_err(|error| explain(&error))?;
+    let Database { mut config, tls } = read_database(url)?;
     config.application_name("bowshock").connect_timeout(PATIENCE);
-    if config.get_hosts().is_empty() && config.get_hostaddrs().is_empty() {
-        config.host_path(Path::new(SOCKETS));
-    }
-    let connected = patiently(config.connect(NoTls)).await?;
+    let tls = spawn_blocking(move || MakeTls::new(&tls)).await.map_err(|error| error.to_string())?;
+    let connected = patiently(config.connect(tls)).await?;
     let changed = Arc::new(Notify::new());
     let _driver = Driver(tokio::spawn(drive(connected.1, Arc::clone(&changed))));
     let client = connected.0;
@@ -121,7 +117,7 @@ impl Drop for Driver {
     }
 }
 
-async fn drive(mut connection: tokio_postgres::Connection<Socket, NoTlsStream>, changed: Arc<Notify>) {
+async fn drive(mut connection: Connection<Socket, Session>, changed: Arc<Notify>) {
     // An error ends the connection, and is the client's next one.
     while let Some(Ok(message)) = poll_fn(|cx| connection.poll_message(cx)).await {
         if let AsyncMessage::Notification(_) = message {
