@@ -7,8 +7,8 @@ mod real;
 use std::{fmt::Display, fs};
 
 use crate::fixtures::{
-    Answer, Backend, Builder, Entry, Proxy, Scratch, ToolMap, Wire, eventually, interactive_tool, ms, pass,
-    vacant,
+    Answer, Backend, Builder, Entry, Frames, Proxy, Scratch, ToolMap, Wire, eventually, frames,
+    interactive_tool, ms, pass, vacant,
 };
 
 /// Galaxy's own site, and that of tools.
@@ -72,7 +72,8 @@ async fn a_tool_is_reached_by_host_name_and_by_path() {
         let (first, second) =
             (Entry::new("a1", "t0ken", &one.address()), Entry::new("b2", "0ther", &two.address()));
         map.save(&first);
-        map.save(&second);
+        // A host may be a name.
+        map.save(&Entry { host: "localhost".into(), ..second.clone() });
         let proxy = site(&map, &app, "").start().await;
         let by_host = get(&proxy, &first.host_name(), "/lab/tree?a=b%2Fc").await.expect(200);
         let by_path = get(&proxy, "galaxy.test", &second.path("/lab//x%20y?a=b")).await.expect(200);
@@ -157,6 +158,50 @@ async fn a_websocket_goes_through_by_both_addresses() {
     let mut wire = proxy.wire().await;
     wire.send(handshake("a1-x.ep.interactivetool.galaxy.test", "/")).await;
     assert!(wire.head().await.unwrap().contains(" 404 "));
+}
+
+#[tokio::test]
+async fn a_websocket_goes_through_over_http2() {
+    let (scratch, app, tool) = (Scratch::new(), Backend::saying("app").await, interactive_tool("tool").await);
+    let map = ToolMap::sqlite(&scratch);
+    let entry = Entry::new("a1", "t0ken", &tool.address());
+    map.save(&entry);
+    let proxy = site(&map, &app, "").replace("\"galaxy.test\"", "\"localhost\"").secure().start().await;
+    let mut client = Frames::to(&proxy.h2()).await;
+    let connect = [
+        (":method", "CONNECT"),
+        (":protocol", "websocket"),
+        (":scheme", "https"),
+        (":authority", "localhost"),
+        (":path", &entry.path("/channels?session=2")),
+        ("sec-websocket-version", "13"),
+    ];
+    client.send(frames::headers(1, 0, &connect)).await;
+    let head = client.until(|frame| frame.kind == frames::HEADERS).await;
+    assert_eq!(frames::decode_status(&head.payload), 200);
+    client.send(frames::frame(frames::DATA, 0, 1, "hello")).await;
+    let mut came = Vec::new();
+    while came.len() < 5 {
+        came.extend(client.until(|frame| frame.kind == frames::DATA).await.payload);
+    }
+    assert_eq!((came, tool.paths()), (b"hello".to_vec(), vec!["/channels?session=2".into()]));
+}
+
+#[tokio::test]
+async fn a_tool_is_not_told_the_password_of_a_login() {
+    let (scratch, app, tool) = (Scratch::new(), Backend::saying("app").await, interactive_tool("tool").await);
+    let map = ToolMap::sqlite(&scratch);
+    let entry = Entry::new("a1", "t0ken", &tool.address());
+    map.save(&entry);
+    // The password is `secret`.
+    let users = scratch.write("htpasswd", "anna:{SHA}5en6G6MezRroT3XKqkdPOmY/BfQ=\n");
+    let auth = format!(", auth = {{ htpasswd = {users:?}, remote_user = true }}");
+    let proxy = site(&map, &app, &auth).start().await;
+    get(&proxy, &entry.host_name(), "/").await.expect(401);
+    let request = proxy.get("/").header("host", &entry.host_name());
+    request.header("authorization", "Basic YW5uYTpzZWNyZXQ=").await.expect(200);
+    let head = tool.heads().pop().unwrap();
+    assert_eq!((field(&head, "authorization"), field(&head, "remote-user")), (None, None), "{head}");
 }
 
 #[tokio::test]

@@ -74,4 +74,17 @@ mod tests {
             assert_eq!(read(rest), None, "{rest}");
         }
     }
+
+    proptest::proptest! {
+        #[test]
+        fn what_is_found_is_a_part_of_the_text(text in "[-./a-z%A-Z0-9é]{0,40}|[a-f0-9]{2,4}-[a-f0-9]{2,4}\\.ep\\..{0,9}") {
+            if let Some((found, length)) = of_path(&text) {
+                proptest::prop_assert_eq!(&text[..length], format!("/{}/{}", found.key, found.token));
+            }
+            if let Some(found) = of_host(&text) {
+                let label = [found.key, "-", found.token, "."].concat();
+                proptest::prop_assert!(text.starts_with(&label));
+            }
+        }
+    }
 }
