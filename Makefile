@@ -111,7 +111,7 @@ export BOWSHOCK_INTERACTIVE_TOOLS
 .PHONY: interactive-tools
 interactive-tools: build-tools $(BOWSHOCK_INTERACTIVE_TOOLS)/.installed ## Interactive tools with a real PostgreSQL, Jupyter, browser, and gx-it-proxy beside.
 	@$(call need,chromium:chromium node:nodejs pg_ctlcluster:postgresql psql:postgresql-client)
-	cargo nextest run --features postgres --no-fail-fast --test-threads 2 --run-ignored all \
+	cargo nextest run --features postgres --no-fail-fast --test-threads 1 --run-ignored all \
 		-E 'test(/^interactive_tools::/) + test(/tools::|tool_map::/)'
 
 $(BOWSHOCK_INTERACTIVE_TOOLS)/.installed: integration/interactive_tools/requirements.txt
