@@ -104,6 +104,25 @@ soak: tools venv ## The model test for an hour (SOAK_SECONDS=n); a failure names
 	MODEL_SECONDS=$${SOAK_SECONDS:-3600} cargo nextest run --cargo-profile soak --test integration --no-capture \
 		-E 'test(/^model::/)'
 
+# Where `make interactive-tools` finds Jupyter and gx-it-proxy.
+BOWSHOCK_INTERACTIVE_TOOLS ?= $(CURDIR)/target/interactive-tools
+export BOWSHOCK_INTERACTIVE_TOOLS
+
+.PHONY: interactive-tools
+interactive-tools: build-tools $(BOWSHOCK_INTERACTIVE_TOOLS)/.installed ## Interactive tools with a real PostgreSQL, Jupyter, browser, and gx-it-proxy beside.
+	@$(call need,chromium:chromium node:nodejs pg_ctlcluster:postgresql psql:postgresql-client)
+	cargo nextest run --features postgres --no-fail-fast --test-threads 1 --run-ignored all \
+		-E 'test(/^interactive_tools::/) + test(/tools::|tool_map::/)'
+
+$(BOWSHOCK_INTERACTIVE_TOOLS)/.installed: integration/interactive_tools/requirements.txt
+	@$(call need,npm:npm python3:python3)
+	python3 -c 'import ensurepip' 2>/dev/null || { $(call need,no-such-program:python3-venv) ; }
+	echo "== Jupyter and gx-it-proxy into $(@D)"
+	python3 -m venv "$(@D)/venv"
+	"$(@D)/venv/bin/pip" install --quiet --disable-pip-version-check --requirement $<
+	npm install --silent --no-audit --no-fund --prefix "$(@D)" @galaxyproject/gx-it-proxy@0.2.3
+	touch "$@"
+
 .PHONY: tools
 tools: ## Install the Debian packages that the tests need and the machine lacks.
 	@$(call need,$(TEST_TOOLS))

@@ -2,7 +2,7 @@
 
 use std::process::Command;
 
-use crate::fixtures::{Answer, Backend, Builder, Proxy, Scratch, run};
+use crate::fixtures::{Answer, Backend, Builder, Entry, Proxy, Scratch, ToolMap, run};
 
 /// A Galaxy as it lies on disk, and its configuration.
 struct Tree(Scratch);
@@ -211,6 +211,27 @@ async fn interactive_tools_have_a_site_of_their_own() {
     );
     let released = proxy.get(&format!("/display?{set}")).header("host", host).await;
     assert_ne!(released.text(), "a dataset", "a tool releases nothing of Galaxy");
+    assert_eq!(proxy.get("/lab").header("host", "galaxy.test").await.text(), "app /lab");
+}
+
+#[tokio::test]
+async fn interactive_tools_are_found_in_the_map_of_galaxy_yml() {
+    let (tree, app, tool) = (Tree::new(), galaxy("app").await, galaxy("tool").await);
+    let map = ToolMap::sqlite_in(tree.path("data"));
+    let entry = Entry::new("3f", "a1", &tool.address());
+    tree.galaxy_yml(&app.address(), &format!("{GOOD}  interactivetools_enable: true\n"));
+    map.save(&entry);
+    let proxy = tree.site().start().await;
+    let set = tree.path("data/objects/0/dataset_1.dat");
+    for (host, base) in [(entry.host_name().as_str(), ""), ("galaxy.test", entry.path("").as_str())] {
+        let get = |path: &str| proxy.get(&format!("{base}{path}")).header("host", host);
+        assert_eq!(get("/lab?x").await.expect(200).text(), "tool /lab?x");
+        assert_ne!(
+            get(&format!("/display?{set}")).await.text(),
+            "a dataset",
+            "a tool releases nothing of Galaxy"
+        );
+    }
     assert_eq!(proxy.get("/lab").header("host", "galaxy.test").await.text(), "app /lab");
 }
 

@@ -27,6 +27,7 @@ const ORDER: &[&str] = &[
     "limits",
     "auth",
     "cache",
+    "tools",
     "site",
     "state",
     "exchange",

@@ -43,6 +43,7 @@ mod http1;
 mod http2;
 mod http2_attacks;
 mod hung;
+mod interactive_tools;
 mod layers;
 mod limits;
 mod logs;

@@ -19,6 +19,7 @@
 //! - [`route`]: lookup of a route by host and path
 //! - [`auth`]: users by password: files of hashes, and their verification
 //! - [`cache`]: stored responses (RFC 9111): lookup, fills, memory and disk
+//! - [`tools`]: interactive tools of Galaxy: the map that says where each one listens
 //! - [`limits`]: limits of requests per client, and of memory
 //! - [`upstream`]: upstream servers: load balancing, holds, health checks, retries, connections
 //! - [`files`]: static files, internal redirects, archives
@@ -72,4 +73,5 @@ mod service;
 mod site;
 mod state;
 mod tls;
+mod tools;
 mod upstream;

@@ -22,6 +22,7 @@ use crate::{
     observe::{AccessLogEntry, AccessLogWriter, LogSettings, Metrics},
     response::Response,
     site::SiteTable,
+    tools::ToolMaps,
     upstream::{self, Upstreams},
 };
 
@@ -38,6 +39,8 @@ pub struct State {
     pub(crate) limits: Limiters,
     /// Caches by name.
     pub(crate) caches: Caches,
+    /// Maps of interactive tools.
+    pub(crate) tools: ToolMaps,
     /// Memory limit.
     pub(crate) memory: Arc<Memory>,
     /// Metrics.
@@ -83,6 +86,7 @@ impl State {
             upstreams: Upstreams::default(),
             limits: Limiters::default(),
             caches: Caches::default(),
+            tools: ToolMaps::default(),
             memory: Arc::default(),
             metrics: Arc::new(Metrics::new()),
             access_log: ArcSwapOption::empty(),
@@ -283,12 +287,15 @@ impl State {
         let upstreams = config.upstreams.clone();
         let connectors = tokio::task::spawn_blocking(move || upstream::connectors(&upstreams)).await;
         let connectors = connectors.unwrap_or_else(|panic| std::panic::resume_unwind(panic.into_panic()));
+        let tools = self.tools.open(config, &self.metrics).await;
         let take_effect = || {
             self.upstreams.apply(&config.upstreams, &connectors, &self.metrics);
             self.limits.apply(&config.limits, &self.metrics);
             self.caches.apply(&config.caches);
             self.memory.change(config.server.max_memory);
-            self.table.store(Arc::new(SiteTable::new(config, &self.upstreams, &self.limits)));
+            self.tools.replace(tools);
+            let table = SiteTable::new(config, &self.upstreams, &self.limits, &self.tools);
+            self.table.store(Arc::new(table));
             self.upstreams.retire_others(&config.upstreams);
             self.settings.store(Arc::new(config.server.clone()));
             if let Some(access_log) = access_log {

@@ -51,7 +51,8 @@ fn blocks(page: &str) -> Vec<(&str, String)> {
 #[test]
 fn every_block_says_what_it_is() {
     // The examples of keys in the reference are fragments; unit tests of the keys check them.
-    const KNOWN: [&str; 8] = ["toml", "toml,ignore", "sh", "sh,norun", "yaml", "nginx", "promql", "text"];
+    const KNOWN: [&str; 9] =
+        ["toml", "toml,ignore", "sh", "sh,norun", "yaml", "nginx", "promql", "sql", "text"];
     for (path, page) in pages() {
         for (word, text) in blocks(&page) {
             assert!(KNOWN.contains(&word), "{}: a block {word:?}:\n{text}", path.display());
@@ -79,7 +80,9 @@ fn completed(block: &str) -> String {
     }
     let names = ["proxy", "uploads", "reports", "interactive_tools"];
     let named = names.iter().flat_map(|key| block.split(&format!("{key} = \"")).skip(1).collect::<Vec<_>>());
-    for name in named.map(|rest| rest.split('"').next().unwrap()) {
+    // A map of interactive tools is a path, or a URL.
+    let named = named.map(|rest| rest.split('"').next().unwrap()).filter(|name| !name.contains('/'));
+    for name in named {
         let table = format!("[upstream.{name}]");
         if !text.contains(&table) {
             text.push_str(&format!("\n{table}\nservers = [\"127.0.0.1:5000\"]\n"));

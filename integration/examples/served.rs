@@ -6,8 +6,8 @@ use tokio::{io::AsyncWriteExt as _, net::TcpStream};
 
 use super::example::{Example, NAME};
 use crate::fixtures::{
-    AcmeCa, Answer, Authority, Backend, Gunicorn, Pending, Process, Proxy, SOON, Tls, Wire, answers,
-    eventually, handshake, outcome, run, shown, tls_worker, venv, within,
+    AcmeCa, Answer, Authority, Backend, Entry, Gunicorn, Pending, Process, Proxy, SOON, Tls, ToolMap, Wire,
+    answers, eventually, handshake, interactive_tool, outcome, run, shown, tls_worker, venv, within,
 };
 
 async fn get(proxy: &Proxy, host: &str, path: &str) -> Answer {
@@ -350,6 +350,21 @@ async fn streams() {
     let released = format!("/accel?path={}", example.path("/data/set.dat").display());
     // The site of the tools has no route with files: the path leads to the tool itself.
     assert_ne!(get(&proxy, tool, &released).await.text(), "a dataset");
+}
+
+#[tokio::test]
+async fn interactive_tools() {
+    let example = Example::of("interactive-tools.toml");
+    let (_worker, tool) = (example.gunicorn(0).await, interactive_tool("a tool").await);
+    let map = ToolMap::sqlite_in(example.path("/srv/galaxy/var"));
+    let entry = Entry::new("24ab", "c0ffee", &tool.address());
+    map.save(&entry);
+    let proxy = example.start().await;
+    let host = "24ab-c0ffee.ep.interactivetool.galaxy.example.org";
+    assert_eq!(get(&proxy, host, "/lab").await.expect(200).text(), "a tool");
+    assert_eq!(get(&proxy, NAME, &entry.path("/lab")).await.expect(200).text(), "a tool");
+    assert_eq!(tool.paths(), ["/lab"; 2]);
+    get(&proxy, NAME, "/echo").await.expect(200);
 }
 
 #[tokio::test]

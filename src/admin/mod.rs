@@ -176,6 +176,9 @@ fn metrics(state: &State) -> String {
     metrics.read_process();
     metrics.process.max_memory.set(state.memory.ceiling().unwrap_or_default().cast_signed());
     metrics.process.memory_full.set(state.memory.is_full().into());
+    let (tools, failures) = state.tools.counts();
+    metrics.process.tools.set(tools as i64);
+    metrics.process.tool_map_failures.set(failures as i64);
     let mut there = HashSet::new();
     for upstream in state.upstreams.list() {
         metrics.upstreams.held.with_label_values(&[&upstream.name]).set(upstream.waiting() as i64);

@@ -8,6 +8,7 @@
 //! galaxy      `[site.galaxy]`: routes and an upstream from galaxy.yml
 //! print       the effective configuration in TOML
 //! read        values with their places in the file, and the collected errors
+//! tool_map    where Galaxy keeps its map of interactive tools
 //! units, address, host, pattern, template, paths     the syntax of strings
 //! diagnostic  errors with their place and a suggestion
 //! system      queries about the machine's files
@@ -49,6 +50,7 @@ mod template;
 #[cfg(test)]
 mod tests;
 mod tls;
+mod tool_map;
 mod units;
 mod upstream;
 
@@ -83,13 +85,17 @@ pub use print::print;
 pub(crate) use print::quote;
 pub use redirects::{RedirectTo, Redirects};
 pub use route::{
-    Action, Buffering, Files, ProxySettings, RouteRetry, RouteSettings, Symlinks, Test, Types, When,
+    Action, Buffering, Files, InteractiveTools, ProxySettings, RouteRetry, RouteSettings, Symlinks, Test,
+    Types, When,
 };
 pub use server::{Http2, ServerSettings};
 pub use site::SiteSettings;
 pub use system::{AnyMachine, System};
 pub use template::{Name, Part, Template};
 pub use tls::{ClientTls, ListenTls, RedirectHttps, Tls, TlsVersion};
+pub use tool_map::ToolMap;
+#[cfg(feature = "postgres")]
+pub(crate) use tool_map::postgres::{Database, read as read_database};
 pub use units::Rate;
 pub use upstream::{
     Balance, HashKey, Health, QueueOrder, Retry, ServerAddress, UpstreamServer, UpstreamSettings,

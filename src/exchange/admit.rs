@@ -47,7 +47,7 @@ pub(super) fn enter(
     if route.limits.is_empty() {
         return preflight;
     }
-    let may_stream = route.upstream.is_some();
+    let may_stream = route.asks_server();
     match limits::pass(&route.limits, request, client, context.started, may_stream) {
         Ok(in_progress) => {
             context.in_progress = in_progress;
@@ -81,7 +81,8 @@ fn refuse_request(route: &RouteSettings, request: &RequestHead) -> Option<Respon
 
 /// OPTIONS that may not be passed on is answered by who holds it then (RFC 9110 §7.6.2).
 fn answer_max_forwards(route: &RouteSettings, request: &RequestHead) -> Option<Response> {
-    let goes_on = matches!(route.action, Action::Proxy(_)) && request.method == Method::OPTIONS;
+    let is_passed_on = matches!(route.action, Action::Proxy(_) | Action::InteractiveTools(_));
+    let goes_on = is_passed_on && request.method == Method::OPTIONS;
     let left = goes_on.then(|| request.headers.get(header::MAX_FORWARDS)).flatten()?;
     (left == b"0").then(|| Response::empty(StatusCode::NO_CONTENT))
 }

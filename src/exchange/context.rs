@@ -12,7 +12,7 @@ use crate::{
     client::Client,
     clock,
     config::{Cors, ErrorPage},
-    exchange::{cached::CacheUse, values::MatchedPath},
+    exchange::{cached::CacheUse, tools::ToolUse, values::MatchedPath},
     limits::InProgressGuard,
     message::{RawHeaders, RequestId},
     observe::BodySource,
@@ -39,6 +39,8 @@ pub struct RequestContext {
     pub(crate) route: Option<Arc<Route>>,
     /// What the route's pattern matched, where a template of the route needs it.
     pub(crate) matched: Option<Box<MatchedPath>>,
+    /// The interactive tool that it is for, where its route is one for these.
+    pub(crate) tool: Option<Box<ToolUse>>,
     /// What it does with the cache of its route.
     pub(crate) cache: Option<Box<CacheUse>>,
     /// User that has been authenticated.
@@ -89,6 +91,7 @@ impl RequestContext {
             site: None,
             route: None,
             matched: None,
+            tool: None,
             cache: None,
             user: None,
             auth_request: Vec::new(),
@@ -172,8 +175,11 @@ impl RequestContext {
         pages.get(&status.as_u16())
     }
 
-    /// The upstream of its route.
+    /// The upstream of its route, or its interactive tool as one.
     pub(crate) fn upstream(&self) -> Option<&Arc<Upstream>> {
+        if let Some(tool) = &self.tool {
+            return Some(tool.upstream());
+        }
         self.route.as_ref().and_then(|route| route.upstream.as_ref())
     }
 

@@ -163,7 +163,7 @@ fn attempt<'a>(
     context: &RequestContext,
 ) -> Option<Attempt<'a>> {
     let route = context.route.as_ref()?;
-    let upstream = route.upstream.as_ref()?;
+    let upstream = context.upstream()?;
     Some(Attempt {
         failure,
         method: &request.method,

@@ -232,6 +232,6 @@ fn target(table: &SiteTable, host: &str, path: &str, routes: &Alternatives) -> O
 fn files_of(route: &Route) -> Option<&Files> {
     match &route.settings.action {
         Action::Files(files) => Some(files),
-        Action::Proxy(_) | Action::Redirect { .. } | Action::Answer { .. } => None,
+        _ => None,
     }
 }

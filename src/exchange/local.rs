@@ -10,7 +10,7 @@ use crate::{
         authenticate::authenticate,
         finish::finish,
         resolve::{Resolved, host, normal_path, resolve},
-        serve_files,
+        serve_files, tools,
         values::Values,
     },
     listen::Peer,
@@ -65,13 +65,17 @@ async fn resolve_and_act(
 async fn act(
     table: &SiteTable,
     request: &RequestHead,
-    context: &RequestContext,
+    context: &mut RequestContext,
     resolved: &Resolved<'_, '_>,
 ) -> Result<(), Response> {
     let Resolved { route, by } = resolved;
+    if let Action::InteractiveTools(settings) = &route.settings.action {
+        return tools::find(route, settings, request, by, context);
+    }
+    let context = &*context;
     let values = Values { by: Some(by), ..Values::new(request, context) };
     Err(match &route.settings.action {
-        Action::Proxy(_) => return Ok(()),
+        Action::Proxy(_) | Action::InteractiveTools(_) => return Ok(()),
         Action::Files(files) => serve_files::send(table, files, by, &values).await,
         Action::Redirect { to, status } => Response::redirect(*status, &redirect_target(to, &values)),
         Action::Answer { status, body: Some(body), content_type } => {

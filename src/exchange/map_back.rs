@@ -58,6 +58,10 @@ struct PathMap<'a> {
 impl<'a> PathMap<'a> {
     /// The map of a request's route; `None` where nothing is to be mapped.
     fn of(request: &'a RequestHead, context: &'a RequestContext) -> Option<Self> {
+        if let Some(tool) = &context.tool {
+            let client = tool.removed_path()?;
+            return Some(Self { request, context, server: Vec::new(), client, keeps_rest: true });
+        }
         let proxy = &context.route.as_ref()?.settings.proxy;
         let path = proxy.path.as_ref().filter(|_| !proxy.keeps_location && context.redirect.is_none())?;
         let matched = context.matched.as_ref()?;
@@ -72,6 +76,10 @@ impl<'a> PathMap<'a> {
 
     /// The path of clients in the place of one of the server, if the rule can have made that.
     fn path(&self, path: &[u8]) -> Option<Vec<u8>> {
+        if self.context.tool.is_some() && is_below(path, self.client) {
+            // The tool was told its place in a header.
+            return None;
+        }
         let rest = path.strip_prefix(self.server.as_slice())?;
         let is_whole =
             rest.is_empty() || rest[0] == b'/' || self.server.is_empty() || self.server.ends_with(b"/");
@@ -152,6 +160,10 @@ impl<'a> PathMap<'a> {
         let mapped = parts.collect::<Vec<_>>().join(&b';');
         is_mapped.then_some(mapped)
     }
+}
+
+fn is_below(path: &[u8], directory: &[u8]) -> bool {
+    path.strip_prefix(directory).is_some_and(|rest| rest.is_empty() || rest[0] == b'/')
 }
 
 /// Scheme, authority and the rest of a URL with an authority.

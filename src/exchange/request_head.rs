@@ -21,6 +21,9 @@ use crate::{
 pub(crate) fn target<'a>(request: &'a RequestHead, context: &'a RequestContext) -> Cow<'a, [u8]> {
     let redirect = context.redirect.as_ref().map(|target| target.as_str().as_bytes());
     let asked = redirect.unwrap_or_else(|| request.target.path_and_query());
+    if let Some(tool) = &context.tool {
+        return tool.target(asked);
+    }
     let path = context.route.as_ref().and_then(|route| route.settings.proxy.path.as_ref());
     let Some(path) = path else {
         // A URL may have a query and no path.
@@ -43,7 +46,10 @@ pub(crate) fn target<'a>(request: &'a RequestHead, context: &'a RequestContext) 
 pub(crate) fn prepare<H: EditHeaders>(head: &mut H, request: &RequestHead, context: &RequestContext) {
     let (Some(client), Some(lease)) = (&context.client, &context.lease) else { return };
     upstream::prepare(head, request, client, &context.id, &lease.upstream().name);
-    tell_server(head, context);
+    match &context.tool {
+        Some(tool) => tool.prepare(head, context),
+        None => tell_server(head, context),
+    }
     cached::prepare(head, context);
     apply_request_headers(head, request, context);
 }

@@ -14,6 +14,7 @@ use crate::{
         finish::{add_client_headers, finish},
         internal_redirect::{Replacement, accelerate},
         map_back::map_back,
+        tools,
         values::MatchedPath,
     },
     files::{accelerated, archive},
@@ -50,6 +51,9 @@ pub(crate) async fn receive_head(
     (status, response): (StatusCode, &mut impl EditHeaders),
     context: &mut RequestContext,
 ) -> Verdict {
+    if context.tool.is_some() {
+        tools::forget_instructions(response);
+    }
     context.has_response = true;
     context.how = BodySource::Proxy;
     record_response_head(state, status, response, context);

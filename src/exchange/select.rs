@@ -11,6 +11,7 @@ use crate::{
         context::RequestContext,
         failure::{explain, internal, no_server},
         resolve::reroute,
+        tools,
     },
     message::RequestHead,
     state::State,
@@ -40,10 +41,11 @@ pub(crate) async fn select_server(
         let upstream = upstream.ok_or_else(|| Error::Refused(internal()))?;
         match wait(transport, request, context, &upstream).await? {
             Ok(lease) => break lease,
-            Err(NoServer::Gone) if reroute(&state.table(), request, context) => {}
+            Err(NoServer::Gone) if context.tool.is_none() && reroute(&state.table(), request, context) => {}
             Err(NoServer::Gone) if context.redirect.is_some() || context.tries > 0 => {
                 return Err(Error::Refused(explain(Failure::BeforeResponse)));
             }
+            Err(none) if context.tool.is_some() => return Err(Error::Refused(tools::unreachable(none))),
             Err(none) => return Err(Error::Refused(no_server(&upstream, none))),
         }
     };

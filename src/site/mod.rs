@@ -21,6 +21,7 @@ use crate::{
     net::SharedRate,
     observe::RouteMetrics,
     route::{HostMap, PathMatch, Routes, alternative_readings},
+    tools::{LiveMap, ToolMaps},
     upstream::{Upstream, Upstreams},
 };
 
@@ -88,6 +89,8 @@ pub struct Route {
     pub settings: config::RouteSettings,
     /// Upstream of a `proxy` route.
     pub upstream: Option<Arc<Upstream>>,
+    /// Map of an `interactive_tools` route.
+    pub(crate) tools: Option<Arc<LiveMap>>,
     /// Limits that apply to the route.
     pub limits: Vec<Arc<Limiter>>,
     /// Metrics, from the first request on.
@@ -100,6 +103,13 @@ pub struct Route {
     pub(crate) exists: Option<Arc<FileFlag>>,
     /// Whether a template of the route needs what its pattern matched.
     pub(crate) uses_match: bool,
+}
+
+impl Route {
+    /// Whether its requests go to a server: of an upstream, or an interactive tool.
+    pub(crate) fn asks_server(&self) -> bool {
+        self.upstream.is_some() || self.tools.is_some()
+    }
 }
 
 /// Whether a template of the route has a capture or `{rest}` in it, or its `path` is mapped back.
@@ -125,8 +135,8 @@ pub struct Matched<'t, 'p> {
 }
 
 impl SiteTable {
-    /// Arranges the sites of `config`. `upstreams` and `limits` must have applied the same configuration already.
-    pub fn new(config: &Config, upstreams: &Upstreams, limits: &Limiters) -> Self {
+    /// Arranges the sites of `config`. `upstreams`, `limits` and `tools` must have applied the same configuration already.
+    pub fn new(config: &Config, upstreams: &Upstreams, limits: &Limiters, tools: &ToolMaps) -> Self {
         let files: Arc<files::Cache> = Arc::default();
         let encrypted = config.listen.iter().filter(|listen| listen.tls.is_some());
         let port = encrypted.filter_map(|listen| listen.address.port()).next();
@@ -161,11 +171,16 @@ impl SiteTable {
             let mut route = |settings: &config::RouteSettings| {
                 let upstream = match &settings.action {
                     Action::Proxy(upstream) => upstreams.find(upstream),
-                    Action::Files(_) | Action::Redirect { .. } | Action::Answer { .. } => None,
+                    _ => None,
+                };
+                let tools = match &settings.action {
+                    Action::InteractiveTools(action) => tools.find(&action.map),
+                    _ => None,
                 };
                 Arc::new(Route {
                     site: Arc::clone(&common),
                     upstream,
+                    tools,
                     limits: limits.named(&settings.limits),
                     metrics: OnceLock::new(),
                     shared_rate: shared_rate.clone(),
@@ -242,7 +257,7 @@ impl SiteTable {
             let found = self.find(host, other).and_then(|matched| matched.route);
             found.is_some_and(|(found, _)| std::ptr::eq(found, routes))
         };
-        routes.iter().any(|route| route.upstream.is_some())
+        routes.iter().any(|route| route.asks_server())
             && !alternative_readings(raw.as_ref(), path).iter().all(leads_here)
     }
 }
@@ -265,7 +280,8 @@ mod tests {
         const SITES: usize = 1000;
         const ROUTES: usize = 20;
         let config = config::parse("large.toml", &large::text(SITES, ROUTES)).unwrap().config;
-        let table = SiteTable::new(&config, &Upstreams::default(), &Limiters::default());
+        let table =
+            SiteTable::new(&config, &Upstreams::default(), &Limiters::default(), &ToolMaps::default());
         for (site, number) in (0..SITES).flat_map(|site| (0..ROUTES).map(move |number| (site, number))) {
             let (host, sample) = (large::host(site), Sample::new(site, number));
             let path = normalize(&sample.path).unwrap();
@@ -279,7 +295,8 @@ mod tests {
     fn a_site_may_have_very_many_routes_and_regexes() {
         const ROUTES: usize = 20_000;
         let config = config::parse("large.toml", &large::text(1, ROUTES)).unwrap().config;
-        let table = SiteTable::new(&config, &Upstreams::default(), &Limiters::default());
+        let table =
+            SiteTable::new(&config, &Upstreams::default(), &Limiters::default(), &ToolMaps::default());
         for sample in (0..ROUTES).step_by(999).map(|number| Sample::new(0, number)) {
             let matched = table.find("WWW.galaxy0.example.org:8080", &sample.path).unwrap();
             assert_eq!(key(matched.route), sample.key);
@@ -310,7 +327,7 @@ servers = ["127.0.0.1:1"]
         let config = config::parse("guarded.toml", GUARDED).unwrap().config;
         let upstreams = Upstreams::default();
         upstreams.apply(&config.upstreams, &Default::default(), &Metrics::new());
-        SiteTable::new(&config, &upstreams, &Limiters::default())
+        SiteTable::new(&config, &upstreams, &Limiters::default(), &ToolMaps::default())
     }
 
     #[tokio::test]

@@ -35,12 +35,21 @@ pub(crate) struct TlsClient {
 }
 
 impl TlsClient {
-    /// Creates a client. Reads the CA file. Blocks.
+    /// Creates a client for HTTP/1.1. Reads the CA file. Blocks.
     pub(crate) fn new(settings: &UpstreamTls) -> Self {
-        let config = config(settings).map(Arc::new);
-        if let Err(error) = &config {
+        let client = Self::speaking(b"http/1.1", settings);
+        if let Err(error) = &client.config {
             tracing::error!("cannot connect to upstream servers over TLS: {error}");
         }
+        client
+    }
+
+    /// Creates a client for another protocol, by its ALPN name (RFC 7301). Reads the CA file. Blocks.
+    pub(crate) fn speaking(protocol: &[u8], settings: &UpstreamTls) -> Self {
+        let config = config(settings).map(|mut config| {
+            config.alpn_protocols = vec![protocol.to_vec()];
+            Arc::new(config)
+        });
         Self { settings: settings.clone(), config }
     }
 
@@ -110,9 +119,7 @@ fn config(settings: &UpstreamTls) -> Result<ClientConfig, String> {
         }
     };
     let config = config.dangerous().with_custom_certificate_verifier(verifier);
-    let mut config = config.with_no_client_auth();
-    config.alpn_protocols = vec![b"http/1.1".to_vec()];
-    Ok(config)
+    Ok(config.with_no_client_auth())
 }
 
 /// CAs of the system, as read last. There are hundreds of them, shared by all upstreams.

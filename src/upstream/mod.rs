@@ -145,6 +145,20 @@ impl Upstreams {
     }
 }
 
+impl Upstream {
+    /// Starts an upstream that is not of the configuration. [`end`](Self::end) must end it.
+    pub(crate) fn start(settings: &config::UpstreamSettings, metrics: &Metrics) -> Arc<Self> {
+        let upstream = Self::new(settings, metrics.hold(&settings.name), Box::new(health::watch));
+        upstream.change(settings);
+        upstream
+    }
+
+    /// Ends it: waiting and new requests are refused, those in flight finish.
+    pub(crate) fn end(&self) {
+        self.retire();
+    }
+}
+
 /// A server that was drained or resumed.
 pub struct Drained {
     /// The upstream.

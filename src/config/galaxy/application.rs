@@ -6,6 +6,7 @@ use super::{
     file::{self, Yaml},
     prefix,
     stores::{Sent, Stores},
+    tools::{self, ToolSettings},
 };
 use crate::config::{
     address,
@@ -31,10 +32,8 @@ pub struct Application {
     pub datasets: Sent,
     /// Directories of other files that Galaxy sends.
     pub other: Sent,
-    /// Whether interactive tools are enabled.
-    pub tools: bool,
-    /// Label in the host names of interactive tools.
-    pub tools_prefix: String,
+    /// Interactive tools.
+    pub tools: ToolSettings,
     /// Host of Galaxy's own URL.
     pub host: Option<String>,
     /// Origins that Galaxy allows (`allowed_origin_hostnames`), as `cors` has them; empty if it allows all.
@@ -93,8 +92,7 @@ pub fn read(section: Option<Yaml<'_>>, base: &Base<'_>) -> Application {
         archives: flag("upstream_mod_zip"),
         datasets: directories.datasets(),
         other: directories.other(),
-        tools: flag("interactivetools_enable").unwrap_or_default(),
-        tools_prefix: text("interactivetools_prefix").unwrap_or("interactivetool").to_owned(),
+        tools: tools::settings(section, (directories.root, &directories.data), |path| base.is_there(path)),
         host: text("interactivetools_proxy_host").or(text("galaxy_infrastructure_url")).and_then(host),
         origins: get("allowed_origin_hostnames").map(origins).unwrap_or_default(),
     }

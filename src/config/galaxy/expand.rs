@@ -104,7 +104,7 @@ impl Expansion<'_> {
             )));
             return None;
         }
-        Some((hosts, self.made(vec![routes::tools(&tools.upstream)], scope)))
+        Some((hosts, self.made(vec![routes::tools(&tools.by)], scope)))
     }
 
     fn warn(&self, problem: Problem) {

@@ -8,11 +8,12 @@ use super::{
     directories,
     file::{Yaml, YamlFile, place_of},
     gravity::{self, Gravity},
-    is_map, shown,
+    shown,
     statics::{self, Plugins},
+    tools::{self, Tools, ToolsBy},
 };
 use crate::config::{
-    diagnostic::{Problem, Severity, show},
+    diagnostic::{Problem, Severity},
     read::{Context, Value},
     upstream::{ServerAddress, UpstreamServer, UpstreamTable, servers},
 };
@@ -53,16 +54,6 @@ pub struct Uploads {
     pub upstream: String,
     /// Path of its uploads.
     pub base: String,
-}
-
-/// A gx-it-proxy.
-pub struct Tools {
-    /// Name of the upstream.
-    pub upstream: String,
-    /// Label in the host names of tools.
-    pub prefix: String,
-    /// Host of Galaxy, for a site without a name.
-    pub host: Option<String>,
 }
 
 /// Reads the files that the table names, and checks what comes of both.
@@ -153,19 +144,11 @@ fn together(
         Some(value) => uploads(value, &upstream, upstreams),
     };
     let job_uploads = tusd("tusd_jobs", gravity.job_uploads);
-    let tools_upstream = match (written.interactive_tools, gravity.tools) {
-        (Some(value), _) => tools(value, upstreams),
-        (None, server) => server.map(|server| make("interactive_tools", server)),
+    let tools_by = match (written.interactive_tools, gravity.tools) {
+        (Some(value), _) => tools::by_hand(value, upstreams),
+        (None, Some(server)) => Some(ToolsBy::Upstream(make("interactive_tools", server))),
+        (None, None) => application.tools.map.map(ToolsBy::Map),
     };
-    if application.tools && tools_upstream.is_none() && written.interactive_tools.is_none() {
-        let problem = Problem::new("interactive tools are enabled, and not served", "no gx-it-proxy");
-        context.warn(
-            written.value.span(),
-            problem.help(
-                "write the upstream of gx-it-proxy, or let gravity run it: `interactive_tools = \"tools\"`",
-            ),
-        );
-    }
     let reports = match (written.reports, gravity.reports) {
         (Some(value), _) => named(value, upstreams).map(|name| (format!("{prefix}/reports"), name)),
         (None, Some(gravity::Reports { server, prefix: Some(prefix) })) => {
@@ -193,9 +176,10 @@ fn together(
         uploads,
         job_uploads,
         reports,
-        tools: tools_upstream.map(|upstream| Tools {
-            upstream,
-            prefix: application.tools_prefix,
+        tools: tools_by.map(|by| Tools {
+            by,
+            prefix: application.tools.prefix,
+            path: application.tools.path,
             host: application.host,
         }),
         origins: application.origins,
@@ -249,19 +233,4 @@ fn uploads(value: Value<'_>, galaxy: &str, upstreams: &UpstreamTable) -> Option<
     }
     let name = named(value, upstreams)?;
     (name != galaxy).then(|| Uploads { upstream: name, base: "/files".into() })
-}
-
-/// Reads `interactive_tools`.
-fn tools(value: Value<'_>, upstreams: &UpstreamTable) -> Option<String> {
-    let text = value.string()?;
-    if is_map(text) {
-        let title = format!("`interactive_tools` = {} is not available in this version", show(text));
-        let problem = Problem::new(title, "a map; planned, not implemented yet");
-        value
-            .error(problem.help(
-                "run gx-it-proxy, and write the name of its upstream: `interactive_tools = \"tools\"`",
-            ));
-        return None;
-    }
-    named(value, upstreams)
 }

@@ -6,6 +6,7 @@
 //! gravity       section `gravity:`: where Galaxy and the services beside it listen
 //! application   section `galaxy:`: directories, prefix, downloads
 //! stores        object stores: directories of datasets
+//! tools         interactive tools: where Galaxy keeps the map of them
 //! facts         what the keys and the files say together
 //! directories, statics     of what they name, that which is there
 //! advice        warnings of what galaxy.yml lacks
@@ -23,6 +24,7 @@ mod gravity;
 mod routes;
 mod statics;
 mod stores;
+mod tools;
 mod yaml;
 
 use std::path::{Path, PathBuf};
@@ -127,11 +129,15 @@ static UPLOADS: Optional<Shaped> = Key {
 
 static INTERACTIVE_TOOLS: Optional<Shaped> = Key {
     name: "interactive_tools",
-    kind: Shaped(|| Shape::Text(UPSTREAM_NAME)),
-    default: Unset("gx-it-proxy if gravity runs it, else none"),
-    about: "The `[upstream.NAME]` of gx-it-proxy. Interactive tools get a site of their own: \
-            `*.ep.interactivetool.HOST` for each `host` of this one, with the same certificate.",
-    example: "interactive_tools = \"tools\"",
+    kind: Shaped(|| Shape::Text(MAP_OR_NAME)),
+    default: Unset(
+        "gx-it-proxy if gravity runs it, else the map of `config` if it enables interactive tools",
+    ),
+    about: "Galaxy's map of interactive tools, as in `interactive_tools` of a route, or the `[upstream.NAME]` of a \
+            gx-it-proxy. Interactive tools get a site of their own: `*.ep.interactivetool.HOST` for each `host` of this \
+            one, with the same certificate. With a map, tools that need no host name are served on this site, below \
+            `/interactivetool/ep`.",
+    example: "interactive_tools = \"/srv/galaxy/var/interactivetools_map.sqlite\"",
 };
 
 static REPORTS: Optional<Shaped> = Key {
@@ -151,6 +157,8 @@ static WELCOME: Optional<Shaped> = Key {
 };
 
 const UPSTREAM_NAME: TextShape = TextShape { what: "name of an `[upstream.NAME]`", pattern: "" };
+
+const MAP_OR_NAME: TextShape = TextShape { what: "map, or name of an `[upstream.NAME]`", pattern: "" };
 
 /// A page of the site: one for all hosts, or one by host.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -264,11 +272,6 @@ fn welcome(value: Value<'_>) -> Option<Welcome> {
         host.zip(page(value))
     };
     Some(Welcome::ByHost(value.entries()?.into_iter().filter_map(host).collect()))
-}
-
-/// Whether `text` is an interactive-tool map, which only a later version reads.
-fn is_map(text: &str) -> bool {
-    text.contains('/') || Path::new(text).extension().is_some_and(|end| end == "json" || end == "sqlite")
 }
 
 /// Quotes a path for a message: in backticks.

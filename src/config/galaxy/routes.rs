@@ -5,6 +5,7 @@ use std::path::Path;
 use super::{
     Welcome,
     facts::{Galaxy, Uploads},
+    tools::{Tools, ToolsBy, written},
 };
 use crate::config::{
     print::{Pairs, list, path, quote, strings},
@@ -61,6 +62,10 @@ pub fn plan(galaxy: &Galaxy) -> Vec<Planned> {
             &value,
         ));
     }
+    if let Some(Tools { by: ToolsBy::Map(map), path, .. }) = &galaxy.tools {
+        let comment = "Interactive tools that need no host name of their own.";
+        routes.push(Planned::new(comment, path, &unbounded(by_map(&written(map)))));
+    }
     if !galaxy.origins.is_empty() {
         let cors = Pairs::default()
             .named("origins", strings(&galaxy.origins))
@@ -77,7 +82,14 @@ pub fn plan(galaxy: &Galaxy) -> Vec<Planned> {
 }
 
 /// The route of a site for interactive tools.
-pub fn tools(upstream: &str) -> Planned {
+pub fn tools(by: &ToolsBy) -> Planned {
+    let upstream = match by {
+        ToolsBy::Upstream(name) => name,
+        ToolsBy::Map(map) => {
+            let value = by_map(&written(map)).named("max_body", quote("none"));
+            return Planned::new("Interactive tools, by Galaxy's map.", "/", &value);
+        }
+    };
     // gx-it-proxy may believe them about where a tool is.
     let removed = ["X-Interactive-Tool-Host", "X-Interactive-Tool-Port"];
     let headers = removed.into_iter().fold(Pairs::default(), |pairs, name| pairs.named(name, "false".into()));
@@ -87,6 +99,10 @@ pub fn tools(upstream: &str) -> Planned {
         .named("read_timeout", quote("1h"))
         .named("max_body", quote("none"));
     Planned::new("Interactive tools, by gx-it-proxy.", "/", &value)
+}
+
+fn by_map(map: &str) -> Pairs {
+    Pairs::default().named("interactive_tools", quote(map))
 }
 
 fn proxy(upstream: &str) -> Pairs {

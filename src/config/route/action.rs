@@ -6,10 +6,12 @@ use super::{
     answer,
     files::{self, Files},
     proxy, redirect,
+    tools::{self, InteractiveTools},
 };
 use crate::config::{
     diagnostic::{Problem, one_of, show},
     keys::{Described, Group},
+    pattern::PathPattern,
     print::Pairs,
     read::{FileKey, Table, Value},
     template::Template,
@@ -39,20 +41,25 @@ pub enum Action {
         /// `Content-Type` of the body; `text/plain; charset=utf-8` when not written.
         content_type: HeaderValue,
     },
+    /// `interactive_tools = "/srv/galaxy/var/interactivetools_map.sqlite"`
+    InteractiveTools(InteractiveTools),
 }
 
 /// Kind of action: its group of keys, the first of which names it, and its reader.
 struct ActionKind {
     keys: Group,
+    /// Keys of other actions that it has too.
+    shared: Group,
     read: fn(&mut Table<'_>, Value<'_>, &ActionScope<'_>) -> Option<Action>,
 }
 
 /// The actions.
-static KINDS: [ActionKind; 4] = [
-    ActionKind { keys: proxy::KEYS, read: proxy::read },
-    ActionKind { keys: files::KEYS, read: files::read },
-    ActionKind { keys: redirect::KEYS, read: redirect::read },
-    ActionKind { keys: answer::KEYS, read: answer::read },
+static KINDS: [ActionKind; 5] = [
+    ActionKind { keys: proxy::KEYS, shared: &[], read: proxy::read },
+    ActionKind { keys: files::KEYS, shared: &[], read: files::read },
+    ActionKind { keys: redirect::KEYS, shared: &[], read: redirect::read },
+    ActionKind { keys: answer::KEYS, shared: &[], read: answer::read },
+    ActionKind { keys: tools::KEYS, shared: tools::SHARED, read: tools::read },
 ];
 
 impl ActionKind {
@@ -69,6 +76,8 @@ impl ActionKind {
 pub struct ActionScope<'a> {
     /// Capture groups of the route's expression; `None` when the route's key is invalid, so that they are unknown.
     pub captures: Option<&'a [&'a str]>,
+    /// The route's pattern; `None` when it is invalid.
+    pub pattern: Option<&'a PathPattern>,
     /// The upstreams of the file.
     pub upstreams: &'a UpstreamTable,
 }
@@ -109,6 +118,7 @@ pub fn pairs(action: &Action) -> Pairs {
         Action::Files(files) => files::pairs(files),
         Action::Redirect { to, status } => redirect::pairs(to, *status),
         Action::Answer { status, body, content_type } => answer::pairs(*status, body.as_ref(), content_type),
+        Action::InteractiveTools(tools) => tools::pairs(tools),
     }
 }
 
@@ -138,7 +148,8 @@ fn refuse_foreign(table: &mut Table<'_>, kind: &ActionKind) {
     let action = kind.key().name();
     for other in KINDS.iter().filter(|other| other.key().name() != action) {
         let owner = other.key().name();
-        for modifier in other.modifiers() {
+        let is_shared = |key: &dyn Described| kind.shared.iter().any(|shared| shared.name() == key.name());
+        for modifier in other.modifiers().iter().filter(|key| !is_shared(**key)) {
             let Some(key) = table.place_of(*modifier) else { continue };
             let name = key.text;
             let title = format!("`{name}` belongs to `{owner}`, and this route has `{action}`");

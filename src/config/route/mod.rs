@@ -5,6 +5,7 @@ mod answer;
 mod files;
 mod proxy;
 mod redirect;
+mod tools;
 mod when;
 
 use std::{sync::Arc, time::Duration};
@@ -38,6 +39,7 @@ pub use action::Action;
 pub use answer::status;
 pub use files::{Files, Symlinks, Types};
 pub use proxy::{ProxySettings, RouteRetry};
+pub use tools::InteractiveTools;
 pub use when::{Test, When};
 
 /// Route: an entry of `[site.routes]`, with the settings inherited from its site.
@@ -103,14 +105,15 @@ pub enum Buffering {
 pub static KEYS: Keys = Keys {
     title: "a route",
     place: "[site.routes]\n\"/\" = { … }",
-    about: "Handling of the requests for a path: exactly one of `proxy`, `files`, `redirect` and `answer`, with \
-            modifiers. A list of such tables is searched for the first whose `when` holds; where none does, the \
+    about: "Handling of the requests for a path: exactly one of `proxy`, `files`, `redirect`, `answer` and \
+            `interactive_tools`, with modifiers. A list of such tables is searched for the first whose `when` holds; where none does, the \
             response is 404.",
     groups: &[
         proxy::KEYS,
         files::KEYS,
         redirect::KEYS,
         answer::KEYS,
+        tools::KEYS,
         &[
             &WHEN,
             &INTERNAL,
@@ -308,8 +311,13 @@ pub fn read(
     });
     let captures = captures.as_deref();
     let when = table.optional(&WHEN);
-    let action = action::read(&mut table, key, &ActionScope { captures, upstreams: tables.upstreams });
-    let proxy = proxy::modifiers(&mut table, captures, &inherited.request_headers);
+    let scope = ActionScope { captures, pattern, upstreams: tables.upstreams };
+    let action = action::read(&mut table, key, &scope);
+    let is_tools = matches!(action, Some(Action::InteractiveTools(_)));
+    // Secrets for the application are none of the tools' business.
+    let no_headers = Headers::default();
+    let of_site = if is_tools { &no_headers } else { &inherited.request_headers };
+    let proxy = proxy::modifiers(&mut table, captures, of_site);
     let internal = table.read(&INTERNAL);
     let expires = table.optional(&EXPIRES);
     let own_headers = table.take(&HEADERS);
@@ -349,7 +357,7 @@ pub fn read(
         access,
         auth: auth.unwrap_or_else(|| inherited.auth.clone()),
         satisfy,
-        cache: cache.unwrap_or_else(|| inherited.cache.clone()),
+        cache: cache.unwrap_or_else(|| inherited.cache.clone().filter(|_| !is_tools)),
         limits: limits.unwrap_or_else(|| Arc::clone(&inherited.limits)),
         limit_rate,
         limit_rate_after,
@@ -369,7 +377,7 @@ pub fn pairs(route: &RouteSettings, site: &SiteSettings) -> Pairs {
     let errors: ErrorPages = own.map(|(status, page)| (*status, page.clone())).collect();
     let pairs = action::pairs(&route.action).optional(&WHEN, route.when.as_ref());
     let pairs = match route.action {
-        Action::Proxy(_) => pairs.and(proxy::modifier_pairs(&route.proxy)),
+        Action::Proxy(_) | Action::InteractiveTools(_) => pairs.and(proxy::modifier_pairs(&route.proxy)),
         _ => pairs,
     };
     pairs

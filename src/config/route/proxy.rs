@@ -90,7 +90,8 @@ static REWRITE_LOCATION: Defaulted<Of<bool>> = Key {
     example: "path = \"{rest}\", rewrite_location = false",
 };
 
-static REQUEST_HEADERS: Optional<Shaped> = Key {
+/// See the description.
+pub static REQUEST_HEADERS: Optional<Shaped> = Key {
     name: "request_headers",
     kind: Shaped(headers::shape),
     default: Unset("those of the site"),
@@ -100,7 +101,8 @@ static REQUEST_HEADERS: Optional<Shaped> = Key {
     example: "request_headers = { X-Remote-Port = \"{port}\", Authorization = false }",
 };
 
-static READ_TIMEOUT: Optional<Of<Duration>> = Key {
+/// See the description.
+pub static READ_TIMEOUT: Optional<Of<Duration>> = Key {
     name: "read_timeout",
     kind: TIME,
     default: Unset("that of the upstream"),
@@ -109,7 +111,8 @@ static READ_TIMEOUT: Optional<Of<Duration>> = Key {
     example: "read_timeout = \"20m\"",
 };
 
-static SEND_TIMEOUT: Optional<Of<Duration>> = Key {
+/// See the description.
+pub static SEND_TIMEOUT: Optional<Of<Duration>> = Key {
     name: "send_timeout",
     kind: TIME,
     default: Unset("that of the upstream"),
@@ -126,7 +129,8 @@ static TUNNEL_IDLE: Optional<Of<Duration>> = Key {
     example: "tunnel_idle = \"10m\"",
 };
 
-static HOLD: Optional<Of<Duration>> = Key {
+/// See the description.
+pub static HOLD: Optional<Of<Duration>> = Key {
     name: "hold",
     kind: DURATION,
     default: Unset("that of the upstream"),

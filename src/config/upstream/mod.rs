@@ -403,10 +403,14 @@ impl UpstreamTable {
                 _ => free = format!("{name}{number}"),
             }
         }
-        let mut upstream = settings(&free, Table::absent(context, &KEYS), Some(servers));
-        upstream.resolver.clone_from(&self.resolver);
-        made.insert(free.clone(), upstream);
+        made.insert(free.clone(), UpstreamSettings { servers, ..self.unlisted(context, &free) });
         free
+    }
+
+    /// Settings of an upstream that has no table: the defaults.
+    pub fn unlisted(&self, context: &Context<'_>, name: &str) -> UpstreamSettings {
+        let resolver = self.resolver.clone();
+        UpstreamSettings { resolver, ..settings(name, Table::absent(context, &KEYS), None) }
     }
 
     /// All upstreams by name.

@@ -16,6 +16,8 @@ pub(crate) struct ProcessFamilies {
     pub(crate) access_log_dropped: IntCounter,
     pub(crate) max_memory: IntGauge,
     pub(crate) memory_full: IntGauge,
+    pub(crate) tools: IntGauge,
+    pub(crate) tool_map_failures: IntGauge,
     certificate_expiry: IntGaugeVec,
     acme_orders: IntCounterVec,
 }
@@ -49,6 +51,11 @@ impl ProcessFamilies {
                 "Resident memory above which requests are refused; 0 is no limit.",
             ),
             memory_full: registrar.gauge("memory_full", "Whether requests are refused for lack of memory."),
+            tools: registrar.gauge("interactive_tools", "Interactive tools in the maps of all routes."),
+            tool_map_failures: registrar.gauge(
+                "interactive_tool_map_failures",
+                "Maps of interactive tools that cannot be read now; the tools that are known stay.",
+            ),
             certificate_expiry: registrar.gauges(
                 "tls_certificate_expiry_timestamp_seconds",
                 "Time when the certificate of a site, or of a listener, expires.",
