@@ -172,6 +172,27 @@ async fn an_idle_websocket_takes_some_kilobytes() {
     assert!(each < 8 << 10, "{each} bytes");
 }
 
+#[tokio::test]
+async fn an_idle_event_stream_takes_some_kilobytes() {
+    let app = Backend::serving(|mut wire, _| async move {
+        if wire.head().await.is_some() {
+            wire.send("HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\n\r\ndata: 0\n\n").await;
+            wire.rest().await;
+        }
+    })
+    .await;
+    let proxy = Proxy::to([app.address()]).start().await;
+    let target = proxy.target();
+    let each = each_idle(&proxy, async || {
+        let mut wire = Wire::to(&target).await;
+        wire.send("GET / HTTP/1.1\r\nHost: x\r\nAccept: text/event-stream\r\n\r\n").await;
+        wire.read_until("data: 0").await;
+        wire
+    })
+    .await;
+    assert!(each < 16 << 10, "{each} bytes");
+}
+
 /// Bytes of the proxy for each of a thousand requests that wait, of which `connect` sends a hundred at a time.
 async fn each_held<T>(proxy: &Proxy, connect: impl AsyncFn() -> T) -> u64 {
     let mut clients = vec![connect().await];

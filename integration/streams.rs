@@ -2,8 +2,12 @@
 
 use std::future::IntoFuture as _;
 
+use rustix::process::Signal;
+use tokio::time::timeout;
+
 use crate::fixtures::{
-    Backend, Builder, Gate, Proxy, SOON, Target, Wire, answers, eventually, ms, pass, vacant, within,
+    Backend, Builder, Gate, Proxy, SOON, Streaming, Target, Wire, answers, eventually, ms, pass, vacant,
+    within,
 };
 
 const EVENTS: &str = "HTTP/1.1 200 OK\r\nContent-Type: text/event-stream; charset=utf-8\r\n\
@@ -268,4 +272,56 @@ async fn a_response_that_is_no_stream_after_all_counts_as_any_other() {
     soon_eq!(proxy.inflight().await, [0]);
     pass(ms(50)).await;
     assert_eq!(streams(&proxy).await, [0]);
+}
+
+/// Opens an event stream with this method, and reads its first event.
+async fn opened(target: &Target, method: &str) -> Streaming {
+    let asks = target.request(method, "/events").header("accept", "text/event-stream");
+    let mut stream = asks.open().await.expect("a response");
+    stream.piece().await.expect("it goes on").expect("an event");
+    stream
+}
+
+#[tokio::test]
+async fn those_of_a_drained_worker_end_in_order_and_come_back_elsewhere() {
+    let gate = open_gate();
+    let (one, two) = (worker(&gate, "one").await, worker(&gate, "two").await);
+    let proxy = before(&[&one, &two]).secure().start().await;
+    let both = [proxy.target(), proxy.h2()];
+    let mut open = Vec::new();
+    for target in both.iter().cycle().take(20) {
+        open.push(opened(target, "GET").await);
+    }
+    assert_eq!(streams(&proxy).await, [10, 10]);
+    proxy.succeed(&format!("drain {}", one.address()));
+    soon_eq!(streams(&proxy).await, [0, 10]);
+    let mut ended = 0;
+    for stream in &mut open {
+        // Those of the other worker say nothing.
+        while let Ok(piece) = timeout(ms(100), stream.piece()).await {
+            match piece.expect("an end in order") {
+                Some(nothing) => assert_eq!(nothing, "", "HTTP/2 ends with an empty piece"),
+                None => {
+                    ended += 1;
+                    break;
+                }
+            }
+        }
+    }
+    assert_eq!(ended, 10);
+    for target in both.iter().cycle().take(10) {
+        open.push(opened(target, "GET").await);
+    }
+    assert_eq!(streams(&proxy).await, [0, 20]);
+}
+
+#[tokio::test]
+async fn one_that_answers_a_post_is_never_ended_for_its_worker() {
+    let worker = worker(&open_gate(), "x").await;
+    let mut proxy = before(&[&worker]).server("grace = \"1s\"").start().await;
+    let mut answer = opened(&proxy.target(), "POST").await;
+    let mut events = opened(&proxy.target(), "GET").await;
+    proxy.signal(Signal::TERM);
+    assert_eq!(events.piece().await.expect("an end in order"), None);
+    assert!(answer.piece().await.is_err(), "it is cut off when the proxy ends");
 }

@@ -31,6 +31,7 @@ mod response_head;
 mod response_wait;
 mod select;
 mod serve_files;
+mod stream_end;
 mod tools;
 mod trace;
 mod tunnel;

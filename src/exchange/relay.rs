@@ -77,6 +77,7 @@ impl Exchange<'_> {
         framing: BodyFraming,
         fields: HeaderEdits<'_>,
     ) -> Result<Sent, Error> {
+        let stream_end = self.stream_end(head.status, &fields, &framing);
         let relayed = self.write_relayed_head(head, &framing, &request_body, fields);
         let RelayedHead { status, in_chunks, ends_with_connection, encoder, recorder } = relayed;
         // Encoded content is put into chunks after it was encoded.
@@ -84,16 +85,18 @@ impl Exchange<'_> {
         let read_timeout = select::read_timeout(self.context);
         let mut relay =
             BodyRelay::new(self.transport, &mut server, &mut request_body, pipe, encoder, read_timeout);
-        relay.recorder = recorder;
+        (relay.recorder, relay.stream_end) = (recorder, stream_end);
         let mut end = relay.run().await;
         let (bytes, has_begun, recorder) = (relay.bytes, relay.has_begun, relay.recorder.take());
-        if matches!(end, RelayEnd::Done) {
+        if matches!(end, RelayEnd::Done | RelayEnd::Cut) {
             if let Some(recorder) = recorder {
                 recorder.finish();
             }
             // The server has done its part: its place is free, however long the client takes over the rest.
             self.context.lease = None;
-            self.keep(server, &request_body, head);
+            if matches!(end, RelayEnd::Done) {
+                self.keep(server, &request_body, head);
+            }
             self.persists &= request_body.is_read();
             match self.transport.flush().await {
                 Ok(()) => return Ok(Sent { status, bytes }),
@@ -113,7 +116,7 @@ impl Exchange<'_> {
             RelayEnd::ClientLeft(Some(error)) => {
                 tracing::debug!(request_id = %self.context.id, %error, "the client did not take all of the response");
             }
-            RelayEnd::ClientLeft(None) | RelayEnd::Done => {}
+            RelayEnd::ClientLeft(None) | RelayEnd::Done | RelayEnd::Cut => {}
         }
         if ends_with_connection {
             // A part of it must not seem to be the whole.

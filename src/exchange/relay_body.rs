@@ -15,7 +15,10 @@ use crate::{
     cache::Recorder,
     compress::StreamEncoder,
     downstream::Transport,
-    exchange::{Error, read_size::ReadSize, request_body::RequestBody, response_wait::ProgressTimeout},
+    exchange::{
+        Error, read_size::ReadSize, request_body::RequestBody, response_wait::ProgressTimeout,
+        stream_end::StreamEnd,
+    },
     message::Pipe,
     upstream::{ServerConnection, retry::Failure},
 };
@@ -29,6 +32,8 @@ const BODY_FOLLOWS: Duration = Duration::from_millis(5);
 pub(super) enum RelayEnd {
     /// The server has sent all; the transport still holds what the client has not taken.
     Done,
+    /// The same for an event stream that was ended before its server did.
+    Cut,
     /// The client left, or takes nothing.
     ClientLeft(Option<io::Error>),
     /// The server broke off, or sent a malformed body.
@@ -54,6 +59,8 @@ pub(super) struct BodyRelay<'a> {
     pub(super) encoder: Option<Box<StreamEncoder>>,
     /// Records the content for the cache.
     pub(super) recorder: Option<Box<Recorder>>,
+    /// When the stream of events ends before the server ends it.
+    pub(super) stream_end: Option<StreamEnd>,
     /// Longest pause of the server.
     pub(super) read_timeout: Duration,
     read_size: ReadSize,
@@ -84,6 +91,7 @@ impl<'a> BodyRelay<'a> {
             pipe,
             encoder,
             recorder: None,
+            stream_end: None,
             read_timeout,
             read_size: ReadSize::of_client(),
             progress: ProgressTimeout::default(),
@@ -138,6 +146,10 @@ impl<'a> BodyRelay<'a> {
         }
         if let Step::Again = ready!(self.poll_encoded(cx))? {
             return Poll::Ready(Ok(()));
+        }
+        if self.stream_end.as_mut().is_some_and(|end| end.poll(cx).is_ready()) {
+            self.transport.outbound().put_slice(self.pipe.cut());
+            return Poll::Ready(Err(RelayEnd::Cut));
         }
         if self.server.rest().is_empty()
             && let Step::Again = ready!(self.poll_server(cx))?
@@ -229,6 +241,9 @@ impl<'a> BodyRelay<'a> {
         if let Some(recorder) = &mut self.recorder {
             // A chunk is made around the content, which stays where it is.
             recorder.write(&buffer[start..start + taken.data]);
+        }
+        if let Some(end) = &mut self.stream_end {
+            end.pass(&buffer[start..start + taken.data]);
         }
         if let Some(encoder) = &mut self.encoder {
             encoder_result(encoder.write(&buffer[taken.out]))?;

@@ -41,6 +41,12 @@ impl Pipe {
         Ok(PipeStep { out, data, taken })
     }
 
+    /// Ends the body here, whatever the other side still has; what is still to be written for it.
+    pub(crate) fn cut(&mut self) -> &'static [u8] {
+        self.done = true;
+        if self.chunks { LAST_CHUNK } else { b"" }
+    }
+
     /// The connection has ended: for a body that ends with it that is the end, and what is still to be written for it.
     /// `None` where something is missing.
     pub(crate) fn end(&mut self) -> Option<&'static [u8]> {

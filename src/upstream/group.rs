@@ -421,7 +421,10 @@ impl Upstream {
             server.draining.swap(draining, Ordering::Relaxed)
         };
         if before != draining {
-            let (upstream, server) = (&self.name, &server.label);
+            let (upstream, drain_begins, server) = (&self.name, &server.drain_begins, &server.label);
+            if draining {
+                drain_begins.notify_waiters();
+            }
             tracing::info!(upstream, server, draining, "server is drained or resumed by an operator");
             // Either the server is back, or the backups take over.
             self.serve_waiting();

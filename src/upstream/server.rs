@@ -39,6 +39,8 @@ pub struct Server {
     reason: ArcSwapOption<String>,
     /// Whether an operator drains the server. Changed only under the lock of the upstream.
     pub(super) draining: AtomicBool,
+    /// Notifies event streams when draining begins.
+    pub(super) drain_begins: Notify,
     /// Wakes the prober.
     pub(super) wake_prober: Notify,
     silence: Mutex<Silence>,
@@ -77,6 +79,7 @@ impl Server {
             health: AtomicU8::new(ServerHealth::Unknown as u8),
             reason: ArcSwapOption::empty(),
             draining: AtomicBool::new(false),
+            drain_begins: Notify::new(),
             wake_prober: Notify::new(),
             silence: Mutex::default(),
             report: Mutex::default(),
@@ -155,6 +158,15 @@ impl Server {
     pub(super) fn may_have_recovered(&self, health_checks: bool) -> bool {
         let was_out_of_reach = || self.reason().is_some_and(|reason| OUT_OF_REACH.contains(&reason.as_str()));
         !self.is_draining() && (!health_checks || was_out_of_reach())
+    }
+
+    /// Waits until an operator drains the server.
+    pub(crate) async fn drained(&self) {
+        // What is notified from here on is not missed.
+        let begins = self.drain_begins.notified();
+        if !self.is_draining() {
+            begins.await;
+        }
     }
 
     /// Whether an operator drains the server.
