@@ -11,7 +11,7 @@ BOWSHOCK_VENV ?= $(CURDIR)/target/venv
 export BOWSHOCK_VENV
 
 # Scenarios wait more than they work, so there are more of them at once than cores.
-TEST_THREADS ?= 4
+TEST_THREADS ?= 6
 
 # Tests that measure, and want the machine for themselves.
 ATTACKS := test(/^attacks::|^http2_attacks::/)
