@@ -90,6 +90,10 @@ bench-micro: ## Instructions and time of single steps, about two minutes; BENCH_
 	@$(call need,$(MICRO_TOOLS))
 	cargo bench --bench micro --features benching -- $(BENCH_ARGS)
 
+.PHONY: bench-cache
+bench-cache: build-tools ## cache-tests, the public suite for RFC 9111, about two minutes; CACHE_TESTS=clone of it.
+	benches/cache-tests/run.sh "$(CACHE_TESTS)"
+
 .PHONY: docs
 docs: ## The documentation as a site, in target/docs.
 	command -v mdbook >/dev/null || cargo install --locked mdbook

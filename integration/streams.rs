@@ -318,7 +318,7 @@ async fn those_of_a_drained_worker_end_in_order_and_come_back_elsewhere() {
 #[tokio::test]
 async fn one_that_answers_a_post_is_never_ended_for_its_worker() {
     let worker = worker(&open_gate(), "x").await;
-    let mut proxy = before(&[&worker]).server("grace = \"1s\"").start().await;
+    let proxy = before(&[&worker]).server("grace = \"1s\"").start().await;
     let mut answer = opened(&proxy.target(), "POST").await;
     let mut events = opened(&proxy.target(), "GET").await;
     proxy.signal(Signal::TERM);

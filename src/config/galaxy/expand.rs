@@ -16,7 +16,7 @@ use crate::config::{
     pattern::{self, PathPattern},
     print::quote,
     read::Value,
-    route::{RouteSettings, SiteScope},
+    route::{Action, RouteSettings, SiteScope},
     site::{self, Hosts, SiteSettings},
     upstream::UpstreamTable,
 };
@@ -62,6 +62,7 @@ impl Expansion<'_> {
         let is_free = |one: &Planned| !site.routes.iter().any(|route| replaces(route, one));
         let planned = routes::plan(&self.galaxy).into_iter().filter(is_free).collect();
         let Made { routes, comments } = self.made(planned, scope);
+        self.warn_of_open_routes(&site.routes, &routes);
         site.routes.extend(routes);
         site.comments = comments;
         [Some(site), tools].into_iter().flatten().collect()
@@ -105,6 +106,23 @@ impl Expansion<'_> {
             return None;
         }
         Some((hosts, self.made(vec![routes::tools(&tools.by)], scope)))
+    }
+
+    /// Warns where `/` asks for a login and a route that is made here does not: it takes precedence over `/`.
+    fn warn_of_open_routes(&self, by_hand: &[RouteSettings], made: &[RouteSettings]) {
+        let is_root = |route: &&RouteSettings| {
+            matches!(&route.pattern, PathPattern::Prefix { path, .. } if path == "/") && route.auth.is_some()
+        };
+        let is_open =
+            |route: &&RouteSettings| matches!(route.action, Action::Proxy(_)) && route.auth.is_none();
+        let (Some(root), Some(open)) = (by_hand.iter().find(is_root), made.iter().find(is_open)) else {
+            return;
+        };
+        let title = format!("`auth` of {} does not hold for the routes that are made here", quote(&root.key));
+        let problem = Problem::new(title, format!("{} is open to everybody", quote(&open.key)));
+        self.warn(
+            problem.help("write `auth` on the site, and `auth = \"none\"` on routes that are to be open"),
+        );
     }
 
     fn warn(&self, problem: Problem) {
