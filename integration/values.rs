@@ -113,6 +113,7 @@ async fn redirects_are_made_of_the_request() {
 "/uri"  = { redirect = "https://new.example.org{uri}" }
 "/path" = { redirect = "https://new.example.org{path}", status = 301 }
 "/rest" = { redirect = "/new{rest}" }
+"/with" = { redirect = "/else?{query}" }
 "/next" = { redirect = "/login?next={query.next}&from={uri}" }
 "/open" = { redirect = "/{query.next}" }
 "~ ^/u/(?<name>.+)$" = { redirect = "https://{host}/user/{name}?raw={name}" }
@@ -125,6 +126,8 @@ async fn redirects_are_made_of_the_request() {
         ("/path/a?c=d", "https://new.example.org/path/a"),
         ("/rest/a%2Fb", "/new/a%2Fb"),
         ("/rest", "/new"),
+        ("/with?a=b", "/else?a=b"),
+        ("/with", "/else"),
         ("/next?next=a%26b%3D1", "/login?next=a%26b%3D1&from=/next%3Fnext%3Da%2526b%253D1"),
         ("/open?next=/evil.example.org", "/evil.example.org"),
         ("/open?next=%5Cevil.example.org", "/%5Cevil.example.org"),

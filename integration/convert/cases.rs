@@ -24,7 +24,7 @@ pub(super) const ROUTES: &[(&str, &str)] = &[
     ),
     (
         "location /a/ { proxy_pass http://127.0.0.1:1/; }",
-        "\"/a\" = { proxy = \"app\", path = \"{rest}\" }\n\"= /a\" = { redirect = \"/a/\", status = 301 }",
+        "\"/a\" = { proxy = \"app\", path = \"{rest}\" }\n\"= /a\" = { redirect = \"/a/?{query}\", status = 301 }",
     ),
     (
         "location ~ ^/k/(?<rest>.*)$ { proxy_pass http://127.0.0.1:1/k/$rest; }",

@@ -270,7 +270,7 @@ impl<'a> Builder<'_, 'a> {
         }
     }
 
-    /// nginx redirects `/x` to `/x/` where that is proxied.
+    /// nginx redirects `/x` to `/x/`, with the query, where that is proxied.
     fn redirect_to_slash(&self, location: &Location<'a>, tables: &[Table]) -> Option<Route> {
         let (Matcher::Prefix(path) | Matcher::Caret(path)) = &location.matcher else { return None };
         let bare = path.strip_suffix('/').filter(|bare| !bare.is_empty())?;
@@ -280,7 +280,7 @@ impl<'a> Builder<'_, 'a> {
         if !is_proxy || is_taken {
             return None;
         }
-        let mut table = Table::of("redirect", path.as_str());
+        let mut table = Table::of("redirect", format!("{path}?{{query}}"));
         table.set("status", 301);
         Some(Route { comments: Vec::new(), key: format!("= {bare}"), alternatives: vec![table] })
     }

@@ -129,6 +129,10 @@ impl<'a> Values<'a> {
     /// Writes a value into a URL. Decoded values are encoded for their place, and what was sent in a URL stays.
     pub(super) fn write_in_url(&self, name: &Name, out: &mut Vec<u8>) {
         let value = self.value(name);
+        if *name == Name::Query && value.is_empty() && matches!(out.last(), Some(b'?' | b'&')) {
+            // Where no query was sent, nothing is left of `?{query}`.
+            out.pop();
+        }
         let set = match name {
             Name::Query => &NOT_IN_URLS,
             Name::Path | Name::Uri | Name::Rest if !out.contains(&b'?') => &NOT_IN_URLS,
