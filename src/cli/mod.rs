@@ -61,7 +61,7 @@ enum Command {
     /// Print the effective configuration, with all defaults
     #[command(after_help = "Example:\n  bowshock print -c bowshock.toml | less")]
     Print(File),
-    /// Convert a configuration of nginx
+    /// Convert a configuration of nginx or Apache
     #[command(after_help = convert::HELP)]
     Convert(convert::Arguments),
     /// Describe a command, or a key or a table of the configuration
