@@ -215,6 +215,11 @@ impl ServerConnection {
         flushed.map(|flushed| flushed.inspect_err(|error| self.was_reset |= is_reset(error)))
     }
 
+    /// Ends what is sent; the server may still send.
+    pub(crate) fn poll_shutdown(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.socket.poll_shutdown(cx)
+    }
+
     /// Has the kernel watch whether the server's machine is still there.
     pub(crate) fn keep_alive(&self) {
         self.socket.keep_alive();
