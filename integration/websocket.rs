@@ -354,6 +354,31 @@ async fn when_the_proxy_stops_both_sides_are_told_between_two_frames() {
 }
 
 #[tokio::test]
+async fn when_the_proxy_stops_a_stream_without_pause_ends_between_two_frames() {
+    let app = Backend::serving(|mut wire, _| async move {
+        if wire.head().await.is_none() {
+            return;
+        }
+        wire.send(SWITCHED).await;
+        let frame = [&[0x82, 126, 16, 0][..], &[7; 4096]].concat();
+        let mut part = frame[..1_000].to_vec();
+        // Each part ends within a frame.
+        while wire.try_send(&part).await.is_ok() {
+            part = [&frame[1_000..], &frame[..1_000]].concat();
+            pass(ms(2)).await;
+        }
+    })
+    .await;
+    let proxy = before(&[app.address()]).server("grace = \"3s\"").start().await;
+    let Ok(Socket::Http1(mut wire)) = Socket::open(&proxy, Over::Http1).await else { panic!("no tunnel") };
+    wire.read(1_000).await;
+    proxy.signal(Signal::TERM);
+    let rest = wire.rest().await;
+    assert!(rest.ends_with(b"\x88\x02\x03\xe9"), "the end is {:?}", &rest[rest.len() - 4..]);
+    assert_eq!((1_000 + rest.len() - 4) % 4_100, 0);
+}
+
+#[tokio::test]
 async fn when_the_proxy_stops_all_are_told_within_grace() {
     let worker = worker("x").await;
     let mut proxy = before(&[worker.address()]).server("grace = \"3s\"").start().await;

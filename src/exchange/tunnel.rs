@@ -215,7 +215,18 @@ impl Tunnel {
             if self.client_is_deaf || matches!(self.closing, Closing::Told(_)) {
                 continue;
             }
-            if let Poll::Ready(Err(error)) = self.pass_out(cx, &buffer, range)
+            let passed = match self.closing {
+                // Reads of a stream that does not pause hardly ever end with a frame.
+                Closing::Telling => self.outbound.pass_frame(&buffer[range.clone()]),
+                _ => {
+                    self.outbound.pass(&buffer[range.clone()]);
+                    range.len()
+                }
+            };
+            let end = range.start + passed;
+            let offered = self.pass_out(cx, &buffer, range.start..end);
+            self.server.unread(buffer, end..range.end);
+            if let Poll::Ready(Err(error)) = offered
                 && self.is_over_with(&error)
             {
                 return Poll::Ready(());
@@ -236,7 +247,6 @@ impl Tunnel {
         range: Range<usize>,
     ) -> Poll<io::Result<()>> {
         self.bytes += range.len() as u64;
-        self.outbound.pass(&buffer[range.clone()]);
         self.transport.poll_offer(cx, &buffer[range])
     }
 
