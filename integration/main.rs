@@ -52,6 +52,7 @@ mod memory;
 mod model;
 mod names;
 mod observe;
+mod old_servers;
 mod outliers;
 mod policies;
 mod proxy_protocol;

@@ -98,6 +98,34 @@ async fn a_post_that_nobody_accepted_is_sent_again() {
 }
 
 #[tokio::test]
+async fn a_post_that_waits_for_a_busy_server_has_the_time_of_any_request() {
+    for length in [10, 3_000_000] {
+        let (socket, listener) = Socket::new();
+        let proxy = Proxy::to([format!("unix:{}", socket.path.display())])
+            .with("send_timeout = \"500ms\"")
+            .start()
+            .await;
+        let sent = proxy.post("/", vec![b'x'; length]).spawn();
+        eventually("it is at the server", async || proxy.inflight().await == [1]).await;
+        crate::fixtures::pass(crate::fixtures::ms(1_500)).await;
+        assert!(!sent.is_finished());
+        let (served, task) = socket.replace(listener);
+        assert_eq!(outcome(sent).await.expect(200).text(), length.to_string());
+        assert_eq!(served.load(Ordering::SeqCst), 1);
+        task.abort();
+    }
+}
+
+#[tokio::test]
+async fn a_server_that_reads_no_heads_of_posts_is_silent() {
+    let (socket, _listener) = Socket::new();
+    let proxy = socket.proxy().await;
+    let sent = proxy.post("/", "x").spawn();
+    eventually("it is silent", async || proxy.states().await == ["silent"]).await;
+    sent.abort();
+}
+
+#[tokio::test]
 async fn a_post_whose_head_was_not_read_to_its_end_is_sent_again() {
     let (answer, served) = posted(10, async |listener: &UnixListener| {
         let mut stream = accept(listener).await;

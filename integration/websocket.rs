@@ -1,14 +1,19 @@
 //! The handshake of a WebSocket is a request like any other, over HTTP/1.1 and HTTP/2: held, retried, counted, limited,
 //! refused; what it opens outlives reloads and drains.
 
-use std::sync::{Arc, Mutex};
+use std::{
+    path::Path,
+    process::Command,
+    sync::{Arc, Mutex},
+    time::Duration,
+};
 
 use rustix::process::Signal;
 
 use crate::fixtures::{
-    Backend, Builder, Frames, Proxy, SOON, Scratch, Wire, eventually,
-    frames::{DATA, HEADERS, decode_status, frame, headers},
-    ms, pass, vacant, within,
+    Backend, Builder, Frames, Gate, Process, Proxy, SOON, Scratch, Wire, eventually,
+    frames::{DATA, END_STREAM, HEADERS, decode_status, frame, headers},
+    free_port, ms, pass, vacant, venv, within,
 };
 
 /// What a client speaks.
@@ -31,6 +36,9 @@ const CONNECT: [(&str, &str); 6] = [
     (":path", "/chat"),
     ("sec-websocket-version", "13"),
 ];
+
+const SWITCHED: &str =
+    "HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n";
 
 /// An open WebSocket.
 enum Socket {
@@ -346,6 +354,31 @@ async fn when_the_proxy_stops_both_sides_are_told_between_two_frames() {
 }
 
 #[tokio::test]
+async fn when_the_proxy_stops_a_stream_without_pause_ends_between_two_frames() {
+    let app = Backend::serving(|mut wire, _| async move {
+        if wire.head().await.is_none() {
+            return;
+        }
+        wire.send(SWITCHED).await;
+        let frame = [&[0x82, 126, 16, 0][..], &[7; 4096]].concat();
+        let mut part = frame[..1_000].to_vec();
+        // Each part ends within a frame.
+        while wire.try_send(&part).await.is_ok() {
+            part = [&frame[1_000..], &frame[..1_000]].concat();
+            pass(ms(2)).await;
+        }
+    })
+    .await;
+    let proxy = before(&[app.address()]).server("grace = \"3s\"").start().await;
+    let Ok(Socket::Http1(mut wire)) = Socket::open(&proxy, Over::Http1).await else { panic!("no tunnel") };
+    wire.read(1_000).await;
+    proxy.signal(Signal::TERM);
+    let rest = wire.rest().await;
+    assert!(rest.ends_with(b"\x88\x02\x03\xe9"), "the end is {:?}", &rest[rest.len() - 4..]);
+    assert_eq!((1_000 + rest.len() - 4) % 4_100, 0);
+}
+
+#[tokio::test]
 async fn when_the_proxy_stops_all_are_told_within_grace() {
     let worker = worker("x").await;
     let mut proxy = before(&[worker.address()]).server("grace = \"3s\"").start().await;
@@ -364,6 +397,123 @@ async fn when_the_proxy_stops_all_are_told_within_grace() {
     drop(open);
     assert!(proxy.process().exited(SOON).await.success());
     assert!(proxy.process().stderr().contains(" stopped\n"), "{}", proxy.process().stderr());
+}
+
+#[tokio::test]
+async fn a_client_that_has_said_all_still_gets_the_answer() {
+    let app = Backend::serving(|mut wire, _| async move {
+        if wire.head().await.is_none() {
+            return;
+        }
+        wire.send(SWITCHED).await;
+        let all = wire.rest().await;
+        wire.send(format!("{} bytes", all.len())).await;
+    })
+    .await;
+    let proxy = before(&[app.address()]).start().await;
+    for over in BOTH {
+        let mut came = Vec::new();
+        match Socket::opened(&proxy, over).await {
+            Socket::Http1(mut wire) => {
+                wire.send([7; 300]).await;
+                wire.finish().await;
+                came = wire.rest().await;
+            }
+            Socket::Http2(mut client) => {
+                client.send(frame(DATA, END_STREAM, 1, [7; 300])).await;
+                while came.len() < 9 {
+                    came.extend(client.until(|frame| frame.kind == DATA).await.payload);
+                }
+            }
+        }
+        assert_eq!(String::from_utf8_lossy(&came), "300 bytes", "{over:?}");
+        soon_eq!(streams(&proxy).await, [0]);
+    }
+}
+
+#[tokio::test]
+async fn what_a_server_has_sent_before_it_closed_is_not_lost() {
+    let scratch = Scratch::new();
+    let path = scratch.path("app.sock");
+    let listener = tokio::net::UnixListener::bind(&path).expect("a socket");
+    // It sends until nobody takes any more, and is gone.
+    let app = tokio::spawn(async move {
+        loop {
+            let (stream, _) = listener.accept().await.expect("a connection");
+            let mut wire = Wire::on(stream);
+            if wire.head().await.is_none() {
+                continue;
+            }
+            wire.send(SWITCHED).await;
+            let mut sent = 0;
+            while tokio::time::timeout(ms(500), wire.try_send(vec![7; 10_000])).await.is_ok() {
+                sent += 10_000;
+            }
+            return sent;
+        }
+    });
+    let proxy = Proxy::to([format!("unix:{}", path.display())]).start().await;
+    let Ok(Socket::Http1(mut wire)) = Socket::open(&proxy, Over::Http1).await else { panic!("no tunnel") };
+    let sent = app.await.expect("it did not panic");
+    for _ in 0..3 {
+        wire.send([0x81, 0x80, 0, 0, 0, 0]).await;
+        pass(ms(100)).await;
+    }
+    let came = wire.rest().await.len();
+    assert!(came >= sent, "{came} of {sent} bytes came");
+}
+
+#[tokio::test]
+async fn what_a_client_has_sent_before_it_closed_is_not_lost() {
+    let (took, reads) = (Arc::new(Mutex::new(0)), Gate::shut());
+    let (count, open) = (Arc::clone(&took), reads.clone());
+    let app = Backend::serving(move |mut wire, _| {
+        let (count, open) = (Arc::clone(&count), open.clone());
+        async move {
+            if wire.head().await.is_none() {
+                return;
+            }
+            wire.send(SWITCHED).await;
+            open.passed().await;
+            // Nobody is there to take it.
+            for _ in 0..3 {
+                let _ = wire.try_send([7; 1_000]).await;
+                pass(ms(100)).await;
+            }
+            *count.lock().unwrap() = wire.rest().await.len();
+        }
+    })
+    .await;
+    // A unix socket keeps what was sent over it before it was closed.
+    let scratch = Scratch::new();
+    let text = "[[listen]]\naddress = \"unix:@SOCKET@\"\n[[site]]\nroutes = { \"/\" = { proxy = \"app\" } }\n\
+                [upstream.app]\nservers = [\"@APP@\"]\n";
+    let text = Proxy::toml(text).fill("SOCKET", scratch.path("sock").display()).fill("APP", app.address());
+    let proxy = text.start().await;
+    let Ok(Socket::Http1(mut wire)) = Socket::open(&proxy, Over::Http1).await else { panic!("no tunnel") };
+    let mut sent = 0;
+    while tokio::time::timeout(ms(500), wire.try_send(vec![7; 10_000])).await.is_ok() {
+        sent += 10_000;
+    }
+    drop(wire);
+    reads.open();
+    eventually("the server has all", async || *took.lock().unwrap() >= sent).await;
+}
+
+#[tokio::test]
+async fn messages_fragments_pings_and_close_codes_come_through_as_they_are() {
+    let (scratch, port) = (Scratch::new(), free_port());
+    let proxy = before(&[format!("127.0.0.1:{port}")]).start().await;
+    let mut command = Command::new(venv().join("bin/python"));
+    command
+        .arg(Path::new(env!("CARGO_MANIFEST_DIR")).join("integration/websockets_check.py"))
+        .arg(port.to_string())
+        .arg(format!("ws://{}/", proxy.target().address()))
+        .arg(format!("wss://{}/", proxy.https().address()))
+        .env("PYTHONDONTWRITEBYTECODE", "1");
+    let mut check = Process::start("websockets", &command, scratch.root());
+    let status = check.exited(Duration::from_secs(60)).await;
+    assert!(status.success(), "{}", check.stderr());
 }
 
 #[tokio::test]

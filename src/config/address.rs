@@ -8,7 +8,7 @@ use std::{
 use super::{
     diagnostic::{Problem, show},
     listen::Address,
-    upstream::ServerAddress,
+    upstream::{ServerAddress, unsupported},
 };
 
 /// `sun_path` of Linux holds 108 bytes with the final zero.
@@ -150,6 +150,9 @@ fn server_problem(text: &str) -> Problem {
         Problem::new(format!("{} is not the address of a server", show(text)), "needs a host and a port");
     let general =
         "write for example `\"unix:/run/galaxy/gunicorn.sock\"`, `\"127.0.0.1:8080\"` or `\"worker1:8080\"`";
+    if let Some(problem) = unsupported::url(text) {
+        return problem;
+    }
     if let Some(rest) = text.strip_prefix("https://") {
         let host = rest.split('/').next().unwrap_or_default();
         let suggestion = if server(host).is_ok() { host.into() } else { format!("{host}:443") };

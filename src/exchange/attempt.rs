@@ -21,6 +21,8 @@ use crate::{
 impl Exchange<'_> {
     /// Has a server of the route's upstream respond.
     pub(super) async fn proxy(&mut self) -> Sent {
+        self.needs_length = !matches!(self.request.body, BodyFraming::Length(_))
+            && self.context.upstream().is_some_and(|upstream| upstream.speaks_http_1_0());
         let is_buffered = self.buffers_request();
         // One that may not be repeated is sent again where the server did not begin with it.
         self.begin(true);

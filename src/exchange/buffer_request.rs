@@ -33,8 +33,11 @@ impl Exchange<'_> {
         let Some(route) = &self.context.route else { return Buffering::Off };
         let is_uwsgi = route.upstream.as_ref().is_some_and(|upstream| upstream.settings().uwsgi.is_some());
         match route.settings.buffer {
-            // A uwsgi request has a length, which its head tells.
-            Buffering::Off if is_uwsgi && !matches!(self.request.body, BodyFraming::Length(_)) => {
+            // A uwsgi request has a length, which its head tells; in HTTP/1.0 there are no chunks.
+            Buffering::Off
+                if (is_uwsgi || self.needs_length)
+                    && !matches!(self.request.body, BodyFraming::Length(_)) =>
+            {
                 Buffering::Disk
             }
             buffering => buffering,

@@ -105,6 +105,8 @@ struct Exchange<'a> {
     context: &'a mut RequestContext,
     /// Bytes of content in the body of the request, where all of it has been taken in before a server is asked.
     length: Option<u64>,
+    /// Servers are known to speak HTTP/1.0: the body gets a length.
+    needs_length: bool,
     /// The connection takes another request after this one, as far as can be said.
     persists: bool,
     /// The server's connection, once both have switched to another protocol.
@@ -119,7 +121,16 @@ impl<'a> Exchange<'a> {
         context: &'a mut RequestContext,
     ) -> Self {
         let persists = is_persistent(&request.head) && transport.keeps_alive();
-        Self { state, transport, request, context, length: None, persists, switched: None }
+        Self {
+            state,
+            transport,
+            request,
+            context,
+            length: None,
+            needs_length: false,
+            persists,
+            switched: None,
+        }
     }
 
     /// The body of the request, which `may_repeat`, comes from now on.

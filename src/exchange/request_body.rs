@@ -2,7 +2,6 @@
 
 use std::{
     io,
-    ops::Range,
     task::{Context, Poll, ready},
 };
 
@@ -35,7 +34,7 @@ pub(super) struct RequestBody {
     /// the request.
     after_head: bool,
     /// The first part of the body, which waits for that.
-    held_back: Option<(Buffer, Range<usize>)>,
+    held_back: Option<Box<[u8]>>,
     /// The server may have got some of the body.
     is_begun: bool,
     /// What is read of the body is recorded only until some of it is sent.
@@ -82,6 +81,11 @@ impl RequestBody {
     /// Whether the server may have got some of the body.
     pub(super) fn is_begun(&self) -> bool {
         self.is_begun
+    }
+
+    /// Whether the server has yet to read the head: all that it gets before lies there.
+    pub(super) fn waits_for_head(&self) -> bool {
+        self.held_back.is_some()
     }
 
     /// Notes that the client waits for a 100 (Continue) before it sends the body: until that comes from the server, it is
@@ -161,7 +165,8 @@ impl RequestBody {
                 false => BEFORE..BEFORE + data,
             };
             if self.after_head {
-                self.held_back = Some((buffer, part));
+                // Of its own size: many may wait, and for long.
+                self.held_back = Some(buffer[part].into());
                 continue;
             }
             self.is_begun = true;
@@ -210,8 +215,8 @@ impl RequestBody {
         transport: &mut Transport,
         server: &mut ServerConnection,
     ) -> Poll<bool> {
-        let Some((buffer, part)) = &self.held_back else { return Poll::Ready(false) };
-        let begun = server.poll_begin_body(cx, &buffer[part.clone()]);
+        let Some(part) = &self.held_back else { return Poll::Ready(false) };
+        let begun = server.poll_begin_body(cx, part);
         if begun.is_pending() {
             transport.waits_for_server();
         }

@@ -77,8 +77,8 @@ impl Exchange<'_> {
         let (request, context) = (&self.request.head, &*self.context);
         let mut fields = HeaderEdits::new(&self.request.head.headers);
         prepare(&mut fields, request, context);
-        if self.buffers_request() {
-            // Nobody waits to be asked for a body that is here.
+        if self.buffers_request() || !server.asks_for_bodies() {
+            // Nobody waits to be asked for a body that is here, or that the client is asked for.
             fields.remove(&header::EXPECT);
         }
         let is_kept = server.may_be_kept();

@@ -86,14 +86,15 @@ impl Exchange<'_> {
         let head = poll_fn(|cx| {
             let is_sent = match request_body.poll(cx, transport, server) {
                 Poll::Ready(Err(error)) => return Poll::Ready(Err(NoHead::Ended(error))),
-                Poll::Ready(Ok(())) => {
-                    if let Some(lease) = lease {
-                        lease.sent();
-                    }
-                    true
-                }
+                Poll::Ready(Ok(())) => true,
                 Poll::Pending => false,
             };
+            // The rest of a request that is here does not wait for the client.
+            if (is_sent || (request_body.is_read() && request_body.waits_for_head()))
+                && let Some(lease) = lease
+            {
+                lease.sent();
+            }
             if let Poll::Ready(head) = poll_head(server, cx, most, request_body.is_begun()) {
                 return Poll::Ready(head.map_err(NoHead::Failed));
             }
@@ -123,6 +124,8 @@ impl Timeouts {
         let silence = NoHead::Failed(Failure::ReadTimeout);
         match request_body.waits_for {
             _ if is_sent || request_body.awaits_continue() => (self.read, silence),
+            // It lies in the socket of a server that is busy with others.
+            _ if request_body.waits_for_head() => (self.read, silence),
             WaitsFor::Server => (self.send, silence),
             WaitsFor::Client => (self.client_body, NoHead::Ended(Error::Refused(failure::body_timeout()))),
         }

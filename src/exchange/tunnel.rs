@@ -2,6 +2,7 @@
 
 use std::{
     future::poll_fn,
+    io,
     ops::Range,
     pin::{Pin, pin},
     sync::Arc,
@@ -31,6 +32,9 @@ const CLOSE_ANSWER: Duration = Duration::from_secs(2);
 /// Longest time over which the tunnels of a process that stops are closed, so that not all clients come back at once.
 const CLOSED_OVER: Duration = Duration::from_secs(10);
 
+/// Longest silence of a tunnel of which one side has ended: the other gets what is still on its way, and time to answer.
+const HALF_OPEN: Duration = Duration::from_secs(10);
+
 /// An open tunnel between a client and a server.
 pub(crate) struct Tunnel {
     transport: Box<Transport>,
@@ -47,6 +51,12 @@ pub(crate) struct Tunnel {
     idle: Option<Duration>,
     last: Instant,
     closing: Closing,
+    /// The client has ended its side.
+    client_ended: bool,
+    /// The server gets nothing more; what it sends is still the client's.
+    server_is_deaf: bool,
+    /// The client takes nothing more; what it has sent is still the server's.
+    client_is_deaf: bool,
 }
 
 /// Way of a tunnel to its end.
@@ -85,6 +95,9 @@ impl Tunnel {
             idle,
             last: clock::now(),
             closing: Closing::No,
+            client_ended: false,
+            server_is_deaf: false,
+            client_is_deaf: false,
         }
     }
 
@@ -123,7 +136,9 @@ impl Tunnel {
         if self.moved > before {
             self.last = now;
         }
-        let silent = self.idle.map(|idle| self.last + idle);
+        let half_open =
+            (self.client_ended || self.server_is_deaf || self.client_is_deaf).then_some(HALF_OPEN);
+        let silent = self.idle.into_iter().chain(half_open).min().map(|silence| self.last + silence);
         let until = match self.closing {
             Closing::No => [silent, close_at].into_iter().flatten().min(),
             Closing::Telling => silent,
@@ -138,15 +153,25 @@ impl Tunnel {
         Poll::Ready(())
     }
 
-    /// Passes on what the client sends. Ready when the tunnel is over.
+    /// Passes on what the client sends. Ready when the tunnel is over: the server ends it, unless the client is broken.
     fn poll_inbound(&mut self, cx: &mut Context<'_>) -> Poll<()> {
-        loop {
-            if ready!(self.server.poll_flush(cx)).is_err() {
-                return Poll::Ready(());
+        while !self.server_is_deaf {
+            if self.client_ended {
+                // An error says that there is nobody to be told.
+                let _ = ready!(self.server.poll_shutdown(cx));
+                self.server_is_deaf = true;
+                break;
+            }
+            let unsent = self.server.outbound.len();
+            let flushed = self.server.poll_flush(cx);
+            self.moved += u64::from(self.server.outbound.len() < unsent);
+            if ready!(flushed).is_err() {
+                self.server_is_deaf = true;
+                break;
             }
             self.say_goodbye(cx);
             let mut buffer = Buffer::take();
-            let Ok(read @ 1..) = ready!(self.transport.poll_body(cx, &mut buffer, ROOM)) else {
+            let Ok(read) = ready!(self.transport.poll_body(cx, &mut buffer, ROOM)) else {
                 return Poll::Ready(());
             };
             self.moved += 1;
@@ -154,23 +179,32 @@ impl Tunnel {
             let was_closed = self.inbound.is_closed();
             self.inbound.pass(bytes);
             if let Closing::Told(_) = self.closing {
-                if self.inbound.is_closed() && !was_closed {
+                if read == 0 || (self.inbound.is_closed() && !was_closed) {
                     // Its answer: both know.
                     return Poll::Ready(());
                 }
                 continue;
             }
+            self.client_ended = read == 0;
             if let Poll::Ready(Err(_)) = self.server.poll_offer(cx, bytes) {
-                return Poll::Ready(());
+                self.server_is_deaf = true;
             }
         }
+        Poll::Pending
     }
 
     /// Passes on what the server sends. Ready when the tunnel is over.
     fn poll_outbound(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         loop {
-            if ready!(Pin::new(&mut *self.transport).poll_flush(cx)).is_err() {
-                return Poll::Ready(());
+            if !self.client_is_deaf {
+                let unsent = self.transport.outbound().len();
+                let flushed = Pin::new(&mut *self.transport).poll_flush(cx);
+                self.moved += u64::from(self.transport.outbound().len() < unsent);
+                if let Err(error) = ready!(flushed)
+                    && self.is_over_with(&error)
+                {
+                    return Poll::Ready(());
+                }
             }
             self.say_goodbye(cx);
             if self.server.rest().is_empty() {
@@ -178,13 +212,32 @@ impl Tunnel {
             }
             let Some((buffer, range)) = self.server.take_rest() else { continue };
             self.moved += 1;
-            if matches!(self.closing, Closing::Told(_)) {
+            if self.client_is_deaf || matches!(self.closing, Closing::Told(_)) {
                 continue;
             }
-            if let Poll::Ready(Err(_)) = self.pass_out(cx, &buffer, range) {
+            let passed = match self.closing {
+                // Reads of a stream that does not pause hardly ever end with a frame.
+                Closing::Telling => self.outbound.pass_frame(&buffer[range.clone()]),
+                _ => {
+                    self.outbound.pass(&buffer[range.clone()]);
+                    range.len()
+                }
+            };
+            let end = range.start + passed;
+            let offered = self.pass_out(cx, &buffer, range.start..end);
+            self.server.unread(buffer, end..range.end);
+            if let Poll::Ready(Err(error)) = offered
+                && self.is_over_with(&error)
+            {
                 return Poll::Ready(());
             }
         }
+    }
+
+    /// The client takes nothing more. Whether it sends nothing either, or is only too slow: then the tunnel is over.
+    fn is_over_with(&mut self, error: &io::Error) -> bool {
+        self.client_is_deaf = true;
+        self.client_ended || error.kind() == io::ErrorKind::TimedOut
     }
 
     fn pass_out(
@@ -192,9 +245,8 @@ impl Tunnel {
         cx: &mut Context<'_>,
         buffer: &Buffer,
         range: Range<usize>,
-    ) -> Poll<std::io::Result<()>> {
+    ) -> Poll<io::Result<()>> {
         self.bytes += range.len() as u64;
-        self.outbound.pass(&buffer[range.clone()]);
         self.transport.poll_offer(cx, &buffer[range])
     }
 

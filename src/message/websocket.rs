@@ -19,19 +19,36 @@ impl FramePosition {
     /// Goes on by these bytes.
     pub(crate) fn pass(&mut self, mut bytes: &[u8]) {
         while !bytes.is_empty() {
+            bytes = &bytes[self.pass_frame(bytes)..];
+        }
+    }
+
+    /// Goes on to the end of the frame, or by all of these bytes if they do not reach it. Returns by how many.
+    pub(crate) fn pass_frame(&mut self, bytes: &[u8]) -> usize {
+        let mut passed = 0;
+        while passed < bytes.len() {
             if self.payload_left > 0 {
-                let taken = usize::try_from(self.payload_left).unwrap_or(usize::MAX).min(bytes.len());
+                let left = usize::try_from(self.payload_left).unwrap_or(usize::MAX);
+                let taken = left.min(bytes.len() - passed);
                 self.payload_left -= taken as u64;
-                bytes = &bytes[taken..];
-                continue;
+                passed += taken;
+            } else {
+                self.pass_head(bytes[passed]);
+                passed += 1;
             }
-            self.head[self.head_length] = bytes[0];
-            self.head_length += 1;
-            bytes = &bytes[1..];
-            if let Some(length) = payload_length(&self.head[..self.head_length]) {
-                self.is_closed |= self.head[0] & 0x0f == OPCODE_CLOSE;
-                (self.head_length, self.payload_left) = (0, length);
+            if self.is_between_frames() {
+                break;
             }
+        }
+        passed
+    }
+
+    fn pass_head(&mut self, byte: u8) {
+        self.head[self.head_length] = byte;
+        self.head_length += 1;
+        if let Some(length) = payload_length(&self.head[..self.head_length]) {
+            self.is_closed |= self.head[0] & 0x0f == OPCODE_CLOSE;
+            (self.head_length, self.payload_left) = (0, length);
         }
     }
 
@@ -111,6 +128,21 @@ mod tests {
         let mut position = FramePosition::default();
         position.pass(&frames().concat());
         assert!(position.is_between_frames() && !position.is_closed());
+        let (all, mut ends) = (frames().concat(), Vec::new());
+        while ends.last().copied().unwrap_or_default() < all.len() {
+            let end = ends.last().copied().unwrap_or_default();
+            ends.push(end + position.pass_frame(&all[end..]));
+        }
+        let lengths = frames().into_iter().map(|frame| frame.len());
+        assert_eq!(
+            ends,
+            lengths
+                .scan(0, |end, length| {
+                    *end += length;
+                    Some(*end)
+                })
+                .collect::<Vec<_>>()
+        );
         position.pass(&[0x81]);
         assert!(!position.is_between_frames());
     }

@@ -28,6 +28,13 @@ use crate::{
 /// Most idle connections that a thread keeps per server.
 const MOST_IDLE: usize = 64;
 
+/// Time in which the kernel closes all sockets of a process that is killed; the first may be that of a response, and the last
+/// the one that listens.
+const DIES_WITHIN: Duration = Duration::from_millis(5);
+
+/// Longest wait for a connection that tells whether a server is still there.
+const STILL_LISTENS: Duration = Duration::from_millis(200);
+
 /// Interval at which a thread closes idle connections that have ended.
 const SWEEP_EVERY: Duration = Duration::from_secs(1);
 
@@ -48,6 +55,7 @@ pub(crate) struct ServerConnection {
     was_reset: bool,
     /// Whether the server speaks uwsgi.
     uwsgi: bool,
+    asks_for_bodies: bool,
     /// Nothing has been sent over it.
     is_new: bool,
 }
@@ -95,16 +103,31 @@ impl ServerConnection {
 
     fn new(socket: Socket, tls: Option<Arc<TlsClient>>, lease: &Lease) -> Self {
         let (server, uwsgi) = (Arc::clone(lease.server()), lease.settings().uwsgi.is_some());
-        let outbound = BytesMut::new();
-        Self { socket, server, outbound, rest: None, tls, most: None, was_reset: false, uwsgi, is_new: false }
+        Self {
+            socket,
+            asks_for_bodies: !uwsgi && !server.speaks_http_1_0(),
+            server,
+            outbound: BytesMut::new(),
+            rest: None,
+            tls,
+            most: None,
+            was_reset: false,
+            uwsgi,
+            is_new: false,
+        }
     }
 
     /// Reads a response head from the bytes that were read; `None` when more must be read.
     pub(crate) fn head(&self, most: usize) -> Result<Option<(ResponseHead, usize)>, MalformedHead> {
-        match self.uwsgi {
-            true => uwsgi::read_head(self.rest(), most),
-            false => ResponseHead::read(self.rest(), most),
+        if self.uwsgi {
+            return uwsgi::read_head(self.rest(), most);
         }
+        let head = ResponseHead::read(self.rest(), most)?;
+        // An interim response tells nothing: Paste, which speaks HTTP/1.0, says "HTTP/1.1 100 Continue".
+        if let Some((head, _)) = head.as_ref().filter(|(head, _)| !head.is_interim()) {
+            self.server.responded_in(head.version);
+        }
+        Ok(head)
     }
 
     /// Turns the head of a request, which is all that is pending, into what the server speaks. `params` gives the further
@@ -123,9 +146,26 @@ impl ServerConnection {
         Ok(())
     }
 
-    /// Whether the server tells when it wants a body that waits (`100 Continue`); uwsgi has no words for it.
+    /// Whether the server tells when it wants a body that waits (`100 Continue`); uwsgi and HTTP/1.0 have no words for it.
     pub(crate) fn asks_for_bodies(&self) -> bool {
-        !self.uwsgi
+        self.asks_for_bodies
+    }
+
+    /// Whether the server still takes connections, where the end of the stream does not tell a response that is whole from
+    /// one whose server was killed: TLS says so by itself, and a master that lives on keeps the socket of uwsgi open. Only a
+    /// refusal counts; a connection that takes longer is no evidence.
+    pub(crate) fn still_listens(&self) -> impl Future<Output = bool> + Send + use<> {
+        let is_plain = matches!(self.socket, Socket::Plain(_)) && !self.uwsgi;
+        let server = is_plain.then(|| Arc::clone(&self.server));
+        async move {
+            let Some(server) = server else { return true };
+            tokio::time::sleep(DIES_WITHIN).await;
+            let connected = upstream::connect(&server, None, STILL_LISTENS).await;
+            let refuses = |error: &io::Error| {
+                matches!(error.kind(), io::ErrorKind::ConnectionRefused | io::ErrorKind::NotFound)
+            };
+            !connected.as_ref().is_err_and(refuses)
+        }
     }
 
     /// Allows reuse of the connection after at most `most` of idle time.
@@ -173,6 +213,11 @@ impl ServerConnection {
         }
         let flushed = self.socket.poll_flush(cx);
         flushed.map(|flushed| flushed.inspect_err(|error| self.was_reset |= is_reset(error)))
+    }
+
+    /// Ends what is sent; the server may still send.
+    pub(crate) fn poll_shutdown(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.socket.poll_shutdown(cx)
     }
 
     /// Has the kernel watch whether the server's machine is still there.

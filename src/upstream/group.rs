@@ -431,6 +431,11 @@ impl Upstream {
         }
     }
 
+    /// Whether one of the servers is known to speak HTTP/1.0.
+    pub(crate) fn speaks_http_1_0(&self) -> bool {
+        self.lock().slots.iter().any(|slot| slot.server.speaks_http_1_0())
+    }
+
     /// Whether a server other than `current`, and other than those at which `selection` has failed, could take a
     /// request now.
     pub fn has_other(&self, selection: &Selection, current: &Arc<Server>) -> bool {

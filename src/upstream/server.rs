@@ -6,6 +6,7 @@ use std::sync::{
 };
 
 use arc_swap::ArcSwapOption;
+use http::Version;
 use tokio::{sync::Notify, task::AbortHandle, time::Instant};
 
 use super::{balance, health::OUT_OF_REACH, report::LoadReport, silence::Silence};
@@ -32,6 +33,8 @@ pub struct Server {
     pub(super) streams: AtomicUsize,
     /// Whether the server fails far more often than its peers. Changed only under the lock of the upstream.
     pub(super) outlier: AtomicBool,
+    /// The last response came in HTTP/1.0.
+    speaks_http_1_0: AtomicBool,
     /// Since it was last up, the server was unreachable or failed its health check.
     pub(super) was_away: AtomicBool,
     health: AtomicU8,
@@ -75,6 +78,7 @@ impl Server {
             streaming: AtomicUsize::new(0),
             streams: AtomicUsize::new(0),
             outlier: AtomicBool::new(false),
+            speaks_http_1_0: AtomicBool::new(false),
             was_away: AtomicBool::new(false),
             health: AtomicU8::new(ServerHealth::Unknown as u8),
             reason: ArcSwapOption::empty(),
@@ -111,6 +115,21 @@ impl Server {
     /// Whether the server fails far more often than its peers, and therefore gets fewer requests.
     pub fn is_outlier(&self) -> bool {
         self.outlier.load(Ordering::Relaxed)
+    }
+
+    /// Whether the server is known to speak HTTP/1.0, by the version of its last response: it does not understand chunks
+    /// (RFC 9112 §6.1).
+    pub(crate) fn speaks_http_1_0(&self) -> bool {
+        self.speaks_http_1_0.load(Ordering::Relaxed)
+    }
+
+    /// Notes the version of a response.
+    pub(super) fn responded_in(&self, version: Version) {
+        let is_old = version == Version::HTTP_10;
+        // Written only when it changes: other threads read it.
+        if self.speaks_http_1_0() != is_old {
+            self.speaks_http_1_0.store(is_old, Ordering::Relaxed);
+        }
     }
 
     /// Load in hundredths of a request. A request that only transfers its body counts `streaming_share` percent.

@@ -198,6 +198,17 @@ impl<'a> Value<'a> {
         self.parse(self.string_like(&format!("{} = \"20%\"", self.name))?, units::share)
     }
 
+    /// The value, unless it is a word that has a `problem` of its own.
+    pub fn unless(self, problem: impl FnOnce(&str) -> Option<Problem>) -> Option<Self> {
+        match self.as_str().and_then(problem) {
+            Some(problem) => {
+                self.error(problem);
+                None
+            }
+            None => Some(self),
+        }
+    }
+
     /// A choice of words; the words of `later` are documented and not yet implemented.
     pub fn choice<T: Clone>(self, words: &[(&str, T)], later: &[&str]) -> Option<T> {
         let names: Vec<&str> = words.iter().map(|(word, _)| *word).collect();

@@ -5,6 +5,7 @@ mod health;
 pub mod retry;
 mod server;
 mod tls;
+pub mod unsupported;
 
 use std::{
     cell::{Cell, RefCell},
@@ -172,7 +173,7 @@ static PROTOCOL: Defaulted<Of<Protocol>> = Key {
     name: "protocol",
     kind: Of {
         shape: || Words(&PROTOCOLS).shape(),
-        read: |value| value.choice(&PROTOCOLS, &["h2", "h2c"]),
+        read: |value| value.unless(unsupported::protocol)?.choice(&PROTOCOLS, &["h2", "h2c"]),
         show: |protocol| word(&PROTOCOLS, protocol),
     },
     default: Is(|| Protocol::Http),

@@ -75,7 +75,7 @@ impl Drop for Transport {
         let (has_unread, place) = (self.has_unread(), self.place.take());
         let Some(wire) = &mut self.wire else { return };
         wire.close_notify();
-        if let Some(socket) = wire.socket().filter(|_| !self.close.is_tunnel) {
+        if let Some(socket) = wire.socket() {
             connection::linger_on_close(socket, has_unread, place);
         }
     }

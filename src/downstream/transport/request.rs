@@ -195,7 +195,7 @@ impl Transport {
                 read
             };
             if read == 0 {
-                if self.wire()?.has_ended_body() {
+                if self.close.is_tunnel || self.wire()?.has_ended_body() {
                     self.inbound = BodyFraming::Length(0);
                     break;
                 }
