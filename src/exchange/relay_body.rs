@@ -226,6 +226,11 @@ impl<'a> BodyRelay<'a> {
         let (start, end) = (range.start, range.end);
         let taken = self.pipe.take(&mut buffer, range).map_err(|_| RelayEnd::Failed(Failure::Malformed))?;
         self.has_begun = true;
+        if self.pipe.is_done()
+            && let Some(trailers) = self.server.take_trailers()
+        {
+            self.transport.set_trailers(trailers);
+        }
         if let Some(recorder) = &mut self.recorder {
             // A chunk is made around the content, which stays where it is.
             recorder.write(&buffer[start..start + taken.data]);
