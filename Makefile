@@ -136,10 +136,10 @@ build-tools:
 	@$(call need,$(BUILD_TOOLS))
 
 .PHONY: venv
-venv: $(BOWSHOCK_VENV)/.installed ## Install gunicorn, uvicorn and requests for the tests into target/venv.
+venv: $(BOWSHOCK_VENV)/.installed ## Install gunicorn, uvicorn, grpcio and requests for the tests into target/venv.
 
 $(BOWSHOCK_VENV)/.installed: integration/requirements.txt
-	@echo "== gunicorn, uvicorn and requests into $(@D)"
+	@echo "== gunicorn, uvicorn, grpcio and requests into $(@D)"
 	python3 -c 'import ensurepip' 2>/dev/null || { $(call need,no-such-program:python3-venv) ; }
 	python3 -m venv "$(@D)"
 	"$(@D)/bin/pip" install --quiet --disable-pip-version-check --requirement integration/requirements.txt

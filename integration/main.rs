@@ -42,6 +42,7 @@ mod hold;
 mod http1;
 mod http2;
 mod http2_attacks;
+mod http2_servers;
 mod hung;
 mod interactive_tools;
 mod layers;

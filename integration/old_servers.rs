@@ -1,10 +1,8 @@
 //! Servers of old: Paste and wsgiref, which speak HTTP/1.0, and waitress. A response without a length ends with the
 //! connection, chunks are not understood, and one port serves few requests at once.
 
-use std::time::{Duration, Instant};
-
 use crate::fixtures::{
-    Backend, Kind, Load, OldServer, Proxy, Scratch, Target, answers, eventually, ms, outcome, pass,
+    Backend, Kind, Load, OldServer, Proxy, Scratch, Target, answers, eventually, ms, pass,
 };
 
 /// A proxy before servers of one kind, and its clients: HTTP/1.1 and HTTP/2.
@@ -102,26 +100,6 @@ async fn a_client_that_waits_to_be_asked_for_its_body_is_asked() {
 }
 
 #[tokio::test]
-async fn a_response_that_is_cut_by_a_kill_is_no_whole_one() {
-    for kind in Kind::ALL {
-        let mut site = Site::new(kind, 1, "").await;
-        for client in site.clients() {
-            let mut streaming = client.get("/stream").open().await.expect("a head");
-            assert_eq!(streaming.status(), 200);
-            assert!(streaming.piece().await.expect("a piece").is_some());
-            site.servers[0].kill();
-            let end = async {
-                while streaming.piece().await?.is_some() {}
-                Ok::<(), crate::fixtures::Failure>(())
-            };
-            assert!(end.await.is_err(), "{kind:?}: a part passed for the whole");
-            site.servers[0].restart().await;
-            eventually("it is used again", async || site.proxy.states().await == ["up"]).await;
-        }
-    }
-}
-
-#[tokio::test]
 async fn a_response_that_ends_with_a_reset_is_no_whole_one() {
     let app = Backend::serving(|mut wire, _| async move {
         // What is left unread makes the kernel reset the connection.
@@ -196,19 +174,19 @@ async fn a_slow_request_on_one_port_delays_nobody() {
         (Kind::Paste, "max_requests = 1"),
         (Kind::Wsgiref, "max_requests = 1"),
     ] {
-        let site = Site::new(kind, 2, more).await;
-        for client in site.clients() {
-            let slow = client.get("/sleep?2").spawn();
+        for over in 0..2 {
+            // Nobody waits for the end of the slow one.
+            let site = Site::new(kind, 2, more).await;
+            let client = site.clients().into_iter().nth(over).expect("a client of each protocol");
+            let slow = client.get("/sleep?60").spawn();
             eventually("it is at work", async || site.proxy.inflight().await.iter().sum::<u64>() == 1).await;
-            let start = Instant::now();
             for _ in 0..50 {
                 client.get("/pid").await.expect(200);
             }
             let pids = answers((0..20).map(|_| client.get("/pid").spawn())).await;
             assert_eq!(pids.len(), 20);
-            assert!(start.elapsed() < Duration::from_millis(1_900), "{kind:?}: {:?}", start.elapsed());
             assert!(!slow.is_finished(), "{kind:?}: the others were served beside it");
-            outcome(slow).await.expect(200);
+            slow.abort();
         }
     }
 }

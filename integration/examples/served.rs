@@ -6,8 +6,9 @@ use tokio::{io::AsyncWriteExt as _, net::TcpStream};
 
 use super::example::{Example, NAME};
 use crate::fixtures::{
-    AcmeCa, Answer, Authority, Backend, Entry, Gunicorn, Pending, Process, Proxy, SOON, Tls, ToolMap, Wire,
-    answers, eventually, handshake, interactive_tool, outcome, run, shown, tls_worker, venv, within,
+    AcmeCa, Answer, Authority, Backend, Entry, Gunicorn, H2Client, H2Request, H2Server, Pending, Process,
+    Proxy, SOON, Tls, ToolMap, Wire, answers, eventually, h2, handshake, interactive_tool, outcome, run,
+    shown, tls_worker, venv, within,
 };
 
 async fn get(proxy: &Proxy, host: &str, path: &str) -> Answer {
@@ -141,6 +142,31 @@ async fn uwsgi() {
     let proxy = example.start().await;
     assert_eq!(get(&proxy, NAME, "/x?a=b").await.expect(200).json()["QUERY_STRING"], "a=b");
     assert_eq!(get(&proxy, NAME, "/static/style/base.css").await.expect(200).text(), "style/base.css");
+}
+
+#[tokio::test]
+async fn grpc() {
+    let mut servers = Vec::new();
+    let mut example = Example::of("grpc.toml");
+    for address in ["127.0.0.1:50051", "127.0.0.1:50052"] {
+        let server = H2Server::serving(|mut request: H2Request| async move {
+            let mut stream = request.respond.send_response(h2::head(200), false).unwrap();
+            stream.send_data("called".into(), false).unwrap();
+            stream.send_trailers(h2::fields(&[("grpc-status", "0")])).unwrap();
+        })
+        .await;
+        example = example.with(address, &server.address());
+        servers.push(server);
+    }
+    let proxy = example.start().await;
+    let client = H2Client::to(&proxy.target().under(Tls::asking(NAME, &example.authority).h2())).await;
+    for _ in 0..2 {
+        let call =
+            client.post("/a.Service/Call", &[("content-type", "application/grpc"), ("te", "trailers")]);
+        let (_, body, trailers) = call.await.finish(&[]).await;
+        assert_eq!((&body[..], trailers), (&b"called"[..], Some(h2::fields(&[("grpc-status", "0")]))));
+    }
+    assert!(servers.iter().all(|server| server.heads().len() == 1), "both have one");
 }
 
 #[tokio::test]

@@ -255,7 +255,10 @@ const TABLE: &[(&str, Fate)] = &[
     ("scgi_param", Impossible("SCGI is not spoken", "see `scgi_pass`")),
     (
         "grpc_pass",
-        Impossible("HTTP/2 to servers is not available in this version", "keep nginx for this location"),
+        Impossible(
+            "calls of gRPC are not converted",
+            "write a route with `proxy`, and `protocol = \"h2c\"` in its upstream (`\"h2\"` for `grpcs://`)",
+        ),
     ),
     ("memcached_pass", Impossible("memcached is not asked", "use `cache`")),
     ("dav_methods", Impossible("files are read only", "serve WebDAV by an application")),

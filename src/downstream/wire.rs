@@ -7,6 +7,7 @@ use std::{
     task::{Context, Poll, Waker},
 };
 
+use http::HeaderMap;
 use tokio::io::ReadBuf;
 
 use super::http2::Http2Stream;
@@ -55,6 +56,21 @@ impl Wire {
         match self {
             Self::Socket(_) => false,
             Self::Stream(stream) => stream.has_ended_body(),
+        }
+    }
+
+    /// Trailers of a body that has been read.
+    pub(crate) fn trailers(&self) -> Option<&HeaderMap> {
+        match self {
+            Self::Socket(_) => None,
+            Self::Stream(stream) => stream.trailers(),
+        }
+    }
+
+    /// Sets the trailers of a response in chunks, where the client gets them.
+    pub(crate) fn set_trailers(&mut self, trailers: HeaderMap) {
+        if let Self::Stream(stream) = self {
+            stream.set_trailers(trailers);
         }
     }
 

@@ -1,6 +1,6 @@
 //! Attempts at one server after the other, until one responds or there is reason to give up.
 
-use http::{StatusCode, Version};
+use http::{StatusCode, Version, header};
 
 use crate::{
     exchange::{
@@ -62,6 +62,10 @@ impl Exchange<'_> {
         // An attempt that failed leaves its place to others, and its body is sent from the start.
         self.context.lease = None;
         self.transport.rewind();
+        let is_http2 = self.context.upstream().is_some_and(|upstream| upstream.settings().http2);
+        if is_http2 && self.request.head.asks_for_websocket() {
+            return Err(Error::Refused(failure::no_websocket(self.context)));
+        }
         select::select_server(self.state, self.transport, &self.request.head, self.context).await?;
         let mut server = self.connect().await?;
         let most = self.context.route.as_ref().and_then(|route| route.settings.max_body);
@@ -69,6 +73,11 @@ impl Exchange<'_> {
         let may_repeat = self.may_repeat();
         if server.tells_what_is_read() {
             request_body.follow_head(may_repeat);
+        } else if server.is_http2() {
+            // It tells which requests it has not processed: they are sent again, whatever their method.
+            if self.is_call() {
+                request_body.outlasts_client();
+            }
         } else if !may_repeat {
             self.transport.forget_recorded();
         }
@@ -121,6 +130,12 @@ impl Exchange<'_> {
         self.buffers_request()
             || request.method.is_idempotent()
             || self.context.is_repeatable(&request.headers)
+    }
+
+    /// Whether it is a call of gRPC, in which either side may be silent for long.
+    fn is_call(&self) -> bool {
+        let content_type = self.request.head.headers.get(&header::CONTENT_TYPE);
+        content_type.is_some_and(|content_type| content_type.starts_with(b"application/grpc"))
     }
 
     /// Whether the server is asked to switch to the protocol of WebSockets. Over uwsgi nothing switches.

@@ -8,7 +8,7 @@ use crate::{
     observe::Metrics,
     response::Explanation,
     upstream::{
-        NoServer, Upstream,
+        CannotTranslate, NoServer, Upstream,
         retry::{self, Attempt, Decision, Failure},
     },
 };
@@ -91,13 +91,16 @@ pub(crate) fn exchange_failed(
     }
     let decision = decide(failure, request, replayable, context);
     if let Some(lease) = &context.lease {
-        if matches!(failure, Failure::BeforeResponse | Failure::Unread) && !context.reused {
+        // Where requests share a connection, it may go on without this one, or end in order.
+        let is_stream = lease.settings().http2;
+        if matches!(failure, Failure::BeforeResponse | Failure::Unread) && !context.reused && !is_stream {
             // A fresh connection that breaks is evidence; an old one may just have been due.
             lease.upstream().cut(lease.server());
         }
         match failure {
             Failure::ReadTimeout => lease.timed_out(),
             Failure::BeforeResponse | Failure::Unread if context.reused => {}
+            Failure::Unread if is_stream => context.selection.avoid(lease.server()),
             _ => lease.broke(),
         }
         if decision == Decision::Retry {
@@ -201,9 +204,24 @@ pub(crate) fn explain(failure: Failure) -> Explanation {
 }
 
 /// The head does not fit into what the server speaks.
-pub(crate) fn head_too_large() -> Explanation {
+fn head_too_large() -> Explanation {
     let sentence = "The head of the request is larger than the server can take (64 KiB of uwsgi variables).";
     Explanation::new(StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE, sentence)
+}
+
+/// The head cannot be said in what the server speaks.
+pub(crate) fn cannot_translate(error: CannotTranslate) -> Explanation {
+    match error {
+        CannotTranslate::TooLarge(_) => head_too_large(),
+        CannotTranslate::NotHttp2(_) => bad_request(),
+    }
+}
+
+/// A WebSocket is asked for, and the server speaks HTTP/2.
+pub(crate) fn no_websocket(context: &RequestContext) -> Explanation {
+    let upstream = context.upstream().map(|upstream| &*upstream.name);
+    tracing::warn!(request_id = %context.id, upstream, "WebSockets to servers that speak HTTP/2 are not supported: 501");
+    Explanation::new(StatusCode::NOT_IMPLEMENTED, "WebSockets are not supported here.")
 }
 
 /// The body cannot be taken in.

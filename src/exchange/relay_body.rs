@@ -65,8 +65,6 @@ pub(super) struct BodyRelay<'a> {
     pub(super) read_timeout: Duration,
     read_size: ReadSize,
     progress: ProgressTimeout,
-    /// Whether the server still takes connections, once it has closed this one.
-    still_listens: Option<Pin<Box<dyn Future<Output = bool> + Send>>>,
     /// Until when the head waits for the first of the body.
     head_waits: Option<Instant>,
     /// The client has not taken what was offered last.
@@ -97,7 +95,6 @@ impl<'a> BodyRelay<'a> {
             read_timeout,
             read_size: ReadSize::of_client(),
             progress: ProgressTimeout::default(),
-            still_listens: None,
             head_waits: None,
             is_blocked: false,
             has_begun: false,
@@ -202,9 +199,6 @@ impl<'a> BodyRelay<'a> {
         }
         match self.server.poll_more(cx, self.read_size.most()) {
             Poll::Ready(Ok(0)) => {
-                if self.pipe.ends_with_connection() && !ready!(self.poll_still_listens(cx)) {
-                    return Poll::Ready(Err(RelayEnd::Failed(Failure::BeforeResponse)));
-                }
                 let Some(last) = self.pipe.end() else {
                     return Poll::Ready(Err(RelayEnd::Failed(Failure::BeforeResponse)));
                 };
@@ -221,13 +215,6 @@ impl<'a> BodyRelay<'a> {
             }
             Poll::Pending => self.poll_pause(cx),
         }
-    }
-
-    /// Whether the server was not killed within a response that ends with its connection: the kernel closes the connections
-    /// of a process that is killed in order, and with them its listening socket.
-    fn poll_still_listens(&mut self, cx: &mut Context<'_>) -> Poll<bool> {
-        let server = &self.server;
-        self.still_listens.get_or_insert_with(|| Box::pin(server.still_listens())).as_mut().poll(cx)
     }
 
     /// The server pauses: the client gets all that the server has sent so far, and neither is waited for without end.
@@ -251,6 +238,11 @@ impl<'a> BodyRelay<'a> {
         let (start, end) = (range.start, range.end);
         let taken = self.pipe.take(&mut buffer, range).map_err(|_| RelayEnd::Failed(Failure::Malformed))?;
         self.has_begun = true;
+        if self.pipe.is_done()
+            && let Some(trailers) = self.server.take_trailers()
+        {
+            self.transport.set_trailers(trailers);
+        }
         if let Some(recorder) = &mut self.recorder {
             // A chunk is made around the content, which stays where it is.
             recorder.write(&buffer[start..start + taken.data]);

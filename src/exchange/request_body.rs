@@ -37,6 +37,8 @@ pub(super) struct RequestBody {
     held_back: Option<Box<[u8]>>,
     /// The server may have got some of the body.
     is_begun: bool,
+    /// It is a call, whose client may be silent for as long as the server.
+    is_call: bool,
     /// What is read of the body is recorded only until some of it is sent.
     forgets_when_begun: bool,
     /// Steps of progress, on either side.
@@ -66,6 +68,7 @@ impl RequestBody {
             after_head: false,
             held_back: None,
             is_begun: false,
+            is_call: false,
             forgets_when_begun: false,
             moved: 0,
             read_size: ReadSize::of_server(),
@@ -76,6 +79,16 @@ impl RequestBody {
     /// forgotten once that has happened.
     pub(super) fn follow_head(&mut self, may_repeat: bool) {
         (self.after_head, self.forgets_when_begun) = (true, !may_repeat);
+    }
+
+    /// Notes that the client may be silent for as long as the server (`read_timeout`), and slow.
+    pub(super) fn outlasts_client(&mut self) {
+        self.is_call = true;
+    }
+
+    /// Whether the client may be silent for as long as the server.
+    pub(super) fn is_call(&self) -> bool {
+        self.is_call
     }
 
     /// Whether the server may have got some of the body.
@@ -151,7 +164,7 @@ impl RequestBody {
             self.waits_for = if self.awaits_continue { WaitsFor::Server } else { WaitsFor::Client };
             let mut buffer = Buffer::take();
             let read = self.poll_read(cx, transport, &mut buffer, self.read_size.most());
-            if read.is_pending() && self.awaits_continue {
+            if read.is_pending() && (self.awaits_continue || self.is_call) {
                 transport.waits_for_server();
             }
             if read.is_pending() && std::mem::take(&mut self.with_head) {
@@ -160,6 +173,12 @@ impl RequestBody {
             let data = ready!(read)?;
             self.with_head = false;
             self.waits_for = WaitsFor::Server;
+            if self.is_read
+                && server.is_http2()
+                && let Some(trailers) = transport.trailers()
+            {
+                server.set_trailers(trailers.clone());
+            }
             let part = match self.in_chunks {
                 true => chunk(&mut buffer, BEFORE, data, self.is_read),
                 false => BEFORE..BEFORE + data,

@@ -11,7 +11,7 @@ use crate::{
         Error, Exchange, RequestContext, authenticate::tell_server, cached, failure, relay::SWITCHES,
         values::Values,
     },
-    message::{BodyFraming, EditHeaders, HeaderEdits, RequestHead, write_number},
+    message::{BodyFraming, EditHeaders, HeaderEdits, RequestHead, has_word, write_number},
     response::change_headers,
     upstream::{self, Lease, ServerConnection},
 };
@@ -67,12 +67,18 @@ pub(super) fn apply_request_headers(
     });
 }
 
+/// Whether the client takes trailers (RFC 9110 §10.1.4), and gets them.
+fn has_te_trailers(request: &RequestHead) -> bool {
+    request.version == Version::HTTP_2
+        && request.headers.values(&header::TE).any(|codings| has_word(codings, b"trailers"))
+}
+
 impl Exchange<'_> {
     /// Writes the head for the server that was selected.
     ///
     /// # Errors
     ///
-    /// The head is too large for a server that speaks uwsgi.
+    /// The head is too large for a server that speaks uwsgi, or cannot be said in HTTP/2.
     pub(super) fn write_request_head(&self, server: &mut ServerConnection) -> Result<(), Error> {
         let (request, context) = (&self.request.head, &*self.context);
         let mut fields = HeaderEdits::new(&self.request.head.headers);
@@ -81,7 +87,7 @@ impl Exchange<'_> {
             // Nobody waits to be asked for a body that is here, or that the client is asked for.
             fields.remove(&header::EXPECT);
         }
-        let is_kept = server.may_be_kept();
+        let (is_kept, is_http2) = (server.may_be_kept(), server.is_http2());
         let out = &mut server.outbound;
         let target = target(request, context);
         out.reserve(512 + target.len());
@@ -101,6 +107,9 @@ impl Exchange<'_> {
             }
             (BodyFraming::Length(_), _) => {}
         }
+        if is_http2 && has_te_trailers(request) {
+            out.put_slice(b"TE: trailers\r\n");
+        }
         if self.is_handshake() {
             out.put_slice(SWITCHES);
         } else if is_kept {
@@ -108,7 +117,8 @@ impl Exchange<'_> {
         } else {
             out.put_slice(b"Connection: close\r\n\r\n");
         }
-        server.translate(|| self.uwsgi_params()).map_err(|_| Error::Refused(failure::head_too_large()))
+        let translated = server.translate(|| self.uwsgi_params());
+        translated.map_err(|error| Error::Refused(failure::cannot_translate(error)))
     }
 
     /// Further variables of a uwsgi request.

@@ -18,7 +18,7 @@ use crate::{
         select,
     },
     message::ResponseHead,
-    upstream::{Lease, ServerConnection, retry::Failure},
+    upstream::{Lease, ServerConnection, StreamError, retry::Failure},
 };
 
 /// Read at once while the head of a response comes: with it most responses come whole.
@@ -127,6 +127,9 @@ impl Timeouts {
             // It lies in the socket of a server that is busy with others.
             _ if request_body.waits_for_head() => (self.read, silence),
             WaitsFor::Server => (self.send, silence),
+            WaitsFor::Client if request_body.is_call() => {
+                (self.read, NoHead::Ended(Error::Refused(failure::body_timeout())))
+            }
             WaitsFor::Client => (self.client_body, NoHead::Ended(Error::Refused(failure::body_timeout()))),
         }
     }
@@ -154,17 +157,27 @@ fn poll_head(
             }
         }
         match server.poll_more(cx, HEAD_READ) {
-            Poll::Ready(Err(error))
-                if error.kind() == io::ErrorKind::ConnectionReset
-                    && server.tells_what_is_read()
-                    && server.rest().is_empty()
-                    && !is_begun =>
-            {
-                return Poll::Ready(Err(Failure::Unread));
-            }
-            Poll::Ready(Ok(0) | Err(_)) => return Poll::Ready(Err(Failure::BeforeResponse)),
+            Poll::Ready(Err(error)) => return Poll::Ready(Err(failure_of(server, &error, is_begun))),
+            Poll::Ready(Ok(0)) => return Poll::Ready(Err(Failure::BeforeResponse)),
             Poll::Ready(Ok(_)) => {}
             Poll::Pending => return Poll::Pending,
         }
+    }
+}
+
+/// What an error says that comes in place of a response.
+fn failure_of(server: &ServerConnection, error: &io::Error, is_begun: bool) -> Failure {
+    match StreamError::told_by(error) {
+        Some(StreamError::Unprocessed) => return Failure::Unread,
+        Some(malformed @ StreamError::Malformed) => {
+            tracing::warn!(server = server.server.label, "{malformed}");
+            return Failure::Malformed;
+        }
+        None => {}
+    }
+    let is_reset = error.kind() == io::ErrorKind::ConnectionReset;
+    match is_reset && server.tells_what_is_read() && server.rest().is_empty() && !is_begun {
+        true => Failure::Unread,
+        false => Failure::BeforeResponse,
     }
 }

@@ -17,6 +17,7 @@ mod response;
 mod streams;
 mod target;
 mod text;
+mod trailers;
 mod websocket;
 
 pub(crate) use authority::Authority;
@@ -41,4 +42,5 @@ pub(crate) use target::NOT_IN_URIS;
 #[cfg(test)]
 pub(crate) use target::RequestTarget;
 pub(crate) use text::{value, write_number};
+pub(crate) use trailers::forwardable_trailers;
 pub(crate) use websocket::{FramePosition, going_away};

@@ -47,15 +47,10 @@ impl Pipe {
         if self.chunks { LAST_CHUNK } else { b"" }
     }
 
-    /// Whether the body ends with the connection.
-    pub(crate) fn ends_with_connection(&self) -> bool {
-        self.framing == BodyFraming::UntilClose
-    }
-
     /// The connection has ended: for a body that ends with it that is the end, and what is still to be written for it.
     /// `None` where something is missing.
     pub(crate) fn end(&mut self) -> Option<&'static [u8]> {
-        let ends = self.ends_with_connection();
+        let ends = self.framing == BodyFraming::UntilClose;
         self.done |= ends;
         ends.then_some(if self.chunks { LAST_CHUNK } else { b"" })
     }

@@ -126,6 +126,20 @@ impl Socket {
         }
     }
 
+    /// Has the kernel give the connection up once the peer has not acknowledged what was sent for so long.
+    pub(crate) fn give_up_after(&self, time: Duration) {
+        let RawSocket::Tcp(stream) = self.raw() else { return };
+        let milliseconds = u32::try_from(time.as_millis()).unwrap_or(u32::MAX);
+        if let Err(error) = rustix::net::sockopt::set_tcp_user_timeout(stream, milliseconds) {
+            tracing::debug!(%error, "cannot set TCP_USER_TIMEOUT");
+        }
+    }
+
+    /// Whether both sides have agreed on a protocol (ALPN, RFC 7301).
+    pub(crate) fn has_agreed_on(&self, protocol: &[u8]) -> bool {
+        matches!(self, Self::Tls(stream) if stream.get_ref().1.alpn_protocol() == Some(protocol))
+    }
+
     /// Whether the end of the stream tells if the peer has read what was sent: a unix socket that is closed with unread
     /// bytes, or before it was accepted, resets the connection, and any other closes it in order.
     pub(crate) fn tells_what_is_read(&self) -> bool {
@@ -321,6 +335,18 @@ impl AsyncRead for Socket {
 impl AsyncWrite for Socket {
     fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
         self.get_mut().poll_send(cx, bytes, false)
+    }
+
+    fn poll_write_vectored(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        pieces: &[IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        self.get_mut().poll_send_all(cx, pieces)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        true
     }
 
     fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {

@@ -37,7 +37,12 @@ pub(crate) struct TlsClient {
 impl TlsClient {
     /// Creates a client for HTTP/1.1. Reads the CA file. Blocks.
     pub(crate) fn new(settings: &UpstreamTls) -> Self {
-        let client = Self::speaking(b"http/1.1", settings);
+        Self::for_servers(b"http/1.1", settings)
+    }
+
+    /// Creates a client for a protocol of upstream servers, by its ALPN name (RFC 7301). Reads the CA file. Blocks.
+    pub(crate) fn for_servers(protocol: &[u8], settings: &UpstreamTls) -> Self {
+        let client = Self::speaking(protocol, settings);
         if let Err(error) = &client.config {
             tracing::error!("cannot connect to upstream servers over TLS: {error}");
         }

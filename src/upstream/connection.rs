@@ -10,6 +10,7 @@ use std::{
 };
 
 use bytes::{Buf, BytesMut};
+use http::HeaderMap;
 use tokio::{io::ReadBuf, time::Instant};
 
 use crate::{
@@ -19,21 +20,16 @@ use crate::{
     tls::TlsClient,
     upstream::{
         self,
+        http2::{self, NotHttp2},
         lease::Lease,
         server::Server,
         uwsgi::{self, PacketTooLarge},
+        wire::Wire,
     },
 };
 
 /// Most idle connections that a thread keeps per server.
 const MOST_IDLE: usize = 64;
-
-/// Time in which the kernel closes all sockets of a process that is killed; the first may be that of a response, and the last
-/// the one that listens.
-const DIES_WITHIN: Duration = Duration::from_millis(5);
-
-/// Longest wait for a connection that tells whether a server is still there.
-const STILL_LISTENS: Duration = Duration::from_millis(200);
 
 /// Interval at which a thread closes idle connections that have ended.
 const SWEEP_EVERY: Duration = Duration::from_secs(1);
@@ -41,7 +37,7 @@ const SWEEP_EVERY: Duration = Duration::from_secs(1);
 /// A connection to a server.
 #[derive(Debug)]
 pub(crate) struct ServerConnection {
-    socket: Socket,
+    wire: Wire,
     pub(crate) server: Arc<Server>,
     /// Bytes written and not yet accepted by the kernel.
     pub(crate) outbound: BytesMut,
@@ -58,6 +54,17 @@ pub(crate) struct ServerConnection {
     asks_for_bodies: bool,
     /// Nothing has been sent over it.
     is_new: bool,
+}
+
+/// The head of a request cannot be said in what the server speaks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub(crate) enum CannotTranslate {
+    /// It is too large for uwsgi.
+    #[error(transparent)]
+    TooLarge(#[from] PacketTooLarge),
+    /// Its host or target are none of HTTP/2.
+    #[error(transparent)]
+    NotHttp2(#[from] NotHttp2),
 }
 
 /// Idle connection kept for reuse.
@@ -84,27 +91,35 @@ thread_local! {
 impl ServerConnection {
     /// Takes an idle connection from the pool.
     pub(crate) fn reuse(lease: &Lease) -> Option<Self> {
+        if lease.settings().http2 {
+            // Requests share its connections: see `connect`.
+            return None;
+        }
         let (server, tls) = (lease.server(), lease.upstream().tls());
         let socket = POOL.with_borrow_mut(|pool| pool.take(server, tls.as_ref()))?;
-        Some(Self::new(socket, tls, lease))
+        Some(Self::new(Wire::Socket(socket), tls, lease))
     }
 
-    /// Opens a new connection.
+    /// Opens a new connection, or a stream of HTTP/2.
     ///
     /// # Errors
     ///
     /// The system's error, or a timeout.
     pub(crate) async fn connect(lease: &Lease) -> io::Result<Self> {
+        if lease.settings().http2 {
+            let stream = http2::open(lease).await?;
+            return Ok(Self::new(Wire::Stream(Box::new(stream)), None, lease));
+        }
         let (server, within, tls) =
             (lease.server(), lease.settings().connect_timeout, lease.upstream().tls());
         let socket = upstream::connect(server, tls.as_ref(), within).await?;
-        Ok(Self { is_new: true, ..Self::new(socket, tls, lease) })
+        Ok(Self { is_new: true, ..Self::new(Wire::Socket(socket), tls, lease) })
     }
 
-    fn new(socket: Socket, tls: Option<Arc<TlsClient>>, lease: &Lease) -> Self {
+    fn new(wire: Wire, tls: Option<Arc<TlsClient>>, lease: &Lease) -> Self {
         let (server, uwsgi) = (Arc::clone(lease.server()), lease.settings().uwsgi.is_some());
         Self {
-            socket,
+            wire,
             asks_for_bodies: !uwsgi && !server.speaks_http_1_0(),
             server,
             outbound: BytesMut::new(),
@@ -135,37 +150,42 @@ impl ServerConnection {
     ///
     /// # Errors
     ///
-    /// The head is too large for uwsgi.
+    /// The head is too large for uwsgi, or cannot be said in HTTP/2.
     pub(crate) fn translate(
         &mut self,
         params: impl FnOnce() -> Vec<(String, Vec<u8>)>,
-    ) -> Result<(), PacketTooLarge> {
+    ) -> Result<(), CannotTranslate> {
         if self.uwsgi {
             self.outbound = uwsgi::packet(&self.outbound, &params())?;
+        }
+        if let Wire::Stream(stream) = &mut self.wire {
+            stream.send_head(&self.outbound)?;
+            self.outbound = BytesMut::new();
         }
         Ok(())
     }
 
-    /// Whether the server tells when it wants a body that waits (`100 Continue`); uwsgi and HTTP/1.0 have no words for it.
+    /// Whether the server tells when it wants a body that waits (`100 Continue`). uwsgi and HTTP/1.0 have no words for it, and
+    /// servers of HTTP/2 seldom do.
     pub(crate) fn asks_for_bodies(&self) -> bool {
-        self.asks_for_bodies
+        self.asks_for_bodies && !self.is_http2()
     }
 
-    /// Whether the server still takes connections, where the end of the stream does not tell a response that is whole from
-    /// one whose server was killed: TLS says so by itself, and a master that lives on keeps the socket of uwsgi open. Only a
-    /// refusal counts; a connection that takes longer is no evidence.
-    pub(crate) fn still_listens(&self) -> impl Future<Output = bool> + Send + use<> {
-        let is_plain = matches!(self.socket, Socket::Plain(_)) && !self.uwsgi;
-        let server = is_plain.then(|| Arc::clone(&self.server));
-        async move {
-            let Some(server) = server else { return true };
-            tokio::time::sleep(DIES_WITHIN).await;
-            let connected = upstream::connect(&server, None, STILL_LISTENS).await;
-            let refuses = |error: &io::Error| {
-                matches!(error.kind(), io::ErrorKind::ConnectionRefused | io::ErrorKind::NotFound)
-            };
-            !connected.as_ref().is_err_and(refuses)
+    /// Whether the server speaks HTTP/2: it takes trailers, and tells which requests it has not processed.
+    pub(crate) fn is_http2(&self) -> bool {
+        matches!(self.wire, Wire::Stream(_))
+    }
+
+    /// Sets the trailers that follow the body of the request, where the server takes them.
+    pub(crate) fn set_trailers(&mut self, trailers: HeaderMap) {
+        if let Wire::Stream(stream) = &mut self.wire {
+            stream.set_trailers(trailers);
         }
+    }
+
+    /// Takes the trailers of a response whose body has been read.
+    pub(crate) fn take_trailers(&mut self) -> Option<HeaderMap> {
+        self.wire.take_trailers()
     }
 
     /// Allows reuse of the connection after at most `most` of idle time.
@@ -179,10 +199,12 @@ impl ServerConnection {
     }
 
     /// Returns the connection to the pool, if it may be reused.
-    pub(crate) fn keep(mut self) {
+    pub(crate) fn keep(self) {
         let is_over = self.rest.is_none() && self.outbound.is_empty();
-        if let Some(most) = self.most.filter(|_| is_over && !self.socket.has_decrypted()) {
-            let kept = IdleConnection { socket: self.socket, tls: self.tls, since: clock::now(), most };
+        // The connection of a stream is kept by itself.
+        let Wire::Socket(mut socket) = self.wire else { return };
+        if let Some(most) = self.most.filter(|_| is_over && !socket.has_decrypted()) {
+            let kept = IdleConnection { socket, tls: self.tls, since: clock::now(), most };
             POOL.with_borrow_mut(|pool| pool.keep(self.server, kept));
         }
     }
@@ -191,7 +213,7 @@ impl ServerConnection {
     /// not ready, the next flush sends them.
     pub(crate) fn poll_offer(&mut self, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<()>> {
         let waiting = self.outbound.len();
-        let sent = match self.socket.poll_send_both(cx, &self.outbound, bytes) {
+        let sent = match self.wire.poll_send_both(cx, &self.outbound, bytes) {
             Poll::Ready(sent) => sent.inspect_err(|error| self.was_reset |= is_reset(error))?,
             Poll::Pending => 0,
         };
@@ -204,37 +226,37 @@ impl ServerConnection {
     /// Writes pending output.
     pub(crate) fn poll_flush(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         if !self.outbound.is_empty() && std::mem::take(&mut self.is_new) {
-            let sent = self.socket.send_at_once(&self.outbound);
+            let sent = self.wire.send_at_once(&self.outbound);
             self.outbound.advance(sent.inspect_err(|error| self.was_reset |= is_reset(error))?);
         }
         while !self.outbound.is_empty() {
-            let sent = ready!(self.socket.poll_send(cx, &self.outbound, false));
+            let sent = ready!(self.wire.poll_send(cx, &self.outbound));
             self.outbound.advance(sent.inspect_err(|error| self.was_reset |= is_reset(error))?);
         }
-        let flushed = self.socket.poll_flush(cx);
+        let flushed = self.wire.poll_flush(cx);
         flushed.map(|flushed| flushed.inspect_err(|error| self.was_reset |= is_reset(error)))
     }
 
     /// Ends what is sent; the server may still send.
     pub(crate) fn poll_shutdown(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        self.socket.poll_shutdown(cx)
+        self.wire.poll_shutdown(cx)
     }
 
     /// Has the kernel watch whether the server's machine is still there.
     pub(crate) fn keep_alive(&self) {
-        self.socket.keep_alive();
+        self.wire.keep_alive();
     }
 
     /// Whether a reset tells that the server has not read all that was sent.
     pub(crate) fn tells_what_is_read(&self) -> bool {
-        self.socket.tells_what_is_read()
+        self.wire.tells_what_is_read()
     }
 
     /// Writes the pending head of a request. Where the server [tells what it reads](Self::tells_what_is_read),
     /// [`poll_begin_body`](Self::poll_begin_body) then waits until it has read the head.
     pub(crate) fn poll_flush_head(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         while !self.outbound.is_empty() {
-            let sent = ready!(self.socket.poll_send_and_wait(cx, &self.outbound));
+            let sent = ready!(self.wire.poll_send_and_wait(cx, &self.outbound));
             self.outbound.advance(sent.inspect_err(|error| self.was_reset |= is_reset(error))?);
         }
         Poll::Ready(Ok(()))
@@ -243,7 +265,7 @@ impl ServerConnection {
     /// Writes the first part of a body behind the head, which has been flushed. An error means that the server gets
     /// nothing of it.
     pub(crate) fn poll_begin_body(&mut self, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<()>> {
-        let sent = ready!(self.socket.poll_send(cx, bytes, false));
+        let sent = ready!(self.wire.poll_send(cx, bytes));
         let sent = sent.inspect_err(|error| self.was_reset |= is_reset(error))?;
         keep(&mut self.outbound, &bytes[sent..]);
         Poll::Ready(Ok(()))
@@ -262,7 +284,7 @@ impl ServerConnection {
         }
         let end = (range.end + most).min(BEFORE + ROOM);
         let mut room = ReadBuf::new(&mut buffer[range.end..end]);
-        let read = self.socket.poll_read(cx, &mut room).map_ok(|()| room.filled().len());
+        let read = self.wire.poll_read(cx, &mut room).map_ok(|()| room.filled().len());
         if let Poll::Ready(Ok(more)) = read {
             range.end += more;
         }

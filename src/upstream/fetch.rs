@@ -79,6 +79,11 @@ impl Fetch {
     ///
     /// No server is available, or the status is not 200.
     pub(crate) fn open(&self) -> io::Result<FetchedBody> {
+        if self.upstream.settings().http2 {
+            let name = &self.upstream.name;
+            let error = format!("content of {name}, which speaks HTTP/2, cannot be put into archives");
+            return Err(io::Error::new(io::ErrorKind::Unsupported, error));
+        }
         let mut selection = Selection::default();
         let mut last = io::Error::from(io::ErrorKind::NotConnected);
         for _ in 0..MOST_TRIES {

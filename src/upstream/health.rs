@@ -13,8 +13,12 @@ use tokio::{
     time::{Instant, sleep, timeout},
 };
 
-use super::{Server, Upstream, connect::connect, server, uwsgi};
-use crate::{config::Health, message::write_fields};
+use super::{Server, Upstream, connect::connect, http2, server, uwsgi};
+use crate::{
+    config::{Health, UpstreamSettings},
+    message::write_fields,
+    tls::TlsClient,
+};
 
 /// Pause between two probes of a server that has just gone down.
 const PAUSE: Duration = Duration::from_millis(100);
@@ -52,6 +56,9 @@ impl Probe for Network {
     ) -> impl Future<Output = io::Result<HealthReply>> + Send {
         let (tls, settings) = (upstream.tls(), upstream.settings());
         async move {
+            if settings.http2 {
+                return Box::pin(check_http2(server, tls.as_ref(), &settings)).await;
+            }
             let socket = connect(server, tls.as_ref(), settings.connect_timeout).await?;
             check(socket, settings.health.as_ref(), settings.uwsgi.is_some()).await
         }
@@ -126,7 +133,7 @@ fn apply_result(
         }
         Err(error) => {
             match error_label(&error) {
-                "error" | "tls" => upstream.failed(server, &error.to_string()),
+                "error" | "tls" | "protocol" => upstream.failed(server, &error.to_string()),
                 word => upstream.failed(server, word),
             }
             upstream.probed(server, false);
@@ -157,6 +164,8 @@ pub(crate) fn error_label(error: &io::Error) -> &'static str {
         io::ErrorKind::HostUnreachable | io::ErrorKind::NetworkUnreachable => "unreachable",
         // Errors of the TLS handshake.
         io::ErrorKind::InvalidData => "tls",
+        // The server does not speak HTTP/2.
+        io::ErrorKind::Unsupported => "protocol",
         _ => "error",
     }
 }
@@ -190,6 +199,20 @@ async fn check(
     }
 }
 
+/// Probes a server that speaks HTTP/2.
+async fn check_http2(
+    server: &Server,
+    tls: Option<&Arc<TlsClient>>,
+    settings: &UpstreamSettings,
+) -> io::Result<HealthReply> {
+    let probe = http2::probe(server, tls, settings).await?;
+    let Some(health) = &settings.health else { return Ok(HealthReply::Healthy) };
+    match timeout(health.timeout, probe.status(&request(health))).await {
+        Ok(status) => expect(Some(status?.as_u16()), health).map(|()| HealthReply::Healthy),
+        Err(_) => Ok(HealthReply::TimedOut),
+    }
+}
+
 /// Request of a probe. Applications refuse requests that do not look like those of their clients (Django's
 /// `ALLOWED_HOSTS`), and Galaxy refuses requests without X-Forwarded-For.
 fn request(health: &Health) -> BytesMut {
@@ -211,7 +234,6 @@ async fn request_status(
     health: &Health,
     speaks_uwsgi: bool,
 ) -> io::Result<()> {
-    let path = &health.path;
     let request = request(health);
     let request =
         if speaks_uwsgi { uwsgi::packet(&request, &[]).map_err(io::Error::other)? } else { request };
@@ -229,13 +251,18 @@ async fn request_status(
         // The form of CGI.
         response.code = status.get(..3).and_then(|code| std::str::from_utf8(code).ok()?.parse().ok());
     }
+    expect(response.code, health)
+}
+
+/// Whether the status is one that is expected.
+fn expect(status: Option<u16>, health: &Health) -> io::Result<()> {
     let as_expected = |code: u16| match health.expect.as_slice() {
         [] => (200..=299).contains(&code),
         expected => expected.iter().any(|status| status.as_u16() == code),
     };
-    match response.code {
+    match status {
         Some(code) if as_expected(code) => Ok(()),
-        Some(code) => Err(io::Error::other(format!("health check got status {code} for {path}"))),
+        Some(code) => Err(io::Error::other(format!("health check got status {code} for {}", health.path))),
         None => Err(io::ErrorKind::InvalidData.into()),
     }
 }

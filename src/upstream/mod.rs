@@ -13,6 +13,7 @@ mod group;
 mod head;
 mod health;
 mod hold;
+mod http2;
 mod key;
 mod lease;
 mod names;
@@ -26,6 +27,7 @@ mod silence;
 mod subrequest;
 pub(crate) mod uwsgi;
 mod window;
+mod wire;
 
 use std::{
     collections::BTreeMap,
@@ -38,11 +40,13 @@ use crate::{
     tls::{self, TlsClient},
 };
 pub(crate) use connect::connect;
+pub(crate) use connection::CannotTranslate;
 pub(crate) use fetch::Fetch;
 pub use group::{Standing, Upstream, WaitingFor};
 pub(crate) use head::prepare;
 pub(crate) use health::{error_label, is_local_shortage};
 pub use hold::{NoServer, Selection};
+pub(crate) use http2::StreamError;
 pub(crate) use key::of as key_of;
 pub use lease::{Lease, ResponseOutcome};
 pub use server::{Server, ServerHealth};
@@ -59,7 +63,11 @@ pub(crate) fn connectors(configured: &BTreeMap<String, config::UpstreamSettings>
         // The system's certificates may have been updated.
         tls::read_system_roots();
     }
-    under_tls().map(|(name, tls)| (name.clone(), Arc::new(TlsClient::new(tls)))).collect()
+    let client = |name: &String, tls| match configured[name].http2 {
+        true => TlsClient::for_servers(b"h2", tls),
+        false => TlsClient::new(tls),
+    };
+    under_tls().map(|(name, tls)| (name.clone(), Arc::new(client(name, tls)))).collect()
 }
 
 /// Upstreams of the process, by name. An upstream that remains after a reload keeps its state.

@@ -36,6 +36,7 @@ pub(super) fn settings(servers: &[(&str, Option<usize>)]) -> config::UpstreamSet
         connect_timeout: Duration::from_secs(5),
         read_timeout: Duration::from_secs(60),
         uwsgi: None,
+        http2: false,
         send_timeout: Duration::from_secs(60),
         keepalive: Duration::from_secs(1),
         max_response_head: 64 * 1024,

@@ -48,7 +48,9 @@ pub struct UpstreamSettings {
     pub servers: Vec<UpstreamServer>,
     /// Further variables of requests, where the servers speak uwsgi (`protocol = "uwsgi"`).
     pub uwsgi: Option<UwsgiParams>,
-    /// TLS to the servers (`protocol = "https"`).
+    /// Whether the servers speak HTTP/2 (`protocol = "h2"` and `"h2c"`).
+    pub http2: bool,
+    /// TLS to the servers (`protocol = "https"` and `"h2"`).
     pub tls: Option<UpstreamTls>,
     /// Load balancing policy.
     pub balance: Balance,
@@ -173,12 +175,13 @@ static PROTOCOL: Defaulted<Of<Protocol>> = Key {
     name: "protocol",
     kind: Of {
         shape: || Words(&PROTOCOLS).shape(),
-        read: |value| value.unless(unsupported::protocol)?.choice(&PROTOCOLS, &["h2", "h2c"]),
+        read: |value| value.unless(unsupported::protocol)?.choice(&PROTOCOLS, &[]),
         show: |protocol| word(&PROTOCOLS, protocol),
     },
     default: Is(|| Protocol::Http),
-    about: "HTTP/1.1, without or with TLS, or the uwsgi protocol (uWSGI, `gunicorn --protocol uwsgi`; nginx's \
-            `uwsgi_pass`).",
+    about: "HTTP/1.1, without or with TLS; the uwsgi protocol (uWSGI, `gunicorn --protocol uwsgi`; nginx's \
+            `uwsgi_pass`); or HTTP/2, with TLS (`\"h2\"`) or without (`\"h2c\"`, with prior knowledge), which gRPC needs \
+            (nginx's `grpc_pass`). Requests share connections of HTTP/2. WebSockets do not go over it.",
     example: "protocol = \"https\"",
 };
 
@@ -198,7 +201,7 @@ static TLS: Optional<Of<UpstreamTls>> = Key {
     name: "tls",
     kind: Of { shape: || Shape::Table(&tls::KEYS), read: tls::read, show: |tls| tls::pairs(tls).braces() },
     default: Unset("the defaults of its keys"),
-    about: "Verification of servers with `protocol = \"https\"`.",
+    about: "Verification of servers with `protocol = \"https\"` or `\"h2\"`.",
     example: "protocol = \"https\"\ntls = { ca = \"/etc/ssl/galaxy/workers.pem\" }",
 };
 
@@ -309,8 +312,13 @@ static MAX_RESPONSE_HEAD: Defaulted<Of<usize>> = Key {
     example: "max_response_head = \"128k\"",
 };
 
-const PROTOCOLS: [(&str, Protocol); 3] =
-    [("http", Protocol::Http), ("https", Protocol::Https), ("uwsgi", Protocol::Uwsgi)];
+const PROTOCOLS: [(&str, Protocol); 5] = [
+    ("http", Protocol::Http),
+    ("https", Protocol::Https),
+    ("uwsgi", Protocol::Uwsgi),
+    ("h2", Protocol::H2),
+    ("h2c", Protocol::H2c),
+];
 
 /// `upstream.protocol`
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -318,6 +326,8 @@ enum Protocol {
     Http,
     Https,
     Uwsgi,
+    H2,
+    H2c,
 }
 
 /// Variables of uwsgi requests, with the templates of their values.
@@ -484,7 +494,7 @@ fn settings(name: &str, mut table: Table<'_>, servers: Option<Vec<UpstreamServer
     let context = table.context;
     let balance = table.read(&BALANCE);
     let protocol = table.read(&PROTOCOL);
-    let https = protocol == Protocol::Https;
+    let is_encrypted = matches!(protocol, Protocol::Https | Protocol::H2);
     let params = table.place_of(&UWSGI_PARAMS);
     let uwsgi_params = table.optional(&UWSGI_PARAMS).unwrap_or_default();
     if let Some(key) = params.filter(|_| protocol != Protocol::Uwsgi) {
@@ -493,16 +503,19 @@ fn settings(name: &str, mut table: Table<'_>, servers: Option<Vec<UpstreamServer
     }
     let tls_value = table.take(&TLS);
     let tls = tls_value.and_then(tls::read);
-    if let Some(value) = tls_value.filter(|_| !https) {
-        let problem = Problem::new("`tls` needs `protocol = \"https\"`", "no effect on plain HTTP");
-        value.error(problem.help("write `protocol = \"https\"` beside it, or remove it"));
+    if let Some(value) = tls_value.filter(|_| !is_encrypted) {
+        let with_tls = if protocol == Protocol::H2c { "h2" } else { "https" };
+        let problem =
+            Problem::new(format!("`tls` needs `protocol = \"{with_tls}\"`"), "no effect on plain HTTP");
+        value.error(problem.help(format!("write `protocol = \"{with_tls}\"` beside it, or remove it")));
     }
     let upstream = UpstreamSettings {
         name: name.into(),
         resolver: Vec::new(),
         servers: servers.unwrap_or_default(),
         uwsgi: (protocol == Protocol::Uwsgi).then_some(uwsgi_params),
-        tls: https.then(|| tls.unwrap_or_else(|| tls::absent(context))),
+        http2: matches!(protocol, Protocol::H2 | Protocol::H2c),
+        tls: is_encrypted.then(|| tls.unwrap_or_else(|| tls::absent(context))),
         balance,
         slow_start: table.read(&SLOW_START),
         streaming_share: table.read(&STREAMING_SHARE),
@@ -526,7 +539,9 @@ fn settings(name: &str, mut table: Table<'_>, servers: Option<Vec<UpstreamServer
 pub fn show(out: &mut Out, upstream: &UpstreamSettings) {
     let protocol = match (&upstream.uwsgi, &upstream.tls) {
         (Some(_), _) => Protocol::Uwsgi,
+        (None, Some(_)) if upstream.http2 => Protocol::H2,
         (None, Some(_)) => Protocol::Https,
+        (None, None) if upstream.http2 => Protocol::H2c,
         (None, None) => Protocol::Http,
     };
     let pairs = Pairs::default()

@@ -58,7 +58,7 @@ pub(crate) fn downgrade(parts: &request::Parts, has_no_body: bool) -> Result<Req
             return Err(bad("The value of a field begins or ends with a space."));
         }
         match name {
-            "host" | "cookie" | "te" | TARGET => {}
+            "host" | "cookie" | TARGET => {}
             "sec-websocket-key" if is_websocket => {}
             _ => put(&[name.as_bytes(), b": ", value, b"\r\n"]),
         }
@@ -163,7 +163,7 @@ mod tests {
         );
         assert_eq!(
             text("POST", "https://a/", &[("te", "trailers"), ("host", "A")], false),
-            "POST / HTTP/1.1\r\nhost: a\r\n\r\n"
+            "POST / HTTP/1.1\r\nhost: a\r\nte: trailers\r\n\r\n"
         );
         let request = downgrade(&parts("POST", "https://a/", &[]), false).unwrap();
         assert_eq!(request.body, BodyFraming::UntilClose, "the stream has an end of its own");

@@ -432,13 +432,14 @@ impl HeaderBlock {
         block
     }
 
-    /// The block of a trailer: nobody reads its fields, but a malformed one is an error (§8.1).
-    fn trailer(&self) -> Vec<u8> {
-        let mut block = Vec::new();
-        if self.fault.is_some() || self.pseudo.iter().any(Option::is_some) {
-            // For this `h2` ends the stream with PROTOCOL_ERROR.
-            hpack::write(&mut block, b"connection", b"close");
+    /// The block of a trailer; a malformed one is an error (§8.1).
+    fn trailer(self) -> Vec<u8> {
+        if self.fault.is_none() && self.pseudo.iter().all(Option::is_none) {
+            return self.plain;
         }
+        let mut block = Vec::new();
+        // For this `h2` ends the stream with PROTOCOL_ERROR.
+        hpack::write(&mut block, b"connection", b"close");
         block
     }
 

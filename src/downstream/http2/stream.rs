@@ -10,7 +10,7 @@ use std::{
 
 use bytes::{Bytes, BytesMut};
 use h2::{Reason, RecvStream, SendStream, server::SendResponse};
-use http::{HeaderName, HeaderValue, Method, Response, StatusCode, header};
+use http::{HeaderMap, HeaderName, HeaderValue, Method, Response, StatusCode, header};
 use tokio::{io::ReadBuf, time::timeout};
 
 use crate::{
@@ -31,7 +31,11 @@ pub(crate) struct Http2Stream {
     /// Data that has come and is not read.
     data: Bytes,
     is_read: bool,
+    /// Trailers of the request.
+    trailers: Option<Box<HeaderMap>>,
     response: ResponseState,
+    /// Trailers of the response, to be sent behind its body.
+    response_trailers: Option<Box<HeaderMap>>,
     is_head: bool,
     /// A request for a WebSocket: no body follows its response.
     is_tunnel: bool,
@@ -61,6 +65,8 @@ impl Http2Stream {
             is_read: body.is_end_stream(),
             body: Some(body),
             data: Bytes::new(),
+            trailers: None,
+            response_trailers: None,
             response: ResponseState::Head(respond, BytesMut::new()),
             is_head: request.head.method == Method::HEAD,
             is_tunnel: request.head.headers.has(header::UPGRADE),
@@ -88,7 +94,11 @@ impl Http2Stream {
             match ready!(body.poll_data(cx)) {
                 Some(Ok(data)) => self.data = data,
                 Some(Err(error)) => return Poll::Ready(Err(broken(error))),
-                None => self.is_read = true,
+                None => {
+                    let trailers = ready!(body.poll_trailers(cx)).map_err(broken)?;
+                    self.trailers = trailers.map(Box::new);
+                    self.is_read = true;
+                }
             }
         }
     }
@@ -96,6 +106,16 @@ impl Http2Stream {
     /// Whether the client has ended the stream, and all of its data has been read.
     pub(crate) fn has_ended_body(&self) -> bool {
         self.is_read && self.data.is_empty()
+    }
+
+    /// Trailers of the request, once its body has been read.
+    pub(crate) fn trailers(&self) -> Option<&HeaderMap> {
+        self.trailers.as_deref()
+    }
+
+    /// Sets the trailers that follow a response in chunks.
+    pub(crate) fn set_trailers(&mut self, trailers: HeaderMap) {
+        self.response_trailers = Some(Box::new(trailers));
     }
 
     /// Ready when the client has given the stream up.
@@ -147,7 +167,11 @@ impl Http2Stream {
                     // Framing of chunks, which HTTP/2 has no use for.
                     left.count(&bytes[..1]).map_err(|_| unreadable())?;
                     if left.is_done() {
-                        stream.send_data(Bytes::new(), true).map_err(broken)?;
+                        match self.response_trailers.take() {
+                            Some(trailers) => stream.send_trailers(*trailers),
+                            None => stream.send_data(Bytes::new(), true),
+                        }
+                        .map_err(broken)?;
                         self.finish();
                     }
                     return Poll::Ready(Ok(1));

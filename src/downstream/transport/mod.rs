@@ -9,6 +9,7 @@ mod stream;
 use std::{fmt, io};
 
 use bytes::BytesMut;
+use http::HeaderMap;
 
 use super::wire::Wire;
 use crate::{
@@ -82,6 +83,18 @@ impl Transport {
 
     fn wire(&mut self) -> io::Result<&mut Wire> {
         self.wire.as_mut().ok_or_else(parked)
+    }
+
+    /// Trailers of the request's body, which has been read.
+    pub(crate) fn trailers(&self) -> Option<&HeaderMap> {
+        self.wire.as_ref().and_then(Wire::trailers)
+    }
+
+    /// Sets the trailers of the response, whose last chunk is yet to be written.
+    pub(crate) fn set_trailers(&mut self, trailers: HeaderMap) {
+        if let Some(wire) = &mut self.wire {
+            wire.set_trailers(trailers);
+        }
     }
 
     /// Whether the connection may take another request (`keepalive_timeout`).
