@@ -253,7 +253,7 @@ async fn a_slow_client_holds_back_its_server_and_nobody_else() {
     let client = H2Client::to(&proxy.h2()).await;
     let calls = [client.post("/large", &[]).await, client.post("/large", &[]).await];
     let mut pieces = 0;
-    while tokio::time::timeout(crate::fixtures::ms(500), progress.recv()).await.is_ok() {
+    while tokio::time::timeout(ms(500), progress.recv()).await.is_ok() {
         pieces += 1;
         assert!(pieces < 200, "nobody holds it back");
     }
