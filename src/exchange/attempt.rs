@@ -62,8 +62,7 @@ impl Exchange<'_> {
         // An attempt that failed leaves its place to others, and its body is sent from the start.
         self.context.lease = None;
         self.transport.rewind();
-        let is_http2 = self.context.upstream().is_some_and(|upstream| upstream.settings().http2);
-        if is_http2 && self.request.head.asks_for_websocket() {
+        if self.request.head.asks_for_websocket() && self.context.asks_over_http2() {
             return Err(Error::Refused(failure::no_websocket(self.context)));
         }
         select::select_server(self.state, self.transport, &self.request.head, self.context).await?;

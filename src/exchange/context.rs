@@ -128,6 +128,11 @@ impl RequestContext {
         asked.clone()
     }
 
+    /// Whether its servers speak HTTP/2.
+    pub(crate) fn asks_over_http2(&self) -> bool {
+        self.upstream().is_some_and(|upstream| upstream.settings().http2)
+    }
+
     /// Whether a request of this method may use a kept connection, and leave it for others; idle ones are kept for
     /// `keepalive`.
     ///

@@ -2,6 +2,7 @@
 
 mod balance;
 mod health;
+mod protocol;
 pub mod retry;
 mod server;
 mod tls;
@@ -33,6 +34,7 @@ use super::{
 
 pub use balance::{Balance, HashKey};
 pub use health::Health;
+use protocol::{PROTOCOLS, Protocol};
 pub use retry::Retry;
 pub use server::{ServerAddress, UpstreamServer, servers, shape as servers_shape};
 pub use tls::UpstreamTls;
@@ -312,24 +314,6 @@ static MAX_RESPONSE_HEAD: Defaulted<Of<usize>> = Key {
     example: "max_response_head = \"128k\"",
 };
 
-const PROTOCOLS: [(&str, Protocol); 5] = [
-    ("http", Protocol::Http),
-    ("https", Protocol::Https),
-    ("uwsgi", Protocol::Uwsgi),
-    ("h2", Protocol::H2),
-    ("h2c", Protocol::H2c),
-];
-
-/// `upstream.protocol`
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Protocol {
-    Http,
-    Https,
-    Uwsgi,
-    H2,
-    H2c,
-}
-
 /// Variables of uwsgi requests, with the templates of their values.
 pub type UwsgiParams = Vec<(String, Template)>;
 
@@ -494,7 +478,6 @@ fn settings(name: &str, mut table: Table<'_>, servers: Option<Vec<UpstreamServer
     let context = table.context;
     let balance = table.read(&BALANCE);
     let protocol = table.read(&PROTOCOL);
-    let is_encrypted = matches!(protocol, Protocol::Https | Protocol::H2);
     let params = table.place_of(&UWSGI_PARAMS);
     let uwsgi_params = table.optional(&UWSGI_PARAMS).unwrap_or_default();
     if let Some(key) = params.filter(|_| protocol != Protocol::Uwsgi) {
@@ -503,7 +486,7 @@ fn settings(name: &str, mut table: Table<'_>, servers: Option<Vec<UpstreamServer
     }
     let tls_value = table.take(&TLS);
     let tls = tls_value.and_then(tls::read);
-    if let Some(value) = tls_value.filter(|_| !is_encrypted) {
+    if let Some(value) = tls_value.filter(|_| !protocol.is_encrypted()) {
         let with_tls = if protocol == Protocol::H2c { "h2" } else { "https" };
         let problem =
             Problem::new(format!("`tls` needs `protocol = \"{with_tls}\"`"), "no effect on plain HTTP");
@@ -514,8 +497,8 @@ fn settings(name: &str, mut table: Table<'_>, servers: Option<Vec<UpstreamServer
         resolver: Vec::new(),
         servers: servers.unwrap_or_default(),
         uwsgi: (protocol == Protocol::Uwsgi).then_some(uwsgi_params),
-        http2: matches!(protocol, Protocol::H2 | Protocol::H2c),
-        tls: is_encrypted.then(|| tls.unwrap_or_else(|| tls::absent(context))),
+        http2: protocol.is_http2(),
+        tls: protocol.is_encrypted().then(|| tls.unwrap_or_else(|| tls::absent(context))),
         balance,
         slow_start: table.read(&SLOW_START),
         streaming_share: table.read(&STREAMING_SHARE),
@@ -537,20 +520,13 @@ fn settings(name: &str, mut table: Table<'_>, servers: Option<Vec<UpstreamServer
 
 /// Writes `[upstream.NAME]`. `max_requests` is shown with each server.
 pub fn show(out: &mut Out, upstream: &UpstreamSettings) {
-    let protocol = match (&upstream.uwsgi, &upstream.tls) {
-        (Some(_), _) => Protocol::Uwsgi,
-        (None, Some(_)) if upstream.http2 => Protocol::H2,
-        (None, Some(_)) => Protocol::Https,
-        (None, None) if upstream.http2 => Protocol::H2c,
-        (None, None) => Protocol::Http,
-    };
     let pairs = Pairs::default()
         .written(&SERVERS, list(upstream.servers.iter().map(server::show)))
         .key(&BALANCE, &upstream.balance)
         .key(&SLOW_START, &upstream.slow_start)
         .key(&STREAMING_SHARE, &upstream.streaming_share)
         .optional(&LOAD_HEADER, upstream.load_header.as_ref())
-        .key(&PROTOCOL, &protocol)
+        .key(&PROTOCOL, &Protocol::of(upstream))
         .optional(&UWSGI_PARAMS, upstream.uwsgi.as_ref().filter(|params| !params.is_empty()))
         .optional(&TLS, upstream.tls.as_ref())
         .key(&HOLD, &upstream.hold)

@@ -112,3 +112,76 @@ fn has_trailers<B>(response: &Response<B>) -> bool {
 pub(super) fn write_chunk(out: &mut Vec<u8>, length: usize) {
     out.put_slice(format!("{length:x}\r\n").as_bytes());
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn said(head: &str) -> Result<(Request<()>, Option<BodyFraming>), NotHttp2> {
+        request(head.as_bytes(), false)
+    }
+
+    fn written(response: http::response::Builder, is_head: bool, has_ended: bool) -> (String, bool) {
+        let mut out = Vec::new();
+        let in_chunks = write(&mut out, &response.body(()).unwrap(), is_head, has_ended);
+        (String::from_utf8(out).unwrap(), in_chunks)
+    }
+
+    #[test]
+    fn a_head_of_http1_is_one_of_http2() {
+        let text = "POST /a%20b?c={d} HTTP/1.1\r\nHost: a.example:8080\r\nX-F: g\r\nTE: trailers\r\nExpect: 100-continue\r\n\
+                    Connection: close\r\nKeep-Alive: 5\r\nTransfer-Encoding: chunked\r\n\r\n";
+        let (request, framing) = said(text).unwrap();
+        assert_eq!(request.uri(), "http://a.example:8080/a%20b?c={d}");
+        assert_eq!(framing, Some(BodyFraming::chunked()));
+        let fields: Vec<_> =
+            request.headers().iter().map(|(name, value)| (name.as_str(), value.as_bytes())).collect();
+        assert_eq!(fields, [("x-f", &b"g"[..]), ("te", b"trailers")]);
+    }
+
+    #[test]
+    fn a_body_ends_where_the_head_says() {
+        let framing = |fields: &str| said(&format!("POST / HTTP/1.1\r\nHost: a\r\n{fields}\r\n")).unwrap().1;
+        assert_eq!(framing(""), None);
+        assert_eq!(framing("Content-Length: 0\r\n"), None);
+        assert_eq!(framing("Content-Length: 5\r\n"), Some(BodyFraming::Length(5)));
+    }
+
+    #[test]
+    fn what_cannot_stand_in_a_uri_is_escaped() {
+        let uri = |target: &str| {
+            said(&format!("GET {target} HTTP/1.1\r\nHost: a\r\n\r\n")).map(|said| said.0.uri().to_string())
+        };
+        assert_eq!(uri("/a^b<c>%2F").unwrap(), "http://a/a%5Eb%3Cc%3E%2F");
+        assert_eq!(said("OPTIONS * HTTP/1.1\r\nHost: a\r\n\r\n").unwrap().0.uri().path(), "*");
+        assert!(said("GET / HTTP/1.1\r\nHost: a b\r\n\r\n").is_err());
+        assert!(said("GET / HTTP/1.1\r\n\r\n").is_err(), "no host");
+    }
+
+    #[test]
+    fn a_response_of_http2_is_one_of_http1() {
+        let response = || Response::builder().header("x", "y");
+        assert_eq!(
+            written(response(), false, false),
+            ("HTTP/1.1 200 OK\r\nx: y\r\ntransfer-encoding: chunked\r\n\r\n".into(), true)
+        );
+        let length = || response().header("content-length", "3");
+        assert_eq!(
+            written(length(), false, false),
+            ("HTTP/1.1 200 OK\r\nx: y\r\ncontent-length: 3\r\n\r\n".into(), false)
+        );
+        assert!(
+            written(length().header("trailer", "a"), false, false).1,
+            "only chunks have room for trailers"
+        );
+        assert!(written(length().header("content-type", "application/grpc"), false, false).1);
+        assert_eq!(
+            written(response(), false, true).0,
+            "HTTP/1.1 200 OK\r\nx: y\r\ncontent-length: 0\r\n\r\n"
+        );
+        for (status, is_head) in [(204, false), (304, false), (103, false), (200, true)] {
+            let (text, in_chunks) = written(response().status(status), is_head, false);
+            assert!(text.ends_with("\r\nx: y\r\n\r\n") && !in_chunks, "{text}");
+        }
+    }
+}
