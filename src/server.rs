@@ -162,7 +162,7 @@ async fn stop(state: &State, stop_signals: &mut StopSignals) {
     let grace = state.settings().grace;
     notify(&[NotifyState::Stopping]);
     tracing::info!(?grace, "stopping: waiting for requests in progress");
-    state.stop_tunnels();
+    state.stop_streams();
     let why = tokio::select! {
         () = state.close() => None,
         () = tokio::time::sleep(grace) => Some("`grace` has expired"),

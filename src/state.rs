@@ -3,6 +3,7 @@
 use std::{
     io,
     sync::{Arc, OnceLock},
+    time::Duration,
 };
 
 use arc_swap::{ArcSwap, ArcSwapOption};
@@ -25,6 +26,9 @@ use crate::{
     tools::ToolMaps,
     upstream::{self, Upstreams},
 };
+
+/// Longest time over which the streams of a process that stops, or of a server that is drained, are ended.
+pub(crate) const STREAMS_END_OVER: Duration = Duration::from_secs(10);
 
 /// State with the lifetime of the process.
 pub struct State {
@@ -135,14 +139,19 @@ impl State {
         self.listeners.get()?.certificates().challenges().answer(request)
     }
 
-    /// Has open tunnels told that the process is stopping.
-    pub(crate) fn stop_tunnels(&self) {
+    /// Has event streams and tunnels told that the process is stopping.
+    pub(crate) fn stop_streams(&self) {
         self.stopping.send_replace(true);
     }
 
-    /// Tells when the process is stopping.
-    pub(crate) fn stopping(&self) -> watch::Receiver<bool> {
-        self.stopping.subscribe()
+    /// Waits until the process is stopping. Returns the time over which event streams and tunnels are to end then.
+    pub(crate) fn stopping(&self) -> impl Future<Output = Duration> + Send + use<> {
+        let (mut stop, over) = (self.stopping.subscribe(), STREAMS_END_OVER.min(self.settings().grace / 2));
+        async move {
+            // Fails only when the process ends.
+            let _ = stop.wait_for(|stopping| *stopping).await;
+            over
+        }
     }
 
     /// Closes the remaining connections at the end.

@@ -14,10 +14,13 @@ use tokio::time::sleep;
 use crate::{
     exchange::Exchange,
     message::{BodyFraming, EditHeaders, is_event_stream},
+    state::STREAMS_END_OVER,
 };
 
-/// Longest time over which the streams of a worker are ended, so that not all browsers come back at once.
-const ENDED_OVER: Duration = Duration::from_secs(10);
+/// Waits for some part of a time, so that not all clients come back at once.
+pub(super) async fn wait_within(time: Duration) {
+    sleep(time.mul_f64(fastrand::f64())).await;
+}
 
 /// When an event stream ends before its worker ends it.
 pub(super) struct StreamEnd {
@@ -62,14 +65,13 @@ impl Exchange<'_> {
             && fields.get(&header::CONTENT_TYPE).is_some_and(is_event_stream);
         let lease = self.context.lease.as_ref().filter(|_| is_stream)?;
         let server = Arc::clone(lease.server());
-        let mut stop = self.state.stopping();
-        let over = ENDED_OVER.min(self.state.settings().grace / 2);
+        let stopping = self.state.stopping();
         let due = async move {
             let over = tokio::select! {
-                () = server.drained() => ENDED_OVER,
-                _ = stop.wait_for(|stopping| *stopping) => over,
+                () = server.drained() => STREAMS_END_OVER,
+                over = stopping => over,
             };
-            sleep(over.mul_f64(fastrand::f64())).await;
+            wait_within(over).await;
         };
         Some(StreamEnd { due: Box::pin(due), is_due: false, last: [0; 4] })
     }

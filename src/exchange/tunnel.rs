@@ -19,6 +19,7 @@ use crate::{
     exchange::{
         context::RequestContext,
         record::{Sent, record},
+        stream_end::wait_within,
     },
     message::{FramePosition, Request, going_away},
     net::{BEFORE, Buffer, ROOM},
@@ -28,9 +29,6 @@ use crate::{
 
 /// Longest wait for the answer to a Close frame of ours.
 const CLOSE_ANSWER: Duration = Duration::from_secs(2);
-
-/// Longest time over which the tunnels of a process that stops are closed, so that not all clients come back at once.
-const CLOSED_OVER: Duration = Duration::from_secs(10);
 
 /// Longest silence of a tunnel of which one side has ended: the other gets what is still on its way, and time to answer.
 const HALF_OPEN: Duration = Duration::from_secs(10);
@@ -103,18 +101,15 @@ impl Tunnel {
 
     /// Passes bytes on until one side ends, and records the request.
     pub(crate) async fn run(mut self, state: Arc<State>) {
-        let mut stop = state.stopping();
         {
-            let mut stopping = pin!(async move { stop.wait_for(|stopping| *stopping).await.is_ok() });
-            let mut is_running = true;
-            let (mut close_at, grace) = (None, state.settings().grace);
+            let stopping = state.stopping();
+            let mut goodbye = pin!(async move { wait_within(stopping.await).await });
+            let mut is_due = false;
             poll_fn(|cx| {
-                if is_running && stopping.as_mut().poll(cx).is_ready() {
-                    is_running = false;
-                    let over = CLOSED_OVER.min(grace / 2);
-                    close_at = Some(clock::now() + over.mul_f64(fastrand::f64()));
+                if !is_due && goodbye.as_mut().poll(cx).is_ready() {
+                    (is_due, self.closing) = (true, Closing::Telling);
                 }
-                self.poll(cx, close_at)
+                self.poll(cx)
             })
             .await;
         }
@@ -124,33 +119,23 @@ impl Tunnel {
     }
 
     /// Ready when it is over.
-    fn poll(&mut self, cx: &mut Context<'_>, close_at: Option<Instant>) -> Poll<()> {
-        let now = clock::now();
-        if self.closing == Closing::No && close_at.is_some_and(|at| at <= now) {
-            self.closing = Closing::Telling;
-        }
+    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         let before = self.moved;
         if let (Poll::Ready(()), _) | (_, Poll::Ready(())) = (self.poll_inbound(cx), self.poll_outbound(cx)) {
             return Poll::Ready(());
         }
         if self.moved > before {
-            self.last = now;
+            self.last = clock::now();
         }
         let half_open =
             (self.client_ended || self.server_is_deaf || self.client_is_deaf).then_some(HALF_OPEN);
         let silent = self.idle.into_iter().chain(half_open).min().map(|silence| self.last + silence);
         let until = match self.closing {
-            Closing::No => [silent, close_at].into_iter().flatten().min(),
-            Closing::Telling => silent,
+            Closing::No | Closing::Telling => silent,
             Closing::Told(at) => Some(at + CLOSE_ANSWER),
         };
         let Some(until) = until else { return Poll::Pending };
-        ready!(self.transport.alarm.poll(cx, until));
-        if close_at == Some(until) && self.closing == Closing::No {
-            cx.waker().wake_by_ref();
-            return Poll::Pending;
-        }
-        Poll::Ready(())
+        self.transport.alarm.poll(cx, until)
     }
 
     /// Passes on what the client sends. Ready when the tunnel is over: the server ends it, unless the client is broken.
