@@ -9,6 +9,7 @@ mod edits;
 mod fields;
 mod framing;
 mod headers;
+mod http2_body;
 mod pipe;
 mod query;
 mod request;
@@ -32,6 +33,7 @@ pub(crate) use fields::{
 };
 pub(crate) use framing::BodyFraming;
 pub(crate) use headers::{RawHeaders, text};
+pub(crate) use http2_body::{Http2Body, poll_send_parts};
 pub(crate) use pipe::{Pipe, chunk};
 pub(crate) use query::parameters;
 pub(crate) use request::{Refusal, Request, RequestHead, first_line, read as read_request};

@@ -18,7 +18,7 @@ use crate::{
         connection::LINGER,
         http2::{ConnectionState, broken},
     },
-    message::{BodyFraming, Request},
+    message::{BodyFraming, Http2Body, Request, poll_send_parts},
 };
 
 /// Most fields of a response: a server's may have 256, and some are added.
@@ -47,7 +47,7 @@ enum ResponseState {
     /// The head is being written.
     Head(SendResponse<Bytes>, BytesMut),
     /// The body is on its way.
-    Body(SendStream<Bytes>, BodyFraming),
+    Body(Http2Body),
     /// Complete: all of it has been handed to `h2`.
     Done(SendStream<Bytes>),
     /// There will be none, or no more of it.
@@ -122,7 +122,9 @@ impl Http2Stream {
     fn poll_reset(&mut self, cx: &mut Context<'_>) -> Poll<io::Error> {
         let reset = match &mut self.response {
             ResponseState::Head(respond, _) => ready!(respond.poll_reset(cx)),
-            ResponseState::Body(stream, _) | ResponseState::Done(stream) => ready!(stream.poll_reset(cx)),
+            ResponseState::Body(Http2Body { stream, .. }) | ResponseState::Done(stream) => {
+                ready!(stream.poll_reset(cx))
+            }
             ResponseState::Broken => Ok(Reason::INTERNAL_ERROR),
         };
         Poll::Ready(match reset {
@@ -137,15 +139,7 @@ impl Http2Stream {
 
     /// Takes of a response in HTTP/1.1 as much as the client has room for.
     pub(crate) fn poll_send(&mut self, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
-        let mut taken = 0;
-        while taken < bytes.len() {
-            match self.poll_send_some(cx, &bytes[taken..]) {
-                Poll::Ready(sent) => taken += sent?,
-                Poll::Pending if taken > 0 => break,
-                Poll::Pending => return Poll::Pending,
-            }
-        }
-        Poll::Ready(Ok(taken))
+        poll_send_parts(bytes, |part| self.poll_send_some(cx, part))
     }
 
     fn poll_send_some(&mut self, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
@@ -162,30 +156,13 @@ impl Http2Stream {
                 self.send_head()?;
                 Poll::Ready(Ok(taken))
             }
-            ResponseState::Body(stream, left) => {
-                let Some(data) = left.data_left() else {
-                    // Framing of chunks, which HTTP/2 has no use for.
-                    left.count(&bytes[..1]).map_err(|_| unreadable())?;
-                    if left.is_done() {
-                        match self.response_trailers.take() {
-                            Some(trailers) => stream.send_trailers(*trailers),
-                            None => stream.send_data(Bytes::new(), true),
-                        }
-                        .map_err(broken)?;
-                        self.finish();
-                    }
-                    return Poll::Ready(Ok(1));
-                };
-                let data = bytes.len().min(usize::try_from(data).unwrap_or(usize::MAX));
-                let room = ready!(poll_room(stream, data, cx))?;
-                let data = data.min(room);
-                left.count(&bytes[..data]).map_err(|_| unreadable())?;
-                let is_last = left.is_done();
-                stream.send_data(Bytes::copy_from_slice(&bytes[..data]), is_last).map_err(broken)?;
-                if is_last {
+            ResponseState::Body(body) => {
+                let sent =
+                    ready!(body.poll_send(cx, bytes, || self.response_trailers.take().map(|all| *all)))?;
+                if body.is_done() {
                     self.finish();
                 }
-                Poll::Ready(Ok(data))
+                Poll::Ready(Ok(sent))
             }
             // More than the response is nobody's.
             ResponseState::Done(_) => Poll::Ready(Ok(bytes.len())),
@@ -212,7 +189,7 @@ impl Http2Stream {
                 parts.status = StatusCode::OK;
                 parts.headers.remove(header::SEC_WEBSOCKET_ACCEPT);
                 let stream = respond.send_response(Response::from_parts(parts, ()), false).map_err(broken)?;
-                self.response = ResponseState::Body(stream, BodyFraming::UntilClose);
+                self.response = ResponseState::Body(Http2Body::new(stream, BodyFraming::UntilClose, broken));
                 return Ok(());
             }
             // A client that cannot be told does without.
@@ -228,7 +205,7 @@ impl Http2Stream {
         };
         let stream = respond.send_response(response, left.is_none()).map_err(broken)?;
         self.response = match left {
-            Some(left) => ResponseState::Body(stream, left),
+            Some(left) => ResponseState::Body(Http2Body::new(stream, left, broken)),
             None => ResponseState::Done(stream),
         };
         Ok(())
@@ -240,24 +217,8 @@ impl Http2Stream {
     }
 
     fn finish(&mut self) {
-        if let ResponseState::Body(stream, _) = std::mem::replace(&mut self.response, ResponseState::Broken) {
-            self.response = ResponseState::Done(stream);
-        }
-    }
-}
-
-/// Room for as much as `wanted`, at least one byte.
-fn poll_room(stream: &mut SendStream<Bytes>, wanted: usize, cx: &mut Context<'_>) -> Poll<io::Result<usize>> {
-    stream.reserve_capacity(wanted);
-    loop {
-        let room = stream.capacity();
-        if room > 0 {
-            return Poll::Ready(Ok(room));
-        }
-        match ready!(stream.poll_capacity(cx)) {
-            Some(Ok(_)) => {}
-            Some(Err(error)) => return Poll::Ready(Err(broken(error))),
-            None => return Poll::Ready(Err(io::ErrorKind::BrokenPipe.into())),
+        if let ResponseState::Body(body) = std::mem::replace(&mut self.response, ResponseState::Broken) {
+            self.response = ResponseState::Done(body.stream);
         }
     }
 }
@@ -302,11 +263,11 @@ impl Drop for Http2Stream {
     fn drop(&mut self) {
         match &mut self.response {
             ResponseState::Head(respond, _) => respond.send_reset(Reason::INTERNAL_ERROR),
-            ResponseState::Body(stream, BodyFraming::UntilClose) => {
+            ResponseState::Body(body) if body.ends_with_stream() => {
                 // Fails when the client has ended it.
-                let _ = stream.send_data(Bytes::new(), true);
+                let _ = body.stream.send_data(Bytes::new(), true);
             }
-            ResponseState::Body(stream, _) => stream.send_reset(Reason::INTERNAL_ERROR),
+            ResponseState::Body(body) => body.stream.send_reset(Reason::INTERNAL_ERROR),
             ResponseState::Done(_) if !self.is_read => self.linger(),
             ResponseState::Done(_) | ResponseState::Broken => {}
         }

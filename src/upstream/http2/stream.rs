@@ -8,7 +8,7 @@ use std::{
 
 use bytes::Bytes;
 use h2::{
-    Reason, RecvStream, SendStream,
+    Reason, RecvStream,
     client::{ResponseFuture, SendRequest},
 };
 use http::{HeaderMap, Method, Response};
@@ -19,7 +19,7 @@ use super::{
     error::{self, StreamError},
     head::{self, NotHttp2},
 };
-use crate::message::{BodyFraming, forwardable_trailers};
+use crate::message::{Http2Body, forwardable_trailers, poll_send_parts};
 
 /// A stream as a socket.
 pub(crate) struct Http2Stream {
@@ -43,7 +43,7 @@ pub(crate) struct Http2Stream {
 /// Progress of the request.
 enum RequestState {
     Head(SendRequest<Bytes>),
-    Body(SendStream<Bytes>, BodyFraming),
+    Body(Http2Body),
     /// All of it has been handed to `h2`, or no more of it will be.
     Done,
 }
@@ -89,8 +89,9 @@ impl Http2Stream {
         match send.send_request(request, framing.is_none()) {
             Ok((response, stream)) => {
                 self.response = ResponseState::Head(response);
-                self.request =
-                    framing.map_or(RequestState::Done, |framing| RequestState::Body(stream, framing));
+                self.request = framing.map_or(RequestState::Done, |framing| {
+                    RequestState::Body(Http2Body::new(stream, framing, error::of))
+                });
             }
             Err(error) => {
                 tracing::debug!(%error, "a connection takes no more streams");
@@ -116,43 +117,18 @@ impl Http2Stream {
         cx: &mut Context<'_>,
         bytes: &[u8],
     ) -> Poll<io::Result<usize>> {
-        let mut taken = 0;
-        while taken < bytes.len() {
-            match self.poll_send_some(cx, &bytes[taken..]) {
-                Poll::Ready(sent) => taken += sent?,
-                Poll::Pending if taken > 0 => break,
-                Poll::Pending => return Poll::Pending,
-            }
-        }
-        Poll::Ready(Ok(taken))
+        poll_send_parts(bytes, |part| self.poll_send_some(cx, part))
     }
 
     fn poll_send_some(&mut self, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
-        let RequestState::Body(stream, left) = &mut self.request else {
+        let RequestState::Body(body) = &mut self.request else {
             return Poll::Ready(Err(io::ErrorKind::BrokenPipe.into()));
         };
-        let Some(data) = left.data_left() else {
-            // Framing of chunks, which HTTP/2 has no use for.
-            left.count(&bytes[..1]).map_err(io::Error::other)?;
-            if left.is_done() {
-                match self.request_trailers.take() {
-                    Some(trailers) => stream.send_trailers(trailers),
-                    None => stream.send_data(Bytes::new(), true),
-                }
-                .map_err(error::of)?;
-                self.request = RequestState::Done;
-            }
-            return Poll::Ready(Ok(1));
-        };
-        let data = bytes.len().min(usize::try_from(data).unwrap_or(usize::MAX));
-        let data = data.min(ready!(poll_room(stream, data, cx))?);
-        left.count(&bytes[..data]).map_err(io::Error::other)?;
-        let is_last = left.is_done();
-        stream.send_data(Bytes::copy_from_slice(&bytes[..data]), is_last).map_err(error::of)?;
-        if is_last {
+        let sent = ready!(body.poll_send(cx, bytes, || self.request_trailers.take()))?;
+        if body.is_done() {
             self.request = RequestState::Done;
         }
-        Poll::Ready(Ok(data))
+        Poll::Ready(Ok(sent))
     }
 
     /// Reads of the response; nothing past its end.
@@ -258,22 +234,6 @@ impl Http2Stream {
         }
         self.response = ResponseState::Done;
         Poll::Ready(Ok(()))
-    }
-}
-
-/// Room for as much as `wanted`, at least one byte.
-fn poll_room(stream: &mut SendStream<Bytes>, wanted: usize, cx: &mut Context<'_>) -> Poll<io::Result<usize>> {
-    stream.reserve_capacity(wanted);
-    loop {
-        let room = stream.capacity();
-        if room > 0 {
-            return Poll::Ready(Ok(room));
-        }
-        match ready!(stream.poll_capacity(cx)) {
-            Some(Ok(_)) => {}
-            Some(Err(error)) => return Poll::Ready(Err(error::of(error))),
-            None => return Poll::Ready(Err(io::ErrorKind::BrokenPipe.into())),
-        }
     }
 }
 
